@@ -1,0 +1,89 @@
+use gradient_transform::{
+    Context, DType, Error, GradientTransform, Moment, Real, Result, StateSpec, Storage, Sums, TensorInfo,
+    TensorState, Tile, kernel,
+};
+
+use crate::division::{Divide, Division, by_atan2, by_epsilon};
+
+/// The full second moment: `v <- beta2 r^2 v + (1 - beta2) g^2`, `u = g / (sqrt(v) + eps)`, with `r = d_prev/d`
+/// (1 without an estimator).
+///
+/// There is no bias correction unless [`crate::Rectify`] is in the chain, so the first update is `1/sqrt(1 - beta2)` times
+/// the sign of the gradient.
+///
+/// A map: no cut in the chain. Keeps one value per element, in the parameter's type.
+///
+/// ```
+/// use factored_moment::DenseMoment;
+/// use gradient_transform::{Descent, Optimizer, Parameter};
+/// let mut optimizer = Optimizer::new((DenseMoment::new(0.99), Descent::default()), [("w", &[2][..])])?;
+/// let mut w = [1.0_f64, 1.0];
+/// let _ = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, -0.5]))])?;
+/// assert!((w[0] + 9.0).abs() < 1e-5 && (w[1] - 11.0).abs() < 1e-5); // a step of 10 against the gradient's sign
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DenseMoment {
+    /// Decay of the moment, in [0, 1).
+    pub beta2: f64,
+    /// How the update is divided by the moment's root.
+    pub division: Division,
+    /// Reference 1.9.2: a bfloat16 moment is rounded to the nearest twice a step, after the decay and after the
+    /// addition. Otherwise once, as parameters are.
+    pub round_twice: bool,
+}
+
+impl DenseMoment {
+    /// A second moment with the default division.
+    pub fn new(beta2: f64) -> Self {
+        Self { beta2, division: Division::default(), round_twice: false }
+    }
+}
+
+pub(crate) fn check_beta2(beta2: f64) -> Result<()> {
+    Error::check("beta2", beta2, (0.0..1.0).contains(&beta2), "at least 0 and below 1")
+}
+
+impl<T: Real> GradientTransform<T> for DenseMoment {
+    fn name(&self) -> &str {
+        "dense-moment"
+    }
+
+    fn validate(&self) -> Result<()> {
+        check_beta2(self.beta2)?;
+        self.division.validate()
+    }
+
+    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+        StateSpec::new().column("v", Storage::Parameter)
+    }
+
+    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, _sums: Sums<'_, T>) {
+        let (decay, weight) = cx.step.second_moment_weights(self.beta2);
+        let (decay, weight) = (T::of(decay), T::of(weight));
+        let v = &mut *tile.columns[0];
+        if self.round_twice && cx.tensor.dtype == DType::Bf16 {
+            kernel::map2(v, tile.update, |v, g| ((v * decay).round_bf16() + weight * (g * g)).round_bf16());
+        } else {
+            kernel::map2(v, tile.update, |v, g| v * decay + weight * (g * g));
+        }
+    }
+
+    fn emit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+        if cx.step.rectification.is_some_and(|r| !r.tractable) {
+            return;
+        }
+        match self.division.at::<T>(cx) {
+            Divide::Epsilon(eps) => {
+                kernel::map2(tile.update, tile.columns[0], |g, v| by_epsilon(g, v.sqrt(), eps))
+            }
+            Divide::Atan2(b) => kernel::map2(tile.update, tile.columns[0], |g, v| by_atan2(g, v.sqrt(), b)),
+        }
+    }
+}
+
+impl<T: Real> Moment<T> for DenseMoment {
+    fn prepare(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
+
+    fn advance(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
+}

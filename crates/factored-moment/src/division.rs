@@ -1,0 +1,59 @@
+use gradient_transform::{Context, Error, Real, Result};
+use serde::{Deserialize, Serialize};
+
+/// How an update is divided by its denominator, the root of the second moment.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Division {
+    /// `u = g / (denominator + eps)`, with `eps > 0` (Adam, 1412.6980, Algorithm 1).
+    Epsilon(f64),
+    /// `u = b * atan2(g, b * denominator)`: no epsilon, invariant under a rescaling of the gradients, and bounded by
+    /// `b * pi / 2` (Adam-atan2, 2407.05872, section 4.3). `b` is [`gradient_transform::StepContext::clip_threshold`].
+    Atan2,
+}
+
+impl Default for Division {
+    /// `Epsilon(1e-8)`.
+    fn default() -> Self {
+        Self::Epsilon(1e-8)
+    }
+}
+
+impl Division {
+    /// Checks that epsilon is positive.
+    ///
+    /// # Errors
+    /// [`Error::OptionOutOfRange`].
+    pub fn validate(&self) -> Result<()> {
+        match *self {
+            Self::Epsilon(eps) => {
+                Error::check("eps", eps, eps.is_finite() && eps > 0.0, "finite and above 0")
+            }
+            Self::Atan2 => Ok(()),
+        }
+    }
+
+    /// This division in the arithmetic of one step.
+    pub(crate) fn at<T: Real>(&self, cx: &Context<'_>) -> Divide<T> {
+        match *self {
+            Self::Epsilon(eps) => Divide::Epsilon(T::of(eps)),
+            Self::Atan2 => Divide::Atan2(T::of(cx.step.clip_threshold())),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Divide<T> {
+    Epsilon(T),
+    Atan2(T),
+}
+
+#[inline(always)]
+pub(crate) fn by_epsilon<T: Real>(g: T, denominator: T, eps: T) -> T {
+    g / (denominator + eps)
+}
+
+#[inline(always)]
+pub(crate) fn by_atan2<T: Real>(g: T, denominator: T, b: T) -> T {
+    g.atan2(denominator * b) * b
+}

@@ -1,0 +1,193 @@
+use gradient_transform::{
+    Buffer, Context, DType, GradientTransform, Moment, Real, Result, Role, StateSpec, Storage, Sums,
+    TensorInfo, TensorState, Tile,
+};
+
+use crate::axes::Axes;
+use crate::dense::{DenseMoment, check_beta2};
+use crate::division::{Divide, Division, by_atan2, by_epsilon};
+
+/// The factored second moment: row and column means of the squared gradient over the two largest axes.
+///
+/// With `r = d_prev/d` (1 without an estimator):
+///
+/// ```text
+/// row <- beta2 r^2 row + (1 - beta2) mean of g^2 over the largest axis
+/// col <- beta2 r^2 col + (1 - beta2) mean of g^2 over the second largest axis
+/// u = g / (sqrt(row / mean(row)) * sqrt(col) + eps)
+/// ```
+///
+/// Tensors of rank 0 or 1, and those without an axis of at least `min_size` elements, have a [`DenseMoment`] instead.
+///
+/// Reads the gradient once before anything can be emitted, so the chain is cut behind it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FactoredMoment {
+    /// Decay of the moment, in [0, 1).
+    pub beta2: f64,
+    /// How the update is divided by the moment's root.
+    pub division: Division,
+    /// Tensors are factored from this size of their largest axis on. Default 32.
+    pub min_size: usize,
+    /// Type of the row and column means: [`Storage::Compute`] (default), or [`Storage::Parameter`] to save memory
+    /// with bfloat16 parameters (`factored_fp32 = false`).
+    pub storage: Storage,
+    /// Reference 1.9.2: where the larger axis comes first, the rows are divided by a mean over the wrong axis.
+    pub wrong_row_mean: bool,
+    /// Reference 1.9.2: bfloat16 moments are rounded to the nearest after every operation.
+    pub round_twice: bool,
+}
+
+impl FactoredMoment {
+    /// A factored second moment with the default division.
+    pub fn new(beta2: f64) -> Self {
+        Self {
+            beta2,
+            division: Division::default(),
+            min_size: 32,
+            storage: Storage::Compute,
+            wrong_row_mean: false,
+            round_twice: false,
+        }
+    }
+
+    fn axes(&self, tensor: &TensorInfo) -> Option<Axes> {
+        Axes::of(&tensor.shape, self.min_size)
+    }
+
+    /// What becomes of tensors that are not factored.
+    fn dense(&self) -> DenseMoment {
+        DenseMoment { beta2: self.beta2, division: self.division, round_twice: self.round_twice }
+    }
+
+    /// Rounds as the reference does between two operations on narrow means.
+    fn rounding<T: Real>(&self, cx: &Context<'_>) -> impl Fn(T) -> T + use<T> {
+        let narrow = self.round_twice && self.storage == Storage::Parameter && cx.tensor.dtype == DType::Bf16;
+        move |x: T| if narrow { x.round_bf16() } else { x }
+    }
+}
+
+impl<T: Real> GradientTransform<T> for FactoredMoment {
+    fn name(&self) -> &str {
+        "factored-moment"
+    }
+
+    fn validate(&self) -> Result<()> {
+        check_beta2(self.beta2)?;
+        self.division.validate()
+    }
+
+    fn role(&self, tensor: &TensorInfo) -> Role {
+        if self.axes(tensor).is_some() { Role::Reduce } else { Role::Map }
+    }
+
+    fn state(&self, tensor: &TensorInfo) -> StateSpec {
+        let Some(axes) = self.axes(tensor) else {
+            return GradientTransform::<T>::state(&self.dense(), tensor);
+        };
+        let (without_p, without_q) = axes.lengths();
+        let (row, col) = if axes.largest_is_p() { (without_p, without_q) } else { (without_q, without_p) };
+        StateSpec::new()
+            .vector("row", row, self.storage)
+            .vector("col", col, self.storage)
+            .scratch(without_p)
+            .scratch(without_q)
+            .sums(0, without_p + without_q)
+    }
+
+    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        match self.axes(cx.tensor) {
+            None => self.dense().observe(cx, tile, sums),
+            Some(axes) => {
+                let (without_p, without_q) = sums.vector.split_at_mut(axes.lengths().0);
+                axes.accumulate(tile.update, tile.offset, without_p, without_q);
+            }
+        }
+    }
+
+    fn seal(&self, cx: &Context<'_>, mut state: TensorState<'_, T>) {
+        self.advance(cx, state.reborrow());
+        self.prepare(cx, state);
+    }
+
+    fn emit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+        let Some(axes) = self.axes(cx.tensor) else {
+            return self.dense().emit(cx, tile);
+        };
+        if cx.step.rectification.is_some_and(|r| !r.tractable) {
+            return;
+        }
+        let (without_p, without_q) = (&tile.scratch[0], &tile.scratch[1]);
+        match self.division.at::<T>(cx) {
+            Divide::Epsilon(eps) => {
+                axes.apply(tile.update, tile.offset, without_p, without_q, |g, root| {
+                    by_epsilon(g, root, eps)
+                });
+            }
+            Divide::Atan2(b) => {
+                axes.apply(tile.update, tile.offset, without_p, without_q, |g, root| by_atan2(g, root, b));
+            }
+        }
+    }
+}
+
+impl<T: Real> Moment<T> for FactoredMoment {
+    fn prepare(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
+        let Some(axes) = self.axes(cx.tensor) else { return };
+        let round = self.rounding::<T>(cx);
+        let (without_p, without_q) = state.scratch.split_at_mut(1);
+        let (without_p, without_q) = (&mut without_p[0], &mut without_q[0]);
+        let (row, col) = if axes.largest_is_p() { (without_p, without_q) } else { (without_q, without_p) };
+        for (i, root) in col.iter_mut().enumerate() {
+            *root = round(state.vectors[1].get::<T>(i).sqrt());
+        }
+        row_roots(&state.vectors[0], self.row_mean(cx.tensor, &axes), &round, row);
+    }
+
+    fn advance(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
+        let Some(axes) = self.axes(cx.tensor) else { return };
+        let round = self.rounding::<T>(cx);
+        let (decay, weight) = cx.step.second_moment_weights(self.beta2);
+        let (without_p, without_q) = state.vector_sums.split_at(axes.lengths().0);
+        let (row, col) = if axes.largest_is_p() { (without_p, without_q) } else { (without_q, without_p) };
+        let averaged = [(row, axes.largest), (col, axes.second)];
+        for (moment, (sums, axis)) in state.vectors.iter_mut().zip(averaged) {
+            let (decay, weight) = (T::of(decay), T::of(weight));
+            let count = T::of(1.0 / cx.tensor.shape[axis] as f64);
+            for (i, &sum) in sums.iter().enumerate() {
+                moment.set(i, round(moment.get::<T>(i) * decay) + weight * (sum * count));
+            }
+        }
+    }
+}
+
+/// The axis of the row means over which their own mean is taken: how many elements, and how far apart.
+struct RowMean {
+    count: usize,
+    stride: usize,
+}
+
+impl FactoredMoment {
+    fn row_mean(&self, tensor: &TensorInfo, axes: &Axes) -> RowMean {
+        // The row means have the tensor's shape with the largest axis struck out to 1.
+        let mut shape = tensor.shape.clone();
+        shape[axes.largest] = 1;
+        let axis =
+            if self.wrong_row_mean && axes.second > axes.largest { axes.second - 1 } else { axes.second };
+        RowMean { count: shape[axis], stride: shape[axis + 1..].iter().product() }
+    }
+}
+
+/// `sqrt(row / (mean(row) + 1e-30))`.
+fn row_roots<T: Real>(row: &Buffer, over: RowMean, round: impl Fn(T) -> T, roots: &mut [T]) {
+    let RowMean { count, stride } = over;
+    for block in 0..row.len() / (count * stride).max(1) {
+        for inner in 0..stride {
+            let index = |i: usize| (block * count + i) * stride + inner;
+            let sum: f64 = (0..count).map(|i| row.get::<f64>(index(i))).sum();
+            let mean = round(round(T::of(sum / count as f64)) + T::of(1e-30));
+            for i in (0..count).map(index) {
+                roots[i] = round(round(row.get::<T>(i) / mean).sqrt());
+            }
+        }
+    }
+}

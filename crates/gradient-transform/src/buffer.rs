@@ -1,0 +1,270 @@
+//! Arrays whose element type is known at run time.
+
+use half::bf16;
+use serde::{Deserialize, Serialize};
+
+use crate::element::{DType, Element, Real};
+use crate::rounding::{Rounding, Stream};
+
+/// An owned array of one of the [`DType`]s.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "dtype", content = "values", rename_all = "lowercase")]
+pub enum Buffer {
+    /// `f32` elements.
+    F32(Vec<f32>),
+    /// [`half::bf16`] elements.
+    Bf16(Vec<bf16>),
+    /// `f64` elements.
+    F64(Vec<f64>),
+}
+
+/// A borrowed array of one of the [`DType`]s.
+#[derive(Clone, Copy, Debug)]
+pub enum Slice<'a> {
+    /// `f32` elements.
+    F32(&'a [f32]),
+    /// [`half::bf16`] elements.
+    Bf16(&'a [bf16]),
+    /// `f64` elements.
+    F64(&'a [f64]),
+}
+
+/// A mutably borrowed array of one of the [`DType`]s.
+#[derive(Debug)]
+pub enum SliceMut<'a> {
+    /// `f32` elements.
+    F32(&'a mut [f32]),
+    /// [`half::bf16`] elements.
+    Bf16(&'a mut [bf16]),
+    /// `f64` elements.
+    F64(&'a mut [f64]),
+}
+
+macro_rules! each {
+    ($self:expr, $enum:ident, $values:ident => $body:expr) => {
+        match $self {
+            $enum::F32($values) => $body,
+            $enum::Bf16($values) => $body,
+            $enum::F64($values) => $body,
+        }
+    };
+}
+
+macro_rules! same {
+    ($self:expr, $enum:ident => $into:ident, $values:ident => $body:expr) => {
+        match $self {
+            $enum::F32($values) => $into::F32($body),
+            $enum::Bf16($values) => $into::Bf16($body),
+            $enum::F64($values) => $into::F64($body),
+        }
+    };
+}
+
+impl Buffer {
+    /// `len` zeros.
+    pub fn zeros(dtype: DType, len: usize) -> Self {
+        match dtype {
+            DType::F32 => Self::F32(vec![0.0; len]),
+            DType::Bf16 => Self::Bf16(vec![bf16::ZERO; len]),
+            DType::F64 => Self::F64(vec![0.0; len]),
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        each!(self, Self, v => v.len())
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::F32(_) => DType::F32,
+            Self::Bf16(_) => DType::Bf16,
+            Self::F64(_) => DType::F64,
+        }
+    }
+
+    /// The elements.
+    pub fn as_slice(&self) -> Slice<'_> {
+        same!(self, Self => Slice, v => v)
+    }
+
+    /// The elements, mutable.
+    pub fn as_mut_slice(&mut self) -> SliceMut<'_> {
+        same!(self, Self => SliceMut, v => v)
+    }
+
+    /// Element `i`, which must exist.
+    pub fn get<T: Real>(&self, i: usize) -> T {
+        self.as_slice().get(i)
+    }
+
+    /// Sets element `i`, which must exist, rounding to the nearest.
+    pub fn set<T: Real>(&mut self, i: usize, value: T) {
+        match self {
+            Self::F32(v) => v[i] = value.f64() as f32,
+            Self::Bf16(v) => v[i] = bf16::from_f32(value.f64() as f32),
+            Self::F64(v) => v[i] = value.f64(),
+        }
+    }
+}
+
+impl<'a> Slice<'a> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        each!(self, Self, v => v.len())
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::F32(_) => DType::F32,
+            Self::Bf16(_) => DType::Bf16,
+            Self::F64(_) => DType::F64,
+        }
+    }
+
+    /// Element `i`, which must exist.
+    pub fn get<T: Real>(&self, i: usize) -> T {
+        match self {
+            Self::F32(v) => T::of(f64::from(v[i])),
+            Self::Bf16(v) => T::of(f64::from(v[i].to_f32())),
+            Self::F64(v) => T::of(v[i]),
+        }
+    }
+
+    pub(crate) fn range(&self, from: usize, to: usize) -> Slice<'a> {
+        same!(self, Self => Slice, v => &v[from..to])
+    }
+
+    pub(crate) fn split_at(&self, mid: usize) -> (Slice<'a>, Slice<'a>) {
+        (self.range(0, mid), self.range(mid, self.len()))
+    }
+
+    /// Converts every element into `target`, which has the same length.
+    pub(crate) fn load<T: Real>(&self, target: &mut [T]) {
+        debug_assert_eq!(self.len(), target.len());
+        if let Some(values) = T::native(self) {
+            target.copy_from_slice(values);
+            return;
+        }
+        match *self {
+            Self::F32(v) => convert(v, target, |x| T::of(f64::from(x))),
+            Self::Bf16(v) => {
+                convert(v, target, |x| T::of(f64::from(f32::from_bits(u32::from(x.to_bits()) << 16))))
+            }
+            Self::F64(v) => convert(v, target, T::of),
+        }
+    }
+
+    /// The index and value of the first element that is infinite or not a number.
+    pub(crate) fn first_non_finite(&self) -> Option<(usize, f64)> {
+        // One flag for a block of elements lets the loop vectorise; the search for the culprit happens in a bad step only.
+        const BLOCK: usize = 4096;
+        macro_rules! search {
+            ($values:expr, $bad:expr, $f64:expr) => {
+                $values.chunks(BLOCK).enumerate().find_map(|(b, block)| {
+                    let any =
+                        pulp::Arch::new().dispatch(move || block.iter().fold(false, |any, &x| any | $bad(x)));
+                    let i = if any { block.iter().position(|&x| $bad(x)) } else { None };
+                    i.map(|i| (b * BLOCK + i, $f64(block[i])))
+                })
+            };
+        }
+        match *self {
+            Self::F32(v) => search!(v, |x: f32| (x.to_bits() & 0x7f80_0000) == 0x7f80_0000, f64::from),
+            Self::Bf16(v) => search!(v, |x: bf16| (x.to_bits() & 0x7f80) == 0x7f80, f64::from),
+            Self::F64(v) => search!(v, |x: f64| !x.is_finite(), |x: f64| x),
+        }
+    }
+}
+
+impl<'a> SliceMut<'a> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        each!(self, Self, v => v.len())
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.as_slice().dtype()
+    }
+
+    /// The elements.
+    pub fn as_slice(&self) -> Slice<'_> {
+        same!(self, Self => Slice, v => v)
+    }
+
+    pub(crate) fn reborrow(&mut self) -> SliceMut<'_> {
+        same!(self, Self => SliceMut, v => v)
+    }
+
+    pub(crate) fn range(&mut self, from: usize, to: usize) -> SliceMut<'_> {
+        same!(self, Self => SliceMut, v => &mut v[from..to])
+    }
+
+    pub(crate) fn split_at(self, mid: usize) -> (SliceMut<'a>, SliceMut<'a>) {
+        match self {
+            Self::F32(v) => {
+                let (l, r) = v.split_at_mut(mid);
+                (SliceMut::F32(l), SliceMut::F32(r))
+            }
+            Self::Bf16(v) => {
+                let (l, r) = v.split_at_mut(mid);
+                (SliceMut::Bf16(l), SliceMut::Bf16(r))
+            }
+            Self::F64(v) => {
+                let (l, r) = v.split_at_mut(mid);
+                (SliceMut::F64(l), SliceMut::F64(r))
+            }
+        }
+    }
+
+    /// Converts `values`, the elements from `offset` on, and stores them here.
+    pub(crate) fn store<T: Real>(&mut self, values: &[T], offset: usize, rounding: Rounding, stream: Stream) {
+        debug_assert_eq!(self.len(), values.len());
+        match self {
+            Self::F32(v) => convert(values, v, |x| x.f64() as f32),
+            Self::F64(v) => convert(values, v, |x| x.f64()),
+            Self::Bf16(v) => match (rounding, f32::native(&T::slice(values))) {
+                (Rounding::Nearest, _) => convert(values, v, |x| {
+                    bf16::from_bits(((x.round_bf16().f64() as f32).to_bits() >> 16) as u16)
+                }),
+                (Rounding::Stochastic, Some(values)) => stream.store(values, offset, v),
+                (Rounding::Stochastic, None) => {
+                    let single: Vec<f32> = values.iter().map(|x| x.f64() as f32).collect();
+                    stream.store(&single, offset, v);
+                }
+            },
+        }
+    }
+}
+
+fn convert<A: Copy + Send + Sync, B: Send>(from: &[A], to: &mut [B], f: impl Fn(A) -> B) {
+    pulp::Arch::new().dispatch(move || {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = f(*from);
+        }
+    });
+}
+
+impl<'a, E: Element> From<&'a [E]> for Slice<'a> {
+    fn from(slice: &'a [E]) -> Self {
+        E::slice(slice)
+    }
+}

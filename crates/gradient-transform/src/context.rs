@@ -1,0 +1,149 @@
+//! What a transform knows about the step it takes part in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::element::DType;
+
+/// Prodigy's estimate of the distance to the solution, shared by the tensors of a group.
+///
+/// Published to every transform of a chain through [`StepContext`]; an [`crate::Estimator`] in the chain moves it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The estimate, d.
+    pub d: f64,
+    /// The estimate that the previous step used.
+    pub d_prev: f64,
+    /// The initial estimate, d0.
+    pub d0: f64,
+    /// Moving sum of the weighted <g, p0 - y>.
+    pub numerator: f64,
+    /// The norm |s|_1 of the moving sum of weighted gradients.
+    pub denominator: f64,
+}
+
+impl Estimate {
+    /// The estimate before the first step.
+    pub const fn new(d0: f64) -> Self {
+        Self { d: d0, d_prev: d0, d0, numerator: 0.0, denominator: 0.0 }
+    }
+
+    /// No estimation: d is 1 for ever, so that the learning rate alone is the step size.
+    pub const FIXED: Self = Self::new(1.0);
+}
+
+/// RAdam's rectification of a step (Liu et al., 1908.03265, Algorithm 2).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rectification {
+    /// The rectifier r_t, by which the step size has been multiplied; 0 while the variance is intractable.
+    pub factor: f64,
+    /// Whether rho_t > 4. Otherwise a second moment hands on the raw gradient.
+    pub tractable: bool,
+}
+
+/// What is shared by all tensors of a group during one step.
+///
+/// The engine fills in `k`, `lr` and the estimate; then every transform may publish more
+/// ([`crate::GradientTransform::begin_step`], in the order of the chain) before the first tensor is touched.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepContext {
+    /// Number of this step, from 1. Only steps in which the group had a gradient count.
+    pub k: u64,
+    /// The group's learning rate.
+    pub lr: f64,
+    /// The group's estimate, as it stands at the beginning of the step.
+    pub estimate: Estimate,
+    /// lr * d, in which d may be the harmonic mean of several groups' (the papers' gamma, the reference's `dlr`).
+    pub step_size: f64,
+    /// Whether d has left d0, or is not estimated by its magnitude at all. Until then Prodigy wants updates
+    /// that are not clipped.
+    pub adapted: bool,
+    /// RAdam's rectification, when there is one in the chain.
+    pub rectification: Option<Rectification>,
+    /// Schedule-Free's c: the weight of this step's z in the average.
+    pub averaging_weight: f64,
+    /// A second moment's first step under ADOPT, which takes the squared gradient as it is.
+    pub fill: bool,
+}
+
+impl StepContext {
+    /// A step of a chain without an estimator.
+    pub fn new(k: u64, lr: f64) -> Self {
+        Self {
+            k,
+            lr,
+            estimate: Estimate::FIXED,
+            step_size: lr,
+            adapted: true,
+            rectification: None,
+            averaging_weight: 1.0,
+            fill: false,
+        }
+    }
+
+    /// The weights of the old moment and of the new term in `v <- decay * v + weight * g^2`.
+    ///
+    /// Moments live on the scale of d * g, so the old one is rescaled by (d_prev/d)^2 whenever d moves
+    /// (Prodigy, 2306.06101, Algorithm 4). Under RAdam's rectification beta2 is debiased:
+    /// beta2' = 1 - (1 - beta2)/(1 - beta2^k).
+    pub fn second_moment_weights(&self, beta2: f64) -> (f64, f64) {
+        if self.fill {
+            return (0.0, 1.0);
+        }
+        let beta2 = match self.rectification {
+            Some(_) => 1.0 - (1.0 - beta2) / (1.0 - beta2.powf(self.k as f64)),
+            None => beta2,
+        };
+        let r = self.estimate.d_prev / self.estimate.d;
+        (beta2 * r * r, 1.0 - beta2)
+    }
+
+    /// The largest root mean square that an update may have: 50 until d has left d0, then 1.
+    pub fn clip_threshold(&self) -> f64 {
+        if self.adapted { 1.0 } else { 50.0 }
+    }
+}
+
+/// What is known of a tensor before it is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Name of the parameter.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Type of its elements in memory.
+    pub dtype: DType,
+    /// How many of its gradients have been seen before this step.
+    pub updates: u64,
+}
+
+impl TensorInfo {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A step, and the tensor that it is at.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// What the tensors of the group share.
+    pub step: StepContext,
+    /// The tensor.
+    pub tensor: &'a TensorInfo,
+}
+
+/// What a step did to a group, all tensors together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepSummary {
+    /// How many tensors had a gradient.
+    pub gradients: usize,
+    /// How many tensors moved. Fewer than `gradients` while ADOPT fills its moment.
+    pub updates: usize,
+    /// Whether the group's last tensor moved (the reference asks that one alone).
+    pub last_updated: bool,
+}

@@ -1,0 +1,67 @@
+//! The writer that does nothing but descend.
+
+use crate::context::Context;
+use crate::context::TensorInfo;
+use crate::element::Real;
+use crate::error::{Error, Result};
+use crate::kernel;
+use crate::transform::{GradientTransform, Reads, Role, Tile, Writer};
+
+/// Plain descent: `y <- y - step_size * (u + weight_decay * y)`.
+///
+/// Ends a chain in which nothing averages; [`schedule-free`](https://arxiv.org/abs/2405.15682) is the other writer.
+/// Its evaluation point is the parameter itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Descent {
+    /// Weight decay, multiplied by the step size as in AdamW (Loshchilov and Hutter, 1711.05101). At least 0; default 0.
+    pub weight_decay: f64,
+}
+
+impl<T: Real> GradientTransform<T> for Descent {
+    fn name(&self) -> &str {
+        "descent"
+    }
+
+    fn validate(&self) -> Result<()> {
+        let decay = self.weight_decay;
+        Error::check("weight_decay", decay, decay.is_finite() && decay >= 0.0, "finite and at least 0")
+    }
+
+    fn role(&self, _tensor: &TensorInfo) -> Role {
+        Role::Writer
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::PARAMETER
+    }
+
+    fn writer(&self) -> Option<&dyn Writer<T>> {
+        Some(self)
+    }
+}
+
+impl<T: Real> Writer<T> for Descent {
+    fn direct(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+        if self.weight_decay != 0.0 {
+            let decay = T::of(self.weight_decay);
+            kernel::map2(tile.update, tile.parameter, |u, y| u + decay * y);
+        }
+    }
+
+    fn displace(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, displacement: &mut [T]) {
+        let step_size = T::of(cx.step.step_size);
+        kernel::map2(displacement, tile.update, |_, u| step_size * u);
+    }
+
+    fn apply(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, displacement: Option<&[T]>, parameter: &mut [T]) {
+        let step_size = T::of(cx.step.step_size);
+        match displacement {
+            Some(displacement) => kernel::map2(parameter, displacement, |y, m| y - m),
+            None => kernel::map2(parameter, tile.update, |y, u| y - step_size * u),
+        }
+    }
+
+    fn evaluate(&self, _parameter: &mut [T], _base: &[T]) {}
+
+    fn resume(&self, _parameter: &mut [T], _base: &[T]) {}
+}

@@ -1,0 +1,166 @@
+//! The types that a tensor's elements may have, and the types that arithmetic is done in.
+
+use std::fmt;
+
+use half::bf16;
+use ndarray::ArrayViewMutD;
+use num_traits::{Float, NumAssign};
+use serde::{Deserialize, Serialize};
+
+use crate::buffer::{Buffer, Slice, SliceMut};
+use crate::parameter::StridedMut;
+
+/// The type of a tensor's elements in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DType {
+    /// `f32`, 4 bytes.
+    F32,
+    /// [`half::bf16`], 2 bytes; computed with in float32.
+    Bf16,
+    /// `f64`, 8 bytes.
+    F64,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+            Self::F64 => 8,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+            Self::F64 => "float64",
+        })
+    }
+}
+
+mod sealed {
+    /// Closes [`super::Element`] to other types, and erases the type of views.
+    pub trait Sealed: Sized {
+        fn strided_mut(view: ndarray::ArrayViewMutD<'_, Self>) -> crate::parameter::StridedMut<'_>;
+    }
+}
+
+/// A type that parameters and gradients may consist of: `f32`, [`half::bf16`] or `f64`.
+pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
+    /// Its name at run time.
+    const DTYPE: DType;
+    /// A buffer that takes over `values`.
+    fn buffer(values: Vec<Self>) -> Buffer;
+    /// A slice of it, its type erased.
+    fn slice(slice: &[Self]) -> Slice<'_>;
+    /// A mutable slice of it, its type erased.
+    fn slice_mut(slice: &mut [Self]) -> SliceMut<'_>;
+}
+
+/// A type that a chain computes in: `f32` (for float32 and bfloat16 parameters) or `f64`.
+///
+/// Tiles, small state and partial vectors are of this type; scalars that belong to a whole step are `f64` always.
+pub trait Real: Element + Float + NumAssign + fmt::Debug + fmt::Display {
+    /// The nearest value to `value`.
+    fn of(value: f64) -> Self;
+    /// This value as a float64, which is exact.
+    fn f64(self) -> f64;
+    /// Rounded to the nearest bfloat16, ties to even.
+    fn round_bf16(self) -> Self;
+    /// The elements of `slice`, if they are of this very type.
+    fn native<'a>(slice: &Slice<'a>) -> Option<&'a [Self]>;
+    /// The elements of `slice`, if they are of this very type.
+    fn native_mut<'a>(slice: SliceMut<'a>) -> Result<&'a mut [Self], SliceMut<'a>>;
+}
+
+macro_rules! element {
+    ($type:ty, $variant:ident) => {
+        impl sealed::Sealed for $type {
+            fn strided_mut(view: ArrayViewMutD<'_, Self>) -> StridedMut<'_> {
+                StridedMut::$variant(view)
+            }
+        }
+
+        impl Element for $type {
+            const DTYPE: DType = DType::$variant;
+            fn buffer(values: Vec<Self>) -> Buffer {
+                Buffer::$variant(values)
+            }
+            fn slice(slice: &[Self]) -> Slice<'_> {
+                Slice::$variant(slice)
+            }
+            fn slice_mut(slice: &mut [Self]) -> SliceMut<'_> {
+                SliceMut::$variant(slice)
+            }
+        }
+    };
+}
+
+element!(f32, F32);
+element!(bf16, Bf16);
+element!(f64, F64);
+
+macro_rules! real {
+    ($type:ty, $variant:ident) => {
+        impl Real for $type {
+            #[inline(always)]
+            fn of(value: f64) -> Self {
+                value as Self
+            }
+            #[inline(always)]
+            fn f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn round_bf16(self) -> Self {
+                // Written with integers rather than through `bf16`, so that a loop over it vectorises.
+                let bits = (self as f32).to_bits();
+                let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
+                let kept = if (self as f32).is_nan() { bits | 0x0040_0000 } else { rounded };
+                f32::from_bits(kept) as Self
+            }
+            fn native<'a>(slice: &Slice<'a>) -> Option<&'a [Self]> {
+                match slice {
+                    Slice::$variant(values) => Some(values),
+                    _ => None,
+                }
+            }
+            fn native_mut<'a>(slice: SliceMut<'a>) -> Result<&'a mut [Self], SliceMut<'a>> {
+                match slice {
+                    SliceMut::$variant(values) => Ok(values),
+                    other => Err(other),
+                }
+            }
+        }
+    };
+}
+
+real!(f32, F32);
+real!(f64, F64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_to_bfloat16_agrees_with_the_half_crate() {
+        let mut bits = 0x1234_5678_u32;
+        for _ in 0..100_000 {
+            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let value = f32::from_bits(bits);
+            if !value.is_nan() {
+                assert_eq!(
+                    value.round_bf16().to_bits(),
+                    bf16::from_f32(value).to_f32().to_bits(),
+                    "{value:e}"
+                );
+            }
+        }
+        assert!(f32::NAN.round_bf16().is_nan());
+    }
+}

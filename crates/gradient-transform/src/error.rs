@@ -1,0 +1,145 @@
+//! What can go wrong. Every error leaves parameters and state as they were.
+
+use crate::element::DType;
+
+/// The result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong. Every error leaves parameters and state as they were.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option has a value that it cannot have.
+    #[error("option `{option}` is {value}, but it must be {expected}")]
+    OptionOutOfRange {
+        /// Documented name of the option.
+        option: &'static str,
+        /// The value that was given.
+        value: String,
+        /// The values it may have.
+        expected: &'static str,
+    },
+    /// Two options, or two transforms, that exclude each other.
+    #[error("`{first}` and `{second}` exclude each other: {reason}")]
+    Excluded {
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// A documented option that this version does not have yet.
+    #[error("option `{option}` is not supported yet")]
+    Unsupported {
+        /// Documented name of the option.
+        option: &'static str,
+    },
+    /// A chain that makes no sense.
+    #[error("the chain [{chain}] cannot run: {reason}")]
+    InvalidChain {
+        /// The names of its transforms, in order.
+        chain: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// Two parameters, or two groups, of the same name.
+    #[error("there are two parameters called `{name}`; state is kept by name, so give each its own")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A name that no parameter has.
+    #[error("no parameter is called `{name}`; there are: {known}")]
+    UnknownName {
+        /// The name.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// An index that is too large.
+    #[error("there is no {what} {index}; there are {count}, counted from 0")]
+    NoSuch {
+        /// `parameter` or `group`.
+        what: &'static str,
+        /// The index that was given.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The number of parameters given is not the number registered.
+    #[error(
+        "{found} parameters were given, but the optimizer was made for {expected}; give all of them in the order of registration, with `None` as the gradient of those that have none"
+    )]
+    ParameterCount {
+        /// Parameters registered.
+        expected: usize,
+        /// Parameters given.
+        found: usize,
+    },
+    /// A parameter's value, gradient or output has another shape than the parameter was registered with.
+    #[error(
+        "the {what} of parameter `{name}` has shape {found:?}, but the parameter was registered with {expected:?}"
+    )]
+    ShapeMismatch {
+        /// `value`, `gradient` or `output`.
+        what: &'static str,
+        /// The parameter.
+        name: String,
+        /// Shape registered.
+        expected: Vec<usize>,
+        /// Shape given. For a plain slice: its length alone.
+        found: Vec<usize>,
+    },
+    /// A parameter's element type changed, or cannot be computed with.
+    #[error("parameter `{name}` is {found}, but {reason}")]
+    ElementType {
+        /// The parameter.
+        name: String,
+        /// The type given.
+        found: DType,
+        /// Why that is not possible, and what to do.
+        reason: String,
+    },
+    /// A gradient is infinite or not a number.
+    #[error(
+        "the gradient of parameter `{name}` is {value} at element {index} (in logical order); nothing was changed. Skip such steps with `NonFinite::Skip`, or lower the loss scale"
+    )]
+    NonFiniteGradient {
+        /// The parameter.
+        name: String,
+        /// Index of the first such element, in logical (row-major) order.
+        index: usize,
+        /// What it is: `inf`, `-inf` or `NaN`.
+        value: String,
+    },
+    /// A step was asked for in evaluation mode.
+    #[error("the parameters are at the evaluation point x; call `train` before the next step")]
+    EvaluationMode,
+    /// [`crate::Optimizer::train`] was called without [`crate::Optimizer::eval`] before.
+    #[error("the parameters are at the training point y already")]
+    TrainingMode,
+    /// A parameter was given twice within one step, or a step was not begun.
+    #[error("parameter `{name}` was given twice within one step")]
+    GivenTwice {
+        /// The parameter.
+        name: String,
+    },
+    /// State that does not belong to this optimizer.
+    #[error("the state does not fit: {reason}")]
+    State {
+        /// What is missing, surplus or of another shape.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// An option's value that is out of range, unless `valid`.
+    pub fn check(option: &'static str, value: f64, valid: bool, expected: &'static str) -> Result<()> {
+        if valid {
+            Ok(())
+        } else {
+            Err(Self::OptionOutOfRange { option, value: value.to_string(), expected })
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Parameter groups and what is set for all of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::compose::{Stages, stages};
+use crate::context::TensorInfo;
+use crate::context::{Estimate, StepContext, StepSummary};
+use crate::element::DType;
+use crate::element::Real;
+use crate::error::{Error, Result};
+use crate::rounding::Rounding;
+use crate::transform::{GradientTransform, Role};
+
+/// Parameters that share a chain, a learning rate and an estimate of the step size.
+pub struct ParameterGroup<T: Real = f32> {
+    pub(crate) chain: Box<dyn GradientTransform<T>>,
+    pub(crate) lr: f64,
+    pub(crate) rounding: Rounding,
+    pub(crate) parameters: Vec<(String, Vec<usize>)>,
+}
+
+impl<T: Real> ParameterGroup<T> {
+    /// A group of the named parameters with the given shapes, at learning rate 1.
+    pub fn new<'s, N: Into<String>>(
+        chain: impl GradientTransform<T> + 'static,
+        parameters: impl IntoIterator<Item = (N, &'s [usize])>,
+    ) -> Self {
+        Self {
+            chain: Box::new(chain),
+            lr: 1.0,
+            rounding: Rounding::Stochastic,
+            parameters: parameters.into_iter().map(|(name, shape)| (name.into(), shape.to_vec())).collect(),
+        }
+    }
+
+    /// Sets the learning rate: finite and at least 0. Default 1.
+    pub fn lr(mut self, lr: f64) -> Self {
+        self.lr = lr;
+        self
+    }
+
+    /// Sets how bfloat16 parameters and state are rounded. Default: stochastically.
+    pub fn rounding(mut self, rounding: Rounding) -> Self {
+        self.rounding = rounding;
+        self
+    }
+}
+
+/// How the groups' estimates of the step size act together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitGroups {
+    /// Each group estimates its own d; all step with the harmonic mean of them (`split_groups_mean`).
+    #[default]
+    Mean,
+    /// Each group estimates its own d and steps with it.
+    Each,
+    /// One d is estimated from all groups together, as in the Prodigy paper (`split_groups = false`).
+    Joint,
+}
+
+/// What happens to a step with an infinite or undefined gradient. Either way nothing moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NonFinite {
+    /// The step is an error that names the tensor and the element.
+    #[default]
+    Error,
+    /// The whole step is skipped, for all parameters together, and counted.
+    Skip,
+    /// Gradients are not looked at, which saves reading them once more. One infinite gradient then spoils the
+    /// estimate of the step size for good.
+    Unchecked,
+}
+
+/// Defects of the Python reference 1.9.2 in what happens between tensors and groups. All off by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineCompat {
+    /// With a joint estimate, the other groups' `d_prev` stays at d0, so their moments are rescaled by d0/d for ever.
+    pub joint_d_prev_not_copied: bool,
+    /// The harmonic mean counts groups that never had a gradient, which pins the step size near d0.
+    pub harmonic_mean_counts_inactive: bool,
+    /// The first step after a resume uses each group's own d in place of the harmonic mean.
+    pub shared_d_not_saved: bool,
+    /// A group's step counter and estimate advance even when it had no gradient at all.
+    pub k_advances_without_gradients: bool,
+    /// Evaluation overwrites the parameters with x and recomputes y from it, which moves bfloat16 weights.
+    pub evaluation_moves_parameters: bool,
+}
+
+impl EngineCompat {
+    /// Everything as in the reference.
+    pub const V1_9_2: Self = Self {
+        joint_d_prev_not_copied: true,
+        harmonic_mean_counts_inactive: true,
+        shared_d_not_saved: true,
+        k_advances_without_gradients: true,
+        evaluation_moves_parameters: true,
+    };
+}
+
+/// What is set for all groups together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How the groups' estimates act together.
+    pub split_groups: SplitGroups,
+    /// What happens to non-finite gradients.
+    pub non_finite: NonFinite,
+    /// Seed of stochastic rounding.
+    pub seed: u64,
+    /// Defects of the reference to reproduce.
+    pub compat: EngineCompat,
+}
+
+/// A group at work.
+pub(crate) struct Group<T: Real> {
+    pub(crate) chain: Box<dyn GradientTransform<T>>,
+    pub(crate) lr: f64,
+    pub(crate) rounding: Rounding,
+    /// Steps done.
+    pub(crate) k: u64,
+    pub(crate) estimate: Estimate,
+    /// The transforms' numbers per group, in the order of the chain.
+    pub(crate) scalars: Vec<f64>,
+    /// Whether it ever had a gradient.
+    pub(crate) seen: bool,
+    /// The context of the step that is in progress.
+    pub(crate) context: StepContext,
+}
+
+impl<T: Real> Group<T> {
+    pub(crate) fn new(chain: Box<dyn GradientTransform<T>>, lr: f64, rounding: Rounding) -> Result<Self> {
+        let estimate = validate(&stages(&*chain))?;
+        check_lr(lr)?;
+        let scalars = vec![0.0; stages(&*chain).iter().map(|t| t.group_scalars().len()).sum()];
+        let context = StepContext::new(1, lr);
+        Ok(Self { chain, lr, rounding, k: 0, estimate, scalars, seen: false, context })
+    }
+
+    /// Publishes the step's context; `d` is the estimate to step with.
+    pub(crate) fn begin_step(&mut self, d: f64) {
+        let stages = stages(&*self.chain);
+        let mut step = StepContext::new(self.k + 1, self.lr);
+        step.estimate = self.estimate;
+        step.step_size = self.lr * d;
+        step.adapted = !stages.iter().any(|t| t.estimator().is_some()) || self.estimate.d > self.estimate.d0;
+        let mut at = 0;
+        for transform in &stages {
+            let n = transform.group_scalars().len();
+            transform.begin_step(&self.scalars[at..at + n], &mut step);
+            at += n;
+        }
+        self.context = step;
+    }
+
+    pub(crate) fn end_step(&mut self, summary: &StepSummary) {
+        let stages = stages(&*self.chain);
+        let mut at = 0;
+        for transform in &stages {
+            let n = transform.group_scalars().len();
+            transform.end_step(&self.context, summary, &mut self.scalars[at..at + n]);
+            at += n;
+        }
+        self.k += 1;
+    }
+
+    /// Moves `estimate` on by `total`, if the chain has an estimator.
+    pub(crate) fn conclude(&mut self, total: [f64; 2]) {
+        let Self { chain, context, estimate, .. } = self;
+        if let Some(estimator) = stages(&**chain).iter().find_map(|t| t.estimator()) {
+            estimator.conclude(context, total, estimate);
+        }
+    }
+}
+
+pub(crate) fn check_lr(lr: f64) -> Result<()> {
+    Error::check("lr", lr, lr.is_finite() && lr >= 0.0, "finite and at least 0")
+}
+
+/// Refuses chains that make no sense; gives the estimate that this one starts with.
+fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
+    let names: Vec<&str> = stages.iter().map(|t| t.name()).collect();
+    let refuse = |reason: String| Err(Error::InvalidChain { chain: names.join(" | "), reason });
+    for transform in stages {
+        transform.validate()?;
+    }
+    let writers: Vec<usize> = (0..stages.len()).filter(|&i| stages[i].writer().is_some()).collect();
+    let writer = match writers[..] {
+        [writer] => writer,
+        [] => {
+            return refuse("nothing writes the parameters; end it with `ScheduleFree` or `Descent`".into());
+        }
+        _ => {
+            let named: Vec<&str> = writers.iter().map(|&w| names[w]).collect();
+            return refuse(format!("{} all write the parameters; keep one", named.join(" and ")));
+        }
+    };
+    for (i, transform) in stages.iter().enumerate() {
+        let name = names[i];
+        if names[..i].contains(&name) {
+            return refuse(format!("`{name}` occurs twice, and state is kept by name; keep one"));
+        }
+        if i > writer && !transform.tempers_displacement() {
+            return refuse(format!(
+                "`{name}` works on the update, so it must stand before `{}`",
+                names[writer]
+            ));
+        }
+        if i < writer && transform.tempers_displacement() {
+            return refuse(format!(
+                "`{name}` tempers the displacement that `{}` makes, so it must stand behind it",
+                names[writer]
+            ));
+        }
+        for &(other, reason) in transform.excludes() {
+            if names.contains(&other) {
+                return Err(Error::Excluded { first: name.into(), second: other.into(), reason });
+            }
+        }
+    }
+    let mut estimators = stages.iter().filter_map(|t| t.estimator().map(|e| (t.name(), e)));
+    match (estimators.next(), estimators.next()) {
+        (Some((first, _)), Some((second, _))) => {
+            refuse(format!("`{first}` and `{second}` both estimate the step size; keep one"))
+        }
+        (Some((_, estimator)), None) => Ok(estimator.initial()),
+        _ => Ok(Estimate::FIXED),
+    }
+}
+
+/// One line per transform: what a chain does to a tensor of the given shape.
+pub(crate) fn describe<T: Real>(chain: &dyn GradientTransform<T>, shape: &[usize]) -> String {
+    let tensor = TensorInfo { name: String::new(), shape: shape.to_vec(), dtype: DType::F32, updates: 0 };
+    let part = |t: &&dyn GradientTransform<T>| match t.role(&tensor) {
+        Role::Reduce => format!("{} ‖", t.name()),
+        _ => t.name().to_string(),
+    };
+    stages(chain).iter().map(part).collect::<Vec<_>>().join(" | ")
+}

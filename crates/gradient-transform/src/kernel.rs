@@ -1,0 +1,144 @@
+//! Loops over tiles, compiled for every instruction set and chosen at run time.
+//!
+//! Transforms write their arithmetic as closures for one element; these helpers run them over slices with the widest
+//! vectors that the processor has. None of them fuses a multiplication with an addition, and sums use a fixed number
+//! of lanes, so every instruction set gives the same bits.
+
+use crate::element::Real;
+
+/// Lanes of a sum.
+const LANES: usize = 16;
+
+/// `u[i] <- f(u[i])`.
+#[inline(always)]
+pub fn map<T: Real>(u: &mut [T], f: impl Fn(T) -> T) {
+    pulp::Arch::new().dispatch(move || {
+        for u in u.iter_mut() {
+            *u = f(*u);
+        }
+    });
+}
+
+/// `u[i] <- f(u[i], a[i])`. The slices have one length.
+#[inline(always)]
+pub fn map2<T: Real>(u: &mut [T], a: &[T], f: impl Fn(T, T) -> T) {
+    assert_eq!(u.len(), a.len(), "an input that `reads` did not ask for is empty");
+    pulp::Arch::new().dispatch(move || {
+        for (u, &a) in u.iter_mut().zip(a) {
+            *u = f(*u, a);
+        }
+    });
+}
+
+/// `u[i] <- f(u[i], a[i], b[i])`. The slices have one length.
+#[inline(always)]
+pub fn map3<T: Real>(u: &mut [T], a: &[T], b: &[T], f: impl Fn(T, T, T) -> T) {
+    assert!(u.len() == a.len() && u.len() == b.len(), "an input that `reads` did not ask for is empty");
+    pulp::Arch::new().dispatch(move || {
+        for ((u, &a), &b) in u.iter_mut().zip(a).zip(b) {
+            *u = f(*u, a, b);
+        }
+    });
+}
+
+/// `(u[i], v[i]) <- f(u[i], v[i], a[i], b[i])`. The slices have one length.
+#[inline(always)]
+pub fn update2<T: Real>(u: &mut [T], v: &mut [T], a: &[T], b: &[T], f: impl Fn(T, T, T, T) -> (T, T)) {
+    let n = u.len();
+    assert!(n == v.len() && n == a.len() && n == b.len(), "an input that `reads` did not ask for is empty");
+    pulp::Arch::new().dispatch(move || {
+        for (((u, v), &a), &b) in u.iter_mut().zip(v.iter_mut()).zip(a).zip(b) {
+            (*u, *v) = f(*u, *v, a, b);
+        }
+    });
+}
+
+/// `sum of f(a[i])`: in `T` over fixed lanes, which are added in float64.
+#[inline(always)]
+pub fn sum<T: Real>(a: &[T], f: impl Fn(T) -> T) -> f64 {
+    let lanes = pulp::Arch::new().dispatch(move || {
+        let mut lanes = [T::zero(); LANES];
+        let mut blocks = a.chunks_exact(LANES);
+        for block in &mut blocks {
+            for (lane, &a) in lanes.iter_mut().zip(block) {
+                *lane += f(a);
+            }
+        }
+        for (lane, &a) in lanes.iter_mut().zip(blocks.remainder()) {
+            *lane += f(a);
+        }
+        lanes
+    });
+    lanes.iter().map(|lane| lane.f64()).sum()
+}
+
+/// `sum of f(a[i], b[i])`: in `T` over fixed lanes, which are added in float64. The slices have one length.
+#[inline(always)]
+pub fn sum2<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> f64 {
+    assert_eq!(a.len(), b.len(), "an input that `reads` did not ask for is empty");
+    let lanes = pulp::Arch::new().dispatch(move || {
+        let mut lanes = [T::zero(); LANES];
+        let (mut xs, mut ys) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+        for (x, y) in (&mut xs).zip(&mut ys) {
+            for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+                *lane += f(x, y);
+            }
+        }
+        for ((lane, &x), &y) in lanes.iter_mut().zip(xs.remainder()).zip(ys.remainder()) {
+            *lane += f(x, y);
+        }
+        lanes
+    });
+    lanes.iter().map(|lane| lane.f64()).sum()
+}
+
+/// Runs `f` compiled for the widest instruction set that the processor has, for loops that fit none of the helpers.
+///
+/// What `f` calls must be inlined into it (`#[inline(always)]`) to profit.
+#[inline(always)]
+pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+/// `sum of a[i]^2` in `T` over fixed lanes, for use within [`dispatch`].
+#[inline(always)]
+pub fn sum_of_squares<T: Real>(a: &[T]) -> T {
+    let mut lanes = [T::zero(); LANES];
+    let mut blocks = a.chunks_exact(LANES);
+    for block in &mut blocks {
+        for (lane, &a) in lanes.iter_mut().zip(block) {
+            *lane += a * a;
+        }
+    }
+    for (lane, &a) in lanes.iter_mut().zip(blocks.remainder()) {
+        *lane += a * a;
+    }
+    lanes.iter().fold(T::zero(), |sum, &lane| sum + lane)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_agree_with_float64_on_every_length() {
+        for n in [0, 1, 15, 16, 17, 33, 1000] {
+            let a: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
+            let b: Vec<f32> = (0..n).map(|i| (i as f32 * 0.71).cos()).collect();
+            let exact: f64 = a.iter().map(|x| x.f64() * x.f64()).sum();
+            assert!((sum(&a, |x| x * x) - exact).abs() <= 1e-5 * exact.max(1e-30));
+            let exact: f64 = a.iter().zip(&b).map(|(x, y)| x.f64() * y.f64()).sum();
+            assert!((sum2(&a, &b, |x, y| x * y) - exact).abs() <= 1e-5 * (n as f64).max(1.0));
+        }
+    }
+
+    #[test]
+    fn maps_visit_every_element_once() {
+        let a: Vec<f64> = (0..37).map(f64::from).collect();
+        let mut u = a.clone();
+        map(&mut u, |x| x + 1.0);
+        map2(&mut u, &a, |x, y| x - y);
+        map3(&mut u, &a, &a, |x, y, z| x + y * z);
+        assert!(u.iter().enumerate().all(|(i, &x)| x == 1.0 + (i * i) as f64));
+    }
+}

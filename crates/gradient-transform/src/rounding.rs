@@ -1,0 +1,164 @@
+//! Rounding to bfloat16 when a column is stored.
+
+use half::bf16;
+use serde::{Deserialize, Serialize};
+
+/// How float32 results are rounded into bfloat16 parameters and state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// To the nearest value, ties to even. Updates below half a unit in the last place (2^-9 of the weight) are lost.
+    Nearest,
+    /// Up or down with probabilities that make the expected value exact.
+    Stochastic,
+}
+
+/// The random numbers of one column of one parameter in one step.
+///
+/// They are a function of (seed, parameter's name, column's name, step, element), so neither the number of
+/// threads nor the order of parameters has an influence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stream(u64);
+
+impl Stream {
+    pub(crate) fn new(seed: u64, parameter: u64, column: u64, step: u64) -> Self {
+        let mut key = seed;
+        for part in [parameter, column, step] {
+            key = mix64(key ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        }
+        Self(key)
+    }
+
+    /// 32 random bits for the elements `2 * pair` and `2 * pair + 1`.
+    #[inline(always)]
+    pub(crate) fn pair(self, pair: u64) -> u32 {
+        // Two rounds of a 32-bit finaliser with the key's halves: 32-bit products vectorise on every target, 64-bit ones do not.
+        let mut h = (pair as u32) ^ (self.0 as u32);
+        h ^= ((pair >> 32) as u32).wrapping_mul(0x85eb_ca6b);
+        h ^= h >> 16;
+        h = h.wrapping_mul(0x7feb_352d);
+        h ^= h >> 15;
+        h = h.wrapping_add((self.0 >> 32) as u32);
+        h = h.wrapping_mul(0x846c_a68b);
+        h ^= h >> 16;
+        h = h.wrapping_mul(0x9e37_79b1);
+        h ^ (h >> 15)
+    }
+
+    /// Stores `values`, the elements from `offset` on.
+    pub(crate) fn store(self, values: &[f32], offset: usize, target: &mut [bf16]) {
+        let one = |i: usize, value: f32| {
+            let index = (offset + i) as u64;
+            let noise = self.pair(index / 2) >> (16 * (index % 2) as u32);
+            round_stochastic(value, noise & 0xffff)
+        };
+        // The two halves of a hash belong to an aligned pair; a first element that is the second of its pair is done alone.
+        let head = (offset % 2).min(values.len());
+        for i in 0..head {
+            target[i] = one(i, values[i]);
+        }
+        let pairs = (values.len() - head) / 2;
+        let first = ((offset + head) / 2) as u64;
+        let (values_pairs, target_pairs) =
+            (&values[head..head + 2 * pairs], &mut target[head..head + 2 * pairs]);
+        pulp::Arch::new().dispatch(move || {
+            for (p, (t, v)) in target_pairs.chunks_exact_mut(2).zip(values_pairs.chunks_exact(2)).enumerate()
+            {
+                let noise = self.pair(first + p as u64);
+                t[0] = round_stochastic(v[0], noise & 0xffff);
+                t[1] = round_stochastic(v[1], noise >> 16);
+            }
+        });
+        for i in head + 2 * pairs..values.len() {
+            target[i] = one(i, values[i]);
+        }
+    }
+}
+
+/// Adds `noise`, 16 random bits, below the last bit that bfloat16 keeps, and cuts.
+#[inline(always)]
+fn round_stochastic(value: f32, noise: u32) -> bf16 {
+    let bits = value.to_bits();
+    // A carry out of the mantissa of the largest finite value gives infinity, as rounding to nearest would; NaN and infinity stay.
+    let noise = if value.is_finite() { noise } else { 0 };
+    bf16::from_bits(((bits.wrapping_add(noise)) >> 16) as u16)
+}
+
+/// The finaliser of SplitMix64.
+pub(crate) const fn mix64(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// FNV-1a: names turn into keys of random streams, the same on every machine and in every version.
+pub(crate) fn hash_name(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stochastic_rounding_is_unbiased() {
+        // 1 + 0.3 units in the last place of bfloat16: must round up in 30 % of the cases.
+        let value = 1.0 + 0.3 / 128.0;
+        let n = 1 << 16;
+        let mut target = vec![bf16::ZERO; n];
+        let mut up = 0;
+        for step in 0..8 {
+            Stream::new(7, 1, 2, step).store(&vec![value; n], 0, &mut target);
+            up += target.iter().filter(|t| t.to_f32() > 1.0).count();
+        }
+        let share = up as f64 / (8 * n) as f64;
+        // Five standard deviations of a binomial with 2^19 trials.
+        assert!((share - 0.3).abs() < 5.0 * (0.3 * 0.7 / (8.0 * n as f64)).sqrt(), "{share}");
+    }
+
+    #[test]
+    fn neighbours_and_steps_are_uncorrelated() {
+        let n = 1 << 16;
+        let bits = |step: u64| -> Vec<f64> {
+            let stream = Stream::new(1, 2, 3, step);
+            (0..n as u64)
+                .map(|i| f64::from((stream.pair(i / 2) >> (16 * (i % 2) as u32)) & 0xffff) / 65536.0 - 0.5)
+                .collect()
+        };
+        let (a, b) = (bits(1), bits(2));
+        let correlation =
+            |x: &[f64], y: &[f64]| 12.0 * x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>() / x.len() as f64;
+        for (name, value) in [
+            ("steps", correlation(&a, &b)),
+            ("neighbours", correlation(&a[1..], &a[..n - 1])),
+            ("pairs", correlation(&a[2..], &a[..n - 2])),
+        ] {
+            assert!(value.abs() < 5.0 / (n as f64).sqrt(), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn the_same_elements_round_alike_wherever_a_tile_begins() {
+        let values: Vec<f32> = (0..101).map(|i| 1.0 + i as f32 * 1e-3).collect();
+        let stream = Stream::new(3, 4, 5, 6);
+        let mut whole = vec![bf16::ZERO; 101];
+        stream.store(&values, 0, &mut whole);
+        for cut in [1, 2, 37, 100] {
+            let mut parts = vec![bf16::ZERO; 101];
+            let (left, right) = parts.split_at_mut(cut);
+            stream.store(&values[..cut], 0, left);
+            stream.store(&values[cut..], cut, right);
+            assert_eq!(whole, parts);
+        }
+    }
+
+    #[test]
+    fn values_that_bfloat16_can_hold_are_kept() {
+        for value in [0.0_f32, -0.0, 1.0, -3.5, 2.0_f32.powi(-130), f32::INFINITY, f32::NEG_INFINITY] {
+            for noise in [0, 1, 0x8000, 0xffff] {
+                assert_eq!(round_stochastic(value, noise).to_f32().to_bits(), value.to_bits());
+            }
+        }
+        assert!(round_stochastic(f32::NAN, 0xffff).is_nan());
+    }
+}

@@ -1,0 +1,202 @@
+//! What a transform keeps of a tensor: declared here, owned by the engine.
+
+use crate::buffer::Buffer;
+use crate::element::{DType, Real};
+
+/// The type a column or vector has in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// The parameter's own type; rounded as the parameter is.
+    Parameter,
+    /// The type that is computed in: float32, or float64 for float64 parameters.
+    Compute,
+    /// bfloat16, rounded to the nearest.
+    Bf16,
+}
+
+impl Storage {
+    /// The element type for a parameter of type `parameter`, computed with in `T`.
+    pub fn dtype<T: Real>(self, parameter: DType) -> DType {
+        match self {
+            Self::Parameter => parameter,
+            Self::Compute => T::DTYPE,
+            Self::Bf16 => DType::Bf16,
+        }
+    }
+}
+
+/// What a column holds before its first step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initial {
+    /// Zeros.
+    Zero,
+    /// A copy of the parameter.
+    Parameter,
+}
+
+/// A column: one value for each element of the tensor, or for each n-th in logical order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnSpec {
+    /// Its name within the transform, part of the checkpoint key.
+    pub name: &'static str,
+    /// One value for every how many elements; 1 for each.
+    pub every: usize,
+    /// Its type in memory.
+    pub storage: Storage,
+    /// What it holds at first.
+    pub initial: Initial,
+    /// Whether it stays as it was at first, so that it is never written back.
+    pub constant: bool,
+    /// Whether it is kept from one step to the next. Workspace is not, and is not saved.
+    pub kept: bool,
+}
+
+/// A small array that belongs to the tensor as a whole: row means, an RMS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorSpec {
+    /// Its name within the transform, part of the checkpoint key.
+    pub name: &'static str,
+    /// Number of elements.
+    pub len: usize,
+    /// Its type in memory.
+    pub storage: Storage,
+}
+
+/// Everything a transform keeps of one tensor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateSpec {
+    /// Per-element state, handed out in tiles.
+    pub columns: Vec<ColumnSpec>,
+    /// Small state, zero at first, kept and saved.
+    pub vectors: Vec<VectorSpec>,
+    /// Lengths of small workspace arrays, not kept between steps.
+    pub scratch: Vec<usize>,
+    /// How many scalar sums `observe` gathers.
+    pub scalar_sums: usize,
+    /// Length of the vector of sums that `observe` gathers.
+    pub vector_sums: usize,
+}
+
+impl StateSpec {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A column of zeros at first, one value for each element.
+    pub fn column(mut self, name: &'static str, storage: Storage) -> Self {
+        self.columns.push(ColumnSpec {
+            name,
+            every: 1,
+            storage,
+            initial: Initial::Zero,
+            constant: false,
+            kept: true,
+        });
+        self
+    }
+
+    /// The last column holds the parameter at first.
+    pub fn copied(mut self) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.initial = Initial::Parameter;
+        }
+        self
+    }
+
+    /// The last column has a value only for every `n`-th element, in logical order.
+    pub fn every(mut self, n: usize) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.every = n.max(1);
+        }
+        self
+    }
+
+    /// The last column never changes.
+    pub fn constant(mut self) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.constant = true;
+        }
+        self
+    }
+
+    /// A column of workspace: its contents are lost after the step.
+    pub fn workspace(mut self, name: &'static str) -> Self {
+        let storage = Storage::Compute;
+        self.columns.push(ColumnSpec {
+            name,
+            every: 1,
+            storage,
+            initial: Initial::Zero,
+            constant: false,
+            kept: false,
+        });
+        self
+    }
+
+    /// A small array of zeros at first.
+    pub fn vector(mut self, name: &'static str, len: usize, storage: Storage) -> Self {
+        self.vectors.push(VectorSpec { name, len, storage });
+        self
+    }
+
+    /// A small workspace array.
+    pub fn scratch(mut self, len: usize) -> Self {
+        self.scratch.push(len);
+        self
+    }
+
+    /// Sums that `observe` gathers: `scalars` numbers and a vector of `vector` elements.
+    pub fn sums(mut self, scalars: usize, vector: usize) -> Self {
+        self.scalar_sums = scalars;
+        self.vector_sums = vector;
+        self
+    }
+}
+
+/// The sums that a transform gathers while it observes tiles.
+///
+/// Every chunk of a tensor has its own, and they are added in the order of the chunks, so the result does not
+/// depend on the number of threads.
+#[derive(Debug)]
+pub struct Sums<'a, T> {
+    /// Scalar sums.
+    pub scalars: &'a mut [f64],
+    /// Vector of sums.
+    pub vector: &'a mut [T],
+}
+
+impl<T> Sums<'_, T> {
+    /// The same sums, for a shorter time.
+    pub fn reborrow(&mut self) -> Sums<'_, T> {
+        Sums { scalars: self.scalars, vector: self.vector }
+    }
+}
+
+/// A transform's state of one tensor, as a whole; what `begin`, `seal` and `finish` work on.
+#[derive(Debug)]
+pub struct TensorState<'a, T> {
+    /// Its columns, in the order they were declared.
+    pub columns: &'a mut [Buffer],
+    /// Its vectors, in the order they were declared.
+    pub vectors: &'a mut [Buffer],
+    /// Its small workspace arrays, in the order they were declared.
+    pub scratch: &'a mut [Vec<T>],
+    /// The complete scalar sums; in `begin` those of the step before.
+    pub scalar_sums: &'a [f64],
+    /// The complete vector of sums; in `begin` that of the step before.
+    pub vector_sums: &'a [T],
+}
+
+impl<T> TensorState<'_, T> {
+    /// The same state, for a shorter time.
+    pub fn reborrow(&mut self) -> TensorState<'_, T> {
+        TensorState {
+            columns: self.columns,
+            vectors: self.vectors,
+            scratch: self.scratch,
+            scalar_sums: self.scalar_sums,
+            vector_sums: self.vector_sums,
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! One parameter's state, and a step over it.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use crate::buffer::{Buffer, Slice, SliceMut};
+use crate::compose::Stages;
+use crate::context::{Context, StepContext, TensorInfo};
+use crate::element::{DType, Real};
+use crate::plan::{Plan, Sweep};
+use crate::rounding::{Rounding, Stream, hash_name};
+use crate::state::{Initial, TensorState};
+use crate::sweep::{Active, CHUNK, Job, ScratchPool, Work};
+
+/// What a step did to one tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) updated: bool,
+    /// What it adds to the estimator's numerator and denominator.
+    pub(crate) contribution: [f64; 2],
+}
+
+/// What the tensors of a step share, besides the context.
+pub(crate) struct Run<'a, T> {
+    pub(crate) stages: &'a Stages<'a, T>,
+    pub(crate) step: StepContext,
+    pub(crate) rounding: Rounding,
+    pub(crate) seed: u64,
+    pub(crate) pool: &'a ScratchPool<T>,
+    pub(crate) parallel: bool,
+}
+
+/// A registered parameter and everything kept of it.
+#[derive(Debug)]
+pub(crate) struct Tensor<T> {
+    pub(crate) info: TensorInfo,
+    pub(crate) group: usize,
+    /// Made at the first gradient, when the element type is known.
+    plan: Option<Plan>,
+    columns: Vec<Buffer>,
+    vectors: Vec<Buffer>,
+    scratch: Vec<Vec<T>>,
+    scalar_sums: Vec<f64>,
+    vector_sums: Vec<T>,
+    column_keys: Vec<u64>,
+    /// State by `transform/array`, loaded or kept from another chain, that waits for its transform.
+    waiting: BTreeMap<String, Buffer>,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+impl<T: Real> Tensor<T> {
+    pub(crate) fn new(name: String, shape: &[usize], group: usize) -> Self {
+        Self {
+            info: TensorInfo { name, shape: shape.to_vec(), dtype: DType::F32, updates: 0 },
+            group,
+            plan: None,
+            columns: Vec::new(),
+            vectors: Vec::new(),
+            scratch: Vec::new(),
+            scalar_sums: Vec::new(),
+            vector_sums: Vec::new(),
+            column_keys: Vec::new(),
+            waiting: BTreeMap::new(),
+            outcome: None,
+        }
+    }
+
+    /// Whether the element type is fixed, because a gradient has been seen or state was loaded.
+    pub(crate) fn is_typed(&self) -> bool {
+        self.plan.is_some() || self.info.updates > 0
+    }
+
+    /// One step. The slices have the tensor's length, and the gradient is finite.
+    pub(crate) fn step(&mut self, run: &Run<'_, T>, mut parameter: SliceMut<'_>, gradient: Slice<'_>) {
+        if !self.is_typed() {
+            self.info.dtype = parameter.dtype();
+        }
+        self.prepare(run, parameter.as_slice());
+        let Some(plan) = self.plan.take() else { return };
+        let info = self.info.take_for_step();
+        let cx = Context { step: run.step, tensor: &info };
+        let live = |i: usize| !plan.stages[i].retired;
+        let held = (0..plan.stages.len()).find(|&i| live(i) && run.stages[i].holds(&cx));
+        let end = held.map_or(plan.stages.len(), |h| h + 1);
+
+        self.scalar_sums.fill(0.0);
+        self.vector_sums.fill(T::zero());
+        for i in (0..end).filter(|&i| live(i)) {
+            run.stages[i].begin(&cx, self.state(&plan, i));
+        }
+        let short: SmallVec<[Sweep; 4]> = match held {
+            Some(h) => {
+                let last = plan.stages[h].sweep;
+                (0..=last).map(|number| plan.sweep(number, end, number == last)).collect()
+            }
+            None => SmallVec::new(),
+        };
+        let sweeps: &[Sweep] = if held.is_some() { &short } else { &plan.sweeps };
+        for sweep in sweeps {
+            self.sweep(run, &plan, sweep, &cx, held, parameter.reborrow(), gradient);
+            for (i, stage) in plan.stages[..end].iter().enumerate() {
+                if stage.sweep == sweep.number && live(i) && held != Some(i) {
+                    run.stages[i].seal(&cx, self.state(&plan, i));
+                }
+            }
+        }
+        for i in (0..end).filter(|&i| live(i)) {
+            run.stages[i].finish(&cx, self.state(&plan, i));
+        }
+        let contribution = (0..end).filter(|&i| live(i)).find_map(|i| {
+            let sums = &self.scalar_sums[plan.stages[i].scalar_sums.clone()];
+            run.stages[i].estimator().map(|e| e.contribution(&cx, sums))
+        });
+        self.outcome =
+            Some(Outcome { updated: held.is_none(), contribution: contribution.unwrap_or_default() });
+        self.info.updates += 1;
+        self.info.return_from_step(info);
+        self.plan = Some(plan);
+    }
+
+    #[allow(clippy::too_many_arguments)] // all of one step; a struct of them would be taken apart at once
+    fn sweep(
+        &mut self,
+        run: &Run<'_, T>,
+        plan: &Plan,
+        sweep: &Sweep,
+        cx: &Context<'_>,
+        held: Option<usize>,
+        parameter: SliceMut<'_>,
+        gradient: Slice<'_>,
+    ) {
+        let parameter_key = hash_name(&cx.tensor.name);
+        let streams: SmallVec<[Stream; 8]> = self
+            .column_keys
+            .iter()
+            .map(|&key| Stream::new(run.seed, parameter_key, key, cx.tensor.updates))
+            .collect();
+        let job = Job {
+            stages: run.stages,
+            plan,
+            sweep,
+            cx: *cx,
+            scratch: &self.scratch,
+            held,
+            rounding: run.rounding,
+            parameter_stream: Stream::new(run.seed, parameter_key, 0, cx.tensor.updates),
+            column_streams: &streams,
+            pool: run.pool,
+            parallel: run.parallel,
+        };
+        let mut uses = sweep.columns.iter().peekable();
+        let columns = self
+            .columns
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, buffer)| {
+                let used = uses.next_if(|u| u.index == index)?;
+                let every = plan.columns[index].every;
+                Some(Active { index, every, stored: used.stored, data: buffer.as_mut_slice() })
+            })
+            .collect();
+        job.run(Work {
+            start: 0,
+            gradient,
+            parameter,
+            columns,
+            scalar_sums: &mut self.scalar_sums,
+            vector_sums: &mut self.vector_sums,
+        });
+        for (i, stage) in plan.stages[..sweep.end].iter().enumerate() {
+            let gathered = stage.sweep == sweep.number || sweep.last;
+            if gathered && !stage.retired && (held.is_none() || held >= Some(i)) {
+                fold(&mut self.scalar_sums, plan.scalar_sums, stage.scalar_sums.clone());
+                fold(&mut self.vector_sums, plan.vector_sums, stage.vector_sums.clone());
+            }
+        }
+    }
+
+    fn state(&mut self, plan: &Plan, i: usize) -> TensorState<'_, T> {
+        let stage = &plan.stages[i];
+        TensorState {
+            columns: &mut self.columns[stage.columns.clone()],
+            vectors: &mut self.vectors[stage.vectors.clone()],
+            scratch: &mut self.scratch[stage.scratch.clone()],
+            scalar_sums: &self.scalar_sums[stage.scalar_sums.clone()],
+            vector_sums: &self.vector_sums[stage.vector_sums.clone()],
+        }
+    }
+
+    /// Makes the plan and the state, unless they are there; makes them anew when a transform has retired.
+    fn prepare(&mut self, run: &Run<'_, T>, parameter: Slice<'_>) {
+        if let Some(plan) = &self.plan {
+            let unchanged =
+                plan.stages.iter().zip(run.stages).all(|(stage, t)| stage.retired == t.retired(&run.step));
+            if unchanged {
+                return;
+            }
+            self.unplan(run.stages);
+        }
+        let plan = Plan::new(run.stages, &run.step, &self.info);
+        let chunks = parameter.len().div_ceil(CHUNK).max(1);
+        self.scalar_sums = vec![0.0; chunks * plan.scalar_sums];
+        self.vector_sums = vec![T::zero(); chunks * plan.vector_sums];
+        for (transform, stage) in run.stages.iter().zip(&plan.stages) {
+            if stage.retired {
+                continue;
+            }
+            let spec = transform.state(&self.info);
+            for column in &spec.columns {
+                let key = format!("{}/{}", transform.name(), column.name);
+                let dtype = column.storage.dtype::<T>(self.info.dtype);
+                let len = parameter.len().div_ceil(column.every);
+                let kept = self.waiting.remove(&key).filter(|b| b.len() == len && b.dtype() == dtype);
+                self.columns.push(kept.unwrap_or_else(|| match column.initial {
+                    Initial::Zero => Buffer::zeros(dtype, len),
+                    Initial::Parameter => sample(parameter, column.every, dtype),
+                }));
+                self.column_keys.push(hash_name(&key));
+            }
+            for vector in &spec.vectors {
+                let key = format!("{}/{}", transform.name(), vector.name);
+                let dtype = vector.storage.dtype::<T>(self.info.dtype);
+                let kept = self.waiting.remove(&key).filter(|b| b.len() == vector.len && b.dtype() == dtype);
+                self.vectors.push(kept.unwrap_or_else(|| Buffer::zeros(dtype, vector.len)));
+            }
+            self.scratch.extend(spec.scratch.iter().map(|&len| vec![T::zero(); len]));
+        }
+        // What is still waiting belongs to transforms that are not in the chain.
+        self.waiting.clear();
+        self.plan = Some(plan);
+    }
+
+    /// Takes the plan apart and keeps the state by name, for another chain (or fewer transforms) to take up.
+    pub(crate) fn unplan(&mut self, stages: &Stages<'_, T>) {
+        self.waiting = self.arrays(stages).into_iter().map(|(key, buffer)| (key, buffer.clone())).collect();
+        self.plan = None;
+        self.columns.clear();
+        self.vectors.clear();
+        self.scratch.clear();
+        self.column_keys.clear();
+    }
+
+    /// The state that is kept, by `transform/array`.
+    pub(crate) fn arrays(&self, stages: &Stages<'_, T>) -> BTreeMap<String, &Buffer> {
+        let mut arrays: BTreeMap<String, &Buffer> =
+            self.waiting.iter().map(|(k, b)| (k.clone(), b)).collect();
+        let Some(plan) = &self.plan else { return arrays };
+        for (transform, stage) in stages.iter().zip(&plan.stages) {
+            for index in stage.columns.clone() {
+                let column = &plan.columns[index];
+                if column.kept {
+                    arrays.insert(format!("{}/{}", transform.name(), column.name), &self.columns[index]);
+                }
+            }
+            if !stage.retired {
+                for (vector, index) in transform.state(&self.info).vectors.iter().zip(stage.vectors.clone()) {
+                    arrays.insert(format!("{}/{}", transform.name(), vector.name), &self.vectors[index]);
+                }
+            }
+        }
+        arrays
+    }
+
+    /// Puts loaded state in place of the present one; it is taken up at the next gradient.
+    pub(crate) fn restore(&mut self, dtype: DType, updates: u64, arrays: BTreeMap<String, Buffer>) {
+        *self =
+            Self { group: self.group, ..Self::new(std::mem::take(&mut self.info.name), &self.info.shape, 0) };
+        self.info.dtype = dtype;
+        self.info.updates = updates;
+        self.waiting = arrays;
+    }
+
+    /// The base column's elements, once there is state and the writer has such a column.
+    pub(crate) fn base(&self, stages: &Stages<'_, T>) -> Option<Slice<'_>> {
+        if let Some(plan) = &self.plan {
+            return plan.base.map(|index| self.columns[index].as_slice());
+        }
+        // State that was loaded and not yet taken up.
+        stages.iter().find_map(|transform| {
+            let column = transform.writer()?.base_column()?;
+            let spec = transform.state(&self.info);
+            let key = format!("{}/{}", transform.name(), spec.columns.get(column)?.name);
+            self.waiting.get(&key).map(Buffer::as_slice)
+        })
+    }
+
+    /// Bytes of state kept between steps.
+    pub(crate) fn bytes(&self) -> usize {
+        let kept = |b: &Buffer| b.len() * b.dtype().size();
+        self.columns.iter().chain(&self.vectors).chain(self.waiting.values()).map(kept).sum()
+    }
+
+    /// Bytes that one step moves, and its number of sweeps, once there is a plan.
+    pub(crate) fn traffic(&self) -> Option<(u64, usize)> {
+        let plan = self.plan.as_ref()?;
+        Some((plan.bytes(self.info.len(), self.info.dtype, &self.columns), plan.sweeps.len()))
+    }
+}
+
+impl TensorInfo {
+    /// Moves the description out of the tensor while its state is borrowed; no allocation, no copy.
+    fn take_for_step(&mut self) -> Self {
+        Self {
+            name: std::mem::take(&mut self.name),
+            shape: std::mem::take(&mut self.shape),
+            dtype: self.dtype,
+            updates: self.updates,
+        }
+    }
+
+    fn return_from_step(&mut self, info: Self) {
+        self.name = info.name;
+        self.shape = info.shape;
+    }
+}
+
+/// Moves all rows of `sums` into the first, in order, within the columns of `range`.
+fn fold<A: Copy + Default + std::ops::AddAssign>(
+    sums: &mut [A],
+    width: usize,
+    range: std::ops::Range<usize>,
+) {
+    if range.is_empty() {
+        return;
+    }
+    let (first, rest) = sums.split_at_mut(width);
+    for row in rest.chunks_exact_mut(width) {
+        for i in range.clone() {
+            first[i] += std::mem::take(&mut row[i]);
+        }
+    }
+}
+
+/// Every `every`-th element, converted to `dtype`.
+fn sample(values: Slice<'_>, every: usize, dtype: DType) -> Buffer {
+    let len = values.len().div_ceil(every);
+    let mut buffer = Buffer::zeros(dtype, len);
+    if every == 1 && values.dtype() == dtype {
+        match (values, &mut buffer) {
+            (Slice::F32(from), Buffer::F32(to)) => to.copy_from_slice(from),
+            (Slice::Bf16(from), Buffer::Bf16(to)) => to.copy_from_slice(from),
+            (Slice::F64(from), Buffer::F64(to)) => to.copy_from_slice(from),
+            _ => unreachable!("the types were compared"),
+        }
+        return buffer;
+    }
+    for i in 0..len {
+        buffer.set::<f64>(i, values.get::<f64>(i * every));
+    }
+    buffer
+}

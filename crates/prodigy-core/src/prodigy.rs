@@ -1,0 +1,157 @@
+use gradient_transform::{
+    Context, Error, Estimate, Estimator, GradientTransform, Reads, Real, Result, Role, StateSpec,
+    StepContext, Sums, TensorInfo, Tile,
+};
+
+use crate::samples::Samples;
+
+/// Prodigy's estimate d of the distance to the solution, which takes the place of the learning rate.
+///
+/// Observes, over every 11th element of all tensors of the group, with the raw gradient and the parameter y before the step,
+///
+/// ```text
+/// numerator   <- beta3 numerator + sum of sqrt(d) <g, p0 - y>
+/// s           <- beta3 s + sqrt(d) g
+/// d_hat        = atan2(d_coef * numerator, sum of |s|_1)
+/// d           <- max(d, d_hat)
+/// ```
+///
+/// A step's negative sum is ignored while d is d0; afterwards the numerator becomes the smaller of itself and that sum.
+/// Changes no update: the step size lr * d, and d_prev/d for the moments, reach the other transforms through the step's
+/// context.
+///
+/// Mishchenko and Defazio, 2306.06101, Algorithm 4. There the weight is d^2 and the ratio is not bounded; the square root and
+/// the arctangent are the reference's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prodigy {
+    /// What is gathered.
+    pub samples: Samples,
+    /// Initial estimate, above 0. Default 1e-6.
+    pub d0: f64,
+    /// Factor of the estimate, above 0: the way to make the method bolder (2) or shyer (0.5). Default 1.
+    pub d_coef: f64,
+    /// From this step on d stands still and the state is freed. 0, the default, for never.
+    pub prodigy_steps: u64,
+    /// d before the first step, if it is not d0. (Reference 1.9.2: a group's own d0 does not initialise its d.)
+    pub initial_d: Option<f64>,
+    /// Reference 1.9.2: d_prev stays behind d at the freeze, so that the moments go on shrinking.
+    pub freeze_keeps_d_prev: bool,
+}
+
+impl Default for Prodigy {
+    /// beta3 is the root of 0.99.
+    fn default() -> Self {
+        Self::new(0.99_f64.sqrt())
+    }
+}
+
+impl Prodigy {
+    /// An estimator with the default d0 and d_coef.
+    pub fn new(beta3: f64) -> Self {
+        Self {
+            samples: Samples::new(beta3),
+            d0: 1e-6,
+            d_coef: 1.0,
+            prodigy_steps: 0,
+            initial_d: None,
+            freeze_keeps_d_prev: false,
+        }
+    }
+
+    /// Whether d still moves in this step.
+    pub fn is_active(&self, step: &StepContext) -> bool {
+        self.prodigy_steps == 0 || step.k < self.prodigy_steps
+    }
+
+    /// The estimate before the first step.
+    pub fn initial_estimate(&self) -> Estimate {
+        let d = self.initial_d.unwrap_or(self.d0);
+        Estimate { d, d_prev: d, ..Estimate::new(self.d0) }
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::OptionOutOfRange`].
+    pub fn check(&self) -> Result<()> {
+        Error::check("d0", self.d0, self.d0.is_finite() && self.d0 > 0.0, "finite and above 0")?;
+        Error::check(
+            "d_coef",
+            self.d_coef,
+            self.d_coef.is_finite() && self.d_coef > 0.0,
+            "finite and above 0",
+        )?;
+        self.samples.validate()
+    }
+
+    /// Moves numerator and denominator on by a step's totals; gives d_hat, or `None` once d stands still.
+    pub fn advance(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) -> Option<f64> {
+        if !self.is_active(step) {
+            if !self.freeze_keeps_d_prev {
+                estimate.d_prev = estimate.d;
+            }
+            return None;
+        }
+        let [numerator, denominator] = total;
+        estimate.numerator *= self.samples.beta3;
+        if numerator >= 0.0 {
+            estimate.numerator += numerator;
+        } else if estimate.d > estimate.d0 {
+            estimate.numerator = estimate.numerator.min(numerator);
+        }
+        estimate.denominator = denominator;
+        Some((self.d_coef * estimate.numerator).atan2(denominator))
+    }
+}
+
+impl<T: Real> GradientTransform<T> for Prodigy {
+    fn name(&self) -> &str {
+        "prodigy"
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.check()
+    }
+
+    fn role(&self, _tensor: &TensorInfo) -> Role {
+        Role::Observer
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::GRADIENT_AND_PARAMETER
+    }
+
+    fn state(&self, tensor: &TensorInfo) -> StateSpec {
+        self.samples.state(tensor)
+    }
+
+    fn retired(&self, step: &StepContext) -> bool {
+        !self.is_active(step)
+    }
+
+    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        self.samples.observe(cx, tile, sums, cx.step.estimate.d.sqrt(), false);
+    }
+
+    fn estimator(&self) -> Option<&dyn Estimator> {
+        Some(self)
+    }
+}
+
+impl Estimator for Prodigy {
+    fn initial(&self) -> Estimate {
+        self.initial_estimate()
+    }
+
+    fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
+        let [dot, size] = self.samples.complete(cx.tensor, scalar_sums);
+        [cx.step.estimate.d.sqrt() * dot, size]
+    }
+
+    fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
+        if let Some(d_hat) = self.advance(step, total, estimate) {
+            estimate.d_prev = estimate.d;
+            estimate.d = estimate.d.max(d_hat);
+        }
+    }
+}

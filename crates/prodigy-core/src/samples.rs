@@ -1,0 +1,125 @@
+use gradient_transform::{
+    Context, DType, Error, Real, Result, StateSpec, Storage, Sums, TensorInfo, Tile, kernel,
+};
+
+/// What an estimator of Prodigy's kind gathers: on every n-th element, the product of the gradient with the way come
+/// so far, and a moving sum of gradients.
+///
+/// ```text
+/// dot = <g, p0 - y>
+/// s <- beta3 s + weight g
+/// ```
+///
+/// with the raw gradient and the parameter before the step. Shared by `prodigy-core` and `speed`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Samples {
+    /// Every how many elements one is looked at, in logical order. At least 1; default 11.
+    pub every: usize,
+    /// Decay of s, in [0, 1).
+    pub beta3: f64,
+    /// Reference 1.9.2: p0 and s are bfloat16 under float32 parameters, so that the first numerators are rounding noise.
+    /// Otherwise p0 is of the parameter's type, and s of the type computed in.
+    pub narrow: bool,
+}
+
+impl Samples {
+    /// Samples every 11th element.
+    pub fn new(beta3: f64) -> Self {
+        Self { every: 11, beta3, narrow: false }
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::OptionOutOfRange`].
+    pub fn validate(&self) -> Result<()> {
+        Error::check("beta3", self.beta3, (0.0..1.0).contains(&self.beta3), "at least 0 and below 1")?;
+        Error::check("every", self.every as f64, self.every > 0, "at least 1")
+    }
+
+    /// The columns `p0` and `s`, and two sums.
+    pub fn state(&self, tensor: &TensorInfo) -> StateSpec {
+        let (p0, s) = match (self.narrow, tensor.dtype) {
+            (false, _) => (Storage::Parameter, Storage::Compute),
+            (true, DType::F32) => (Storage::Bf16, Storage::Bf16),
+            (true, _) => (Storage::Parameter, Storage::Parameter),
+        };
+        StateSpec::new()
+            .column("p0", p0)
+            .every(self.every)
+            .copied()
+            .constant()
+            .column("s", s)
+            .every(self.every)
+            .sums(2, 0)
+    }
+
+    /// Adds a tile's samples to the sums: `<g, p0 - y>` and `|s|_1`. With `signed`, s takes the gradient's sign.
+    pub fn observe<T: Real>(
+        &self,
+        cx: &Context<'_>,
+        tile: Tile<'_, '_, T>,
+        sums: Sums<'_, T>,
+        weight: f64,
+        signed: bool,
+    ) {
+        // Samples are gathered into short arrays first: the strided loads do not vectorise, the arithmetic does.
+        const BLOCK: usize = 32;
+        let (beta3, weight) = (T::of(self.beta3), T::of(weight));
+        let wide = !self.narrow;
+        let narrow_parameter = self.narrow && cx.tensor.dtype == DType::Bf16;
+        let every = self.every;
+        let first = tile.offset.next_multiple_of(every) - tile.offset;
+        let (gradient, parameter) = (tile.gradient, tile.parameter);
+        let [p0, s] = tile.columns else { return };
+        let [dots, sizes] = kernel::dispatch(|| {
+            let (mut dots, mut sizes) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
+            for (b, (p0, s)) in p0.chunks(BLOCK).zip(s.chunks_mut(BLOCK)).enumerate() {
+                let (mut g, mut y) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
+                let start = first + b * BLOCK * every;
+                for (i, (g, y)) in g.iter_mut().zip(&mut y).take(p0.len()).enumerate() {
+                    *g = gradient[start + i * every];
+                    *y = parameter[start + i * every];
+                }
+                for (((dot, &g), &y), &p0) in dots.iter_mut().zip(&g).zip(&y).zip(p0) {
+                    let way = p0 - y;
+                    *dot += g * if narrow_parameter { way.round_bf16() } else { way };
+                }
+                for ((size, s), &g) in sizes.iter_mut().zip(s).zip(&g) {
+                    let g = if signed { sign(g) } else { g };
+                    *s = if wide {
+                        *s * beta3 + weight * g
+                    } else {
+                        ((*s * beta3).round_bf16() + weight * g).round_bf16()
+                    };
+                    *size += s.abs();
+                }
+            }
+            [dots, sizes]
+        });
+        sums.scalars[0] += dots.iter().map(|x| x.f64()).sum::<f64>();
+        sums.scalars[1] += sizes.iter().map(|x| x.f64()).sum::<f64>();
+    }
+
+    /// The complete sums, rounded as the reference rounds them.
+    pub fn complete(&self, tensor: &TensorInfo, sums: &[f64]) -> [f64; 2] {
+        let [dot, size] = [sums[0], sums[1]];
+        match (self.narrow, tensor.dtype) {
+            (true, DType::F32) => [dot, size.round_bf16()],
+            (true, DType::Bf16) => [dot.round_bf16(), size.round_bf16()],
+            _ => [dot, size],
+        }
+    }
+}
+
+/// -1, 0 or 1.
+#[inline(always)]
+fn sign<T: Real>(x: T) -> T {
+    if x > T::zero() {
+        T::one()
+    } else if x < T::zero() {
+        -T::one()
+    } else {
+        T::zero()
+    }
+}

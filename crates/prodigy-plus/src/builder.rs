@@ -1,0 +1,101 @@
+use gradient_transform::{Optimizer, ParameterGroup, Real, Result, Rounding, Settings};
+
+use crate::chain::chain;
+use crate::options::Options;
+
+/// Prodigy + Schedule-Free: the full optimizer with the documented defaults.
+///
+/// ```
+/// use gradient_transform::Parameter;
+/// use prodigy_plus::ProdigyPlus;
+/// let mut optimizer = ProdigyPlus::builder().build([("w", &[4][..])])?;
+/// let mut w = [4.0_f32, -3.0, 2.0, 1.0];
+/// for _ in 0..200 {
+///     let gradient = w; // of |w|^2 / 2
+///     let _ = optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
+/// }
+/// let mut x = [0.0_f32; 4];
+/// optimizer.evaluation_point(0, &w, &mut x)?;
+/// assert!(optimizer.estimate(0)?.d > 1e-3); // grown from 1e-6, found without a learning rate
+/// assert!(x.iter().map(|x| x * x).sum::<f32>() < 20.0); // from 30
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ProdigyPlus;
+
+impl ProdigyPlus {
+    /// The options at their defaults, to be changed one by one and then [built](Options::build).
+    pub fn builder() -> Options {
+        Options::default()
+    }
+}
+
+impl Options {
+    /// An optimizer of one group of (name, shape), in the order in which every step will give them.
+    ///
+    /// # Errors
+    /// Options out of range or excluding each other, and those of [`Optimizer::with_groups`].
+    pub fn build<'s, T: Real, N: Into<String>>(
+        &self,
+        parameters: impl IntoIterator<Item = (N, &'s [usize])>,
+    ) -> Result<Optimizer<T>> {
+        self.build_groups([(self.clone(), parameters)])
+    }
+
+    /// An optimizer of several groups, each with options of its own: usually these, with some changed.
+    ///
+    /// What concerns all groups together (`split_groups`, `split_groups_mean`, `compat`, `seed`, `non_finite`) is taken
+    /// from `self`; a group's own setting of these has no effect.
+    ///
+    /// ```
+    /// use prodigy_plus::ProdigyPlus;
+    /// let base = ProdigyPlus::builder().weight_decay(0.1);
+    /// let optimizer = base.build_groups::<f32, _, _>([
+    ///     (base.clone(), vec![("encoder.w", &[64, 32][..]), ("encoder.b", &[64][..])]),
+    ///     (base.clone().lr(0.5).weight_decay(0.0), vec![("decoder.w", &[32, 64][..])]),
+    /// ])?;
+    /// assert_eq!(optimizer.lr(1)?, 0.5);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_groups<'s, T: Real, N: Into<String>, P: IntoIterator<Item = (N, &'s [usize])>>(
+        &self,
+        groups: impl IntoIterator<Item = (Options, P)>,
+    ) -> Result<Optimizer<T>> {
+        let made = groups
+            .into_iter()
+            .map(|(options, parameters)| self.group(options, parameters))
+            .collect::<Result<Vec<_>>>()?;
+        let settings = Settings {
+            split_groups: self.split(),
+            non_finite: self.non_finite,
+            seed: self.seed,
+            compat: self.compat.engine,
+        };
+        Optimizer::with_groups(made, settings)
+    }
+
+    /// One group with the given options, for [`Optimizer::add_group`].
+    ///
+    /// # Errors
+    /// Options out of range or excluding each other.
+    pub fn group<'s, T: Real, N: Into<String>>(
+        &self,
+        options: Options,
+        parameters: impl IntoIterator<Item = (N, &'s [usize])>,
+    ) -> Result<ParameterGroup<T>> {
+        let options = if self.compat.silent_exclusions {
+            options.resolved_silently()
+        } else {
+            options.check_exclusions()?;
+            options
+        };
+        let initial_d = self.compat.group_d0_ignored.then_some(self.d0);
+        let rounding = if options.stochastic_rounding { Rounding::Stochastic } else { Rounding::Nearest };
+        Ok(ParameterGroup::new(chain::<T>(&options, &self.compat, initial_d)?, parameters)
+            .lr(options.lr)
+            .rounding(rounding))
+    }
+}

@@ -1,0 +1,48 @@
+use gradient_transform::EngineCompat;
+use serde::{Deserialize, Serialize};
+
+/// The defects of the Python reference 1.9.2, each a switch of its own. All off by default: the corrected behaviour.
+///
+/// [`Compat::V1_9_2`] switches all of them on and reproduces the reference's trajectories.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Compat {
+    /// Where a factored tensor's larger axis comes first, the rows are divided by a mean over the wrong axis, which makes
+    /// the denominator one-sided. Corrected: by the mean over the axis that the rows span.
+    pub wrong_row_mean: bool,
+    /// p0 and s are bfloat16 under float32 parameters, so the first numerators are rounding noise. Corrected: p0 is of the
+    /// parameter's type and s float32.
+    pub narrow_prodigy_state: bool,
+    /// bfloat16 moments are rounded to the nearest after every operation. Corrected: once a step, as parameters are.
+    pub round_moments_twice: bool,
+    /// d_prev stays behind d when `prodigy_steps` freezes it, so that the moments go on shrinking.
+    pub freeze_keeps_d_prev: bool,
+    /// The sum of averaging weights advances only if the group's last parameter moved. Corrected: once per group and step.
+    pub weight_sum_of_last_parameter: bool,
+    /// A group's own d0 does not initialise its d. Corrected: it does.
+    pub group_d0_ignored: bool,
+    /// Weight decay that is not multiplied by the learning rate shrinks the weights while RAdam's rectifier is 0 and
+    /// nothing else moves.
+    pub decay_while_unrectified: bool,
+    /// Options that exclude each other are resolved silently, as the reference does: `eps=None` over
+    /// `use_stableadamw`, `use_cautious` over `use_grams`, `use_focus` over `factored`, `use_muon_pp` and `eps=None`.
+    /// Corrected: they are an error.
+    pub silent_exclusions: bool,
+    /// What happens between tensors and groups.
+    pub engine: EngineCompat,
+}
+
+impl Compat {
+    /// Everything as in the Python reference 1.9.2.
+    pub const V1_9_2: Self = Self {
+        wrong_row_mean: true,
+        narrow_prodigy_state: true,
+        round_moments_twice: true,
+        freeze_keeps_d_prev: true,
+        weight_sum_of_last_parameter: true,
+        group_d0_ignored: true,
+        decay_while_unrectified: true,
+        silent_exclusions: true,
+        engine: EngineCompat::V1_9_2,
+    };
+}

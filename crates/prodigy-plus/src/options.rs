@@ -1,0 +1,160 @@
+use gradient_transform::{Error, NonFinite, Result, SplitGroups};
+use serde::{Deserialize, Serialize};
+
+use crate::compat::Compat;
+
+macro_rules! options {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+        /// The documented options of the Python package, under their documented names and with their defaults; and an
+        /// optimizer's builder.
+        ///
+        /// As a serde structure it reads them from JSON or TOML; absent ones have their defaults, unknown ones are errors.
+        ///
+        /// ```
+        /// use prodigy_plus::Options;
+        /// let options = Options::default().betas((0.95, 0.999)).weight_decay(0.1);
+        /// assert_eq!(options.lr, 1.0);
+        /// assert!(options.factored && options.use_stableadamw);
+        /// ```
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Options {
+            $($(#[$doc])* pub $name: $type,)*
+        }
+
+        impl Default for Options {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Options {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $name(mut self, $name: $type) -> Self {
+                self.$name = $name;
+                self
+            })*
+        }
+    };
+}
+
+options! {
+    /// Factor of the step size that Prodigy finds; leave at 1 unless training is unstable. At least 0. Default 1.
+    lr: f64 = 1.0;
+    /// (beta1, beta2): Schedule-Free's interpolation, in (0, 1), and the decay of the second moment, in [0, 1). Default
+    /// (0.9, 0.99).
+    betas: (f64, f64) = (0.9, 0.99);
+    /// Decay of Prodigy's numerator and s, in [0, 1). Default `None`: the root of beta2.
+    beta3: Option<f64> = None;
+    /// Weight decay, taken at y. At least 0; default 0.
+    weight_decay: f64 = 0.0;
+    /// Whether weight decay is multiplied by the adaptive step size, as in AdamW. Default true.
+    weight_decay_by_lr: bool = true;
+    /// RAdam's warm-up and bias correction. It takes Prodigy up to ten times as long to move. Default false.
+    use_bias_correction: bool = false;
+    /// Initial estimate of the step size, above 0. Default 1e-6.
+    d0: f64 = 1e-6;
+    /// Factor of the estimate, above 0. 0.5 and 2 are typical other values. Default 1.
+    d_coef: f64 = 1.0;
+    /// Step from which on d stands still and Prodigy's memory is freed. Default 0: never.
+    prodigy_steps: u64 = 0;
+    /// SPEED: d from signs alone, with capped growth. Default false.
+    use_speed: bool = false;
+    /// Added to the denominator, above 0; `None` for Adam-atan2. Default 1e-8.
+    eps: Option<f64> = Some(1e-8);
+    /// Whether every group has its own d. Default true.
+    split_groups: bool = true;
+    /// Whether groups with their own d step with the harmonic mean of all. Default true.
+    split_groups_mean: bool = true;
+    /// Whether the second moment is factored, where a tensor is large enough. Default true.
+    factored: bool = true;
+    /// Whether the factored moment is float32 even under bfloat16 parameters. Default true.
+    factored_fp32: bool = true;
+    /// Whether gradients are stepped one by one, with [`gradient_transform::Optimizer::begin_step`]. Both ways of stepping are always
+    /// there, so this has no effect; it is accepted for those who bring their settings along. Default false.
+    fused_back_pass: bool = false;
+    /// Clips updates by their root mean square. Default true.
+    use_stableadamw: bool = true;
+    /// Muon: orthogonalises the gradients of matrices. Default false.
+    use_muon_pp: bool = false;
+    /// Cautious updates. Default false.
+    use_cautious: bool = false;
+    /// Grams. Default false.
+    use_grams: bool = false;
+    /// ADOPT. Default false.
+    use_adopt: bool = false;
+    /// OrthoGrad. Default false.
+    use_orthograd: bool = false;
+    /// FOCUS. Default false.
+    use_focus: bool = false;
+    /// Whether bfloat16 parameters and state are rounded stochastically (or else to the nearest). Default true.
+    stochastic_rounding: bool = true;
+    /// Which defects of the Python package are reproduced. Default: none.
+    compat: Compat = Compat::default();
+    /// Seed of stochastic rounding. Default 0.
+    seed: u64 = 0;
+    /// What happens to a step with a non-finite gradient. Default: it is an error.
+    non_finite: NonFinite = NonFinite::Error;
+}
+
+impl Options {
+    /// The Prodigy decay in force: `beta3`, or the root of beta2.
+    pub fn beta3_or_default(&self) -> f64 {
+        self.beta3.unwrap_or_else(|| self.betas.1.max(0.0).sqrt())
+    }
+
+    pub(crate) fn split(&self) -> SplitGroups {
+        match (self.split_groups, self.split_groups_mean) {
+            (true, true) => SplitGroups::Mean,
+            (true, false) => SplitGroups::Each,
+            (false, _) => SplitGroups::Joint,
+        }
+    }
+
+    /// Refuses options that exclude each other.
+    pub(crate) fn check_exclusions(&self) -> Result<()> {
+        let exclude = |first: &str, second: &str, reason| {
+            Err(Error::Excluded { first: first.into(), second: second.into(), reason })
+        };
+        if self.eps.is_none() && self.use_stableadamw {
+            return exclude(
+                "eps=None",
+                "use_stableadamw",
+                "atan2 bounds the update already; set use_stableadamw to false",
+            );
+        }
+        if self.use_cautious && self.use_grams {
+            return exclude("use_cautious", "use_grams", "both temper the same displacement; keep one");
+        }
+        if self.use_focus && self.factored {
+            return exclude(
+                "use_focus",
+                "factored",
+                "FOCUS keeps an average of every weight; set factored to false",
+            );
+        }
+        if self.use_focus && self.use_muon_pp {
+            return exclude("use_focus", "use_muon_pp", "both replace the second moment; keep one");
+        }
+        if self.use_focus && self.eps.is_none() {
+            return exclude("use_focus", "eps=None", "FOCUS divides by nothing; leave eps at its default");
+        }
+        Ok(())
+    }
+
+    /// What the reference's constructor makes of options that exclude each other.
+    pub(crate) fn resolved_silently(mut self) -> Self {
+        if self.eps.is_none() {
+            self.use_stableadamw = false;
+        }
+        if self.use_cautious {
+            self.use_grams = false;
+        }
+        if self.use_focus {
+            self.factored = false;
+            self.use_muon_pp = false;
+        }
+        self
+    }
+}

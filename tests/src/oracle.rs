@@ -1,0 +1,283 @@
+//! The whole optimizer, naively: float64, one pass per formula, every tensor on its own.
+//!
+//! This is the text to read beside the formulas. It rounds only where the reference keeps a number in a narrower type,
+//! and deviates from the documented behaviour only where a [`Compat`] switch says so.
+
+mod compat;
+mod moment;
+mod muon;
+mod options;
+mod prodigy;
+mod schedule_free;
+mod step;
+mod storage;
+
+use ndarray::ArrayD;
+use serde_json::{Map, Value};
+
+pub use compat::Compat;
+pub use options::Options;
+pub use storage::Storage;
+
+use prodigy::Sums;
+use step::{Parameter, step_of, step_parameter};
+
+/// Why an oracle cannot be made, or cannot take a step.
+#[derive(Debug, thiserror::Error)]
+pub enum OracleError {
+    /// An option is unknown, or of the wrong type.
+    #[error("{0}")]
+    Options(#[from] serde_json::Error),
+    /// A group has an option that belongs to the whole optimizer.
+    #[error("{0} is an option of the whole optimizer, not of a group")]
+    NotOfAGroup(&'static str),
+    /// The evaluation point is `lerp(y, z, 1 - 1/beta1)`.
+    #[error("beta1 = 0: there is no evaluation point, as it divides by beta1")]
+    Beta1IsZero,
+    /// A group names a parameter that does not exist, or that another group has.
+    #[error("parameter {0} must exist and belong to one group")]
+    Groups(usize),
+    /// The gradients do not match the parameters.
+    #[error("the gradients do not match the parameters in number or shape")]
+    Gradients,
+}
+
+/// A parameter group: which parameters it holds, and the options in which it differs from the others.
+#[derive(Debug, Clone, Default)]
+pub struct Group {
+    /// Positions of its parameters.
+    pub params: Vec<usize>,
+    /// Its own options, by their documented names.
+    pub overrides: Map<String, Value>,
+}
+
+/// The naive optimizer.
+#[derive(Debug, Clone)]
+pub struct Oracle {
+    storage: Storage,
+    compat: Compat,
+    muon_bf16: bool,
+    /// The constructor's options; each group has its own.
+    options: Options,
+    groups: Vec<GroupState>,
+    parameters: Vec<Parameter>,
+}
+
+#[derive(Debug, Clone)]
+struct GroupState {
+    params: Vec<usize>,
+    options: Options,
+    /// The group's own `lr` if it has one. A per-step factor multiplies this, not the constructor's.
+    own_lr: f64,
+    d: f64,
+    d_prev: f64,
+    numerator: f64,
+    k: u64,
+    weight_sum: f64,
+    had_gradient: bool,
+}
+
+impl Oracle {
+    /// An optimizer over `init`, with the constructor's `options` under their documented names.
+    pub fn new(
+        options: &Map<String, Value>,
+        groups: &[Group],
+        init: Vec<ArrayD<f64>>,
+        storage: Storage,
+        compat: Compat,
+        muon_bf16: bool,
+    ) -> Result<Oracle, OracleError> {
+        let options = Options::of_constructor(options)?;
+        let mut seen = vec![false; init.len()];
+        for &i in groups.iter().flat_map(|group| &group.params) {
+            match seen.get_mut(i) {
+                Some(seen) if !*seen => *seen = true,
+                _ => return Err(OracleError::Groups(i)),
+            }
+        }
+        let mut states: Vec<GroupState> = Vec::new();
+        for group in groups {
+            let own = options.of_group(&group.overrides)?;
+            let d = match states.first() {
+                _ if compat.group_d0_ignored => options.d0,
+                Some(first) if !options.split_groups => first.d,
+                _ => own.d0,
+            };
+            states.push(GroupState {
+                params: group.params.clone(),
+                own_lr: if group.overrides.contains_key("lr") { own.lr } else { 1.0 },
+                options: own,
+                d,
+                d_prev: d,
+                numerator: 0.0,
+                k: 1,
+                weight_sum: 0.0,
+                had_gradient: false,
+            });
+        }
+        let parameters = init.into_iter().map(|y| Parameter { y: storage.store(y), state: None }).collect();
+        Ok(Oracle { storage, compat, muon_bf16, options, groups: states, parameters })
+    }
+
+    /// One step. A parameter without a gradient stays as it is. `lr` is the schedule's factor: with one, a group's
+    /// learning rate is the factor times the group's own `lr`, or times 1 if it has none of its own.
+    pub fn step(&mut self, gradients: &[Option<ArrayD<f64>>], lr: Option<f64>) -> Result<(), OracleError> {
+        let fits = |(gradient, parameter): (&Option<ArrayD<f64>>, &Parameter)| {
+            gradient.as_ref().is_none_or(|g| g.shape() == parameter.y.shape())
+        };
+        if gradients.len() != self.parameters.len() || !gradients.iter().zip(&self.parameters).all(fits) {
+            return Err(OracleError::Gradients);
+        }
+
+        let shared_d = self.shared_d();
+        let mut sums = vec![Sums::default(); self.groups.len()];
+        for (group, sums) in self.groups.iter_mut().zip(&mut sums) {
+            let rate = lr.map_or(group.options.lr, |factor| factor * group.own_lr);
+            let step = step_of(
+                group,
+                &self.compat,
+                self.storage,
+                self.muon_bf16,
+                rate * shared_d.unwrap_or(group.d),
+            );
+            let weight_sum_with_this_step = step.weight_sum + step.dlr * step.dlr;
+            let mut weight_sum = step.weight_sum;
+            for &i in &group.params {
+                let updated = gradients[i]
+                    .as_ref()
+                    .is_some_and(|g| step_parameter(&mut self.parameters[i], g, &step, sums));
+                if updated {
+                    weight_sum = weight_sum_with_this_step;
+                } else if self.compat.weight_sum_of_last_parameter {
+                    weight_sum = step.weight_sum;
+                }
+            }
+            group.weight_sum = weight_sum;
+        }
+        self.end_step(&sums);
+        Ok(())
+    }
+
+    /// The `d` that all groups use, if there is one: the harmonic mean of theirs.
+    fn shared_d(&self) -> Option<f64> {
+        if !(self.options.split_groups && self.options.split_groups_mean && self.groups.len() > 1) {
+            return None;
+        }
+        let counted = |group: &&GroupState| {
+            self.compat.harmonic_mean_counts_inactive
+                || group.had_gradient
+                || self.groups.iter().all(|group| !group.had_gradient)
+        };
+        let (count, reciprocals) = self
+            .groups
+            .iter()
+            .filter(counted)
+            .fold((0.0, 0.0), |(count, reciprocals), group| (count + 1.0, reciprocals + 1.0 / group.d));
+        Some(count / reciprocals)
+    }
+
+    /// What happens when all parameters have reported.
+    fn end_step(&mut self, sums: &[Sums]) {
+        let joint = !self.options.split_groups || self.groups.len() == 1;
+        if joint {
+            let all = sums.iter().fold(Sums::default(), |all, group| Sums {
+                numerator: all.numerator + group.numerator,
+                denominator: all.denominator + group.denominator,
+                gradients: all.gradients || group.gradients,
+                observed: all.observed || group.observed,
+            });
+            if let Some((first, others)) = self.groups.split_first_mut() {
+                first.estimate_d(all, &self.compat);
+                for group in others {
+                    group.d = first.d;
+                    group.numerator = first.numerator;
+                    if !self.compat.joint_d_prev_not_copied {
+                        group.d_prev = first.d_prev;
+                    }
+                }
+            }
+        } else {
+            for (group, sums) in self.groups.iter_mut().zip(sums) {
+                group.estimate_d(*sums, &self.compat);
+            }
+        }
+        for (group, sums) in self.groups.iter_mut().zip(sums) {
+            group.had_gradient |= sums.gradients;
+            if sums.gradients || self.compat.k_advances_without_gradients {
+                group.k += 1;
+            }
+        }
+    }
+
+    /// Parameter `i` as it is while training, where gradients are taken.
+    pub fn y(&self, i: usize) -> &ArrayD<f64> {
+        &self.parameters[i].y
+    }
+
+    /// Parameter `i` as it is for evaluation.
+    pub fn x(&self, i: usize) -> ArrayD<f64> {
+        let parameter = &self.parameters[i];
+        match &parameter.state {
+            None => parameter.y.clone(),
+            Some(state) => {
+                let weight = 1.0 - 1.0 / self.beta1_of(i);
+                self.storage.store(schedule_free::lerp(
+                    &parameter.y,
+                    &state.z,
+                    weight,
+                    self.storage.arithmetic(),
+                ))
+            }
+        }
+    }
+
+    /// Switches to evaluation and back to training.
+    pub fn eval_then_train(&mut self) {
+        if !self.compat.evaluation_moves_parameters {
+            return;
+        }
+        for i in 0..self.parameters.len() {
+            let x = self.x(i);
+            let weight = 1.0 - self.beta1_of(i);
+            let parameter = &mut self.parameters[i];
+            if let Some(state) = &parameter.state {
+                parameter.y =
+                    self.storage.store(schedule_free::lerp(&x, &state.z, weight, self.storage.arithmetic()));
+            }
+        }
+    }
+
+    /// Every group's `d`.
+    pub fn d(&self) -> Vec<f64> {
+        self.groups.iter().map(|group| group.d).collect()
+    }
+
+    fn beta1_of(&self, i: usize) -> f64 {
+        let group = self.groups.iter().find(|group| group.params.contains(&i));
+        group.map_or(self.options.betas.0, |group| group.options.betas.0)
+    }
+}
+
+impl GroupState {
+    fn estimate_d(&mut self, sums: Sums, compat: &Compat) {
+        let options = &self.options;
+        if options.prodigy_steps > 0 && self.k >= options.prodigy_steps {
+            if !compat.freeze_keeps_d_prev {
+                self.d_prev = self.d;
+            }
+            return;
+        }
+        if !sums.observed && !compat.d_updates_without_gradients {
+            return;
+        }
+        self.numerator = prodigy::next_numerator(self.numerator, sums.numerator, self.d, options);
+        self.d_prev = self.d;
+        self.d = prodigy::next_d(
+            self.d,
+            self.numerator,
+            sums.denominator,
+            options,
+            compat.speed_shrinks_above_one,
+        );
+    }
+}

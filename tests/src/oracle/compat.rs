@@ -1,0 +1,65 @@
+//! Where the oracle follows the reference's trajectory instead of the documented behaviour.
+
+/// What version 1.9.2 does otherwise than it should, each under a name of its own. `true` is the reference's behaviour,
+/// `false` - the default - what it should have been.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compat {
+    /// The row variable is normalised by its mean over the axis `dc - 1` when the second largest axis `dc` comes after the
+    /// largest, although the variable kept its reduced axis. Corrected: by its mean over `dc`, the axis that it spans.
+    pub factored_row_mean_axis: bool,
+    /// `p0`, `s` and each tensor's `|s|_1` are bfloat16 under float32 parameters. Corrected: `p0` is in the parameter's
+    /// type, `s` and the sums are not rounded.
+    pub prodigy_state_bf16: bool,
+    /// With `split_groups=False`, only the first group's `d_prev` follows `d`. Corrected: every group's does.
+    pub joint_d_prev_not_copied: bool,
+    /// From `prodigy_steps` on, `d_prev` stays behind `d`. Corrected: `d_prev = d`.
+    pub freeze_keeps_d_prev: bool,
+    /// The group's `weight_sum` is what its last parameter saw, which is the old one if that was not updated. Corrected:
+    /// it grows once in every step that updated any parameter of the group.
+    pub weight_sum_of_last_parameter: bool,
+    /// The harmonic mean of `d` includes groups that never had a gradient. Corrected: it runs over the others, and over
+    /// all groups only while no group has had a gradient.
+    pub harmonic_mean_counts_inactive: bool,
+    /// ADOPT's first step, which only fills the moment, is the group's first. Corrected: it is the parameter's first.
+    pub first_step_of_group: bool,
+    /// A group's `k` grows in every step. Corrected: only if one of its parameters had a gradient.
+    pub k_advances_without_gradients: bool,
+    /// In a step without a gradient the numerator decays, the denominator is zero, and `d` becomes `atan2(n, 0) = pi/2`
+    /// as soon as the numerator `n` is positive. Corrected: without a gradient `d` stands still.
+    pub d_updates_without_gradients: bool,
+    /// SPEED's bound `d^0.975` lies below `d` when `d > 1`, so that `d` shrinks. Corrected: `d` never shrinks.
+    pub speed_shrinks_above_one: bool,
+    /// OrthoGrad rescales whatever is left of a gradient to the gradient's norm, also if that is rounding noise.
+    /// Corrected: nothing is left if `|g_orth|^2 <= 1e-13 |g|^2`.
+    pub orthograd_normalises_noise: bool,
+    /// While the rectifier is zero, nothing moves but what decoupled weight decay shrinks. Corrected: nothing moves.
+    pub decay_while_unrectified: bool,
+    /// Switching to evaluation and back goes through the parameter's storage type. Corrected: it moves nothing.
+    pub evaluation_moves_parameters: bool,
+    /// Muon's mean square is a bfloat16 scalar, and so is everything computed from it. Corrected: it is not rounded.
+    pub muon_rms_bf16: bool,
+    /// A group's own `d0` is where it measures from, but its `d` starts at the `d0` of the constructor. Corrected: `d`
+    /// starts at the group's `d0` (at the first group's, where all groups share one `d`).
+    pub group_d0_ignored: bool,
+}
+
+impl Compat {
+    /// Everything as in version 1.9.2 of the reference.
+    pub const REFERENCE: Compat = Compat {
+        factored_row_mean_axis: true,
+        prodigy_state_bf16: true,
+        joint_d_prev_not_copied: true,
+        freeze_keeps_d_prev: true,
+        weight_sum_of_last_parameter: true,
+        harmonic_mean_counts_inactive: true,
+        first_step_of_group: true,
+        k_advances_without_gradients: true,
+        d_updates_without_gradients: true,
+        speed_shrinks_above_one: true,
+        orthograd_normalises_noise: true,
+        decay_while_unrectified: true,
+        evaluation_moves_parameters: true,
+        muon_rms_bf16: true,
+        group_d0_ignored: true,
+    };
+}

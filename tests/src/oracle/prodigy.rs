@@ -1,0 +1,95 @@
+//! Prodigy's estimate of the distance `d` to the solution, and SPEED's variant of it.
+
+use ndarray::{Array1, ArrayD, Zip};
+
+use super::options::Options;
+use super::step::Step;
+use super::storage::{Storage, every_11th, sign};
+
+/// What Prodigy keeps of a parameter: a sample of where it started, and a sample of its weighted gradients.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    p0: Array1<f64>,
+    s: Array1<f64>,
+}
+
+/// What the parameters of a group (of all groups, if they share one `d`) contribute to the estimate in one step.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sums {
+    pub(super) numerator: f64,
+    pub(super) denominator: f64,
+    /// Whether any parameter had a gradient.
+    pub(super) gradients: bool,
+    /// Whether any parameter contributed to the estimate, which ADOPT's first step does not do.
+    pub(super) observed: bool,
+}
+
+impl Sample {
+    pub(super) fn at(y: &ArrayD<f64>, step: &Step) -> Sample {
+        let kept = match step.storage {
+            Storage::F32 if step.compat.prodigy_state_bf16 => Storage::Bf16,
+            storage => storage,
+        };
+        let p0 = kept.store(every_11th(y));
+        Sample { s: Array1::zeros(p0.len()), p0 }
+    }
+
+    /// Adds this parameter's part, from its raw gradient and from `y` before the step.
+    pub(super) fn observe(&mut self, g: &ArrayD<f64>, y: &ArrayD<f64>, step: &Step, sums: &mut Sums) {
+        let (kept, computed) = match step.storage {
+            _ if !step.compat.prodigy_state_bf16 => (Storage::F64, Storage::F64),
+            Storage::F32 => (Storage::Bf16, Storage::F32),
+            storage => (storage, storage),
+        };
+        let (g, y) = (every_11th(g), every_11th(y));
+        let walked = computed.store(&self.p0 - &y);
+        let mut walked_along_g = computed.round(g.dot(&walked));
+        let mut weight = step.d.sqrt();
+        let mut g = g;
+        if step.options.use_speed {
+            weight *= step.options.d0;
+            walked_along_g = sign(walked_along_g);
+            g.mapv_inplace(sign);
+        }
+        let running = step.storage.arithmetic();
+        weight = running.round(weight);
+        let beta3 = running.round(step.options.beta3());
+        // A scalar that multiplies a tensor is in the tensor's type, which is bfloat16 for a bfloat16 gradient.
+        let s_weight = computed.round(weight);
+        Zip::from(&mut self.s)
+            .and(&g)
+            .for_each(|s, g| *s = kept.round(kept.round(beta3 * *s) + s_weight * g));
+        sums.observed = true;
+        sums.numerator = running.round(sums.numerator + weight * walked_along_g);
+        sums.denominator = running.round(sums.denominator + kept.round(self.s.iter().map(|s| s.abs()).sum()));
+    }
+}
+
+/// The running numerator after a step whose parameters summed to `sum`.
+pub(super) fn next_numerator(numerator: f64, sum: f64, d: f64, options: &Options) -> f64 {
+    let decayed = options.beta3() * numerator;
+    if sum >= 0.0 {
+        decayed + sum
+    } else if d > options.d0 {
+        decayed.min(sum)
+    } else {
+        // Nothing has been learnt yet, so a step in the wrong direction must not hold the estimate back.
+        decayed
+    }
+}
+
+/// `d` after a step.
+pub(super) fn next_d(
+    d: f64,
+    numerator: f64,
+    denominator: f64,
+    options: &Options,
+    shrinks_above_one: bool,
+) -> f64 {
+    let d_hat = (options.d_coef * numerator).atan2(denominator);
+    if !options.use_speed {
+        return d.max(d_hat);
+    }
+    let bounded = d.max(d_hat).min(d.powf(0.975));
+    if shrinks_above_one { bounded } else { bounded.max(d) }
+}
