@@ -6,5 +6,6 @@
 
 pub mod case;
 pub mod oracle;
+pub mod pair;
 pub mod product;
 pub mod replay;

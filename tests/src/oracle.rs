@@ -186,8 +186,10 @@ impl Oracle {
                 gradients: all.gradients || group.gradients,
                 observed: all.observed || group.observed,
             });
+            // The shared estimate stands still as soon as a group no longer contributes to it.
+            let k = self.groups.iter().map(|group| group.k).max().unwrap_or(1);
             if let Some((first, others)) = self.groups.split_first_mut() {
-                first.estimate_d(all, &self.compat);
+                first.estimate_d(all, k, &self.compat);
                 for group in others {
                     group.d = first.d;
                     group.numerator = first.numerator;
@@ -198,7 +200,7 @@ impl Oracle {
             }
         } else {
             for (group, sums) in self.groups.iter_mut().zip(sums) {
-                group.estimate_d(*sums, &self.compat);
+                group.estimate_d(*sums, group.k, &self.compat);
             }
         }
         for (group, sums) in self.groups.iter_mut().zip(sums) {
@@ -259,10 +261,11 @@ impl Oracle {
 }
 
 impl GroupState {
-    fn estimate_d(&mut self, sums: Sums, compat: &Compat) {
+    fn estimate_d(&mut self, sums: Sums, k: u64, compat: &Compat) {
         let options = &self.options;
-        if options.prodigy_steps > 0 && self.k >= options.prodigy_steps {
-            if !compat.freeze_keeps_d_prev {
+        if options.prodigy_steps > 0 && k >= options.prodigy_steps {
+            // A step without gradients used no d, so the moments have yet to be rescaled by the last change of it.
+            if !compat.freeze_keeps_d_prev && sums.gradients {
                 self.d_prev = self.d;
             }
             return;

@@ -12,28 +12,33 @@ use crate::replay::{Subject, SubjectError};
 /// The product's optimizer for a case, in the mode that follows the reference's trajectories.
 pub fn subject(case: &Case) -> Result<Box<dyn Subject>, SubjectError> {
     let description = &case.description;
-    let mut base = options(&description.options)?;
+    let mut base = options(&description.options)?.resolve_exclusions_like_1_9_2();
     base.compat = Compat::V1_9_2;
     base.non_finite = NonFinite::Unchecked;
-    base.stochastic_rounding &= description.rounding == Rounding::Stochastic;
+    base.muon_bf16_iterations = description.muon_dtype == Precision::Bfloat16;
     // The default of beta3 follows the constructor's betas, not a group's.
     base.beta3 = Some(base.beta3_or_default());
+    // A case recorded with rounding to the nearest had the copies of the stochastic mode replaced, and nothing else.
+    let nearest = description.rounding == Rounding::Nearest;
+    let defaults = match serde_json::to_value(&base) {
+        Ok(Value::Object(map)) => map,
+        _ => return Err(SubjectError::Failed("the options are not a JSON object".to_owned())),
+    };
     let mut order = Vec::new();
     let mut groups = Vec::new();
     let mut lrs = Vec::new();
     for group in &description.groups {
-        let mut merged = description.options.clone();
+        let mut merged = defaults.clone();
         merged.extend(group.overrides.clone());
-        let mut options = options(&merged)?;
-        options.beta3 = options.beta3.or(base.beta3);
-        options.stochastic_rounding = base.stochastic_rounding;
+        let options = options(&merged)?;
         lrs.push(group.overrides.get("lr").and_then(Value::as_f64).unwrap_or(1.0));
         let parameters: Vec<(String, &[usize])> =
             group.params.iter().map(|&i| (i.to_string(), description.shapes[i].as_slice())).collect();
         order.extend(&group.params);
-        groups.push((options, parameters));
+        let group = base.group(options, parameters)?;
+        groups.push(if nearest { group.rounding(gradient_transform::Rounding::Nearest) } else { group });
     }
-    let optimizer = base.build_groups::<f32, _, _>(groups)?;
+    let optimizer = Optimizer::<f32>::with_groups(groups, base.settings())?;
     let init = order.iter().map(|&i: &usize| &case.init[i]);
     Ok(match description.dtype {
         Precision::Float32 => {
@@ -113,11 +118,12 @@ impl<E: gradient_transform::Element> Subject for Engine<E> {
     }
 
     fn eval_then_train(&mut self) -> Result<(), SubjectError> {
-        let parameters = |values: &mut Vec<ArrayD<E>>, f: &mut dyn FnMut(&mut [Parameter<'_>]) -> Result<(), Error>| {
-            let mut parameters: Vec<Parameter<'_>> =
-                values.iter_mut().map(|value| Parameter::array(value.view_mut(), None)).collect();
-            f(&mut parameters)
-        };
+        let parameters =
+            |values: &mut Vec<ArrayD<E>>, f: &mut dyn FnMut(&mut [Parameter<'_>]) -> Result<(), Error>| {
+                let mut parameters: Vec<Parameter<'_>> =
+                    values.iter_mut().map(|value| Parameter::array(value.view_mut(), None)).collect();
+                f(&mut parameters)
+            };
         parameters(&mut self.values, &mut |p| self.optimizer.eval(p))?;
         parameters(&mut self.values, &mut |p| self.optimizer.train(p))?;
         Ok(())

@@ -1,24 +1,111 @@
 //! Chains: tuples, options and boxes of transforms are transforms.
 
+use std::ops::Deref;
+
 use smallvec::SmallVec;
 
+use crate::context::{StepContext, TensorInfo};
 use crate::element::Real;
 use crate::transform::GradientTransform;
 
 /// A chain's transforms in order, compositions resolved.
-pub(crate) type Stages<'a, T> = [&'a dyn GradientTransform<T>];
+pub(crate) type Stages<'a, T> = [StageRef<'a, T>];
 
-pub(crate) type StageList<'a, T> = SmallVec<[&'a dyn GradientTransform<T>; 16]>;
+pub(crate) type StageList<'a, T> = SmallVec<[StageRef<'a, T>; 16]>;
+
+/// A transform, and the compositions around it that may keep it from some tensors.
+pub(crate) struct StageRef<'a, T> {
+    transform: &'a dyn GradientTransform<T>,
+    /// A vector, as it is nearly always empty, and an empty one does not allocate.
+    guards: Vec<&'a dyn GradientTransform<T>>,
+}
+
+impl<'a, T: Real> Deref for StageRef<'a, T> {
+    type Target = dyn GradientTransform<T> + 'a;
+
+    fn deref(&self) -> &Self::Target {
+        self.transform
+    }
+}
+
+impl<T: Real> StageRef<'_, T> {
+    /// Whether it takes no part in this step of the tensor.
+    pub(crate) fn is_idle(&self, step: &StepContext, tensor: &TensorInfo) -> bool {
+        self.transform.retired(step)
+            || !self.transform.applies(tensor)
+            || !self.guards.iter().all(|guard| guard.applies(tensor))
+    }
+}
 
 pub(crate) fn stages<T: Real>(chain: &dyn GradientTransform<T>) -> StageList<'_, T> {
-    fn collect<'a, T: Real>(transform: &'a dyn GradientTransform<T>, into: &mut StageList<'a, T>) {
-        if !transform.members(&mut |member| collect(member, into)) {
-            into.push(transform);
+    fn collect<'a, T: Real>(
+        transform: &'a dyn GradientTransform<T>,
+        guards: &mut Vec<&'a dyn GradientTransform<T>>,
+        into: &mut StageList<'a, T>,
+    ) {
+        let guard = transform.guards_members();
+        if guard {
+            guards.push(transform);
+        }
+        if !transform.members(&mut |member| collect(member, guards, into)) {
+            into.push(StageRef { transform, guards: guards.clone() });
+        }
+        if guard {
+            guards.pop();
         }
     }
     let mut into = StageList::new();
-    collect(chain, &mut into);
+    collect(chain, &mut Vec::new(), &mut into);
     into
+}
+
+/// Runs `chain` only for the tensors that `applies` accepts; for others it is the identity.
+///
+/// ```
+/// use gradient_transform::{map, only_for, Descent, Optimizer, Parameter};
+/// // Sign descent for matrices, plain descent for vectors.
+/// let sign = map("sign", |_step, u: f32, _g, _y| u.signum());
+/// let chain = (only_for(|tensor| tensor.shape.len() >= 2, sign), Descent::default());
+/// let mut optimizer = Optimizer::new(chain, [("w", &[1, 1][..]), ("b", &[1][..])])?;
+/// let (mut w, mut b) = ([0.0_f32], [0.0_f32]);
+/// let _ = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0])), Parameter::slice(&mut b, Some(&[3.0]))])?;
+/// assert_eq!((w, b), ([-1.0], [-3.0]));
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub fn only_for<F, G>(applies: F, chain: G) -> OnlyFor<F, G>
+where
+    F: Fn(&TensorInfo) -> bool + Send + Sync,
+{
+    OnlyFor { applies, chain }
+}
+
+/// See [`only_for`].
+pub struct OnlyFor<F, G> {
+    applies: F,
+    chain: G,
+}
+
+impl<T: Real, F, G> GradientTransform<T> for OnlyFor<F, G>
+where
+    F: Fn(&TensorInfo) -> bool + Send + Sync,
+    G: GradientTransform<T>,
+{
+    fn name(&self) -> &str {
+        self.chain.name()
+    }
+
+    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn GradientTransform<T>)) -> bool {
+        visit(&self.chain);
+        true
+    }
+
+    fn applies(&self, tensor: &TensorInfo) -> bool {
+        (self.applies)(tensor)
+    }
+
+    fn guards_members(&self) -> bool {
+        true
+    }
 }
 
 /// `None` is the identity: a transform that can be switched off.

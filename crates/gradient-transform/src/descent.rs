@@ -53,7 +53,13 @@ impl<T: Real> Writer<T> for Descent {
         kernel::map2(displacement, tile.update, |_, u| step_size * u);
     }
 
-    fn apply(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, displacement: Option<&[T]>, parameter: &mut [T]) {
+    fn apply(
+        &self,
+        cx: &Context<'_>,
+        tile: Tile<'_, '_, T>,
+        displacement: Option<&[T]>,
+        parameter: &mut [T],
+    ) {
         let step_size = T::of(cx.step.step_size);
         match displacement {
             Some(displacement) => kernel::map2(parameter, displacement, |y, m| y - m),

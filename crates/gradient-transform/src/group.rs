@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::compose::{Stages, stages};
+use crate::compose::{StageRef, Stages, stages};
 use crate::context::TensorInfo;
 use crate::context::{Estimate, StepContext, StepSummary};
 use crate::element::DType;
@@ -233,7 +233,7 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
 /// One line per transform: what a chain does to a tensor of the given shape.
 pub(crate) fn describe<T: Real>(chain: &dyn GradientTransform<T>, shape: &[usize]) -> String {
     let tensor = TensorInfo { name: String::new(), shape: shape.to_vec(), dtype: DType::F32, updates: 0 };
-    let part = |t: &&dyn GradientTransform<T>| match t.role(&tensor) {
+    let part = |t: &StageRef<'_, T>| match t.role(&tensor) {
         Role::Reduce => format!("{} ‖", t.name()),
         _ => t.name().to_string(),
     };

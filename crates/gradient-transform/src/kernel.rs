@@ -92,6 +92,13 @@ pub fn sum2<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> f64 {
     lanes.iter().map(|lane| lane.f64()).sum()
 }
 
+/// -1, 0 or 1; 0 for -0 and for what is not a number.
+#[inline(always)]
+pub fn sign<T: Real>(x: T) -> T {
+    let one = |holds: bool| if holds { T::one() } else { T::zero() };
+    one(x > T::zero()) - one(x < T::zero())
+}
+
 /// Runs `f` compiled for the widest instruction set that the processor has, for loops that fit none of the helpers.
 ///
 /// What `f` calls must be inlined into it (`#[inline(always)]`) to profit.

@@ -22,6 +22,7 @@ mod tensor;
 mod transform;
 
 pub use buffer::{Buffer, Slice, SliceMut};
+pub use compose::{OnlyFor, only_for};
 pub use context::{Context, Estimate, Rectification, StepContext, StepSummary, TensorInfo};
 pub use descent::Descent;
 pub use element::{DType, Element, Real};

@@ -90,6 +90,9 @@ impl<T: Real> Optimizer<T> {
             }
             made.push(Group::new(group.chain, group.lr, group.rounding)?);
         }
+        if settings.split_groups == SplitGroups::Joint {
+            share_first_estimate(&mut made);
+        }
         Ok(Self {
             groups: made,
             tensors,
@@ -670,6 +673,15 @@ impl<T: Real> TensorJobs<'_, T> {
             parallel: self.parallel,
         };
         tensor.step(&run, parameter.value.as_mut_slice(), gradient.as_slice());
+    }
+}
+
+/// With a joint estimate, all groups step with the first one's d; each keeps its own d0, which it compares d with.
+fn share_first_estimate<T: Real>(groups: &mut [Group<T>]) {
+    if let Some((first, others)) = groups.split_first_mut() {
+        for group in others.iter_mut().filter(|g| g.has_estimator()) {
+            group.estimate = Estimate { d0: group.estimate.d0, ..first.estimate };
+        }
     }
 }
 

@@ -21,8 +21,8 @@ pub(crate) struct Stage {
     pub(crate) scratch: Range<usize>,
     pub(crate) scalar_sums: Range<usize>,
     pub(crate) vector_sums: Range<usize>,
-    /// It takes part no longer.
-    pub(crate) retired: bool,
+    /// It takes no part: it has retired, or does not apply to the tensor.
+    pub(crate) idle: bool,
 }
 
 /// A column that a sweep touches.
@@ -70,8 +70,8 @@ impl Plan {
         };
         let (mut sweep, mut vectors, mut scratch) = (0, 0, 0);
         for transform in stages {
-            let retired = transform.retired(step);
-            let spec = if retired { Default::default() } else { transform.state(tensor) };
+            let idle = transform.is_idle(step, tensor);
+            let spec = if idle { Default::default() } else { transform.state(tensor) };
             let role = transform.role(tensor);
             let first = plan.columns.len();
             if let Some(column) = transform.writer().and_then(|w| w.base_column()) {
@@ -87,13 +87,13 @@ impl Plan {
                 scratch: scratch..scratch + spec.scratch.len(),
                 scalar_sums: plan.scalar_sums..plan.scalar_sums + spec.scalar_sums,
                 vector_sums: plan.vector_sums..plan.vector_sums + spec.vector_sums,
-                retired,
+                idle,
             });
             vectors += spec.vectors.len();
             scratch += spec.scratch.len();
             plan.scalar_sums += spec.scalar_sums;
             plan.vector_sums += spec.vector_sums;
-            if role == Role::Reduce && !retired {
+            if role == Role::Reduce && !idle {
                 sweep += 1;
             }
         }
@@ -111,11 +111,11 @@ impl Plan {
     pub(crate) fn sweep(&self, number: usize, end: usize, last: bool) -> Sweep {
         let barrier = self.stages[..end]
             .iter()
-            .position(|s| s.role == Role::Reduce && !s.retired && s.sweep == number)
+            .position(|s| s.role == Role::Reduce && !s.idle && s.sweep == number)
             .filter(|_| !last);
         let end = barrier.map_or(end, |b| b + 1);
         let running =
-            || self.stages[..end].iter().filter(move |s| !s.retired && (s.role != Role::Observer || last));
+            || self.stages[..end].iter().filter(move |s| !s.idle && (s.role != Role::Observer || last));
         let parameter = last
             || running().any(|s| {
                 s.reads.parameter || s.role == Role::Writer || (s.reads.base && self.base.is_none())

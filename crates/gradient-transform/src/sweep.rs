@@ -187,7 +187,7 @@ impl<T: Real> Job<'_, T> {
         let scalar_sums = &mut *work.scalar_sums;
         let vector_sums = &mut *work.vector_sums;
         for (i, stage) in self.plan.stages[..self.sweep.end].iter().enumerate() {
-            if stage.retired || (stage.role == Role::Observer && !self.sweep.last) {
+            if stage.idle || (stage.role == Role::Observer && !self.sweep.last) {
                 continue;
             }
             let own = self.active(stage.columns.start)..self.active(stage.columns.end);
@@ -198,7 +198,7 @@ impl<T: Real> Job<'_, T> {
                 None if stage.reads.base && self.plan.base.is_none() => &*parameter,
                 None => &[],
             };
-            let transform = self.stages[i];
+            let transform = &self.stages[i];
             let scratch = &self.scratch[stage.scratch.clone()];
             if let Some(writer) = transform.writer() {
                 let mut tile = Tile {

@@ -80,7 +80,7 @@ impl<T: Real> Tensor<T> {
         let Some(plan) = self.plan.take() else { return };
         let info = self.info.take_for_step();
         let cx = Context { step: run.step, tensor: &info };
-        let live = |i: usize| !plan.stages[i].retired;
+        let live = |i: usize| !plan.stages[i].idle;
         let held = (0..plan.stages.len()).find(|&i| live(i) && run.stages[i].holds(&cx));
         let end = held.map_or(plan.stages.len(), |h| h + 1);
 
@@ -170,7 +170,7 @@ impl<T: Real> Tensor<T> {
         });
         for (i, stage) in plan.stages[..sweep.end].iter().enumerate() {
             let gathered = stage.sweep == sweep.number || sweep.last;
-            if gathered && !stage.retired && (held.is_none() || held >= Some(i)) {
+            if gathered && !stage.idle && (held.is_none() || held >= Some(i)) {
                 fold(&mut self.scalar_sums, plan.scalar_sums, stage.scalar_sums.clone());
                 fold(&mut self.vector_sums, plan.vector_sums, stage.vector_sums.clone());
             }
@@ -191,8 +191,11 @@ impl<T: Real> Tensor<T> {
     /// Makes the plan and the state, unless they are there; makes them anew when a transform has retired.
     fn prepare(&mut self, run: &Run<'_, T>, parameter: Slice<'_>) {
         if let Some(plan) = &self.plan {
-            let unchanged =
-                plan.stages.iter().zip(run.stages).all(|(stage, t)| stage.retired == t.retired(&run.step));
+            let unchanged = plan
+                .stages
+                .iter()
+                .zip(run.stages)
+                .all(|(stage, t)| stage.idle == t.is_idle(&run.step, &self.info));
             if unchanged {
                 return;
             }
@@ -203,7 +206,7 @@ impl<T: Real> Tensor<T> {
         self.scalar_sums = vec![0.0; chunks * plan.scalar_sums];
         self.vector_sums = vec![T::zero(); chunks * plan.vector_sums];
         for (transform, stage) in run.stages.iter().zip(&plan.stages) {
-            if stage.retired {
+            if stage.idle {
                 continue;
             }
             let spec = transform.state(&self.info);
@@ -253,7 +256,7 @@ impl<T: Real> Tensor<T> {
                     arrays.insert(format!("{}/{}", transform.name(), column.name), &self.columns[index]);
                 }
             }
-            if !stage.retired {
+            if !stage.idle {
                 for (vector, index) in transform.state(&self.info).vectors.iter().zip(stage.vectors.clone()) {
                     arrays.insert(format!("{}/{}", transform.name(), vector.name), &self.vectors[index]);
                 }

@@ -106,6 +106,16 @@ pub trait GradientTransform<T: Real>: Send + Sync {
         false
     }
 
+    /// Whether it does anything to this tensor. For others it is the identity and keeps nothing.
+    fn applies(&self, tensor: &TensorInfo) -> bool {
+        true
+    }
+
+    /// Whether a composition's [`applies`](Self::applies) holds for its members too.
+    fn guards_members(&self) -> bool {
+        false
+    }
+
     /// Checks its own hyperparameters.
     fn validate(&self) -> Result<()> {
         Ok(())

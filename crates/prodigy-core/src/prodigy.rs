@@ -144,8 +144,7 @@ impl Estimator for Prodigy {
     }
 
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
-        let [dot, size] = self.samples.complete(cx.tensor, scalar_sums);
-        [cx.step.estimate.d.sqrt() * dot, size]
+        self.samples.contribution(cx.tensor, scalar_sums, cx.step.estimate.d.sqrt(), false)
     }
 
     fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {

@@ -65,9 +65,10 @@ impl Samples {
     ) {
         // Samples are gathered into short arrays first: the strided loads do not vectorise, the arithmetic does.
         const BLOCK: usize = 32;
-        let (beta3, weight) = (T::of(self.beta3), T::of(weight));
-        let wide = !self.narrow;
         let narrow_parameter = self.narrow && cx.tensor.dtype == DType::Bf16;
+        let beta3 = T::of(self.beta3);
+        let weight = if narrow_parameter { T::of(weight).round_bf16() } else { T::of(weight) };
+        let wide = !self.narrow || cx.tensor.dtype == DType::F64;
         let every = self.every;
         let first = tile.offset.next_multiple_of(every) - tile.offset;
         let (gradient, parameter) = (tile.gradient, tile.parameter);
@@ -86,7 +87,7 @@ impl Samples {
                     *dot += g * if narrow_parameter { way.round_bf16() } else { way };
                 }
                 for ((size, s), &g) in sizes.iter_mut().zip(s).zip(&g) {
-                    let g = if signed { sign(g) } else { g };
+                    let g = if signed { kernel::sign(g) } else { g };
                     *s = if wide {
                         *s * beta3 + weight * g
                     } else {
@@ -101,25 +102,15 @@ impl Samples {
         sums.scalars[1] += sizes.iter().map(|x| x.f64()).sum::<f64>();
     }
 
-    /// The complete sums, rounded as the reference rounds them.
-    pub fn complete(&self, tensor: &TensorInfo, sums: &[f64]) -> [f64; 2] {
+    /// A tensor's contribution `[weight * dot, |s|_1]` from its complete sums, rounded as the reference rounds it.
+    pub fn contribution(&self, tensor: &TensorInfo, sums: &[f64], weight: f64, signed: bool) -> [f64; 2] {
         let [dot, size] = [sums[0], sums[1]];
-        match (self.narrow, tensor.dtype) {
-            (true, DType::F32) => [dot, size.round_bf16()],
-            (true, DType::Bf16) => [dot.round_bf16(), size.round_bf16()],
-            _ => [dot, size],
-        }
-    }
-}
-
-/// -1, 0 or 1.
-#[inline(always)]
-fn sign<T: Real>(x: T) -> T {
-    if x > T::zero() {
-        T::one()
-    } else if x < T::zero() {
-        -T::one()
-    } else {
-        T::zero()
+        // The reference's sums are float32, so equal weights of opposite signs cancel exactly.
+        let (weight, dot, size) = match (self.narrow, tensor.dtype) {
+            (true, DType::F32) => (f64::from(weight as f32), dot, size.round_bf16()),
+            (true, DType::Bf16) => (f64::from(weight as f32), dot.round_bf16(), size.round_bf16()),
+            _ => (weight, dot, size),
+        };
+        [weight * if signed { kernel::sign(dot) } else { dot }, size]
     }
 }

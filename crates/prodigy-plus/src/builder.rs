@@ -39,7 +39,9 @@ impl Options {
         &self,
         parameters: impl IntoIterator<Item = (N, &'s [usize])>,
     ) -> Result<Optimizer<T>> {
-        self.build_groups([(self.clone(), parameters)])
+        let silent = self.compat.silent_exclusions;
+        let options = if silent { self.clone().resolve_exclusions_like_1_9_2() } else { self.clone() };
+        self.build_groups([(options, parameters)])
     }
 
     /// An optimizer of several groups, each with options of its own: usually these, with some changed.
@@ -68,16 +70,20 @@ impl Options {
             .into_iter()
             .map(|(options, parameters)| self.group(options, parameters))
             .collect::<Result<Vec<_>>>()?;
-        let settings = Settings {
+        Optimizer::with_groups(made, self.settings())
+    }
+
+    /// What of these options concerns all groups together, for [`Optimizer::with_groups`].
+    pub fn settings(&self) -> Settings {
+        Settings {
             split_groups: self.split(),
             non_finite: self.non_finite,
             seed: self.seed,
             compat: self.compat.engine,
-        };
-        Optimizer::with_groups(made, settings)
+        }
     }
 
-    /// One group with the given options, for [`Optimizer::add_group`].
+    /// One group with the given options, for [`Optimizer::add_group`] or [`Optimizer::with_groups`].
     ///
     /// # Errors
     /// Options out of range or excluding each other.
@@ -86,15 +92,13 @@ impl Options {
         options: Options,
         parameters: impl IntoIterator<Item = (N, &'s [usize])>,
     ) -> Result<ParameterGroup<T>> {
-        let options = if self.compat.silent_exclusions {
-            options.resolved_silently()
-        } else {
+        if !self.compat.silent_exclusions {
             options.check_exclusions()?;
-            options
-        };
+        }
+        let options = Options { compat: self.compat, ..options };
         let initial_d = self.compat.group_d0_ignored.then_some(self.d0);
         let rounding = if options.stochastic_rounding { Rounding::Stochastic } else { Rounding::Nearest };
-        Ok(ParameterGroup::new(chain::<T>(&options, &self.compat, initial_d)?, parameters)
+        Ok(ParameterGroup::new(chain::<T>(&options, initial_d)?, parameters)
             .lr(options.lr)
             .rounding(rounding))
     }

@@ -1,38 +1,31 @@
 //! From options to a chain.
 
+use adopt::Adopt;
+use cautious::Cautious;
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
-use gradient_transform::{Error, GradientTransform, Real, Result, Storage};
+use focus::Focus;
+use gradient_transform::{Error, GradientTransform, Moment, Real, Result, Storage, only_for};
+use grams::Grams;
+use muon_pp::{Muon, Normalisation, Precision};
+use orthograd::OrthoGrad;
 use prodigy_core::{Prodigy, Samples};
 use schedule_free::ScheduleFree;
+use speed::Speed;
 use stableadamw::StableAdamW;
 
-use crate::compat::Compat;
 use crate::options::Options;
 
 type Boxed<T> = Box<dyn GradientTransform<T>>;
 
-/// The chain of a group, in order:
-/// rectification, orthogonalisation against the weights, one preconditioner, clipping, the estimator, the writer, and what tempers it.
+/// The chain of a group, in order: rectification, OrthoGrad, one
+/// preconditioner, clipping, the estimator, the writer, and what tempers it.
 ///
+/// Where options that exclude each other were let through, FOCUS goes before Muon, and Cautious before Grams.
 /// `initial_d` is what d starts from, where that is not the group's own d0.
-pub(crate) fn chain<T: Real>(options: &Options, compat: &Compat, initial_d: Option<f64>) -> Result<Boxed<T>> {
-    for (option, on) in [
-        ("use_speed", options.use_speed),
-        ("use_muon_pp", options.use_muon_pp),
-        ("use_cautious", options.use_cautious),
-        ("use_grams", options.use_grams),
-        ("use_adopt", options.use_adopt),
-        ("use_orthograd", options.use_orthograd),
-        ("use_focus", options.use_focus),
-    ] {
-        if on {
-            return Err(Error::Unsupported { option });
-        }
-    }
+pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Boxed<T>> {
+    let compat = &options.compat;
     let (beta1, beta2) = options.betas;
     Error::check("beta2", beta2, (0.0..1.0).contains(&beta2), "at least 0 and below 1")?;
-    let rectify = options.use_bias_correction.then_some(Rectify { beta2 });
-    let clip = options.use_stableadamw.then_some(StableAdamW);
     let prodigy = Prodigy {
         samples: Samples { narrow: compat.narrow_prodigy_state, ..Samples::new(options.beta3_or_default()) },
         d0: options.d0,
@@ -41,29 +34,66 @@ pub(crate) fn chain<T: Real>(options: &Options, compat: &Compat, initial_d: Opti
         initial_d,
         freeze_keeps_d_prev: compat.freeze_keeps_d_prev,
     };
+    let estimator: Boxed<T> = if options.use_speed {
+        Box::new(Speed { prodigy, shrinks_above_one: compat.speed_shrinks_above_one })
+    } else {
+        Box::new(prodigy)
+    };
     let writer = ScheduleFree {
         beta1,
         weight_decay: options.weight_decay,
         weight_decay_by_lr: options.weight_decay_by_lr,
         weight_sum_of_last_parameter: compat.weight_sum_of_last_parameter,
         decay_while_unrectified: compat.decay_while_unrectified,
+        round_every_operation: compat.round_every_operation && !options.stochastic_rounding,
     };
-    Ok(Box::new((rectify, preconditioner(options, compat), clip, prodigy, writer)))
+    Ok(Box::new((
+        options.use_bias_correction.then_some(Rectify { beta2 }),
+        options.use_orthograd.then_some(OrthoGrad { normalises_noise: compat.orthograd_normalises_noise }),
+        preconditioner::<T>(options),
+        options.use_stableadamw.then_some(StableAdamW),
+        estimator,
+        writer,
+        options.use_cautious.then_some(Cautious),
+        (options.use_grams && !options.use_cautious).then_some(Grams),
+    )))
 }
 
-fn preconditioner<T: Real>(options: &Options, compat: &Compat) -> Boxed<T> {
+fn preconditioner<T: Real>(options: &Options) -> Boxed<T> {
     let beta2 = options.betas.1;
     let division = options.eps.map_or(Division::Atan2, Division::Epsilon);
-    let round_twice = compat.round_moments_twice;
-    if options.factored {
-        Box::new(FactoredMoment {
-            division,
-            storage: if options.factored_fp32 { Storage::Compute } else { Storage::Parameter },
-            wrong_row_mean: compat.wrong_row_mean,
-            round_twice,
-            ..FactoredMoment::new(beta2)
-        })
+    let round_twice = options.compat.round_moments_twice;
+    let moment: Boxed<T> = if options.use_focus {
+        with_adopt(options, Focus { round_twice, ..Focus::new(beta2) })
+    } else if options.factored {
+        let storage = if options.factored_fp32 { Storage::Compute } else { Storage::Parameter };
+        let wrong_row_mean = options.compat.wrong_row_mean;
+        let moment = FactoredMoment::new(beta2);
+        with_adopt(options, FactoredMoment { division, storage, wrong_row_mean, round_twice, ..moment })
     } else {
-        Box::new(DenseMoment { division, round_twice, ..DenseMoment::new(beta2) })
+        with_adopt(options, DenseMoment { division, round_twice, ..DenseMoment::new(beta2) })
+    };
+    if !options.use_muon_pp || options.use_focus {
+        return moment;
+    }
+    let muon = Muon {
+        precision: if options.muon_bf16_iterations { Precision::Bf16 } else { Precision::Full },
+        normalisation: if options.use_speed {
+            Normalisation::FirstUpdate
+        } else {
+            Normalisation::MovingAverage
+        },
+        narrow_mean_square: options.compat.narrow_muon_mean_square,
+        ..Muon::new(beta2)
+    };
+    Box::new((muon, only_for(|tensor| !Muon::takes(tensor), moment)))
+}
+
+fn with_adopt<T: Real>(options: &Options, moment: impl Moment<T> + 'static) -> Boxed<T> {
+    if options.use_adopt {
+        let first_step_of_group = options.compat.adopt_first_step_of_group;
+        Box::new(Adopt { moment, first_step_of_group })
+    } else {
+        Box::new(moment)
     }
 }

@@ -28,6 +28,19 @@ pub struct Compat {
     /// `use_stableadamw`, `use_cautious` over `use_grams`, `use_focus` over `factored`, `use_muon_pp` and `eps=None`.
     /// Corrected: they are an error.
     pub silent_exclusions: bool,
+    /// ADOPT takes the group's first step for every parameter's, so one that joins late starts with an empty moment.
+    /// Corrected: each parameter's own first gradient fills its moment.
+    pub adopt_first_step_of_group: bool,
+    /// SPEED's cap d^0.975 shrinks a d above 1. Corrected: d never falls.
+    pub speed_shrinks_above_one: bool,
+    /// OrthoGrad rescales rounding noise to the full norm of the gradient where nothing orthogonal is left (tensors of one
+    /// element, gradients parallel to the weights). Corrected: the update is 0 there.
+    pub orthograd_normalises_noise: bool,
+    /// Muon's mean square is a bfloat16 number. Corrected: of the type computed in.
+    pub narrow_muon_mean_square: bool,
+    /// With `stochastic_rounding = false`, every single operation on bfloat16 parameters is rounded to the nearest.
+    /// Corrected: the step's result is.
+    pub round_every_operation: bool,
     /// What happens between tensors and groups.
     pub engine: EngineCompat,
 }
@@ -43,6 +56,11 @@ impl Compat {
         group_d0_ignored: true,
         decay_while_unrectified: true,
         silent_exclusions: true,
+        adopt_first_step_of_group: true,
+        speed_shrinks_above_one: true,
+        orthograd_normalises_noise: true,
+        narrow_muon_mean_square: true,
+        round_every_operation: true,
         engine: EngineCompat::V1_9_2,
     };
 }

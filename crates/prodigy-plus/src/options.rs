@@ -90,6 +90,9 @@ options! {
     use_focus: bool = false;
     /// Whether bfloat16 parameters and state are rounded stochastically (or else to the nearest). Default true.
     stochastic_rounding: bool = true;
+    /// Whether Muon's iterations round to bfloat16 after every operation, as those of the Python package do. Default false:
+    /// they are in the type computed in.
+    muon_bf16_iterations: bool = false;
     /// Which defects of the Python package are reproduced. Default: none.
     compat: Compat = Compat::default();
     /// Seed of stochastic rounding. Default 0.
@@ -143,8 +146,12 @@ impl Options {
         Ok(())
     }
 
-    /// What the reference's constructor makes of options that exclude each other.
-    pub(crate) fn resolved_silently(mut self) -> Self {
+    /// What the Python package's constructor makes of options that exclude each other: `eps=None` switches
+    /// `use_stableadamw` off, `use_cautious` does `use_grams`, and `use_focus` does `factored` and `use_muon_pp`.
+    ///
+    /// It does so for the constructor's options alone; options that a group sets are left as they are.
+    #[must_use]
+    pub fn resolve_exclusions_like_1_9_2(mut self) -> Self {
         if self.eps.is_none() {
             self.use_stableadamw = false;
         }

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    Context, Error, GradientTransform, Reads, Real, Result, Role, StateSpec, StepContext, StepSummary,
+    Context, DType, Error, GradientTransform, Reads, Real, Result, Role, StateSpec, StepContext, StepSummary,
     Storage, TensorInfo, Tile, Writer, kernel,
 };
 
@@ -35,6 +35,9 @@ pub struct ScheduleFree {
     pub weight_sum_of_last_parameter: bool,
     /// Reference 1.9.2: weight decay that is not multiplied by the step size also acts while RAdam's rectifier is 0.
     pub decay_while_unrectified: bool,
+    /// Reference 1.9.2 with `stochastic_rounding = false`: every single operation on bfloat16 parameters is rounded to
+    /// the nearest. Otherwise the step's result is.
+    pub round_every_operation: bool,
 }
 
 impl Default for ScheduleFree {
@@ -53,7 +56,12 @@ impl ScheduleFree {
             weight_decay_by_lr: true,
             weight_sum_of_last_parameter: false,
             decay_while_unrectified: false,
+            round_every_operation: false,
         }
+    }
+
+    fn rounds_every_operation(&self, cx: &Context<'_>) -> bool {
+        self.round_every_operation && cx.tensor.dtype == DType::Bf16
     }
 
     /// a = 1 - beta1 (1 - c): the share of a step that y takes.
@@ -149,10 +157,22 @@ impl<T: Real> Writer<T> for ScheduleFree {
         let c = T::of(cx.step.averaging_weight);
         let rate = T::of(cx.step.step_size * self.share(&cx.step));
         displacement.copy_from_slice(tile.update);
-        kernel::map3(displacement, tile.parameter, tile.columns[0], |u, y, z| (y - z) * c + rate * u);
+        if self.rounds_every_operation(cx) {
+            kernel::map3(displacement, tile.parameter, tile.columns[0], |u, y, z| {
+                (((y - z).round_bf16() * c).round_bf16() + rate * u).round_bf16()
+            });
+        } else {
+            kernel::map3(displacement, tile.parameter, tile.columns[0], |u, y, z| (y - z) * c + rate * u);
+        }
     }
 
-    fn apply(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, displacement: Option<&[T]>, parameter: &mut [T]) {
+    fn apply(
+        &self,
+        cx: &Context<'_>,
+        tile: Tile<'_, '_, T>,
+        displacement: Option<&[T]>,
+        parameter: &mut [T],
+    ) {
         let step = &cx.step;
         let unrectified = step.rectification.is_some_and(|r| r.factor == 0.0);
         let decay = match self.weight_decay_by_lr {
@@ -164,6 +184,23 @@ impl<T: Real> Writer<T> for ScheduleFree {
         let rate = T::of(step.step_size * self.share(step));
         let lerp = Lerp::new(step.averaging_weight);
         let z = &mut *tile.columns[0];
+        if self.rounds_every_operation(cx) {
+            let unused = tile.update as &[T];
+            return kernel::update2(
+                parameter,
+                z,
+                tile.update,
+                displacement.unwrap_or(unused),
+                |y, z, u, m| {
+                    let round = |x: T| x.round_bf16();
+                    let moved = match displacement {
+                        Some(_) => round(y - m),
+                        None => round(round(lerp.at(y, z)) - rate * u),
+                    };
+                    (round(moved - decay_y * y), round(round(z - step_size * u) - decay_z * y))
+                },
+            );
+        }
         match (displacement, decay != 0.0) {
             // y is rounded after the interpolation and again after the step, as the reference does: while steps are of
             // the size of the last digit, the order of roundings is what p0 - y consists of.

@@ -1,0 +1,105 @@
+#![doc = include_str!("../README.md")]
+
+use gradient_transform::{
+    Context, GradientTransform, Moment, Reads, Real, Result, Role, StateSpec, StepContext, Sums, TILE,
+    TensorInfo, TensorState, Tile,
+};
+
+/// Reads a moment's denominator before this step's gradient enters it.
+///
+/// ```text
+/// u_k = g_k / (sqrt(v_{k-1}) + eps)
+/// v_k = beta2 r^2 v_{k-1} + (1 - beta2) g_k^2,    v_1 = g_1^2
+/// ```
+///
+/// A tensor's first gradient only fills the moment: the tensor does not move, and the transforms behind this one do
+/// not see it.
+///
+/// Taniguchi et al., 2411.02853, Algorithm 1. As in the reference, without the paper's first moment and clipping.
+///
+/// The state is the moment's own and goes by the moment's name, so it survives when ADOPT is switched on or off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adopt<M> {
+    /// The moment.
+    pub moment: M,
+    /// Reference 1.9.2: the first step is the group's, so that a parameter whose first gradient comes later starts
+    /// with an empty moment. Otherwise it is the tensor's own.
+    pub first_step_of_group: bool,
+}
+
+impl<M> Adopt<M> {
+    /// ADOPT around a moment.
+    pub fn new(moment: M) -> Self {
+        Self { moment, first_step_of_group: false }
+    }
+
+    fn fills(&self, cx: &Context<'_>) -> bool {
+        if self.first_step_of_group { cx.step.k == 1 } else { cx.tensor.updates == 0 }
+    }
+
+    /// The context in which the moment moves on.
+    fn filling<'a>(&self, cx: &Context<'a>) -> Context<'a> {
+        Context { step: StepContext { fill: self.fills(cx), ..cx.step }, ..*cx }
+    }
+}
+
+impl<T: Real, M: Moment<T>> GradientTransform<T> for Adopt<M> {
+    fn name(&self) -> &str {
+        self.moment.name()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.moment.validate()
+    }
+
+    fn excludes(&self) -> &[(&'static str, &'static str)] {
+        self.moment.excludes()
+    }
+
+    /// A map, whatever the moment is: what it emits follows from earlier steps.
+    fn role(&self, _tensor: &TensorInfo) -> Role {
+        Role::Map
+    }
+
+    fn reads(&self) -> Reads {
+        self.moment.reads()
+    }
+
+    fn applies(&self, tensor: &TensorInfo) -> bool {
+        self.moment.applies(tensor)
+    }
+
+    fn state(&self, tensor: &TensorInfo) -> StateSpec {
+        self.moment.state(tensor)
+    }
+
+    fn holds(&self, cx: &Context<'_>) -> bool {
+        self.fills(cx)
+    }
+
+    fn begin(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
+        self.moment.prepare(cx, state);
+    }
+
+    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        if self.fills(cx) {
+            self.moment.observe(&self.filling(cx), tile, sums);
+        }
+    }
+
+    fn emit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+        self.moment.emit(cx, tile);
+    }
+
+    fn commit(&self, cx: &Context<'_>, mut tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        let mut input = [T::zero(); TILE];
+        let input = &mut input[..tile.update.len()];
+        input.copy_from_slice(tile.update);
+        self.moment.emit(cx, tile.reborrow());
+        self.moment.observe(cx, Tile { update: input, ..tile }, sums);
+    }
+
+    fn finish(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
+        self.moment.advance(&self.filling(cx), state);
+    }
+}

@@ -1,0 +1,90 @@
+#![doc = include_str!("../README.md")]
+
+use gradient_transform::{
+    Context, DType, GradientTransform, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile,
+    kernel,
+};
+
+/// Takes from the update its part along the weights, and rescales the rest to the update's norm.
+///
+/// ```text
+/// p = <w, g> / (<w, w> + 1e-30)
+/// g <- (g - p w) |g| / |g - p w|
+/// ```
+///
+/// with the writer's base iterate w (Schedule-Free's z, or the parameter itself). Where nothing orthogonal is left (a tensor of one
+/// element, a gradient parallel to the weights), the update is 0.
+///
+/// Prieto et al., 2501.04697, section 5.2. Belongs before the moments. Needs sums over the whole tensor, so the chain is cut behind
+/// it; they are taken in float64, so that |g - p w| follows from them without a further sweep. Keeps nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OrthoGrad {
+    /// Reference 1.9.2: where nothing orthogonal is left, rounding noise is rescaled to the full norm of the gradient; and
+    /// the projection of bfloat16 tensors is rounded to bfloat16.
+    pub normalises_noise: bool,
+}
+
+/// The share of |g|^2 below which the orthogonal rest is rounding noise of the sums.
+const NOISE: f64 = 1e-13;
+
+impl<T: Real> GradientTransform<T> for OrthoGrad {
+    fn name(&self) -> &str {
+        "orthograd"
+    }
+
+    fn role(&self, _tensor: &TensorInfo) -> Role {
+        Role::Reduce
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::BASE
+    }
+
+    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+        StateSpec::new().scratch(2).sums(3, 0)
+    }
+
+    fn observe(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        const LANES: usize = 8;
+        let (g, w) = (&*tile.update, tile.base);
+        let lanes = kernel::dispatch(|| {
+            // Products of float32 numbers are exact in float64.
+            let mut lanes = [[0.0_f64; LANES]; 3];
+            for (g, w) in g.chunks(LANES).zip(w.chunks(LANES)) {
+                for (i, (g, w)) in g.iter().zip(w).enumerate() {
+                    let (g, w) = (g.f64(), w.f64());
+                    lanes[0][i] += w * g;
+                    lanes[1][i] += w * w;
+                    lanes[2][i] += g * g;
+                }
+            }
+            lanes
+        });
+        for (sum, lanes) in sums.scalars.iter_mut().zip(lanes) {
+            *sum += lanes.iter().sum::<f64>();
+        }
+    }
+
+    fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
+        let [mut wg, mut ww, gg] = [state.scalar_sums[0], state.scalar_sums[1], state.scalar_sums[2]];
+        let mut norm = gg.sqrt();
+        let narrow = self.normalises_noise && cx.tensor.dtype == DType::Bf16;
+        if narrow {
+            [wg, ww, norm] = [wg.round_bf16(), ww.round_bf16(), norm.round_bf16()];
+        }
+        let projection = T::of(wg / (ww + 1e-30));
+        let projection = if narrow { projection.round_bf16() } else { projection };
+        let p = projection.f64();
+        let [wg, ww] = [state.scalar_sums[0], state.scalar_sums[1]];
+        let rest = (gg - 2.0 * p * wg + p * p * ww).max(0.0);
+        let scale =
+            if rest <= NOISE * gg && !self.normalises_noise { 0.0 } else { norm / (rest.sqrt() + 1e-30) };
+        state.scratch[0][0] = projection;
+        state.scratch[0][1] = T::of(scale);
+    }
+
+    fn emit(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+        let (projection, scale) = (tile.scratch[0][0], tile.scratch[0][1]);
+        kernel::map2(tile.update, tile.base, |g, w| (g - projection * w) * scale);
+    }
+}

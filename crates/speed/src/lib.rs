@@ -1,0 +1,98 @@
+#![doc = include_str!("../README.md")]
+
+use gradient_transform::{
+    Context, Estimate, Estimator, GradientTransform, Reads, Real, Result, Role, StateSpec, StepContext, Sums,
+    TensorInfo, Tile,
+};
+use prodigy_core::Prodigy;
+
+/// Signed Prodigy with exponential d: an estimate of the step size that the magnitudes of weights and gradients do not enter.
+///
+/// ```text
+/// w            = d0 sqrt(d)
+/// numerator   <- beta3 numerator + sum over tensors of w sign <g, p0 - y>
+/// s           <- beta3 s + w sign(g)
+/// d_hat        = atan2(d_coef * numerator, sum of |s|_1)
+/// d           <- min(max(d, d_hat), d^0.975)
+/// ```
+///
+/// The power caps the growth of a step: at d = 1e-6 to a factor of 1.41. It counts as adapted from the first step on, so clipping and
+/// atan2 have a threshold of 1 throughout.
+///
+/// From the Python package prodigy-plus-schedule-free; there is no paper. Takes the place of [`Prodigy`] in a chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Speed {
+    /// d0, d_coef, beta3 and the freeze, as with [`Prodigy`].
+    pub prodigy: Prodigy,
+    /// Reference 1.9.2: above 1, the cap d^0.975 lies below d and shrinks it. Otherwise d never falls.
+    pub shrinks_above_one: bool,
+}
+
+impl Speed {
+    /// SPEED with the default d0 and d_coef.
+    pub fn new(beta3: f64) -> Self {
+        Self { prodigy: Prodigy::new(beta3), shrinks_above_one: false }
+    }
+
+    fn weight(&self, step: &StepContext) -> f64 {
+        step.estimate.d.sqrt() * step.estimate.d0
+    }
+}
+
+impl<T: Real> GradientTransform<T> for Speed {
+    fn name(&self) -> &str {
+        "speed"
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.prodigy.check()
+    }
+
+    fn role(&self, _tensor: &TensorInfo) -> Role {
+        Role::Observer
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::GRADIENT_AND_PARAMETER
+    }
+
+    fn state(&self, tensor: &TensorInfo) -> StateSpec {
+        self.prodigy.samples.state(tensor)
+    }
+
+    fn retired(&self, step: &StepContext) -> bool {
+        !self.prodigy.is_active(step)
+    }
+
+    fn begin_step(&self, _scalars: &[f64], step: &mut StepContext) {
+        step.adapted = true;
+    }
+
+    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        self.prodigy.samples.observe(cx, tile, sums, self.weight(&cx.step), true);
+    }
+
+    fn estimator(&self) -> Option<&dyn Estimator> {
+        Some(self)
+    }
+}
+
+impl Estimator for Speed {
+    fn initial(&self) -> Estimate {
+        self.prodigy.initial_estimate()
+    }
+
+    fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
+        self.prodigy.samples.contribution(cx.tensor, scalar_sums, self.weight(&cx.step), true)
+    }
+
+    fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
+        if let Some(d_hat) = self.prodigy.advance(step, total, estimate) {
+            let d = estimate.d;
+            let cap = d.powf(0.975);
+            let cap = if self.shrinks_above_one { cap } else { cap.max(d) };
+            estimate.d_prev = d;
+            estimate.d = d.max(d_hat).min(cap);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Saving the optimizer's state and going on from it, exactly.
+//!
+//! Run it with `cargo run --release --example resume`.
+#![allow(clippy::print_stdout)] // an example prints
+
+use gradient_transform::{Optimizer, Parameter, Result, Snapshot};
+use prodigy_plus::ProdigyPlus;
+
+fn optimizer() -> Result<Optimizer> {
+    ProdigyPlus::builder().build([("w", &[3, 40][..])])
+}
+
+/// Some steps on the loss `|w|^2 / 2`.
+fn train(optimizer: &mut Optimizer, w: &mut [f32], steps: usize) -> Result<()> {
+    for _ in 0..steps {
+        let gradient = w.to_vec();
+        let _ = optimizer.step(&mut [Parameter::slice(w, Some(&gradient))])?;
+    }
+    Ok(())
+}
+
+/// Gives the weights of an uninterrupted run and of one that was saved and resumed.
+pub(crate) fn run() -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
+    let start: Vec<f32> = (0..120).map(|i| i as f32 / 60.0 - 1.0).collect();
+
+    let mut whole = start.clone();
+    train(&mut optimizer()?, &mut whole, 100)?;
+
+    let mut first = optimizer()?;
+    let mut w = start;
+    train(&mut first, &mut w, 60)?;
+    // Save the weights as they are in training mode (y), and the snapshot beside them.
+    let saved = serde_json::to_string(&first.snapshot())?;
+    println!("{} bytes of JSON; state by parameter, transform and array:", saved.len());
+    for (parameter, tensor) in &first.snapshot().tensors {
+        println!("  {parameter}: {}", tensor.arrays.keys().cloned().collect::<Vec<_>>().join(", "));
+    }
+    drop(first);
+
+    let mut second = optimizer()?;
+    second.restore(serde_json::from_str::<Snapshot>(&saved)?)?;
+    train(&mut second, &mut w, 40)?;
+
+    println!("d {:.6e} after {} steps", second.estimate(0)?.d, second.steps(0)?);
+    println!("the resumed run equals the uninterrupted one to the bit: {}", w == whole);
+    Ok((whole, w))
+}
+
+fn main() -> anyhow::Result<()> {
+    run()?;
+    Ok(())
+}

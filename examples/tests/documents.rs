@@ -1,0 +1,83 @@
+//! What the READMEs and the book say in numbers and links is true.
+
+use std::path::{Path, PathBuf};
+
+use factored_moment::{DenseMoment, FactoredMoment};
+use gradient_transform::{Descent, GradientTransform, Optimizer, Parameter};
+use prodigy_core::Prodigy;
+use prodigy_plus::ProdigyPlus;
+use schedule_free::ScheduleFree;
+use stableadamw::StableAdamW;
+
+/// A matrix whose size is a multiple of 11.
+const SHAPE: [usize; 2] = [88, 64];
+const LEN: u64 = 88 * 64;
+
+/// Bytes that a step moves, sweeps, and bytes kept, after one step.
+fn costs(mut optimizer: Optimizer) -> (u64, usize, u64) {
+    let mut w = vec![1.0_f32; LEN as usize];
+    let _ = optimizer.step(&mut [Parameter::slice(&mut w, Some(&vec![0.5; LEN as usize]))]).unwrap();
+    let (bytes, sweeps) = optimizer.planned_traffic();
+    (bytes, sweeps, optimizer.state_bytes() as u64)
+}
+
+fn chain(chain: impl GradientTransform<f32> + 'static) -> (u64, usize, u64) {
+    costs(Optimizer::new(chain, [("w", &SHAPE[..])]).unwrap())
+}
+
+#[test]
+fn the_default_chain_takes_three_sweeps_and_28_bytes_besides_the_samples() {
+    let samples = 12 * LEN / 11;
+    let kept = 4 * LEN + 8 * LEN / 11 + 4 * (88 + 64);
+    let built = costs(ProdigyPlus::builder().build([("w", &SHAPE[..])]).unwrap());
+    assert_eq!(built, (28 * LEN + samples, 3, kept));
+    let by_hand =
+        chain((FactoredMoment::new(0.99), StableAdamW, Prodigy::default(), ScheduleFree::default()));
+    assert_eq!(by_hand, built);
+}
+
+#[test]
+fn transforms_cost_what_their_readmes_say() {
+    let descent = Descent::default();
+    assert_eq!(chain(descent), (12 * LEN, 1, 0));
+    assert_eq!(chain((FactoredMoment::new(0.99), descent)), (16 * LEN, 2, 4 * (88 + 64)));
+    assert_eq!(chain((DenseMoment::new(0.99), descent)), (20 * LEN, 1, 4 * LEN));
+    assert_eq!(chain((DenseMoment::new(0.99), StableAdamW, descent)), (32 * LEN, 2, 4 * LEN));
+    assert_eq!(chain((StableAdamW, descent)), (16 * LEN, 2, 0));
+    assert_eq!(chain((Prodigy::default(), descent)), (12 * LEN + 12 * LEN / 11, 1, 8 * LEN / 11));
+    assert_eq!(chain(ScheduleFree::default()), (20 * LEN, 1, 4 * LEN));
+}
+
+fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            documents(&path, found);
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn links_between_files_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files = Vec::new();
+    for folder in ["crates", "book", "tests", "examples"] {
+        documents(&root.join(folder), &mut files);
+    }
+    files.push(root.join("README.md"));
+    let mut broken = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|t| t.contains(".md") && !t.contains("://")) {
+            let path = target.split('#').next().unwrap();
+            if !file.parent().unwrap().join(path).exists() {
+                broken.push(format!("{}: {target}", file.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
