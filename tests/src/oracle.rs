@@ -146,6 +146,7 @@ impl Oracle {
                 let updated = gradients[i]
                     .as_ref()
                     .is_some_and(|g| step_parameter(&mut self.parameters[i], g, &step, sums));
+                sums.updated |= updated;
                 if updated {
                     weight_sum = weight_sum_with_this_step;
                 } else if self.compat.weight_sum_of_last_parameter {
@@ -184,7 +185,7 @@ impl Oracle {
                 numerator: all.numerator + group.numerator,
                 denominator: all.denominator + group.denominator,
                 gradients: all.gradients || group.gradients,
-                observed: all.observed || group.observed,
+                updated: all.updated || group.updated,
             });
             // The shared estimate stands still as soon as a group no longer contributes to it.
             let k = self.groups.iter().map(|group| group.k).max().unwrap_or(1);
@@ -262,15 +263,15 @@ impl Oracle {
 
 impl GroupState {
     fn estimate_d(&mut self, sums: Sums, k: u64, compat: &Compat) {
-        let options = &self.options;
-        if options.prodigy_steps > 0 && k >= options.prodigy_steps {
-            // A step without gradients used no d, so the moments have yet to be rescaled by the last change of it.
-            if !compat.freeze_keeps_d_prev && sums.gradients {
-                self.d_prev = self.d;
-            }
+        // A step that updated nothing used no d, so the moments have yet to be rescaled by its last change.
+        if !sums.updated && !compat.d_updates_without_gradients {
             return;
         }
-        if !sums.observed && !compat.d_updates_without_gradients {
+        let options = &self.options;
+        if options.prodigy_steps > 0 && k >= options.prodigy_steps {
+            if !compat.freeze_keeps_d_prev {
+                self.d_prev = self.d;
+            }
             return;
         }
         self.numerator = prodigy::next_numerator(self.numerator, sums.numerator, self.d, options);

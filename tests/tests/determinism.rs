@@ -91,8 +91,8 @@ fn layouts_give_the_same_bits<E: Stored>() {
     assert_eq!(strided, contiguous, "strided slices of larger arrays");
 
     let reversed = in_layout::<E>(3, |optimizer, w, g| {
-        let mut backwards = part(w.view(), (0, 0), (-1, -1)).to_owned();
-        let g = part(g, (0, 0), (-1, 1)).to_owned();
+        let mut backwards = part(w.view(), (0, 0), (-1, -1)).as_standard_layout().into_owned();
+        let g = part(g, (0, 0), (-1, 1)).as_standard_layout().into_owned();
         let value = part_mut(backwards.view_mut(), (0, 0), (-1, -1));
         assert!(value.strides().iter().all(|&stride| stride < 0));
         take(optimizer, Parameter::array(value, Some(part(g.view(), (0, 0), (-1, 1)))));

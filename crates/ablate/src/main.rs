@@ -15,7 +15,7 @@ use clap::Parser;
 
 /// Trains a small network with the optimizer and with each of its parts removed, and reports what each part does.
 ///
-/// Without an argument: every arm (see --list), five seeds each, on handwritten digits. The result is a table here, and in the output
+/// Without an argument: every arm (see --list), ten seeds each, on handwritten digits. The result is a table here, and in the output
 /// folder report.html (open it in a browser; it needs no network), results.json, runs.csv and curves.csv.
 #[derive(Parser)]
 #[command(version, after_long_help = EXAMPLES)]
@@ -68,8 +68,8 @@ const CANDLE_THREADS: &str = "RAYON_NUM_THREADS";
 
 /// Starts the program again with one thread for candle, because the runs already occupy every core.
 ///
-/// candle reads the variable in every matrix product, and without it counts the cores from `/proc/cpuinfo` each time, which
-/// takes longer than a small product itself. A program cannot set its own environment without `unsafe`.
+/// candle asks for the number of threads in every matrix product: the variable, or else the machine's cores, counted anew. A
+/// short run took about twice as long without the variable. A program cannot set its own environment without `unsafe`.
 #[cfg(target_os = "linux")]
 fn limit_candle() {
     use std::os::unix::process::CommandExt;

@@ -26,7 +26,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { seeds: 5, epochs: 40, tuning_seeds: 3, threads: 0 }
+        Self { seeds: 10, epochs: 40, tuning_seeds: 3, threads: 0 }
     }
 }
 

@@ -20,8 +20,8 @@ pub(super) struct Sums {
     pub(super) denominator: f64,
     /// Whether any parameter had a gradient.
     pub(super) gradients: bool,
-    /// Whether any parameter contributed to the estimate, which ADOPT's first step does not do.
-    pub(super) observed: bool,
+    /// Whether any parameter was updated, which ADOPT's first step does not do; without an update, nothing contributes.
+    pub(super) updated: bool,
 }
 
 impl Sample {
@@ -59,7 +59,6 @@ impl Sample {
         Zip::from(&mut self.s)
             .and(&g)
             .for_each(|s, g| *s = kept.round(kept.round(beta3 * *s) + s_weight * g));
-        sums.observed = true;
         sums.numerator = running.round(sums.numerator + weight * walked_along_g);
         sums.denominator = running.round(sums.denominator + kept.round(self.s.iter().map(|s| s.abs()).sum()));
     }

@@ -1,0 +1,138 @@
+//! Evaluation is a function of y and z that leaves y alone, and `train` is its exact undoing.
+
+use conformance::pair::{Run, Stored, Training};
+use gradient_transform::{Error, Real};
+use half::bf16;
+use serde_json::json;
+
+/// A matrix, a vector, a parameter that never has a gradient, and a scalar that has one late.
+fn run() -> Run {
+    let missing: Vec<(usize, usize)> = (1..9).map(|t| (t, 2)).chain((1..4).map(|t| (t, 3))).collect();
+    Run::new(json!({"d0": 1e-2}), &[&[40, 33], &[1030], &[5], &[]]).missing(&missing)
+}
+
+fn eval<T: Real, E: Stored>(training: &mut Training<T, E>) -> Result<(), Error> {
+    training.with_parameters(|optimizer, parameters| optimizer.eval(parameters))
+}
+
+fn train<T: Real, E: Stored>(training: &mut Training<T, E>) -> Result<(), Error> {
+    training.with_parameters(|optimizer, parameters| optimizer.train(parameters))
+}
+
+fn eval_and_train_restore_y<T: Real, E: Stored>() {
+    let mut training = Training::<T, E>::new(&run()).unwrap();
+    let mut undisturbed = Training::<T, E>::new(&run()).unwrap();
+    for t in 1..=6 {
+        training.steps(1);
+        undisturbed.steps(1);
+        let (y, state) = (training.bits(), training.optimizer.snapshot());
+        let points: Vec<Vec<u64>> =
+            (0..4).map(|i| training.x(i).unwrap().iter().map(|v| v.bits()).collect()).collect();
+        assert_eq!(training.bits(), y, "evaluation_point moved y");
+
+        eval(&mut training).unwrap();
+        assert!(training.optimizer.is_evaluating());
+        assert_eq!(training.bits(), points, "eval and evaluation_point differ after step {t}");
+        assert_eq!(training.bits()[2], y[2], "a parameter without a gradient is its own evaluation point");
+        if t > 1 {
+            assert_ne!(training.bits()[0], y[0], "x must be another point than y");
+        }
+        train(&mut training).unwrap();
+        assert!(!training.optimizer.is_evaluating());
+        assert_eq!(training.bits(), y, "after step {t}");
+        assert!(training.optimizer.snapshot() == state, "evaluation changed state");
+    }
+    assert_eq!(training.bits(), undisturbed.bits(), "a run with evaluations goes another way");
+}
+
+#[test]
+fn eval_and_train_restore_float32_parameters_to_the_bit() {
+    eval_and_train_restore_y::<f32, f32>();
+}
+
+#[test]
+fn eval_and_train_restore_bfloat16_parameters_to_the_bit() {
+    eval_and_train_restore_y::<f32, bf16>();
+}
+
+#[test]
+fn eval_and_train_restore_float64_parameters_to_the_bit() {
+    eval_and_train_restore_y::<f64, f64>();
+}
+
+#[test]
+fn the_evaluation_point_lies_on_the_line_through_z_and_y() {
+    // x = y + (1 - 1/beta1) (z - y), with z from the snapshot.
+    for beta1 in [0.5, 0.9, 0.95] {
+        let mut run = run();
+        run.options.insert("betas".into(), json!([beta1, 0.99]));
+        let mut training = Training::<f64, f64>::new(&run).unwrap();
+        training.steps(5);
+        let snapshot = training.optimizer.snapshot();
+        let z = &snapshot.tensors[&Run::name(1)].arrays["schedule-free/z"];
+        let x = training.x(1).unwrap();
+        for (e, (y, x)) in training.values[1].iter().zip(&x).enumerate() {
+            let z = z.get::<f64>(e);
+            let expected = y + (1.0 - 1.0 / beta1) * (z - y);
+            assert!((x - expected).abs() <= 4.0 * f64::EPSILON * y.abs().max(z.abs()), "element {e}");
+        }
+        assert_ne!(x, training.values[1]);
+    }
+}
+
+#[test]
+fn before_the_first_step_every_parameter_is_its_own_evaluation_point() {
+    let mut training = Training::<f32, f32>::new(&run()).unwrap();
+    let start = training.bits();
+    for i in 0..4 {
+        assert_eq!(training.x(i).unwrap(), training.values[i]);
+    }
+    eval(&mut training).unwrap();
+    assert_eq!(training.bits(), start);
+    train(&mut training).unwrap();
+    assert_eq!(training.bits(), start);
+}
+
+#[test]
+fn eval_twice_and_train_without_eval_are_errors_that_change_nothing() {
+    let mut training = Training::<f32, f32>::new(&run()).unwrap();
+    training.steps(2);
+    let y = training.bits();
+    assert_eq!(train(&mut training), Err(Error::TrainingMode));
+    assert_eq!(training.bits(), y);
+
+    eval(&mut training).unwrap();
+    let x = training.bits();
+    assert_eq!(eval(&mut training), Err(Error::EvaluationMode));
+    assert_eq!(training.bits(), x);
+    assert_eq!(training.step(), Err(Error::EvaluationMode));
+    assert!(matches!(training.optimizer.begin_step(), Err(Error::EvaluationMode)));
+    let snapshot = training.optimizer.snapshot();
+    assert_eq!(training.optimizer.restore(snapshot), Err(Error::EvaluationMode));
+    assert_eq!(training.bits(), x);
+
+    train(&mut training).unwrap();
+    assert_eq!(train(&mut training), Err(Error::TrainingMode));
+    assert_eq!(training.bits(), y);
+}
+
+#[test]
+fn a_misfit_in_eval_or_train_leaves_the_mode_and_all_parameters_alone() {
+    let mut training = Training::<f32, f32>::new(&run()).unwrap();
+    training.steps(2);
+    let y = training.bits();
+    let too_few = |training: &mut Training<f32, f32>, train: bool| {
+        training.with_parameters(|optimizer, parameters| {
+            if train { optimizer.train(&mut parameters[..3]) } else { optimizer.eval(&mut parameters[..3]) }
+        })
+    };
+    let expected = Err(Error::ParameterCount { expected: 4, found: 3 });
+    assert_eq!(too_few(&mut training, false), expected);
+    assert!(!training.optimizer.is_evaluating());
+    assert_eq!(training.bits(), y);
+    eval(&mut training).unwrap();
+    assert_eq!(too_few(&mut training, true), expected);
+    assert!(training.optimizer.is_evaluating());
+    train(&mut training).unwrap();
+    assert_eq!(training.bits(), y);
+}
