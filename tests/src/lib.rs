@@ -9,3 +9,4 @@ pub mod oracle;
 pub mod pair;
 pub mod product;
 pub mod replay;
+pub mod table;

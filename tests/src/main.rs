@@ -8,6 +8,7 @@ use clap::Parser;
 use conformance::case::Case;
 use conformance::oracle::Compat;
 use conformance::replay::{Verdict, replay};
+use conformance::table::Table;
 use conformance::{product, replay};
 
 /// Replay recorded trajectories of the Python reference (prodigy-plus-schedule-free 1.9.2).
@@ -42,6 +43,10 @@ struct Arguments {
     #[arg(long, requires = "oracle")]
     corrected: bool,
 
+    /// Print a Markdown table of the worst errors by option, in place of a line for each case.
+    #[arg(long)]
+    table: bool,
+
     /// Cases to replay.
     #[arg(required = true, value_name = "FILE.safetensors")]
     files: Vec<PathBuf>,
@@ -53,11 +58,16 @@ fn main() -> io::Result<ExitCode> {
     let name_of = |file: &Path| file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
     let width = arguments.files.iter().map(|file| name_of(file).chars().count()).max().unwrap_or(0);
     let mut passed = 0;
+    let mut table = Table::default();
     for file in &arguments.files {
         let name = name_of(file);
         match judge(file, &arguments) {
-            Ok(verdict) => {
+            Ok((case, verdict)) => {
                 passed += usize::from(verdict.passed);
+                table.add(&case, &verdict);
+                if arguments.table {
+                    continue;
+                }
                 let Verdict { y, x, d, tol, .. } = verdict;
                 let [y, x, d, tol] = [y, x, d, tol].map(scientific);
                 let word = if verdict.passed { "ok" } else { "FAIL" };
@@ -67,12 +77,15 @@ fn main() -> io::Result<ExitCode> {
         }
         out.flush()?;
     }
+    if arguments.table {
+        write!(out, "{}", table.markdown())?;
+    }
     let failed = arguments.files.len() - passed;
     writeln!(out, "{passed} passed, {failed} failed")?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn judge(file: &Path, arguments: &Arguments) -> Result<Verdict, Box<dyn std::error::Error>> {
+fn judge(file: &Path, arguments: &Arguments) -> Result<(Case, Verdict), Box<dyn std::error::Error>> {
     let case = Case::read(file)?;
     let mut subject = if arguments.oracle {
         let compat = if arguments.corrected { Compat::default() } else { Compat::REFERENCE };
@@ -80,7 +93,8 @@ fn judge(file: &Path, arguments: &Arguments) -> Result<Verdict, Box<dyn std::err
     } else {
         product::subject(&case)?
     };
-    Ok(replay(&case, subject.as_mut())?)
+    let verdict = replay(&case, subject.as_mut())?;
+    Ok((case, verdict))
 }
 
 /// `1.2e-06`: two digits, and an exponent of two, as C's `%.1e` writes it.

@@ -5,7 +5,7 @@ use candle_nn::ParamsAdamW;
 use factored_moment::FactoredMoment;
 use gradient_transform::{Descent, Optimizer};
 use prodigy_core::Prodigy;
-use prodigy_plus::ProdigyPlus;
+use prodigy_plus::{Options, ProdigyPlus};
 use schedule_free::ScheduleFree;
 use serde::Serialize;
 use stableadamw::StableAdamW;
@@ -77,6 +77,8 @@ pub struct Arm {
     pub options: Vec<(&'static str, String)>,
     /// The settings that tuning chooses from; empty for an arm that is run as it is.
     pub candidates: Vec<Setting>,
+    /// Whether it runs only when asked for by name.
+    pub on_request: bool,
     factory: Factory,
 }
 
@@ -89,13 +91,36 @@ impl Arm {
         options: Vec<(&'static str, String)>,
         factory: impl Fn(&[Variable]) -> Result<Box<dyn TrainableOptimizer>> + Send + Sync + 'static,
     ) -> Self {
-        Self { name, title, description, options, candidates: Vec::new(), factory: Box::new(factory) }
+        Self {
+            name,
+            title,
+            description,
+            options,
+            candidates: Vec::new(),
+            on_request: false,
+            factory: Box::new(factory),
+        }
     }
 
     /// The same arm, tuned over `candidates`.
     pub fn tuned(mut self, candidates: Vec<Setting>) -> Self {
         self.candidates = candidates;
         self
+    }
+
+    /// The default with one option added, which runs on request.
+    fn with_option(
+        name: &'static str,
+        title: &'static str,
+        description: &'static str,
+        changed: &[(&'static str, &str)],
+        change: fn(Options) -> Options,
+    ) -> Self {
+        let arm = Self::new(name, title, description, options(changed), move |variables| {
+            let optimizer = change(ProdigyPlus::builder()).build(shapes(variables))?;
+            Ok(Box::new(Chain::new(optimizer, variables, true)))
+        });
+        Self { on_request: true, ..arm }
     }
 
     /// Whether a setting is chosen on the validation split before the reported runs.
@@ -186,22 +211,90 @@ pub fn all() -> Vec<Arm> {
             |variables| Ok(Box::new(CandleAdamW::new(variables, ParamsAdamW::default())?)),
         )
         .tuned(adamw_grid),
+        Arm::with_option(
+            "adopt",
+            "+ ADOPT",
+            "The default with the second moment updated after it was used.",
+            &[("use_adopt", "true")],
+            |options| options.use_adopt(true),
+        ),
+        Arm::with_option(
+            "atan2",
+            "+ Adam-atan2",
+            "The default with atan2 in place of the division by the moment plus epsilon, and of StableAdamW.",
+            &[("eps", "None"), ("use_stableadamw", "false")],
+            |options| options.eps(None).use_stableadamw(false),
+        ),
+        Arm::with_option(
+            "bias-correction",
+            "+ RAdam",
+            "The default with RAdam's rectification and bias correction.",
+            &[("use_bias_correction", "true")],
+            |options| options.use_bias_correction(true),
+        ),
+        Arm::with_option(
+            "cautious",
+            "+ Cautious",
+            "The default with the displacement masked where it disagrees with the update.",
+            &[("use_cautious", "true")],
+            |options| options.use_cautious(true),
+        ),
+        Arm::with_option(
+            "focus",
+            "+ FOCUS",
+            "The default with sign descent attracted to the average of the weights in place of the second moment.",
+            &[("use_focus", "true"), ("factored", "false")],
+            |options| options.use_focus(true).factored(false),
+        ),
+        Arm::with_option(
+            "grams",
+            "+ Grams",
+            "The default with the displacement's size and the update's sign.",
+            &[("use_grams", "true")],
+            |options| options.use_grams(true),
+        ),
+        Arm::with_option(
+            "muon",
+            "+ Muon",
+            "The default with the gradients of matrices orthogonalised in place of their second moment.",
+            &[("use_muon_pp", "true")],
+            |options| options.use_muon_pp(true),
+        ),
+        Arm::with_option(
+            "orthograd",
+            "+ OrthoGrad",
+            "The default with the part of the gradient along the weights taken out.",
+            &[("use_orthograd", "true")],
+            |options| options.use_orthograd(true),
+        ),
+        Arm::with_option(
+            "speed",
+            "+ SPEED",
+            "The default with the step size estimated from signs.",
+            &[("use_speed", "true")],
+            |options| options.use_speed(true),
+        ),
     ]
 }
 
-/// The arms with the given names, in the study's order; the base is always among them.
+/// Asks for every arm.
+pub const ALL: &str = "all";
+
+/// The arms with the given names, in the study's order; the base is always among them. No names are those that do not
+/// wait for a request, and [`ALL`] is every one.
 pub fn select(names: &[String]) -> Result<Vec<Arm>> {
     let arms = all();
     for name in names {
-        if !arms.iter().any(|arm| arm.name == name) {
+        if name != ALL && !arms.iter().any(|arm| arm.name == name) {
             let known: Vec<&str> = arms.iter().map(|arm| arm.name).collect();
-            bail!("there is no arm {name:?}; choose from {}", known.join(", "));
+            bail!("there is no arm {name:?}; choose from {}, or {ALL}", known.join(", "));
         }
     }
-    Ok(arms
-        .into_iter()
-        .filter(|arm| names.is_empty() || arm.name == BASE || names.iter().any(|name| name == arm.name))
-        .collect())
+    let asked = |arm: &Arm| match names {
+        [] => !arm.on_request,
+        names => arm.name == BASE || names.iter().any(|name| name == arm.name || name == ALL),
+    };
+    Ok(arms.into_iter().filter(asked).collect())
 }
 
 #[cfg(test)]
@@ -216,9 +309,17 @@ mod tests {
     }
 
     #[test]
+    fn arms_on_request_do_not_run_unasked_and_all_runs_every_one() {
+        assert!(select(&[]).unwrap().iter().all(|arm| !arm.on_request));
+        assert_eq!(select(&[ALL.to_owned()]).unwrap().len(), all().len());
+        let names: Vec<&str> = select(&["muon".to_owned()]).unwrap().iter().map(|arm| arm.name).collect();
+        assert_eq!(names, [BASE, "muon"]);
+    }
+
+    #[test]
     fn an_unknown_arm_is_refused_with_the_known_ones() {
-        let error = select(&["muon".to_owned()]).err().unwrap().to_string();
-        assert!(error.contains("muon") && error.contains("no-factoring"), "{error}");
+        let error = select(&["lion".to_owned()]).err().unwrap().to_string();
+        assert!(error.contains("lion") && error.contains("no-factoring"), "{error}");
     }
 
     #[test]

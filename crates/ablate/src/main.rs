@@ -31,7 +31,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Budget::default().epochs)]
     epochs: usize,
 
-    /// Run these arms only (names from --list, separated by commas); the default is always run
+    /// Run these arms only (names from --list, separated by commas, or `all`); the default is always run
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     arms: Vec<String>,
 
@@ -47,7 +47,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
 
-    /// List the arms and stop
+    /// List the arms and the rules of combination, and stop
     #[arg(long)]
     list: bool,
 }
@@ -58,6 +58,7 @@ Examples:
   ablate --list                                 what can be compared
   ablate --seeds 20 --out twenty                narrower intervals
   ablate --arms no-prodigy,adamw --epochs 10    two comparisons, short runs
+  ablate --arms all --out all                   every transform of the project added to the default, too
 
 How to read the result:
   The difference is the arm minus the default, averaged over the seeds, with its 95 % interval. An arm that removes a part
@@ -89,10 +90,14 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     #[cfg(target_os = "linux")]
     limit_candle();
-    let arms = arm::select(&arguments.arms)?;
     if arguments.list {
-        return show(&report::table::arms(&arms));
+        return show(&format!(
+            "{}\nRules of combination\n{}",
+            report::table::arms(&arm::all()),
+            report::table::rules()
+        ));
     }
+    let arms = arm::select(&arguments.arms)?;
     let destination = Destination::new(&arguments.out, arguments.force)?;
     let budget = Budget {
         seeds: arguments.seeds,

@@ -1,4 +1,4 @@
-use gradient_transform::{Error, NonFinite, Result, SplitGroups};
+use gradient_transform::{NonFinite, SplitGroups};
 use serde::{Deserialize, Serialize};
 
 use crate::compat::Compat;
@@ -113,37 +113,6 @@ impl Options {
             (true, false) => SplitGroups::Each,
             (false, _) => SplitGroups::Joint,
         }
-    }
-
-    /// Refuses options that exclude each other.
-    pub(crate) fn check_exclusions(&self) -> Result<()> {
-        let exclude = |first: &str, second: &str, reason| {
-            Err(Error::Excluded { first: first.into(), second: second.into(), reason })
-        };
-        if self.eps.is_none() && self.use_stableadamw {
-            return exclude(
-                "eps=None",
-                "use_stableadamw",
-                "atan2 bounds the update already; set use_stableadamw to false",
-            );
-        }
-        if self.use_cautious && self.use_grams {
-            return exclude("use_cautious", "use_grams", "both temper the same displacement; keep one");
-        }
-        if self.use_focus && self.factored {
-            return exclude(
-                "use_focus",
-                "factored",
-                "FOCUS keeps an average of every weight; set factored to false",
-            );
-        }
-        if self.use_focus && self.use_muon_pp {
-            return exclude("use_focus", "use_muon_pp", "both replace the second moment; keep one");
-        }
-        if self.use_focus && self.eps.is_none() {
-            return exclude("use_focus", "eps=None", "FOCUS divides by nothing; leave eps at its default");
-        }
-        Ok(())
     }
 
     /// What the Python package's constructor makes of options that exclude each other: `eps=None` switches

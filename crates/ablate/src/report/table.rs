@@ -25,14 +25,31 @@ pub fn arms(arms: &[Arm]) -> String {
     let mut table = table();
     table.set_header(["arm", "runs as", "what it is"]);
     for arm in arms {
-        let tuning = if arm.is_tuned() {
+        let mut tuning = if arm.is_tuned() {
             format!("the best of {} settings", arm.candidates.len())
         } else {
-            "it is".into()
+            String::from("it is")
         };
+        if arm.on_request {
+            tuning += ", on request";
+        }
         table.add_row([arm.name, &tuning, arm.description]);
     }
     format!("{table}\n")
+}
+
+/// What can be combined with what, and in which order.
+pub fn rules() -> String {
+    let (mut exclusions, mut positions) = (table(), table());
+    exclusions.set_header(["option", "excludes", "because"]);
+    for rule in prodigy_plus::EXCLUSIONS {
+        exclusions.add_row([rule.first, rule.second, rule.reason]);
+    }
+    positions.set_header(["transform", "belongs", "otherwise"]);
+    for rule in prodigy_plus::POSITIONS {
+        positions.add_row([rule.transform, rule.place, rule.otherwise]);
+    }
+    format!("{exclusions}\n{positions}\n")
 }
 
 fn difference(metric: Metric, difference: Option<&PairedDifference>) -> Cell {

@@ -1,0 +1,170 @@
+//! What excludes what, and what must come before what: the one place for both.
+
+use gradient_transform::{Error, Result};
+
+use crate::options::Options;
+
+/// Two options that cannot be combined.
+pub struct Exclusion {
+    /// One of them, as a user writes it.
+    pub first: &'static str,
+    /// The other.
+    pub second: &'static str,
+    /// Why, and what to do.
+    pub reason: &'static str,
+    /// What the Python package does silently.
+    pub upstream: &'static str,
+    applies: fn(&Options) -> bool,
+}
+
+/// Where a transform belongs in a chain.
+pub struct Position {
+    /// The transform.
+    pub transform: &'static str,
+    /// Its place.
+    pub place: &'static str,
+    /// What happens otherwise.
+    pub otherwise: &'static str,
+}
+
+/// All pairs of options that exclude each other.
+pub const EXCLUSIONS: &[Exclusion] = &[
+    Exclusion {
+        first: "eps=None",
+        second: "use_stableadamw",
+        reason: "atan2 bounds the update already; set use_stableadamw to false",
+        upstream: "use_stableadamw is switched off",
+        applies: |o| o.eps.is_none() && o.use_stableadamw,
+    },
+    Exclusion {
+        first: "use_cautious",
+        second: "use_grams",
+        reason: "both temper the same displacement; keep one",
+        upstream: "use_grams is switched off",
+        applies: |o| o.use_cautious && o.use_grams,
+    },
+    Exclusion {
+        first: "use_focus",
+        second: "factored",
+        reason: "FOCUS keeps an average of every weight; set factored to false",
+        upstream: "factored is switched off",
+        applies: |o| o.use_focus && o.factored,
+    },
+    Exclusion {
+        first: "use_focus",
+        second: "use_muon_pp",
+        reason: "both turn the gradient into a direction; keep one",
+        upstream: "use_muon_pp is switched off",
+        applies: |o| o.use_focus && o.use_muon_pp,
+    },
+    Exclusion {
+        first: "use_focus",
+        second: "eps=None",
+        reason: "FOCUS divides by nothing; leave eps at its default",
+        upstream: "eps=None has no effect",
+        applies: |o| o.use_focus && o.eps.is_none(),
+    },
+];
+
+/// The order of a chain.
+pub const POSITIONS: &[Position] = &[
+    Position {
+        transform: "rectify",
+        place: "before the writer",
+        otherwise: "an error; the writer would take the step unrectified",
+    },
+    Position {
+        transform: "orthograd",
+        place: "before the moment",
+        otherwise: "behind it, the direction is projected in place of the gradient, which is another method",
+    },
+    Position {
+        transform: "factored-moment, dense-moment, adopt, focus, muon",
+        place: "one of them for each tensor, before stableadamw",
+        otherwise: "two of them in a row divide twice; only focus refuses the others, as its average has no use for them",
+    },
+    Position {
+        transform: "stableadamw",
+        place: "behind the moment, before the writer",
+        otherwise: "before the moment, it clips the raw gradient, which the moment then scales again",
+    },
+    Position {
+        transform: "prodigy, speed",
+        place: "one of them, anywhere before the writer",
+        otherwise: "two are an error; without one, the learning rate is the step size",
+    },
+    Position {
+        transform: "schedule-free, descent",
+        place: "exactly one, behind all that change the update",
+        otherwise: "none, two, or an update's transform behind it are errors",
+    },
+    Position {
+        transform: "cautious, grams",
+        place: "behind the writer",
+        otherwise: "an error; they temper the displacement that the writer makes",
+    },
+];
+
+impl Options {
+    /// Refuses options that exclude each other, by [`EXCLUSIONS`].
+    ///
+    /// # Errors
+    /// [`Error::Excluded`] for the first pair found.
+    pub fn check_exclusions(&self) -> Result<()> {
+        match EXCLUSIONS.iter().find(|rule| (rule.applies)(self)) {
+            None => Ok(()),
+            Some(rule) => Err(Error::Excluded {
+                first: rule.first.into(),
+                second: rule.second.into(),
+                reason: rule.reason,
+            }),
+        }
+    }
+}
+
+/// Both tables as Markdown, as they stand in this crate's documentation.
+pub fn rules_table() -> String {
+    let mut text =
+        String::from("| Option | excludes | because | the Python package |\n| --- | --- | --- | --- |\n");
+    for rule in EXCLUSIONS {
+        text += &format!("| `{}` | `{}` | {} | {} |\n", rule.first, rule.second, rule.reason, rule.upstream);
+    }
+    text += "\n| Transform | belongs | otherwise |\n| --- | --- | --- |\n";
+    for rule in POSITIONS {
+        text += &format!("| {} | {} | {} |\n", rule.transform, rule.place, rule.otherwise);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_shows_the_rules_in_force() {
+        let readme = include_str!("../README.md");
+        assert!(readme.contains(&rules_table()), "put this into README.md:\n{}", rules_table());
+    }
+
+    #[test]
+    fn every_exclusion_is_refused_with_its_own_reason_and_the_defaults_are_not() {
+        assert_eq!(Options::default().check_exclusions(), Ok(()));
+        let d = || Options::default().use_stableadamw(false).factored(false);
+        let offenders = [
+            Options::default().eps(None),
+            Options::default().use_cautious(true).use_grams(true),
+            Options::default().use_focus(true),
+            d().use_focus(true).use_muon_pp(true),
+            d().use_focus(true).eps(None),
+        ];
+        assert_eq!(offenders.len(), EXCLUSIONS.len());
+        for (options, rule) in offenders.iter().zip(EXCLUSIONS) {
+            let refused = Err(Error::Excluded {
+                first: rule.first.into(),
+                second: rule.second.into(),
+                reason: rule.reason,
+            });
+            assert_eq!(options.check_exclusions(), refused);
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Every transform's formula once more: whole arrays in float64, nothing shared with the engine.
+
+use ndarray::{ArrayD, Axis, Ix2};
+
+use super::problem::{Problem, Trajectory};
+
+type A = ArrayD<f64>;
+
+/// From the step's number (from 1), the gradient and the base iterate to the update; `None` while the tensor is held.
+pub(crate) type Direction = Box<dyn FnMut(i32, &A, &A) -> Option<A>>;
+
+/// The decay of every moment in the rows.
+const BETA2: f64 = 0.9;
+/// The interpolation of every Schedule-Free in the rows.
+const BETA1: f64 = 0.9;
+
+fn zero() -> A {
+    A::zeros(vec![])
+}
+
+fn sign(x: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { x.signum() }
+}
+
+fn dot(a: &A, b: &A) -> f64 {
+    (a * b).sum()
+}
+
+fn mean(a: &A, axis: usize) -> A {
+    a.mean_axis(Axis(axis)).unwrap().insert_axis(Axis(axis))
+}
+
+/// The update itself.
+pub(crate) fn gradient() -> Direction {
+    Box::new(|_, g, _| Some(g.clone()))
+}
+
+/// `v <- beta2 v + (1 - beta2) g^2`; from the gradient and its root mean square to the update.
+pub(crate) fn dense(divide: fn(f64, f64) -> f64) -> Direction {
+    let mut v = zero();
+    Box::new(move |_, g, _| {
+        v = &v * BETA2 + &(g * g * (1.0 - BETA2));
+        Some(pairwise(g, &v.sqrt(), divide))
+    })
+}
+
+fn pairwise(g: &A, root: &A, divide: fn(f64, f64) -> f64) -> A {
+    let mut u = g.clone();
+    u.zip_mut_with(root, |g, &root| *g = divide(*g, root));
+    u
+}
+
+pub(crate) fn by_division(g: f64, root: f64) -> f64 {
+    if g == 0.0 { 0.0 } else { g / root }
+}
+
+pub(crate) fn by_atan2(g: f64, root: f64) -> f64 {
+    g.atan2(root)
+}
+
+/// The largest axis and the second largest, if the tensor is factored.
+fn axes(shape: &[usize]) -> Option<(usize, usize)> {
+    let mut order: Vec<usize> = (0..shape.len()).collect();
+    order.sort_by_key(|&axis| shape[axis]);
+    match order[..] {
+        [.., second, largest] if shape[largest] >= 32 => Some((largest, second)),
+        _ => None,
+    }
+}
+
+/// Row and column means of `g^2`; the root of `row col / mean(row)`.
+pub(crate) fn factored(divide: fn(f64, f64) -> f64) -> Direction {
+    let (mut row, mut col) = (zero(), zero());
+    let mut otherwise = dense(divide);
+    Box::new(move |k, g, y| {
+        let Some((largest, second)) = axes(g.shape()) else { return otherwise(k, g, y) };
+        row = &row * BETA2 + &(mean(&(g * g), largest) * (1.0 - BETA2));
+        col = &col * BETA2 + &(mean(&(g * g), second) * (1.0 - BETA2));
+        let root = (&row / &mean(&row, second)).sqrt() * &col.sqrt();
+        Some(pairwise(g, &root, divide))
+    })
+}
+
+/// The moment before this step's gradient enters it; the first gradient squared is the first moment.
+pub(crate) fn adopt_of_dense(divide: fn(f64, f64) -> f64) -> Direction {
+    let mut v = zero();
+    Box::new(move |k, g, _| {
+        let update = (k > 1).then(|| pairwise(g, &v.sqrt(), divide));
+        v = if k > 1 { &v * BETA2 + &(g * g * (1.0 - BETA2)) } else { g * g };
+        update
+    })
+}
+
+/// The same of row and column means.
+pub(crate) fn adopt_of_factored(divide: fn(f64, f64) -> f64) -> Direction {
+    let (mut row, mut col) = (zero(), zero());
+    let mut otherwise = adopt_of_dense(divide);
+    Box::new(move |k, g, y| {
+        let Some((largest, second)) = axes(g.shape()) else { return otherwise(k, g, y) };
+        let (r, c) = (mean(&(g * g), largest), mean(&(g * g), second));
+        if k == 1 {
+            (row, col) = (r, c);
+            return None;
+        }
+        let root = (&row / &mean(&row, second)).sqrt() * &col.sqrt();
+        row = &row * BETA2 + &(r * (1.0 - BETA2));
+        col = &col * BETA2 + &(c * (1.0 - BETA2));
+        Some(pairwise(g, &root, divide))
+    })
+}
+
+/// `sign(g) + 0.1 sign(y - m)` with the average m of the weights.
+pub(crate) fn focus() -> Direction {
+    let mut m = zero();
+    Box::new(move |_, g, y| {
+        m = &m * BETA2 + &(y * (1.0 - BETA2));
+        Some(g.mapv(sign) + (y - &m).mapv(sign) * 0.1)
+    })
+}
+
+/// `O = clamp(<G, X>, -1, 1) X` with six quintic iterations on G; divided by its root mean square, of the past or of the
+/// first step. Vectors go by their dense moment.
+pub(crate) fn muon(first_update: bool) -> Direction {
+    let mut mean_square = 0.0;
+    let mut otherwise = dense(by_division);
+    Box::new(move |k, g, y| {
+        if g.ndim() < 2 {
+            return otherwise(k, g, y);
+        }
+        let rows = g.shape()[0];
+        let matrix = g.to_shape((rows, g.len() / rows)).unwrap().into_owned();
+        let length = dot(g, g).sqrt() + 1e-7;
+        let mut x = &matrix / length;
+        for _ in 0..6 {
+            let a = x.dot(&x.t());
+            x = &x * 3.4445 + (&a * -4.7750 + &a.dot(&a) * 2.0315).dot(&x);
+        }
+        let o = &x * (&matrix * &x).sum().clamp(-1.0, 1.0);
+        let square = ((&o * &o).sum() / o.len() as f64).max(1e-16);
+        if first_update {
+            mean_square = if k == 1 { square } else { mean_square };
+        } else {
+            mean_square = BETA2 * mean_square + (1.0 - BETA2) * square;
+        }
+        Some((o / mean_square.sqrt()).into_dimensionality::<Ix2>().unwrap().into_shape_with_order(g.raw_dim()).unwrap())
+    })
+}
+
+/// `u / max(1, RMS(u))`.
+pub(crate) fn clipped(mut of: Direction) -> Direction {
+    Box::new(move |k, g, y| {
+        let u = of(k, g, y)?;
+        let rms = (dot(&u, &u) / u.len() as f64).sqrt();
+        Some(u / rms.max(1.0))
+    })
+}
+
+/// What of the gradient is orthogonal to the base iterate, at the gradient's norm.
+pub(crate) fn orthogonal() -> Direction {
+    Box::new(|_, g, w| {
+        let rest = g - &(w * (dot(w, g) / dot(w, w)));
+        // One element has nothing that is orthogonal.
+        Some(if g.len() == 1 { rest * 0.0 } else { &rest * (dot(g, g) / dot(&rest, &rest)).sqrt() })
+    })
+}
+
+/// `y <- y - lr (u + decay y)`.
+pub(crate) fn descent(problem: &Problem, lr: f64, decay: f64, direction: impl Fn() -> Direction) -> Trajectory {
+    let mut directions: Vec<Direction> = problem.init.iter().map(|_| direction()).collect();
+    let mut y = problem.init.clone();
+    let steps = (1..).zip(&problem.gradients).map(|(k, gradients)| {
+        for ((y, g), direction) in y.iter_mut().zip(gradients).zip(&mut directions) {
+            if let Some(u) = direction(k, g, y) {
+                *y = &*y - &((u + &(&*y * decay)) * lr);
+            }
+        }
+        y.clone()
+    });
+    steps.collect()
+}
+
+/// What is done to Schedule-Free's displacement m, given the update u.
+pub(crate) type Temper = fn(A, &A) -> A;
+
+pub(crate) fn untempered(m: A, _u: &A) -> A {
+    m
+}
+
+/// m where it agrees with u, over the share of elements in which it does.
+pub(crate) fn cautious(m: A, u: &A) -> A {
+    let mask = (&m * u).mapv(|x| if x > 0.0 { 1.0 } else { 0.0 });
+    let share = mask.mean().unwrap();
+    m * &mask / share.max(1e-3)
+}
+
+/// The size of m and the sign of u.
+pub(crate) fn grams(m: A, u: &A) -> A {
+    m.abs() * &u.mapv(sign)
+}
+
+/// `m = c (y - z) + lr a u`, `y <- y - m`, `z <- z - lr u` with `c = 1/k` and `a = 1 - beta1 (1 - c)`; decay of y inside u or
+/// outside.
+pub(crate) fn schedule_free(
+    problem: &Problem,
+    lr: f64,
+    (decay, by_lr): (f64, bool),
+    temper: Temper,
+    direction: impl Fn() -> Direction,
+) -> Trajectory {
+    let mut directions: Vec<Direction> = problem.init.iter().map(|_| direction()).collect();
+    let (mut y, mut z) = (problem.init.clone(), problem.init.clone());
+    let mut trajectory = Vec::new();
+    for (k, gradients) in (1..).zip(&problem.gradients) {
+        let c = 1.0 / f64::from(k);
+        let a = 1.0 - BETA1 * (1.0 - c);
+        for (i, g) in gradients.iter().enumerate() {
+            let old = y[i].clone();
+            let u = directions[i](k, g, &z[i]).unwrap();
+            let u = if by_lr { u + &(&old * decay) } else { u };
+            let outside = if by_lr { 0.0 } else { decay };
+            let m = temper((&old - &z[i]) * c + &(&u * (lr * a)), &u);
+            y[i] = &old - &m - &old * (outside * a);
+            z[i] = &z[i] - &(u * lr) - &old * outside;
+        }
+        trajectory.push(y.clone());
+    }
+    trajectory
+}
+
+/// Dense moment, debiased, with a step size of `lr` times RAdam's rectifier; nothing moves before there is one.
+pub(crate) fn rectified(problem: &Problem, lr: f64) -> Trajectory {
+    let mut v: Vec<A> = problem.init.iter().map(|_| zero()).collect();
+    let mut y = problem.init.clone();
+    let mut trajectory = Vec::new();
+    for (k, gradients) in (1..).zip(&problem.gradients) {
+        let debias = 1.0 - BETA2.powi(k);
+        let rho_inf = 2.0 / (1.0 - BETA2) - 1.0;
+        let rho = rho_inf - 2.0 * f64::from(k) * BETA2.powi(k) / debias;
+        for (i, g) in gradients.iter().enumerate() {
+            v[i] = &v[i] * BETA2 + &(g * g * (1.0 - BETA2));
+            if rho > 4.0 {
+                let top = (rho - 4.0) * (rho - 2.0) * rho_inf;
+                let factor = (top / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho)).sqrt();
+                y[i] = &y[i] - &(pairwise(g, &(&v[i] / debias).sqrt(), by_division) * (lr * factor));
+            }
+        }
+        trajectory.push(y.clone());
+    }
+    trajectory
+}
+
+/// d found by Prodigy or SPEED on every n-th element, with a dense moment and plain descent.
+pub(crate) fn estimated(problem: &Problem, d0: f64, every: usize, speed: bool) -> Trajectory {
+    let beta3 = BETA2.sqrt();
+    let (mut d, mut d_prev, mut numerator) = (d0, d0, 0.0_f64);
+    let sampled = |a: &A| a.iter().copied().step_by(every).collect::<Vec<f64>>();
+    let mut v: Vec<A> = problem.init.iter().map(|_| zero()).collect();
+    let mut s: Vec<Vec<f64>> = problem.init.iter().map(|p| vec![0.0; sampled(p).len()]).collect();
+    let mut y = problem.init.clone();
+    let mut trajectory = Vec::new();
+    for gradients in &problem.gradients {
+        let weight = if speed { d0 * d.sqrt() } else { d.sqrt() };
+        let (mut sum, mut size) = (0.0, 0.0);
+        for (i, g) in gradients.iter().enumerate() {
+            let way = sampled(&(&problem.init[i] - &y[i]));
+            let product: f64 = sampled(g).iter().zip(way).map(|(g, way)| g * way).sum();
+            sum += weight * if speed { sign(product) } else { product };
+            for (s, g) in s[i].iter_mut().zip(sampled(g)) {
+                *s = beta3 * *s + weight * if speed { sign(g) } else { g };
+                size += s.abs();
+            }
+            v[i] = &v[i] * (BETA2 * (d_prev / d).powi(2)) + &(g * g * (1.0 - BETA2));
+            y[i] = &y[i] - &(pairwise(g, &v[i].sqrt(), by_division) * d);
+        }
+        numerator *= beta3;
+        if sum >= 0.0 {
+            numerator += sum;
+        } else if d > d0 {
+            numerator = numerator.min(sum);
+        }
+        d_prev = d;
+        d = d.max(numerator.atan2(size));
+        if speed {
+            d = d.min(d_prev.powf(0.975).max(d_prev));
+        }
+        trajectory.push(y.clone());
+    }
+    trajectory
+}
