@@ -1,6 +1,7 @@
 //! A tensor of any rank seen as (A, P, B, Q, T), of which P and Q are averaged over.
 
 use gradient_transform::{Real, kernel};
+use multiversion::multiversion;
 
 /// The two axes over which squared gradients are averaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,71 +57,95 @@ impl Axes {
         without_p: &mut [T],
         without_q: &mut [T],
     ) {
-        let one_per_row = self.t == 1;
-        kernel::dispatch(|| {
-            self.runs(tile.len(), offset, |from, to, i, j| {
-                let run = &tile[from..to];
-                for (sum, &g) in without_p[i..].iter_mut().zip(run) {
-                    *sum += g * g;
-                }
-                if one_per_row {
-                    without_q[j] += kernel::sum_of_squares(run);
-                } else {
-                    for (sum, &g) in without_q[j..].iter_mut().zip(run) {
-                        *sum += g * g;
-                    }
-                }
-            });
-        });
+        accumulate(self, tile, offset, without_p, without_q);
     }
 
     /// `tile[e] <- f(tile[e], without_p[..] * without_q[..])`.
-    pub(crate) fn apply<T: Real>(
+    pub(crate) fn apply<T: Real, F: Fn(T, T) -> T>(
         &self,
         tile: &mut [T],
         offset: usize,
         without_p: &[T],
         without_q: &[T],
-        f: impl Fn(T, T) -> T,
+        f: F,
     ) {
-        let one_per_row = self.t == 1;
-        kernel::dispatch(|| {
-            self.runs(tile.len(), offset, |from, to, i, j| {
-                let run = &mut tile[from..to];
-                if one_per_row {
-                    let row = without_q[j];
-                    for (g, &w) in run.iter_mut().zip(&without_p[i..]) {
-                        *g = f(*g, w * row);
-                    }
-                } else {
-                    for ((g, &w), &row) in run.iter_mut().zip(&without_p[i..]).zip(&without_q[j..]) {
-                        *g = f(*g, w * row);
-                    }
-                }
-            });
-        });
+        apply(self, tile, offset, without_p, without_q, f);
     }
 
-    /// Calls `f(from, to, i, j)` for the runs of a tile within which both arrays' indices move in step: the elements
-    /// `from..to` of the tile go with index `i..` of the array without P, and with `j..` of the one without Q
-    /// (`j` alone where T is 1).
+    /// The run that begins at element `at` of a tile of `len` elements.
     #[inline(always)]
-    fn runs(&self, len: usize, offset: usize, mut f: impl FnMut(usize, usize, usize, usize)) {
-        let run = if self.t == 1 { self.q } else { self.t };
-        let mut at = 0;
-        while at < len {
-            let element = offset + at;
-            let within = element % run;
-            let to = (at + run - within).min(len);
-            let row = element / run; // (a, p, b) or (a, p, b, q)
-            let (q, apb) = if self.t == 1 { (0, row) } else { (row % self.q, row / self.q) };
-            let (b, ap) = (apb % self.b, apb / self.b);
-            let a = ap / self.p;
-            let i = ((a * self.b + b) * self.q + q) * self.t + within;
-            let j = apb * self.t + if self.t == 1 { 0 } else { within };
-            f(at, to, i, j);
-            at = to;
+    fn run(&self, at: usize, len: usize, offset: usize) -> Run {
+        let length = if self.t == 1 { self.q } else { self.t };
+        let element = offset + at;
+        let within = element % length;
+        let row = element / length; // (a, p, b) or (a, p, b, q)
+        let (q, apb) = if self.t == 1 { (0, row) } else { (row % self.q, row / self.q) };
+        let (b, ap) = (apb % self.b, apb / self.b);
+        let a = ap / self.p;
+        Run {
+            to: (at + length - within).min(len),
+            i: ((a * self.b + b) * self.q + q) * self.t + within,
+            j: apb * self.t + if self.t == 1 { 0 } else { within },
         }
+    }
+}
+
+/// Elements of a tile for which both arrays' indices move in step.
+struct Run {
+    /// End of the run within the tile.
+    to: usize,
+    /// Where it begins in the array without P.
+    i: usize,
+    /// Where it begins in the array without Q; where T is 1, the one element that all of it belongs to.
+    j: usize,
+}
+
+#[multiversion(targets = "simd")]
+fn accumulate<T: Real>(axes: &Axes, tile: &[T], offset: usize, without_p: &mut [T], without_q: &mut [T]) {
+    let mut at = 0;
+    while at < tile.len() {
+        let Run { to, i, j } = axes.run(at, tile.len(), offset);
+        let run = &tile[at..to];
+        for (sum, &g) in without_p[i..i + run.len()].iter_mut().zip(run) {
+            *sum += g * g;
+        }
+        if axes.t == 1 {
+            without_q[j] += kernel::sum_of_squares(run);
+        } else {
+            for (sum, &g) in without_q[j..j + run.len()].iter_mut().zip(run) {
+                *sum += g * g;
+            }
+        }
+        at = to;
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn apply<T: Real, F: Fn(T, T) -> T>(
+    axes: &Axes,
+    tile: &mut [T],
+    offset: usize,
+    without_p: &[T],
+    without_q: &[T],
+    f: F,
+) {
+    let len = tile.len();
+    let mut at = 0;
+    while at < len {
+        let Run { to, i, j } = axes.run(at, len, offset);
+        let run = &mut tile[at..to];
+        let n = run.len();
+        if axes.t == 1 {
+            let row = without_q[j];
+            for (g, &w) in run.iter_mut().zip(&without_p[i..i + n]) {
+                *g = f(*g, w * row);
+            }
+        } else {
+            for ((g, &w), &row) in run.iter_mut().zip(&without_p[i..i + n]).zip(&without_q[j..j + n]) {
+                *g = f(*g, w * row);
+            }
+        }
+        at = to;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Arrays whose element type is known at run time.
 
 use half::bf16;
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 use crate::element::{DType, Element, Real};
@@ -174,8 +175,7 @@ impl<'a> Slice<'a> {
         macro_rules! search {
             ($values:expr, $bad:expr, $f64:expr) => {
                 $values.chunks(BLOCK).enumerate().find_map(|(b, block)| {
-                    let any =
-                        pulp::Arch::new().dispatch(move || block.iter().fold(false, |any, &x| any | $bad(x)));
+                    let any = any_of(block, $bad);
                     let i = if any { block.iter().position(|&x| $bad(x)) } else { None };
                     i.map(|i| (b * BLOCK + i, $f64(block[i])))
                 })
@@ -255,12 +255,17 @@ impl<'a> SliceMut<'a> {
     }
 }
 
-fn convert<A: Copy + Send + Sync, B: Send>(from: &[A], to: &mut [B], f: impl Fn(A) -> B) {
-    pulp::Arch::new().dispatch(move || {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = f(*from);
-        }
-    });
+#[multiversion(targets = "simd")]
+fn convert<A: Copy, B, F: Fn(A) -> B>(from: &[A], to: &mut [B], f: F) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = f(*from);
+    }
+}
+
+/// Whether `bad` holds for any element, without an early exit, so that the loop vectorises.
+#[multiversion(targets = "simd")]
+fn any_of<A: Copy, F: Fn(A) -> bool>(values: &[A], bad: F) -> bool {
+    values.iter().fold(false, |any, &value| any | bad(value))
 }
 
 impl<'a, E: Element> From<&'a [E]> for Slice<'a> {

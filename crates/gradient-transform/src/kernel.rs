@@ -4,91 +4,79 @@
 //! vectors that the processor has. None of them fuses a multiplication with an addition, and sums use a fixed number
 //! of lanes, so every instruction set gives the same bits.
 
+use multiversion::multiversion;
+
 use crate::element::Real;
 
 /// Lanes of a sum.
 const LANES: usize = 16;
 
 /// `u[i] <- f(u[i])`.
-#[inline(always)]
-pub fn map<T: Real>(u: &mut [T], f: impl Fn(T) -> T) {
-    pulp::Arch::new().dispatch(move || {
-        for u in u.iter_mut() {
-            *u = f(*u);
-        }
-    });
+#[multiversion(targets = "simd")]
+pub fn map<T: Real, F: Fn(T) -> T>(u: &mut [T], f: F) {
+    for u in u.iter_mut() {
+        *u = f(*u);
+    }
 }
 
 /// `u[i] <- f(u[i], a[i])`. The slices have one length.
-#[inline(always)]
-pub fn map2<T: Real>(u: &mut [T], a: &[T], f: impl Fn(T, T) -> T) {
+#[multiversion(targets = "simd")]
+pub fn map2<T: Real, F: Fn(T, T) -> T>(u: &mut [T], a: &[T], f: F) {
     assert_eq!(u.len(), a.len(), "an input that `reads` did not ask for is empty");
-    pulp::Arch::new().dispatch(move || {
-        for (u, &a) in u.iter_mut().zip(a) {
-            *u = f(*u, a);
-        }
-    });
+    for (u, &a) in u.iter_mut().zip(a) {
+        *u = f(*u, a);
+    }
 }
 
 /// `u[i] <- f(u[i], a[i], b[i])`. The slices have one length.
-#[inline(always)]
-pub fn map3<T: Real>(u: &mut [T], a: &[T], b: &[T], f: impl Fn(T, T, T) -> T) {
+#[multiversion(targets = "simd")]
+pub fn map3<T: Real, F: Fn(T, T, T) -> T>(u: &mut [T], a: &[T], b: &[T], f: F) {
     assert!(u.len() == a.len() && u.len() == b.len(), "an input that `reads` did not ask for is empty");
-    pulp::Arch::new().dispatch(move || {
-        for ((u, &a), &b) in u.iter_mut().zip(a).zip(b) {
-            *u = f(*u, a, b);
-        }
-    });
+    for ((u, &a), &b) in u.iter_mut().zip(a).zip(b) {
+        *u = f(*u, a, b);
+    }
 }
 
 /// `(u[i], v[i]) <- f(u[i], v[i], a[i], b[i])`. The slices have one length.
-#[inline(always)]
-pub fn update2<T: Real>(u: &mut [T], v: &mut [T], a: &[T], b: &[T], f: impl Fn(T, T, T, T) -> (T, T)) {
+#[multiversion(targets = "simd")]
+pub fn update2<T: Real, F: Fn(T, T, T, T) -> (T, T)>(u: &mut [T], v: &mut [T], a: &[T], b: &[T], f: F) {
     let n = u.len();
     assert!(n == v.len() && n == a.len() && n == b.len(), "an input that `reads` did not ask for is empty");
-    pulp::Arch::new().dispatch(move || {
-        for (((u, v), &a), &b) in u.iter_mut().zip(v.iter_mut()).zip(a).zip(b) {
-            (*u, *v) = f(*u, *v, a, b);
-        }
-    });
+    for (((u, v), &a), &b) in u.iter_mut().zip(v.iter_mut()).zip(a).zip(b) {
+        (*u, *v) = f(*u, *v, a, b);
+    }
 }
 
 /// `sum of f(a[i])`: in `T` over fixed lanes, which are added in float64.
-#[inline(always)]
-pub fn sum<T: Real>(a: &[T], f: impl Fn(T) -> T) -> f64 {
-    let lanes = pulp::Arch::new().dispatch(move || {
-        let mut lanes = [T::zero(); LANES];
-        let mut blocks = a.chunks_exact(LANES);
-        for block in &mut blocks {
-            for (lane, &a) in lanes.iter_mut().zip(block) {
-                *lane += f(a);
-            }
-        }
-        for (lane, &a) in lanes.iter_mut().zip(blocks.remainder()) {
+#[multiversion(targets = "simd")]
+pub fn sum<T: Real, F: Fn(T) -> T>(a: &[T], f: F) -> f64 {
+    let mut lanes = [T::zero(); LANES];
+    let mut blocks = a.chunks_exact(LANES);
+    for block in &mut blocks {
+        for (lane, &a) in lanes.iter_mut().zip(block) {
             *lane += f(a);
         }
-        lanes
-    });
+    }
+    for (lane, &a) in lanes.iter_mut().zip(blocks.remainder()) {
+        *lane += f(a);
+    }
     lanes.iter().map(|lane| lane.f64()).sum()
 }
 
 /// `sum of f(a[i], b[i])`: in `T` over fixed lanes, which are added in float64. The slices have one length.
-#[inline(always)]
-pub fn sum2<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> f64 {
+#[multiversion(targets = "simd")]
+pub fn sum2<T: Real, F: Fn(T, T) -> T>(a: &[T], b: &[T], f: F) -> f64 {
     assert_eq!(a.len(), b.len(), "an input that `reads` did not ask for is empty");
-    let lanes = pulp::Arch::new().dispatch(move || {
-        let mut lanes = [T::zero(); LANES];
-        let (mut xs, mut ys) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-        for (x, y) in (&mut xs).zip(&mut ys) {
-            for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
-                *lane += f(x, y);
-            }
-        }
-        for ((lane, &x), &y) in lanes.iter_mut().zip(xs.remainder()).zip(ys.remainder()) {
+    let mut lanes = [T::zero(); LANES];
+    let (mut xs, mut ys) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    for (x, y) in (&mut xs).zip(&mut ys) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
             *lane += f(x, y);
         }
-        lanes
-    });
+    }
+    for ((lane, &x), &y) in lanes.iter_mut().zip(xs.remainder()).zip(ys.remainder()) {
+        *lane += f(x, y);
+    }
     lanes.iter().map(|lane| lane.f64()).sum()
 }
 
@@ -99,15 +87,7 @@ pub fn sign<T: Real>(x: T) -> T {
     one(x > T::zero()) - one(x < T::zero())
 }
 
-/// Runs `f` compiled for the widest instruction set that the processor has, for loops that fit none of the helpers.
-///
-/// What `f` calls must be inlined into it (`#[inline(always)]`) to profit.
-#[inline(always)]
-pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
-}
-
-/// `sum of a[i]^2` in `T` over fixed lanes, for use within [`dispatch`].
+/// `sum of a[i]^2` in `T` over fixed lanes, to be inlined into a loop that is compiled for several instruction sets.
 #[inline(always)]
 pub fn sum_of_squares<T: Real>(a: &[T]) -> T {
     let mut lanes = [T::zero(); LANES];

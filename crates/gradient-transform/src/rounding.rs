@@ -1,6 +1,7 @@
 //! Rounding to bfloat16 when a column is stored.
 
 use half::bf16;
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 /// How float32 results are rounded into bfloat16 parameters and state.
@@ -61,17 +62,19 @@ impl Stream {
         let first = ((offset + head) / 2) as u64;
         let (values_pairs, target_pairs) =
             (&values[head..head + 2 * pairs], &mut target[head..head + 2 * pairs]);
-        pulp::Arch::new().dispatch(move || {
-            for (p, (t, v)) in target_pairs.chunks_exact_mut(2).zip(values_pairs.chunks_exact(2)).enumerate()
-            {
-                let noise = self.pair(first + p as u64);
-                t[0] = round_stochastic(v[0], noise & 0xffff);
-                t[1] = round_stochastic(v[1], noise >> 16);
-            }
-        });
+        store_pairs(self, values_pairs, first, target_pairs);
         for i in head + 2 * pairs..values.len() {
             target[i] = one(i, values[i]);
         }
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn store_pairs(stream: Stream, values: &[f32], first: u64, target: &mut [bf16]) {
+    for (p, (t, v)) in target.chunks_exact_mut(2).zip(values.chunks_exact(2)).enumerate() {
+        let noise = stream.pair(first + p as u64);
+        t[0] = round_stochastic(v[0], noise & 0xffff);
+        t[1] = round_stochastic(v[1], noise >> 16);
     }
 }
 

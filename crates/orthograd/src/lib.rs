@@ -4,6 +4,7 @@ use gradient_transform::{
     Context, DType, GradientTransform, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile,
     kernel,
 };
+use multiversion::multiversion;
 
 /// Takes from the update its part along the weights, and rescales the rest to the update's norm.
 ///
@@ -23,6 +24,23 @@ pub struct OrthoGrad {
     /// the projection of bfloat16 tensors is rounded to bfloat16.
     pub normalises_noise: bool,
 }
+
+/// Sums of w g, w w and g g over lanes. Products of float32 numbers are exact in float64.
+#[multiversion(targets = "simd")]
+fn products<T: Real>(g: &[T], w: &[T]) -> [[f64; LANES]; 3] {
+    let mut lanes = [[0.0_f64; LANES]; 3];
+    for (g, w) in g.chunks(LANES).zip(w.chunks(LANES)) {
+        for (i, (g, w)) in g.iter().zip(w).enumerate() {
+            let (g, w) = (g.f64(), w.f64());
+            lanes[0][i] += w * g;
+            lanes[1][i] += w * w;
+            lanes[2][i] += g * g;
+        }
+    }
+    lanes
+}
+
+const LANES: usize = 8;
 
 /// The share of |g|^2 below which the orthogonal rest is rounding noise of the sums.
 const NOISE: f64 = 1e-13;
@@ -45,21 +63,7 @@ impl<T: Real> GradientTransform<T> for OrthoGrad {
     }
 
     fn observe(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        const LANES: usize = 8;
-        let (g, w) = (&*tile.update, tile.base);
-        let lanes = kernel::dispatch(|| {
-            // Products of float32 numbers are exact in float64.
-            let mut lanes = [[0.0_f64; LANES]; 3];
-            for (g, w) in g.chunks(LANES).zip(w.chunks(LANES)) {
-                for (i, (g, w)) in g.iter().zip(w).enumerate() {
-                    let (g, w) = (g.f64(), w.f64());
-                    lanes[0][i] += w * g;
-                    lanes[1][i] += w * w;
-                    lanes[2][i] += g * g;
-                }
-            }
-            lanes
-        });
+        let lanes = products(tile.update, tile.base);
         for (sum, lanes) in sums.scalars.iter_mut().zip(lanes) {
             *sum += lanes.iter().sum::<f64>();
         }

@@ -1,6 +1,7 @@
 use gradient_transform::{
     Context, DType, Error, Real, Result, StateSpec, Storage, Sums, TensorInfo, Tile, kernel,
 };
+use multiversion::multiversion;
 
 /// What an estimator of Prodigy's kind gathers: on every n-th element, the product of the gradient with the way come
 /// so far, and a moving sum of gradients.
@@ -63,43 +64,22 @@ impl Samples {
         weight: f64,
         signed: bool,
     ) {
-        // Samples are gathered into short arrays first: the strided loads do not vectorise, the arithmetic does.
-        const BLOCK: usize = 32;
         let narrow_parameter = self.narrow && cx.tensor.dtype == DType::Bf16;
-        let beta3 = T::of(self.beta3);
-        let weight = if narrow_parameter { T::of(weight).round_bf16() } else { T::of(weight) };
-        let wide = !self.narrow || cx.tensor.dtype == DType::F64;
-        let every = self.every;
-        let first = tile.offset.next_multiple_of(every) - tile.offset;
-        let (gradient, parameter) = (tile.gradient, tile.parameter);
+        let arithmetic = Arithmetic {
+            every: self.every,
+            beta3: T::of(self.beta3),
+            weight: if narrow_parameter { T::of(weight).round_bf16() } else { T::of(weight) },
+            signed,
+            narrow: self.narrow && cx.tensor.dtype != DType::F64,
+            narrow_parameter,
+        };
+        let first = tile.offset.next_multiple_of(self.every) - tile.offset;
         let [p0, s] = tile.columns else { return };
-        let [dots, sizes] = kernel::dispatch(|| {
-            let (mut dots, mut sizes) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
-            for (b, (p0, s)) in p0.chunks(BLOCK).zip(s.chunks_mut(BLOCK)).enumerate() {
-                let (mut g, mut y) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
-                let start = first + b * BLOCK * every;
-                for (i, (g, y)) in g.iter_mut().zip(&mut y).take(p0.len()).enumerate() {
-                    *g = gradient[start + i * every];
-                    *y = parameter[start + i * every];
-                }
-                for (((dot, &g), &y), &p0) in dots.iter_mut().zip(&g).zip(&y).zip(p0) {
-                    let way = p0 - y;
-                    *dot += g * if narrow_parameter { way.round_bf16() } else { way };
-                }
-                for ((size, s), &g) in sizes.iter_mut().zip(s).zip(&g) {
-                    let g = if signed { kernel::sign(g) } else { g };
-                    *s = if wide {
-                        *s * beta3 + weight * g
-                    } else {
-                        ((*s * beta3).round_bf16() + weight * g).round_bf16()
-                    };
-                    *size += s.abs();
-                }
-            }
-            [dots, sizes]
-        });
-        sums.scalars[0] += dots.iter().map(|x| x.f64()).sum::<f64>();
-        sums.scalars[1] += sizes.iter().map(|x| x.f64()).sum::<f64>();
+        if first < tile.gradient.len() {
+            let [dot, size] = gather(&arithmetic, &tile.gradient[first..], &tile.parameter[first..], p0, s);
+            sums.scalars[0] += dot;
+            sums.scalars[1] += size;
+        }
     }
 
     /// A tensor's contribution `[weight * dot, |s|_1]` from its complete sums, rounded as the reference rounds it.
@@ -113,4 +93,47 @@ impl Samples {
         };
         [weight * if signed { kernel::sign(dot) } else { dot }, size]
     }
+}
+
+/// How samples enter the sums.
+struct Arithmetic<T> {
+    every: usize,
+    beta3: T,
+    weight: T,
+    signed: bool,
+    narrow: bool,
+    narrow_parameter: bool,
+}
+
+/// Moves s on by the samples, of which the first is at the beginning of `gradient` and `parameter`; gives `<g, p0 - y>` and
+/// `|s|_1`.
+#[multiversion(targets = "simd")]
+fn gather<T: Real>(how: &Arithmetic<T>, gradient: &[T], parameter: &[T], p0: &[T], s: &mut [T]) -> [f64; 2] {
+    // Samples are gathered into short arrays first: the strided loads do not vectorise, the arithmetic does.
+    const BLOCK: usize = 32;
+    let (mut dots, mut sizes) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
+    let mut start = 0;
+    for (p0, s) in p0.chunks(BLOCK).zip(s.chunks_mut(BLOCK)) {
+        let (mut g, mut y) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
+        let strided =
+            gradient[start..].iter().step_by(how.every).zip(parameter[start..].iter().step_by(how.every));
+        for ((g, y), (&from_g, &from_y)) in g.iter_mut().zip(&mut y).zip(strided) {
+            (*g, *y) = (from_g, from_y);
+        }
+        start = (start + BLOCK * how.every).min(gradient.len());
+        for (((dot, &g), &y), &p0) in dots.iter_mut().zip(&g).zip(&y).zip(p0) {
+            let way = p0 - y;
+            *dot += g * if how.narrow_parameter { way.round_bf16() } else { way };
+        }
+        for ((size, s), &g) in sizes.iter_mut().zip(s).zip(&g) {
+            let g = if how.signed { kernel::sign(g) } else { g };
+            *s = if how.narrow {
+                ((*s * how.beta3).round_bf16() + how.weight * g).round_bf16()
+            } else {
+                *s * how.beta3 + how.weight * g
+            };
+            *size += s.abs();
+        }
+    }
+    [dots, sizes].map(|lanes| lanes.iter().map(|lane| lane.f64()).sum())
 }

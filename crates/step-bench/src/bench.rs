@@ -1,0 +1,107 @@
+//! One measurement.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use gradient_transform::{Element, Optimizer, Parameter};
+use half::bf16;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measurement {
+    /// Number of parameters stepped.
+    pub parameters: usize,
+    /// Nanoseconds per parameter and step: the least.
+    pub min_ns: f64,
+    /// The median.
+    pub median_ns: f64,
+    /// The largest.
+    pub max_ns: f64,
+    /// Bytes per parameter that one step moves, by the engine's plan.
+    pub planned_bytes: f64,
+    /// The largest number of sweeps over a tensor.
+    pub sweeps: usize,
+    /// Planned bytes over the median time, in GB/s.
+    pub gigabytes_per_second: f64,
+    /// Bytes of state per parameter.
+    pub state_bytes: f64,
+}
+
+/// The element type of parameters and gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    /// float32
+    F32,
+    /// bfloat16
+    Bf16,
+}
+
+/// Steps random parameters of the given shapes with random gradients, `warm_up` times and then `steps` times.
+///
+/// # Errors
+/// An option that the optimizer refuses.
+pub fn measure(
+    make: impl FnOnce(&[(String, &[usize])]) -> Result<Optimizer<f32>>,
+    shapes: &[Vec<usize>],
+    precision: Precision,
+    warm_up: usize,
+    steps: usize,
+) -> Result<Measurement> {
+    if steps == 0 {
+        bail!("at least one step must be measured");
+    }
+    let named: Vec<(String, &[usize])> =
+        shapes.iter().enumerate().map(|(i, shape)| (i.to_string(), shape.as_slice())).collect();
+    let optimizer = make(&named)?;
+    match precision {
+        Precision::F32 => run::<f32>(optimizer, shapes, warm_up, steps, |x| x),
+        Precision::Bf16 => run::<bf16>(optimizer, shapes, warm_up, steps, bf16::from_f32),
+    }
+}
+
+fn run<E: Element>(
+    mut optimizer: Optimizer<f32>,
+    shapes: &[Vec<usize>],
+    warm_up: usize,
+    steps: usize,
+    convert: fn(f32) -> E,
+) -> Result<Measurement> {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut tensors = |scale: f32| -> Vec<Vec<E>> {
+        let mut tensor = |n: usize| (0..n).map(|_| convert(random.random_range(-scale..scale))).collect();
+        shapes.iter().map(|shape| tensor(shape.iter().product())).collect()
+    };
+    let mut values = tensors(0.1);
+    let gradients = tensors(0.01);
+    let mut parameters: Vec<Parameter<'_>> = values
+        .iter_mut()
+        .zip(&gradients)
+        .map(|(value, gradient)| Parameter::slice(value, Some(gradient)))
+        .collect();
+    let count: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
+    let mut times = Vec::with_capacity(steps);
+    for step in 0..warm_up + steps {
+        let begin = Instant::now();
+        let _ = optimizer.step(&mut parameters)?;
+        if step >= warm_up {
+            times.push(begin.elapsed().as_secs_f64() * 1e9 / count as f64);
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let (bytes, sweeps) = optimizer.planned_traffic();
+    let planned_bytes = bytes as f64 / count as f64;
+    let median_ns = times[times.len() / 2];
+    Ok(Measurement {
+        parameters: count,
+        min_ns: times[0],
+        median_ns,
+        max_ns: times[times.len() - 1],
+        planned_bytes,
+        sweeps,
+        gigabytes_per_second: planned_bytes / median_ns,
+        state_bytes: optimizer.state_bytes() as f64 / count as f64,
+    })
+}
