@@ -33,7 +33,11 @@ impl Table {
             Precision::Bfloat16 => vec!["bfloat16 parameters".into()],
             Precision::Float32 => {
                 let groups = description.groups.iter().map(|group| &group.overrides);
-                std::iter::once(&description.options).chain(groups).flatten().map(|(n, v)| label(n, v)).collect()
+                std::iter::once(&description.options)
+                    .chain(groups)
+                    .flatten()
+                    .map(|(n, v)| label(n, v))
+                    .collect()
             }
         };
         if names.is_empty() {

@@ -174,8 +174,7 @@ const NO_EPSILON: Division = Division::Epsilon(1e-300);
 fn the_factored_moment_is_that_of_optax() {
     let golden: Trajectory = section("factored_optax");
     let beta2 = golden.setting("beta2");
-    let ours =
-        golden.updates_of(|_| FactoredMoment { division: NO_EPSILON, ..FactoredMoment::new(beta2) });
+    let ours = golden.updates_of(|_| FactoredMoment { division: NO_EPSILON, ..FactoredMoment::new(beta2) });
     assert_agree("updates", &ours, &golden.updates);
 }
 
@@ -220,10 +219,8 @@ fn atan2_moment(golden: &Trajectory, t: usize) -> DenseMoment {
 fn atan2_is_that_of_adam_atan2_with_both_constants_1() {
     let golden: Trajectory = section("adam_atan2");
     assert_eq!((golden.setting("a"), golden.setting("b")), (1.0, 1.0));
-    let ours = golden.replay(
-        |t| Box::new((atan2_moment(&golden, t), Descent::default())),
-        |_| golden.setting("lr"),
-    );
+    let ours =
+        golden.replay(|t| Box::new((atan2_moment(&golden, t), Descent::default())), |_| golden.setting("lr"));
     assert_agree("y", &ours.y, &golden.y);
 }
 
@@ -242,7 +239,10 @@ fn before_d_moves_atan2_is_that_of_adam_atan2_with_both_constants_50() {
 }
 
 fn schedule_free(golden: &Trajectory) -> ScheduleFree {
-    ScheduleFree { weight_decay: golden.setting("weight_decay"), ..ScheduleFree::new(golden.setting("beta1")) }
+    ScheduleFree {
+        weight_decay: golden.setting("weight_decay"),
+        ..ScheduleFree::new(golden.setting("beta1"))
+    }
 }
 
 fn debiased_moment(golden: &Trajectory, t: usize) -> DenseMoment {
@@ -261,10 +261,8 @@ fn schedule_free_is_sgd_schedule_free_with_a_warm_up_and_weight_decay() {
 #[test]
 fn schedule_free_is_adamw_schedule_free_behind_a_debiased_second_moment() {
     let golden: Trajectory = section("adamw_schedule_free");
-    let ours = golden.replay(
-        |t| Box::new((debiased_moment(&golden, t), schedule_free(&golden))),
-        |t| golden.warmed_up(t),
-    );
+    let ours = golden
+        .replay(|t| Box::new((debiased_moment(&golden, t), schedule_free(&golden))), |t| golden.warmed_up(t));
     assert_agree("y", &ours.y, &golden.y);
     assert_agree("x", &ours.x, &golden.x);
 }
@@ -362,14 +360,15 @@ fn the_moment_that_is_rescaled_when_d_moves_is_prodigyopts_moment_of_d_times_the
     // In both, d moves in the second step and then stands still.
     let golden: Trajectory = section("prodigy_stopped");
     assert!(golden.d[1] > golden.d[0] && golden.d[2..].iter().all(|&d| d == golden.d[1]));
-    let ours =
-        golden.replay(|_| prodigy_chain(&golden, |p| Prodigy { prodigy_steps: 3, ..p }), |_| golden.setting("lr"));
+    let ours = golden
+        .replay(|_| prodigy_chain(&golden, |p| Prodigy { prodigy_steps: 3, ..p }), |_| golden.setting("lr"));
     // d agrees to ten digits (see above), and so do the distances.
     let moved = |steps: &[Tensors]| -> Vec<Tensors> {
         steps
             .iter()
             .map(|step| {
-                let way = |(y, init): (&Vec<f64>, &Vec<f64>)| y.iter().zip(init).map(|(y, p)| y - p).collect();
+                let way =
+                    |(y, init): (&Vec<f64>, &Vec<f64>)| y.iter().zip(init).map(|(y, p)| y - p).collect();
                 step.iter().zip(&golden.init).map(way).collect()
             })
             .collect()

@@ -99,6 +99,10 @@ impl<T: Real, M: Moment<T>> GradientTransform<T> for Adopt<M> {
         self.moment.observe(cx, Tile { update: input, ..tile }, sums);
     }
 
+    fn commits_columns(&self) -> bool {
+        true
+    }
+
     fn finish(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
         self.moment.advance(&self.filling(cx), state);
     }

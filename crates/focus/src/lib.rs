@@ -14,7 +14,7 @@ use gradient_transform::{
 ///
 /// with `r = d_prev/d` (1 without an estimator).
 ///
-/// Liu et al., 2501.12243, Algorithm 1. There the first sign is of the gradient's moving average, and the average of the
+/// Liu et al., 2501.12243. There the first sign is of the gradient's moving average, and the average of the
 /// weights is debiased; here, as in the reference, it starts at 0 and shrinks when d moves, so that at first the
 /// attraction pushes every weight towards 0.
 ///

@@ -233,8 +233,9 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
 /// One line per transform: what a chain does to a tensor of the given shape.
 pub(crate) fn describe<T: Real>(chain: &dyn GradientTransform<T>, shape: &[usize]) -> String {
     let tensor = TensorInfo { name: String::new(), shape: shape.to_vec(), dtype: DType::F32, updates: 0 };
+    let step = StepContext::new(1, 1.0);
     let part = |t: &StageRef<'_, T>| match t.role(&tensor) {
-        Role::Reduce => format!("{} ‖", t.name()),
+        Role::Reduce if !t.is_idle(&step, &tensor) => format!("{} ‖", t.name()),
         _ => t.name().to_string(),
     };
     stages(chain).iter().map(part).collect::<Vec<_>>().join(" | ")

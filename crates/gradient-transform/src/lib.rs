@@ -1,6 +1,4 @@
-//! Optimizers as chains of small gradient transforms, run tile by tile.
-//!
-//! (The full text comes with the crate's README.)
+#![doc = include_str!("../README.md")]
 
 mod buffer;
 mod compose;

@@ -25,7 +25,7 @@ const SERIAL_BELOW: usize = 100_000;
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Parameter};
-/// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[2, 2][..]), ("b", &[2][..])])?;
+/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2, 2][..]), ("b", &[2][..])])?;
 /// optimizer.set_lr(0, 0.5)?;
 /// let (mut w, mut b) = ([1.0_f32, 2.0, 3.0, 4.0], [5.0_f32, 6.0]);
 /// optimizer.step(&mut [

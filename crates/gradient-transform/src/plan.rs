@@ -17,6 +17,8 @@ pub(crate) struct Stage {
     /// The sweep in which it observes.
     pub(crate) sweep: usize,
     pub(crate) columns: Range<usize>,
+    /// Its columns change in the last sweep, whenever it observes.
+    pub(crate) commits: bool,
     pub(crate) vectors: Range<usize>,
     pub(crate) scratch: Range<usize>,
     pub(crate) scalar_sums: Range<usize>,
@@ -83,6 +85,7 @@ impl Plan {
                 reads: transform.reads(),
                 sweep,
                 columns: first..plan.columns.len(),
+                commits: transform.commits_columns() || role == Role::Writer,
                 vectors: vectors..vectors + spec.vectors.len(),
                 scratch: scratch..scratch + spec.scratch.len(),
                 scalar_sums: plan.scalar_sums..plan.scalar_sums + spec.scalar_sums,
@@ -123,7 +126,9 @@ impl Plan {
         let base_read = running().any(|s| s.reads.base);
         let mut columns: Vec<ColumnUse> = Vec::new();
         for stage in running() {
-            let stored = last || stage.sweep == number;
+            // A writer's sweep is the first in which it runs, but its columns change in the last alone.
+            let observes = stage.sweep == number && stage.role != Role::Writer;
+            let stored = observes || (last && stage.commits);
             columns.extend(
                 stage
                     .columns

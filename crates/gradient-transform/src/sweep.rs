@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::element::Real;
 use crate::plan::{Plan, Sweep};
 use crate::rounding::{Rounding, Stream};
-use crate::state::Sums;
+use crate::state::{Storage, Sums};
 use crate::transform::{Role, Tile};
 
 /// Elements of a tile: a handful of columns of it fit into the first-level cache.
@@ -282,10 +282,15 @@ impl<T: Real> Job<'_, T> {
             if active.stored && active.data.dtype() != T::DTYPE {
                 let (lo, hi) = within(active.every);
                 let stream = self.column_streams[active.index];
+                // What is declared as bfloat16 is rounded to the nearest, whatever the parameters are.
+                let rounding = match self.plan.columns[active.index].storage {
+                    Storage::Bf16 => Rounding::Nearest,
+                    Storage::Parameter | Storage::Compute => self.rounding,
+                };
                 active.data.range(lo, hi).store(
                     &memory[..hi - lo],
                     nth(offset, active.every),
-                    self.rounding,
+                    rounding,
                     stream,
                 );
             }

@@ -86,6 +86,9 @@ impl<T: Real> Tensor<T> {
 
         self.scalar_sums.fill(0.0);
         self.vector_sums.fill(T::zero());
+        for (buffer, spec) in self.columns.iter_mut().zip(&plan.columns).filter(|(_, spec)| !spec.kept) {
+            *buffer = Buffer::zeros(T::DTYPE, gradient.len().div_ceil(spec.every));
+        }
         for i in (0..end).filter(|&i| live(i)) {
             run.stages[i].begin(&cx, self.state(&plan, i));
         }
@@ -213,7 +216,7 @@ impl<T: Real> Tensor<T> {
             for column in &spec.columns {
                 let key = format!("{}/{}", transform.name(), column.name);
                 let dtype = column.storage.dtype::<T>(self.info.dtype);
-                let len = parameter.len().div_ceil(column.every);
+                let len = if column.kept { parameter.len().div_ceil(column.every) } else { 0 };
                 let kept = self.waiting.remove(&key).filter(|b| b.len() == len && b.dtype() == dtype);
                 self.columns.push(kept.unwrap_or_else(|| match column.initial {
                     Initial::Zero => Buffer::zeros(dtype, len),

@@ -185,6 +185,11 @@ pub trait GradientTransform<T: Real>: Send + Sync {
         self.emit(cx, tile);
     }
 
+    /// Whether [`commit`](Self::commit) changes columns, which then have to be stored after the last sweep.
+    fn commits_columns(&self) -> bool {
+        false
+    }
+
     /// Moves small state on, after the last sweep.
     fn finish(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
 

@@ -7,7 +7,7 @@ use gradient_transform::{Context, GradientTransform, Real, Tile, kernel};
 /// With the writer's displacement m (`y <- y - m`) and the update u that the writer was given, weight decay included. Where u is 0, so is
 /// the result.
 ///
-/// Cao et al., 2412.17107, Algorithm 1. There the momentum takes the gradient's sign; here, as in the reference, the displacement that
+/// Cao et al., 2412.17107. There the momentum takes the gradient's sign; here, as in the reference, the displacement that
 /// Schedule-Free makes, and its base iterate z is moved by the whole update.
 ///
 /// Belongs behind the writer. A map; keeps nothing.

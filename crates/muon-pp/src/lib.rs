@@ -30,8 +30,8 @@ pub enum Normalisation {
 ///
 /// with (a, b, c) = (3.4445, -4.7750, 2.0315), which brings all singular values near 1.
 ///
-/// Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the factor <G, X> from Kolter's and leloykun's
-/// adaptive variant. There the momentum is orthogonalised, in five iterations, and scaled by the matrix's shape; here, as in the reference, the
+/// Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the factor <G, X> from leloykun's
+/// adaptive-muon. There the momentum is orthogonalised, in five iterations, and scaled by the matrix's shape; here, as in the reference, the
 /// gradient, in six, and the mean square takes the scale out.
 ///
 /// Tensors of rank 0 and 1 pass through unchanged: put a moment for them beside it with

@@ -8,7 +8,7 @@ use crate::options::Options;
 /// ```
 /// use gradient_transform::Parameter;
 /// use prodigy_plus::ProdigyPlus;
-/// let mut optimizer = ProdigyPlus::builder().build([("w", &[4][..])])?;
+/// let mut optimizer = ProdigyPlus::builder().build::<f32, _>([("w", &[4][..])])?;
 /// let mut w = [4.0_f32, -3.0, 2.0, 1.0];
 /// for _ in 0..200 {
 ///     let gradient = w; // of |w|^2 / 2

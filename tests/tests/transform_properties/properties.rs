@@ -1,0 +1,326 @@
+//! What every transform has to have, whatever it does; and the equivariances, where a row says that it has them.
+
+use std::collections::BTreeSet;
+
+use conformance::pair::Stored;
+use gradient_transform::{Buffer, Error, Optimizer, Real, Snapshot};
+use half::bf16;
+use ndarray::ArrayD;
+
+use super::problem::{Boxed, Deviation, Problem, Running, STEPS, Trajectory, deviation, permuted, trajectory};
+
+/// What becomes of a trajectory when everything is multiplied by a power of two, which rounds nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Scale {
+    /// Gradients that are multiplied change nothing, once they are large enough for what is added to or compared with
+    /// them to vanish.
+    Invariant,
+    /// If gradients and parameters are multiplied, so is the trajectory.
+    Linear,
+}
+
+/// What becomes of a trajectory when the slices along the first axis are permuted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Permutation {
+    /// They move as before, to the bit: nothing but elements, or counts of them.
+    Exact,
+    /// They move as before, but sums are taken in another order.
+    Within(f64),
+    /// Other elements are looked at, so the trajectory is another one.
+    Changes,
+}
+
+/// What a gradient of zero does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Zero {
+    /// The base iterate (Schedule-Free's z, or the parameter) stands still.
+    StandsStill,
+    /// It moves nevertheless.
+    Moves,
+}
+
+/// A transform in a chain around it, and which laws hold for that chain.
+pub(crate) trait Row {
+    /// Learning rate.
+    const LR: f64;
+    const SCALE: Scale;
+    const PERMUTATION: Permutation;
+    const ZERO: Zero;
+    /// How far float32 may be from float64, relative to the way come.
+    const FLOAT32: f64;
+    /// The chain as a tuple, with the transform switched on or off by an `Option`. Switched off, what is to stand in
+    /// for it, if anything is, is switched on by another.
+    fn chain<T: Real>(on: bool) -> Boxed<T>;
+    /// The chain with the transform, every member in a box.
+    fn boxed<T: Real>() -> Boxed<T>;
+    /// The chain that has no `Option` and not the transform.
+    fn without<T: Real>() -> Boxed<T>;
+    /// The names of the transform and of what stands in for it.
+    fn toggled() -> Vec<String>;
+    /// The same chain in plain formulas.
+    fn naive(problem: &Problem) -> Trajectory;
+}
+
+fn running<R: Row, T: Real, E: Stored>(problem: &Problem) -> Running<T, E> {
+    Running::new(R::chain(true), R::LR, problem)
+}
+
+/// The trajectory of a row's chain in float32.
+fn single<R: Row>(problem: &Problem) -> Trajectory {
+    trajectory::<f32, f32>(R::chain(true), R::LR, problem)
+}
+
+#[track_caller]
+fn assert_finite(trajectory: &Trajectory) {
+    for (t, step) in trajectory.iter().enumerate() {
+        for (i, tensor) in step.iter().enumerate() {
+            assert!(tensor.iter().all(|x| x.is_finite()), "step {}, tensor {i}: {tensor}", t + 1);
+        }
+    }
+}
+
+#[track_caller]
+fn assert_same(ours: &Trajectory, expected: &Trajectory) {
+    assert_eq!(ours.len(), expected.len());
+    for (t, (ours, expected)) in ours.iter().zip(expected).enumerate() {
+        for (i, (ours, expected)) in ours.iter().zip(expected).enumerate() {
+            let differ = ours.iter().zip(expected).filter(|(a, b)| a != b).count();
+            assert_eq!(differ, 0, "step {}, tensor {i}: elements that differ", t + 1);
+        }
+    }
+}
+
+#[track_caller]
+fn assert_within(what: &str, found: &Deviation, tolerance: f64) {
+    let Deviation { step, tensor, relative } = found;
+    assert!(*relative <= tolerance, "{what}: off by {relative:e} in tensor {tensor} at step {step}");
+}
+
+fn mapped(trajectory: &Trajectory, f: impl Fn(&ArrayD<f64>) -> ArrayD<f64>) -> Trajectory {
+    trajectory.iter().map(|step| step.iter().map(&f).collect()).collect()
+}
+
+/// Saved as bytes and loaded into another optimizer in the middle, a run goes on as if nothing had happened.
+pub(crate) fn round_trips_through_bytes<R: Row, T: Real, E: Stored>() {
+    let problem = Problem::new();
+    let (before, after) = problem.gradients.split_at(STEPS / 2);
+    let mut through = running::<R, T, E>(&problem);
+    before.iter().for_each(|g| through.step(g));
+
+    let mut resumed = running::<R, T, E>(&problem);
+    resumed.values.clone_from(&through.values);
+    let bytes = serde_json::to_vec(&through.optimizer.snapshot()).unwrap();
+    let snapshot: Snapshot = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(snapshot, through.optimizer.snapshot());
+    resumed.optimizer.restore(snapshot).unwrap();
+    for gradients in after {
+        let start = through.everything().0;
+        through.step(gradients);
+        resumed.step(gradients);
+        assert!(through.everything() == resumed.everything());
+        assert_ne!(start, resumed.everything().0, "nothing moved, so nothing was tested");
+    }
+}
+
+pub(crate) fn follows_its_law_of_scale<R: Row>() {
+    let problem = Problem::new();
+    match R::SCALE {
+        Scale::Invariant => {
+            let large = single::<R>(&problem.scaled(1.0, 256.0));
+            assert_finite(&large);
+            assert_same(&single::<R>(&problem.scaled(1.0, 2048.0)), &large);
+        }
+        Scale::Linear => {
+            let plain = single::<R>(&problem);
+            assert_finite(&plain);
+            for factor in [8.0, 0.125] {
+                assert_same(&single::<R>(&problem.scaled(factor, factor)), &mapped(&plain, |y| y * factor));
+            }
+        }
+    }
+}
+
+/// No transform prefers a direction: with gradients and parameters negated, everything is, to the bit, even under
+/// stochastic rounding, which rounds magnitudes.
+pub(crate) fn is_odd<R: Row>() {
+    let problem = Problem::new();
+    let negated = problem.scaled(-1.0, -1.0);
+    assert_same(&single::<R>(&negated), &mapped(&single::<R>(&problem), |y| -y));
+    let narrow = |problem| trajectory::<f32, bf16>(R::chain(true), R::LR, problem);
+    assert_same(&narrow(&negated), &mapped(&narrow(&problem), |y| -y));
+}
+
+pub(crate) fn survives_zero_gradients<R: Row>() {
+    for from in [0, 3] {
+        let problem = Problem::new().without_gradients_from(from);
+        let mut at_work = running::<R, f32, f32>(&problem);
+        let base = |at_work: &Running<f32, f32>| -> Vec<Vec<f64>> {
+            let snapshot = at_work.optimizer.snapshot();
+            let names: Vec<&str> = at_work.optimizer.names().collect();
+            let one = |(name, value): (&&str, &ArrayD<f32>)| {
+                let z = snapshot.tensors.get(*name).and_then(|t| t.arrays.get("schedule-free/z"));
+                match z {
+                    Some(Buffer::F32(z)) => z.iter().map(|&x| f64::from(x)).collect(),
+                    Some(other) => panic!("{:?} under float32", other.dtype()),
+                    None => value.iter().map(|&x| f64::from(x)).collect(),
+                }
+            };
+            names.iter().zip(&at_work.values).map(one).collect()
+        };
+        let mut path = Vec::new();
+        for (t, gradients) in problem.gradients.iter().enumerate() {
+            let before = base(&at_work);
+            at_work.step(gradients);
+            if t >= from {
+                let stood = base(&at_work) == before;
+                assert_eq!(stood, R::ZERO == Zero::StandsStill, "step {} of zeros from {from} on", t + 1);
+            }
+            path.push(at_work.wide());
+        }
+        assert_finite(&path);
+        let estimate = at_work.optimizer.estimate(0).unwrap();
+        assert!(estimate.d.is_finite() && estimate.d >= estimate.d0, "{estimate:?}");
+        if from == 0 {
+            // Nothing has been learnt about the distance.
+            assert_eq!(estimate.d, estimate.d0);
+        }
+    }
+    // Rows and columns of zeros, whose means are zero, in gradients that aren't.
+    let mut problem = Problem::new();
+    for gradient in problem.gradients.iter_mut().flatten().filter(|g| g.ndim() > 1) {
+        gradient.index_axis_mut(ndarray::Axis(0), 1).fill(0.0);
+        gradient.index_axis_mut(ndarray::Axis(1), 2).fill(0.0);
+    }
+    assert_finite(&single::<R>(&problem));
+}
+
+pub(crate) fn follows_its_law_of_permutation<R: Row>() {
+    let problem = Problem::new();
+    let plain = mapped(&single::<R>(&problem), permuted);
+    let of_permuted = problem.permuted();
+    let ours = single::<R>(&of_permuted);
+    let found = deviation(&ours, &plain, &of_permuted.init, 0.0);
+    match R::PERMUTATION {
+        Permutation::Exact => assert_same(&ours, &plain),
+        Permutation::Within(tolerance) => assert_within("permuted", &found, tolerance),
+        Permutation::Changes => assert!(found.relative > 1e-3, "it changed by {:e} only", found.relative),
+    }
+}
+
+pub(crate) fn is_the_same_in_float32_and_float64<R: Row>() {
+    let problem = Problem::new();
+    let double = trajectory::<f64, f64>(R::chain(true), R::LR, &problem);
+    let found = deviation(&single::<R>(&problem), &double, &problem.init, f32::UNIT);
+    assert_within("float32", &found, R::FLOAT32);
+}
+
+pub(crate) fn is_its_formula<R: Row>() {
+    let problem = Problem::new();
+    let ours = trajectory::<f64, f64>(R::chain(true), R::LR, &problem);
+    let formula = R::naive(&problem);
+    assert_finite(&formula);
+    for (tensor, start) in problem.init.iter().enumerate().filter(|(_, start)| start.len() > 1) {
+        let moved = formula[STEPS - 1][tensor].iter().zip(start).all(|(y, start)| y != start);
+        assert!(moved, "some of tensor {tensor} has not moved, so nothing was tested");
+    }
+    // What is left are sums in another order: units in the last place of float64, and in Muon's iterations 3.4^6 of
+    // them.
+    assert_within("formula", &deviation(&ours, &formula, &problem.init, f64::UNIT), 1e-11);
+}
+
+fn none_changes_nothing_in<R: Row, E: Stored>(problem: &Problem) {
+    let mut off = Running::<f32, E>::new(R::chain(false), R::LR, problem);
+    let mut without = Running::<f32, E>::new(R::without(), R::LR, problem);
+    for gradients in &problem.gradients {
+        off.step(gradients);
+        without.step(gradients);
+        assert!(off.everything() == without.everything());
+    }
+}
+
+pub(crate) fn none_is_the_identity<R: Row>() {
+    let problem = Problem::new();
+    none_changes_nothing_in::<R, f32>(&problem);
+    none_changes_nothing_in::<R, bf16>(&problem);
+    // And the row is about a transform that does something.
+    assert_ne!(
+        single::<R>(&problem),
+        trajectory::<f32, f32>(R::without(), R::LR, &problem),
+        "the transform changes nothing here"
+    );
+}
+
+/// Checkpoint keys and numbers that don't belong to the transforms that are switched.
+fn of_others(snapshot: &Snapshot, toggled: &[String]) -> BTreeSet<String> {
+    let other = |key: &&String| !toggled.iter().any(|name| key.starts_with(&format!("{name}/")));
+    let arrays = snapshot.tensors.iter().flat_map(|(tensor, saved)| {
+        saved.arrays.iter().filter(move |(key, _)| other(key)).map(move |(key, array)| {
+            format!("{tensor}: {key}, {} of {}", array.len(), array.dtype())
+        })
+    });
+    let scalars =
+        snapshot.groups.iter().flat_map(|g| g.scalars.keys()).filter(other).map(|key| format!("group: {key}"));
+    arrays.chain(scalars).collect()
+}
+
+pub(crate) fn toggling_it_leaves_the_others_state_alone<R: Row>() {
+    let problem = Problem::new();
+    let toggled = R::toggled();
+    let [mut on, mut off] = [true, false].map(|on| Running::<f32, f32>::new(R::chain(on), R::LR, &problem));
+    for gradients in &problem.gradients[..3] {
+        on.step(gradients);
+        off.step(gradients);
+    }
+    let (with, without) = (on.optimizer.snapshot(), off.optimizer.snapshot());
+    assert_eq!(of_others(&with, &toggled), of_others(&without, &toggled));
+    // Another chain takes the others' state over as it is, from a checkpoint or in place.
+    let shared = |snapshot: &Snapshot| {
+        let mut snapshot = snapshot.clone();
+        let own = |key: &String| toggled.iter().any(|name| key.starts_with(&format!("{name}/")));
+        for tensor in snapshot.tensors.values_mut() {
+            tensor.arrays.retain(|key, _| !own(key));
+        }
+        snapshot.groups[0].scalars.retain(|key, _| !own(key));
+        (snapshot.tensors, snapshot.groups[0].scalars.clone())
+    };
+    off.optimizer.restore(with.clone()).unwrap();
+    assert!(shared(&off.optimizer.snapshot()) == shared(&with));
+    on.optimizer.replace_chain(0, R::chain(false)).unwrap();
+    assert!(shared(&on.optimizer.snapshot()) == shared(&with));
+}
+
+pub(crate) fn boxed_is_as_a_tuple<R: Row>() {
+    let problem = Problem::new();
+    for gradients_in in [false, true] {
+        let run = |chain: Boxed<f32>| {
+            if gradients_in {
+                let mut running = Running::<f32, bf16>::new(chain, R::LR, &problem);
+                problem.gradients.iter().for_each(|g| running.step(g));
+                running.everything()
+            } else {
+                let mut running = Running::<f32, f32>::new(chain, R::LR, &problem);
+                problem.gradients.iter().for_each(|g| running.step(g));
+                running.everything()
+            }
+        };
+        assert!(run(R::boxed()) == run(R::chain(true)));
+    }
+}
+
+pub(crate) fn parameters_may_come_one_by_one<R: Row, E: Stored>() {
+    let problem = Problem::new();
+    let mut together = running::<R, f32, E>(&problem);
+    let mut one_by_one = running::<R, f32, E>(&problem);
+    for gradients in &problem.gradients {
+        together.step(gradients);
+        one_by_one.step_one_by_one(gradients);
+        assert!(together.everything() == one_by_one.everything());
+    }
+}
+
+/// A chain in which a transform occurs twice is refused.
+pub(crate) fn occurs_once<R: Row>() {
+    let chain: Vec<Boxed<f32>> = vec![R::boxed(), R::boxed()];
+    let refused = Optimizer::new(chain, [("w", &[2, 2][..])]).err();
+    assert!(matches!(refused, Some(Error::InvalidChain { .. })), "{refused:?}");
+}
