@@ -274,6 +274,11 @@ impl GroupState {
             }
             return;
         }
+        // A step that says nothing about the gradients: all samples are zero, or in parameters without elements.
+        if sums.denominator == 0.0 && !compat.d_updates_without_gradients {
+            self.d_prev = self.d;
+            return;
+        }
         self.numerator = prodigy::next_numerator(self.numerator, sums.numerator, self.d, options);
         self.d_prev = self.d;
         self.d = prodigy::next_d(

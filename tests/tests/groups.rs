@@ -137,7 +137,6 @@ fn a_group_added_later_steps_like_one_that_had_no_gradient_until_then() {
 }
 
 #[test]
-#[ignore = "the added group takes its first step with its own d0 instead of the joint d"]
 fn a_group_added_to_a_joint_estimate_steps_with_it_at_once() {
     adding_later_equals_idling_until_then(POLICIES[2]);
 }

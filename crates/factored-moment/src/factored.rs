@@ -152,7 +152,7 @@ impl<T: Real> Moment<T> for FactoredMoment {
         let averaged = [(row, axes.largest), (col, axes.second)];
         for (moment, (sums, axis)) in state.vectors.iter_mut().zip(averaged) {
             let (decay, weight) = (T::of(decay), T::of(weight));
-            let count = T::of(1.0 / cx.tensor.shape[axis] as f64);
+            let count = T::of(1.0 / cx.tensor.shape[axis].max(1) as f64);
             for (i, &sum) in sums.iter().enumerate() {
                 moment.set(i, round(moment.get::<T>(i) * decay) + weight * (sum * count));
             }

@@ -121,6 +121,9 @@ impl<T: Real> Optimizer<T> {
         }
         let made = Group::new(group.chain, group.lr, group.rounding)?;
         self.groups.push(made);
+        if self.settings.split_groups == SplitGroups::Joint {
+            share_first_estimate(&mut self.groups);
+        }
         self.tensors
             .extend(group.parameters.into_iter().map(|(name, shape)| Tensor::new(name, &shape, index)));
         Ok(())
@@ -209,7 +212,7 @@ impl<T: Real> Optimizer<T> {
         let compat = &settings.compat;
         let joint = settings.split_groups == SplitGroups::Joint && groups.len() > 1;
         let mut joint_total = [0.0; 2];
-        let mut any_gradient = false;
+        let mut any_update = false;
         for (index, group) in groups.iter_mut().enumerate() {
             let mut summary = StepSummary::default();
             let mut total = [0.0; 2];
@@ -223,7 +226,7 @@ impl<T: Real> Optimizer<T> {
                     total[1] += outcome.contribution[1];
                 }
             }
-            any_gradient |= summary.gradients > 0;
+            any_update |= summary.updates > 0;
             group.seen |= summary.gradients > 0;
             if summary.gradients == 0 && !compat.k_advances_without_gradients {
                 continue;
@@ -231,12 +234,12 @@ impl<T: Real> Optimizer<T> {
             if joint {
                 joint_total[0] += total[0];
                 joint_total[1] += total[1];
-            } else {
+            } else if summary.updates > 0 || compat.k_advances_without_gradients {
                 group.conclude(total);
             }
             group.end_step(&summary);
         }
-        if joint && (any_gradient || compat.k_advances_without_gradients) {
+        if joint && (any_update || compat.k_advances_without_gradients) {
             // The estimate is the first group's; it stands still when the step that any group is at says so.
             groups[0].context.k = groups.iter().map(|g| g.context.k).max().unwrap_or(1);
             groups[0].conclude(joint_total);
@@ -496,7 +499,11 @@ impl<T: Real> Optimizer<T> {
                 let arrays = t.arrays(&stages(&*self.groups[t.group].chain));
                 let arrays = arrays.into_iter().map(|(k, b)| (k, b.clone())).collect();
                 let info = &t.info;
-                (info.name.clone(), TensorSnapshot { dtype: info.dtype, updates: info.updates, arrays })
+                let shape = info.shape.clone();
+                (
+                    info.name.clone(),
+                    TensorSnapshot { shape, dtype: info.dtype, updates: info.updates, arrays },
+                )
             })
             .collect::<BTreeMap<_, _>>();
         Snapshot { groups, tensors }

@@ -11,7 +11,8 @@ use crate::element::{DType, Real};
 
 /// Everything that a later run needs to go on: what [`crate::Optimizer::snapshot`] gives.
 ///
-/// State is addressed by parameter, transform and array, never by position.
+/// State is addressed by parameter, transform and array, never by position. All of it is serialisable with serde; a format that keeps
+/// every bit of a float64 resumes identically to the bit (for JSON: serde_json with its feature `float_roundtrip`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The groups, in order.
@@ -36,6 +37,8 @@ pub struct GroupSnapshot {
 /// What is kept of one parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TensorSnapshot {
+    /// Shape of the parameter.
+    pub shape: Vec<usize>,
     /// Element type of the parameter.
     pub dtype: DType,
     /// How many of its gradients have been seen.
@@ -47,6 +50,9 @@ pub struct TensorSnapshot {
 impl TensorSnapshot {
     /// Why this state cannot belong to `tensor`, if it cannot.
     pub(crate) fn misfit<T: Real>(&self, tensor: &TensorInfo, stages: &Stages<'_, T>) -> Option<String> {
+        if self.shape != tensor.shape {
+            return Some(format!("its shape is {:?}, but {:?} is needed", self.shape, tensor.shape));
+        }
         let tensor = TensorInfo { dtype: self.dtype, updates: self.updates, ..tensor.clone() };
         for transform in stages {
             let spec = transform.state(&tensor);

@@ -36,6 +36,9 @@ pub struct Prodigy {
     pub initial_d: Option<f64>,
     /// Reference 1.9.2: d_prev stays behind d at the freeze, so that the moments go on shrinking.
     pub freeze_keeps_d_prev: bool,
+    /// Reference 1.9.2: a step that says nothing about the gradients (|s|_1 = 0) sets d to pi/2 once the numerator is
+    /// positive. Otherwise the estimate stands still in such a step.
+    pub d_from_nothing: bool,
 }
 
 impl Default for Prodigy {
@@ -55,6 +58,7 @@ impl Prodigy {
             prodigy_steps: 0,
             initial_d: None,
             freeze_keeps_d_prev: false,
+            d_from_nothing: false,
         }
     }
 
@@ -84,7 +88,7 @@ impl Prodigy {
         self.samples.validate()
     }
 
-    /// Moves numerator and denominator on by a step's totals; gives d_hat, or `None` once d stands still.
+    /// Moves numerator and denominator on by a step's totals; gives d_hat, or `None` if d stands still.
     pub fn advance(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) -> Option<f64> {
         if !self.is_active(step) {
             if !self.freeze_keeps_d_prev {
@@ -93,6 +97,11 @@ impl Prodigy {
             return None;
         }
         let [numerator, denominator] = total;
+        if denominator == 0.0 && !self.d_from_nothing {
+            // The moments have been rescaled in this step, and must not be once more.
+            estimate.d_prev = estimate.d;
+            return None;
+        }
         estimate.numerator *= self.samples.beta3;
         if numerator >= 0.0 {
             estimate.numerator += numerator;

@@ -33,6 +33,7 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
         prodigy_steps: options.prodigy_steps,
         initial_d,
         freeze_keeps_d_prev: compat.freeze_keeps_d_prev,
+        d_from_nothing: compat.d_from_nothing,
     };
     let estimator: Boxed<T> = if options.use_speed {
         Box::new(Speed { prodigy, shrinks_above_one: compat.speed_shrinks_above_one })

@@ -17,6 +17,9 @@ pub struct Compat {
     pub round_moments_twice: bool,
     /// d_prev stays behind d when `prodigy_steps` freezes it, so that the moments go on shrinking.
     pub freeze_keeps_d_prev: bool,
+    /// A step that says nothing about the gradients (all samples are 0, or in parameters without elements) sets d to pi/2
+    /// once the numerator is positive. Corrected: the estimate stands still.
+    pub d_from_nothing: bool,
     /// The sum of averaging weights advances only if the group's last parameter moved. Corrected: once per group and step.
     pub weight_sum_of_last_parameter: bool,
     /// A group's own d0 does not initialise its d. Corrected: it does.
@@ -52,6 +55,7 @@ impl Compat {
         narrow_prodigy_state: true,
         round_moments_twice: true,
         freeze_keeps_d_prev: true,
+        d_from_nothing: true,
         weight_sum_of_last_parameter: true,
         group_d0_ignored: true,
         decay_while_unrectified: true,

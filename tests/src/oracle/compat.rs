@@ -25,7 +25,8 @@ pub struct Compat {
     /// A group's `k` grows in every step. Corrected: only if one of its parameters had a gradient.
     pub k_advances_without_gradients: bool,
     /// In a step without a gradient the numerator decays, the denominator is zero, and `d` becomes `atan2(n, 0) = pi/2`
-    /// as soon as the numerator `n` is positive. Corrected: without a gradient `d` stands still.
+    /// as soon as the numerator `n` is positive. The same where all gradients' samples are
+    /// zero. Corrected: `d` stands still.
     pub d_updates_without_gradients: bool,
     /// SPEED's bound `d^0.975` lies below `d` when `d > 1`, so that `d` shrinks. Corrected: `d` never shrinks.
     pub speed_shrinks_above_one: bool,

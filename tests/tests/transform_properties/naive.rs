@@ -1,6 +1,6 @@
 //! Every transform's formula once more: whole arrays in float64, nothing shared with the engine.
 
-use ndarray::{ArrayD, Axis, Ix2};
+use ndarray::{ArrayD, Axis};
 
 use super::problem::{Problem, Trajectory};
 
@@ -12,7 +12,7 @@ pub(crate) type Direction = Box<dyn FnMut(i32, &A, &A) -> Option<A>>;
 /// The decay of every moment in the rows.
 const BETA2: f64 = 0.9;
 /// The interpolation of every Schedule-Free in the rows.
-const BETA1: f64 = 0.9;
+pub(crate) const BETA1: f64 = 0.8765;
 
 fn zero() -> A {
     A::zeros(vec![])
@@ -118,8 +118,8 @@ pub(crate) fn focus() -> Direction {
     })
 }
 
-/// `O = clamp(<G, X>, -1, 1) X` with six quintic iterations on G; divided by its root mean square, of the past or of the
-/// first step. Vectors go by their dense moment.
+/// `O = clamp(<G, X>, -1, 1) X` with six quintic iterations on G; divided by its root mean square, of the past (and 1e-8)
+/// or of the first step. Vectors go by their dense moment.
 pub(crate) fn muon(first_update: bool) -> Direction {
     let mut mean_square = 0.0;
     let mut otherwise = dense(by_division);
@@ -137,12 +137,14 @@ pub(crate) fn muon(first_update: bool) -> Direction {
         }
         let o = &x * (&matrix * &x).sum().clamp(-1.0, 1.0);
         let square = ((&o * &o).sum() / o.len() as f64).max(1e-16);
-        if first_update {
+        let divisor = if first_update {
             mean_square = if k == 1 { square } else { mean_square };
+            mean_square.sqrt()
         } else {
             mean_square = BETA2 * mean_square + (1.0 - BETA2) * square;
-        }
-        Some((o / mean_square.sqrt()).into_dimensionality::<Ix2>().unwrap().into_shape_with_order(g.raw_dim()).unwrap())
+            mean_square.sqrt() + 1e-8
+        };
+        Some((o / divisor).into_shape_with_order(g.raw_dim()).unwrap())
     })
 }
 
@@ -165,7 +167,12 @@ pub(crate) fn orthogonal() -> Direction {
 }
 
 /// `y <- y - lr (u + decay y)`.
-pub(crate) fn descent(problem: &Problem, lr: f64, decay: f64, direction: impl Fn() -> Direction) -> Trajectory {
+pub(crate) fn descent(
+    problem: &Problem,
+    lr: f64,
+    decay: f64,
+    direction: impl Fn() -> Direction,
+) -> Trajectory {
     let mut directions: Vec<Direction> = problem.init.iter().map(|_| direction()).collect();
     let mut y = problem.init.clone();
     let steps = (1..).zip(&problem.gradients).map(|(k, gradients)| {
@@ -250,7 +257,7 @@ pub(crate) fn rectified(problem: &Problem, lr: f64) -> Trajectory {
 }
 
 /// d found by Prodigy or SPEED on every n-th element, with a dense moment and plain descent.
-pub(crate) fn estimated(problem: &Problem, d0: f64, every: usize, speed: bool) -> Trajectory {
+pub(crate) fn estimated(problem: &Problem, d0: f64, d_coef: f64, every: usize, speed: bool) -> Trajectory {
     let beta3 = BETA2.sqrt();
     let (mut d, mut d_prev, mut numerator) = (d0, d0, 0.0_f64);
     let sampled = |a: &A| a.iter().copied().step_by(every).collect::<Vec<f64>>();
@@ -279,10 +286,11 @@ pub(crate) fn estimated(problem: &Problem, d0: f64, every: usize, speed: bool) -
             numerator = numerator.min(sum);
         }
         d_prev = d;
-        d = d.max(numerator.atan2(size));
+        d = d.max((d_coef * numerator).atan2(size));
         if speed {
-            d = d.min(d_prev.powf(0.975).max(d_prev));
+            d = d.min(d_prev.powf(0.975));
         }
+        eprintln!("DBG {every} {speed} d {d} cap {} sum {sum} num {numerator}", d_prev.powf(0.975));
         trajectory.push(y.clone());
     }
     trajectory

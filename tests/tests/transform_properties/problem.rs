@@ -36,8 +36,9 @@ fn noise(tensor: usize, element: usize, step: usize) -> f64 {
 }
 
 impl Problem {
-    /// Every element has a mean gradient of between 2 and 3 in magnitude, which turns round after five steps. All
-    /// values fit into bfloat16, so every type sees the same problem.
+    /// Every element has a mean gradient of between 2 and 3 in magnitude, which turns round after five steps, and noise
+    /// of up to 3. All values fit into bfloat16, so every type sees the same problem. None is 0: there ADOPT would divide
+    /// by its epsilon.
     pub(crate) fn new() -> Self {
         let tensor = |i: usize, f: &dyn Fn(usize) -> f64| {
             let mut element = 0;
@@ -51,13 +52,13 @@ impl Problem {
             if noise < 0.0 { noise - 2.0 } else { noise + 2.0 }
         };
         let turned = |t| if t < 5 { 1.0 } else { -1.0 };
-        let rounded = |x: f64| (x * 32.0).round() / 32.0;
+        let rounded = |x: f64| if x.abs() < 1.0 / 32.0 { 1.0 / 32.0 } else { (x * 32.0).round() / 32.0 };
         Self {
             init: (0..SHAPES.len()).map(|i| tensor(i, &|e| 2.0 * noise(i, e, 2000))).collect(),
             gradients: (0..STEPS)
                 .map(|t| {
                     (0..SHAPES.len())
-                        .map(|i| tensor(i, &|e| rounded(turned(t) * mean(i, e) + noise(i, e, t))))
+                        .map(|i| tensor(i, &|e| rounded(turned(t) * mean(i, e) + 3.0 * noise(i, e, t))))
                         .collect()
                 })
                 .collect(),
@@ -68,7 +69,11 @@ impl Problem {
     pub(crate) fn scaled(&self, parameters: f64, gradients: f64) -> Self {
         Self {
             init: self.init.iter().map(|p| p * parameters).collect(),
-            gradients: self.gradients.iter().map(|step| step.iter().map(|g| g * gradients).collect()).collect(),
+            gradients: self
+                .gradients
+                .iter()
+                .map(|step| step.iter().map(|g| g * gradients).collect())
+                .collect(),
         }
     }
 
