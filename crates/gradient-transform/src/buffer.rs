@@ -5,7 +5,9 @@ use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 use crate::element::{DType, Element, Real};
+use crate::prefetch::Prefetch;
 use crate::rounding::{Rounding, Stream};
+use crate::sweep::CHUNK;
 
 /// An owned array of one of the [`DType`]s.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,6 +154,11 @@ impl<'a> Slice<'a> {
         (self.range(0, mid), self.range(mid, self.len()))
     }
 
+    /// Adds what follows these elements in memory to what is asked for early.
+    pub(crate) fn prefetch_after(&self, prefetch: &mut Prefetch) {
+        each!(self, Self, v => prefetch.after(v));
+    }
+
     /// Converts every element into `target`, which has the same length.
     pub(crate) fn load<T: Real>(&self, target: &mut [T]) {
         debug_assert_eq!(self.len(), target.len());
@@ -169,7 +176,13 @@ impl<'a> Slice<'a> {
     }
 
     /// The index and value of the first element that is infinite or not a number.
-    pub(crate) fn first_non_finite(&self) -> Option<(usize, f64)> {
+    pub(crate) fn first_non_finite(&self, parallel: bool) -> Option<(usize, f64)> {
+        if parallel && self.len() > CHUNK {
+            let middle = self.len() / 2;
+            let (left, right) = self.split_at(middle);
+            let (left, right) = rayon::join(|| left.first_non_finite(true), || right.first_non_finite(true));
+            return left.or(right.map(|(index, value)| (middle + index, value)));
+        }
         // One flag for a block of elements lets the loop vectorise; the search for the culprit happens in a bad step only.
         const BLOCK: usize = 4096;
         macro_rules! search {

@@ -12,6 +12,7 @@ mod map;
 mod optimizer;
 mod parameter;
 mod plan;
+mod prefetch;
 mod rounding;
 mod snapshot;
 mod state;

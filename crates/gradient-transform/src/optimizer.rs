@@ -142,26 +142,34 @@ impl<T: Real> Optimizer<T> {
         for (tensor, parameter) in self.tensors.iter().zip(parameters.iter()) {
             check(tensor, parameter)?;
         }
-        if !self.all_finite(parameters)? {
-            self.skipped += 1;
-            return Ok(StepOutcome::Skipped);
-        }
-        self.begin();
-        let Self { groups, tensors, settings, pool, .. } = self;
         let total: usize = parameters.iter().filter(|p| p.gradient.is_some()).map(|p| p.value.len()).sum();
         let parallel = total >= SERIAL_BELOW && rayon::current_num_threads() > 1;
-        let jobs = TensorJobs { groups, settings, pool, parallel };
-        if parallel && rayon::current_thread_index().is_none() {
+        let done = if parallel && rayon::current_thread_index().is_none() {
             // One entry into the pool for the whole step.
-            rayon::scope(|_| jobs.run(tensors, parameters));
+            rayon::scope(|_| self.step_checked(parameters, parallel))?
         } else {
-            jobs.run(tensors, parameters);
+            self.step_checked(parameters, parallel)?
+        };
+        if !done {
+            self.skipped += 1;
+            return Ok(StepOutcome::Skipped);
         }
         for parameter in parameters.iter_mut().filter(|p| p.gradient.is_some()) {
             parameter.value.write_back();
         }
         self.end();
         Ok(StepOutcome::Done)
+    }
+
+    /// Steps parameters whose shapes have been checked; false if a gradient is not finite and the step is to be skipped.
+    fn step_checked(&mut self, parameters: &mut [Parameter<'_>], parallel: bool) -> Result<bool> {
+        if !self.all_finite(parameters, parallel)? {
+            return Ok(false);
+        }
+        self.begin();
+        let Self { groups, tensors, settings, pool, .. } = self;
+        TensorJobs { groups, settings, pool, parallel }.run(tensors, parameters);
+        Ok(true)
     }
 
     /// Begins a step whose gradients arrive one by one, as in a fused backward pass. Give each parameter that has a
@@ -258,21 +266,16 @@ impl<T: Real> Optimizer<T> {
         if found == expected { Ok(()) } else { Err(Error::ParameterCount { expected, found }) }
     }
 
-    fn all_finite(&self, parameters: &[Parameter<'_>]) -> Result<bool> {
+    fn all_finite(&self, parameters: &[Parameter<'_>], parallel: bool) -> Result<bool> {
         if self.settings.non_finite == NonFinite::Unchecked {
             return Ok(true);
         }
-        for (tensor, parameter) in self.tensors.iter().zip(parameters) {
-            let Some(gradient) = &parameter.gradient else { continue };
-            if let Some((index, value)) = gradient.as_slice().first_non_finite() {
-                if self.settings.non_finite == NonFinite::Skip {
-                    return Ok(false);
-                }
-                let name = tensor.info.name.clone();
-                return Err(Error::NonFiniteGradient { name, index, value: value.to_string() });
-            }
+        let Some((tensor, index, value)) = first_non_finite(parameters, parallel) else { return Ok(true) };
+        if self.settings.non_finite == NonFinite::Skip {
+            return Ok(false);
         }
-        Ok(true)
+        let name = self.tensors[tensor].info.name.clone();
+        Err(Error::NonFiniteGradient { name, index, value: value.to_string() })
     }
 
     /// Puts every parameter to its evaluation point x. The training point y is kept, and [`train`](Self::train)
@@ -625,7 +628,7 @@ impl<T: Real> StepInProgress<'_, T> {
         check(tensor, &parameter)?;
         let Some(gradient) = &parameter.gradient else { return Ok(()) };
         if settings.non_finite != NonFinite::Unchecked
-            && let Some((index, value)) = gradient.as_slice().first_non_finite()
+            && let Some((index, value)) = gradient.as_slice().first_non_finite(false)
         {
             return Err(Error::NonFiniteGradient {
                 name: tensor.info.name.clone(),
@@ -681,6 +684,20 @@ impl<T: Real> TensorJobs<'_, T> {
         };
         tensor.step(&run, parameter.value.as_mut_slice(), gradient.as_slice());
     }
+}
+
+/// The first parameter whose gradient is not finite, and its first such element.
+fn first_non_finite(parameters: &[Parameter<'_>], parallel: bool) -> Option<(usize, usize, f64)> {
+    if parallel && parameters.len() > 1 {
+        let middle = parameters.len() / 2;
+        let (left, right) = parameters.split_at(middle);
+        let (left, right) = rayon::join(|| first_non_finite(left, true), || first_non_finite(right, true));
+        return left.or(right.map(|(tensor, index, value)| (middle + tensor, index, value)));
+    }
+    parameters.iter().enumerate().find_map(|(tensor, parameter)| {
+        let gradient = parameter.gradient.as_ref()?.as_slice();
+        gradient.first_non_finite(parallel).map(|(index, value)| (tensor, index, value))
+    })
 }
 
 /// With a joint estimate, all groups step with the first one's d; each keeps its own d0, which it compares d with.

@@ -9,6 +9,7 @@ use crate::compose::Stages;
 use crate::context::Context;
 use crate::element::Real;
 use crate::plan::{Plan, Sweep};
+use crate::prefetch::Prefetch;
 use crate::rounding::{Rounding, Stream};
 use crate::state::{Storage, Sums};
 use crate::transform::{Role, Tile};
@@ -144,7 +145,10 @@ impl<T: Real> Job<'_, T> {
         let (update, displacement) = fixed.split_at_mut(TILE);
         let (mut update, mut displacement) = (&mut update[..n], &mut displacement[..n]);
 
+        // A portion before each stage of the chain: asked for all at once, the lines would queue up.
+        let mut prefetch = Prefetch::new(self.sweep.end);
         let raw = work.gradient.range(from, to);
+        raw.prefetch_after(&mut prefetch);
         let gradient: &[T] = match T::native(&raw) {
             Some(values) => values,
             None => {
@@ -154,6 +158,9 @@ impl<T: Real> Job<'_, T> {
         };
         update.copy_from_slice(gradient);
 
+        if self.sweep.parameter {
+            work.parameter.range(from, to).as_slice().prefetch_after(&mut prefetch);
+        }
         let mut parameter_is_native = true;
         let parameter: &mut [T] = match T::native_mut(work.parameter.range(from, to)) {
             Ok(values) => values,
@@ -174,6 +181,7 @@ impl<T: Real> Job<'_, T> {
         let mut columns: SmallVec<[&mut [T]; 8]> = SmallVec::new();
         for (active, memory) in work.columns.iter_mut().zip(converted.chunks_exact_mut(TILE)) {
             let (lo, hi) = within(active.every);
+            active.data.range(lo, hi).as_slice().prefetch_after(&mut prefetch);
             columns.push(match T::native_mut(active.data.range(lo, hi)) {
                 Ok(values) => values,
                 Err(stored) => {
@@ -187,6 +195,7 @@ impl<T: Real> Job<'_, T> {
         let scalar_sums = &mut *work.scalar_sums;
         let vector_sums = &mut *work.vector_sums;
         for (i, stage) in self.plan.stages[..self.sweep.end].iter().enumerate() {
+            prefetch.portion(i);
             if stage.idle || (stage.role == Role::Observer && !self.sweep.last) {
                 continue;
             }
