@@ -52,7 +52,7 @@ fn train(soften: Option<Soften>, seed: u64) -> Result<f32> {
             let scale = if noise.random_bool(0.05) { 50.0 } else { 1.0 };
             *g = curvature(i) * w[i] + scale * noise.random_range(-0.5..0.5);
         }
-        let _ = optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
+        optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
     }
     let mut x = [0.0; SIZE];
     optimizer.evaluation_point(0, &w, &mut x)?;

@@ -28,7 +28,7 @@ pub(crate) fn run() -> Result<(f32, f32)> {
 
     for step in 1..=1000 {
         let (now, by_slope, by_offset) = loss(slope[0], offset[0], &points);
-        let _ = optimizer.step(&mut [
+        optimizer.step(&mut [
             Parameter::slice(&mut slope, Some(&[by_slope])),
             Parameter::slice(&mut offset, Some(&[by_offset])),
         ])?;

@@ -14,7 +14,7 @@ fn optimizer() -> Result<Optimizer> {
 fn train(optimizer: &mut Optimizer, w: &mut [f32], steps: usize) -> Result<()> {
     for _ in 0..steps {
         let gradient = w.to_vec();
-        let _ = optimizer.step(&mut [Parameter::slice(w, Some(&gradient))])?;
+        optimizer.step(&mut [Parameter::slice(w, Some(&gradient))])?;
     }
     Ok(())
 }

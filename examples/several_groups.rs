@@ -23,7 +23,7 @@ fn train(base: &Options) -> Result<Found> {
         let by_w: Vec<f32> = w.iter().map(|w| 20.0 * (w - 1.0)).collect();
         let by_b = b.map(|b| 20.0 * (b - 1.0));
         let by_head = head.map(|h| 0.1 * h);
-        let _ = optimizer.step(&mut [
+        optimizer.step(&mut [
             Parameter::slice(&mut w, Some(&by_w)),
             Parameter::slice(&mut b, Some(&by_b)),
             Parameter::slice(&mut head, Some(&by_head)),

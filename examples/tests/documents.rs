@@ -16,7 +16,7 @@ const LEN: u64 = 88 * 64;
 /// Bytes that a step moves, sweeps, and bytes kept, after one step.
 fn costs(mut optimizer: Optimizer) -> (u64, usize, u64) {
     let mut w = vec![1.0_f32; LEN as usize];
-    let _ = optimizer.step(&mut [Parameter::slice(&mut w, Some(&vec![0.5; LEN as usize]))]).unwrap();
+    optimizer.step(&mut [Parameter::slice(&mut w, Some(&vec![0.5; LEN as usize]))]).unwrap();
     let (bytes, sweeps) = optimizer.planned_traffic();
     (bytes, sweeps, optimizer.state_bytes() as u64)
 }

@@ -18,7 +18,7 @@ use crate::division::{Divide, Division, by_atan2, by_epsilon};
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 /// let mut optimizer: Optimizer<f64> = Optimizer::new((DenseMoment::new(0.99), Descent::default()), [("w", &[2][..])])?;
 /// let mut w = [1.0_f64, 1.0];
-/// let _ = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, -0.5]))])?;
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, -0.5]))])?;
 /// assert!((w[0] + 9.0).abs() < 1e-5 && (w[1] - 11.0).abs() < 1e-5); // a step of 10 against the gradient's sign
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```

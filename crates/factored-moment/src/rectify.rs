@@ -16,7 +16,7 @@ use gradient_transform::{Error, GradientTransform, Real, Rectification, Result, 
 /// let chain = (Rectify { beta2: 0.99 }, FactoredMoment::new(0.99), Descent::default());
 /// let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[1][..])])?;
 /// let mut w = [1.0_f32];
-/// let _ = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[2.0]))])?;
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[2.0]))])?;
 /// assert_eq!(w, [1.0]); // the variance is intractable at first
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```

@@ -68,7 +68,7 @@ pub(crate) fn stages<T: Real>(chain: &dyn GradientTransform<T>) -> StageList<'_,
 /// let chain = (only_for(|tensor| tensor.shape.len() >= 2, sign), Descent::default());
 /// let mut optimizer = Optimizer::new(chain, [("w", &[1, 1][..]), ("b", &[1][..])])?;
 /// let (mut w, mut b) = ([0.0_f32], [0.0_f32]);
-/// let _ = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0])), Parameter::slice(&mut b, Some(&[3.0]))])?;
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0])), Parameter::slice(&mut b, Some(&[3.0]))])?;
 /// assert_eq!((w, b), ([-1.0], [-3.0]));
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```

@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod buffer;
+mod check;
 mod compose;
 mod context;
 mod descent;
 mod element;
 mod error;
+mod evaluation;
 mod group;
 pub mod kernel;
 mod map;
@@ -16,6 +18,7 @@ mod prefetch;
 mod rounding;
 mod snapshot;
 mod state;
+mod step;
 mod sweep;
 mod tensor;
 mod transform;
@@ -28,10 +31,11 @@ pub use element::{DType, Element, Real};
 pub use error::{Error, Result};
 pub use group::{EngineCompat, NonFinite, ParameterGroup, Settings, SplitGroups};
 pub use map::{Map, Rescale, map, rescale};
-pub use optimizer::{Optimizer, StepInProgress, StepOutcome};
+pub use optimizer::Optimizer;
 pub use parameter::Parameter;
 pub use rounding::Rounding;
 pub use snapshot::{GroupSnapshot, Snapshot, TensorSnapshot};
 pub use state::{ColumnSpec, Initial, StateSpec, Storage, Sums, TensorState, VectorSpec};
+pub use step::{StepInProgress, StepOutcome};
 pub use sweep::TILE;
 pub use transform::{Estimator, GradientTransform, Moment, Reads, Role, Tile, Writer};

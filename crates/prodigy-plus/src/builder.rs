@@ -12,7 +12,7 @@ use crate::options::Options;
 /// let mut w = [4.0_f32, -3.0, 2.0, 1.0];
 /// for _ in 0..200 {
 ///     let gradient = w; // of |w|^2 / 2
-///     let _ = optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
+///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
 /// }
 /// let mut x = [0.0_f32; 4];
 /// optimizer.evaluation_point(0, &w, &mut x)?;

@@ -85,7 +85,7 @@ fn run<E: Element>(
     let mut times = Vec::with_capacity(steps);
     for step in 0..warm_up + steps {
         let begin = Instant::now();
-        let _ = optimizer.step(&mut parameters)?;
+        optimizer.step(&mut parameters)?;
         if step >= warm_up {
             times.push(begin.elapsed().as_secs_f64() * 1e9 / count as f64);
         }

@@ -1,0 +1,58 @@
+//! Whether what was given fits what was registered.
+
+use crate::element::{DType, Real};
+use crate::error::{Error, Result};
+use crate::optimizer::Optimizer;
+use crate::parameter::{Parameter, Shape, Value};
+use crate::tensor::Tensor;
+
+impl<T: Real> Optimizer<T> {
+    pub(crate) fn check_count(&self, found: usize) -> Result<()> {
+        let expected = self.tensors.len();
+        if found == expected { Ok(()) } else { Err(Error::ParameterCount { expected, found }) }
+    }
+
+    pub(crate) fn check_values(&self, parameters: &[Parameter<'_>]) -> Result<()> {
+        self.check_count(parameters.len())?;
+        self.tensors.iter().zip(parameters).try_for_each(|(t, p)| check_value(t, &p.value))
+    }
+}
+
+pub(crate) fn check<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> Result<()> {
+    check_value(tensor, &parameter.value)?;
+    if let Some(gradient) = &parameter.gradient {
+        check_shape(tensor, "gradient", gradient.shape.as_ref(), gradient.as_slice().len())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn check_value<T: Real>(tensor: &Tensor<T>, value: &Value<'_>) -> Result<()> {
+    check_shape(tensor, "value", value.shape.as_ref(), value.len())?;
+    let found = value.dtype();
+    let wrong = |reason: String| Err(Error::ElementType { name: tensor.info.name.clone(), found, reason });
+    if found == DType::F64 && T::DTYPE == DType::F32 {
+        return wrong("this optimizer computes in float32; make an `Optimizer<f64>` for it".into());
+    }
+    if tensor.is_typed() && tensor.info.dtype != found {
+        return wrong(format!("it was {} before; its state is of that type", tensor.info.dtype));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_shape<T: Real>(
+    tensor: &Tensor<T>,
+    what: &'static str,
+    shape: Option<&Shape>,
+    len: usize,
+) -> Result<()> {
+    let expected = &tensor.info.shape;
+    let fits = match shape {
+        Some(shape) => shape.as_slice() == expected.as_slice(),
+        None => len == tensor.info.len(),
+    };
+    if fits {
+        return Ok(());
+    }
+    let found = shape.map_or_else(|| vec![len], |s| s.to_vec());
+    Err(Error::ShapeMismatch { what, name: tensor.info.name.clone(), expected: expected.clone(), found })
+}

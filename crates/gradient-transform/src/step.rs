@@ -1,0 +1,267 @@
+//! A step over all parameters, and one whose gradients arrive one by one.
+
+use crate::check::check;
+use crate::compose::stages;
+use crate::context::{Estimate, StepSummary};
+use crate::element::Real;
+use crate::error::{Error, Result};
+use crate::group::{Group, NonFinite, Settings, SplitGroups};
+use crate::optimizer::Optimizer;
+use crate::parameter::Parameter;
+use crate::sweep::ScratchPool;
+use crate::tensor::{Run, Tensor};
+
+/// Steps smaller than this many elements in all run on the calling thread: entering a thread pool costs more.
+const SERIAL_BELOW: usize = 100_000;
+
+/// What [`Optimizer::step`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// The step was done.
+    Done,
+    /// A gradient was not finite, and [`NonFinite::Skip`] is set: nothing moved.
+    Skipped,
+}
+
+impl<T: Real> Optimizer<T> {
+    /// Steps every parameter that has a gradient.
+    ///
+    /// # Errors
+    /// [`Error::EvaluationMode`], [`Error::ParameterCount`], [`Error::ShapeMismatch`], [`Error::ElementType`],
+    /// [`Error::NonFiniteGradient`]; in each case neither parameters nor state have changed.
+    pub fn step(&mut self, parameters: &mut [Parameter<'_>]) -> Result<StepOutcome> {
+        self.check_count(parameters.len())?;
+        if self.evaluating.is_some() {
+            return Err(Error::EvaluationMode);
+        }
+        for (tensor, parameter) in self.tensors.iter().zip(parameters.iter()) {
+            check(tensor, parameter)?;
+        }
+        let total: usize = parameters.iter().filter(|p| p.gradient.is_some()).map(|p| p.value.len()).sum();
+        let parallel = total >= SERIAL_BELOW && rayon::current_num_threads() > 1;
+        let done = if parallel && rayon::current_thread_index().is_none() {
+            // One entry into the pool for the whole step.
+            rayon::scope(|_| self.step_checked(parameters, parallel))?
+        } else {
+            self.step_checked(parameters, parallel)?
+        };
+        if !done {
+            self.skipped += 1;
+            return Ok(StepOutcome::Skipped);
+        }
+        for parameter in parameters.iter_mut().filter(|p| p.gradient.is_some()) {
+            parameter.value.write_back();
+        }
+        self.end();
+        Ok(StepOutcome::Done)
+    }
+
+    /// Steps parameters whose shapes have been checked; false if a gradient is not finite and the step is to be skipped.
+    fn step_checked(&mut self, parameters: &mut [Parameter<'_>], parallel: bool) -> Result<bool> {
+        if !self.all_finite(parameters, parallel)? {
+            return Ok(false);
+        }
+        self.begin();
+        let Self { groups, tensors, settings, pool, .. } = self;
+        TensorJobs { groups, settings, pool, parallel }.run(tensors, parameters);
+        Ok(true)
+    }
+
+    /// Begins a step whose gradients arrive one by one, as in a fused backward pass. Give each parameter that has a
+    /// gradient to [`StepInProgress::parameter`], and then call [`StepInProgress::end`].
+    ///
+    /// # Errors
+    /// [`Error::EvaluationMode`].
+    pub fn begin_step(&mut self) -> Result<StepInProgress<'_, T>> {
+        if self.evaluating.is_some() {
+            return Err(Error::EvaluationMode);
+        }
+        self.begin();
+        Ok(StepInProgress { optimizer: self })
+    }
+
+    /// The harmonic mean of the groups' d, in the groups it is taken over; `None` if each has its own.
+    fn shared_d(&self) -> Option<f64> {
+        let compat = &self.settings.compat;
+        if self.settings.split_groups != SplitGroups::Mean
+            || self.groups.len() < 2
+            || (compat.shared_d_not_saved && self.resumed)
+        {
+            return None;
+        }
+        let counted = |g: &&Group<T>| compat.harmonic_mean_counts_inactive || g.seen;
+        let any = self.groups.iter().any(|g| counted(&g));
+        let (mut sum, mut count) = (0.0, 0.0);
+        for group in self.groups.iter().filter(|g| !any || counted(g)) {
+            sum += 1.0 / group.estimate.d;
+            count += 1.0;
+        }
+        Some(count / sum)
+    }
+
+    fn begin(&mut self) {
+        let shared = self.shared_d();
+        for group in &mut self.groups {
+            let d = shared.unwrap_or(group.estimate.d);
+            group.begin_step(d);
+        }
+        for tensor in &mut self.tensors {
+            tensor.outcome = None;
+        }
+    }
+
+    fn end(&mut self) {
+        let Self { groups, tensors, settings, .. } = self;
+        let compat = &settings.compat;
+        let joint = settings.split_groups == SplitGroups::Joint && groups.len() > 1;
+        let mut joint_total = [0.0; 2];
+        let mut any_update = false;
+        for (index, group) in groups.iter_mut().enumerate() {
+            let mut summary = StepSummary::default();
+            let mut total = [0.0; 2];
+            for tensor in tensors.iter().filter(|t| t.group == index) {
+                let outcome = tensor.outcome;
+                summary.gradients += usize::from(outcome.is_some());
+                summary.updates += usize::from(outcome.is_some_and(|o| o.updated));
+                summary.last_updated = outcome.is_some_and(|o| o.updated);
+                if let Some(outcome) = outcome {
+                    total[0] += outcome.contribution[0];
+                    total[1] += outcome.contribution[1];
+                }
+            }
+            any_update |= summary.updates > 0;
+            group.seen |= summary.gradients > 0;
+            if summary.gradients == 0 && !compat.k_advances_without_gradients {
+                continue;
+            }
+            if joint {
+                joint_total[0] += total[0];
+                joint_total[1] += total[1];
+            } else if summary.updates > 0 || compat.k_advances_without_gradients {
+                group.conclude(total);
+            }
+            group.end_step(&summary);
+        }
+        if joint && (any_update || compat.k_advances_without_gradients) {
+            // The estimate is the first group's; it stands still when the step that any group is at says so.
+            groups[0].context.k = groups.iter().map(|g| g.context.k).max().unwrap_or(1);
+            groups[0].conclude(joint_total);
+            let shared = groups[0].estimate;
+            for group in &mut groups[1..] {
+                let d_prev =
+                    if compat.joint_d_prev_not_copied { group.estimate.d_prev } else { shared.d_prev };
+                group.estimate = Estimate { d_prev, d0: group.estimate.d0, ..shared };
+            }
+        }
+        self.resumed = false;
+    }
+
+    fn all_finite(&self, parameters: &[Parameter<'_>], parallel: bool) -> Result<bool> {
+        if self.settings.non_finite == NonFinite::Unchecked {
+            return Ok(true);
+        }
+        let Some((tensor, index, value)) = first_non_finite(parameters, parallel) else { return Ok(true) };
+        if self.settings.non_finite == NonFinite::Skip {
+            return Ok(false);
+        }
+        let name = self.tensors[tensor].info.name.clone();
+        Err(Error::NonFiniteGradient { name, index, value: value.to_string() })
+    }
+}
+
+/// A step whose gradients arrive one by one.
+///
+/// Dropped without [`end`](Self::end), the parameters given so far have moved, but the step does not count: the
+/// estimate of the step size and the average's weight stay as they were.
+#[must_use = "call `end` when every gradient has arrived"]
+pub struct StepInProgress<'o, T: Real = f32> {
+    optimizer: &'o mut Optimizer<T>,
+}
+
+impl<T: Real> StepInProgress<'_, T> {
+    /// Steps parameter `index`; its gradient can be freed afterwards. Parameters may come in any order.
+    ///
+    /// # Errors
+    /// [`Error::NoSuch`], [`Error::GivenTwice`], and those of [`Optimizer::step`]; this parameter has not changed then.
+    /// A non-finite gradient is an error here under [`NonFinite::Skip`] too, as others may have moved already.
+    pub fn parameter(&mut self, index: usize, mut parameter: Parameter<'_>) -> Result<()> {
+        let Optimizer { groups, tensors, settings, pool, .. } = &mut *self.optimizer;
+        let count = tensors.len();
+        let tensor = tensors.get_mut(index).ok_or(Error::NoSuch { what: "parameter", index, count })?;
+        if tensor.outcome.is_some() {
+            return Err(Error::GivenTwice { name: tensor.info.name.clone() });
+        }
+        check(tensor, &parameter)?;
+        let Some(gradient) = &parameter.gradient else { return Ok(()) };
+        if settings.non_finite != NonFinite::Unchecked
+            && let Some((index, value)) = gradient.as_slice().first_non_finite(false)
+        {
+            return Err(Error::NonFiniteGradient {
+                name: tensor.info.name.clone(),
+                index,
+                value: value.to_string(),
+            });
+        }
+        let parallel = parameter.value.len() >= SERIAL_BELOW && rayon::current_num_threads() > 1;
+        TensorJobs { groups, settings, pool, parallel }.one(tensor, &mut parameter);
+        parameter.value.write_back();
+        Ok(())
+    }
+
+    /// Ends the step: the estimate of the step size moves on.
+    pub fn end(self) {
+        self.optimizer.end();
+    }
+}
+
+/// What the jobs of a step share, tensor by tensor.
+struct TensorJobs<'a, T: Real> {
+    groups: &'a [Group<T>],
+    settings: &'a Settings,
+    pool: &'a ScratchPool<T>,
+    parallel: bool,
+}
+
+impl<T: Real> TensorJobs<'_, T> {
+    fn run(&self, tensors: &mut [Tensor<T>], parameters: &mut [Parameter<'_>]) {
+        if self.parallel && tensors.len() > 1 {
+            let middle = tensors.len() / 2;
+            let (tensors, right_tensors) = tensors.split_at_mut(middle);
+            let (parameters, right_parameters) = parameters.split_at_mut(middle);
+            rayon::join(|| self.run(tensors, parameters), || self.run(right_tensors, right_parameters));
+        } else {
+            for (tensor, parameter) in tensors.iter_mut().zip(parameters) {
+                self.one(tensor, parameter);
+            }
+        }
+    }
+
+    fn one(&self, tensor: &mut Tensor<T>, parameter: &mut Parameter<'_>) {
+        let Some(gradient) = &parameter.gradient else { return };
+        let group = &self.groups[tensor.group];
+        let stages = stages(&*group.chain);
+        let run = Run {
+            stages: &stages,
+            step: group.context,
+            rounding: group.rounding,
+            seed: self.settings.seed,
+            pool: self.pool,
+            parallel: self.parallel,
+        };
+        tensor.step(&run, parameter.value.as_mut_slice(), gradient.as_slice());
+    }
+}
+
+/// The first parameter whose gradient is not finite, and its first such element.
+fn first_non_finite(parameters: &[Parameter<'_>], parallel: bool) -> Option<(usize, usize, f64)> {
+    if parallel && parameters.len() > 1 {
+        let middle = parameters.len() / 2;
+        let (left, right) = parameters.split_at(middle);
+        let (left, right) = rayon::join(|| first_non_finite(left, true), || first_non_finite(right, true));
+        return left.or(right.map(|(tensor, index, value)| (middle + tensor, index, value)));
+    }
+    parameters.iter().enumerate().find_map(|(tensor, parameter)| {
+        let gradient = parameter.gradient.as_ref()?.as_slice();
+        gradient.first_non_finite(parallel).map(|(index, value)| (tensor, index, value))
+    })
+}
