@@ -41,7 +41,7 @@ fn the_list_names_every_arm_and_runs_nothing() {
 #[test]
 fn an_unknown_arm_is_an_error_before_anything_runs() {
     let parent = tempfile::tempdir().unwrap();
-    let refused = ablate(&["--arms", "muon"], &parent.path().join("ablation"));
+    let refused = ablate(&["--arms", "lion"], &parent.path().join("ablation"));
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("choose from"));
 }

@@ -290,7 +290,6 @@ pub(crate) fn estimated(problem: &Problem, d0: f64, d_coef: f64, every: usize, s
         if speed {
             d = d.min(d_prev.powf(0.975));
         }
-        eprintln!("DBG {every} {speed} d {d} cap {} sum {sum} num {numerator}", d_prev.powf(0.975));
         trajectory.push(y.clone());
     }
     trajectory

@@ -155,7 +155,7 @@ pub(crate) fn trajectory<T: Real, E: Stored>(chain: Boxed<T>, lr: f64, problem: 
     steps.collect()
 }
 
-/// `|a - b|`, `|b - start|` and `|b|` of the tensor in which the first is largest beside the second.
+/// Where two trajectories are furthest apart.
 pub(crate) struct Deviation {
     pub(crate) step: usize,
     pub(crate) tensor: usize,
