@@ -42,7 +42,7 @@ fn transforms_cost_what_their_readmes_say() {
     assert_eq!(chain(descent), (12 * LEN, 1, 0));
     assert_eq!(chain((FactoredMoment::new(0.99), descent)), (16 * LEN, 2, 4 * (88 + 64)));
     assert_eq!(chain((DenseMoment::new(0.99), descent)), (20 * LEN, 1, 4 * LEN));
-    assert_eq!(chain((DenseMoment::new(0.99), StableAdamW, descent)), (32 * LEN, 2, 4 * LEN));
+    assert_eq!(chain((DenseMoment::new(0.99), StableAdamW, descent)), (28 * LEN, 2, 4 * LEN));
     assert_eq!(chain((StableAdamW, descent)), (16 * LEN, 2, 0));
     assert_eq!(chain((Prodigy::default(), descent)), (12 * LEN + 12 * LEN / 11, 1, 8 * LEN / 11));
     assert_eq!(chain(ScheduleFree::default()), (20 * LEN, 1, 4 * LEN));
