@@ -115,6 +115,9 @@ impl<T: Real> Tensor<T> {
             let sums = &self.scalar_sums[plan.stages[i].scalar_sums.clone()];
             run.stages[i].estimator().map(|e| e.contribution(&cx, sums))
         });
+        for (buffer, _) in self.columns.iter_mut().zip(&plan.columns).filter(|(_, spec)| !spec.kept) {
+            *buffer = Buffer::zeros(T::DTYPE, 0);
+        }
         self.outcome =
             Some(Outcome { updated: held.is_none(), contribution: contribution.unwrap_or_default() });
         self.info.updates += 1;
