@@ -155,7 +155,9 @@ impl Plan {
                     .columns
                     .iter()
                     .map(|c| {
-                        columns[c.index].len() * columns[c.index].dtype().size() * (1 + usize::from(c.stored))
+                        // By its declared length: workspace has no memory between steps.
+                        let elements = len.div_ceil(self.columns[c.index].every);
+                        elements * columns[c.index].dtype().size() * (1 + usize::from(c.stored))
                     })
                     .sum();
                 (gradient + value + kept) as u64
