@@ -85,6 +85,9 @@ pub struct EngineCompat {
     pub shared_d_not_saved: bool,
     /// A group's step counter and estimate advance even when it had no gradient at all.
     pub k_advances_without_gradients: bool,
+    /// The tensors' contributions to the estimate are summed in float32, one after the other. With SPEED, whose
+    /// contributions should cancel exactly, a negative rounding error of the sum wipes the numerator out.
+    pub sums_in_float32: bool,
     /// Evaluation overwrites the parameters with x and recomputes y from it, which moves bfloat16 weights.
     pub evaluation_moves_parameters: bool,
 }
@@ -96,6 +99,7 @@ impl EngineCompat {
         harmonic_mean_counts_inactive: true,
         shared_d_not_saved: true,
         k_advances_without_gradients: true,
+        sums_in_float32: true,
         evaluation_moves_parameters: true,
     };
 }

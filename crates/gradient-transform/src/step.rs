@@ -114,19 +114,23 @@ impl<T: Real> Optimizer<T> {
         let Self { groups, tensors, settings, .. } = self;
         let compat = &settings.compat;
         let joint = settings.split_groups == SplitGroups::Joint && groups.len() > 1;
+        let add = |sum: f64, term: f64| {
+            if compat.sums_in_float32 { f64::from((sum + term) as f32) } else { sum + term }
+        };
         let mut joint_total = [0.0; 2];
         let mut any_update = false;
         for (index, group) in groups.iter_mut().enumerate() {
             let mut summary = StepSummary::default();
-            let mut total = [0.0; 2];
+            // A joint estimate goes on with the sums of the groups before.
+            let mut total = if joint { joint_total } else { [0.0; 2] };
             for tensor in tensors.iter().filter(|t| t.group == index) {
                 let outcome = tensor.outcome;
                 summary.gradients += usize::from(outcome.is_some());
                 summary.updates += usize::from(outcome.is_some_and(|o| o.updated));
                 summary.last_updated = outcome.is_some_and(|o| o.updated);
                 if let Some(outcome) = outcome {
-                    total[0] += outcome.contribution[0];
-                    total[1] += outcome.contribution[1];
+                    total[0] = add(total[0], outcome.contribution[0]);
+                    total[1] = add(total[1], outcome.contribution[1]);
                 }
             }
             any_update |= summary.updates > 0;
@@ -135,8 +139,7 @@ impl<T: Real> Optimizer<T> {
                 continue;
             }
             if joint {
-                joint_total[0] += total[0];
-                joint_total[1] += total[1];
+                joint_total = total;
             } else if summary.updates > 0 || compat.k_advances_without_gradients {
                 group.conclude(total);
             }
