@@ -53,15 +53,16 @@ pub fn subject(case: &Case) -> Result<Box<dyn Subject>, SubjectError> {
 }
 
 fn options(map: &Map<String, Value>) -> Result<Options, SubjectError> {
+    let known = serde_json::to_value(Options::default()).unwrap_or_default();
+    if let Some(option) = map.keys().find(|option| known.get(option).is_none()) {
+        return Err(SubjectError::Unsupported(option.clone()));
+    }
     serde_json::from_value(Value::Object(map.clone())).map_err(|e| SubjectError::Failed(e.to_string()))
 }
 
 impl From<Error> for SubjectError {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Unsupported { option } => Self::Unsupported(option.to_owned()),
-            other => Self::Failed(other.to_string()),
-        }
+        Self::Failed(error.to_string())
     }
 }
 

@@ -136,3 +136,17 @@ fn a_misfit_in_eval_or_train_leaves_the_mode_and_all_parameters_alone() {
     train(&mut training).unwrap();
     assert_eq!(training.bits(), y);
 }
+
+#[test]
+fn another_element_type_in_train_than_in_eval_is_an_error_even_before_the_first_gradient() {
+    use gradient_transform::{Descent, Optimizer, Parameter};
+    let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])]).unwrap();
+    let mut w = [1.0_f32, 2.0];
+    optimizer.eval(&mut [Parameter::slice(&mut w, None)]).unwrap();
+    let mut other = [half::bf16::ONE; 2];
+    let refused = optimizer.train(&mut [Parameter::slice(&mut other, None)]);
+    assert!(matches!(refused, Err(Error::ElementType { .. })), "{refused:?}");
+    assert!(optimizer.is_evaluating() && other == [half::bf16::ONE; 2]);
+    optimizer.train(&mut [Parameter::slice(&mut w, None)]).unwrap();
+    assert_eq!(w, [1.0, 2.0]);
+}

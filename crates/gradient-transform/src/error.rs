@@ -29,12 +29,6 @@ pub enum Error {
         /// Why, and what to do.
         reason: &'static str,
     },
-    /// A documented option that this version does not have yet.
-    #[error("option `{option}` is not supported yet")]
-    Unsupported {
-        /// Documented name of the option.
-        option: &'static str,
-    },
     /// A chain that makes no sense.
     #[error("the chain [{chain}] cannot run: {reason}")]
     InvalidChain {
@@ -43,7 +37,7 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
-    /// Two parameters, or two groups, of the same name.
+    /// Two parameters of the same name.
     #[error("there are two parameters called `{name}`; state is kept by name, so give each its own")]
     DuplicateName {
         /// The name.
@@ -119,7 +113,7 @@ pub enum Error {
     /// [`crate::Optimizer::train`] was called without [`crate::Optimizer::eval`] before.
     #[error("the parameters are at the training point y already")]
     TrainingMode,
-    /// A parameter was given twice within one step, or a step was not begun.
+    /// A parameter was given twice within one step.
     #[error("parameter `{name}` was given twice within one step")]
     GivenTwice {
         /// The parameter.

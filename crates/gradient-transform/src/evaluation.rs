@@ -51,6 +51,16 @@ impl<T: Real> Optimizer<T> {
             return Err(Error::TrainingMode);
         }
         self.check_values(parameters)?;
+        // A parameter without a gradient so far is not tied to an element type yet, but what was kept of it is.
+        for ((tensor, parameter), kept) in
+            self.tensors.iter().zip(parameters.iter()).zip(self.evaluating.iter().flatten())
+        {
+            let found = parameter.value.dtype();
+            if found != kept.dtype() {
+                let reason = format!("it was {} when `eval` was called", kept.dtype());
+                return Err(Error::ElementType { name: tensor.info.name.clone(), found, reason });
+            }
+        }
         let training = self.evaluating.take().unwrap_or_default();
         for ((tensor, parameter), kept) in self.tensors.iter().zip(parameters).zip(training) {
             let mut value = parameter.value.as_mut_slice();

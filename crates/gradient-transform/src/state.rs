@@ -182,9 +182,9 @@ pub struct TensorState<'a, T> {
     pub vectors: &'a mut [Buffer],
     /// Its small workspace arrays, in the order they were declared.
     pub scratch: &'a mut [Vec<T>],
-    /// The complete scalar sums; in `begin` those of the step before.
+    /// The complete scalar sums; zeros in `begin`.
     pub scalar_sums: &'a [f64],
-    /// The complete vector of sums; in `begin` that of the step before.
+    /// The complete vector of sums; zeros in `begin`.
     pub vector_sums: &'a [T],
 }
 
