@@ -27,9 +27,9 @@ impl<T: Real> GradientTransform<T> for Soften {
         Error::check("limit", self.limit, self.limit > 0.0, "above 0")
     }
 
-    fn emit(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let scale = T::of(1.0 / self.limit);
-        kernel::map(tile.update, |u| u / (T::one() + (u * scale) * (u * scale)).sqrt());
+        tile.update.map(|u| u / (T::one() + (u * scale) * (u * scale)).sqrt());
     }
 }
 

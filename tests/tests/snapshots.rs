@@ -95,7 +95,7 @@ impl<T: Real> GradientTransform<T> for Probe {
         "probe"
     }
 
-    fn commit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, _sums: Sums<'_, T>) {
+    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, _sums: Sums<'_, T>) {
         let mut updates = self.0.lock().unwrap();
         updates.entry(cx.tensor.name.clone()).or_default().extend(tile.update.iter().map(|u| u.f64()));
     }

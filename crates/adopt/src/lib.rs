@@ -2,7 +2,7 @@
 
 use gradient_transform::{
     Context, GradientTransform, Moment, Reads, Real, Result, Role, StateSpec, StepContext, Sums, TILE,
-    TensorInfo, TensorState, Tile,
+    TensorInfo, TensorState, Tile, Update,
 };
 
 /// Reads a moment's denominator before this step's gradient enters it.
@@ -81,22 +81,22 @@ impl<T: Real, M: Moment<T>> GradientTransform<T> for Adopt<M> {
         self.moment.prepare(cx, state);
     }
 
-    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         if self.fills(cx) {
             self.moment.observe(&self.filling(cx), tile, sums);
         }
     }
 
-    fn emit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         self.moment.emit(cx, tile);
     }
 
-    fn commit(&self, cx: &Context<'_>, mut tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         let mut input = [T::zero(); TILE];
         let input = &mut input[..tile.update.len()];
-        input.copy_from_slice(tile.update);
-        self.moment.emit(cx, tile.reborrow());
-        self.moment.observe(cx, Tile { update: input, ..tile }, sums);
+        input.copy_from_slice(&tile.update);
+        self.moment.emit(cx, tile);
+        self.moment.observe(cx, &mut Tile { update: Update::new(input), ..tile.reborrow() }, sums);
     }
 
     fn commits_columns(&self) -> bool {

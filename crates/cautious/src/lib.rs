@@ -44,9 +44,9 @@ impl<T: Real> GradientTransform<T> for Cautious {
         StateSpec::new().scratch(1).sums(1, 0)
     }
 
-    fn observe(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         let agrees = |m: T, u: T| if m * u > T::zero() { T::one() } else { T::zero() };
-        sums.scalars[0] += kernel::sum2(tile.update, tile.direction, agrees);
+        sums.scalars[0] += kernel::sum2(&tile.update, tile.direction, agrees);
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
@@ -54,12 +54,8 @@ impl<T: Real> GradientTransform<T> for Cautious {
         state.scratch[0][0] = T::of(1.0 / mean.max(LEAST));
     }
 
-    fn emit(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let factor = tile.scratch[0][0];
-        kernel::map2(
-            tile.update,
-            tile.direction,
-            |m, u| if m * u > T::zero() { m * factor } else { T::zero() },
-        );
+        tile.update.map2(tile.direction, |m, u| if m * u > T::zero() { m * factor } else { T::zero() });
     }
 }

@@ -1,6 +1,8 @@
 //! A tensor of any rank seen as (A, P, B, Q, T), of which P and Q are averaged over.
 
-use gradient_transform::{Real, kernel};
+use std::ops::Range;
+
+use gradient_transform::{Real, Update, kernel};
 use multiversion::multiversion;
 
 /// The two axes over which squared gradients are averaged.
@@ -19,13 +21,28 @@ pub(crate) struct Axes {
 
 impl Axes {
     /// The two largest axes, if there are two and the largest has at least `min_size` elements.
+    #[inline]
     pub(crate) fn of(shape: &[usize], min_size: usize) -> Option<Self> {
+        // Asked for in every tile, so the usual case is a short one, and no list is sorted in the others.
+        if let &[p, q] = shape {
+            let (largest, second) = if q >= p { (1, 0) } else { (0, 1) };
+            return (p.max(q) >= min_size).then_some(Self { largest, second, a: 1, p, b: 1, q, t: 1 });
+        }
+        Self::of_any_rank(shape, min_size)
+    }
+
+    fn of_any_rank(shape: &[usize], min_size: usize) -> Option<Self> {
         if shape.len() < 2 || shape.iter().all(|&n| n < min_size) {
             return None;
         }
-        let mut order: Vec<usize> = (0..shape.len()).collect();
-        order.sort_by_key(|&axis| (shape[axis], axis));
-        let (largest, second) = (order[shape.len() - 1], order[shape.len() - 2]);
+        let (mut largest, mut second) = if shape[1] >= shape[0] { (1, 0) } else { (0, 1) };
+        for axis in 2..shape.len() {
+            if shape[axis] >= shape[largest] {
+                (largest, second) = (axis, largest);
+            } else if shape[axis] >= shape[second] {
+                second = axis;
+            }
+        }
         let (first, last) = (largest.min(second), largest.max(second));
         let product = |range: &[usize]| range.iter().product();
         Some(Self {
@@ -60,16 +77,26 @@ impl Axes {
         accumulate(self, tile, offset, without_p, without_q);
     }
 
-    /// `tile[e] <- f(tile[e], without_p[..] * without_q[..])`.
+    /// Where the factors in the array without Q lie that belong to `len` elements from `offset` on.
+    pub(crate) fn without_q(&self, offset: usize, len: usize) -> Range<usize> {
+        let block = self.q * self.t;
+        offset / block * self.t..(offset + len).div_ceil(block) * self.t
+    }
+
+    /// `u[e] <- f(u[e], without_p[..] * without_q[..])`.
     pub(crate) fn apply<T: Real, F: Fn(T, T) -> T>(
         &self,
-        tile: &mut [T],
+        update: &mut Update<'_, T>,
         offset: usize,
         without_p: &[T],
         without_q: &[T],
         f: F,
     ) {
-        apply(self, tile, offset, without_p, without_q, f);
+        let (source, values) = update.parts();
+        match source {
+            None => apply(self, values, offset, without_p, without_q, f),
+            Some(source) => apply_from(self, source, values, offset, without_p, without_q, f),
+        }
     }
 
     /// The run that begins at element `at` of a tile of `len` elements.
@@ -77,11 +104,12 @@ impl Axes {
     fn run(&self, at: usize, len: usize, offset: usize) -> Run {
         let length = if self.t == 1 { self.q } else { self.t };
         let element = offset + at;
-        let within = element % length;
         let row = element / length; // (a, p, b) or (a, p, b, q)
+        let within = element - row * length;
+        // Divisions are worth avoiding here: a matrix needs none of these.
         let (q, apb) = if self.t == 1 { (0, row) } else { (row % self.q, row / self.q) };
-        let (b, ap) = (apb % self.b, apb / self.b);
-        let a = ap / self.p;
+        let (b, ap) = if self.b == 1 { (0, apb) } else { (apb % self.b, apb / self.b) };
+        let a = if self.a == 1 { 0 } else { ap / self.p };
         Run {
             to: (at + length - within).min(len),
             i: ((a * self.b + b) * self.q + q) * self.t + within,
@@ -106,14 +134,14 @@ fn accumulate<T: Real>(axes: &Axes, tile: &[T], offset: usize, without_p: &mut [
     while at < tile.len() {
         let Run { to, i, j } = axes.run(at, tile.len(), offset);
         let run = &tile[at..to];
-        for (sum, &g) in without_p[i..i + run.len()].iter_mut().zip(run) {
-            *sum += g * g;
-        }
+        let sums = &mut without_p[i..i + run.len()];
         if axes.t == 1 {
-            without_q[j] += kernel::sum_of_squares(run);
+            without_q[j] += kernel::add_squares(sums, run);
         } else {
-            for (sum, &g) in without_q[j..j + run.len()].iter_mut().zip(run) {
-                *sum += g * g;
+            for ((p, q), &g) in sums.iter_mut().zip(&mut without_q[j..j + run.len()]).zip(run) {
+                let square = g * g;
+                *p += square;
+                *q += square;
             }
         }
         at = to;
@@ -123,26 +151,55 @@ fn accumulate<T: Real>(axes: &Axes, tile: &[T], offset: usize, without_p: &mut [
 #[multiversion(targets = "simd")]
 fn apply<T: Real, F: Fn(T, T) -> T>(
     axes: &Axes,
-    tile: &mut [T],
+    values: &mut [T],
     offset: usize,
     without_p: &[T],
     without_q: &[T],
     f: F,
 ) {
-    let len = tile.len();
     let mut at = 0;
-    while at < len {
-        let Run { to, i, j } = axes.run(at, len, offset);
-        let run = &mut tile[at..to];
-        let n = run.len();
+    while at < values.len() {
+        let Run { to, i, j } = axes.run(at, values.len(), offset);
+        let run = &mut values[at..to];
+        let p = &without_p[i..i + run.len()];
         if axes.t == 1 {
-            let row = without_q[j];
-            for (g, &w) in run.iter_mut().zip(&without_p[i..i + n]) {
-                *g = f(*g, w * row);
+            let q = without_q[j];
+            for (u, &p) in run.iter_mut().zip(p) {
+                *u = f(*u, p * q);
             }
         } else {
-            for ((g, &w), &row) in run.iter_mut().zip(&without_p[i..i + n]).zip(&without_q[j..j + n]) {
-                *g = f(*g, w * row);
+            for ((u, &p), &q) in run.iter_mut().zip(p).zip(&without_q[j..]) {
+                *u = f(*u, p * q);
+            }
+        }
+        at = to;
+    }
+}
+
+/// [`apply`] for values that are read elsewhere.
+#[multiversion(targets = "simd")]
+fn apply_from<T: Real, F: Fn(T, T) -> T>(
+    axes: &Axes,
+    source: &[T],
+    values: &mut [T],
+    offset: usize,
+    without_p: &[T],
+    without_q: &[T],
+    f: F,
+) {
+    let mut at = 0;
+    while at < values.len() {
+        let Run { to, i, j } = axes.run(at, values.len(), offset);
+        let (source, run) = (&source[at..to], &mut values[at..to]);
+        let p = &without_p[i..i + run.len()];
+        if axes.t == 1 {
+            let q = without_q[j];
+            for ((u, &g), &p) in run.iter_mut().zip(source).zip(p) {
+                *u = f(g, p * q);
+            }
+        } else {
+            for (((u, &g), &p), &q) in run.iter_mut().zip(source).zip(p).zip(&without_q[j..]) {
+                *u = f(g, p * q);
             }
         }
         at = to;
@@ -195,7 +252,8 @@ mod tests {
             assert!(close(&p, &ep) && close(&q, &eq), "{shape:?}");
             let mut u = g.clone();
             for cut in (0..n).step_by(11) {
-                axes.apply(&mut u[cut..(cut + 11).min(n)], cut, &p, &q, |g, w| g + w);
+                let values = &mut u[cut..(cut + 11).min(n)];
+                axes.apply(&mut Update::new(values), cut, &p, &q, |g, w| g + w);
             }
             for e in 0..n {
                 let expected = g[e] + ep[without(e, first)] * eq[without(e, last)];

@@ -58,26 +58,24 @@ impl<T: Real> GradientTransform<T> for DenseMoment {
         StateSpec::new().column("v", Storage::Parameter)
     }
 
-    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, _sums: Sums<'_, T>) {
+    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, _sums: Sums<'_, T>) {
         let (decay, weight) = cx.step.second_moment_weights(self.beta2);
         let (decay, weight) = (T::of(decay), T::of(weight));
         let v = &mut *tile.columns[0];
         if self.round_twice && cx.tensor.dtype == DType::Bf16 {
-            kernel::map2(v, tile.update, |v, g| ((v * decay).round_bf16() + weight * (g * g)).round_bf16());
+            kernel::map2(v, &tile.update, |v, g| ((v * decay).round_bf16() + weight * (g * g)).round_bf16());
         } else {
-            kernel::map2(v, tile.update, |v, g| v * decay + weight * (g * g));
+            kernel::map2(v, &tile.update, |v, g| v * decay + weight * (g * g));
         }
     }
 
-    fn emit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         if cx.step.rectification.is_some_and(|r| !r.tractable) {
             return;
         }
         match self.division.at::<T>(cx) {
-            Divide::Epsilon(eps) => {
-                kernel::map2(tile.update, tile.columns[0], |g, v| by_epsilon(g, v.sqrt(), eps))
-            }
-            Divide::Atan2(b) => kernel::map2(tile.update, tile.columns[0], |g, v| by_atan2(g, v.sqrt(), b)),
+            Divide::Epsilon(eps) => tile.update.map2(tile.columns[0], |g, v| by_epsilon(g, v.sqrt(), eps)),
+            Divide::Atan2(b) => tile.update.map2(tile.columns[0], |g, v| by_atan2(g, v.sqrt(), b)),
         }
     }
 }

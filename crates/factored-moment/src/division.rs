@@ -53,6 +53,21 @@ pub(crate) fn by_epsilon<T: Real>(g: T, denominator: T, eps: T) -> T {
     g / (denominator + eps)
 }
 
+/// Whether [`by_small_epsilon`] is exact to the last digit for inverse denominators up to `largest`.
+pub(crate) fn within_series<T: Real>(eps: T, largest: T) -> bool {
+    let x = eps * largest;
+    // The series is cut behind x^2.
+    x * x * x <= T::epsilon() / T::of(8.0)
+}
+
+/// `g / (denominator + eps)` from the inverse of the denominator, with 1/(1 + x) = 1 - x + x^2 for x = eps/denominator:
+/// a division costs as much as six of these operations.
+#[inline(always)]
+pub(crate) fn by_small_epsilon<T: Real>(g: T, inverse: T, eps: T) -> T {
+    let x = eps * inverse;
+    (g * inverse) * (T::one() - x * (T::one() - x))
+}
+
 #[inline(always)]
 pub(crate) fn by_atan2<T: Real>(g: T, denominator: T, b: T) -> T {
     g.atan2(denominator * b) * b

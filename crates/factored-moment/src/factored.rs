@@ -5,7 +5,7 @@ use gradient_transform::{
 
 use crate::axes::Axes;
 use crate::dense::{DenseMoment, check_beta2};
-use crate::division::{Divide, Division, by_atan2, by_epsilon};
+use crate::division::{Divide, Division, by_atan2, by_epsilon, by_small_epsilon, within_series};
 
 /// The factored second moment: row and column means of the squared gradient over the two largest axes.
 ///
@@ -50,6 +50,7 @@ impl FactoredMoment {
         }
     }
 
+    #[inline]
     fn axes(&self, tensor: &TensorInfo) -> Option<Axes> {
         Axes::of(&tensor.shape, self.min_size)
     }
@@ -91,15 +92,16 @@ impl<T: Real> GradientTransform<T> for FactoredMoment {
             .vector("col", col, self.storage)
             .scratch(without_p)
             .scratch(without_q)
+            .scratch(1)
             .sums(0, without_p + without_q)
     }
 
-    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         match self.axes(cx.tensor) {
             None => self.dense().observe(cx, tile, sums),
             Some(axes) => {
                 let (without_p, without_q) = sums.vector.split_at_mut(axes.lengths().0);
-                axes.accumulate(tile.update, tile.offset, without_p, without_q);
+                axes.accumulate(&tile.update, tile.offset, without_p, without_q);
             }
         }
     }
@@ -109,7 +111,7 @@ impl<T: Real> GradientTransform<T> for FactoredMoment {
         self.prepare(cx, state);
     }
 
-    fn emit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let Some(axes) = self.axes(cx.tensor) else {
             return self.dense().emit(cx, tile);
         };
@@ -119,12 +121,18 @@ impl<T: Real> GradientTransform<T> for FactoredMoment {
         let (without_p, without_q) = (&tile.scratch[0], &tile.scratch[1]);
         match self.division.at::<T>(cx) {
             Divide::Epsilon(eps) => {
-                axes.apply(tile.update, tile.offset, without_p, without_q, |g, root| {
-                    by_epsilon(g, root, eps)
-                });
+                let of_tile = &without_q[axes.without_q(tile.offset, tile.update.len())];
+                if within_series(eps, tile.scratch[2][0] * largest(of_tile)) {
+                    let f = |g, inverse| by_small_epsilon(g, inverse, eps);
+                    axes.apply(&mut tile.update, tile.offset, without_p, without_q, f);
+                } else {
+                    let f = |g, inverse: T| by_epsilon(g, inverse.recip(), eps);
+                    axes.apply(&mut tile.update, tile.offset, without_p, without_q, f);
+                }
             }
             Divide::Atan2(b) => {
-                axes.apply(tile.update, tile.offset, without_p, without_q, |g, root| by_atan2(g, root, b));
+                let f = |g, root| by_atan2(g, root, b);
+                axes.apply(&mut tile.update, tile.offset, without_p, without_q, f);
             }
         }
     }
@@ -134,13 +142,23 @@ impl<T: Real> Moment<T> for FactoredMoment {
     fn prepare(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
         let Some(axes) = self.axes(cx.tensor) else { return };
         let round = self.rounding::<T>(cx);
-        let (without_p, without_q) = state.scratch.split_at_mut(1);
-        let (without_p, without_q) = (&mut without_p[0], &mut without_q[0]);
-        let (row, col) = if axes.largest_is_p() { (without_p, without_q) } else { (without_q, without_p) };
+        let [without_p, without_q, largest_without_p] = state.scratch else { return };
+        let (row, col) = if axes.largest_is_p() {
+            (&mut *without_p, &mut *without_q)
+        } else {
+            (&mut *without_q, &mut *without_p)
+        };
         for (i, root) in col.iter_mut().enumerate() {
             *root = round(state.vectors[1].get::<T>(i).sqrt());
         }
         row_roots(&state.vectors[0], self.row_mean(cx.tensor, &axes), &round, row);
+        if let Division::Epsilon(_) = self.division {
+            // Products are cheaper than divisions, of which there would be one for every element.
+            for root in without_p.iter_mut().chain(without_q) {
+                *root = root.recip();
+            }
+            largest_without_p[0] = largest(without_p);
+        }
     }
 
     fn advance(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
@@ -158,6 +176,10 @@ impl<T: Real> Moment<T> for FactoredMoment {
             }
         }
     }
+}
+
+fn largest<T: Real>(values: &[T]) -> T {
+    values.iter().fold(T::zero(), |largest, &value| largest.max(value))
 }
 
 /// The axis of the row means over which their own mean is taken: how many elements, and how far apart.

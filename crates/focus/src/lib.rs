@@ -69,7 +69,7 @@ impl<T: Real> GradientTransform<T> for Focus {
         StateSpec::new().column("average", Storage::Parameter)
     }
 
-    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, _sums: Sums<'_, T>) {
+    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, _sums: Sums<'_, T>) {
         let (decay, weight) = cx.step.second_moment_weights(self.beta2);
         let (decay, weight) = (T::of(decay), T::of(weight));
         let average = &mut *tile.columns[0];
@@ -84,14 +84,13 @@ impl<T: Real> GradientTransform<T> for Focus {
         }
     }
 
-    fn emit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         if cx.step.rectification.is_some_and(|r| !r.tractable) {
             return;
         }
         let gamma = T::of(self.gamma);
-        kernel::map3(tile.update, tile.parameter, tile.columns[0], |g, y, m| {
-            kernel::sign(g) + gamma * kernel::sign(y - m)
-        });
+        tile.update
+            .map3(tile.parameter, tile.columns[0], |g, y, m| kernel::sign(g) + gamma * kernel::sign(y - m));
     }
 }
 

@@ -5,7 +5,6 @@ use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 use crate::element::{DType, Element, Real};
-use crate::prefetch::Prefetch;
 use crate::rounding::{Rounding, Stream};
 use crate::sweep::CHUNK;
 
@@ -154,9 +153,10 @@ impl<'a> Slice<'a> {
         (self.range(0, mid), self.range(mid, self.len()))
     }
 
-    /// Adds what follows these elements in memory to what is asked for early.
-    pub(crate) fn prefetch_after(&self, prefetch: &mut Prefetch) {
-        each!(self, Self, v => prefetch.after(v));
+    /// Takes the first `n` elements off.
+    #[inline]
+    pub(crate) fn split_off_first(&mut self, n: usize) -> Slice<'a> {
+        same!(self, Self => Slice, v => v.split_off(..n).unwrap_or_default())
     }
 
     /// Converts every element into `target`, which has the same length.
@@ -183,21 +183,27 @@ impl<'a> Slice<'a> {
             let (left, right) = rayon::join(|| left.first_non_finite(true), || right.first_non_finite(true));
             return left.or(right.map(|(index, value)| (middle + index, value)));
         }
-        // One flag for a block of elements lets the loop vectorise; the search for the culprit happens in a bad step only.
+        // A flag for a block of elements vectorises; the search for the culprit happens in a bad step only.
         const BLOCK: usize = 4096;
-        macro_rules! search {
-            ($values:expr, $bad:expr, $f64:expr) => {
-                $values.chunks(BLOCK).enumerate().find_map(|(b, block)| {
-                    let any = any_of(block, $bad);
-                    let i = if any { block.iter().position(|&x| $bad(x)) } else { None };
-                    i.map(|i| (b * BLOCK + i, $f64(block[i])))
-                })
-            };
+        let mut rest = *self;
+        let mut at = 0;
+        while !rest.is_empty() {
+            let block = rest.split_off_first(rest.len().min(BLOCK));
+            if !block.is_finite() {
+                let index = (0..block.len()).find(|&i| !block.get::<f64>(i).is_finite())?;
+                return Some((at + index, block.get(index)));
+            }
+            at += BLOCK;
         }
+        None
+    }
+
+    /// Whether all elements are finite. Looks at every one, without an early exit, so that the loop vectorises.
+    pub(crate) fn is_finite(&self) -> bool {
         match *self {
-            Self::F32(v) => search!(v, |x: f32| (x.to_bits() & 0x7f80_0000) == 0x7f80_0000, f64::from),
-            Self::Bf16(v) => search!(v, |x: bf16| (x.to_bits() & 0x7f80) == 0x7f80, f64::from),
-            Self::F64(v) => search!(v, |x: f64| !x.is_finite(), |x: f64| x),
+            Self::F32(v) => !any_of(v, |x| (x.to_bits() & 0x7f80_0000) == 0x7f80_0000),
+            Self::Bf16(v) => !any_of(v, |x| (x.to_bits() & 0x7f80) == 0x7f80),
+            Self::F64(v) => !any_of(v, |x| !x.is_finite()),
         }
     }
 }
@@ -227,25 +233,10 @@ impl<'a> SliceMut<'a> {
         same!(self, Self => SliceMut, v => v)
     }
 
-    pub(crate) fn range(&mut self, from: usize, to: usize) -> SliceMut<'_> {
-        same!(self, Self => SliceMut, v => &mut v[from..to])
-    }
-
-    pub(crate) fn split_at(self, mid: usize) -> (SliceMut<'a>, SliceMut<'a>) {
-        match self {
-            Self::F32(v) => {
-                let (l, r) = v.split_at_mut(mid);
-                (SliceMut::F32(l), SliceMut::F32(r))
-            }
-            Self::Bf16(v) => {
-                let (l, r) = v.split_at_mut(mid);
-                (SliceMut::Bf16(l), SliceMut::Bf16(r))
-            }
-            Self::F64(v) => {
-                let (l, r) = v.split_at_mut(mid);
-                (SliceMut::F64(l), SliceMut::F64(r))
-            }
-        }
+    /// Takes the first `n` elements off.
+    #[inline]
+    pub(crate) fn split_off_first(&mut self, n: usize) -> SliceMut<'a> {
+        same!(self, Self => SliceMut, v => v.split_off_mut(..n).unwrap_or_default())
     }
 
     /// Converts `values`, the elements from `offset` on, and stores them here.

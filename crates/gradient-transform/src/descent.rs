@@ -41,29 +41,29 @@ impl<T: Real> GradientTransform<T> for Descent {
 }
 
 impl<T: Real> Writer<T> for Descent {
-    fn direct(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn direct(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         if self.weight_decay != 0.0 {
             let decay = T::of(self.weight_decay);
-            kernel::map2(tile.update, tile.parameter, |u, y| u + decay * y);
+            tile.update.map2(tile.parameter, |u, y| u + decay * y);
         }
     }
 
-    fn displace(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, displacement: &mut [T]) {
+    fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
         let step_size = T::of(cx.step.step_size);
-        kernel::map2(displacement, tile.update, |_, u| step_size * u);
+        kernel::map2(displacement, &tile.update, |_, u| step_size * u);
     }
 
     fn apply(
         &self,
         cx: &Context<'_>,
-        tile: Tile<'_, '_, T>,
+        tile: &mut Tile<'_, '_, T>,
         displacement: Option<&[T]>,
         parameter: &mut [T],
     ) {
         let step_size = T::of(cx.step.step_size);
         match displacement {
             Some(displacement) => kernel::map2(parameter, displacement, |y, m| y - m),
-            None => kernel::map2(parameter, tile.update, |y, u| y - step_size * u),
+            None => kernel::map2(parameter, &tile.update, |y, u| y - step_size * u),
         }
     }
 

@@ -104,15 +104,19 @@ impl<T: Real> Optimizer<T> {
         let stages = stages(&*self.groups[tensor.group].chain);
         let Some(base) = tensor.base(&stages) else { return };
         let Some(writer) = stages.iter().find_map(|t| t.writer()) else { return };
-        let (mut y, mut z) = ([T::zero(); 256], [T::zero(); 256]);
-        let len = base.len();
-        for from in (0..len).step_by(256) {
-            let to = (from + 256).min(len);
-            let (y, z) = (&mut y[..to - from], &mut z[..to - from]);
-            value.range(from, to).as_slice().load(y);
-            base.range(from, to).load(z);
+        const PART: usize = 256;
+        let (mut y, mut z) = ([T::zero(); PART], [T::zero(); PART]);
+        let (mut value, mut base) = (value.reborrow(), base);
+        let mut offset = 0;
+        while !base.is_empty() {
+            let n = base.len().min(PART);
+            let (y, z) = (&mut y[..n], &mut z[..n]);
+            let mut part = value.split_off_first(n);
+            part.as_slice().load(y);
+            base.split_off_first(n).load(z);
             f(writer, y, z);
-            value.range(from, to).store(y, from, Rounding::Nearest, Stream::new(0, 0, 0, 0));
+            part.store(y, offset, Rounding::Nearest, Stream::new(0, 0, 0, 0));
+            offset += n;
         }
     }
 }

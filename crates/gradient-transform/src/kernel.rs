@@ -8,8 +8,8 @@ use multiversion::multiversion;
 
 use crate::element::Real;
 
-/// Lanes of a sum.
-const LANES: usize = 16;
+/// Lanes of a sum: two of the widest vectors, so that one addition need not wait for the one before.
+const LANES: usize = 32;
 
 /// `u[i] <- f(u[i])`.
 #[multiversion(targets = "simd")]
@@ -37,6 +37,16 @@ pub fn map3<T: Real, F: Fn(T, T, T) -> T>(u: &mut [T], a: &[T], b: &[T], f: F) {
     }
 }
 
+/// `u[i] <- f(u[i], a[i], b[i], c[i])`. The slices have one length.
+#[multiversion(targets = "simd")]
+pub fn map4<T: Real, F: Fn(T, T, T, T) -> T>(u: &mut [T], a: &[T], b: &[T], c: &[T], f: F) {
+    let n = u.len();
+    assert!(n == a.len() && n == b.len() && n == c.len(), "an input that `reads` did not ask for is empty");
+    for (((u, &a), &b), &c) in u.iter_mut().zip(a).zip(b).zip(c) {
+        *u = f(*u, a, b, c);
+    }
+}
+
 /// `(u[i], v[i]) <- f(u[i], v[i], a[i], b[i])`. The slices have one length.
 #[multiversion(targets = "simd")]
 pub fn update2<T: Real, F: Fn(T, T, T, T) -> (T, T)>(u: &mut [T], v: &mut [T], a: &[T], b: &[T], f: F) {
@@ -60,7 +70,7 @@ pub fn sum<T: Real, F: Fn(T) -> T>(a: &[T], f: F) -> f64 {
     for (lane, &a) in lanes.iter_mut().zip(blocks.remainder()) {
         *lane += f(a);
     }
-    lanes.iter().map(|lane| lane.f64()).sum()
+    float64_sum(lanes)
 }
 
 /// `sum of f(a[i], b[i])`: in `T` over fixed lanes, which are added in float64. The slices have one length.
@@ -77,7 +87,7 @@ pub fn sum2<T: Real, F: Fn(T, T) -> T>(a: &[T], b: &[T], f: F) -> f64 {
     for ((lane, &x), &y) in lanes.iter_mut().zip(xs.remainder()).zip(ys.remainder()) {
         *lane += f(x, y);
     }
-    lanes.iter().map(|lane| lane.f64()).sum()
+    float64_sum(lanes)
 }
 
 /// -1, 0 or 1; 0 for -0 and for what is not a number.
@@ -87,20 +97,51 @@ pub fn sign<T: Real>(x: T) -> T {
     one(x > T::zero()) - one(x < T::zero())
 }
 
-/// `sum of a[i]^2` in `T` over fixed lanes, to be inlined into a loop that is compiled for several instruction sets.
+/// `sums[i] <- sums[i] + a[i]^2`; gives the sum of all `a[i]^2` in `T` over fixed lanes. To be inlined into a loop that is
+/// compiled for several instruction sets. The slices have one length.
 #[inline(always)]
-pub fn sum_of_squares<T: Real>(a: &[T]) -> T {
+pub fn add_squares<T: Real>(sums: &mut [T], a: &[T]) -> T {
     let mut lanes = [T::zero(); LANES];
-    let mut blocks = a.chunks_exact(LANES);
-    for block in &mut blocks {
-        for (lane, &a) in lanes.iter_mut().zip(block) {
-            *lane += a * a;
+    let (mut sums, mut blocks) = (sums.chunks_exact_mut(LANES), a.chunks_exact(LANES));
+    for (sums, block) in (&mut sums).zip(&mut blocks) {
+        for ((lane, sum), &a) in lanes.iter_mut().zip(sums).zip(block) {
+            let square = a * a;
+            *lane += square;
+            *sum += square;
         }
     }
-    for (lane, &a) in lanes.iter_mut().zip(blocks.remainder()) {
-        *lane += a * a;
+    for ((lane, sum), &a) in lanes.iter_mut().zip(sums.into_remainder()).zip(blocks.remainder()) {
+        let square = a * a;
+        *lane += square;
+        *sum += square;
     }
-    lanes.iter().fold(T::zero(), |sum, &lane| sum + lane)
+    tree_sum(lanes)
+}
+
+/// [`tree_sum`] in float64.
+#[inline(always)]
+pub fn float64_sum<T: Real, const N: usize>(lanes: [T; N]) -> f64 {
+    // A loop, as the closure of `map` would not be compiled for the caller's instruction set.
+    let mut wide = [0.0; N];
+    for (wide, lane) in wide.iter_mut().zip(lanes) {
+        *wide = lane.f64();
+    }
+    tree_sum(wide)
+}
+
+/// The sum of `N` numbers, a power of two, by halves: a fixed order, and short chains of additions.
+#[inline(always)]
+pub fn tree_sum<A: Copy + std::ops::AddAssign, const N: usize>(mut lanes: [A; N]) -> A {
+    const { assert!(N.is_power_of_two()) }
+    let mut half = N / 2;
+    while half > 0 {
+        let (low, high) = lanes.split_at_mut(half);
+        for (low, &high) in low.iter_mut().zip(high.iter()) {
+            *low += high;
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod step;
 mod sweep;
 mod tensor;
 mod transform;
+mod update;
 
 pub use buffer::{Buffer, Slice, SliceMut};
 pub use compose::{OnlyFor, only_for};
@@ -39,3 +40,4 @@ pub use state::{ColumnSpec, Initial, StateSpec, Storage, Sums, TensorState, Vect
 pub use step::{StepInProgress, StepOutcome};
 pub use sweep::TILE;
 pub use transform::{Estimator, GradientTransform, Moment, Reads, Role, Tile, Writer};
+pub use update::Update;

@@ -52,9 +52,9 @@ where
         Reads::GRADIENT_AND_PARAMETER
     }
 
-    fn emit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let step = cx.step;
-        kernel::map3(tile.update, tile.gradient, tile.parameter, |u, g, y| (self.f)(&step, u, g, y));
+        tile.update.map3(tile.gradient, tile.parameter, |u, g, y| (self.f)(&step, u, g, y));
     }
 }
 
@@ -107,16 +107,16 @@ where
         StateSpec::new().scratch(1).sums(1, 0)
     }
 
-    fn observe(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        sums.scalars[0] += kernel::sum(tile.update, &self.measure);
+    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        sums.scalars[0] += kernel::sum(&tile.update, &self.measure);
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
         state.scratch[0][0] = T::of((self.finish)(state.scalar_sums[0], cx.tensor.len()));
     }
 
-    fn emit(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let factor = tile.scratch[0][0];
-        kernel::map(tile.update, |u| u * factor);
+        tile.update.map(|u| u * factor);
     }
 }

@@ -34,14 +34,54 @@ pub(crate) struct ColumnUse {
     pub(crate) stored: bool,
 }
 
+/// What a sweep asks of a transform for every tile, after it has observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    Nothing,
+    Emit,
+    Commit,
+    /// A writer with nothing behind it completes the update.
+    Direct,
+    /// A writer with something behind it turns the update into a displacement.
+    Displace,
+}
+
+/// Where a transform finds the base iterate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// It does not look, or the base is its own column.
+    Unread,
+    Parameter,
+    /// Among the sweep's columns.
+    Column(usize),
+}
+
+/// The work of one transform on every tile of a sweep.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) stage: usize,
+    pub(crate) observes: bool,
+    pub(crate) then: Then,
+    /// Its columns, among the sweep's.
+    pub(crate) columns: Range<usize>,
+    pub(crate) base: Base,
+}
+
+impl Call {
+    /// Whether it may add to its sums.
+    pub(crate) fn gathers(&self) -> bool {
+        self.observes || self.then == Then::Commit
+    }
+}
+
 /// One pass over a tensor.
 #[derive(Clone, Debug)]
 pub(crate) struct Sweep {
     pub(crate) number: usize,
-    /// The stages that run are those before this one.
-    pub(crate) end: usize,
-    /// Whether transforms commit, and the writer applies.
-    pub(crate) last: bool,
+    pub(crate) calls: Vec<Call>,
+    /// The call of the writer that moves the parameter when all others are done: in the last sweep, if nothing holds
+    /// the tensor.
+    pub(crate) writer: Option<usize>,
     /// Whether the parameter is looked at.
     pub(crate) parameter: bool,
     /// The columns touched, in the order of the tensor's list.
@@ -105,42 +145,78 @@ impl Plan {
                 stage.sweep = sweep;
             }
         }
-        plan.sweeps =
-            (0..=sweep).map(|number| plan.sweep(number, plan.stages.len(), number == sweep)).collect();
+        plan.sweeps = plan.sweeps_to(sweep, None);
         plan
     }
 
-    /// Sweep `number` over the stages before `end`, of which the last runs whether or not it can emit.
-    pub(crate) fn sweep(&self, number: usize, end: usize, last: bool) -> Sweep {
-        let barrier = self.stages[..end]
+    /// Whether nothing is lost if a step ends after the first sweep.
+    pub(crate) fn first_sweep_stores_nothing(&self) -> bool {
+        self.sweeps.len() > 1 && self.sweeps[0].columns.iter().all(|c| !c.stored)
+    }
+
+    /// The sweeps of a step in which stage `held` keeps the tensor from moving: it observes, and the rest waits.
+    pub(crate) fn sweeps_of_held(&self, held: usize) -> Vec<Sweep> {
+        self.sweeps_to(self.stages[held].sweep, Some(held))
+    }
+
+    fn sweeps_to(&self, last: usize, held: Option<usize>) -> Vec<Sweep> {
+        (0..=last).map(|number| self.sweep(number, number == last, held)).collect()
+    }
+
+    fn sweep(&self, number: usize, last: bool, held: Option<usize>) -> Sweep {
+        let reduces = |s: &Stage| s.role == Role::Reduce && s.sweep == number && !last;
+        let ends = |i: &usize| held == Some(*i) || (reduces(&self.stages[*i]) && !self.stages[*i].idle);
+        let end = (0..self.stages.len()).find(ends).map_or(self.stages.len(), |i| i + 1);
+        let running: Vec<(usize, &Stage)> = self.stages[..end]
             .iter()
-            .position(|s| s.role == Role::Reduce && !s.idle && s.sweep == number)
-            .filter(|_| !last);
-        let end = barrier.map_or(end, |b| b + 1);
-        let running =
-            || self.stages[..end].iter().filter(move |s| !s.idle && (s.role != Role::Observer || last));
+            .enumerate()
+            .filter(|(_, s)| !s.idle && (s.role != Role::Observer || last))
+            .collect();
+        // A writer's sweep is the first in which it runs, but its columns change in the last alone.
+        let observes = |i: usize, s: &Stage| held == Some(i) || (s.sweep == number && s.role != Role::Writer);
+
         let parameter = last
-            || running().any(|s| {
+            || running.iter().any(|(_, s)| {
                 s.reads.parameter || s.role == Role::Writer || (s.reads.base && self.base.is_none())
             });
-        let base_read = running().any(|s| s.reads.base);
         let mut columns: Vec<ColumnUse> = Vec::new();
-        for stage in running() {
-            // A writer's sweep is the first in which it runs, but its columns change in the last alone.
-            let observes = stage.sweep == number && stage.role != Role::Writer;
-            let stored = observes || (last && stage.commits);
-            columns.extend(
-                stage
-                    .columns
-                    .clone()
-                    .map(|index| ColumnUse { index, stored: stored && !self.columns[index].constant }),
-            );
+        for &(i, stage) in &running {
+            let stored = observes(i, stage) || (last && stage.commits);
+            let used = |index| ColumnUse { index, stored: stored && !self.columns[index].constant };
+            columns.extend(stage.columns.clone().map(used));
         }
+        let base_read = running.iter().any(|(_, s)| s.reads.base);
         if let Some(base) = self.base.filter(|base| base_read && columns.iter().all(|c| c.index != *base)) {
             columns.push(ColumnUse { index: base, stored: false });
         }
         columns.sort_by_key(|c| c.index);
-        Sweep { number, end, last, parameter, columns }
+
+        let among = |column: usize| columns.partition_point(|c| c.index < column);
+        let calls: Vec<Call> = running
+            .iter()
+            .map(|&(i, stage)| Call {
+                stage: i,
+                observes: observes(i, stage),
+                then: match stage.role {
+                    _ if held == Some(i) => Then::Nothing,
+                    Role::Writer if i + 1 < end => Then::Displace,
+                    Role::Writer => Then::Direct,
+                    Role::Observer => Then::Nothing,
+                    _ if last => Then::Commit,
+                    _ if reduces(stage) => Then::Nothing,
+                    _ => Then::Emit,
+                },
+                columns: among(stage.columns.start)..among(stage.columns.end),
+                base: match self.base {
+                    _ if !stage.reads.base => Base::Unread,
+                    None => Base::Parameter,
+                    Some(base) if stage.columns.contains(&base) => Base::Unread,
+                    Some(base) => Base::Column(among(base)),
+                },
+            })
+            .collect();
+        let writer = calls.iter().position(|c| matches!(c.then, Then::Direct | Then::Displace));
+        Sweep { number, calls, writer: writer.filter(|_| last && held.is_none()), parameter, columns }
     }
 
     /// Bytes that cross the memory bus for one step over `len` elements, if every sweep reads its columns anew.
@@ -150,7 +226,8 @@ impl Plan {
             .map(|sweep| {
                 let element = parameter.size() * len;
                 let gradient = element;
-                let value = if sweep.last { 2 * element } else { usize::from(sweep.parameter) * element };
+                let value =
+                    if sweep.writer.is_some() { 2 * element } else { usize::from(sweep.parameter) * element };
                 let kept: usize = sweep
                     .columns
                     .iter()

@@ -1,8 +1,11 @@
 //! A step over all parameters, and one whose gradients arrive one by one.
 
+use smallvec::SmallVec;
+
+use crate::buffer::{Slice, SliceMut};
 use crate::check::check;
 use crate::compose::stages;
-use crate::context::{Estimate, StepSummary};
+use crate::context::{Estimate, StepContext, StepSummary};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::group::{Group, NonFinite, Settings, SplitGroups};
@@ -58,13 +61,23 @@ impl<T: Real> Optimizer<T> {
 
     /// Steps parameters whose shapes have been checked; false if a gradient is not finite and the step is to be skipped.
     fn step_checked(&mut self, parameters: &mut [Parameter<'_>], parallel: bool) -> Result<bool> {
-        if !self.all_finite(parameters, parallel)? {
+        let before: SmallVec<[StepContext; 4]> = self.groups.iter().map(|group| group.context).collect();
+        self.begin();
+        let Self { groups, tensors, settings, pool, .. } = &mut *self;
+        let jobs = TensorJobs { groups, settings, pool, parallel };
+        let finite = settings.non_finite == NonFinite::Unchecked
+            || jobs.all(tensors, parameters, &|jobs, tensor, parameter| jobs.examine(tensor, parameter));
+        if finite {
+            jobs.all(tensors, parameters, &|jobs, tensor, parameter| jobs.step(tensor, parameter));
+            return Ok(true);
+        }
+        for (group, context) in groups.iter_mut().zip(before) {
+            group.context = context;
+        }
+        if settings.non_finite == NonFinite::Skip {
             return Ok(false);
         }
-        self.begin();
-        let Self { groups, tensors, settings, pool, .. } = self;
-        TensorJobs { groups, settings, pool, parallel }.run(tensors, parameters);
-        Ok(true)
+        Err(self.non_finite_gradient(parameters))
     }
 
     /// Begins a step whose gradients arrive one by one, as in a fused backward pass. Give each parameter that has a
@@ -159,16 +172,14 @@ impl<T: Real> Optimizer<T> {
         self.resumed = false;
     }
 
-    fn all_finite(&self, parameters: &[Parameter<'_>], parallel: bool) -> Result<bool> {
-        if self.settings.non_finite == NonFinite::Unchecked {
-            return Ok(true);
-        }
-        let Some((tensor, index, value)) = first_non_finite(parameters, parallel) else { return Ok(true) };
-        if self.settings.non_finite == NonFinite::Skip {
-            return Ok(false);
-        }
-        let name = self.tensors[tensor].info.name.clone();
-        Err(Error::NonFiniteGradient { name, index, value: value.to_string() })
+    /// The error for the first gradient that is not finite, which there is.
+    fn non_finite_gradient(&self, parameters: &[Parameter<'_>]) -> Error {
+        let found = parameters.iter().zip(&self.tensors).find_map(|(parameter, tensor)| {
+            let (index, value) = parameter.gradient.as_ref()?.as_slice().first_non_finite(false)?;
+            Some((tensor.info.name.clone(), index, value.to_string()))
+        });
+        let (name, index, value) = found.unwrap_or_default();
+        Error::NonFiniteGradient { name, index, value }
     }
 }
 
@@ -195,8 +206,11 @@ impl<T: Real> StepInProgress<'_, T> {
             return Err(Error::GivenTwice { name: tensor.info.name.clone() });
         }
         check(tensor, &parameter)?;
-        let Some(gradient) = &parameter.gradient else { return Ok(()) };
+        let parallel = parameter.value.len() >= SERIAL_BELOW && rayon::current_num_threads() > 1;
+        let jobs = TensorJobs { groups, settings, pool, parallel };
         if settings.non_finite != NonFinite::Unchecked
+            && !jobs.examine(tensor, &mut parameter)
+            && let Some(gradient) = &parameter.gradient
             && let Some((index, value)) = gradient.as_slice().first_non_finite(false)
         {
             return Err(Error::NonFiniteGradient {
@@ -205,8 +219,7 @@ impl<T: Real> StepInProgress<'_, T> {
                 value: value.to_string(),
             });
         }
-        let parallel = parameter.value.len() >= SERIAL_BELOW && rayon::current_num_threads() > 1;
-        TensorJobs { groups, settings, pool, parallel }.one(tensor, &mut parameter);
+        jobs.step(tensor, &mut parameter);
         parameter.value.write_back();
         Ok(())
     }
@@ -225,22 +238,47 @@ struct TensorJobs<'a, T: Real> {
     parallel: bool,
 }
 
+/// What is done to one tensor, and whether that went well.
+type TensorJob<T> = dyn Fn(&TensorJobs<'_, T>, &mut Tensor<T>, &mut Parameter<'_>) -> bool + Sync;
+
 impl<T: Real> TensorJobs<'_, T> {
-    fn run(&self, tensors: &mut [Tensor<T>], parameters: &mut [Parameter<'_>]) {
+    /// Does `job` for all tensors; whether all went well.
+    fn all(&self, tensors: &mut [Tensor<T>], parameters: &mut [Parameter<'_>], job: &TensorJob<T>) -> bool {
         if self.parallel && tensors.len() > 1 {
             let middle = tensors.len() / 2;
             let (tensors, right_tensors) = tensors.split_at_mut(middle);
             let (parameters, right_parameters) = parameters.split_at_mut(middle);
-            rayon::join(|| self.run(tensors, parameters), || self.run(right_tensors, right_parameters));
-        } else {
-            for (tensor, parameter) in tensors.iter_mut().zip(parameters) {
-                self.one(tensor, parameter);
-            }
+            let (left, right) = rayon::join(
+                || self.all(tensors, parameters, job),
+                || self.all(right_tensors, right_parameters, job),
+            );
+            return left && right;
         }
+        tensors.iter_mut().zip(parameters).fold(true, |well, (tensor, parameter)| {
+            let this = job(self, tensor, parameter);
+            well && this
+        })
     }
 
-    fn one(&self, tensor: &mut Tensor<T>, parameter: &mut Parameter<'_>) {
-        let Some(gradient) = &parameter.gradient else { return };
+    fn examine(&self, tensor: &mut Tensor<T>, parameter: &mut Parameter<'_>) -> bool {
+        self.with(tensor, parameter, |tensor, run, value, gradient| tensor.examine(run, value, gradient))
+    }
+
+    fn step(&self, tensor: &mut Tensor<T>, parameter: &mut Parameter<'_>) -> bool {
+        self.with(tensor, parameter, |tensor, run, value, gradient| {
+            tensor.step(run, value, gradient);
+            true
+        })
+    }
+
+    /// Calls `job` if the parameter has a gradient.
+    fn with(
+        &self,
+        tensor: &mut Tensor<T>,
+        parameter: &mut Parameter<'_>,
+        job: impl FnOnce(&mut Tensor<T>, &Run<'_, T>, SliceMut<'_>, Slice<'_>) -> bool,
+    ) -> bool {
+        let Some(gradient) = &parameter.gradient else { return true };
         let group = &self.groups[tensor.group];
         let stages = stages(&*group.chain);
         let run = Run {
@@ -251,20 +289,6 @@ impl<T: Real> TensorJobs<'_, T> {
             pool: self.pool,
             parallel: self.parallel,
         };
-        tensor.step(&run, parameter.value.as_mut_slice(), gradient.as_slice());
+        job(tensor, &run, parameter.value.as_mut_slice(), gradient.as_slice())
     }
-}
-
-/// The first parameter whose gradient is not finite, and its first such element.
-fn first_non_finite(parameters: &[Parameter<'_>], parallel: bool) -> Option<(usize, usize, f64)> {
-    if parallel && parameters.len() > 1 {
-        let middle = parameters.len() / 2;
-        let (left, right) = parameters.split_at(middle);
-        let (left, right) = rayon::join(|| first_non_finite(left, true), || first_non_finite(right, true));
-        return left.or(right.map(|(tensor, index, value)| (middle + tensor, index, value)));
-    }
-    parameters.iter().enumerate().find_map(|(tensor, parameter)| {
-        let gradient = parameter.gradient.as_ref()?.as_slice();
-        gradient.first_non_finite(parallel).map(|(index, value)| (tensor, index, value))
-    })
 }

@@ -1,6 +1,7 @@
 //! One pass of a chain over a tensor, tile by tile.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use smallvec::SmallVec;
 
@@ -8,11 +9,12 @@ use crate::buffer::{Slice, SliceMut};
 use crate::compose::Stages;
 use crate::context::Context;
 use crate::element::Real;
-use crate::plan::{Plan, Sweep};
+use crate::plan::{Base, Plan, Sweep, Then};
 use crate::prefetch::Prefetch;
 use crate::rounding::{Rounding, Stream};
 use crate::state::{Storage, Sums};
-use crate::transform::{Role, Tile};
+use crate::transform::{Tile, Writer};
+use crate::update::Update;
 
 /// Elements of a tile: a handful of columns of it fit into the first-level cache.
 pub const TILE: usize = 1024;
@@ -44,14 +46,15 @@ pub(crate) struct Job<'a, T> {
     pub(crate) stages: &'a Stages<'a, T>,
     pub(crate) plan: &'a Plan,
     pub(crate) sweep: &'a Sweep,
+    pub(crate) writer: Option<&'a dyn Writer<T>>,
     pub(crate) cx: Context<'a>,
     /// Small workspace arrays of all stages.
     pub(crate) scratch: &'a [Vec<T>],
-    /// The stage that holds the tensor, if one does: it observes, and the sweep ends there.
-    pub(crate) held: Option<usize>,
     pub(crate) rounding: Rounding,
     pub(crate) parameter_stream: Stream,
     pub(crate) column_streams: &'a [Stream],
+    /// To be set to false if an element of the gradient is not finite.
+    pub(crate) finite: Option<&'a AtomicBool>,
     pub(crate) pool: &'a ScratchPool<T>,
     pub(crate) parallel: bool,
 }
@@ -77,256 +80,229 @@ pub(crate) struct Work<'a, T> {
 
 /// Index within an every-`n`-th column of the first element at or after `element`.
 const fn nth(element: usize, every: usize) -> usize {
-    element.div_ceil(every)
+    if every == 1 { element } else { element.div_ceil(every) }
 }
 
 impl<'a, T: Real> Work<'a, T> {
-    fn split(self, at: usize, plan: &Plan) -> (Self, Self) {
-        let chunks = at / CHUNK;
-        let middle = self.start + at;
-        let (gradient, right_gradient) = self.gradient.split_at(at);
-        let (parameter, right_parameter) = self.parameter.split_at(at);
-        let (scalar_sums, right_scalar_sums) = self.scalar_sums.split_at_mut(chunks * plan.scalar_sums);
-        let (vector_sums, right_vector_sums) = self.vector_sums.split_at_mut(chunks * plan.vector_sums);
-        let (mut columns, mut right_columns) = (SmallVec::new(), SmallVec::new());
-        for Active { index, every, stored, data } in self.columns {
-            let (left, right) = data.split_at(nth(middle, every) - nth(self.start, every));
-            columns.push(Active { index, every, stored, data: left });
-            right_columns.push(Active { index, every, stored, data: right });
+    /// Splits off the first `chunks` chunks.
+    fn split_off_first(&mut self, chunks: usize, plan: &Plan) -> Self {
+        let (start, at) = (self.start, chunks * CHUNK);
+        self.start += at;
+        let columns = self.columns.iter_mut().map(|column| {
+            let n = nth(start + at, column.every) - nth(start, column.every);
+            Active { data: column.data.split_off_first(n), ..*column }
+        });
+        Self {
+            start,
+            gradient: self.gradient.split_off_first(at),
+            parameter: self.parameter.split_off_first(at),
+            columns: columns.collect(),
+            scalar_sums: self.scalar_sums.split_off_mut(..chunks * plan.scalar_sums).unwrap_or_default(),
+            vector_sums: self.vector_sums.split_off_mut(..chunks * plan.vector_sums).unwrap_or_default(),
         }
-        (
-            Self { start: self.start, gradient, parameter, columns, scalar_sums, vector_sums },
-            Self {
-                start: middle,
-                gradient: right_gradient,
-                parameter: right_parameter,
-                columns: right_columns,
-                scalar_sums: right_scalar_sums,
-                vector_sums: right_vector_sums,
-            },
-        )
+    }
+}
+
+/// Where one tile is worked on.
+struct Memory<'m, T> {
+    /// For what has another type in memory than it is computed in.
+    gradient: &'m mut [T],
+    parameter: &'m mut [T],
+    columns: &'m mut [T],
+    update: &'m mut [T],
+    displacement: &'m mut [T],
+}
+
+impl<'m, T: Real> Memory<'m, T> {
+    const fn len(columns: usize) -> usize {
+        (4 + columns) * TILE
+    }
+
+    fn new(memory: &'m mut [T]) -> Self {
+        let (gradient, memory) = memory.split_at_mut(TILE);
+        let (parameter, memory) = memory.split_at_mut(TILE);
+        let (update, memory) = memory.split_at_mut(TILE);
+        let (displacement, columns) = memory.split_at_mut(TILE);
+        Self { gradient, parameter, columns, update, displacement }
     }
 }
 
 impl<T: Real> Job<'_, T> {
     /// Runs the sweep over a range, on several threads if it is long.
-    pub(crate) fn run(&self, work: Work<'_, T>) {
+    pub(crate) fn run(&self, mut work: Work<'_, T>) {
         let chunks = work.gradient.len().div_ceil(CHUNK);
         if chunks > 1 {
-            let (left, right) = work.split(chunks / 2 * CHUNK, self.plan);
+            let first = work.split_off_first(chunks / 2, self.plan);
             if self.parallel {
-                rayon::join(|| self.run(left), || self.run(right));
+                rayon::join(|| self.run(first), || self.run(work));
             } else {
-                self.run(left);
-                self.run(right);
+                self.run(first);
+                self.run(work);
             }
         } else {
-            // Tiles of the gradient, the parameter, the update, the displacement and each column, where these have to
-            // be converted or changed.
-            self.pool.with((4 + work.columns.len()) * TILE, |memory| self.chunk(work, memory));
-        }
-    }
-
-    fn chunk(&self, mut work: Work<'_, T>, memory: &mut [T]) {
-        let len = work.gradient.len();
-        let mut at = 0;
-        while at < len {
-            let to = (at + TILE).min(len);
-            self.tile(&mut work, at, to, memory);
-            at = to;
-        }
-    }
-
-    fn tile(&self, work: &mut Work<'_, T>, from: usize, to: usize, memory: &mut [T]) {
-        let (n, offset) = (to - from, work.start + from);
-        let (fixed, converted) = memory.split_at_mut(4 * TILE);
-        let (gradient_memory, fixed) = fixed.split_at_mut(TILE);
-        let (parameter_memory, fixed) = fixed.split_at_mut(TILE);
-        let (update, displacement) = fixed.split_at_mut(TILE);
-        let (mut update, mut displacement) = (&mut update[..n], &mut displacement[..n]);
-
-        // A portion before each stage of the chain: asked for all at once, the lines would queue up.
-        let mut prefetch = Prefetch::new(self.sweep.end);
-        let raw = work.gradient.range(from, to);
-        raw.prefetch_after(&mut prefetch);
-        let gradient: &[T] = match T::native(&raw) {
-            Some(values) => values,
-            None => {
-                raw.load(&mut gradient_memory[..n]);
-                &gradient_memory[..n]
-            }
-        };
-        update.copy_from_slice(gradient);
-
-        if self.sweep.parameter {
-            work.parameter.range(from, to).as_slice().prefetch_after(&mut prefetch);
-        }
-        let mut parameter_is_native = true;
-        let parameter: &mut [T] = match T::native_mut(work.parameter.range(from, to)) {
-            Ok(values) => values,
-            Err(stored) => {
-                parameter_is_native = false;
-                if self.sweep.parameter {
-                    stored.as_slice().load(&mut parameter_memory[..n]);
-                }
-                &mut parameter_memory[..n]
-            }
-        };
-
-        let start = work.start;
-        let within = |every: usize| {
-            let first = nth(start, every);
-            (nth(start + from, every) - first, nth(start + to, every) - first)
-        };
-        let mut columns: SmallVec<[&mut [T]; 8]> = SmallVec::new();
-        for (active, memory) in work.columns.iter_mut().zip(converted.chunks_exact_mut(TILE)) {
-            let (lo, hi) = within(active.every);
-            active.data.range(lo, hi).as_slice().prefetch_after(&mut prefetch);
-            columns.push(match T::native_mut(active.data.range(lo, hi)) {
-                Ok(values) => values,
-                Err(stored) => {
-                    stored.as_slice().load(&mut memory[..hi - lo]);
-                    &mut memory[..hi - lo]
+            self.pool.with(Memory::<T>::len(work.columns.len()), |memory| {
+                let mut memory = Memory::new(memory);
+                while !work.gradient.is_empty() {
+                    self.tile(&mut work, &mut memory);
                 }
             });
         }
+    }
 
-        let mut behind_writer = false;
-        let scalar_sums = &mut *work.scalar_sums;
-        let vector_sums = &mut *work.vector_sums;
-        for (i, stage) in self.plan.stages[..self.sweep.end].iter().enumerate() {
-            prefetch.portion(i);
-            if stage.idle || (stage.role == Role::Observer && !self.sweep.last) {
-                continue;
+    /// Works on the first tile of `work`, and takes it off.
+    fn tile(&self, work: &mut Work<'_, T>, memory: &mut Memory<'_, T>) {
+        let (n, offset) = (work.gradient.len().min(TILE), work.start);
+        work.start += n;
+        // A portion before each call: asked for all at once, the lines would queue up.
+        let mut prefetch = Prefetch::new(self.sweep.calls.len());
+
+        let raw = work.gradient.split_off_first(n);
+        prefetch.tile(work.gradient, n);
+        if let Some(finite) = self.finite.filter(|_| !raw.is_finite()) {
+            finite.store(false, Ordering::Relaxed);
+        }
+        let gradient = match T::native(&raw) {
+            Some(values) => values,
+            None => {
+                raw.load(&mut memory.gradient[..n]);
+                &memory.gradient[..n]
             }
-            let own = self.active(stage.columns.start)..self.active(stage.columns.end);
-            let base_column = self.plan.base.filter(|b| stage.reads.base && !stage.columns.contains(b));
-            let (own, base) = split_base(&mut columns, own, base_column.map(|b| self.active(b)));
-            let base = match base {
-                Some(base) => base,
-                None if stage.reads.base && self.plan.base.is_none() => &*parameter,
-                None => &[],
-            };
-            let transform = &self.stages[i];
-            let scratch = &self.scratch[stage.scratch.clone()];
-            if let Some(writer) = transform.writer() {
-                let mut tile = Tile {
-                    update: &mut *update,
-                    direction: &[],
-                    gradient,
-                    parameter: &*parameter,
-                    base,
-                    columns: own,
-                    scratch,
-                    offset,
-                };
-                writer.direct(&self.cx, tile.reborrow());
-                if i + 1 < self.sweep.end {
-                    writer.displace(&self.cx, tile, displacement);
-                    // From here on the update is the displacement, and the other buffer holds the direction.
-                    std::mem::swap(&mut update, &mut displacement);
-                    behind_writer = true;
-                }
-                continue;
-            }
+        };
+        let mut narrow_parameter = None;
+        let parameter = if self.sweep.parameter {
+            let stored = work.parameter.split_off_first(n);
+            prefetch.tile(work.parameter.as_slice(), n);
+            let loaded = &mut memory.parameter[..n];
+            native_or_loaded(stored, loaded, |stored| narrow_parameter = Some(stored))
+        } else {
+            &mut []
+        };
+        let mut narrow_columns: SmallVec<[(usize, SliceMut<'_>); 8]> = SmallVec::new();
+        let mut columns: SmallVec<[&mut [T]; 8]> = SmallVec::new();
+        for (i, (active, loaded)) in
+            work.columns.iter_mut().zip(memory.columns.chunks_exact_mut(TILE)).enumerate()
+        {
+            let n = nth(offset + n, active.every) - nth(offset, active.every);
+            let stored = active.data.split_off_first(n);
+            prefetch.tile(active.data.as_slice(), n);
+            let narrow = |stored| narrow_columns.push((i, stored));
+            columns.push(native_or_loaded(stored, &mut loaded[..n], narrow));
+        }
+
+        let (mut values, mut displacement) = (&mut memory.update[..n], &mut memory.displacement[..n]);
+        // Until a transform writes, the update is the gradient.
+        let mut written = false;
+        let mut displaced = false;
+        for call in &self.sweep.calls {
+            prefetch.portion();
+            let stage = &self.plan.stages[call.stage];
+            let transform = &*self.stages[call.stage];
+            let (own, base) = split_base(&mut columns, call.columns.clone(), call.base, parameter);
             let mut tile = Tile {
-                update: &mut *update,
-                direction: if behind_writer { &*displacement } else { &[] },
+                update: Update::unwritten(values, gradient, &mut written),
+                direction: &[],
                 gradient,
-                parameter: &*parameter,
+                parameter,
                 base,
                 columns: own,
-                scratch,
+                scratch: &self.scratch[stage.scratch.clone()],
                 offset,
             };
-            let mut sums = Sums {
-                scalars: &mut scalar_sums[stage.scalar_sums.clone()],
-                vector: &mut vector_sums[stage.vector_sums.clone()],
-            };
-            if self.held == Some(i) {
-                transform.observe(&self.cx, tile, sums);
-                break;
+            if let (Then::Direct | Then::Displace, Some(writer)) = (call.then, self.writer) {
+                writer.direct(&self.cx, &mut tile);
+                if call.then == Then::Displace {
+                    writer.displace(&self.cx, &mut tile, displacement);
+                    // From here on the update is the displacement, and the other buffer holds the direction.
+                    tile.update.values();
+                    std::mem::swap(&mut values, &mut displacement);
+                    displaced = true;
+                }
+                continue;
             }
-            if stage.sweep == self.sweep.number {
-                transform.observe(&self.cx, tile.reborrow(), sums.reborrow());
+            if displaced {
+                tile.direction = displacement;
             }
-            match stage.role {
-                Role::Observer => {}
-                _ if self.sweep.last => transform.commit(&self.cx, tile, sums),
-                Role::Reduce if stage.sweep == self.sweep.number => break,
-                _ => transform.emit(&self.cx, tile),
+            let scalars = &mut work.scalar_sums[stage.scalar_sums.clone()];
+            let vector = &mut work.vector_sums[stage.vector_sums.clone()];
+            if call.observes {
+                let sums = Sums { scalars: &mut *scalars, vector: &mut *vector };
+                transform.observe(&self.cx, &mut tile, sums);
+            }
+            match call.then {
+                Then::Nothing | Then::Direct | Then::Displace => {}
+                Then::Emit => transform.emit(&self.cx, &mut tile),
+                Then::Commit => transform.commit(&self.cx, &mut tile, Sums { scalars, vector }),
             }
         }
 
-        if self.sweep.last && self.held.is_none() {
-            for (stage, transform) in self.plan.stages.iter().zip(self.stages) {
-                let Some(writer) = transform.writer() else { continue };
-                let own = self.active(stage.columns.start)..self.active(stage.columns.end);
-                if behind_writer {
-                    std::mem::swap(&mut update, &mut displacement);
-                }
-                let tile = Tile {
-                    update: &mut *update,
-                    direction: &[],
-                    gradient,
-                    parameter: &[],
-                    base: &[],
-                    columns: &mut columns[own],
-                    scratch: &self.scratch[stage.scratch.clone()],
-                    offset,
-                };
-                writer.apply(&self.cx, tile, behind_writer.then_some(&*displacement), parameter);
+        if let (Some(call), Some(writer)) = (self.sweep.writer, self.writer) {
+            let call = &self.sweep.calls[call];
+            if displaced {
+                std::mem::swap(&mut values, &mut displacement);
             }
-            if !parameter_is_native {
-                work.parameter.range(from, to).store(
-                    &parameter_memory[..n],
-                    offset,
-                    self.rounding,
-                    self.parameter_stream,
-                );
+            let mut tile = Tile {
+                update: Update::unwritten(values, gradient, &mut written),
+                direction: &[],
+                gradient,
+                parameter: &[],
+                base: &[],
+                columns: &mut columns[call.columns.clone()],
+                scratch: &self.scratch[self.plan.stages[call.stage].scratch.clone()],
+                offset,
+            };
+            writer.apply(&self.cx, &mut tile, displaced.then_some(&*displacement), parameter);
+            if let Some(mut stored) = narrow_parameter {
+                stored.store(parameter, offset, self.rounding, self.parameter_stream);
             }
         }
-        drop(columns);
-        for (active, memory) in work.columns.iter_mut().zip(converted.chunks_exact(TILE)) {
-            if active.stored && active.data.dtype() != T::DTYPE {
-                let (lo, hi) = within(active.every);
-                let stream = self.column_streams[active.index];
+        for (i, mut stored) in narrow_columns {
+            let Active { index, every, stored: is_stored, .. } = work.columns[i];
+            if is_stored {
                 // What is declared as bfloat16 is rounded to the nearest, whatever the parameters are.
-                let rounding = match self.plan.columns[active.index].storage {
+                let rounding = match self.plan.columns[index].storage {
                     Storage::Bf16 => Rounding::Nearest,
                     Storage::Parameter | Storage::Compute => self.rounding,
                 };
-                active.data.range(lo, hi).store(
-                    &memory[..hi - lo],
-                    nth(offset, active.every),
-                    rounding,
-                    stream,
-                );
+                stored.store(columns[i], nth(offset, every), rounding, self.column_streams[index]);
             }
         }
     }
+}
 
-    /// Where a column of the tensor's list stands among those of this sweep.
-    fn active(&self, column: usize) -> usize {
-        self.sweep.columns.partition_point(|c| c.index < column)
+/// The elements themselves, if they are of the type computed in; otherwise `loaded`, converted, and `narrow` is given
+/// the place that they have to be stored to.
+fn native_or_loaded<'m, T: Real>(
+    stored: SliceMut<'m>,
+    loaded: &'m mut [T],
+    narrow: impl FnOnce(SliceMut<'m>),
+) -> &'m mut [T] {
+    match T::native_mut(stored) {
+        Ok(values) => values,
+        Err(stored) => {
+            stored.as_slice().load(loaded);
+            narrow(stored);
+            loaded
+        }
     }
 }
 
-/// A stage's own columns, and the base column among the others.
+/// A stage's own columns, and the base iterate.
 fn split_base<'s, 'c, T>(
     columns: &'s mut [&'c mut [T]],
     own: std::ops::Range<usize>,
-    base: Option<usize>,
-) -> (&'s mut [&'c mut [T]], Option<&'s [T]>) {
+    base: Base,
+    parameter: &'s [T],
+) -> (&'s mut [&'c mut [T]], &'s [T]) {
     match base {
-        None => (&mut columns[own], None),
-        Some(base) if base < own.start => {
+        Base::Unread => (&mut columns[own], &[]),
+        Base::Parameter => (&mut columns[own], parameter),
+        Base::Column(base) if base < own.start => {
             let (left, right) = columns.split_at_mut(own.start);
-            (&mut right[..own.len()], Some(&*left[base]))
+            (&mut right[..own.len()], &*left[base])
         }
-        Some(base) => {
+        Base::Column(base) => {
             let (left, right) = columns.split_at_mut(own.end);
-            (&mut left[own.start..], Some(&*right[base - own.end]))
+            (&mut left[own.start..], &*right[base - own.end])
         }
     }
 }

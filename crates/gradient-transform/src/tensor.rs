@@ -1,6 +1,7 @@
 //! One parameter's state, and a step over it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use smallvec::SmallVec;
 
@@ -46,6 +47,8 @@ pub(crate) struct Tensor<T> {
     column_keys: Vec<u64>,
     /// State by `transform/array`, loaded or kept from another chain, that waits for its transform.
     waiting: BTreeMap<String, Buffer>,
+    /// The step in progress has been through its first sweep, when the gradient was examined.
+    first_sweep_done: bool,
     pub(crate) outcome: Option<Outcome>,
 }
 
@@ -62,6 +65,7 @@ impl<T: Real> Tensor<T> {
             vector_sums: Vec::new(),
             column_keys: Vec::new(),
             waiting: BTreeMap::new(),
+            first_sweep_done: false,
             outcome: None,
         }
     }
@@ -69,6 +73,29 @@ impl<T: Real> Tensor<T> {
     /// Whether the element type is fixed, because a gradient has been seen or state was loaded.
     pub(crate) fn is_typed(&self) -> bool {
         self.plan.is_some() || self.info.updates > 0
+    }
+
+    /// Whether the gradient is finite. Where the first sweep stores nothing, it is done on this occasion, so that the
+    /// gradient is not read once more; nothing that is kept has changed when this returns.
+    pub(crate) fn examine(&mut self, run: &Run<'_, T>, parameter: SliceMut<'_>, gradient: Slice<'_>) -> bool {
+        self.first_sweep_done = false;
+        let unchanged = self.is_planned(run);
+        let Some(plan) = self.plan.take_if(|plan| unchanged && plan.first_sweep_stores_nothing()) else {
+            return gradient.first_non_finite(run.parallel).is_none();
+        };
+        let finite = AtomicBool::new(true);
+        let info = self.info.take_for_step();
+        let cx = Context { step: run.step, tensor: &info };
+        if self.held(run, &plan, &cx).is_some() {
+            finite.store(gradient.first_non_finite(run.parallel).is_none(), Ordering::Relaxed);
+        } else {
+            self.begin(run, &plan, &cx, plan.stages.len());
+            self.sweep(run, &plan, &plan.sweeps[0], &cx, parameter, gradient, Some(&finite));
+            self.first_sweep_done = true;
+        }
+        self.info.return_from_step(info);
+        self.plan = Some(plan);
+        finite.into_inner()
     }
 
     /// One step. The slices have the tensor's length, and the gradient is finite.
@@ -81,27 +108,18 @@ impl<T: Real> Tensor<T> {
         let info = self.info.take_for_step();
         let cx = Context { step: run.step, tensor: &info };
         let live = |i: usize| !plan.stages[i].idle;
-        let held = (0..plan.stages.len()).find(|&i| live(i) && run.stages[i].holds(&cx));
+        let held = self.held(run, &plan, &cx);
         let end = held.map_or(plan.stages.len(), |h| h + 1);
-
-        self.scalar_sums.fill(0.0);
-        self.vector_sums.fill(T::zero());
-        for (buffer, spec) in self.columns.iter_mut().zip(&plan.columns).filter(|(_, spec)| !spec.kept) {
-            *buffer = Buffer::zeros(T::DTYPE, gradient.len().div_ceil(spec.every));
+        let first_sweep_done = std::mem::take(&mut self.first_sweep_done);
+        if !first_sweep_done {
+            self.begin(run, &plan, &cx, end);
         }
-        for i in (0..end).filter(|&i| live(i)) {
-            run.stages[i].begin(&cx, self.state(&plan, i));
-        }
-        let short: SmallVec<[Sweep; 4]> = match held {
-            Some(h) => {
-                let last = plan.stages[h].sweep;
-                (0..=last).map(|number| plan.sweep(number, end, number == last)).collect()
-            }
-            None => SmallVec::new(),
-        };
-        let sweeps: &[Sweep] = if held.is_some() { &short } else { &plan.sweeps };
+        let of_held = held.map(|h| plan.sweeps_of_held(h));
+        let sweeps: &[Sweep] = of_held.as_deref().unwrap_or(&plan.sweeps);
         for sweep in sweeps {
-            self.sweep(run, &plan, sweep, &cx, held, parameter.reborrow(), gradient);
+            if sweep.number > 0 || !first_sweep_done {
+                self.sweep(run, &plan, sweep, &cx, parameter.reborrow(), gradient, None);
+            }
             for (i, stage) in plan.stages[..end].iter().enumerate() {
                 if stage.sweep == sweep.number && live(i) && held != Some(i) {
                     run.stages[i].seal(&cx, self.state(&plan, i));
@@ -125,6 +143,23 @@ impl<T: Real> Tensor<T> {
         self.plan = Some(plan);
     }
 
+    /// The stage that keeps the tensor from moving in this step.
+    fn held(&self, run: &Run<'_, T>, plan: &Plan, cx: &Context<'_>) -> Option<usize> {
+        (0..plan.stages.len()).find(|&i| !plan.stages[i].idle && run.stages[i].holds(cx))
+    }
+
+    /// Clears sums and workspace, and prepares the stages before `end`.
+    fn begin(&mut self, run: &Run<'_, T>, plan: &Plan, cx: &Context<'_>, end: usize) {
+        self.scalar_sums.fill(0.0);
+        self.vector_sums.fill(T::zero());
+        for (buffer, spec) in self.columns.iter_mut().zip(&plan.columns).filter(|(_, spec)| !spec.kept) {
+            *buffer = Buffer::zeros(T::DTYPE, cx.tensor.len().div_ceil(spec.every));
+        }
+        for i in (0..end).filter(|&i| !plan.stages[i].idle) {
+            run.stages[i].begin(cx, self.state(plan, i));
+        }
+    }
+
     #[allow(clippy::too_many_arguments)] // all of one step; a struct of them would be taken apart at once
     fn sweep(
         &mut self,
@@ -132,9 +167,9 @@ impl<T: Real> Tensor<T> {
         plan: &Plan,
         sweep: &Sweep,
         cx: &Context<'_>,
-        held: Option<usize>,
         parameter: SliceMut<'_>,
         gradient: Slice<'_>,
+        finite: Option<&AtomicBool>,
     ) {
         let parameter_key = hash_name(&cx.tensor.name);
         let streams: SmallVec<[Stream; 8]> = self
@@ -146,12 +181,13 @@ impl<T: Real> Tensor<T> {
             stages: run.stages,
             plan,
             sweep,
+            writer: run.stages.iter().find_map(|t| t.writer()),
             cx: *cx,
             scratch: &self.scratch,
-            held,
             rounding: run.rounding,
             parameter_stream: Stream::new(run.seed, parameter_key, 0, cx.tensor.updates),
             column_streams: &streams,
+            finite,
             pool: run.pool,
             parallel: run.parallel,
         };
@@ -174,12 +210,10 @@ impl<T: Real> Tensor<T> {
             scalar_sums: &mut self.scalar_sums,
             vector_sums: &mut self.vector_sums,
         });
-        for (i, stage) in plan.stages[..sweep.end].iter().enumerate() {
-            let gathered = stage.sweep == sweep.number || sweep.last;
-            if gathered && !stage.idle && (held.is_none() || held >= Some(i)) {
-                fold(&mut self.scalar_sums, plan.scalar_sums, stage.scalar_sums.clone());
-                fold(&mut self.vector_sums, plan.vector_sums, stage.vector_sums.clone());
-            }
+        for call in sweep.calls.iter().filter(|c| c.gathers()) {
+            let stage = &plan.stages[call.stage];
+            fold(&mut self.scalar_sums, plan.scalar_sums, stage.scalar_sums.clone());
+            fold(&mut self.vector_sums, plan.vector_sums, stage.vector_sums.clone());
         }
     }
 
@@ -194,17 +228,19 @@ impl<T: Real> Tensor<T> {
         }
     }
 
+    /// Whether there is a plan, and the same transforms take part as when it was made.
+    fn is_planned(&self, run: &Run<'_, T>) -> bool {
+        let Some(plan) = &self.plan else { return false };
+        let mut stages = plan.stages.iter().zip(run.stages);
+        stages.all(|(stage, transform)| stage.idle == transform.is_idle(&run.step, &self.info))
+    }
+
     /// Makes the plan and the state, unless they are there; makes them anew when a transform has retired.
     fn prepare(&mut self, run: &Run<'_, T>, parameter: Slice<'_>) {
-        if let Some(plan) = &self.plan {
-            let unchanged = plan
-                .stages
-                .iter()
-                .zip(run.stages)
-                .all(|(stage, t)| stage.idle == t.is_idle(&run.step, &self.info));
-            if unchanged {
-                return;
-            }
+        if self.is_planned(run) {
+            return;
+        }
+        if self.plan.is_some() {
             self.unplan(run.stages);
         }
         let plan = Plan::new(run.stages, &run.step, &self.info);

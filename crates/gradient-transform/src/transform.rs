@@ -4,6 +4,7 @@ use crate::context::{Context, Estimate, StepContext, StepSummary, TensorInfo};
 use crate::element::Real;
 use crate::error::Result;
 use crate::state::{StateSpec, Sums, TensorState};
+use crate::update::Update;
 
 /// When a transform's work on a tile can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Reads {
 pub struct Tile<'t, 'c, T> {
     /// The update u: the raw gradient at the head of a chain, changed in place by one transform after the other.
     /// Behind the writer it is the displacement m by which the parameter will move: `y <- y - m`.
-    pub update: &'t mut [T],
+    pub update: Update<'t, T>,
     /// Behind the writer: the update that it was given, weight decay included. Before it: empty.
     pub direction: &'t [T],
     /// The raw gradient.
@@ -69,7 +70,7 @@ impl<'c, T> Tile<'_, 'c, T> {
     /// The same tile, for a shorter time.
     pub fn reborrow(&mut self) -> Tile<'_, 'c, T> {
         Tile {
-            update: self.update,
+            update: self.update.reborrow(),
             direction: self.direction,
             gradient: self.gradient,
             parameter: self.parameter,
@@ -172,16 +173,16 @@ pub trait GradientTransform<T: Real>: Send + Sync {
     fn begin(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
 
     /// Sees a tile once: may change its columns, and adds to the sums.
-    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {}
+    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {}
 
     /// Turns complete sums into small state.
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
 
     /// Changes the update in place. Must not change columns.
-    fn emit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>) {}
+    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {}
 
     /// `emit` for the last time, after which columns may change: for state that must not yet contain this step.
-    fn commit(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         self.emit(cx, tile);
     }
 
@@ -216,14 +217,20 @@ pub trait Writer<T: Real>: Send + Sync {
     }
 
     /// Completes the update: weight decay that is multiplied by the step size.
-    fn direct(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>);
+    fn direct(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>);
 
     /// Writes into `displacement` by how much the parameter would move (`y <- y - m`).
-    fn displace(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, displacement: &mut [T]);
+    fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]);
 
     /// Moves `parameter` (by the tempered `displacement`, if there is one) and its own columns, by the update.
     /// `tile.parameter` is empty. Runs exactly once per tile.
-    fn apply(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, displacement: Option<&[T]>, parameter: &mut [T]);
+    fn apply(
+        &self,
+        cx: &Context<'_>,
+        tile: &mut Tile<'_, '_, T>,
+        displacement: Option<&[T]>,
+        parameter: &mut [T],
+    );
 
     /// The evaluation point x from the parameter (in place) and the base iterate.
     fn evaluate(&self, parameter: &mut [T], base: &[T]);

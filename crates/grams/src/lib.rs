@@ -27,7 +27,7 @@ impl<T: Real> GradientTransform<T> for Grams {
         true
     }
 
-    fn emit(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
-        kernel::map2(tile.update, tile.direction, |m, u| m.abs() * kernel::sign(u));
+    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+        tile.update.map2(tile.direction, |m, u| m.abs() * kernel::sign(u));
     }
 }

@@ -86,8 +86,8 @@ impl<T: Real> GradientTransform<T> for Muon {
         StateSpec::new().workspace("matrix").vector("mean_square", 1, Storage::Compute)
     }
 
-    fn observe(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>, _sums: Sums<'_, T>) {
-        tile.columns[0].copy_from_slice(tile.update);
+    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, _sums: Sums<'_, T>) {
+        tile.columns[0].copy_from_slice(&tile.update);
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
@@ -104,8 +104,8 @@ impl<T: Real> GradientTransform<T> for Muon {
         kernel::map(matrix, |x| x * factor);
     }
 
-    fn emit(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
-        tile.update.copy_from_slice(tile.columns[0]);
+    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+        tile.update.map2(tile.columns[0], |_, o| o);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use gradient_transform::{
     Context, DType, GradientTransform, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile,
-    kernel,
 };
 use multiversion::multiversion;
 
@@ -62,8 +61,8 @@ impl<T: Real> GradientTransform<T> for OrthoGrad {
         StateSpec::new().scratch(2).sums(3, 0)
     }
 
-    fn observe(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        let lanes = products(tile.update, tile.base);
+    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        let lanes = products(&tile.update, tile.base);
         for (sum, lanes) in sums.scalars.iter_mut().zip(lanes) {
             *sum += lanes.iter().sum::<f64>();
         }
@@ -87,8 +86,8 @@ impl<T: Real> GradientTransform<T> for OrthoGrad {
         state.scratch[0][1] = T::of(scale);
     }
 
-    fn emit(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let (projection, scale) = (tile.scratch[0][0], tile.scratch[0][1]);
-        kernel::map2(tile.update, tile.base, |g, w| (g - projection * w) * scale);
+        tile.update.map2(tile.base, |g, w| (g - projection * w) * scale);
     }
 }

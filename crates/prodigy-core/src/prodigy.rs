@@ -138,7 +138,7 @@ impl<T: Real> GradientTransform<T> for Prodigy {
         !self.is_active(step)
     }
 
-    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         self.samples.observe(cx, tile, sums, cx.step.estimate.d.sqrt(), false);
     }
 

@@ -59,7 +59,7 @@ impl Samples {
     pub fn observe<T: Real>(
         &self,
         cx: &Context<'_>,
-        tile: Tile<'_, '_, T>,
+        tile: &mut Tile<'_, '_, T>,
         sums: Sums<'_, T>,
         weight: f64,
         signed: bool,
@@ -74,7 +74,7 @@ impl Samples {
             narrow_parameter,
         };
         let first = tile.offset.next_multiple_of(self.every) - tile.offset;
-        let [p0, s] = tile.columns else { return };
+        let [p0, s] = &mut *tile.columns else { return };
         if first < tile.gradient.len() {
             let [dot, size] = gather(&arithmetic, &tile.gradient[first..], &tile.parameter[first..], p0, s);
             sums.scalars[0] += dot;
@@ -109,23 +109,14 @@ struct Arithmetic<T> {
 /// `|s|_1`.
 #[multiversion(targets = "simd")]
 fn gather<T: Real>(how: &Arithmetic<T>, gradient: &[T], parameter: &[T], p0: &[T], s: &mut [T]) -> [f64; 2] {
-    // Samples are gathered into short arrays first: the strided loads do not vectorise, the arithmetic does.
-    const BLOCK: usize = 32;
-    let (mut dots, mut sizes) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
-    let mut start = 0;
-    for (p0, s) in p0.chunks(BLOCK).zip(s.chunks_mut(BLOCK)) {
-        let (mut g, mut y) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
-        let strided =
-            gradient[start..].iter().step_by(how.every).zip(parameter[start..].iter().step_by(how.every));
-        for ((g, y), (&from_g, &from_y)) in g.iter_mut().zip(&mut y).zip(strided) {
-            (*g, *y) = (from_g, from_y);
-        }
-        start = (start + BLOCK * how.every).min(gradient.len());
-        for (((dot, &g), &y), &p0) in dots.iter_mut().zip(&g).zip(&y).zip(p0) {
-            let way = p0 - y;
+    const LANES: usize = 8;
+    let (mut dots, mut sizes) = ([T::zero(); LANES], [T::zero(); LANES]);
+    let mut at = 0;
+    for (p0, s) in p0.chunks(LANES).zip(s.chunks_mut(LANES)) {
+        for (((dot, size), p0), s) in dots.iter_mut().zip(&mut sizes).zip(p0).zip(s) {
+            let (g, way) = (gradient[at], *p0 - parameter[at]);
+            at += how.every;
             *dot += g * if how.narrow_parameter { way.round_bf16() } else { way };
-        }
-        for ((size, s), &g) in sizes.iter_mut().zip(s).zip(&g) {
             let g = if how.signed { kernel::sign(g) } else { g };
             *s = if how.narrow {
                 ((*s * how.beta3).round_bf16() + how.weight * g).round_bf16()
@@ -135,5 +126,5 @@ fn gather<T: Real>(how: &Arithmetic<T>, gradient: &[T], parameter: &[T], p0: &[T
             *size += s.abs();
         }
     }
-    [dots, sizes].map(|lanes| lanes.iter().map(|lane| lane.f64()).sum())
+    [kernel::float64_sum(dots), kernel::float64_sum(sizes)]
 }

@@ -146,17 +146,17 @@ impl<T: Real> Writer<T> for ScheduleFree {
         Some(0)
     }
 
-    fn direct(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn direct(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         if self.weight_decay != 0.0 && self.weight_decay_by_lr {
             let decay = T::of(self.weight_decay);
-            kernel::map2(tile.update, tile.parameter, |u, y| u + decay * y);
+            tile.update.map2(tile.parameter, |u, y| u + decay * y);
         }
     }
 
-    fn displace(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, displacement: &mut [T]) {
+    fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
         let c = T::of(cx.step.averaging_weight);
         let rate = T::of(cx.step.step_size * self.share(&cx.step));
-        displacement.copy_from_slice(tile.update);
+        displacement.copy_from_slice(&tile.update);
         if self.rounds_every_operation(cx) {
             kernel::map3(displacement, tile.parameter, tile.columns[0], |u, y, z| {
                 (((y - z).round_bf16() * c).round_bf16() + rate * u).round_bf16()
@@ -169,7 +169,7 @@ impl<T: Real> Writer<T> for ScheduleFree {
     fn apply(
         &self,
         cx: &Context<'_>,
-        tile: Tile<'_, '_, T>,
+        tile: &mut Tile<'_, '_, T>,
         displacement: Option<&[T]>,
         parameter: &mut [T],
     ) {
@@ -185,11 +185,11 @@ impl<T: Real> Writer<T> for ScheduleFree {
         let lerp = Lerp::new(step.averaging_weight);
         let z = &mut *tile.columns[0];
         if self.rounds_every_operation(cx) {
-            let unused = tile.update as &[T];
+            let unused: &[T] = &tile.update;
             return kernel::update2(
                 parameter,
                 z,
-                tile.update,
+                &tile.update,
                 displacement.unwrap_or(unused),
                 |y, z, u, m| {
                     let round = |x: T| x.round_bf16();
@@ -204,13 +204,13 @@ impl<T: Real> Writer<T> for ScheduleFree {
         match (displacement, decay != 0.0) {
             // y is rounded after the interpolation and again after the step, as the reference does: while steps are of
             // the size of the last digit, the order of roundings is what p0 - y consists of.
-            (None, false) => kernel::update2(parameter, z, tile.update, tile.update, |y, z, u, _| {
+            (None, false) => kernel::update2(parameter, z, &tile.update, &tile.update, |y, z, u, _| {
                 (lerp.at(y, z) - rate * u, z - step_size * u)
             }),
-            (None, true) => kernel::update2(parameter, z, tile.update, tile.update, |y, z, u, _| {
+            (None, true) => kernel::update2(parameter, z, &tile.update, &tile.update, |y, z, u, _| {
                 (lerp.at(y, z) - rate * u - decay_y * y, z - step_size * u - decay_z * y)
             }),
-            (Some(m), _) => kernel::update2(parameter, z, tile.update, m, |y, z, u, m| {
+            (Some(m), _) => kernel::update2(parameter, z, &tile.update, m, |y, z, u, m| {
                 (y - m - decay_y * y, z - step_size * u - decay_z * y)
             }),
         }

@@ -68,7 +68,7 @@ impl<T: Real> GradientTransform<T> for Speed {
         step.adapted = true;
     }
 
-    fn observe(&self, cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
+    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         self.prodigy.samples.observe(cx, tile, sums, self.weight(&cx.step), true);
     }
 

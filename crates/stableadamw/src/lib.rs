@@ -28,8 +28,8 @@ impl<T: Real> GradientTransform<T> for StableAdamW {
         StateSpec::new().scratch(1).sums(1, 0)
     }
 
-    fn observe(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        sums.scalars[0] += kernel::sum(tile.update, |u| u * u);
+    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        sums.scalars[0] += kernel::sum(&tile.update, |u| u * u);
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
@@ -37,10 +37,10 @@ impl<T: Real> GradientTransform<T> for StableAdamW {
         state.scratch[0][0] = T::of(1.0 / (rms / cx.step.clip_threshold()).max(1.0));
     }
 
-    fn emit(&self, _cx: &Context<'_>, tile: Tile<'_, '_, T>) {
+    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let factor = tile.scratch[0][0];
         if factor != T::one() {
-            kernel::map(tile.update, |u| u * factor);
+            tile.update.map(|u| u * factor);
         }
     }
 }
