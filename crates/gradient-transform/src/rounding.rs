@@ -30,52 +30,38 @@ impl Stream {
         Self(key)
     }
 
-    /// 32 random bits for the elements `2 * pair` and `2 * pair + 1`.
-    #[inline(always)]
-    pub(crate) fn pair(self, pair: u64) -> u32 {
-        // Two rounds of a 32-bit finaliser with the key's halves: 32-bit products vectorise on every target, 64-bit ones do not.
-        let mut h = (pair as u32) ^ (self.0 as u32);
-        h ^= ((pair >> 32) as u32).wrapping_mul(0x85eb_ca6b);
-        h ^= h >> 16;
-        h = h.wrapping_mul(0x7feb_352d);
-        h ^= h >> 15;
-        h = h.wrapping_add((self.0 >> 32) as u32);
-        h = h.wrapping_mul(0x846c_a68b);
-        h ^= h >> 16;
-        h = h.wrapping_mul(0x9e37_79b1);
-        h ^ (h >> 15)
-    }
-
     /// Stores `values`, the elements from `offset` on.
-    pub(crate) fn store(self, values: &[f32], offset: usize, target: &mut [bf16]) {
-        let one = |i: usize, value: f32| {
-            let index = (offset + i) as u64;
-            let noise = self.pair(index / 2) >> (16 * (index % 2) as u32);
-            round_stochastic(value, noise & 0xffff)
-        };
-        // The two halves of a hash belong to an aligned pair; a first element that is the second of its pair is done alone.
-        let head = (offset % 2).min(values.len());
-        for i in 0..head {
-            target[i] = one(i, values[i]);
-        }
-        let pairs = (values.len() - head) / 2;
-        let first = ((offset + head) / 2) as u64;
-        let (values_pairs, target_pairs) =
-            (&values[head..head + 2 * pairs], &mut target[head..head + 2 * pairs]);
-        store_pairs(self, values_pairs, first, target_pairs);
-        for i in head + 2 * pairs..values.len() {
-            target[i] = one(i, values[i]);
+    pub(crate) fn store(self, mut values: &[f32], mut offset: usize, mut target: &mut [bf16]) {
+        while !values.is_empty() {
+            let (block, lane) = (offset / BLOCK, offset % BLOCK);
+            let n = (BLOCK - lane).min(values.len());
+            let head = target.split_off_mut(..n).unwrap_or_default();
+            store(mix64(self.0 ^ block as u64), lane as u32, &values[..n], head);
+            (values, offset) = (&values[n..], offset + n);
         }
     }
 }
 
+/// Elements that have a key of their own, so that a counter of 32 bits is enough for any tensor.
+const BLOCK: usize = 1024;
+
 #[multiversion(targets = "simd")]
-fn store_pairs(stream: Stream, values: &[f32], first: u64, target: &mut [bf16]) {
-    for (p, (t, v)) in target.chunks_exact_mut(2).zip(values.chunks_exact(2)).enumerate() {
-        let noise = stream.pair(first + p as u64);
-        t[0] = round_stochastic(v[0], noise & 0xffff);
-        t[1] = round_stochastic(v[1], noise >> 16);
+fn store(key: u64, first_lane: u32, values: &[f32], target: &mut [bf16]) {
+    for (lane, (target, &value)) in (first_lane..).zip(target.iter_mut().zip(values)) {
+        *target = round_stochastic(value, noise(key, lane));
     }
+}
+
+/// 16 random bits: the upper half of a finaliser with two rounds, into which both halves of the key go. 32-bit products
+/// vectorise on every target, 64-bit ones do not.
+#[inline(always)]
+fn noise(key: u64, lane: u32) -> u32 {
+    let mut h = lane.wrapping_mul(0x9e37_79b1) ^ key as u32;
+    h ^= h >> 16;
+    h = h.wrapping_mul(0x7feb_352d);
+    h ^= h >> 15;
+    h = h.wrapping_add((key >> 32) as u32);
+    h.wrapping_mul(0x846c_a68b) >> 16
 }
 
 /// Adds `noise`, 16 random bits, below the last bit that bfloat16 keeps, and cuts.
@@ -83,7 +69,7 @@ fn store_pairs(stream: Stream, values: &[f32], first: u64, target: &mut [bf16]) 
 fn round_stochastic(value: f32, noise: u32) -> bf16 {
     let bits = value.to_bits();
     // A carry out of the mantissa of the largest finite value gives infinity, as rounding to nearest would; NaN and infinity stay.
-    let noise = if value.is_finite() { noise } else { 0 };
+    let noise = if bits & 0x7f80_0000 == 0x7f80_0000 { 0 } else { noise };
     bf16::from_bits(((bits.wrapping_add(noise)) >> 16) as u16)
 }
 
@@ -123,9 +109,9 @@ mod tests {
     fn neighbours_and_steps_are_uncorrelated() {
         let n = 1 << 16;
         let bits = |step: u64| -> Vec<f64> {
-            let stream = Stream::new(1, 2, 3, step);
-            (0..n as u64)
-                .map(|i| f64::from((stream.pair(i / 2) >> (16 * (i % 2) as u32)) & 0xffff) / 65536.0 - 0.5)
+            let Stream(key) = Stream::new(1, 2, 3, step);
+            (0..n)
+                .map(|i| f64::from(noise(mix64(key ^ (i / BLOCK) as u64), (i % BLOCK) as u32)) / 65536.0 - 0.5)
                 .collect()
         };
         let (a, b) = (bits(1), bits(2));
@@ -134,7 +120,7 @@ mod tests {
         for (name, value) in [
             ("steps", correlation(&a, &b)),
             ("neighbours", correlation(&a[1..], &a[..n - 1])),
-            ("pairs", correlation(&a[2..], &a[..n - 2])),
+            ("blocks", correlation(&a[BLOCK..], &a[..n - BLOCK])),
         ] {
             assert!(value.abs() < 5.0 / (n as f64).sqrt(), "{name}: {value}");
         }
