@@ -68,7 +68,13 @@ pub(crate) fn by_small_epsilon<T: Real>(g: T, inverse: T, eps: T) -> T {
     (g * inverse) * (T::one() - x * (T::one() - x))
 }
 
+/// `b atan2(g, b * denominator)` for a denominator that is not negative.
 #[inline(always)]
 pub(crate) fn by_atan2<T: Real>(g: T, denominator: T, b: T) -> T {
-    g.atan2(denominator * b) * b
+    let (rise, run) = (g.abs(), denominator * b);
+    let (low, high) = (rise.min(run), rise.max(run));
+    let ratio = if high > T::zero() { low / high } else { T::zero() };
+    let angle = ratio.arctangent();
+    let angle = if rise > run { T::of(std::f64::consts::FRAC_PI_2) - angle } else { angle };
+    angle.copysign(g) * b
 }

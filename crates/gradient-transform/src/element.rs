@@ -72,6 +72,8 @@ pub trait Real: Element + Float + NumAssign + fmt::Debug + fmt::Display {
     fn f64(self) -> f64;
     /// Rounded to the nearest bfloat16, ties to even.
     fn round_bf16(self) -> Self;
+    /// The arctangent of a number from 0 to 1, to about a unit in the last place.
+    fn arctangent(self) -> Self;
     /// The elements of `slice`, if they are of this very type.
     fn native<'a>(slice: &Slice<'a>) -> Option<&'a [Self]>;
     /// The elements of `slice`, if they are of this very type.
@@ -106,7 +108,7 @@ element!(bf16, Bf16);
 element!(f64, F64);
 
 macro_rules! real {
-    ($type:ty, $variant:ident) => {
+    ($type:ty, $variant:ident, $arctangent:expr) => {
         impl Real for $type {
             #[inline(always)]
             fn of(value: f64) -> Self {
@@ -124,6 +126,10 @@ macro_rules! real {
                 let kept = if (self as f32).is_nan() { bits | 0x0040_0000 } else { rounded };
                 f32::from_bits(kept) as Self
             }
+            #[inline(always)]
+            fn arctangent(self) -> Self {
+                $arctangent(self)
+            }
             fn native<'a>(slice: &Slice<'a>) -> Option<&'a [Self]> {
                 match slice {
                     Slice::$variant(values) => Some(values),
@@ -140,12 +146,40 @@ macro_rules! real {
     };
 }
 
-real!(f32, F32);
-real!(f64, F64);
+real!(f32, F32, arctangent);
+real!(f64, F64, f64::atan);
+
+/// A polynomial, as calls of the mathematical library do not vectorise: the Chebyshev interpolation of
+/// `atan(sqrt(t))/sqrt(t)` on [0, 1], whose error is 2.5e-9.
+#[inline(always)]
+fn arctangent(x: f32) -> f32 {
+    const COEFFICIENTS: [f32; 10] = [
+        1.0,
+        -0.333_332_82,
+        0.199_982_3,
+        -0.142_615_74,
+        0.109_401_99,
+        -0.083_720_64,
+        0.057_463_56,
+        -0.030_717_509,
+        0.010_680_72,
+        -0.001_743_701_1,
+    ];
+    let t = x * x;
+    x * COEFFICIENTS.iter().rev().fold(0.0, |sum, c| sum * t + c)
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_arctangent_is_right_to_a_unit_and_a_half_in_the_last_place() {
+        let error = |x: f32| (x.arctangent().f64() / x.f64().atan() - 1.0).abs();
+        let worst = (1..=1_000_000).map(|i| error(i as f32 / 1e6)).fold(0.0, f64::max);
+        assert!(worst < 1.5 * f64::from(f32::EPSILON), "{}", worst / f64::from(f32::EPSILON));
+        assert_eq!(0.0_f32.arctangent(), 0.0);
+    }
 
     #[test]
     fn rounding_to_bfloat16_agrees_with_the_half_crate() {

@@ -111,7 +111,9 @@ mod tests {
         let bits = |step: u64| -> Vec<f64> {
             let Stream(key) = Stream::new(1, 2, 3, step);
             (0..n)
-                .map(|i| f64::from(noise(mix64(key ^ (i / BLOCK) as u64), (i % BLOCK) as u32)) / 65536.0 - 0.5)
+                .map(|i| {
+                    f64::from(noise(mix64(key ^ (i / BLOCK) as u64), (i % BLOCK) as u32)) / 65536.0 - 0.5
+                })
                 .collect()
         };
         let (a, b) = (bits(1), bits(2));
