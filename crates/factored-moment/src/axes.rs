@@ -99,28 +99,38 @@ impl Axes {
         }
     }
 
-    /// The run that begins at element `at` of a tile of `len` elements.
+    /// The runs of `len` elements from `offset` on. Their order is followed without divisions where the tensor is a matrix:
+    /// rows may be short.
     #[inline(always)]
-    fn run(&self, at: usize, len: usize, offset: usize) -> Run {
+    fn runs(&self, offset: usize, len: usize) -> impl Iterator<Item = Run> {
         let length = if self.t == 1 { self.q } else { self.t };
-        let element = offset + at;
-        let row = element / length; // (a, p, b) or (a, p, b, q)
-        let within = element - row * length;
-        // Divisions are worth avoiding here: a matrix needs none of these.
-        let (q, apb) = if self.t == 1 { (0, row) } else { (row % self.q, row / self.q) };
-        let (b, ap) = if self.b == 1 { (0, apb) } else { (apb % self.b, apb / self.b) };
-        let a = if self.a == 1 { 0 } else { ap / self.p };
-        Run {
-            to: (at + length - within).min(len),
-            i: ((a * self.b + b) * self.q + q) * self.t + within,
-            j: apb * self.t + if self.t == 1 { 0 } else { within },
-        }
+        let mut row = offset / length; // (a, p, b), or (a, p, b, q)
+        let mut within = offset - row * length;
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            if at == len {
+                return None;
+            }
+            let (q, apb) = if self.t == 1 { (0, row) } else { (row % self.q, row / self.q) };
+            let (b, ap) = if self.b == 1 { (0, apb) } else { (apb % self.b, apb / self.b) };
+            let a = if self.a == 1 { 0 } else { ap / self.p };
+            let run = Run {
+                at,
+                to: (at + length - within).min(len),
+                i: ((a * self.b + b) * self.q + q) * self.t + within,
+                j: apb * self.t + if self.t == 1 { 0 } else { within },
+            };
+            (at, row, within) = (run.to, row + 1, 0);
+            Some(run)
+        })
     }
 }
 
 /// Elements of a tile for which both arrays' indices move in step.
 struct Run {
-    /// End of the run within the tile.
+    /// Its beginning within the tile.
+    at: usize,
+    /// Its end within the tile.
     to: usize,
     /// Where it begins in the array without P.
     i: usize,
@@ -130,9 +140,7 @@ struct Run {
 
 #[multiversion(targets = "simd")]
 fn accumulate<T: Real>(axes: &Axes, tile: &[T], offset: usize, without_p: &mut [T], without_q: &mut [T]) {
-    let mut at = 0;
-    while at < tile.len() {
-        let Run { to, i, j } = axes.run(at, tile.len(), offset);
+    for Run { at, to, i, j } in axes.runs(offset, tile.len()) {
         let run = &tile[at..to];
         let sums = &mut without_p[i..i + run.len()];
         if axes.t == 1 {
@@ -144,7 +152,6 @@ fn accumulate<T: Real>(axes: &Axes, tile: &[T], offset: usize, without_p: &mut [
                 *q += square;
             }
         }
-        at = to;
     }
 }
 
@@ -157,9 +164,7 @@ fn apply<T: Real, F: Fn(T, T) -> T>(
     without_q: &[T],
     f: F,
 ) {
-    let mut at = 0;
-    while at < values.len() {
-        let Run { to, i, j } = axes.run(at, values.len(), offset);
+    for Run { at, to, i, j } in axes.runs(offset, values.len()) {
         let run = &mut values[at..to];
         let p = &without_p[i..i + run.len()];
         if axes.t == 1 {
@@ -172,7 +177,6 @@ fn apply<T: Real, F: Fn(T, T) -> T>(
                 *u = f(*u, p * q);
             }
         }
-        at = to;
     }
 }
 
@@ -187,9 +191,7 @@ fn apply_from<T: Real, F: Fn(T, T) -> T>(
     without_q: &[T],
     f: F,
 ) {
-    let mut at = 0;
-    while at < values.len() {
-        let Run { to, i, j } = axes.run(at, values.len(), offset);
+    for Run { at, to, i, j } in axes.runs(offset, values.len()) {
         let (source, run) = (&source[at..to], &mut values[at..to]);
         let p = &without_p[i..i + run.len()];
         if axes.t == 1 {
@@ -202,7 +204,6 @@ fn apply_from<T: Real, F: Fn(T, T) -> T>(
                 *u = f(g, p * q);
             }
         }
-        at = to;
     }
 }
 

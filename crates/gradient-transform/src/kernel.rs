@@ -4,6 +4,9 @@
 //! vectors that the processor has. None of them fuses a multiplication with an addition, and sums use a fixed number
 //! of lanes, so every instruction set gives the same bits.
 
+use std::array;
+use std::ops::Add;
+
 use multiversion::multiversion;
 
 use crate::element::Real;
@@ -57,7 +60,7 @@ pub fn update2<T: Real, F: Fn(T, T, T, T) -> (T, T)>(u: &mut [T], v: &mut [T], a
     }
 }
 
-/// `sum of f(a[i])`: in `T` over fixed lanes, which are added in float64.
+/// `sum of f(a[i])`: in `T` over fixed lanes.
 #[multiversion(targets = "simd")]
 pub fn sum<T: Real, F: Fn(T) -> T>(a: &[T], f: F) -> f64 {
     let mut lanes = [T::zero(); LANES];
@@ -67,13 +70,11 @@ pub fn sum<T: Real, F: Fn(T) -> T>(a: &[T], f: F) -> f64 {
             *lane += f(a);
         }
     }
-    for (lane, &a) in lanes.iter_mut().zip(blocks.remainder()) {
-        *lane += f(a);
-    }
-    float64_sum(lanes)
+    let rest = blocks.remainder().iter().fold(T::zero(), |sum, &a| sum + f(a));
+    (tree_sum(lanes) + rest).f64()
 }
 
-/// `sum of f(a[i], b[i])`: in `T` over fixed lanes, which are added in float64. The slices have one length.
+/// `sum of f(a[i], b[i])`: in `T` over fixed lanes. The slices have one length.
 #[multiversion(targets = "simd")]
 pub fn sum2<T: Real, F: Fn(T, T) -> T>(a: &[T], b: &[T], f: F) -> f64 {
     assert_eq!(a.len(), b.len(), "an input that `reads` did not ask for is empty");
@@ -84,10 +85,8 @@ pub fn sum2<T: Real, F: Fn(T, T) -> T>(a: &[T], b: &[T], f: F) -> f64 {
             *lane += f(x, y);
         }
     }
-    for ((lane, &x), &y) in lanes.iter_mut().zip(xs.remainder()).zip(ys.remainder()) {
-        *lane += f(x, y);
-    }
-    float64_sum(lanes)
+    let rest = xs.remainder().iter().zip(ys.remainder()).fold(T::zero(), |sum, (&x, &y)| sum + f(x, y));
+    (tree_sum(lanes) + rest).f64()
 }
 
 /// -1, 0 or 1; 0 for -0 and for what is not a number.
@@ -110,38 +109,30 @@ pub fn add_squares<T: Real>(sums: &mut [T], a: &[T]) -> T {
             *sum += square;
         }
     }
-    for ((lane, sum), &a) in lanes.iter_mut().zip(sums.into_remainder()).zip(blocks.remainder()) {
+    let mut rest = T::zero();
+    for (sum, &a) in sums.into_remainder().iter_mut().zip(blocks.remainder()) {
         let square = a * a;
-        *lane += square;
+        rest += square;
         *sum += square;
     }
-    tree_sum(lanes)
+    tree_sum(lanes) + rest
 }
 
-/// [`tree_sum`] in float64.
+/// The sum of `N` numbers, a power of two from 8 to 32, by halves: a fixed order, and short chains of additions.
 #[inline(always)]
-pub fn float64_sum<T: Real, const N: usize>(lanes: [T; N]) -> f64 {
-    // A loop, as the closure of `map` would not be compiled for the caller's instruction set.
-    let mut wide = [0.0; N];
-    for (wide, lane) in wide.iter_mut().zip(lanes) {
-        *wide = lane.f64();
-    }
-    tree_sum(wide)
-}
-
-/// The sum of `N` numbers, a power of two, by halves: a fixed order, and short chains of additions.
-#[inline(always)]
-pub fn tree_sum<A: Copy + std::ops::AddAssign, const N: usize>(mut lanes: [A; N]) -> A {
-    const { assert!(N.is_power_of_two()) }
-    let mut half = N / 2;
-    while half > 0 {
-        let (low, high) = lanes.split_at_mut(half);
-        for (low, &high) in low.iter_mut().zip(high.iter()) {
-            *low += high;
+pub fn tree_sum<A: Copy + Add<Output = A>, const N: usize>(lanes: [A; N]) -> A {
+    const { assert!(N == 8 || N == 16 || N == 32) }
+    // Written out with arrays of fixed lengths, which stay in registers.
+    let eight: [A; 8] = match N {
+        32 => {
+            let sixteen: [A; 16] = array::from_fn(|i| lanes[i] + lanes[i + N / 2]);
+            array::from_fn(|i| sixteen[i] + sixteen[i + 8])
         }
-        half /= 2;
-    }
-    lanes[0]
+        16 => array::from_fn(|i| lanes[i] + lanes[i + N / 2]),
+        _ => array::from_fn(|i| lanes[i]),
+    };
+    let four: [A; 4] = array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 #[cfg(test)]

@@ -158,9 +158,6 @@ impl<T: Real> Job<'_, T> {
 
         let raw = work.gradient.split_off_first(n);
         prefetch.tile(work.gradient, n);
-        if let Some(finite) = self.finite.filter(|_| !raw.is_finite()) {
-            finite.store(false, Ordering::Relaxed);
-        }
         let gradient = match T::native(&raw) {
             Some(values) => values,
             None => {
@@ -235,6 +232,10 @@ impl<T: Real> Job<'_, T> {
             }
         }
 
+        // Behind the calls, as the elements are in the first-level cache now.
+        if let Some(finite) = self.finite.filter(|_| !raw.is_finite()) {
+            finite.store(false, Ordering::Relaxed);
+        }
         if let (Some(call), Some(writer)) = (self.sweep.writer, self.writer) {
             let call = &self.sweep.calls[call];
             if displaced {

@@ -39,7 +39,7 @@ fn products<T: Real>(g: &[T], w: &[T]) -> [[f64; LANES]; 3] {
     lanes
 }
 
-const LANES: usize = 8;
+const LANES: usize = 16;
 
 /// The share of |g|^2 below which the orthogonal rest is rounding noise of the sums.
 const NOISE: f64 = 1e-13;

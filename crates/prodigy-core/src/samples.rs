@@ -126,5 +126,5 @@ fn gather<T: Real>(how: &Arithmetic<T>, gradient: &[T], parameter: &[T], p0: &[T
             *size += s.abs();
         }
     }
-    [kernel::float64_sum(dots), kernel::float64_sum(sizes)]
+    [dots, sizes].map(|lanes| kernel::tree_sum(lanes).f64())
 }
