@@ -190,12 +190,11 @@ struct RowMean {
 
 impl FactoredMoment {
     fn row_mean(&self, tensor: &TensorInfo, axes: &Axes) -> RowMean {
-        // The row means have the tensor's shape with the largest axis struck out to 1.
-        let mut shape = tensor.shape.clone();
-        shape[axes.largest] = 1;
         let axis =
             if self.wrong_row_mean && axes.second > axes.largest { axes.second - 1 } else { axes.second };
-        RowMean { count: shape[axis], stride: shape[axis + 1..].iter().product() }
+        // The row means have the tensor's shape with the largest axis struck out to 1.
+        let side = |i: usize| if i == axes.largest { 1 } else { tensor.shape[i] };
+        RowMean { count: side(axis), stride: (axis + 1..tensor.shape.len()).map(side).product() }
     }
 }
 

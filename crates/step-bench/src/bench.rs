@@ -31,12 +31,46 @@ pub struct Measurement {
 }
 
 /// The element type of parameters and gradients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// float32
     F32,
     /// bfloat16
     Bf16,
+}
+
+/// Random parameters with random gradients.
+#[derive(Clone, Debug)]
+pub struct Problem<E> {
+    values: Vec<Vec<E>>,
+    gradients: Vec<Vec<E>>,
+}
+
+impl<E: Element> Problem<E> {
+    /// The same numbers for the same shapes. `convert` is the way from float32 to the element type.
+    pub fn random(shapes: &[Vec<usize>], convert: fn(f32) -> E) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut tensors = |scale: f32| -> Vec<Vec<E>> {
+            let mut tensor = |n: usize| (0..n).map(|_| convert(random.random_range(-scale..scale))).collect();
+            shapes.iter().map(|shape| tensor(shape.iter().product())).collect()
+        };
+        Self { values: tensors(0.1), gradients: tensors(0.01) }
+    }
+
+    /// What a step takes.
+    pub fn parameters(&mut self) -> Vec<Parameter<'_>> {
+        self.values
+            .iter_mut()
+            .zip(&self.gradients)
+            .map(|(value, gradient)| Parameter::slice(value, Some(gradient)))
+            .collect()
+    }
+}
+
+/// The shapes with names, as an optimizer registers them.
+pub fn named(shapes: &[Vec<usize>]) -> Vec<(String, &[usize])> {
+    shapes.iter().enumerate().map(|(i, shape)| (i.to_string(), shape.as_slice())).collect()
 }
 
 /// Steps random parameters of the given shapes with random gradients, `warm_up` times and then `steps` times.
@@ -53,9 +87,7 @@ pub fn measure(
     if steps == 0 {
         bail!("at least one step must be measured");
     }
-    let named: Vec<(String, &[usize])> =
-        shapes.iter().enumerate().map(|(i, shape)| (i.to_string(), shape.as_slice())).collect();
-    let optimizer = make(&named)?;
+    let optimizer = make(&named(shapes))?;
     match precision {
         Precision::F32 => run::<f32>(optimizer, shapes, warm_up, steps, |x| x),
         Precision::Bf16 => run::<bf16>(optimizer, shapes, warm_up, steps, bf16::from_f32),
@@ -69,18 +101,8 @@ fn run<E: Element>(
     steps: usize,
     convert: fn(f32) -> E,
 ) -> Result<Measurement> {
-    let mut random = ChaCha8Rng::seed_from_u64(1);
-    let mut tensors = |scale: f32| -> Vec<Vec<E>> {
-        let mut tensor = |n: usize| (0..n).map(|_| convert(random.random_range(-scale..scale))).collect();
-        shapes.iter().map(|shape| tensor(shape.iter().product())).collect()
-    };
-    let mut values = tensors(0.1);
-    let gradients = tensors(0.01);
-    let mut parameters: Vec<Parameter<'_>> = values
-        .iter_mut()
-        .zip(&gradients)
-        .map(|(value, gradient)| Parameter::slice(value, Some(gradient)))
-        .collect();
+    let mut problem = Problem::random(shapes, convert);
+    let mut parameters = problem.parameters();
     let count: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
     let mut times = Vec::with_capacity(steps);
     for step in 0..warm_up + steps {

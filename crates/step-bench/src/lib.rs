@@ -3,4 +3,5 @@
 //! One figure of a noisy machine says little: compare two configurations by alternating their runs.
 
 pub mod bench;
+pub mod roofline;
 pub mod shapes;
