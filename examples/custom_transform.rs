@@ -5,9 +5,7 @@
 #![allow(clippy::print_stdout)] // an example prints
 
 use factored_moment::FactoredMoment;
-use gradient_transform::{
-    Context, Error, GradientTransform, Optimizer, Parameter, Real, Result, Tile, kernel,
-};
+use gradient_transform::{Context, Error, GradientTransform, Optimizer, Parameter, Real, Result, Tile};
 use prodigy_core::Prodigy;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use schedule_free::ScheduleFree;

@@ -47,7 +47,7 @@ impl Reads {
 /// [`GradientTransform::reads`], which are empty, and columns that have a value for every n-th element only.
 #[derive(Debug)]
 pub struct Tile<'t, 'c, T> {
-    /// The update u: the raw gradient at the head of a chain, changed in place by one transform after the other.
+    /// The update u: the raw gradient at the head of a chain, changed by one transform after the other.
     /// Behind the writer it is the displacement m by which the parameter will move: `y <- y - m`.
     pub update: Update<'t, T>,
     /// Behind the writer: the update that it was given, weight decay included. Before it: empty.
@@ -169,7 +169,8 @@ pub trait GradientTransform<T: Real>: Send + Sync {
         false
     }
 
-    /// Prepares for a tensor.
+    /// Prepares for a tensor. Leaves columns and vectors as they are: the step can still be refused, for a gradient
+    /// that is not finite.
     fn begin(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
 
     /// Sees a tile once: may change its columns, and adds to the sums.
