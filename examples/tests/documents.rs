@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use factored_moment::{DenseMoment, FactoredMoment};
-use gradient_transform::{
-    Descent, GradientTransform, NonFinite, Optimizer, Parameter, ParameterGroup, Settings,
-};
+use gradient_transform::{Descent, GradientTransform, Optimizer, Parameter};
 use prodigy_core::Prodigy;
 use prodigy_plus::ProdigyPlus;
 use schedule_free::ScheduleFree;
@@ -23,11 +21,8 @@ fn costs(mut optimizer: Optimizer) -> (u64, usize, u64) {
     (bytes, sweeps, optimizer.state_bytes() as u64)
 }
 
-/// Without looking for gradients that are not finite, which is no transform's cost.
 fn chain(chain: impl GradientTransform<f32> + 'static) -> (u64, usize, u64) {
-    let settings = Settings { non_finite: NonFinite::Unchecked, ..Settings::default() };
-    let group = ParameterGroup::new(chain, [("w", &SHAPE[..])]);
-    costs(Optimizer::with_groups([group], settings).unwrap())
+    costs(Optimizer::new(chain, [("w", &SHAPE[..])]).unwrap())
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::buffer::Buffer;
 use crate::context::{Estimate, StepContext};
 use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::group::{Group, NonFinite, ParameterGroup, Settings, SplitGroups, check_lr, describe};
+use crate::group::{Group, ParameterGroup, Settings, SplitGroups, check_lr, describe};
 use crate::sweep::ScratchPool;
 use crate::tensor::Tensor;
 use crate::transform::GradientTransform;
@@ -187,12 +187,12 @@ impl<T: Real> Optimizer<T> {
     /// Bytes that one step moves between memory and processor according to the plan, and the largest number of
     /// sweeps over a tensor. Parameters that have not had a gradient yet are not counted.
     ///
-    /// Where the first sweep stores something, gradients are checked before it, which reads them once more.
+    /// Looking for gradients that are not finite is no part of the plan. It moves nothing where the first sweep stores
+    /// nothing, as that sweep looks on its way; elsewhere it reads the gradient once more.
     pub fn planned_traffic(&self) -> (u64, usize) {
-        let checked = self.settings.non_finite != NonFinite::Unchecked;
         self.tensors
             .iter()
-            .filter_map(|tensor| tensor.traffic(checked))
+            .filter_map(Tensor::traffic)
             .fold((0, 0), |(bytes, sweeps), (b, s)| (bytes + b, sweeps.max(s)))
     }
 }

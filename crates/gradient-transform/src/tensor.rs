@@ -337,11 +337,9 @@ impl<T: Real> Tensor<T> {
     }
 
     /// Bytes that one step moves, and its number of sweeps, once there is a plan.
-    pub(crate) fn traffic(&self, checked: bool) -> Option<(u64, usize)> {
+    pub(crate) fn traffic(&self) -> Option<(u64, usize)> {
         let plan = self.plan.as_ref()?;
-        let (len, dtype) = (self.info.len(), self.info.dtype);
-        let check = if checked && !plan.first_sweep_stores_nothing() { len * dtype.size() } else { 0 };
-        Some((plan.bytes(len, dtype, &self.columns) + check as u64, plan.sweeps.len()))
+        Some((plan.bytes(self.info.len(), self.info.dtype, &self.columns), plan.sweeps.len()))
     }
 }
 

@@ -99,7 +99,8 @@ mod tests {
     fn the_first_write_reads_the_source_and_later_ones_the_values() {
         let source = [1.0_f64, 2.0, 3.0];
         let (a, b) = ([10.0, 20.0, 30.0], [0.5; 3]);
-        let writes: [fn(&mut Update<'_, f64>, &[f64], &[f64]); 4] = [
+        type Write = fn(&mut Update<'_, f64>, &[f64], &[f64]);
+        let writes: [Write; 4] = [
             |u, _, _| u.map(|u| u + 1.0),
             |u, a, _| u.map2(a, |u, a| u + a),
             |u, a, b| u.map3(a, b, |u, a, b| u + a * b),
