@@ -46,7 +46,7 @@ def markdown(found: list[Group], about: dict[str, Any]) -> str:
     ]
     for group in found:
         lines += [
-            f"## {group.title}",
+            f"### {group.title}",
             "",
             "| optimizer | type | ns/parameter/step | ratio to fused AdamW |",
             "|---|---|--:|--:|",
@@ -66,7 +66,7 @@ def markdown(found: list[Group], about: dict[str, Any]) -> str:
                     cells[3] = f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    lines += ["## Targets", "", "| target | against | at most | measured | |", "|---|---|--:|--:|---|"]
+    lines += ["### Targets", "", "| target | against | at most | measured | |", "|---|---|--:|--:|---|"]
     for row in target_rows(found):
         measured = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
         lines.append(f"| {row['target']} | {row['against']} | {row['limit']:.3f} | {measured} | {row['verdict']} |")
