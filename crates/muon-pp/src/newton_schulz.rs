@@ -112,7 +112,7 @@ fn iterate<R: Real + RealField>(x: &mut Mat<R>, round: impl Fn(R) -> R) {
 /// `X'X'^T = p(A)^2 A`, and all products but the one with X are symmetric and of the smaller side's size. Not more than two:
 /// what rounding leaves of the smallest eigenvalues of A grows twelvefold with each.
 fn iterate_in_pairs<R: Real + RealField>(x: &mut Mat<R>) {
-    const { assert!(ITERATIONS % 2 == 0) }
+    const { assert!(ITERATIONS.is_multiple_of(2)) }
     let m = x.nrows();
     let mut next = Mat::zeros(m, x.ncols());
     let [mut square, mut first, mut second, mut product] = [(); 4].map(|()| Mat::zeros(m, m));
