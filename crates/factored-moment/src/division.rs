@@ -53,7 +53,7 @@ pub(crate) fn by_epsilon<T: Real>(g: T, denominator: T, eps: T) -> T {
     g / (denominator + eps)
 }
 
-/// Whether [`by_small_epsilon`] is exact to the last digit for inverse denominators up to `largest`.
+/// Whether [`by_small_epsilon`] cuts off less than it rounds, for inverse denominators up to `largest`.
 pub(crate) fn within_series<T: Real>(eps: T, largest: T) -> bool {
     let x = eps * largest;
     // The series is cut behind x^2.
@@ -72,9 +72,40 @@ pub(crate) fn by_small_epsilon<T: Real>(g: T, inverse: T, eps: T) -> T {
 #[inline(always)]
 pub(crate) fn by_atan2<T: Real>(g: T, denominator: T, b: T) -> T {
     let (rise, run) = (g.abs(), denominator * b);
-    let (low, high) = (rise.min(run), rise.max(run));
-    let ratio = if high > T::zero() { low / high } else { T::zero() };
+    // By comparisons, as `min` and `max` would lose what is not a number.
+    let (low, high) = if rise > run { (run, rise) } else { (rise, run) };
+    let ratio = if high == T::zero() { T::zero() } else { low / high };
     let angle = ratio.arctangent();
     let angle = if rise > run { T::of(std::f64::consts::FRAC_PI_2) - angle } else { angle };
     angle.copysign(g) * b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arctangent_of_a_quotient_agrees_with_float64_and_loses_no_nan() {
+        let sizes = [0.0_f32, 1e-30, 3e-9, 0.02, 1.0, 70.0, 1e20];
+        for g in sizes.iter().flat_map(|&g| [g, -g]) {
+            for denominator in sizes {
+                let exact = 2.0 * f64::from(g).atan2(2.0 * f64::from(denominator));
+                let error = (f64::from(by_atan2(g, denominator, 2.0)) - exact).abs();
+                assert!(error <= 3e-7 * exact.abs() + f64::from(f32::MIN_POSITIVE), "{g} {denominator}");
+            }
+        }
+        assert!(by_atan2(f32::NAN, 1.0, 1.0).is_nan() && by_atan2(1.0, f32::NAN, 1.0).is_nan());
+    }
+
+    #[test]
+    fn the_series_agrees_with_the_division_where_it_is_used() {
+        let eps = 1e-8_f32;
+        for denominator in [4.1e-6_f32, 1e-5, 1e-3, 0.7, 50.0] {
+            assert!(within_series(eps, denominator.recip()), "{denominator}");
+            let exact = 0.3 / (f64::from(denominator) + f64::from(eps));
+            let relative = f64::from(by_small_epsilon(0.3, denominator.recip(), eps)) / exact - 1.0;
+            assert!(relative.abs() < 4.0 * f64::from(f32::EPSILON), "{denominator} {relative:e}");
+        }
+        assert!(!within_series(eps, 1e6) && !within_series(eps, f32::INFINITY));
+    }
 }
