@@ -97,7 +97,10 @@ impl<T: Real> GradientTransform<T> for Probe {
 
     fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, _sums: Sums<'_, T>) {
         let mut updates = self.0.lock().unwrap();
-        updates.entry(cx.tensor.name.clone()).or_default().extend(tile.update.iter().map(|u| u.f64()));
+        updates
+            .entry(cx.tensor.name.clone())
+            .or_default()
+            .extend(tile.update.values().iter().map(|u| u.f64()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use gradient_transform::{
     Context, GradientTransform, Moment, Reads, Real, Result, Role, StateSpec, StepContext, Sums, TILE,
-    TensorInfo, TensorState, Tile, Update,
+    TensorInfo, TensorState, Tile,
 };
 
 /// Reads a moment's denominator before this step's gradient enters it.
@@ -83,20 +83,29 @@ impl<T: Real, M: Moment<T>> GradientTransform<T> for Adopt<M> {
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         if self.fills(cx) {
-            self.moment.observe(&self.filling(cx), tile, sums);
+            let Tile { update, parameter, columns, offset, .. } = tile;
+            self.moment.accumulate(&self.filling(cx), update.values(), parameter, columns, *offset, sums);
         }
     }
 
     fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        self.moment.emit(cx, tile);
+        self.moment.divide(cx, tile);
     }
 
-    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        let mut input = [T::zero(); TILE];
-        let input = &mut input[..tile.update.len()];
-        input.copy_from_slice(&tile.update);
-        self.moment.emit(cx, tile);
-        self.moment.observe(cx, &mut Tile { update: Update::new(input), ..tile.reborrow() }, sums);
+    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, mut sums: Sums<'_, T>) {
+        let mut divide_then_accumulate = |gradient: &[T], tile: &mut Tile<'_, '_, T>| {
+            self.moment.divide(cx, tile);
+            self.moment.accumulate(cx, gradient, tile.parameter, tile.columns, tile.offset, sums.reborrow());
+        };
+        match tile.update.unwritten() {
+            Some(gradient) => divide_then_accumulate(gradient, tile),
+            None => {
+                let mut copy = [T::zero(); TILE];
+                let copy = &mut copy[..tile.update.len()];
+                copy.copy_from_slice(tile.update.values());
+                divide_then_accumulate(copy, tile);
+            }
+        }
     }
 
     fn commits_columns(&self) -> bool {

@@ -46,7 +46,7 @@ impl<T: Real> GradientTransform<T> for Cautious {
 
     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         let agrees = |m: T, u: T| if m * u > T::zero() { T::one() } else { T::zero() };
-        sums.scalars[0] += kernel::sum2(&tile.update, tile.direction, agrees);
+        sums.scalars[0] += kernel::sum2(tile.update.values(), tile.direction, agrees);
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
@@ -56,6 +56,6 @@ impl<T: Real> GradientTransform<T> for Cautious {
 
     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let factor = tile.scratch[0][0];
-        tile.update.map2(tile.direction, |m, u| if m * u > T::zero() { m * factor } else { T::zero() });
+        tile.update.map2(tile.direction, move |m, u| if m * u > T::zero() { m * factor } else { T::zero() });
     }
 }

@@ -1,8 +1,7 @@
 //! A tensor of any rank seen as (A, P, B, Q, T), of which P and Q are averaged over.
 
-use std::ops::Range;
-
-use gradient_transform::{Real, Update, kernel};
+use gradient_transform::kernel::{Prefetch, inlined};
+use gradient_transform::{Real, Update};
 use multiversion::multiversion;
 
 /// The two axes over which squared gradients are averaged.
@@ -77,12 +76,6 @@ impl Axes {
         accumulate(self, tile, offset, without_p, without_q);
     }
 
-    /// Where the factors in the array without Q lie that belong to `len` elements from `offset` on.
-    pub(crate) fn without_q(&self, offset: usize, len: usize) -> Range<usize> {
-        let block = self.q * self.t;
-        offset / block * self.t..(offset + len).div_ceil(block) * self.t
-    }
-
     /// `u[e] <- f(u[e], without_p[..] * without_q[..])`.
     pub(crate) fn apply<T: Real, F: Fn(T, T) -> T>(
         &self,
@@ -140,11 +133,12 @@ struct Run {
 
 #[multiversion(targets = "simd")]
 fn accumulate<T: Real>(axes: &Axes, tile: &[T], offset: usize, without_p: &mut [T], without_q: &mut [T]) {
+    let mut prefetch = Prefetch::resume();
     for Run { at, to, i, j } in axes.runs(offset, tile.len()) {
         let run = &tile[at..to];
         let sums = &mut without_p[i..i + run.len()];
         if axes.t == 1 {
-            without_q[j] += kernel::add_squares(sums, run);
+            without_q[j] += inlined::add_squares(sums, run, &mut prefetch);
         } else {
             for ((p, q), &g) in sums.iter_mut().zip(&mut without_q[j..j + run.len()]).zip(run) {
                 let square = g * g;
@@ -153,6 +147,7 @@ fn accumulate<T: Real>(axes: &Axes, tile: &[T], offset: usize, without_p: &mut [
             }
         }
     }
+    prefetch.suspend();
 }
 
 #[multiversion(targets = "simd")]
@@ -164,20 +159,17 @@ fn apply<T: Real, F: Fn(T, T) -> T>(
     without_q: &[T],
     f: F,
 ) {
+    let mut prefetch = Prefetch::resume();
     for Run { at, to, i, j } in axes.runs(offset, values.len()) {
-        let run = &mut values[at..to];
-        let p = &without_p[i..i + run.len()];
+        let (run, p) = (&mut values[at..to], &without_p[i..][..to - at]);
         if axes.t == 1 {
             let q = without_q[j];
-            for (u, &p) in run.iter_mut().zip(p) {
-                *u = f(*u, p * q);
-            }
+            inlined::map2(run, p, &mut prefetch, |u, p| f(u, p * q));
         } else {
-            for ((u, &p), &q) in run.iter_mut().zip(p).zip(&without_q[j..]) {
-                *u = f(*u, p * q);
-            }
+            inlined::map3(run, p, &without_q[j..][..to - at], &mut prefetch, |u, p, q| f(u, p * q));
         }
     }
+    prefetch.suspend();
 }
 
 /// [`apply`] for values that are read elsewhere.
@@ -191,20 +183,19 @@ fn apply_from<T: Real, F: Fn(T, T) -> T>(
     without_q: &[T],
     f: F,
 ) {
+    let mut prefetch = Prefetch::resume();
     for Run { at, to, i, j } in axes.runs(offset, values.len()) {
-        let (source, run) = (&source[at..to], &mut values[at..to]);
-        let p = &without_p[i..i + run.len()];
+        let (source, run, p) = (&source[at..to], &mut values[at..to], &without_p[i..][..to - at]);
         if axes.t == 1 {
             let q = without_q[j];
-            for ((u, &g), &p) in run.iter_mut().zip(source).zip(p) {
-                *u = f(g, p * q);
-            }
+            inlined::map3(run, source, p, &mut prefetch, |_, g, p| f(g, p * q));
         } else {
-            for (((u, &g), &p), &q) in run.iter_mut().zip(source).zip(p).zip(&without_q[j..]) {
-                *u = f(g, p * q);
-            }
+            inlined::map4(run, source, p, &without_q[j..][..to - at], &mut prefetch, |_, g, p, q| {
+                f(g, p * q)
+            });
         }
     }
+    prefetch.suspend();
 }
 
 #[cfg(test)]

@@ -58,30 +58,70 @@ impl<T: Real> GradientTransform<T> for DenseMoment {
         StateSpec::new().column("v", Storage::Parameter)
     }
 
-    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, _sums: Sums<'_, T>) {
+    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+        // Computed again in every sweep, and stored in the last, so that a refused step has changed nothing.
+        let next = self.next::<T>(cx);
+        self.divide_by(cx, tile, move |v, g| next(v, g));
+    }
+
+    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        let Tile { update, parameter, columns, offset, .. } = tile;
+        self.accumulate(cx, update.values(), parameter, columns, *offset, sums);
+        self.divide(cx, tile);
+    }
+
+    fn commits_columns(&self) -> bool {
+        true
+    }
+}
+
+impl DenseMoment {
+    /// The next value of v.
+    fn next<T: Real>(&self, cx: &Context<'_>) -> impl Fn(T, T) -> T + use<T> {
         let (decay, weight) = cx.step.second_moment_weights(self.beta2);
         let (decay, weight) = (T::of(decay), T::of(weight));
-        let v = &mut *tile.columns[0];
-        if self.round_twice && cx.tensor.dtype == DType::Bf16 {
-            kernel::map2(v, &tile.update, |v, g| ((v * decay).round_bf16() + weight * (g * g)).round_bf16());
-        } else {
-            kernel::map2(v, &tile.update, |v, g| v * decay + weight * (g * g));
+        let rounds = self.round_twice && cx.tensor.dtype == DType::Bf16;
+        move |v, g| {
+            if rounds {
+                ((v * decay).round_bf16() + weight * (g * g)).round_bf16()
+            } else {
+                v * decay + weight * (g * g)
+            }
         }
     }
 
-    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+    fn divide_by<T: Real>(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, moment: impl Fn(T, T) -> T) {
         if cx.step.rectification.is_some_and(|r| !r.tractable) {
             return;
         }
+        let v = &*tile.columns[0];
         match self.division.at::<T>(cx) {
-            Divide::Epsilon(eps) => tile.update.map2(tile.columns[0], |g, v| by_epsilon(g, v.sqrt(), eps)),
-            Divide::Atan2(b) => tile.update.map2(tile.columns[0], |g, v| by_atan2(g, v.sqrt(), b)),
+            Divide::Epsilon(eps) => {
+                tile.update.map2(v, move |g, v| by_epsilon(g, moment(v, g).sqrt(), eps));
+            }
+            Divide::Atan2(b) => tile.update.map2(v, move |g, v| by_atan2(g, moment(v, g).sqrt(), b)),
         }
     }
 }
 
 impl<T: Real> Moment<T> for DenseMoment {
-    fn prepare(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
+    fn accumulate(
+        &self,
+        cx: &Context<'_>,
+        gradient: &[T],
+        _parameter: &[T],
+        columns: &mut [&mut [T]],
+        _offset: usize,
+        _sums: Sums<'_, T>,
+    ) {
+        kernel::map2(columns[0], gradient, self.next(cx));
+    }
 
     fn advance(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
+
+    fn prepare(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
+
+    fn divide(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+        self.divide_by(cx, tile, |v, _| v);
+    }
 }

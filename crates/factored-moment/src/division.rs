@@ -54,18 +54,16 @@ pub(crate) fn by_epsilon<T: Real>(g: T, denominator: T, eps: T) -> T {
 }
 
 /// Whether [`by_small_epsilon`] cuts off less than it rounds, for inverse denominators up to `largest`.
-pub(crate) fn within_series<T: Real>(eps: T, largest: T) -> bool {
+pub(crate) fn epsilon_is_small<T: Real>(eps: T, largest: T) -> bool {
     let x = eps * largest;
-    // The series is cut behind x^2.
-    x * x * x <= T::epsilon() / T::of(8.0)
+    x * x <= T::epsilon() / T::of(8.0)
 }
 
-/// `g / (denominator + eps)` from the inverse of the denominator, with 1/(1 + x) = 1 - x + x^2 for x = eps/denominator:
-/// a division costs as much as six of these operations.
+/// `g / (denominator + eps)` from the inverse of the denominator, with 1/(1 + x) = 1 - x for x = eps/denominator: a division
+/// takes as long as the rest of a sweep over a tile.
 #[inline(always)]
 pub(crate) fn by_small_epsilon<T: Real>(g: T, inverse: T, eps: T) -> T {
-    let x = eps * inverse;
-    (g * inverse) * (T::one() - x * (T::one() - x))
+    (g * inverse) * (T::one() - eps * inverse)
 }
 
 /// `b atan2(g, b * denominator)` for a denominator that is not negative.
@@ -100,12 +98,12 @@ mod tests {
     #[test]
     fn the_series_agrees_with_the_division_where_it_is_used() {
         let eps = 1e-8_f32;
-        for denominator in [4.1e-6_f32, 1e-5, 1e-3, 0.7, 50.0] {
-            assert!(within_series(eps, denominator.recip()), "{denominator}");
+        for denominator in [8.2e-5_f32, 1e-3, 0.7, 50.0] {
+            assert!(epsilon_is_small(eps, denominator.recip()), "{denominator}");
             let exact = 0.3 / (f64::from(denominator) + f64::from(eps));
             let relative = f64::from(by_small_epsilon(0.3, denominator.recip(), eps)) / exact - 1.0;
             assert!(relative.abs() < 4.0 * f64::from(f32::EPSILON), "{denominator} {relative:e}");
         }
-        assert!(!within_series(eps, 1e6) && !within_series(eps, f32::INFINITY));
+        assert!(!epsilon_is_small(eps, 2e4) && !epsilon_is_small(eps, f32::INFINITY));
     }
 }

@@ -1,11 +1,11 @@
 use gradient_transform::{
     Buffer, Context, DType, GradientTransform, Moment, Real, Result, Role, StateSpec, Storage, Sums,
-    TensorInfo, TensorState, Tile,
+    TensorInfo, TensorState, Tile, kernel,
 };
 
 use crate::axes::Axes;
 use crate::dense::{DenseMoment, check_beta2};
-use crate::division::{Divide, Division, by_atan2, by_epsilon, by_small_epsilon, within_series};
+use crate::division::{Divide, Division, by_atan2, by_epsilon, by_small_epsilon, epsilon_is_small};
 
 /// The factored second moment: row and column means of the squared gradient over the two largest axes.
 ///
@@ -97,13 +97,14 @@ impl<T: Real> GradientTransform<T> for FactoredMoment {
     }
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        match self.axes(cx.tensor) {
-            None => self.dense().observe(cx, tile, sums),
-            Some(axes) => {
-                let (without_p, without_q) = sums.vector.split_at_mut(axes.lengths().0);
-                axes.accumulate(&tile.update, tile.offset, without_p, without_q);
-            }
+        if self.axes(cx.tensor).is_some() {
+            let Tile { update, parameter, columns, offset, .. } = tile;
+            self.accumulate(cx, update.values(), parameter, columns, *offset, sums);
         }
+    }
+
+    fn sums_show_non_finite(&self, tensor: &TensorInfo) -> bool {
+        self.axes(tensor).is_some()
     }
 
     fn seal(&self, cx: &Context<'_>, mut state: TensorState<'_, T>) {
@@ -112,8 +113,50 @@ impl<T: Real> GradientTransform<T> for FactoredMoment {
     }
 
     fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+        match self.axes(cx.tensor) {
+            Some(_) => self.divide(cx, tile),
+            None => self.dense().emit(cx, tile),
+        }
+    }
+
+    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        match self.axes(cx.tensor) {
+            Some(_) => self.divide(cx, tile),
+            None => self.dense().commit(cx, tile, sums),
+        }
+    }
+
+    /// Those of a dense moment.
+    fn commits_columns(&self) -> bool {
+        true
+    }
+}
+
+/// The scratch array whose one element says whether the two arrays of roots hold their inverses.
+const INVERTED: usize = 2;
+
+impl<T: Real> Moment<T> for FactoredMoment {
+    fn accumulate(
+        &self,
+        cx: &Context<'_>,
+        gradient: &[T],
+        parameter: &[T],
+        columns: &mut [&mut [T]],
+        offset: usize,
+        sums: Sums<'_, T>,
+    ) {
+        match self.axes(cx.tensor) {
+            None => self.dense().accumulate(cx, gradient, parameter, columns, offset, sums),
+            Some(axes) => {
+                let (without_p, without_q) = sums.vector.split_at_mut(axes.lengths().0);
+                axes.accumulate(gradient, offset, without_p, without_q);
+            }
+        }
+    }
+
+    fn divide(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let Some(axes) = self.axes(cx.tensor) else {
-            return self.dense().emit(cx, tile);
+            return self.dense().divide(cx, tile);
         };
         if cx.step.rectification.is_some_and(|r| !r.tractable) {
             return;
@@ -121,43 +164,41 @@ impl<T: Real> GradientTransform<T> for FactoredMoment {
         let (without_p, without_q) = (&tile.scratch[0], &tile.scratch[1]);
         match self.division.at::<T>(cx) {
             Divide::Epsilon(eps) => {
-                let of_tile = &without_q[axes.without_q(tile.offset, tile.update.len())];
-                if within_series(eps, tile.scratch[2][0] * largest(of_tile)) {
-                    let f = |g, inverse| by_small_epsilon(g, inverse, eps);
+                if tile.scratch[INVERTED][0] == T::one() {
+                    let f = move |g, inverse| by_small_epsilon(g, inverse, eps);
                     axes.apply(&mut tile.update, tile.offset, without_p, without_q, f);
                 } else {
-                    let f = |g, inverse: T| by_epsilon(g, inverse.recip(), eps);
+                    let f = move |g, root| by_epsilon(g, root, eps);
                     axes.apply(&mut tile.update, tile.offset, without_p, without_q, f);
                 }
             }
             Divide::Atan2(b) => {
-                let f = |g, root| by_atan2(g, root, b);
+                let f = move |g, root| by_atan2(g, root, b);
                 axes.apply(&mut tile.update, tile.offset, without_p, without_q, f);
             }
         }
     }
-}
 
-impl<T: Real> Moment<T> for FactoredMoment {
     fn prepare(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
         let Some(axes) = self.axes(cx.tensor) else { return };
         let round = self.rounding::<T>(cx);
-        let [without_p, without_q, largest_without_p] = state.scratch else { return };
+        let [without_p, without_q, inverted] = state.scratch else { return };
         let (row, col) = if axes.largest_is_p() {
             (&mut *without_p, &mut *without_q)
         } else {
             (&mut *without_q, &mut *without_p)
         };
-        for (i, root) in col.iter_mut().enumerate() {
-            *root = round(state.vectors[1].get::<T>(i).sqrt());
-        }
+        state.vectors[1].load(col);
+        kernel::map(col, |mean| round(mean.sqrt()));
         row_roots(&state.vectors[0], self.row_mean(cx.tensor, &axes), &round, row);
-        if let Division::Epsilon(_) = self.division {
-            // Products are cheaper than divisions, of which there would be one for every element.
-            for root in without_p.iter_mut().chain(without_q) {
-                *root = root.recip();
+        inverted[0] = T::zero();
+        if let Division::Epsilon(eps) = self.division {
+            let largest = (least(without_p) * least(without_q)).recip();
+            if epsilon_is_small(T::of(eps), largest) {
+                kernel::map(without_p, |root| root.recip());
+                kernel::map(without_q, |root| root.recip());
+                inverted[0] = T::one();
             }
-            largest_without_p[0] = largest(without_p);
         }
     }
 
@@ -171,15 +212,13 @@ impl<T: Real> Moment<T> for FactoredMoment {
         for (moment, (sums, axis)) in state.vectors.iter_mut().zip(averaged) {
             let (decay, weight) = (T::of(decay), T::of(weight));
             let count = T::of(1.0 / cx.tensor.shape[axis].max(1) as f64);
-            for (i, &sum) in sums.iter().enumerate() {
-                moment.set(i, round(moment.get::<T>(i) * decay) + weight * (sum * count));
-            }
+            moment.update(sums, |moment, sum| round(moment * decay) + weight * (sum * count));
         }
     }
 }
 
-fn largest<T: Real>(values: &[T]) -> T {
-    values.iter().fold(T::zero(), |largest, &value| largest.max(value))
+fn least<T: Real>(values: &[T]) -> T {
+    values.iter().fold(T::infinity(), |least, &value| least.min(value))
 }
 
 /// The axis of the row means over which their own mean is taken: how many elements, and how far apart.
@@ -201,13 +240,16 @@ impl FactoredMoment {
 /// `sqrt(row / (mean(row) + 1e-30))`.
 fn row_roots<T: Real>(row: &Buffer, over: RowMean, round: impl Fn(T) -> T, roots: &mut [T]) {
     let RowMean { count, stride } = over;
-    for block in 0..row.len() / (count * stride).max(1) {
+    row.load(roots);
+    for block in roots.chunks_mut((count * stride).max(1)) {
         for inner in 0..stride {
-            let index = |i: usize| (block * count + i) * stride + inner;
-            let sum: f64 = (0..count).map(|i| row.get::<f64>(index(i))).sum();
+            let sum: f64 = block[inner..].iter().step_by(stride).map(|row| row.f64()).sum();
             let mean = round(round(T::of(sum / count as f64)) + T::of(1e-30));
-            for i in (0..count).map(index) {
-                roots[i] = round(round(row.get::<T>(i) / mean).sqrt());
+            let root = |row: T| round(round(row / mean).sqrt());
+            if stride == 1 {
+                kernel::map(block, root);
+            } else {
+                block[inner..].iter_mut().step_by(stride).for_each(|row| *row = root(*row));
             }
         }
     }

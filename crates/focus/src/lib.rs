@@ -69,33 +69,68 @@ impl<T: Real> GradientTransform<T> for Focus {
         StateSpec::new().column("average", Storage::Parameter)
     }
 
-    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, _sums: Sums<'_, T>) {
+    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+        // Computed again in every sweep, and stored in the last, so that a refused step has changed nothing.
+        self.attract(cx, tile, self.next(cx));
+    }
+
+    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        let Tile { update, parameter, columns, offset, .. } = tile;
+        self.accumulate(cx, update.values(), parameter, columns, *offset, sums);
+        self.divide(cx, tile);
+    }
+
+    fn commits_columns(&self) -> bool {
+        true
+    }
+}
+
+impl Focus {
+    /// The next average of the weights.
+    fn next<T: Real>(&self, cx: &Context<'_>) -> impl Fn(T, T) -> T + use<T> {
         let (decay, weight) = cx.step.second_moment_weights(self.beta2);
         let (decay, weight) = (T::of(decay), T::of(weight));
-        let average = &mut *tile.columns[0];
+        let rounds = self.round_twice && cx.tensor.dtype == DType::Bf16;
         // One rounding for the product and the sum: while a weight stands still, the sign of y - m is that of the
         // rounding errors, and this keeps them as small as they can be.
-        if self.round_twice && cx.tensor.dtype == DType::Bf16 {
-            kernel::map2(average, tile.parameter, |m, y| {
+        move |m, y| {
+            if rounds {
                 y.mul_add(weight, (m * decay).round_bf16()).round_bf16()
-            });
-        } else {
-            kernel::map2(average, tile.parameter, |m, y| y.mul_add(weight, m * decay));
+            } else {
+                y.mul_add(weight, m * decay)
+            }
         }
     }
 
-    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+    fn attract<T: Real>(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, average: impl Fn(T, T) -> T) {
         if cx.step.rectification.is_some_and(|r| !r.tractable) {
             return;
         }
         let gamma = T::of(self.gamma);
-        tile.update
-            .map3(tile.parameter, tile.columns[0], |g, y, m| kernel::sign(g) + gamma * kernel::sign(y - m));
+        tile.update.map3(tile.parameter, tile.columns[0], move |g, y, m| {
+            kernel::sign(g) + gamma * kernel::sign(y - average(m, y))
+        });
     }
 }
 
 impl<T: Real> Moment<T> for Focus {
-    fn prepare(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
+    fn accumulate(
+        &self,
+        cx: &Context<'_>,
+        _gradient: &[T],
+        parameter: &[T],
+        columns: &mut [&mut [T]],
+        _offset: usize,
+        _sums: Sums<'_, T>,
+    ) {
+        kernel::map2(columns[0], parameter, self.next(cx));
+    }
 
     fn advance(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
+
+    fn prepare(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
+
+    fn divide(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+        self.attract(cx, tile, |m, _| m);
+    }
 }

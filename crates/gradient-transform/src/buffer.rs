@@ -1,10 +1,14 @@
 //! Arrays whose element type is known at run time.
 
+use std::ops::Range;
+
 use half::bf16;
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 use crate::element::{DType, Element, Real};
+use crate::kernel::{self, BLOCK};
+use crate::prefetch::Prefetch;
 use crate::rounding::{Rounding, Stream};
 use crate::sweep::CHUNK;
 
@@ -106,6 +110,19 @@ impl Buffer {
         self.as_slice().get(i)
     }
 
+    /// Converts every element into `target`, which has the same length.
+    pub fn load<T: Real>(&self, target: &mut [T]) {
+        self.as_slice().load(target);
+    }
+
+    /// `b[i] <- f(b[i], a[i])` for every element, rounding to the nearest. `a` has the same length.
+    pub fn update<T: Real>(&mut self, a: &[T], f: impl Fn(T, T) -> T) {
+        match T::native_mut(self.as_mut_slice()) {
+            Ok(values) => kernel::map2(values, a, f),
+            Err(_) => (0..self.len()).for_each(|i| self.set(i, f(self.get(i), a[i]))),
+        }
+    }
+
     /// Sets element `i`, which must exist, rounding to the nearest.
     pub fn set<T: Real>(&mut self, i: usize, value: T) {
         match self {
@@ -145,12 +162,12 @@ impl<'a> Slice<'a> {
         }
     }
 
-    pub(crate) fn range(&self, from: usize, to: usize) -> Slice<'a> {
-        same!(self, Self => Slice, v => &v[from..to])
+    pub(crate) fn range(&self, range: Range<usize>) -> Slice<'a> {
+        same!(self, Self => Slice, v => &v[range])
     }
 
     pub(crate) fn split_at(&self, mid: usize) -> (Slice<'a>, Slice<'a>) {
-        (self.range(0, mid), self.range(mid, self.len()))
+        (self.range(0..mid), self.range(mid..self.len()))
     }
 
     /// Takes the first `n` elements off.
@@ -239,6 +256,27 @@ impl<'a> SliceMut<'a> {
         same!(self, Self => SliceMut, v => v.split_off_mut(..n).unwrap_or_default())
     }
 
+    pub(crate) fn range_mut(&mut self, range: Range<usize>) -> SliceMut<'_> {
+        same!(self, Self => SliceMut, v => &mut v[range])
+    }
+
+    /// A range of the elements themselves, if they are of type `T`; otherwise the beginning of `loaded`, to which they are
+    /// converted.
+    pub(crate) fn native_or_loaded<'m, T: Real>(
+        &'m mut self,
+        range: Range<usize>,
+        loaded: &'m mut [T],
+    ) -> &'m mut [T] {
+        match T::native_mut(self.range_mut(range)) {
+            Ok(values) => values,
+            Err(narrow) => {
+                let loaded = &mut loaded[..narrow.len()];
+                narrow.as_slice().load(loaded);
+                loaded
+            }
+        }
+    }
+
     /// Converts `values`, the elements from `offset` on, and stores them here.
     pub(crate) fn store<T: Real>(&mut self, values: &[T], offset: usize, rounding: Rounding, stream: Stream) {
         debug_assert_eq!(self.len(), values.len());
@@ -261,9 +299,18 @@ impl<'a> SliceMut<'a> {
 
 #[multiversion(targets = "simd")]
 fn convert<A: Copy, B, F: Fn(A) -> B>(from: &[A], to: &mut [B], f: F) {
+    let mut prefetch = Prefetch::resume();
+    let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<BLOCK>(), from.as_chunks::<BLOCK>());
     for (to, from) in to.iter_mut().zip(from) {
+        prefetch.block();
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = f(*from);
+        }
+    }
+    for (to, from) in to_rest.iter_mut().zip(from_rest) {
         *to = f(*from);
     }
+    prefetch.suspend();
 }
 
 /// Whether `bad` holds for any element, without an early exit, so that the loop vectorises.

@@ -44,13 +44,14 @@ impl<T: Real> Writer<T> for Descent {
     fn direct(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         if self.weight_decay != 0.0 {
             let decay = T::of(self.weight_decay);
-            tile.update.map2(tile.parameter, |u, y| u + decay * y);
+            tile.update.map2(tile.parameter, move |u, y| u + decay * y);
         }
     }
 
     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
         let step_size = T::of(cx.step.step_size);
-        kernel::map2(displacement, &tile.update, |_, u| step_size * u);
+        let (update, factor) = tile.update.scaled();
+        kernel::map2(displacement, update, move |_, u| step_size * (factor * u));
     }
 
     fn apply(
@@ -62,8 +63,11 @@ impl<T: Real> Writer<T> for Descent {
     ) {
         let step_size = T::of(cx.step.step_size);
         match displacement {
-            Some(displacement) => kernel::map2(parameter, displacement, |y, m| y - m),
-            None => kernel::map2(parameter, &tile.update, |y, u| y - step_size * u),
+            Some(displacement) => kernel::map2(parameter, displacement, move |y, m| y - m),
+            None => {
+                let (update, factor) = tile.update.scaled();
+                kernel::map2(parameter, update, move |y, u| y - step_size * (factor * u));
+            }
         }
     }
 

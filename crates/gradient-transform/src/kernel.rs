@@ -2,7 +2,7 @@
 //!
 //! Transforms write their arithmetic as closures for one element; these helpers run them over slices with the widest
 //! vectors that the processor has. None of them fuses a multiplication with an addition, and sums use a fixed number
-//! of lanes, so every instruction set gives the same bits.
+//! of lanes, so every instruction set gives the same bits. On their way they ask for the memory of the next tile.
 
 use std::array;
 use std::ops::Add;
@@ -10,68 +10,183 @@ use std::ops::Add;
 use multiversion::multiversion;
 
 use crate::element::Real;
+pub use crate::prefetch::Prefetch;
 
 /// Lanes of a sum: two of the widest vectors, so that one addition need not wait for the one before.
 const LANES: usize = 32;
 
+/// Elements between two requests for memory.
+pub(crate) const BLOCK: usize = 64;
+
+/// Does something for every element of slices of one length, of which the first are mutable. Goes by blocks of constant
+/// length, so that their loop is unrolled, and asks for memory before each.
+macro_rules! for_each {
+    ($($u:ident),+; $($a:ident),*; $prefetch:ident; $do:expr) => {{
+        $(let $u = $u.as_chunks_mut::<BLOCK>();)+
+        $(let $a = $a.as_chunks::<BLOCK>();)*
+        let blocks = [$($u.0.len()),+][0];
+        for i in 0..blocks {
+            $prefetch.block();
+            $(let $u = &mut $u.0[i];)+
+            $(let $a = &$a.0[i];)*
+            for j in 0..BLOCK {
+                $(let $u = &mut $u[j];)+
+                $(let $a = $a[j];)*
+                $do;
+            }
+        }
+        let rest = [$($u.1.len()),+][0];
+        $(let $u = &mut $u.1[..rest];)+
+        $(let $a = &$a.1[..rest];)*
+        for j in 0..rest {
+            $(let $u = &mut $u[j];)+
+            $(let $a = $a[j];)*
+            $do;
+        }
+    }};
+}
+
+/// The same loops, to be inlined into a larger one that is compiled for several instruction sets
+/// (`#[multiversion(targets = "simd")]`) and takes up and leaves off [`Prefetch`] itself.
+pub mod inlined {
+    use super::{BLOCK, LANES, Prefetch, Real, total};
+
+    const ONE_LENGTH: &str = "an input that `reads` did not ask for is empty";
+
+    /// See [`super::map`].
+    #[inline(always)]
+    pub fn map<T: Real>(u: &mut [T], prefetch: &mut Prefetch, f: impl Fn(T) -> T) {
+        for_each!(u; ; prefetch; *u = f(*u));
+    }
+
+    /// See [`super::map2`].
+    #[inline(always)]
+    pub fn map2<T: Real>(u: &mut [T], a: &[T], prefetch: &mut Prefetch, f: impl Fn(T, T) -> T) {
+        assert_eq!(u.len(), a.len(), "{ONE_LENGTH}");
+        for_each!(u; a; prefetch; *u = f(*u, a));
+    }
+
+    /// See [`super::map3`].
+    #[inline(always)]
+    pub fn map3<T: Real>(u: &mut [T], a: &[T], b: &[T], prefetch: &mut Prefetch, f: impl Fn(T, T, T) -> T) {
+        assert!(u.len() == a.len() && u.len() == b.len(), "{ONE_LENGTH}");
+        for_each!(u; a, b; prefetch; *u = f(*u, a, b));
+    }
+
+    /// See [`super::map4`].
+    #[inline(always)]
+    pub fn map4<T: Real>(
+        u: &mut [T],
+        a: &[T],
+        b: &[T],
+        c: &[T],
+        prefetch: &mut Prefetch,
+        f: impl Fn(T, T, T, T) -> T,
+    ) {
+        let n = u.len();
+        assert!(n == a.len() && n == b.len() && n == c.len(), "{ONE_LENGTH}");
+        for_each!(u; a, b, c; prefetch; *u = f(*u, a, b, c));
+    }
+
+    /// See [`super::update2`].
+    #[inline(always)]
+    pub fn update2<T: Real>(
+        u: &mut [T],
+        v: &mut [T],
+        a: &[T],
+        b: &[T],
+        prefetch: &mut Prefetch,
+        f: impl Fn(T, T, T, T) -> (T, T),
+    ) {
+        let n = u.len();
+        assert!(n == v.len() && n == a.len() && n == b.len(), "{ONE_LENGTH}");
+        for_each!(u, v; a, b; prefetch; (*u, *v) = f(*u, *v, a, b));
+    }
+
+    /// `sums[i] <- sums[i] + a[i]^2`; gives the sum of all `a[i]^2` in `T` over fixed lanes. The slices have
+    /// one length.
+    #[inline(always)]
+    pub fn add_squares<T: Real>(sums: &mut [T], a: &[T], prefetch: &mut Prefetch) -> T {
+        let mut lanes = [T::zero(); LANES];
+        let ((sums, sums_rest), (blocks, a_rest)) = (sums.as_chunks_mut::<LANES>(), a.as_chunks::<LANES>());
+        for (i, (sums, block)) in sums.iter_mut().zip(blocks).enumerate() {
+            if i % 2 == 0 {
+                prefetch.block();
+            }
+            for ((lane, sum), &a) in lanes.iter_mut().zip(sums).zip(block) {
+                let square = a * a;
+                *lane += square;
+                *sum += square;
+            }
+        }
+        let mut rest = T::zero();
+        for (sum, &a) in sums_rest.iter_mut().zip(a_rest) {
+            let square = a * a;
+            rest += square;
+            *sum += square;
+        }
+        total(lanes) + rest
+    }
+}
+
+/// Runs a loop of [`inlined`].
+macro_rules! alone {
+    ($prefetch:ident, $do:expr) => {{
+        let mut prefetch = Prefetch::resume();
+        let $prefetch = &mut prefetch;
+        let result = $do;
+        prefetch.suspend();
+        result
+    }};
+}
+
 /// `u[i] <- f(u[i])`.
 #[multiversion(targets = "simd")]
 pub fn map<T: Real, F: Fn(T) -> T>(u: &mut [T], f: F) {
-    for u in u.iter_mut() {
-        *u = f(*u);
-    }
+    alone!(prefetch, inlined::map(u, prefetch, f));
 }
 
 /// `u[i] <- f(u[i], a[i])`. The slices have one length.
 #[multiversion(targets = "simd")]
 pub fn map2<T: Real, F: Fn(T, T) -> T>(u: &mut [T], a: &[T], f: F) {
-    assert_eq!(u.len(), a.len(), "an input that `reads` did not ask for is empty");
-    for (u, &a) in u.iter_mut().zip(a) {
-        *u = f(*u, a);
-    }
+    alone!(prefetch, inlined::map2(u, a, prefetch, f));
 }
 
 /// `u[i] <- f(u[i], a[i], b[i])`. The slices have one length.
 #[multiversion(targets = "simd")]
 pub fn map3<T: Real, F: Fn(T, T, T) -> T>(u: &mut [T], a: &[T], b: &[T], f: F) {
-    assert!(u.len() == a.len() && u.len() == b.len(), "an input that `reads` did not ask for is empty");
-    for ((u, &a), &b) in u.iter_mut().zip(a).zip(b) {
-        *u = f(*u, a, b);
-    }
+    alone!(prefetch, inlined::map3(u, a, b, prefetch, f));
 }
 
 /// `u[i] <- f(u[i], a[i], b[i], c[i])`. The slices have one length.
 #[multiversion(targets = "simd")]
 pub fn map4<T: Real, F: Fn(T, T, T, T) -> T>(u: &mut [T], a: &[T], b: &[T], c: &[T], f: F) {
-    let n = u.len();
-    assert!(n == a.len() && n == b.len() && n == c.len(), "an input that `reads` did not ask for is empty");
-    for (((u, &a), &b), &c) in u.iter_mut().zip(a).zip(b).zip(c) {
-        *u = f(*u, a, b, c);
-    }
+    alone!(prefetch, inlined::map4(u, a, b, c, prefetch, f));
 }
 
 /// `(u[i], v[i]) <- f(u[i], v[i], a[i], b[i])`. The slices have one length.
 #[multiversion(targets = "simd")]
 pub fn update2<T: Real, F: Fn(T, T, T, T) -> (T, T)>(u: &mut [T], v: &mut [T], a: &[T], b: &[T], f: F) {
-    let n = u.len();
-    assert!(n == v.len() && n == a.len() && n == b.len(), "an input that `reads` did not ask for is empty");
-    for (((u, v), &a), &b) in u.iter_mut().zip(v.iter_mut()).zip(a).zip(b) {
-        (*u, *v) = f(*u, *v, a, b);
-    }
+    alone!(prefetch, inlined::update2(u, v, a, b, prefetch, f));
 }
 
 /// `sum of f(a[i])`: in `T` over fixed lanes.
 #[multiversion(targets = "simd")]
 pub fn sum<T: Real, F: Fn(T) -> T>(a: &[T], f: F) -> f64 {
     let mut lanes = [T::zero(); LANES];
-    let mut blocks = a.chunks_exact(LANES);
-    for block in &mut blocks {
+    let (blocks, rest) = a.as_chunks::<LANES>();
+    let mut prefetch = Prefetch::resume();
+    for (i, block) in blocks.iter().enumerate() {
+        if i % 2 == 0 {
+            prefetch.block();
+        }
         for (lane, &a) in lanes.iter_mut().zip(block) {
             *lane += f(a);
         }
     }
-    let rest = blocks.remainder().iter().fold(T::zero(), |sum, &a| sum + f(a));
-    (tree_sum(lanes) + rest).f64()
+    prefetch.suspend();
+    let rest = rest.iter().fold(T::zero(), |sum, &a| sum + f(a));
+    (total(lanes) + rest).f64()
 }
 
 /// `sum of f(a[i], b[i])`: in `T` over fixed lanes. The slices have one length.
@@ -79,14 +194,19 @@ pub fn sum<T: Real, F: Fn(T) -> T>(a: &[T], f: F) -> f64 {
 pub fn sum2<T: Real, F: Fn(T, T) -> T>(a: &[T], b: &[T], f: F) -> f64 {
     assert_eq!(a.len(), b.len(), "an input that `reads` did not ask for is empty");
     let mut lanes = [T::zero(); LANES];
-    let (mut xs, mut ys) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    for (x, y) in (&mut xs).zip(&mut ys) {
+    let ((xs, x_rest), (ys, y_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut prefetch = Prefetch::resume();
+    for (i, (x, y)) in xs.iter().zip(ys).enumerate() {
+        if i % 2 == 0 {
+            prefetch.block();
+        }
         for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
             *lane += f(x, y);
         }
     }
-    let rest = xs.remainder().iter().zip(ys.remainder()).fold(T::zero(), |sum, (&x, &y)| sum + f(x, y));
-    (tree_sum(lanes) + rest).f64()
+    prefetch.suspend();
+    let rest = x_rest.iter().zip(y_rest).fold(T::zero(), |sum, (&x, &y)| sum + f(x, y));
+    (total(lanes) + rest).f64()
 }
 
 /// -1, 0 or 1; 0 for -0 and for what is not a number.
@@ -96,31 +216,17 @@ pub fn sign<T: Real>(x: T) -> T {
     one(x > T::zero()) - one(x < T::zero())
 }
 
-/// `sums[i] <- sums[i] + a[i]^2`; gives the sum of all `a[i]^2` in `T` over fixed lanes. To be inlined into a loop that is
-/// compiled for several instruction sets. The slices have one length.
+/// The sum of a loop's lanes: `N` numbers, a power of two from 8 to 32, added by halves, which is a fixed order with short
+/// chains of additions.
 #[inline(always)]
-pub fn add_squares<T: Real>(sums: &mut [T], a: &[T]) -> T {
-    let mut lanes = [T::zero(); LANES];
-    let (mut sums, mut blocks) = (sums.chunks_exact_mut(LANES), a.chunks_exact(LANES));
-    for (sums, block) in (&mut sums).zip(&mut blocks) {
-        for ((lane, sum), &a) in lanes.iter_mut().zip(sums).zip(block) {
-            let square = a * a;
-            *lane += square;
-            *sum += square;
-        }
-    }
-    let mut rest = T::zero();
-    for (sum, &a) in sums.into_remainder().iter_mut().zip(blocks.remainder()) {
-        let square = a * a;
-        rest += square;
-        *sum += square;
-    }
-    tree_sum(lanes) + rest
+pub fn total<A: Copy + Add<Output = A>, const N: usize>(lanes: [A; N]) -> A {
+    // In memory, and out of sight: a compiler that sees how the lanes end cuts the loop's vectors into pairs to fit.
+    let stored = lanes;
+    by_halves(&stored)
 }
 
-/// The sum of `N` numbers, a power of two from 8 to 32, by halves: a fixed order, and short chains of additions.
-#[inline(always)]
-pub fn tree_sum<A: Copy + Add<Output = A>, const N: usize>(lanes: [A; N]) -> A {
+#[inline(never)]
+fn by_halves<A: Copy + Add<Output = A>, const N: usize>(lanes: &[A; N]) -> A {
     const { assert!(N == 8 || N == 16 || N == 32) }
     // Written out with arrays of fixed lengths, which stay in registers.
     let eight: [A; 8] = match N {

@@ -108,7 +108,7 @@ where
     }
 
     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        sums.scalars[0] += kernel::sum(&tile.update, &self.measure);
+        sums.scalars[0] += kernel::sum(tile.update.values(), &self.measure);
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
@@ -116,7 +116,6 @@ where
     }
 
     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        let factor = tile.scratch[0][0];
-        tile.update.map(|u| u * factor);
+        tile.update.scale(tile.scratch[0][0]);
     }
 }

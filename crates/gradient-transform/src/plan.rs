@@ -7,6 +7,7 @@ use crate::compose::Stages;
 use crate::context::{StepContext, TensorInfo};
 use crate::element::{DType, Real};
 use crate::state::ColumnSpec;
+use crate::sweep::TILE;
 use crate::transform::{Reads, Role};
 
 /// One transform's place in the plan of a tensor. The ranges are into the tensor's lists, all transforms together.
@@ -82,6 +83,8 @@ pub(crate) struct Sweep {
     /// The call of the writer that moves the parameter when all others are done: in the last sweep, if nothing holds
     /// the tensor.
     pub(crate) writer: Option<usize>,
+    /// Elements of a tile.
+    pub(crate) tile: usize,
     /// Whether the parameter is looked at.
     pub(crate) parameter: bool,
     /// The columns touched, in the order of the tensor's list.
@@ -181,7 +184,7 @@ impl Plan {
             });
         let mut columns: Vec<ColumnUse> = Vec::new();
         for &(i, stage) in &running {
-            let stored = observes(i, stage) || (last && stage.commits);
+            let stored = if stage.commits { last || held == Some(i) } else { observes(i, stage) };
             let used = |index| ColumnUse { index, stored: stored && !self.columns[index].constant };
             columns.extend(stage.columns.clone().map(used));
         }
@@ -216,7 +219,14 @@ impl Plan {
             })
             .collect();
         let writer = calls.iter().position(|c| matches!(c.then, Then::Direct | Then::Displace));
-        Sweep { number, calls, writer: writer.filter(|_| last && held.is_none()), parameter, columns }
+        let arrays =
+            1 + usize::from(parameter) + columns.iter().filter(|c| self.columns[c.index].every == 1).count();
+        let buffers = usize::from(calls.iter().any(|c| c.then != Then::Nothing));
+        let mut tile = TILE;
+        while tile > 1024 && tile * (arrays + buffers) > (24 << 10) / 4 {
+            tile /= 2;
+        }
+        Sweep { number, calls, writer: writer.filter(|_| last && held.is_none()), tile, parameter, columns }
     }
 
     /// Bytes that cross the memory bus for one step over `len` elements, if every sweep reads its columns anew.

@@ -1,64 +1,142 @@
-//! Asking for the memory of a later tile while the present one is worked on.
+//! Asking for the memory of the next tile from within the loops over the present one.
 //!
-//! The processor's own prefetchers stop at page boundaries, and a tile of float32 is a page: without this, every tile
-//! begins with a wait for each of its columns. The lines are asked for into the second-level cache: the first level can
-//! wait for a couple of dozen lines only, and would stop taking requests of the loop that is running.
+//! The processor's own prefetchers stop at page boundaries, and a tile of float32 is a page of each column: without this,
+//! every tile begins with a wait for each of them. Requests have to be spread evenly over a tile's work: the first-level
+//! cache can wait for a couple of dozen lines only, and what is asked for beyond that keeps the running loop from its own
+//! loads. So the loops themselves ask, a few lines for every block of elements. How many follows from the number of blocks
+//! that the tile before took.
 #![allow(unsafe_code)] // one intrinsic; see `line`
 
-use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 
 use crate::buffer::Slice;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// How many tiles ahead of their use lines are asked for.
-const AHEAD: usize = 2;
+/// Lines that are asked for at a time.
+const GROUP: usize = 4;
 
-/// The memory that a later tile will touch, asked for in portions.
-pub(crate) struct Prefetch {
-    portions: usize,
-    stretches: SmallVec<[Stretch; 10]>,
-}
+/// Columns of a tile that are asked for; a tile that has more does without for the rest.
+const COLUMNS: usize = 12;
 
-/// Cache lines still to be asked for, and how many of them at a time.
-struct Stretch {
+/// Groups of cache lines that follow one another.
+#[derive(Clone, Copy)]
+struct Groups {
     next: *const u8,
-    lines: usize,
-    portion: usize,
+    left: usize,
 }
 
-impl Prefetch {
-    /// For `portions` calls of [`portion`](Self::portion).
-    pub(crate) fn new(portions: usize) -> Self {
-        Self { portions: portions.max(1), stretches: SmallVec::new() }
-    }
+impl Groups {
+    const NONE: Self = Self { next: std::ptr::null(), left: 0 };
+}
 
-    /// Adds the tile that is [`AHEAD`], given what follows the present one, which has `n` elements. There need not be one.
-    #[inline]
-    pub(crate) fn tile(&mut self, following: Slice<'_>, n: usize) {
-        let (start, size): (*const u8, usize) = match following {
+/// The next tile's part of every column, in the order in which they are asked for.
+pub(crate) struct Columns {
+    groups: [Groups; COLUMNS],
+    begun: usize,
+    len: usize,
+    total: u32,
+}
+
+thread_local! {
+    static COLUMNS_AHEAD: RefCell<Columns> =
+        const { RefCell::new(Columns { groups: [Groups::NONE; COLUMNS], begun: 0, len: 0, total: 0 }) };
+    static SUSPENDED: Cell<Prefetch> =
+        const { Cell::new(Prefetch { groups: Groups::NONE, until_next: u32::MAX, every: 1, blocks: 0 }) };
+}
+
+impl Columns {
+    /// Adds what follows a tile's range of a column.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, column: Slice<'_>, tile: &Range<usize>) {
+        let (start, size): (*const u8, usize) = match column {
             Slice::F32(v) => (v.as_ptr().cast(), 4),
             Slice::Bf16(v) => (v.as_ptr().cast(), 2),
             Slice::F64(v) => (v.as_ptr().cast(), 8),
         };
-        let skipped = (AHEAD - 1) * n;
-        let lines = (following.len().saturating_sub(skipped).min(n) * size).div_ceil(LINE);
-        let next = start.wrapping_add(skipped * size);
-        self.stretches.push(Stretch { next, lines, portion: lines.div_ceil(self.portions) });
+        let elements = tile.len().min(column.len().saturating_sub(tile.end));
+        let left = (elements * size).div_ceil(LINE * GROUP);
+        if left > 0 && self.len < COLUMNS {
+            self.groups[self.len] = Groups { next: start.wrapping_add(tile.end * size), left };
+            self.len += 1;
+            self.total += left as u32;
+        }
+    }
+}
+
+/// Lets the loops of a tile ask for the next one, of which `add` adds the columns, evenly over as many blocks as the tile
+/// before had.
+#[inline(always)]
+pub(crate) fn next_tile(add: impl FnOnce(&mut Columns)) {
+    let (groups, total) = COLUMNS_AHEAD.with_borrow_mut(|columns| {
+        (columns.begun, columns.len, columns.total) = (1, 0, 0);
+        add(columns);
+        (columns.groups[..columns.len].first().copied().unwrap_or(Groups::NONE), columns.total)
+    });
+    let every = SUSPENDED.get().blocks.checked_div(total).map_or(u32::MAX, |every| every.max(1));
+    SUSPENDED.set(Prefetch { groups, until_next: every, every, blocks: 0 });
+}
+
+/// What a loop over a tile asks for on its way. For loops of one's own; those of [`crate::kernel`] do it by themselves.
+#[derive(Clone, Copy)]
+pub struct Prefetch {
+    groups: Groups,
+    /// Blocks until the next request.
+    until_next: u32,
+    /// Blocks between two requests.
+    every: u32,
+    /// Blocks of this tile so far.
+    blocks: u32,
+}
+
+impl Prefetch {
+    /// Takes up where the loop before left off.
+    #[inline(always)]
+    pub fn resume() -> Self {
+        SUSPENDED.get()
     }
 
-    /// Asks for the next portion of every stretch.
+    /// To be called before each block of about 64 elements: asks for some lines if it is time to.
     #[inline(always)]
-    pub(crate) fn portion(&mut self) {
-        for stretch in &mut self.stretches {
-            let lines = stretch.portion.min(stretch.lines);
-            for i in 0..lines {
-                line(stretch.next.wrapping_add(i * LINE));
-            }
-            stretch.next = stretch.next.wrapping_add(lines * LINE);
-            stretch.lines -= lines;
+    pub fn block(&mut self) {
+        self.blocks += 1;
+        self.until_next -= 1;
+        if self.until_next == 0 {
+            self.request();
         }
+    }
+
+    #[inline(always)]
+    fn request(&mut self) {
+        for i in 0..GROUP {
+            line(self.groups.next.wrapping_add(i * LINE));
+        }
+        self.groups.next = self.groups.next.wrapping_add(GROUP * LINE);
+        self.groups.left -= 1;
+        self.until_next = self.every;
+        if self.groups.left == 0 {
+            self.next_column();
+        }
+    }
+
+    #[cold]
+    fn next_column(&mut self) {
+        self.groups = COLUMNS_AHEAD.with_borrow_mut(|columns| {
+            let groups = columns.groups[..columns.len].get(columns.begun).copied().unwrap_or(Groups::NONE);
+            columns.begun += 1;
+            groups
+        });
+        if self.groups.left == 0 {
+            self.until_next = u32::MAX;
+        }
+    }
+
+    /// Leaves the rest to the loops that follow.
+    #[inline(always)]
+    pub fn suspend(self) {
+        SUSPENDED.set(self);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Rounding to bfloat16 when a column is stored.
 
+use std::array;
+
 use half::bf16;
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
@@ -33,10 +35,10 @@ impl Stream {
     /// Stores `values`, the elements from `offset` on.
     pub(crate) fn store(self, mut values: &[f32], mut offset: usize, mut target: &mut [bf16]) {
         while !values.is_empty() {
-            let (block, lane) = (offset / BLOCK, offset % BLOCK);
-            let n = (BLOCK - lane).min(values.len());
+            let (block, first) = (offset / BLOCK, offset % BLOCK);
+            let n = (BLOCK - first).min(values.len());
             let head = target.split_off_mut(..n).unwrap_or_default();
-            store(mix64(self.0 ^ block as u64), lane as u32, &values[..n], head);
+            store(mix64(self.0 ^ block as u64), first, &values[..n], head);
             (values, offset) = (&values[n..], offset + n);
         }
     }
@@ -45,23 +47,58 @@ impl Stream {
 /// Elements that have a key of their own, so that a counter of 32 bits is enough for any tensor.
 const BLOCK: usize = 1024;
 
+/// Hashes that are computed together: each has random bits for two elements, which are as far apart.
+const HASHES: usize = 64;
+
+/// Stores `values`, the elements of a block from `first` on.
 #[multiversion(targets = "simd")]
-fn store(key: u64, first_lane: u32, values: &[f32], target: &mut [bf16]) {
-    for (lane, (target, &value)) in (first_lane..).zip(target.iter_mut().zip(values)) {
-        *target = round_stochastic(value, noise(key, lane));
+fn store(key: u64, first: usize, values: &[f32], target: &mut [bf16]) {
+    let mut done = 0;
+    while done < values.len() {
+        let at = first + done;
+        let hashes: [u32; HASHES] = array::from_fn(|i| hash(key, (at / (2 * HASHES) * HASHES + i) as u32));
+        let within = at % (2 * HASHES);
+        let to = values.len().min(done + 2 * HASHES - within);
+        let (values, target) = (&values[done..to], &mut target[done..to]);
+        if let (Ok(values), Ok(target)) = (values.try_into(), target.try_into()) {
+            store_all(&hashes, values, target);
+        } else {
+            for (i, (target, &value)) in target.iter_mut().zip(values).enumerate() {
+                *target = round_stochastic(value, noise(&hashes, within + i));
+            }
+        }
+        done = to;
     }
 }
 
-/// 16 random bits: the upper half of a finaliser with two rounds, into which both halves of the key go. 32-bit products
-/// vectorise on every target, 64-bit ones do not.
+/// The elements of all hashes, with loops of constant length.
 #[inline(always)]
-fn noise(key: u64, lane: u32) -> u32 {
-    let mut h = lane.wrapping_mul(0x9e37_79b1) ^ key as u32;
+fn store_all(hashes: &[u32; HASHES], values: &[f32; 2 * HASHES], target: &mut [bf16; 2 * HASHES]) {
+    for i in 0..HASHES {
+        target[i] = round_stochastic(values[i], noise(hashes, i));
+    }
+    for i in HASHES..2 * HASHES {
+        target[i] = round_stochastic(values[i], noise(hashes, i));
+    }
+}
+
+/// 16 random bits for element `i`.
+#[inline(always)]
+fn noise(hashes: &[u32; HASHES], i: usize) -> u32 {
+    if i < HASHES { hashes[i] >> 16 } else { hashes[i - HASHES] & 0xffff }
+}
+
+/// A finaliser with two rounds, into which both halves of the key go. 32-bit products vectorise on every target, 64-bit ones
+/// do not.
+#[inline(always)]
+fn hash(key: u64, counter: u32) -> u32 {
+    let mut h = counter.wrapping_mul(0x9e37_79b1) ^ key as u32;
     h ^= h >> 16;
     h = h.wrapping_mul(0x7feb_352d);
     h ^= h >> 15;
     h = h.wrapping_add((key >> 32) as u32);
-    h.wrapping_mul(0x846c_a68b) >> 16
+    h = h.wrapping_mul(0x846c_a68b);
+    h ^ (h >> 16)
 }
 
 /// Adds `noise`, 16 random bits, below the last bit that bfloat16 keeps, and cuts.
@@ -110,11 +147,14 @@ mod tests {
         let n = 1 << 16;
         let bits = |step: u64| -> Vec<f64> {
             let Stream(key) = Stream::new(1, 2, 3, step);
-            (0..n)
-                .map(|i| {
-                    f64::from(noise(mix64(key ^ (i / BLOCK) as u64), (i % BLOCK) as u32)) / 65536.0 - 0.5
-                })
-                .collect()
+            let pairs = 0..n / (2 * HASHES);
+            let bits = pairs.flat_map(|pair| {
+                let (block, first) = (2 * HASHES * pair / BLOCK, HASHES * pair % (BLOCK / 2));
+                let key = mix64(key ^ block as u64);
+                let hashes: [u32; HASHES] = array::from_fn(|i| hash(key, (first + i) as u32));
+                array::from_fn::<u32, { 2 * HASHES }, _>(|i| noise(&hashes, i))
+            });
+            bits.map(|bits| f64::from(bits) / 65536.0 - 0.5).collect()
         };
         let (a, b) = (bits(1), bits(2));
         let correlation =
@@ -122,6 +162,7 @@ mod tests {
         for (name, value) in [
             ("steps", correlation(&a, &b)),
             ("neighbours", correlation(&a[1..], &a[..n - 1])),
+            ("halves of a hash", correlation(&a[HASHES..], &a[..n - HASHES])),
             ("blocks", correlation(&a[BLOCK..], &a[..n - BLOCK])),
         ] {
             assert!(value.abs() < 5.0 / (n as f64).sqrt(), "{name}: {value}");

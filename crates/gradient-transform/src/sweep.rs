@@ -1,5 +1,6 @@
 //! One pass of a chain over a tensor, tile by tile.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,14 +11,14 @@ use crate::compose::Stages;
 use crate::context::Context;
 use crate::element::Real;
 use crate::plan::{Base, Plan, Sweep, Then};
-use crate::prefetch::Prefetch;
+use crate::prefetch;
 use crate::rounding::{Rounding, Stream};
 use crate::state::{Storage, Sums};
 use crate::transform::{Tile, Writer};
-use crate::update::Update;
+use crate::update::{Deferred, Update};
 
 /// Elements of a tile: a handful of columns of it fit into the first-level cache.
-pub const TILE: usize = 1024;
+pub const TILE: usize = 4096;
 
 /// Elements of a chunk, the unit of parallel work and of partial sums. Its boundaries depend on the tensor's length
 /// alone, so sums do not depend on the number of threads.
@@ -32,10 +33,11 @@ impl<T: Real> ScratchPool<T> {
         // A poisoned lock only means that another thread's transform panicked; the buffers have no invariant to lose.
         let lock = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut buffer = lock().pop().unwrap_or_default();
-        if buffer.len() < len {
-            buffer.resize(len, T::zero());
+        if buffer.len() < len + 64 {
+            buffer.resize(len + 64, T::zero());
         }
-        let result = f(&mut buffer[..len]);
+        let at = buffer.as_ptr().align_offset(64).min(64);
+        let result = f(&mut buffer[at..][..len]);
         lock().push(buffer);
         result
     }
@@ -65,6 +67,20 @@ pub(crate) struct Active<'a> {
     pub(crate) every: usize,
     pub(crate) stored: bool,
     pub(crate) data: SliceMut<'a>,
+    /// The present tile's part of the data.
+    pub(crate) tile: Range<usize>,
+}
+
+impl Active<'_> {
+    /// Moves on to the tile of elements `range` of the work that begins at `start`.
+    fn begin_tile(&mut self, start: usize, range: &Range<usize>) {
+        self.tile = if self.every == 1 {
+            range.clone()
+        } else {
+            let end = nth(start + range.end, self.every) - nth(start, self.every);
+            if range.start == 0 { 0..end } else { self.tile.end..end }
+        };
+    }
 }
 
 /// A range of a tensor, with everything elementwise that belongs to it.
@@ -90,7 +106,7 @@ impl<'a, T: Real> Work<'a, T> {
         self.start += at;
         let columns = self.columns.iter_mut().map(|column| {
             let n = nth(start + at, column.every) - nth(start, column.every);
-            Active { data: column.data.split_off_first(n), ..*column }
+            Active { data: column.data.split_off_first(n), tile: 0..0, ..*column }
         });
         Self {
             start,
@@ -114,15 +130,15 @@ struct Memory<'m, T> {
 }
 
 impl<'m, T: Real> Memory<'m, T> {
-    const fn len(columns: usize) -> usize {
-        (4 + columns) * TILE
+    const fn len(tile: usize, columns: usize) -> usize {
+        (4 + columns) * tile
     }
 
-    fn new(memory: &'m mut [T]) -> Self {
-        let (gradient, memory) = memory.split_at_mut(TILE);
-        let (parameter, memory) = memory.split_at_mut(TILE);
-        let (update, memory) = memory.split_at_mut(TILE);
-        let (displacement, columns) = memory.split_at_mut(TILE);
+    fn new(memory: &'m mut [T], tile: usize) -> Self {
+        let (gradient, memory) = memory.split_at_mut(tile);
+        let (parameter, memory) = memory.split_at_mut(tile);
+        let (update, memory) = memory.split_at_mut(tile);
+        let (displacement, columns) = memory.split_at_mut(tile);
         Self { gradient, parameter, columns, update, displacement }
     }
 }
@@ -140,63 +156,53 @@ impl<T: Real> Job<'_, T> {
                 self.run(work);
             }
         } else {
-            self.pool.with(Memory::<T>::len(work.columns.len()), |memory| {
-                let mut memory = Memory::new(memory);
-                while !work.gradient.is_empty() {
-                    self.tile(&mut work, &mut memory);
+            self.pool.with(Memory::<T>::len(self.sweep.tile, work.columns.len()), |memory| {
+                let mut memory = Memory::new(memory, self.sweep.tile);
+                let len = work.gradient.len();
+                for at in (0..len).step_by(self.sweep.tile) {
+                    self.tile(&mut work, at..len.min(at + self.sweep.tile), &mut memory);
                 }
             });
         }
     }
 
-    /// Works on the first tile of `work`, and takes it off.
-    fn tile(&self, work: &mut Work<'_, T>, memory: &mut Memory<'_, T>) {
-        let (n, offset) = (work.gradient.len().min(TILE), work.start);
-        work.start += n;
-        // A portion before each call: asked for all at once, the lines would queue up.
-        let mut prefetch = Prefetch::new(self.sweep.calls.len());
+    /// Works on a range of `work`.
+    fn tile(&self, work: &mut Work<'_, T>, range: Range<usize>, memory: &mut Memory<'_, T>) {
+        let (n, offset) = (range.len(), work.start + range.start);
+        prefetch::next_tile(|ahead| {
+            ahead.add(work.gradient, &range);
+            ahead.add(work.parameter.as_slice(), &range);
+            for column in &mut work.columns {
+                column.begin_tile(work.start, &range);
+                ahead.add(column.data.as_slice(), &column.tile);
+            }
+        });
 
-        let raw = work.gradient.split_off_first(n);
-        prefetch.tile(work.gradient, n);
-        let gradient = match T::native(&raw) {
-            Some(values) => values,
+        let gradient = match T::native(&work.gradient) {
+            Some(values) => &values[range.clone()],
             None => {
-                raw.load(&mut memory.gradient[..n]);
+                work.gradient.range(range.clone()).load(&mut memory.gradient[..n]);
                 &memory.gradient[..n]
             }
         };
-        let mut narrow_parameter = None;
-        let parameter = if self.sweep.parameter {
-            let stored = work.parameter.split_off_first(n);
-            prefetch.tile(work.parameter.as_slice(), n);
-            let loaded = &mut memory.parameter[..n];
-            native_or_loaded(stored, loaded, |stored| narrow_parameter = Some(stored))
-        } else {
-            &mut []
-        };
-        let mut narrow_columns: SmallVec<[(usize, SliceMut<'_>); 8]> = SmallVec::new();
+        let read = if self.sweep.parameter { range.clone() } else { 0..0 };
+        let parameter = work.parameter.native_or_loaded(read, memory.parameter);
         let mut columns: SmallVec<[&mut [T]; 8]> = SmallVec::new();
-        for (i, (active, loaded)) in
-            work.columns.iter_mut().zip(memory.columns.chunks_exact_mut(TILE)).enumerate()
+        for (column, loaded) in work.columns.iter_mut().zip(memory.columns.chunks_exact_mut(self.sweep.tile))
         {
-            let n = nth(offset + n, active.every) - nth(offset, active.every);
-            let stored = active.data.split_off_first(n);
-            prefetch.tile(active.data.as_slice(), n);
-            let narrow = |stored| narrow_columns.push((i, stored));
-            columns.push(native_or_loaded(stored, &mut loaded[..n], narrow));
+            columns.push(column.data.native_or_loaded(column.tile.clone(), loaded));
         }
 
         let (mut values, mut displacement) = (&mut memory.update[..n], &mut memory.displacement[..n]);
         // Until a transform writes, the update is the gradient.
-        let mut written = false;
+        let mut deferred = Deferred::unwritten();
         let mut displaced = false;
         for call in &self.sweep.calls {
-            prefetch.portion();
             let stage = &self.plan.stages[call.stage];
             let transform = &*self.stages[call.stage];
             let (own, base) = split_base(&mut columns, call.columns.clone(), call.base, parameter);
             let mut tile = Tile {
-                update: Update::unwritten(values, gradient, &mut written),
+                update: Update::deferred(values, gradient, &mut deferred),
                 direction: &[],
                 gradient,
                 parameter,
@@ -210,7 +216,7 @@ impl<T: Real> Job<'_, T> {
                 if call.then == Then::Displace {
                     writer.displace(&self.cx, &mut tile, displacement);
                     // From here on the update is the displacement, and the other buffer holds the direction.
-                    tile.update.values();
+                    tile.update.values_mut();
                     std::mem::swap(&mut values, &mut displacement);
                     displaced = true;
                 }
@@ -233,16 +239,17 @@ impl<T: Real> Job<'_, T> {
         }
 
         // Behind the calls, as the elements are in the first-level cache now.
-        if let Some(finite) = self.finite.filter(|_| !raw.is_finite()) {
+        if let Some(finite) = self.finite.filter(|_| !work.gradient.range(range.clone()).is_finite()) {
             finite.store(false, Ordering::Relaxed);
         }
         if let (Some(call), Some(writer)) = (self.sweep.writer, self.writer) {
             let call = &self.sweep.calls[call];
             if displaced {
+                Update::deferred(values, gradient, &mut deferred).values_mut();
                 std::mem::swap(&mut values, &mut displacement);
             }
             let mut tile = Tile {
-                update: Update::unwritten(values, gradient, &mut written),
+                update: Update::deferred(values, gradient, &mut deferred),
                 direction: &[],
                 gradient,
                 parameter: &[],
@@ -252,37 +259,24 @@ impl<T: Real> Job<'_, T> {
                 offset,
             };
             writer.apply(&self.cx, &mut tile, displaced.then_some(&*displacement), parameter);
-            if let Some(mut stored) = narrow_parameter {
-                stored.store(parameter, offset, self.rounding, self.parameter_stream);
-            }
         }
-        for (i, mut stored) in narrow_columns {
-            let Active { index, every, stored: is_stored, .. } = work.columns[i];
-            if is_stored {
+        drop(columns);
+        // What has another type in memory than it was computed in.
+        if self.sweep.writer.is_some() && work.parameter.dtype() != T::DTYPE {
+            let values = &memory.parameter[..n];
+            work.parameter.range_mut(range).store(values, offset, self.rounding, self.parameter_stream);
+        }
+        for (column, values) in work.columns.iter_mut().zip(memory.columns.chunks_exact(self.sweep.tile)) {
+            if column.stored && column.data.dtype() != T::DTYPE {
                 // What is declared as bfloat16 is rounded to the nearest, whatever the parameters are.
-                let rounding = match self.plan.columns[index].storage {
+                let rounding = match self.plan.columns[column.index].storage {
                     Storage::Bf16 => Rounding::Nearest,
                     Storage::Parameter | Storage::Compute => self.rounding,
                 };
-                stored.store(columns[i], nth(offset, every), rounding, self.column_streams[index]);
+                let (values, first) = (&values[..column.tile.len()], nth(offset, column.every));
+                let stream = self.column_streams[column.index];
+                column.data.range_mut(column.tile.clone()).store(values, first, rounding, stream);
             }
-        }
-    }
-}
-
-/// The elements themselves, if they are of the type computed in; otherwise `loaded`, converted, and `narrow` is given
-/// the place that they have to be stored to.
-fn native_or_loaded<'m, T: Real>(
-    stored: SliceMut<'m>,
-    loaded: &'m mut [T],
-    narrow: impl FnOnce(SliceMut<'m>),
-) -> &'m mut [T] {
-    match T::native_mut(stored) {
-        Ok(values) => values,
-        Err(stored) => {
-            stored.as_slice().load(loaded);
-            narrow(stored);
-            loaded
         }
     }
 }
@@ -290,7 +284,7 @@ fn native_or_loaded<'m, T: Real>(
 /// A stage's own columns, and the base iterate.
 fn split_base<'s, 'c, T>(
     columns: &'s mut [&'c mut [T]],
-    own: std::ops::Range<usize>,
+    own: Range<usize>,
     base: Base,
     parameter: &'s [T],
 ) -> (&'s mut [&'c mut [T]], &'s [T]) {

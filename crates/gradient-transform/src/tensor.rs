@@ -1,7 +1,7 @@
 //! One parameter's state, and a step over it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use smallvec::SmallVec;
 
@@ -9,7 +9,7 @@ use crate::buffer::{Buffer, Slice, SliceMut};
 use crate::compose::Stages;
 use crate::context::{Context, StepContext, TensorInfo};
 use crate::element::{DType, Real};
-use crate::plan::{Plan, Sweep};
+use crate::plan::{Plan, Stage, Sweep};
 use crate::rounding::{Rounding, Stream, hash_name};
 use crate::state::{Initial, TensorState};
 use crate::sweep::{Active, CHUNK, Job, ScratchPool, Work};
@@ -83,19 +83,32 @@ impl<T: Real> Tensor<T> {
         let Some(plan) = self.plan.take_if(|plan| unchanged && plan.first_sweep_stores_nothing()) else {
             return gradient.first_non_finite(run.parallel).is_none();
         };
-        let finite = AtomicBool::new(true);
         let info = self.info.take_for_step();
         let cx = Context { step: run.step, tensor: &info };
-        if self.held(run, &plan, &cx).is_some() {
-            finite.store(gradient.first_non_finite(run.parallel).is_none(), Ordering::Relaxed);
+        let finite = if self.held(run, &plan, &cx).is_some() {
+            gradient.first_non_finite(run.parallel).is_none()
         } else {
             self.begin(run, &plan, &cx, plan.stages.len());
-            self.sweep(run, &plan, &plan.sweeps[0], &cx, parameter, gradient, Some(&finite));
+            let first = plan.stages.iter().position(|stage| !stage.idle).unwrap_or_default();
+            let shown = run.stages[first].sums_show_non_finite(&info);
+            let seen = AtomicBool::new(true);
+            self.sweep(run, &plan, &plan.sweeps[0], &cx, parameter, gradient, (!shown).then_some(&seen));
             self.first_sweep_done = true;
-        }
+            if shown {
+                // Squares of finite elements can overflow.
+                self.sums_are_finite(&plan.stages[first]) || gradient.first_non_finite(run.parallel).is_none()
+            } else {
+                seen.into_inner()
+            }
+        };
         self.info.return_from_step(info);
         self.plan = Some(plan);
-        finite.into_inner()
+        finite
+    }
+
+    fn sums_are_finite(&self, stage: &Stage) -> bool {
+        self.scalar_sums[stage.scalar_sums.clone()].iter().all(|sum| sum.is_finite())
+            && T::slice(&self.vector_sums[stage.vector_sums.clone()]).is_finite()
     }
 
     /// One step. The slices have the tensor's length, and the gradient is finite.
@@ -199,9 +212,10 @@ impl<T: Real> Tensor<T> {
             .filter_map(|(index, buffer)| {
                 let used = uses.next_if(|u| u.index == index)?;
                 let every = plan.columns[index].every;
-                Some(Active { index, every, stored: used.stored, data: buffer.as_mut_slice() })
+                Some(Active { index, every, stored: used.stored, data: buffer.as_mut_slice(), tile: 0..0 })
             })
             .collect();
+        let parameter = if sweep.parameter { parameter } else { SliceMut::F32(&mut []) };
         job.run(Work {
             start: 0,
             gradient,

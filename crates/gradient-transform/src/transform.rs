@@ -176,6 +176,12 @@ pub trait GradientTransform<T: Real>: Send + Sync {
     /// Sees a tile once: may change its columns, and adds to the sums.
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {}
 
+    /// Whether the sums cannot all be finite if an element of the observed update is not, as sums of squares. At the head of
+    /// a chain, it spares the engine a look of its own at the gradient.
+    fn sums_show_non_finite(&self, tensor: &TensorInfo) -> bool {
+        false
+    }
+
     /// Turns complete sums into small state.
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
 
@@ -187,7 +193,8 @@ pub trait GradientTransform<T: Real>: Send + Sync {
         self.emit(cx, tile);
     }
 
-    /// Whether [`commit`](Self::commit) changes columns, which then have to be stored after the last sweep.
+    /// Whether it is [`commit`](Self::commit) that changes columns, and not `observe` (unless it holds the tensor): they are
+    /// stored in the last sweep alone.
     fn commits_columns(&self) -> bool {
         false
     }
@@ -255,11 +262,25 @@ pub trait Estimator: Send + Sync {
 /// A moment that preconditions the update, taken apart so that a wrapper can reorder its events (ADOPT reads the
 /// denominator before this step's gradient enters it).
 ///
-/// As a [`GradientTransform`] of its own, `observe` accumulates and `seal` does `advance` and then `prepare`.
+/// As a [`GradientTransform`] of its own it does what `accumulate`, `advance`, `prepare` and `divide` do, in this order.
 pub trait Moment<T: Real>: GradientTransform<T> {
-    /// Makes ready what `emit` needs from the moment as it stands.
+    /// Takes a tile of gradients in: moves the moment's columns on, or adds to the sums.
+    fn accumulate(
+        &self,
+        cx: &Context<'_>,
+        gradient: &[T],
+        parameter: &[T],
+        columns: &mut [&mut [T]],
+        offset: usize,
+        sums: Sums<'_, T>,
+    );
+
+    /// Moves small state on by the sums that `accumulate` gathered.
+    fn advance(&self, cx: &Context<'_>, state: TensorState<'_, T>);
+
+    /// Makes ready what `divide` needs from small state.
     fn prepare(&self, cx: &Context<'_>, state: TensorState<'_, T>);
 
-    /// Moves the moment on by the sums that `observe` gathered.
-    fn advance(&self, cx: &Context<'_>, state: TensorState<'_, T>);
+    /// Turns the update into a direction, by the moment as it stands.
+    fn divide(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>);
 }

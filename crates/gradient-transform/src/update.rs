@@ -1,93 +1,151 @@
 //! The update's part of a tile.
 
-use std::ops::Deref;
-
 use crate::element::Real;
 use crate::kernel;
 
 /// The update u of a tile: the raw gradient at the head of a chain, changed by one transform after the other.
 ///
-/// Reads as a slice. As long as no transform has written to it, it is the gradient itself, and no copy is made: the
-/// first one that writes reads the gradient and writes the update in one pass.
+/// As long as no transform has written to it, it is the gradient itself, and no copy is made: the first one that writes
+/// reads the gradient and writes the update in one pass. A factor waits, too, for whoever reads or writes next.
 #[derive(Debug)]
 pub struct Update<'t, T> {
     values: &'t mut [T],
-    /// What the values are while `written` says that they have not been written.
+    /// What the values are while they have not been written.
     source: &'t [T],
-    /// `None` for values that have been written from the beginning.
-    written: Option<&'t mut bool>,
+    pending: Pending<'t, T>,
 }
 
-impl<T> Deref for Update<'_, T> {
-    type Target = [T];
+/// What has not been done to the values yet. `None` for values that stand by themselves.
+type Pending<'t, T> = Option<&'t mut Deferred<T>>;
 
-    fn deref(&self) -> &[T] {
-        if self.is_written() { self.values } else { self.source }
+#[derive(Debug)]
+pub(crate) struct Deferred<T> {
+    /// The values are still to be read from the source.
+    pub(crate) unwritten: bool,
+    /// The values are still to be multiplied by this.
+    pub(crate) factor: T,
+}
+
+impl<T: Real> Deferred<T> {
+    /// Nothing written yet.
+    pub(crate) fn unwritten() -> Self {
+        Self { unwritten: true, factor: T::one() }
     }
 }
 
 impl<'t, T: Real> Update<'t, T> {
     /// An update with these values.
     pub fn new(values: &'t mut [T]) -> Self {
-        Self { values, source: &[], written: None }
+        Self { values, source: &[], pending: None }
     }
 
-    /// An update whose values are those of `source` until the first one is written.
-    pub(crate) fn unwritten(values: &'t mut [T], source: &'t [T], written: &'t mut bool) -> Self {
-        Self { values, source, written: Some(written) }
+    /// An update whose values are in one of two places.
+    pub(crate) fn deferred(values: &'t mut [T], source: &'t [T], deferred: &'t mut Deferred<T>) -> Self {
+        Self { values, source, pending: Some(deferred) }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Where the values are as long as no transform has written to them: they stay there when one does.
+    pub fn unwritten(&self) -> Option<&'t [T]> {
+        self.pending.as_ref().filter(|p| p.unwritten && p.factor == T::one()).map(|_| self.source)
     }
 
     /// `u[i] <- f(u[i])`.
     pub fn map(&mut self, f: impl Fn(T) -> T) {
-        match self.parts() {
-            (Some(source), values) => kernel::map2(values, source, |_, u| f(u)),
-            (None, values) => kernel::map(values, f),
+        match self.take() {
+            (Some(source), k, values) => kernel::map2(values, source, move |_, u| f(k * u)),
+            (None, k, values) => kernel::map(values, move |u| f(k * u)),
         }
     }
 
     /// `u[i] <- f(u[i], a[i])`.
     pub fn map2(&mut self, a: &[T], f: impl Fn(T, T) -> T) {
-        match self.parts() {
-            (Some(source), values) => kernel::map3(values, source, a, |_, u, a| f(u, a)),
-            (None, values) => kernel::map2(values, a, f),
+        match self.take() {
+            (Some(source), k, values) => kernel::map3(values, source, a, move |_, u, a| f(k * u, a)),
+            (None, k, values) => kernel::map2(values, a, move |u, a| f(k * u, a)),
         }
     }
 
     /// `u[i] <- f(u[i], a[i], b[i])`.
     pub fn map3(&mut self, a: &[T], b: &[T], f: impl Fn(T, T, T) -> T) {
-        match self.parts() {
-            (Some(source), values) => kernel::map4(values, source, a, b, |_, u, a, b| f(u, a, b)),
-            (None, values) => kernel::map3(values, a, b, f),
+        match self.take() {
+            (Some(source), k, values) => kernel::map4(values, source, a, b, move |_, u, a, b| f(k * u, a, b)),
+            (None, k, values) => kernel::map3(values, a, b, move |u, a, b| f(k * u, a, b)),
+        }
+    }
+
+    /// `u[i] <- factor * u[i]`, left to whoever reads or writes next, so that it costs no pass of its own.
+    pub fn scale(&mut self, factor: T) {
+        match &mut self.pending {
+            Some(pending) if pending.factor == T::one() => pending.factor = factor,
+            _ => self.map(|u| factor * u),
+        }
+    }
+
+    /// The values, to be read.
+    pub fn values(&mut self) -> &[T] {
+        match self.scaled() {
+            (_, factor) if factor != T::one() => self.values_mut(),
+            _ => self.scaled().0,
+        }
+    }
+
+    /// The values but for a factor, by which each is still to be multiplied: for readers that can do so on their way.
+    pub fn scaled(&self) -> (&[T], T) {
+        match &self.pending {
+            Some(Deferred { unwritten: true, factor }) => (self.source, *factor),
+            Some(Deferred { factor, .. }) => (self.values, *factor),
+            None => (self.values, T::one()),
         }
     }
 
     /// The values, to be changed in any way.
-    pub fn values(&mut self) -> &mut [T] {
-        let (source, values) = self.parts();
-        if let Some(source) = source {
-            values.copy_from_slice(source);
+    pub fn values_mut(&mut self) -> &mut [T] {
+        match self.take() {
+            (Some(source), factor, values) if factor == T::one() => values.copy_from_slice(source),
+            (Some(source), factor, values) => kernel::map2(values, source, |_, u| factor * u),
+            (None, factor, values) if factor != T::one() => kernel::map(values, |u| factor * u),
+            (None, ..) => {}
         }
-        values
+        self.values
     }
 
     /// For a loop of one's own: where to read the values, if that is not where all of them must then be written.
     pub fn parts(&mut self) -> (Option<&'t [T]>, &mut [T]) {
-        let unwritten = !self.is_written();
-        if let Some(written) = &mut self.written {
-            **written = true;
+        if self.scaled().1 != T::one() {
+            return (None, self.values_mut());
         }
-        (unwritten.then_some(self.source), self.values)
+        let (source, _, values) = self.take();
+        (source, values)
+    }
+
+    /// Where to read the values, by what to multiply them, and where to write them, which must be done then.
+    fn take(&mut self) -> (Option<&'t [T]>, T, &mut [T]) {
+        match &mut self.pending {
+            None => (None, T::one(), self.values),
+            Some(pending) => {
+                let source = pending.unwritten.then_some(self.source);
+                let factor = std::mem::replace(&mut pending.factor, T::one());
+                pending.unwritten = false;
+                (source, factor, self.values)
+            }
+        }
     }
 }
 
 impl<T> Update<'_, T> {
     /// The same update, for a shorter time.
     pub fn reborrow(&mut self) -> Update<'_, T> {
-        Update { values: self.values, source: self.source, written: self.written.as_deref_mut() }
-    }
-
-    fn is_written(&self) -> bool {
-        self.written.as_deref().is_none_or(|&written| written)
+        Update { values: self.values, source: self.source, pending: self.pending.as_deref_mut() }
     }
 }
 
@@ -95,31 +153,33 @@ impl<T> Update<'_, T> {
 mod tests {
     use super::*;
 
+    type Write = fn(&mut Update<'_, f64>, &[f64], &[f64]);
+
+    const WRITES: [Write; 5] = [
+        |u, _, _| u.map(|u| u + 1.0),
+        |u, a, _| u.map2(a, |u, a| u + a),
+        |u, a, b| u.map3(a, b, |u, a, b| u + a * b),
+        |u, _, _| u.values_mut().iter_mut().for_each(|u| *u *= 2.0),
+        |u, _, _| u.scale(3.0),
+    ];
+
     #[test]
-    fn the_first_write_reads_the_source_and_later_ones_the_values() {
+    fn any_two_writes_give_what_they_give_on_a_plain_slice() {
         let source = [1.0_f64, 2.0, 3.0];
         let (a, b) = ([10.0, 20.0, 30.0], [0.5; 3]);
-        type Write = fn(&mut Update<'_, f64>, &[f64], &[f64]);
-        let writes: [Write; 4] = [
-            |u, _, _| u.map(|u| u + 1.0),
-            |u, a, _| u.map2(a, |u, a| u + a),
-            |u, a, b| u.map3(a, b, |u, a, b| u + a * b),
-            |u, _, _| u.values().iter_mut().for_each(|u| *u *= 2.0),
-        ];
-        for write in writes {
-            let (mut values, mut written) = ([f64::NAN; 3], false);
-            let mut update = Update::unwritten(&mut values, &source, &mut written);
-            assert_eq!(&*update, source);
-            write(&mut update, &a, &b);
-            let once = update.to_vec();
-            write(&mut update, &a, &b);
-            let twice = update.to_vec();
-
+        for (first, second) in WRITES.iter().flat_map(|first| WRITES.map(|second| (first, second))) {
+            let (mut values, mut deferred) = ([f64::NAN; 3], Deferred::unwritten());
+            let mut update = Update::deferred(&mut values, &source, &mut deferred);
+            assert_eq!(update.values(), source);
             let mut plain = source;
-            write(&mut Update::new(&mut plain), &a, &b);
-            assert_eq!(once, plain);
-            write(&mut Update::new(&mut plain), &a, &b);
-            assert_eq!(twice, plain);
+            for write in [*first, second] {
+                write(&mut update, &a, &b);
+                write(&mut Update::new(&mut plain), &a, &b);
+                let (values, factor) = update.scaled();
+                assert_eq!(values.iter().map(|u| factor * u).collect::<Vec<_>>(), plain);
+            }
+            assert_eq!(update.values(), plain);
+            assert_eq!(update.scaled().1, 1.0);
         }
     }
 }

@@ -87,7 +87,7 @@ impl<T: Real> GradientTransform<T> for Muon {
     }
 
     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, _sums: Sums<'_, T>) {
-        tile.columns[0].copy_from_slice(&tile.update);
+        tile.columns[0].copy_from_slice(tile.update.values());
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+use gradient_transform::kernel::{self, Prefetch};
 use gradient_transform::{
     Context, DType, GradientTransform, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile,
 };
@@ -24,22 +25,33 @@ pub struct OrthoGrad {
     pub normalises_noise: bool,
 }
 
-/// Sums of w g, w w and g g over lanes. Products of float32 numbers are exact in float64.
+/// Sums of w g, w w and g g, over lanes. Products of float32 numbers are exact in float64.
 #[multiversion(targets = "simd")]
-fn products<T: Real>(g: &[T], w: &[T]) -> [[f64; LANES]; 3] {
+fn products<T: Real>(g: &[T], w: &[T]) -> [f64; 3] {
+    const LANES: usize = 16;
     let mut lanes = [[0.0_f64; LANES]; 3];
-    for (g, w) in g.chunks(LANES).zip(w.chunks(LANES)) {
-        for (i, (g, w)) in g.iter().zip(w).enumerate() {
-            let (g, w) = (g.f64(), w.f64());
+    let mut prefetch = Prefetch::resume();
+    let ((gs, g_rest), (ws, w_rest)) = (g.as_chunks::<LANES>(), w.as_chunks::<LANES>());
+    for (block, (g, w)) in gs.iter().zip(ws).enumerate() {
+        if block % 4 == 0 {
+            prefetch.block();
+        }
+        for i in 0..LANES {
+            let (g, w) = (g[i].f64(), w[i].f64());
             lanes[0][i] += w * g;
             lanes[1][i] += w * w;
             lanes[2][i] += g * g;
         }
     }
-    lanes
+    prefetch.suspend();
+    for (i, (g, w)) in g_rest.iter().zip(w_rest).enumerate() {
+        let (g, w) = (g.f64(), w.f64());
+        lanes[0][i] += w * g;
+        lanes[1][i] += w * w;
+        lanes[2][i] += g * g;
+    }
+    lanes.map(kernel::total)
 }
-
-const LANES: usize = 16;
 
 /// The share of |g|^2 below which the orthogonal rest is rounding noise of the sums.
 const NOISE: f64 = 1e-13;
@@ -62,10 +74,14 @@ impl<T: Real> GradientTransform<T> for OrthoGrad {
     }
 
     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        let lanes = products(&tile.update, tile.base);
-        for (sum, lanes) in sums.scalars.iter_mut().zip(lanes) {
-            *sum += lanes.iter().sum::<f64>();
+        let products = products(tile.update.values(), tile.base);
+        for (sum, product) in sums.scalars.iter_mut().zip(products) {
+            *sum += product;
         }
+    }
+
+    fn sums_show_non_finite(&self, _tensor: &TensorInfo) -> bool {
+        true
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
@@ -88,6 +104,6 @@ impl<T: Real> GradientTransform<T> for OrthoGrad {
 
     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let (projection, scale) = (tile.scratch[0][0], tile.scratch[0][1]);
-        tile.update.map2(tile.base, |g, w| (g - projection * w) * scale);
+        tile.update.map2(tile.base, move |g, w| (g - projection * w) * scale);
     }
 }

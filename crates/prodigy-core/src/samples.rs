@@ -1,3 +1,6 @@
+use std::array;
+
+use gradient_transform::kernel::Prefetch;
 use gradient_transform::{
     Context, DType, Error, Real, Result, StateSpec, Storage, Sums, TensorInfo, Tile, kernel,
 };
@@ -96,6 +99,7 @@ impl Samples {
 }
 
 /// How samples enter the sums.
+#[derive(Clone, Copy)]
 struct Arithmetic<T> {
     every: usize,
     beta3: T,
@@ -105,26 +109,58 @@ struct Arithmetic<T> {
     narrow_parameter: bool,
 }
 
+impl<T: Real> Arithmetic<T> {
+    #[inline(always)]
+    fn product(self, g: T, way: T) -> T {
+        g * if self.narrow_parameter { way.round_bf16() } else { way }
+    }
+
+    #[inline(always)]
+    fn next(self, s: T, g: T) -> T {
+        let g = if self.signed { kernel::sign(g) } else { g };
+        if self.narrow {
+            ((s * self.beta3).round_bf16() + self.weight * g).round_bf16()
+        } else {
+            s * self.beta3 + self.weight * g
+        }
+    }
+}
+
+const LANES: usize = 8;
+
 /// Moves s on by the samples, of which the first is at the beginning of `gradient` and `parameter`; gives `<g, p0 - y>` and
 /// `|s|_1`.
 #[multiversion(targets = "simd")]
 fn gather<T: Real>(how: &Arithmetic<T>, gradient: &[T], parameter: &[T], p0: &[T], s: &mut [T]) -> [f64; 2] {
-    const LANES: usize = 8;
+    let how = *how;
     let (mut dots, mut sizes) = ([T::zero(); LANES], [T::zero(); LANES]);
-    let mut at = 0;
-    for (p0, s) in p0.chunks(LANES).zip(s.chunks_mut(LANES)) {
-        for (((dot, size), p0), s) in dots.iter_mut().zip(&mut sizes).zip(p0).zip(s) {
-            let (g, way) = (gradient[at], *p0 - parameter[at]);
-            at += how.every;
-            *dot += g * if how.narrow_parameter { way.round_bf16() } else { way };
-            let g = if how.signed { kernel::sign(g) } else { g };
-            *s = if how.narrow {
-                ((*s * how.beta3).round_bf16() + how.weight * g).round_bf16()
-            } else {
-                *s * how.beta3 + how.weight * g
-            };
-            *size += s.abs();
+    let ((p0s, p0_rest), (ss, s_rest)) = (p0.as_chunks::<LANES>(), s.as_chunks_mut::<LANES>());
+    let span = LANES * how.every;
+    let mut prefetch = Prefetch::resume();
+    for (i, (p0, s)) in p0s.iter().zip(ss).enumerate() {
+        prefetch.block();
+        let g = spread(&gradient[i * span..], how.every);
+        let y = spread(&parameter[i * span..], how.every);
+        for lane in 0..LANES {
+            dots[lane] += how.product(g[lane], p0[lane] - y[lane]);
+            s[lane] = how.next(s[lane], g[lane]);
+            sizes[lane] += s[lane].abs();
         }
     }
-    [dots, sizes].map(|lanes| kernel::tree_sum(lanes).f64())
+    prefetch.suspend();
+    let done = p0s.len() * span;
+    for (lane, (&p0, s)) in p0_rest.iter().zip(s_rest).enumerate() {
+        let at = done + lane * how.every;
+        dots[lane] += how.product(gradient[at], p0 - parameter[at]);
+        *s = how.next(*s, gradient[at]);
+        sizes[lane] += s.abs();
+    }
+    [kernel::total(dots).f64(), kernel::total(sizes).f64()]
+}
+
+/// Every `every`-th element from the first on. One check of the length, so that the loads follow one another.
+#[inline(always)]
+fn spread<T: Real>(from: &[T], every: usize) -> [T; LANES] {
+    let from = &from[..(LANES - 1) * every + 1];
+    array::from_fn(|lane| from[lane * every])
 }

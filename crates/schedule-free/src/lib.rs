@@ -149,20 +149,22 @@ impl<T: Real> Writer<T> for ScheduleFree {
     fn direct(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         if self.weight_decay != 0.0 && self.weight_decay_by_lr {
             let decay = T::of(self.weight_decay);
-            tile.update.map2(tile.parameter, |u, y| u + decay * y);
+            tile.update.map2(tile.parameter, move |u, y| u + decay * y);
         }
     }
 
     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
         let c = T::of(cx.step.averaging_weight);
         let rate = T::of(cx.step.step_size * self.share(&cx.step));
-        displacement.copy_from_slice(&tile.update);
+        let (update, factor) = tile.update.scaled();
+        let (y, z) = (tile.parameter, &*tile.columns[0]);
         if self.rounds_every_operation(cx) {
-            kernel::map3(displacement, tile.parameter, tile.columns[0], |u, y, z| {
+            kernel::map4(displacement, update, y, z, move |_, u, y, z| {
+                let u = factor * u;
                 (((y - z).round_bf16() * c).round_bf16() + rate * u).round_bf16()
             });
         } else {
-            kernel::map3(displacement, tile.parameter, tile.columns[0], |u, y, z| (y - z) * c + rate * u);
+            kernel::map4(displacement, update, y, z, move |_, u, y, z| (y - z) * c + rate * (factor * u));
         }
     }
 
@@ -184,14 +186,15 @@ impl<T: Real> Writer<T> for ScheduleFree {
         let rate = T::of(step.step_size * self.share(step));
         let lerp = Lerp::new(step.averaging_weight);
         let z = &mut *tile.columns[0];
+        let (update, factor) = tile.update.scaled();
         if self.rounds_every_operation(cx) {
-            let unused: &[T] = &tile.update;
             return kernel::update2(
                 parameter,
                 z,
-                &tile.update,
-                displacement.unwrap_or(unused),
-                |y, z, u, m| {
+                update,
+                displacement.unwrap_or(update),
+                move |y, z, u, m| {
+                    let u = factor * u;
                     let round = |x: T| x.round_bf16();
                     let moved = match displacement {
                         Some(_) => round(y - m),
@@ -204,13 +207,16 @@ impl<T: Real> Writer<T> for ScheduleFree {
         match (displacement, decay != 0.0) {
             // y is rounded after the interpolation and again after the step, as the reference does: while steps are of
             // the size of the last digit, the order of roundings is what p0 - y consists of.
-            (None, false) => kernel::update2(parameter, z, &tile.update, &tile.update, |y, z, u, _| {
+            (None, false) => kernel::update2(parameter, z, update, update, move |y, z, u, _| {
+                let u = factor * u;
                 (lerp.at(y, z) - rate * u, z - step_size * u)
             }),
-            (None, true) => kernel::update2(parameter, z, &tile.update, &tile.update, |y, z, u, _| {
+            (None, true) => kernel::update2(parameter, z, update, update, move |y, z, u, _| {
+                let u = factor * u;
                 (lerp.at(y, z) - rate * u - decay_y * y, z - step_size * u - decay_z * y)
             }),
-            (Some(m), _) => kernel::update2(parameter, z, &tile.update, m, |y, z, u, m| {
+            (Some(m), _) => kernel::update2(parameter, z, update, m, move |y, z, u, m| {
+                let u = factor * u;
                 (y - m - decay_y * y, z - step_size * u - decay_z * y)
             }),
         }
@@ -218,11 +224,11 @@ impl<T: Real> Writer<T> for ScheduleFree {
 
     fn evaluate(&self, parameter: &mut [T], base: &[T]) {
         let weight = T::of(1.0 - 1.0 / self.beta1);
-        kernel::map2(parameter, base, |y, z| y + weight * (z - y));
+        kernel::map2(parameter, base, move |y, z| y + weight * (z - y));
     }
 
     fn resume(&self, parameter: &mut [T], base: &[T]) {
         let weight = T::of(1.0 - self.beta1);
-        kernel::map2(parameter, base, |x, z| x + weight * (z - x));
+        kernel::map2(parameter, base, move |x, z| x + weight * (z - x));
     }
 }

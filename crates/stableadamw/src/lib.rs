@@ -29,7 +29,11 @@ impl<T: Real> GradientTransform<T> for StableAdamW {
     }
 
     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        sums.scalars[0] += kernel::sum(&tile.update, |u| u * u);
+        sums.scalars[0] += kernel::sum(tile.update.values(), |u| u * u);
+    }
+
+    fn sums_show_non_finite(&self, _tensor: &TensorInfo) -> bool {
+        true
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
@@ -38,9 +42,6 @@ impl<T: Real> GradientTransform<T> for StableAdamW {
     }
 
     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        let factor = tile.scratch[0][0];
-        if factor != T::one() {
-            tile.update.map(|u| u * factor);
-        }
+        tile.update.scale(tile.scratch[0][0]);
     }
 }

@@ -138,7 +138,7 @@ impl<T: Real> Writer<T> for Columns {
     fn direct(&self, _cx: &Context<'_>, _tile: &mut Tile<'_, '_, T>) {}
 
     fn displace(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
-        displacement.copy_from_slice(&tile.update);
+        displacement.copy_from_slice(tile.update.values());
     }
 
     fn apply(
@@ -149,9 +149,10 @@ impl<T: Real> Writer<T> for Columns {
         parameter: &mut [T],
     ) {
         let Some((first, others)) = tile.columns.split_first_mut() else { return };
-        kernel::update2(parameter, first, &tile.update, &tile.update, |y, z, u, _| (y - u, z - u));
+        let update = tile.update.values();
+        kernel::update2(parameter, first, update, update, |y, z, u, _| (y - u, z - u));
         for column in others {
-            kernel::map2(column, &tile.update, |v, u| v - u);
+            kernel::map2(column, update, |v, u| v - u);
         }
     }
 
