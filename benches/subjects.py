@@ -5,7 +5,8 @@ from typing import Any
 
 from worker import SHAPES
 
-OURS, DENSE, MUON = "this project, default", "this project, dense second moment", "this project, Muon"
+OURS, FUSED_BY_HAND = "this project, default", "the same step, fused by hand"
+DENSE, MUON = "this project, dense second moment", "this project, Muon"
 FUSED, REFERENCE, REFERENCE_MUON = "torch AdamW, fused", "reference, default", "reference, Muon"
 ADDED = {
     "ADOPT": ["use_adopt=true"],
@@ -71,6 +72,8 @@ def groups() -> list[Group]:
             ]
             if dtype == "f32" and shapes != "tiny":
                 subjects.append(ours(DENSE, dtype, "factored=false"))
+            if dtype == "f32" and shapes == "large":
+                subjects.append(Subject(FUSED_BY_HAND, dtype, "step-bench", ("--fused",)))
             if dtype == "f32" and shapes == "gpt":
                 subjects += [ours(f"this project, + {name}", dtype, *options) for name, options in ADDED.items()]
             found.append(Group(shapes, f"{shapes} {dtype}", subjects))

@@ -7,7 +7,7 @@ use crate::compose::Stages;
 use crate::context::{StepContext, TensorInfo};
 use crate::element::{DType, Real};
 use crate::state::ColumnSpec;
-use crate::sweep::TILE;
+use crate::sweep::{SHORTEST_TILE, TILE};
 use crate::transform::{Reads, Role};
 
 /// One transform's place in the plan of a tensor. The ranges are into the tensor's lists, all transforms together.
@@ -219,13 +219,9 @@ impl Plan {
             })
             .collect();
         let writer = calls.iter().position(|c| matches!(c.then, Then::Direct | Then::Displace));
-        let arrays =
-            1 + usize::from(parameter) + columns.iter().filter(|c| self.columns[c.index].every == 1).count();
-        let buffers = usize::from(calls.iter().any(|c| c.then != Then::Nothing));
-        let mut tile = TILE;
-        while tile > 1024 && tile * (arrays + buffers) > (24 << 10) / 4 {
-            tile /= 2;
-        }
+        let whole = columns.iter().filter(|c| self.columns[c.index].every == 1).count();
+        let writes = calls.iter().any(|c| c.then != Then::Nothing);
+        let tile = tile_len(1 + usize::from(parameter) + whole + usize::from(writes));
         Sweep { number, calls, writer: writer.filter(|_| last && held.is_none()), tile, parameter, columns }
     }
 
@@ -251,4 +247,11 @@ impl Plan {
             })
             .sum()
     }
+}
+
+/// Elements of a tile of a sweep that touches so many arrays: a power of two, for which they fit into three quarters of a
+/// first-level cache of 32 KiB as float32. A sweep over few arrays has longer tiles, and less to do between them.
+fn tile_len(arrays: usize) -> usize {
+    let fitting = (24 << 10) / size_of::<f32>() / arrays;
+    (1 << fitting.ilog2()).clamp(SHORTEST_TILE, TILE)
 }

@@ -17,8 +17,11 @@ use crate::state::{Storage, Sums};
 use crate::transform::{Tile, Writer};
 use crate::update::{Deferred, Update};
 
-/// Elements of a tile: a handful of columns of it fit into the first-level cache.
+/// Elements of a tile at most; sweeps over many columns have shorter ones.
 pub const TILE: usize = 4096;
+
+/// Elements of a tile at least, but for a tensor's last.
+pub(crate) const SHORTEST_TILE: usize = 1024;
 
 /// Elements of a chunk, the unit of parallel work and of partial sums. Its boundaries depend on the tensor's length
 /// alone, so sums do not depend on the number of threads.
@@ -33,10 +36,12 @@ impl<T: Real> ScratchPool<T> {
         // A poisoned lock only means that another thread's transform panicked; the buffers have no invariant to lose.
         let lock = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut buffer = lock().pop().unwrap_or_default();
-        if buffer.len() < len + 64 {
-            buffer.resize(len + 64, T::zero());
+        // Aligned to a cache line, so that a vector is within one.
+        const SPARE: usize = 64;
+        if buffer.len() < len + SPARE {
+            buffer.resize(len + SPARE, T::zero());
         }
-        let at = buffer.as_ptr().align_offset(64).min(64);
+        let at = buffer.as_ptr().align_offset(64).min(SPARE);
         let result = f(&mut buffer[at..][..len]);
         lock().push(buffer);
         result

@@ -9,6 +9,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+use crate::fused::Fused;
+
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
@@ -84,14 +86,38 @@ pub fn measure(
     warm_up: usize,
     steps: usize,
 ) -> Result<Measurement> {
-    if steps == 0 {
-        bail!("at least one step must be measured");
-    }
     let optimizer = make(&named(shapes))?;
     match precision {
         Precision::F32 => run::<f32>(optimizer, shapes, warm_up, steps, |x| x),
         Precision::Bf16 => run::<bf16>(optimizer, shapes, warm_up, steps, bf16::from_f32),
     }
+}
+
+/// The same for the step written out by hand.
+///
+/// # Errors
+/// Shapes other than one matrix of the kind that [`Fused::new`] takes.
+pub fn measure_fused(shapes: &[Vec<usize>], warm_up: usize, steps: usize) -> Result<Measurement> {
+    let &[ref shape] = shapes else {
+        bail!("the hand-fused step takes one matrix, not {} tensors", shapes.len())
+    };
+    let &[rows, columns] = &shape[..] else { bail!("the hand-fused step takes a matrix, not {shape:?}") };
+    let Problem { mut values, gradients } = Problem::<f32>::random(shapes, |x| x);
+    let (value, gradient) = (&mut values[0], &gradients[0]);
+    let mut fused = Fused::new(rows, columns, value)?;
+    let times = time(value.len(), warm_up, steps, || {
+        fused.step(value, gradient);
+        Ok(())
+    })?;
+    // What the engine's plan counts for the same work.
+    let samples = value.len().div_ceil(11) as f64 / value.len() as f64;
+    Ok(Measurement::new(
+        value.len(),
+        times,
+        28.0 + 12.0 * samples,
+        3,
+        fused.bytes() as f64 / value.len() as f64,
+    ))
 }
 
 fn run<E: Element>(
@@ -104,26 +130,49 @@ fn run<E: Element>(
     let mut problem = Problem::random(shapes, convert);
     let mut parameters = problem.parameters();
     let count: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
-    let mut times = Vec::with_capacity(steps);
-    for step in 0..warm_up + steps {
-        let begin = Instant::now();
+    let times = time(count, warm_up, steps, || {
         optimizer.step(&mut parameters)?;
-        if step >= warm_up {
+        Ok(())
+    })?;
+    let (bytes, sweeps) = optimizer.planned_traffic();
+    let state = optimizer.state_bytes() as f64 / count as f64;
+    Ok(Measurement::new(count, times, bytes as f64 / count as f64, sweeps, state))
+}
+
+/// Nanoseconds per parameter of every step, in order of size.
+fn time(
+    count: usize,
+    warm_up: usize,
+    steps: usize,
+    mut step: impl FnMut() -> Result<()>,
+) -> Result<Vec<f64>> {
+    if steps == 0 {
+        bail!("at least one step must be measured");
+    }
+    let mut times = Vec::with_capacity(steps);
+    for number in 0..warm_up + steps {
+        let begin = Instant::now();
+        step()?;
+        if number >= warm_up {
             times.push(begin.elapsed().as_secs_f64() * 1e9 / count as f64);
         }
     }
     times.sort_by(f64::total_cmp);
-    let (bytes, sweeps) = optimizer.planned_traffic();
-    let planned_bytes = bytes as f64 / count as f64;
-    let median_ns = times[times.len() / 2];
-    Ok(Measurement {
-        parameters: count,
-        min_ns: times[0],
-        median_ns,
-        max_ns: times[times.len() - 1],
-        planned_bytes,
-        sweeps,
-        gigabytes_per_second: planned_bytes / median_ns,
-        state_bytes: optimizer.state_bytes() as f64 / count as f64,
-    })
+    Ok(times)
+}
+
+impl Measurement {
+    fn new(parameters: usize, times: Vec<f64>, planned_bytes: f64, sweeps: usize, state_bytes: f64) -> Self {
+        let median_ns = times[times.len() / 2];
+        Self {
+            parameters,
+            min_ns: times[0],
+            median_ns,
+            max_ns: times[times.len() - 1],
+            planned_bytes,
+            sweeps,
+            gigabytes_per_second: planned_bytes / median_ns,
+            state_bytes,
+        }
+    }
 }

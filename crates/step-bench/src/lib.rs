@@ -3,5 +3,6 @@
 //! One figure of a noisy machine says little: compare two configurations by alternating their runs.
 
 pub mod bench;
+pub mod fused;
 pub mod roofline;
 pub mod shapes;

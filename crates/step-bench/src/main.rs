@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use prodigy_plus::{Options, ProdigyPlus};
 use serde_json::Value;
-use step_bench::bench::{Precision, measure};
+use step_bench::bench::{Precision, measure, measure_fused};
 use step_bench::shapes::shapes;
 
 /// Measures what one step of the optimizer costs.
@@ -40,6 +40,10 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 3)]
     warm_up: usize,
 
+    /// Measure the default step written out by hand instead of the chain: one float32 matrix such as large, and no options
+    #[arg(long, conflicts_with = "options")]
+    fused: bool,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -49,6 +53,7 @@ const EXAMPLES: &str = "\
 Examples:
   step-bench --shapes gpt --dtype bf16
   step-bench --shapes tiny --steps 1000 --option use_adopt=true --json
+  step-bench --shapes large --fused
 
 Times of one run say little on a machine that others use too: alternate runs of what is to be compared.";
 
@@ -61,7 +66,14 @@ fn main() -> Result<()> {
     }
     rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global()?;
     let build = |parameters: &[(String, &[usize])]| Ok(options.build(parameters.iter().cloned())?);
-    let m = measure(build, &shapes, arguments.dtype, arguments.warm_up, arguments.steps)?;
+    let m = if arguments.fused {
+        if arguments.dtype != Precision::F32 {
+            bail!("the step written out by hand is for float32 only");
+        }
+        measure_fused(&shapes, arguments.warm_up, arguments.steps)?
+    } else {
+        measure(build, &shapes, arguments.dtype, arguments.warm_up, arguments.steps)?
+    };
     let mut out = std::io::stdout().lock();
     if arguments.json {
         writeln!(out, "{}", serde_json::to_string(&m)?)?;
