@@ -61,7 +61,7 @@ impl<T: Real> GradientTransform<T> for DenseMoment {
     fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         // Computed again in every sweep, and stored in the last, so that a refused step has changed nothing.
         let next = self.next::<T>(cx);
-        self.divide_by(cx, tile, move |v, g| next(v, g));
+        self.divide_by(cx, tile, next);
     }
 
     fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {

@@ -4,13 +4,17 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use gradient_transform::{TILE, kernel};
+use gradient_transform::TILE;
+use gradient_transform::kernel::{self, Prefetch, inlined};
 use multiversion::multiversion;
 
 /// Made to be inlined into such a function.
 #[multiversion(targets = "simd")]
 fn add_squares(sums: &mut [f32], a: &[f32]) -> f32 {
-    kernel::add_squares(sums, a)
+    let mut prefetch = Prefetch::resume();
+    let sum = inlined::add_squares(sums, a, &mut prefetch);
+    prefetch.suspend();
+    sum
 }
 
 fn wave(frequency: f32) -> Vec<f32> {

@@ -98,9 +98,7 @@ pub fn measure(
 /// # Errors
 /// Shapes other than one matrix of the kind that [`Fused::new`] takes.
 pub fn measure_fused(shapes: &[Vec<usize>], warm_up: usize, steps: usize) -> Result<Measurement> {
-    let &[ref shape] = shapes else {
-        bail!("the hand-fused step takes one matrix, not {} tensors", shapes.len())
-    };
+    let [shape] = shapes else { bail!("the hand-fused step takes one matrix, not {} tensors", shapes.len()) };
     let &[rows, columns] = &shape[..] else { bail!("the hand-fused step takes a matrix, not {shape:?}") };
     let Problem { mut values, gradients } = Problem::<f32>::random(shapes, |x| x);
     let (value, gradient) = (&mut values[0], &gradients[0]);
