@@ -27,7 +27,7 @@ from report import as_json, describe, markdown, write
 from subjects import FUSED, Group, Subject, groups
 from worker import SHAPES
 
-PATIENCE = 900  # seconds until an answer is given up
+PATIENCE = 180  # seconds until an answer is given up
 Measure = Callable[[int], dict[str, Any]]
 
 
