@@ -17,12 +17,38 @@ use crate::options::Options;
 
 type Boxed<T> = Box<dyn GradientTransform<T>>;
 
+impl Options {
+    /// The transforms of the chain that these options mean, in order: to be looked at, or to be rearranged and put into
+    /// an [`Optimizer`](gradient_transform::Optimizer) of one's own.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, GradientTransform, Optimizer};
+    /// use prodigy_plus::ProdigyPlus;
+    /// let mut chain = ProdigyPlus::builder().transforms::<f32>()?;
+    /// let names: Vec<&str> = chain.iter().map(|transform| transform.name()).collect();
+    /// assert_eq!(names, ["factored-moment", "stableadamw", "prodigy", "schedule-free"]);
+    /// chain[3] = Box::new(Descent::default()); // without averaging
+    /// Optimizer::new(chain, [("w", &[3][..])])?;
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Options out of range or excluding each other.
+    pub fn transforms<T: Real>(&self) -> Result<Vec<Boxed<T>>> {
+        if self.compat.silent_exclusions {
+            return chain(&self.clone().resolve_exclusions_like_1_9_2(), None);
+        }
+        self.check_exclusions()?;
+        chain(self, None)
+    }
+}
+
 /// The chain of a group, in order: rectification, OrthoGrad, one
 /// preconditioner, clipping, the estimator, the writer, and what tempers it.
 ///
 /// Where options that exclude each other were let through, FOCUS goes before Muon, and Cautious before Grams.
 /// `initial_d` is what d starts from, where that is not the group's own d0.
-pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Boxed<T>> {
+pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Vec<Boxed<T>>> {
     let compat = &options.compat;
     let (beta1, beta2) = options.betas;
     Error::check("beta2", beta2, (0.0..1.0).contains(&beta2), "at least 0 and below 1")?;
@@ -48,19 +74,26 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
         decay_while_unrectified: compat.decay_while_unrectified,
         round_every_operation: compat.round_every_operation && !options.stochastic_rounding,
     };
-    Ok(Box::new((
-        options.use_bias_correction.then_some(Rectify { beta2 }),
-        options.use_orthograd.then_some(OrthoGrad { normalises_noise: compat.orthograd_normalises_noise }),
-        preconditioner::<T>(options),
-        options.use_stableadamw.then_some(StableAdamW),
-        estimator,
-        writer,
-        options.use_cautious.then_some(Cautious),
-        (options.use_grams && !options.use_cautious).then_some(Grams),
-    )))
+    let rectify = options.use_bias_correction.then(|| boxed(Rectify { beta2 }));
+    let orthograd = OrthoGrad { normalises_noise: compat.orthograd_normalises_noise };
+    let mut chain: Vec<Boxed<T>> = rectify.into_iter().collect();
+    chain.extend(options.use_orthograd.then(|| boxed(orthograd)));
+    chain.extend(preconditioner::<T>(options));
+    chain.extend(options.use_stableadamw.then(|| boxed(StableAdamW)));
+    chain.extend([estimator, boxed(writer)]);
+    if options.use_cautious {
+        chain.push(Box::new(Cautious));
+    } else if options.use_grams {
+        chain.push(Box::new(Grams));
+    }
+    Ok(chain)
 }
 
-fn preconditioner<T: Real>(options: &Options) -> Boxed<T> {
+fn boxed<T: Real>(transform: impl GradientTransform<T> + 'static) -> Boxed<T> {
+    Box::new(transform)
+}
+
+fn preconditioner<T: Real>(options: &Options) -> Vec<Boxed<T>> {
     let beta2 = options.betas.1;
     let division = options.eps.map_or(Division::Atan2, Division::Epsilon);
     let round_twice = options.compat.round_moments_twice;
@@ -75,7 +108,7 @@ fn preconditioner<T: Real>(options: &Options) -> Boxed<T> {
         with_adopt(options, DenseMoment { division, round_twice, ..DenseMoment::new(beta2) })
     };
     if !options.use_muon_pp || options.use_focus {
-        return moment;
+        return vec![moment];
     }
     let muon = Muon {
         precision: if options.muon_bf16_iterations { Precision::Bf16 } else { Precision::Full },
@@ -87,7 +120,7 @@ fn preconditioner<T: Real>(options: &Options) -> Boxed<T> {
         narrow_mean_square: options.compat.narrow_muon_mean_square,
         ..Muon::new(beta2)
     };
-    Box::new((muon, only_for(|tensor| !Muon::takes(tensor), moment)))
+    vec![Box::new(muon), boxed(only_for(|tensor| !Muon::takes(tensor), moment))]
 }
 
 fn with_adopt<T: Real>(options: &Options, moment: impl Moment<T> + 'static) -> Boxed<T> {
