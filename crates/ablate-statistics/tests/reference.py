@@ -1,0 +1,36 @@
+"""Prints what tests/agreement.rs expects, from scipy, statsmodels and numpy: python3 reference.py"""
+
+import itertools
+
+import numpy as np
+import scipy
+from scipy import stats
+
+# Student's sleep data (1908): extra hours of sleep.
+first = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
+second = np.array([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
+difference = second - first
+print("numpy", np.__version__, "scipy", scipy.__version__)
+print("iqm", stats.trim_mean(second, 0.25), stats.trim_mean(first, 0.25), stats.trim_mean(difference, 0.25))
+print("sd", difference.std(ddof=1), "median", np.median(difference))
+test = stats.permutation_test((difference,), np.mean, permutation_type="samples", n_resamples=np.inf)
+print("sign flip p", test.pvalue)
+print("probability of improvement", stats.mannwhitneyu(second, first).statistic / 100)
+print("sign test 9 of 10", stats.binomtest(9, 10).pvalue, "2 of 7", stats.binomtest(2, 7).pvalue)
+# scipy has no Holm; its definition: the largest of the p-values below, each times the number of those not below it.
+p = np.array([0.001, 0.04, 0.03, 0.2, 0.011])
+order = np.argsort(p)
+holm = np.empty(5)
+holm[order] = np.minimum(1, np.maximum.accumulate((5 - np.arange(5)) * p[order]))
+print("holm", holm.tolist())
+survival = stats.ecdf(stats.CensoredData.right_censored([120, 340, 340, 500, 800, 1000], [0, 0, 1, 0, 0, 1])).sf
+print("survival", survival.quantiles.tolist(), survival.probabilities.tolist())
+# Shapley values by their definition, over all orders.
+v = {0: 1.0, 1: 3.5, 2: 0.5, 3: 4.0, 4: 2.0, 5: 7.0, 6: 1.5, 7: 9.0}
+shares = np.zeros(3)
+for order in itertools.permutations(range(3)):
+    mask = 0
+    for i in order:
+        shares[i] += (v[mask | 1 << i] - v[mask]) / 6
+        mask |= 1 << i
+print("shapley", shares.tolist())
