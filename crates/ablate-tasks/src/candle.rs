@@ -1,0 +1,68 @@
+//! Between slices and candle: for tasks whose loss is written in tensors.
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{D, DType, Device, Tensor, Var};
+
+use crate::task::{Gradients, InitialParameter};
+
+/// The names and shapes of a task's parameters, in order: what slices lack to be tensors.
+#[derive(Debug, Clone)]
+pub struct Shapes(Vec<(String, Vec<usize>)>);
+
+impl Shapes {
+    /// Those of a task's initial parameters.
+    pub fn of(parameters: &[InitialParameter]) -> Self {
+        Self(parameters.iter().map(|parameter| (parameter.name.clone(), parameter.shape.clone())).collect())
+    }
+
+    /// The weights as tensors that gradients are not taken of.
+    ///
+    /// # Errors
+    /// Another number of parameters or elements.
+    pub fn tensors(&self, weights: &[&[f32]]) -> Result<Vec<Tensor>> {
+        ensure!(weights.len() == self.0.len(), "{} parameters instead of {}", weights.len(), self.0.len());
+        let tensor = |(values, (name, shape)): (&&[f32], &(String, Vec<usize>))| {
+            Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)
+                .with_context(|| format!("parameter {name}: its values don't fill its shape {shape:?}"))
+        };
+        weights.iter().zip(&self.0).map(tensor).collect()
+    }
+
+    /// The loss, a scalar, and its gradients by automatic differentiation.
+    ///
+    /// # Errors
+    /// As [`tensors`](Self::tensors), and what `loss` returns.
+    pub fn gradients(
+        &self,
+        weights: &[&[f32]],
+        loss: impl FnOnce(&[Tensor]) -> Result<Tensor>,
+    ) -> Result<Gradients> {
+        let vars =
+            self.tensors(weights)?.iter().map(Var::from_tensor).collect::<candle_core::Result<Vec<_>>>()?;
+        let inputs: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let loss = loss(&inputs)?;
+        let gradients = loss.backward()?;
+        let of = inputs
+            .iter()
+            .map(|input| gradients.get(input).map(values).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Gradients { loss: f64::from(loss.to_scalar::<f32>()?), of })
+    }
+}
+
+/// A tensor's elements in row-major order.
+///
+/// # Errors
+/// It is not of float32.
+pub fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
+}
+
+/// How many rows of `logits` have their largest value at the label.
+///
+/// # Errors
+/// The shapes don't fit.
+pub fn correct(logits: &Tensor, labels: &Tensor) -> Result<f64> {
+    let hits = logits.argmax(D::Minus1)?.eq(labels)?.to_dtype(DType::F32)?;
+    Ok(f64::from(hits.sum_all()?.to_scalar::<f32>()?))
+}

@@ -1,0 +1,88 @@
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::autoencoder::Autoencoder;
+use crate::characters::Characters;
+use crate::digits::Digits;
+use crate::lora::Lora;
+use crate::mnist::Mnist;
+use crate::modular::Modular;
+use crate::quadratic::Quadratic;
+use crate::rosenbrock::Rosenbrock;
+use crate::task::Task;
+
+type Build = Box<dyn Fn(&Value) -> Result<Box<dyn Task>> + Send + Sync>;
+
+/// A task as study files know it: a name, and options that make a [`Task`].
+pub struct TaskKind {
+    /// The name in study files.
+    pub name: String,
+    /// One line for lists.
+    pub summary: String,
+    /// The options and their defaults.
+    pub defaults: Value,
+    build: Build,
+}
+
+impl TaskKind {
+    /// A kind whose options are those that `Options` reads; they should have defaults and refuse unknown names
+    /// (`#[serde(default, deny_unknown_fields)]`). `build` may fail, with what is wrong about an option.
+    pub fn new<Options, T>(
+        name: &str,
+        summary: &str,
+        build: impl Fn(Options) -> Result<T> + Send + Sync + 'static,
+    ) -> Self
+    where
+        Options: DeserializeOwned + Serialize + Default,
+        T: Task + 'static,
+    {
+        let called = name.to_owned();
+        let build = move |options: &Value| -> Result<Box<dyn Task>> {
+            let in_task = || format!("in the options of task {called}");
+            let options: Options = serde_json::from_value(options.clone()).with_context(in_task)?;
+            Ok(Box::new(build(options).with_context(in_task)?))
+        };
+        Self {
+            name: name.to_owned(),
+            summary: summary.to_owned(),
+            defaults: serde_json::to_value(Options::default()).unwrap_or_default(),
+            build: Box::new(build),
+        }
+    }
+
+    /// The task with the given options, a table in which the absent ones have their defaults.
+    ///
+    /// # Errors
+    /// An unknown option or one out of range, or data that cannot be read.
+    pub fn build(&self, options: &Value) -> Result<Box<dyn Task>> {
+        (self.build)(options)
+    }
+}
+
+/// Every task that ships.
+pub fn shipped() -> Vec<TaskKind> {
+    vec![
+        TaskKind::new("digits", "handwritten digits (8x8 pixels) with a multilayer perceptron", Digits::new),
+        TaskKind::new(
+            "autoencoder",
+            "the same digits through a narrow code; two parameter groups",
+            Autoencoder::new,
+        ),
+        TaskKind::new(
+            "characters",
+            "a small transformer on Jane Austen's Persuasion, by characters",
+            Characters::new,
+        ),
+        TaskKind::new("lora", "low-rank adaptation of a pretrained perceptron to turned digits", Lora::new),
+        TaskKind::new(
+            "mnist",
+            "MNIST with a convolutional network; its option `data` names the files' folder",
+            Mnist::new,
+        ),
+        TaskKind::new("modular", "addition modulo a prime, learnt by heart or understood", Modular::new),
+        TaskKind::new("quadratic", "a noisy, ill-conditioned quadratic in closed form", Quadratic::new),
+        TaskKind::new("rosenbrock", "Rosenbrock's valley in two dimensions, with noise", Rosenbrock::new),
+    ]
+}
