@@ -1,33 +1,71 @@
-//! A progress bar for people, a line per stage for log files.
+//! A progress bar for people, a line now and then for log files.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use ablate_tasks::Measure;
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-use crate::run::{CurvePoint, Plan, Record};
-use crate::study::Observer;
+use crate::execute::{Job, Observer};
+use crate::record::{Outcome, Point, Record};
+use crate::study::Study;
+
+/// Units of the bar per second of estimated work.
+const UNITS: f64 = 1000.0;
+
+/// Time between two lines of a log.
+const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
 /// Shows progress on standard error.
 pub struct Progress {
     is_terminal: bool,
+    tasks: Vec<TaskView>,
+    arms: Vec<String>,
     stage: Mutex<Stage>,
+}
+
+struct TaskView {
+    name: String,
+    measure: Measure,
+    steps: usize,
+    seconds: f64,
 }
 
 struct Stage {
     bar: ProgressBar,
     name: String,
     runs: usize,
-    epochs_per_run: u64,
+    done: usize,
+    diverged: usize,
+    started: Instant,
+    last_line: Instant,
 }
 
 impl Progress {
-    /// For a study whose runs last `epochs` each.
-    pub fn new(epochs: usize) -> Self {
-        let stage =
-            Stage { bar: ProgressBar::hidden(), name: String::new(), runs: 0, epochs_per_run: epochs as u64 };
-        Self { is_terminal: std::io::stderr().is_terminal(), stage: Mutex::new(stage) }
+    /// For a study whose runs take about so many seconds each, by task.
+    pub fn new(study: &Study, seconds: &[f64]) -> Self {
+        let view = |(task, &seconds): (&crate::study::PlannedTask, &f64)| TaskView {
+            name: task.name.clone(),
+            measure: task.task.about().measure,
+            steps: task.steps,
+            seconds,
+        };
+        let now = Instant::now();
+        Self {
+            is_terminal: std::io::stderr().is_terminal(),
+            tasks: study.tasks.iter().zip(seconds).map(view).collect(),
+            arms: study.arms.iter().map(|planned| planned.arm.title.clone()).collect(),
+            stage: Mutex::new(Stage {
+                bar: ProgressBar::hidden(),
+                name: String::new(),
+                runs: 0,
+                done: 0,
+                diverged: 0,
+                started: now,
+                last_line: now,
+            }),
+        }
     }
 
     fn with_stage(&self, act: impl FnOnce(&mut Stage)) {
@@ -36,59 +74,95 @@ impl Progress {
             act(&mut stage);
         }
     }
+
+    fn units(&self, job: &Job) -> u64 {
+        (UNITS * self.tasks[job.task].seconds).ceil() as u64
+    }
+}
+
+fn metric(task: &TaskView, point: &Point) -> String {
+    match task.measure {
+        Measure::Accuracy => format!("{:.1} %", 100.0 * point.validation.accuracy.unwrap_or(f64::NAN)),
+        Measure::Loss | Measure::LogLoss => format!("loss {:.3e}", point.validation.loss),
+    }
 }
 
 impl Observer for Progress {
-    fn stage(&self, name: &str, runs: usize) {
-        let is_terminal = self.is_terminal;
+    fn stage(&self, name: &str, jobs: &[Job], stored: usize) {
+        let units: u64 = jobs.iter().map(|job| self.units(job)).sum();
         self.with_stage(|stage| {
-            name.clone_into(&mut stage.name);
-            stage.runs = runs;
-            if !is_terminal {
-                eprintln!("{name}: {runs} runs");
-                return;
-            }
-            // The bar counts epochs: with a few long runs, a bar of runs would stand still and its estimate with it.
-            let bar = ProgressBar::new(runs as u64 * stage.epochs_per_run);
-            let template = "{prefix:>9} [{bar:32}] {percent:>3}% · {eta} left · {msg}";
+            let bar = if self.is_terminal { ProgressBar::new(units) } else { ProgressBar::hidden() };
+            let template = "{prefix:>9} [{bar:28}] {percent:>3}% · {eta} left · {msg}";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("━╸─"));
             }
-            bar.set_prefix(stage.name.clone());
+            bar.set_prefix(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(250));
-            stage.bar = bar;
+            let now = Instant::now();
+            *stage = Stage {
+                bar,
+                name: name.to_owned(),
+                runs: jobs.len(),
+                done: 0,
+                diverged: 0,
+                started: now,
+                last_line: now,
+            };
+            if !self.is_terminal {
+                let found = if stored > 0 { format!(", {stored} more are stored") } else { String::new() };
+                eprintln!("{name}: {} runs{found}", jobs.len());
+            }
         });
     }
 
-    fn epoch(&self, plan: &Plan<'_>, point: &CurvePoint) {
-        if !self.is_terminal || point.epoch == 0 {
+    fn point(&self, job: &Job, point: &Point) {
+        if !self.is_terminal || point.step == 0 {
             return;
         }
+        let task = &self.tasks[job.task];
         self.with_stage(|stage| {
-            stage.bar.inc(1);
             stage.bar.set_message(format!(
-                "{} · seed {} · epoch {} · validation loss {:.4}",
-                plan.arm.title, plan.seed, point.epoch, point.validation.loss
+                "{} · {} · seed {} · step {}/{} · {}",
+                task.name,
+                self.arms[job.arm],
+                job.seed,
+                point.step,
+                task.steps,
+                metric(task, point)
             ));
         });
     }
 
-    fn finished(&self, _plan: &Plan<'_>, record: &Record) {
-        if !self.is_terminal {
-            return;
-        }
-        // A run that diverged leaves epochs undone.
-        let done = record.curve.len().saturating_sub(1) as u64;
-        self.with_stage(|stage| stage.bar.inc(stage.epochs_per_run.saturating_sub(done)));
+    fn finished(&self, job: &Job, record: &Record) {
+        let units = self.units(job);
+        self.with_stage(|stage| {
+            stage.bar.inc(units);
+            stage.done += 1;
+            stage.diverged += usize::from(matches!(record.outcome, Outcome::Diverged { .. }));
+            if !self.is_terminal && stage.last_line.elapsed() > BETWEEN_LINES && stage.done < stage.runs {
+                stage.last_line = Instant::now();
+                let spent = stage.started.elapsed();
+                let left = spent.mul_f64((stage.runs - stage.done) as f64 / stage.done as f64);
+                eprintln!(
+                    "{}: {} of {} runs, {} diverged, about {} left",
+                    stage.name,
+                    stage.done,
+                    stage.runs,
+                    stage.diverged,
+                    HumanDuration(left)
+                );
+            }
+        });
+    }
+
+    fn damaged(&self, what: &str) {
+        self.with_stage(|stage| stage.bar.suspend(|| eprintln!("done again, as it is damaged: {what}")));
     }
 
     fn stage_finished(&self) {
-        let is_terminal = self.is_terminal;
         self.with_stage(|stage| {
-            if is_terminal {
-                stage.bar.finish_and_clear();
-                eprintln!("{}: {} runs in {:.0?}", stage.name, stage.runs, stage.bar.elapsed());
-            }
+            stage.bar.finish_and_clear();
+            eprintln!("{}: {} runs in {}", stage.name, stage.runs, HumanDuration(stage.started.elapsed()));
         });
     }
 }

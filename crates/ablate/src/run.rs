@@ -1,14 +1,14 @@
-//! One run: an arm, a setting, a seed.
+//! One run: a task, an optimizer, a seed.
 
+use std::time::{Duration, Instant};
+
+use ablate_tasks::{Evaluation, Split, Task};
 use anyhow::{Context, Result};
-use candle_core::Tensor;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::time::Instant;
 
-use crate::arm::{Arm, Setting};
-use crate::optimizer::{Step, TrainableOptimizer, Variable};
-use crate::task::{Evaluation, Split, Task};
+use crate::optimizer::{Groups, OptimizerSpec, Setting, Step, TrainableOptimizer};
+use crate::record::{GroupPoint, Outcome, Point, Record};
+use crate::registry::Registry;
 
 /// Everything that determines a run's result.
 #[derive(Clone, Copy)]
@@ -16,100 +16,287 @@ pub struct Plan<'a> {
     /// What is trained.
     pub task: &'a dyn Task,
     /// With what.
-    pub arm: &'a Arm,
+    pub optimizer: &'a OptimizerSpec,
     /// The candidate, for a tuned arm.
     pub setting: Option<Setting>,
-    /// The seed of the initialisation and the batches.
+    /// The seed of initialisation, batches and rounding.
     pub seed: u64,
     /// How long.
-    pub epochs: usize,
-    /// The split that is evaluated at the end, beside training and validation: [`Split::Test`] for reported runs only.
+    pub steps: usize,
+    /// How often it is evaluated after the first time.
+    pub evaluations: usize,
+    /// The split of the final evaluation: [`Split::Test`] for reported runs only.
     pub final_split: Split,
 }
 
-/// A point of the training curves.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct CurvePoint {
-    /// Epochs completed.
-    pub epoch: usize,
-    /// Over the whole training split, with the weights to evaluate.
-    pub train: Evaluation,
-    /// Over the validation split.
-    pub validation: Evaluation,
+/// What a caller does with a point of the curves: whether the run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It does.
+    Go,
+    /// It is given up, and leaves nothing behind.
+    Stop,
 }
 
-/// From this step on (counted from 1), `d` has this value.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct DChange {
-    /// The step after which the value was seen; 0 is the start.
-    pub step: usize,
-    /// Prodigy's step size.
-    pub d: f64,
+/// The parameters' names, shapes and places by group, and their values in the groups' order.
+struct Parameters {
+    groups: Groups,
+    /// For each of the task's parameters its place in the groups' order.
+    places: Vec<usize>,
+    /// By group, the range of places.
+    ranges: Vec<std::ops::Range<usize>>,
+    weights: Vec<Vec<f32>>,
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "outcome", rename_all = "lowercase")]
-pub enum Outcome {
-    /// It took every step.
-    Finished {
-        /// The final weights on the plan's final split.
-        evaluation: Evaluation,
-    },
-    /// A number stopped being finite.
-    Diverged {
-        /// The step (counted from 1) that could not be taken, or after which the loss was not finite.
-        step: usize,
-        /// What was seen.
-        reason: String,
-    },
+impl Parameters {
+    fn initial(task: &dyn Task, seed: u64) -> Self {
+        let parameters = task.initial_parameters(seed);
+        let names = group_names(task);
+        let mut order: Vec<usize> = (0..parameters.len()).collect();
+        order.sort_by_key(|&index| names.iter().position(|name| *name == parameters[index].group));
+        let mut places = vec![0; parameters.len()];
+        for (place, &index) in order.iter().enumerate() {
+            places[index] = place;
+        }
+        let mut groups: Groups = vec![Vec::new(); names.len()];
+        for &index in &order {
+            let group = names.iter().position(|name| *name == parameters[index].group).unwrap_or(0);
+            groups[group].push((parameters[index].name.clone(), parameters[index].shape.clone()));
+        }
+        let mut end = 0;
+        let range = |group: &Vec<_>| {
+            let start = end;
+            end += group.len();
+            start..end
+        };
+        let ranges = groups.iter().map(range).collect();
+        let weights = order.iter().map(|&index| parameters[index].values.clone()).collect();
+        Self { groups, places, ranges, weights }
+    }
+
+    /// In the task's order.
+    fn slices<'w>(&self, weights: &'w [Vec<f32>]) -> Vec<&'w [f32]> {
+        self.places.iter().map(|&place| weights[place].as_slice()).collect()
+    }
+
+    /// From the task's order to that of the groups.
+    fn sorted(&self, gradients: Vec<Option<Vec<f32>>>) -> Vec<Option<Vec<f32>>> {
+        let mut sorted = vec![None; gradients.len()];
+        for (gradient, &place) in gradients.into_iter().zip(&self.places) {
+            sorted[place] = gradient;
+        }
+        sorted
+    }
 }
 
-/// What a run left behind.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Record {
-    /// The arm's name.
-    pub arm: String,
-    /// The seed.
-    pub seed: u64,
-    /// The setting of a tuned arm.
-    pub setting: Option<Setting>,
-    /// How it ended.
-    #[serde(flatten)]
-    pub outcome: Outcome,
-    /// Once before the first step and after every epoch.
-    pub curve: Vec<CurvePoint>,
-    /// The values that `d` took; empty where nothing adapts it.
-    pub d: Vec<DChange>,
-    /// Steps taken.
-    pub steps: usize,
-    /// SHA-256 of the initial parameters: equal across the arms of a seed.
-    pub initial_sha256: String,
-    /// SHA-256 of the batches in order: equal across the arms of a seed, for runs of the same length.
-    pub batches_sha256: String,
-    /// SHA-256 of the final weights: equal to the base's for an arm whose switch did nothing.
-    pub final_sha256: String,
-    /// Wall-clock seconds, while other runs shared the machine.
-    pub seconds: f64,
+/// The names of a task's parameter groups, in the order of their first parameters.
+pub fn group_names(task: &dyn Task) -> Vec<String> {
+    let mut names = Vec::new();
+    for parameter in task.initial_parameters(0) {
+        if !names.contains(&parameter.group) {
+            names.push(parameter.group);
+        }
+    }
+    names
 }
 
-impl Record {
-    /// The final evaluation, unless the run diverged.
-    pub fn evaluation(&self) -> Option<Evaluation> {
-        match self.outcome {
-            Outcome::Finished { evaluation } => Some(evaluation),
-            Outcome::Diverged { .. } => None,
+/// Trains once and records what happened. `on_point` hears of every point of the curves, `go_on` is asked before every
+/// step. A run that is given up leaves no record.
+///
+/// # Errors
+/// The optimizer cannot be built, or the task failed.
+pub fn train(
+    plan: &Plan<'_>,
+    registry: &Registry,
+    mut on_point: impl FnMut(&Point),
+    go_on: impl Fn() -> Next,
+) -> Result<Option<Record>> {
+    let Plan { task, seed, steps, .. } = *plan;
+    let mut parameters = Parameters::initial(task, seed);
+    let mut optimizer = plan.optimizer.build(registry, &parameters.groups, seed)?;
+    let mut weights = std::mem::take(&mut parameters.weights);
+    let mut run = Observed::new(&weights);
+    let start = run.point(plan, &parameters, optimizer.as_ref(), &weights, None)?;
+    on_point(&start);
+    run.curve.push(start);
+
+    let mut diverged = None;
+    let mut next_evaluation = 1;
+    for step in 0..steps {
+        if go_on() == Next::Stop {
+            return Ok(None);
+        }
+        let in_step = || format!("step {} of seed {seed}", step + 1);
+        let started = Instant::now();
+        if let Some(setting) = plan.setting {
+            optimizer.set_learning_rate(setting.at(step, steps))?;
+        }
+        let batch = task.batch(seed, step);
+        run.saw(&batch.examples, step);
+        let gradients = task.gradients(&parameters.slices(&weights), &batch).with_context(in_step)?;
+        if !gradients.loss.is_finite() {
+            diverged = Some((step + 1, format!("the training loss was {}", gradients.loss)));
+            break;
+        }
+        // The last step before an evaluation is looked at more closely.
+        let is_evaluated = step + 1 == evaluation_step(next_evaluation, plan.evaluations, steps);
+        let before = is_evaluated.then(|| weights.clone());
+        match optimizer.step(&mut weights, &parameters.sorted(gradients.of)).with_context(in_step)? {
+            Step::Taken => run.stepped(gradients.loss, started.elapsed()),
+            Step::NonFiniteGradient(name) => {
+                diverged = Some((step + 1, format!("the gradient of {name} was not finite")));
+                break;
+            }
+        }
+        if is_evaluated {
+            let point = run.point(plan, &parameters, optimizer.as_ref(), &weights, before)?;
+            if !(point.train.is_finite() && point.validation.is_finite()) {
+                diverged = Some((step + 1, format!("the evaluated loss was {}", point.train.loss)));
+                break;
+            }
+            on_point(&point);
+            run.curve.push(point);
+            while evaluation_step(next_evaluation, plan.evaluations, steps) <= step + 1
+                && next_evaluation < plan.evaluations
+            {
+                next_evaluation += 1;
+            }
         }
     }
 
-    /// The last value of `d`.
-    pub fn final_d(&self) -> Option<f64> {
-        self.d.last().map(|change| change.d)
+    let outcome = match diverged {
+        Some((step, reason)) => Outcome::Diverged { step, reason },
+        None => {
+            let final_weights = optimizer.evaluation_weights(&weights)?;
+            let evaluation = task.evaluate(&parameters.slices(&final_weights), plan.final_split)?;
+            if evaluation.is_finite() {
+                Outcome::Finished { evaluation }
+            } else {
+                Outcome::Diverged { step: steps, reason: format!("the final loss was {}", evaluation.loss) }
+            }
+        }
+    };
+    Ok(Some(run.record(outcome, optimizer.state_bytes())))
+}
+
+/// The step after which the evaluation of this number (from 1) takes place: evenly spaced, the last one at the end.
+fn evaluation_step(number: usize, evaluations: usize, steps: usize) -> usize {
+    (number * steps).div_ceil(evaluations.min(steps)).min(steps)
+}
+
+/// What is seen of a run while it goes on.
+struct Observed {
+    curve: Vec<Point>,
+    steps: usize,
+    losses: Vec<f64>,
+    spent: Duration,
+    initial: String,
+    batches: Sha256,
+    trajectory: Sha256,
+}
+
+impl Observed {
+    fn new(weights: &[Vec<f32>]) -> Self {
+        let mut initial = Sha256::new();
+        absorb(&mut initial, weights);
+        Self {
+            curve: Vec::new(),
+            steps: 0,
+            losses: Vec::new(),
+            spent: Duration::ZERO,
+            initial: hex(initial),
+            batches: Sha256::new(),
+            trajectory: Sha256::new(),
+        }
     }
 
-    /// The last point of the curves.
-    pub fn last(&self) -> Option<&CurvePoint> {
-        self.curve.last()
+    fn saw(&mut self, examples: &[u32], step: usize) {
+        self.batches.update((step as u64).to_le_bytes());
+        for example in examples {
+            self.batches.update(example.to_le_bytes());
+        }
+    }
+
+    fn stepped(&mut self, loss: f64, took: Duration) {
+        self.steps += 1;
+        self.losses.push(loss);
+        self.spent += took;
+    }
+
+    fn point(
+        &mut self,
+        plan: &Plan<'_>,
+        parameters: &Parameters,
+        optimizer: &dyn TrainableOptimizer,
+        weights: &[Vec<f32>],
+        before: Option<Vec<Vec<f32>>>,
+    ) -> Result<Point> {
+        let evaluated = optimizer.evaluation_weights(weights)?;
+        absorb(&mut self.trajectory, weights);
+        absorb(&mut self.trajectory, &evaluated);
+        let evaluate = |split| -> Result<Evaluation> {
+            let in_evaluation = || format!("evaluation after step {} of seed {}", self.steps, plan.seed);
+            plan.task.evaluate(&parameters.slices(&evaluated), split).with_context(in_evaluation)
+        };
+        let groups = parameters
+            .ranges
+            .iter()
+            .enumerate()
+            .map(|(group, range)| {
+                let (d, step_size) = optimizer.step_size(group)?;
+                let change =
+                    before.as_ref().map(|before| change(&before[range.clone()], &weights[range.clone()]));
+                Ok(GroupPoint {
+                    d,
+                    step_size,
+                    update_rms: change.map(|(rms, _)| rms),
+                    moved: change.map(|(_, moved)| moved),
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let (train, validation) = (evaluate(Split::Train)?, evaluate(Split::Validation)?);
+        let batch_loss =
+            (!self.losses.is_empty()).then(|| self.losses.iter().sum::<f64>() / self.losses.len() as f64);
+        self.losses.clear();
+        Ok(Point {
+            step: self.steps,
+            batch_loss,
+            train,
+            validation,
+            groups,
+            seconds: self.spent.as_secs_f64(),
+        })
+    }
+
+    fn record(self, outcome: Outcome, state_bytes: usize) -> Record {
+        Record {
+            outcome,
+            curve: self.curve,
+            steps: self.steps,
+            state_bytes: Some(state_bytes),
+            initial_sha256: self.initial,
+            batches_sha256: hex(self.batches),
+            trajectory_sha256: hex(self.trajectory),
+        }
+    }
+}
+
+/// Root mean square of a step's change, and the share of weights that it changed.
+fn change(before: &[Vec<f32>], after: &[Vec<f32>]) -> (f64, f64) {
+    let (mut squares, mut moved, mut count) = (0.0, 0_usize, 0_usize);
+    for (before, after) in before.iter().flatten().zip(after.iter().flatten()) {
+        let change = f64::from(after - before);
+        squares += change * change;
+        moved += usize::from(before != after);
+        count += 1;
+    }
+    let count = count.max(1) as f64;
+    ((squares / count).sqrt(), moved as f64 / count)
+}
+
+fn absorb(digest: &mut Sha256, weights: &[Vec<f32>]) {
+    for value in weights.iter().flatten() {
+        digest.update(value.to_le_bytes());
     }
 }
 
@@ -117,102 +304,24 @@ fn hex(digest: Sha256) -> String {
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn fingerprint(weights: &[Tensor]) -> Result<String> {
-    let mut digest = Sha256::new();
-    for tensor in weights {
-        for value in tensor.flatten_all()?.to_vec1::<f32>()? {
-            digest.update(value.to_le_bytes());
-        }
-    }
-    Ok(hex(digest))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Trains once and records what happened; `on_epoch` hears of every point of the curves.
-pub fn train(plan: &Plan<'_>, mut on_epoch: impl FnMut(&CurvePoint)) -> Result<Record> {
-    let started = Instant::now();
-    let Plan { task, arm, setting, seed, epochs, final_split } = *plan;
-    let name_run = || format!("task {}, arm {}, seed {seed}", task.name(), arm.name);
-
-    let variables: Vec<Variable> = task
-        .initial_parameters(seed)
-        .iter()
-        .map(Variable::new)
-        .collect::<Result<_>>()
-        .with_context(name_run)?;
-    let weights: Vec<Tensor> = variables.iter().map(|variable| variable.var.as_tensor().clone()).collect();
-    let mut optimizer = arm.optimizer(&variables).with_context(name_run)?;
-
-    let initial_sha256 = fingerprint(&weights)?;
-    let mut batches_digest = Sha256::new();
-    let mut curve = Vec::with_capacity(epochs + 1);
-    let mut d_changes: Vec<DChange> = optimizer.d().map(|d| DChange { step: 0, d }).into_iter().collect();
-    let mut steps = 0;
-
-    let evaluate = |optimizer: &dyn TrainableOptimizer, epoch: usize| -> Result<CurvePoint> {
-        let weights = optimizer.evaluation_weights()?;
-        let train = task.evaluate(&weights, Split::Train)?;
-        Ok(CurvePoint { epoch, train, validation: task.evaluate(&weights, Split::Validation)? })
-    };
-    let start = evaluate(optimizer.as_ref(), 0).with_context(name_run)?;
-    on_epoch(&start);
-    curve.push(start);
-
-    let mut diverged = None;
-    'training: for epoch in 0..epochs {
-        let batches = task.epoch(seed, epoch);
-        let total_steps = epochs * batches.len();
-        for batch in &batches {
-            for row in &batch.rows {
-                batches_digest.update(row.to_le_bytes());
-            }
-            if let Some(setting) = setting {
-                optimizer.set_learning_rate(setting.at(steps, total_steps))?;
-            }
-            let loss = task.training_loss(&weights, batch)?;
-            let value = loss.to_scalar::<f32>()?;
-            if !value.is_finite() {
-                diverged = Some((steps + 1, format!("the training loss was {value}")));
-                break 'training;
-            }
-            let step = optimizer.step(&loss.backward()?);
-            match step.with_context(|| format!("{}, step {}", name_run(), steps + 1))? {
-                Step::Taken => steps += 1,
-                Step::NonFiniteGradient(name) => {
-                    diverged = Some((steps + 1, format!("the gradient of {name} was not finite")));
-                    break 'training;
-                }
-            }
-            if let Some(d) = optimizer.d()
-                && d_changes.last().is_none_or(|change| change.d != d)
-            {
-                d_changes.push(DChange { step: steps, d });
-            }
-        }
-        let point = evaluate(optimizer.as_ref(), epoch + 1).with_context(name_run)?;
-        if !(point.train.loss.is_finite() && point.validation.loss.is_finite()) {
-            diverged = Some((steps, format!("the evaluated loss was {}", point.train.loss)));
-            break;
-        }
-        on_epoch(&point);
-        curve.push(point);
+    #[test]
+    fn evaluations_are_evenly_spaced_and_the_last_one_is_at_the_end() {
+        let steps = |evaluations: usize, steps: usize| -> Vec<usize> {
+            (1..=evaluations.min(steps)).map(|number| evaluation_step(number, evaluations, steps)).collect()
+        };
+        assert_eq!(steps(4, 100), [25, 50, 75, 100]);
+        assert_eq!(steps(3, 10), [4, 7, 10]);
+        assert_eq!(steps(20, 3), [1, 2, 3]);
+        assert_eq!(steps(1, 7), [7]);
     }
 
-    let final_weights = optimizer.evaluation_weights()?;
-    let outcome = match diverged {
-        Some((step, reason)) => Outcome::Diverged { step, reason },
-        None => Outcome::Finished { evaluation: task.evaluate(&final_weights, final_split)? },
-    };
-    Ok(Record {
-        arm: arm.name.to_owned(),
-        seed,
-        setting,
-        outcome,
-        curve,
-        d: d_changes,
-        steps,
-        initial_sha256,
-        batches_sha256: hex(batches_digest),
-        final_sha256: fingerprint(&final_weights)?,
-        seconds: started.elapsed().as_secs_f64(),
-    })
+    #[test]
+    fn a_change_is_measured_over_all_weights() {
+        let (rms, moved) = change(&[vec![0.0, 1.0], vec![2.0, 2.0]], &[vec![3.0, 1.0], vec![2.0, -2.0]]);
+        assert_eq!((rms, moved), (2.5, 0.5));
+    }
 }

@@ -1,26 +1,18 @@
 //! The versions of what a result was computed with.
 
-use serde::Serialize;
-
 /// The workspace's lock file, as it was when this program was compiled.
 const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"));
+
+/// SHA-256 of the sources that determine a run: transforms, engine, tasks, training, and the versions of what they use.
+pub const CODE: &str = env!("ABLATE_CODE");
 
 /// What decides a result beside the study itself.
 const PACKAGES: [&str; 7] =
     ["ablate", "prodigy-plus", "gradient-transform", "candle-core", "candle-nn", "rand_chacha", "statrs"];
 
-/// A program part and its version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Version {
-    /// The package's name.
-    pub name: &'static str,
-    /// The version that was compiled in.
-    pub version: &'static str,
-}
-
-/// The versions of the packages that decide a result.
-pub fn versions() -> Vec<Version> {
-    PACKAGES.into_iter().filter_map(|name| Some(Version { name, version: locked(name)? })).collect()
+/// Name and version of the packages that decide a result.
+pub fn versions() -> Vec<(String, String)> {
+    PACKAGES.into_iter().filter_map(|name| Some((name.to_owned(), locked(name)?.to_owned()))).collect()
 }
 
 /// The operating system and architecture.
@@ -43,6 +35,6 @@ mod tests {
     fn every_package_has_a_version() {
         let versions = versions();
         assert_eq!(versions.len(), PACKAGES.len());
-        assert!(versions.iter().all(|version| version.version.starts_with(|c: char| c.is_ascii_digit())));
+        assert!(versions.iter().all(|(_, version)| version.starts_with(|c: char| c.is_ascii_digit())));
     }
 }

@@ -1,47 +1,224 @@
-//! The program as it is called.
+//! The program as it is called: what it says, and that nothing is lost however it ends.
 
+use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-fn ablate(arguments: &[&str], out: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ablate")).args(arguments).arg("--out").arg(out).output().unwrap()
+/// Enough runs that a process is surely killed among them.
+const STUDY: &str = r#"
+    title = "Interrupted"
+    tasks = [{ task = "digits", steps = 250 }, { task = "autoencoder", steps = 150 }]
+    seeds = 6
+    evaluations = 4
+    baselines = ["adamw"]
+    [tuning]
+    rates = [1e-3, 1e-2]
+    seeds = 1
+    [[factor]]
+    name = "cautious"
+    on = { use_cautious = true }
+"#;
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ablate"));
+    // As the program would set it by starting itself again, whose process could then not be killed by its number.
+    command.args(arguments).env("RAYON_NUM_THREADS", "1");
+    command
 }
 
-#[test]
-fn a_second_run_keeps_the_first_result_and_says_what_to_do() {
-    let parent = tempfile::tempdir().unwrap();
-    let out = parent.path().join("ablation");
-    let quick = ["--arms", "default", "--seeds", "1", "--epochs", "1"];
-    let first = ablate(&quick, &out);
-    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
-    assert!(String::from_utf8_lossy(&first.stdout).contains("report.html"));
-    let written = std::fs::read(out.join("results.json")).unwrap();
-
-    let second = ablate(&quick, &out);
-    let message = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(!second.status.success() && message.contains("--force"), "{message}");
-    assert_eq!(std::fs::read(out.join("results.json")).unwrap(), written);
-
-    let replaced = ablate(&[&quick[..], &["--force"]].concat(), &out);
-    assert!(replaced.status.success());
+fn ablate(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
 }
 
-#[test]
-fn the_list_names_every_arm_and_runs_nothing() {
-    let parent = tempfile::tempdir().unwrap();
-    let out = parent.path().join("ablation");
-    let listed = ablate(&["--list"], &out);
-    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-    for name in ["default", "no-stableadamw", "no-factoring", "no-schedule-free", "no-prodigy", "adamw"] {
-        assert!(text.contains(name), "{text}");
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn write_study(folder: &Path) -> String {
+    let path = folder.join("study.toml");
+    fs::write(&path, STUDY).unwrap();
+    path.display().to_string()
+}
+
+fn start(study: &str, out: &Path) -> Child {
+    let out = out.display().to_string();
+    command(&["run", study, "--out", &out]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn run(study: &str, out: &Path) {
+    let output = ablate(&["run", study, "--out", &out.display().to_string()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+fn stored(out: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(out.join("runs")).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
+}
+
+/// Waits until so many runs are stored. The time is a bound against waiting for ever, not a measurement.
+fn wait_for_runs(out: &Path, count: usize) {
+    let started = Instant::now();
+    while stored(out).len() < count {
+        assert!(started.elapsed() < Duration::from_secs(300), "only {} runs", stored(out).len());
+        std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(!out.exists());
+}
+
+/// The page but for its section on time, and the tables.
+fn report(out: &Path) -> (String, String, String) {
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+    let page = read("report.html");
+    let (before, rest) = page.split_once("<section id=\"time\">").unwrap();
+    let after = rest.split_once("</section>").unwrap().1;
+    (format!("{before}{after}"), read("effects.csv"), read("runs.csv"))
 }
 
 #[test]
-fn an_unknown_arm_is_an_error_before_anything_runs() {
+fn a_study_that_is_killed_again_and_again_ends_with_the_report_of_an_undisturbed_one() {
     let parent = tempfile::tempdir().unwrap();
-    let refused = ablate(&["--arms", "lion"], &parent.path().join("ablation"));
-    assert!(!refused.status.success());
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("choose from"));
+    let study = write_study(parent.path());
+    let (undisturbed, killed) = (parent.path().join("undisturbed"), parent.path().join("killed"));
+    run(&study, &undisturbed);
+    let all = stored(&undisturbed).len();
+    assert_eq!(all, 2 * (4 + 3 * 6));
+    for count in [3, 11, 25] {
+        let mut child = start(&study, &killed);
+        wait_for_runs(&killed, count);
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+        let left = stored(&killed).len();
+        assert!(left >= count && left < all, "{left} of {all}");
+    }
+    let before = stored(&killed);
+    let unchanged: Vec<_> =
+        before.iter().map(|path| fs::metadata(path).unwrap().modified().unwrap()).collect();
+    run(&study, &killed);
+    let after: Vec<_> = before.iter().map(|path| fs::metadata(path).unwrap().modified().unwrap()).collect();
+    assert_eq!(unchanged, after, "a stored run was done again");
+    assert_eq!(report(&killed), report(&undisturbed));
+    let leftovers = fs::read_dir(killed.join("runs")).unwrap().flatten().map(|entry| entry.path());
+    let locks =
+        leftovers.filter(|path| path.extension().is_some_and(|extension| extension == "lock")).count();
+    assert_eq!(locks, 0);
+}
+
+#[test]
+fn processes_on_one_study_share_the_work_and_a_damaged_run_is_done_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let study = write_study(parent.path());
+    let (alone, shared) = (parent.path().join("alone"), parent.path().join("shared"));
+    run(&study, &alone);
+    let mut children = [start(&study, &shared), start(&study, &shared), start(&study, &shared)];
+    for child in &mut children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(report(&shared), report(&alone));
+
+    let victims = stored(&shared);
+    fs::write(&victims[0], "{}").unwrap();
+    let whole = fs::read(&victims[1]).unwrap();
+    fs::write(&victims[1], &whole[..whole.len() / 2]).unwrap();
+    fs::remove_file(&victims[2]).unwrap();
+    let output = ablate(&["report", &study, "--out", &shared.display().to_string()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("are missing"), "{}", text(&output.stderr));
+    let output = ablate(&["run", &study, "--out", &shared.display().to_string()]);
+    assert!(output.status.success());
+    assert!(text(&output.stderr).contains("damaged"), "{}", text(&output.stderr));
+    assert_eq!(report(&shared), report(&alone));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_with_a_word_and_loses_nothing_that_ended() {
+    let parent = tempfile::tempdir().unwrap();
+    let study = write_study(parent.path());
+    let out = parent.path().join("out");
+    let child = command(&["run", &study, "--out", &out.display().to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_runs(&out, 2);
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(text(&output.stderr).contains("goes on from here"), "{}", text(&output.stderr));
+    assert!(stored(&out).len() >= 2 && !out.join("report.html").exists());
+}
+
+#[test]
+fn init_check_run_and_diff_lead_from_nothing_to_a_comparison() {
+    let parent = tempfile::tempdir().unwrap();
+    let study = parent.path().join("mine.toml").display().to_string();
+    let written = ablate(&["init", &study]);
+    assert!(written.status.success() && text(&written.stdout).contains("ablate check"));
+    assert_eq!(ablate(&["init", &study]).status.code(), Some(2));
+    let quick =
+        ["--seeds", "2", "--length", "0.02", "--tasks", "digits", "--arms", "cautious,no-stableadamw"];
+    let checked = ablate(&[&["check", &study][..], &quick].concat());
+    assert!(
+        text(&checked.stdout).contains("1 tasks x 3 arms x 2 seeds = 6 runs"),
+        "{}",
+        text(&checked.stdout)
+    );
+    let folders = ["a", "b"].map(|name| parent.path().join(name).display().to_string());
+    for folder in &folders {
+        let output = ablate(&[&["run", &study, "--out", folder][..], &quick].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("report.html"));
+    }
+    let same = ablate(&["diff", &folders[0], &folders[1]]);
+    assert!(same.status.success() && text(&same.stdout).contains("3 of 3"), "{}", text(&same.stdout));
+    // An arm that is gone is something that a reviewer wants to know of.
+    let fewer = parent.path().join("fewer").display().to_string();
+    let quick = ["--seeds", "2", "--length", "0.02", "--tasks", "digits", "--arms", "cautious"];
+    assert!(ablate(&[&["run", &study, "--out", &fewer][..], &quick].concat()).status.success());
+    let gone = ablate(&["diff", &folders[0], &fewer]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(text(&gone.stdout).contains("gone"));
+}
+
+#[test]
+fn mistakes_are_errors_that_say_what_to_do_before_anything_runs() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("out");
+    let shown = out.display().to_string();
+    let cases: [(&[&str], &str); 4] = [
+        (&["run", "no-such-study", "--out", &shown], "a study that ships"),
+        (&["run", "quick", "--arms", "lion", "--out", &shown], "no-prodigy"),
+        (&["run", "quick", "--tasks", "iris", "--out", &shown], "digits"),
+        (&["run", "quick", "--seeds", "0", "--out", &shown], "seeds"),
+    ];
+    for (arguments, expected) in cases {
+        let output = ablate(arguments);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(expected), "{message}");
+        assert!(!out.exists(), "{message}");
+    }
+    let thesis = parent.path().join("thesis.tex");
+    fs::write(&thesis, "years").unwrap();
+    let output = ablate(&["run", "quick", "--out", &parent.path().display().to_string()]);
+    assert!(text(&output.stderr).contains("something else"));
+    assert_eq!(fs::read_to_string(thesis).unwrap(), "years");
+}
+
+#[test]
+fn lists_name_what_a_study_can_use() {
+    for (what, expected) in [
+        ("tasks", &["digits", "characters", "mnist", "hidden = [128,64]"][..]),
+        ("transforms", &["schedule-free", "orthograd", "use_cautious"][..]),
+        ("options", &["use_adopt", "compat.wrong_row_mean", "\"none\"|1e-8"][..]),
+        ("baselines", &["sgd", "0.999"][..]),
+        ("studies", &["switches", "factorial"][..]),
+    ] {
+        let output = text(&ablate(&["list", what]).stdout);
+        for name in expected {
+            assert!(name.split('|').any(|name| output.contains(name)), "{name} in {output}");
+        }
+    }
+    assert!(text(&ablate(&["completions", "bash"]).stdout).contains("_ablate"));
 }

@@ -1,223 +1,293 @@
-//! A small study from end to end: fairness, reproducibility, divergence, and what the report contains.
+//! Small studies from end to end: fairness, reproducibility, dead switches, divergence, and what a report says of them.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 
-use ablate::arm::{self, Arm, Schedule, Setting};
-use ablate::optimizer::{CandleAdamW, Chain, Step, TrainableOptimizer, Variable};
-use ablate::report;
-use ablate::run::Outcome;
-use ablate::study::{self, Budget, Results};
-use ablate::summary::Findings;
-use ablate::task::{Digits, Task};
-use anyhow::Result;
-use candle_core::Tensor;
-use candle_core::backprop::GradStore;
-use candle_nn::ParamsAdamW;
+use ablate::execute::Execution;
+use ablate::findings::{Findings, Verdict};
+use ablate::registry::{Registry, TransformKind};
+use ablate::report::{self, Environment};
+use ablate::results::{Results, Run};
+use ablate::store::Store;
+use ablate::study::{Overrides, Study};
+use gradient_transform::map;
+use serde::{Deserialize, Serialize};
 
-fn tiny(seeds: u64, threads: usize) -> Budget {
-    Budget { seeds, epochs: 2, tuning_seeds: 1, threads }
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct From {
+    /// The step from which on updates are infinite.
+    step: u64,
 }
 
-/// The arms of the default study, with two candidates where there are ten.
-fn arms() -> Vec<Arm> {
-    let shorten = |arm: Arm| {
-        let candidates = arm.candidates.iter().skip(2).take(2).copied().collect();
-        arm.tuned(candidates)
+/// The transforms that ship, and one that breaks the weights.
+fn registry() -> Registry {
+    Registry::shipped().with_transform(TransformKind::new(
+        "break",
+        "infinite updates from a step on",
+        |from: From| {
+            map(
+                "break",
+                move |step, u: f32, _gradient, _weight| if step.k >= from.step { f32::MAX } else { u },
+            )
+        },
+    ))
+}
+
+fn run_with(text: &str, threads: usize) -> Results {
+    let registry = registry();
+    let study = Study::parse("test", text, &registry, &Overrides::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let stop = AtomicBool::new(false);
+    let execution =
+        Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| execution.results(&())).unwrap()
+}
+
+const STUDY: &str = r#"
+    title = "A <small> & plain study"
+    question = "Does it work?"
+    tasks = [{ task = "digits", steps = 60 }, { task = "autoencoder", steps = 40 }]
+    seeds = 3
+    evaluations = 3
+    baselines = ["adamw", "sgd", "schedule-free-adamw"]
+    [tuning]
+    rates = [1e-3, 1e-2]
+    seeds = 1
+    [[factor]]
+    name = "cautious"
+    title = "Cautious"
+    on = { use_cautious = true }
+    [[factor]]
+    name = "prodigy"
+    off = { remove = ["prodigy"] }
+    tune = ["constant", "warm-up"]
+    [[factor]]
+    name = "fp32"
+    title = "moments in float32"
+    off = { factored_fp32 = false }
+    [[factor]]
+    name = "break"
+    on = { insert = [{ transform = { transform = "break", step = 30 }, before = "schedule-free" }] }
+"#;
+
+/// The study's results, run once for all tests.
+fn shared() -> Results {
+    static RESULTS: OnceLock<Results> = OnceLock::new();
+    RESULTS.get_or_init(|| run_with(STUDY, 2)).clone()
+}
+
+fn report_of(results: &Results, environment: &Environment) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    report::write(folder.path(), results, &Findings::of(results), environment).unwrap();
+    let page = fs::read_to_string(folder.path().join(report::HTML_FILE)).unwrap();
+    (folder, page)
+}
+
+fn arm(results: &Results, name: &str) -> usize {
+    results.arms.iter().position(|arm| arm.name == name).unwrap()
+}
+
+#[test]
+fn every_arm_meets_the_same_start_and_batches_and_does_something_of_its_own() {
+    let results = shared();
+    assert_eq!(results.arms.len(), 8);
+    for task in &results.tasks {
+        for seed in 0..3 {
+            let of_seed = || task.arms.iter().map(move |arm| &arm.runs[seed]);
+            let distinct = |of: fn(&Run) -> &String| of_seed().map(of).collect::<BTreeSet<_>>().len();
+            assert_eq!(distinct(|run| &run.record.initial_sha256), 1, "{}", task.name);
+            let finished = of_seed().filter(|run| run.record.steps == task.steps);
+            let batches: BTreeSet<&String> = finished.map(|run| &run.record.batches_sha256).collect();
+            assert_eq!(batches.len(), 1, "{}", task.name);
+            // The base and the switch that does nothing are one.
+            assert_eq!(distinct(|run| &run.record.trajectory_sha256), 7, "{}", task.name);
+        }
+        let [first, second, _] = task.arms[0].runs.as_slice() else { panic!("three seeds") };
+        assert_ne!(first.record.initial_sha256, second.record.initial_sha256);
+        assert_ne!(first.record.batches_sha256, second.record.batches_sha256);
+        let curve = &task.arms[0].runs[0].record.curve;
+        assert_eq!(curve.len(), 4);
+        assert!(curve[3].train.loss < curve[0].train.loss, "{}", task.name);
+    }
+    assert_eq!(results.tasks[1].groups, ["encoder", "decoder"]);
+}
+
+#[test]
+fn d_is_there_where_it_is_estimated_and_cautious_moves_fewer_weights() {
+    let results = shared();
+    let last = |arm: usize| results.tasks[1].arms[arm].runs[0].record.last().unwrap().groups.clone();
+    for (index, arm) in results.arms.iter().enumerate() {
+        let has_d = last(index).iter().all(|group| group.d.is_some());
+        let is_estimated = arm.chain.contains("prodigy");
+        assert_eq!(has_d, is_estimated, "{}", arm.name);
+    }
+    let moved = |name: &str| last(arm(&results, name))[0].moved.unwrap();
+    assert!(moved("base") > moved("cautious") + 0.05, "{} {}", moved("base"), moved("cautious"));
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing_but_the_time() {
+    let without_time = |mut results: Results| {
+        let arms = results.tasks.iter_mut().flat_map(|task| &mut task.arms);
+        for point in arms.flat_map(|arm| &mut arm.runs).flat_map(|run| &mut run.record.curve) {
+            point.seconds = 0.0;
+        }
+        results
     };
-    arm::select(&[]).unwrap().into_iter().map(shorten).collect()
-}
-
-fn study(arms: &[Arm], budget: Budget) -> Results {
-    study::run(&Digits::load().unwrap(), arms, budget, &()).unwrap()
-}
-
-/// Steps like AdamW until its third step, whose gradient it refuses.
-struct Fragile {
-    inner: CandleAdamW,
-    steps: usize,
-}
-
-impl TrainableOptimizer for Fragile {
-    fn step(&mut self, gradients: &GradStore) -> Result<Step> {
-        self.steps += 1;
-        if self.steps == 3 {
-            Ok(Step::NonFiniteGradient("layer1.weight".into()))
-        } else {
-            self.inner.step(gradients)
-        }
-    }
-    fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
-        self.inner.set_learning_rate(learning_rate)
-    }
-    fn evaluation_weights(&self) -> Result<Vec<Tensor>> {
-        self.inner.evaluation_weights()
-    }
-    fn d(&self) -> Option<f64> {
-        None
-    }
-}
-
-fn fragile() -> Arm {
-    Arm::new("fragile", "fragile", "Diverges.", Vec::new(), |variables| {
-        let inner = CandleAdamW::new(variables, ParamsAdamW::default())?;
-        Ok(Box::new(Fragile { inner, steps: 0 }))
-    })
-}
-
-fn base() -> Arm {
-    arm::select(&[]).unwrap().remove(0)
+    assert_eq!(without_time(shared()), without_time(run_with(STUDY, 3)));
 }
 
 #[test]
-fn every_arm_learns_and_meets_the_same_start_and_batches() {
-    let results = study(&arms(), tiny(2, 2));
-    assert_eq!(results.arms.len(), 6);
-    for seed in 0..2 {
-        let of_seed = || results.arms.iter().map(|arm| &arm.runs[seed]);
-        assert!(of_seed().all(|run| run.seed == seed as u64 && run.evaluation().is_some()));
-        assert_eq!(of_seed().map(|run| &run.initial_sha256).collect::<BTreeSet<_>>().len(), 1);
-        assert_eq!(of_seed().map(|run| &run.batches_sha256).collect::<BTreeSet<_>>().len(), 1);
-        assert_eq!(
-            of_seed().map(|run| &run.final_sha256).collect::<BTreeSet<_>>().len(),
-            6,
-            "arms that do the same"
-        );
-        for run in of_seed() {
-            assert!(run.curve[2].train.loss < run.curve[0].train.loss, "{} does not learn", run.arm);
+fn a_planted_dead_switch_is_caught_and_a_live_one_is_not_taken_for_dead() {
+    let results = shared();
+    let findings = Findings::of(&results);
+    for task in &findings.tasks {
+        assert_eq!(task.arms[arm(&results, "no-fp32")].verdict, Verdict::Dead, "{}", task.name);
+        for live in ["cautious", "no-prodigy", "adamw"] {
+            assert_ne!(task.arms[arm(&results, live)].verdict, Verdict::Dead, "{live}");
         }
     }
-    let [first, second] = results.arms[0].runs.as_slice() else { panic!("two seeds") };
-    assert_ne!(first.initial_sha256, second.initial_sha256);
-    assert_ne!(first.batches_sha256, second.batches_sha256);
-}
-
-#[test]
-fn d_grows_where_it_is_adapted_and_is_absent_elsewhere() {
-    let results = study(&arms(), tiny(1, 1));
-    for arm in &results.arms {
-        let d: Vec<f64> = arm.runs[0].d.iter().map(|change| change.d).collect();
-        if ["no-prodigy", "adamw"].contains(&arm.name.as_str()) {
-            assert!(d.is_empty(), "{}", arm.name);
-        } else {
-            assert_eq!(d[0], 1e-6, "{}", arm.name);
-            assert!(d.is_sorted() && d.len() > 3, "{}: {d:?}", arm.name);
-        }
-    }
-}
-
-#[test]
-fn results_do_not_depend_on_the_number_of_threads() {
-    let fingerprints = |threads| {
-        let results = study(&arms(), tiny(2, threads));
-        let runs = results.arms.iter().flat_map(|arm| &arm.runs);
-        runs.map(|run| run.final_sha256.clone()).collect::<Vec<_>>()
-    };
-    assert_eq!(fingerprints(1), fingerprints(3));
+    let caveat = findings.caveats.iter().find(|caveat| caveat.contains("does nothing")).unwrap();
+    assert!(caveat.contains("− moments in float32") && !caveat.contains("Cautious"), "{caveat}");
+    let (_folder, page) = report_of(&results, &Environment::default());
+    assert!(page.contains("no effect, to the bit"));
 }
 
 #[test]
 fn divergence_is_a_result() {
-    let results = study(&[base(), fragile()], tiny(2, 1));
-    let run = &results.arms[1].runs[0];
-    assert!(
-        matches!(&run.outcome, Outcome::Diverged { step: 3, reason } if reason.contains("layer1.weight"))
-    );
-    assert_eq!(run.steps, 2);
+    let results = shared();
+    let broken = arm(&results, "break");
+    let run = &results.tasks[0].arms[broken].runs[0].record;
+    assert!(run.evaluation().is_none() && run.steps >= 30 && run.steps < 60, "{:?}", run.outcome);
     let findings = Findings::of(&results);
-    assert_eq!((findings.arms[1].diverged, findings.arms[1].accuracy_difference), (2, None));
-    assert!(
-        findings.caveats.iter().any(|caveat| caveat.starts_with("fragile: 2 of 2 runs diverged (seed 0, 1)"))
-    );
-    let folder = tempfile::tempdir().unwrap();
-    report::write(folder.path(), &results, &findings).unwrap();
-    let page = fs::read_to_string(folder.path().join(report::HTML_FILE)).unwrap();
-    assert!(page.contains("every run diverged") && page.contains("diverged at step 3"));
-    assert!(report::table::findings(&findings).contains("2 of 2 diverged"));
+    assert_eq!(findings.tasks[0].arms[broken].diverged, 3);
+    assert_eq!(findings.tasks[0].arms[broken].verdict, Verdict::Worse);
+    assert_eq!(findings.tasks[0].arms[broken].probability_of_improvement, Some(0.0));
+    assert!(findings.caveats.iter().any(|caveat| caveat.contains("3 of 3 runs of + break diverged")));
+    let (_folder, page) = report_of(&results, &Environment::default());
+    assert!(page.contains("diverged at step"));
 }
 
 #[test]
-fn a_learning_rate_that_explodes_is_a_divergence_too() {
-    let mut adamw = arm::select(&[]).unwrap().pop().unwrap();
-    adamw.candidates = vec![Setting { learning_rate: 1e30, schedule: Schedule::Constant }];
-    let results = study(&[base(), adamw], tiny(1, 1));
-    assert!(matches!(results.arms[1].runs[0].outcome, Outcome::Diverged { .. }));
-    assert_eq!(results.arms[1].tuning.as_ref().unwrap().candidates[0].mean, None);
+fn tuned_arms_have_one_budget_and_others_have_none() {
+    let results = shared();
+    for task in &results.tasks {
+        let budgets: Vec<Option<usize>> =
+            task.arms.iter().map(|arm| arm.tuning.as_ref().map(|tuning| tuning.candidates.len())).collect();
+        assert_eq!(budgets, [None, None, Some(4), None, None, Some(4), Some(4), Some(4)]);
+    }
+    let (_folder, page) = report_of(&results, &Environment::default());
+    assert!(page.contains("4 settings × 1 seeds"));
 }
 
 #[test]
-fn a_switch_that_does_nothing_is_reported() {
-    let same = Arm::new("same", "same", "The default again.", Vec::new(), |variables: &[Variable]| {
-        base().optimizer(variables)
-    });
-    let results = study(&[base(), same], tiny(2, 1));
-    let findings = Findings::of(&results);
-    assert!(
-        findings.caveats.iter().any(|caveat| caveat.starts_with("same ended with the base")),
-        "{:?}",
-        findings.caveats
-    );
-}
-
-#[test]
-fn the_report_is_complete_and_needs_no_network() {
-    let results = study(&arms(), tiny(2, 0));
-    let findings = Findings::of(&results);
-    let folder = tempfile::tempdir().unwrap();
-    report::write(folder.path(), &results, &findings).unwrap();
-    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-
-    let page = read(report::HTML_FILE);
+fn a_report_is_complete_escaped_and_needs_no_network() {
+    let results = shared();
+    let (folder, page) = report_of(&results, &Environment::default());
     for arm in &results.arms {
-        assert!(page.contains(&arm.title) && page.contains(&arm.description), "{} is missing", arm.name);
+        assert!(page.contains(&arm.title), "{}", arm.title);
     }
-    for caveat in &findings.caveats {
-        assert!(page.contains(caveat.as_str()), "{caveat}");
+    assert!(page.contains("A &lt;small&gt; &amp; plain study") && !page.contains("<small>"));
+    for forbidden in ["http://", "https://", "<script", "<link"] {
+        assert!(!page.contains(forbidden), "{forbidden}");
     }
-    for outside in ["http://", "https://", "<script", "<link", "@import", "url("] {
-        assert!(!page.contains(outside), "the page refers to something outside: {outside}");
-    }
-    assert!(!page.contains("NaN") && !page.contains("inf"));
-    // Two forest plots; five arms with two losses each; d for the three other arms that adapt it.
-    assert_eq!(page.matches("<svg").count(), 2 + 2 * 5 + 3);
-    assert!(page.contains("prefers-color-scheme: dark") && page.contains("@media print"));
-
-    let document: serde_json::Value = serde_json::from_str(&read("results.json")).unwrap();
-    assert_eq!(document["results"]["arms"].as_array().unwrap().len(), 6);
-    assert_eq!(document["findings"]["arms"][1]["accuracy_difference"]["n"], 2);
-    assert_eq!(read(report::RUNS_FILE).lines().count(), 1 + 6 * 2);
-    assert_eq!(read(report::CURVES_FILE).lines().count(), 1 + 6 * 2 * 3);
-}
-
-#[test]
-fn an_empty_study_is_refused_with_what_to_do() {
-    let task = Digits::load().unwrap();
-    let error = study::run(&task, &[base()], Budget { seeds: 0, ..tiny(1, 1) }, &()).unwrap_err().to_string();
-    assert!(error.contains("--seeds"), "{error}");
-    let error =
-        study::run(&task, &[base()], Budget { epochs: 0, ..tiny(1, 1) }, &()).unwrap_err().to_string();
-    assert!(error.contains("--epochs"), "{error}");
-}
-
-#[test]
-fn evaluating_leaves_training_as_it_was() {
-    let task = Digits::load().unwrap();
-    let weights_after = |evaluate: bool| {
-        let variables: Vec<Variable> =
-            task.initial_parameters(0).iter().map(|initial| Variable::new(initial).unwrap()).collect();
-        let weights: Vec<Tensor> =
-            variables.iter().map(|variable| variable.var.as_tensor().clone()).collect();
-        let shapes = ablate::optimizer::shapes(&variables);
-        let optimizer = prodigy_plus::ProdigyPlus::builder().build(shapes).unwrap();
-        let mut optimizer = Chain::new(optimizer, &variables, true);
-        for batch in task.epoch(0, 0).iter().take(5) {
-            let loss = task.training_loss(&weights, batch).unwrap();
-            assert_eq!(optimizer.step(&loss.backward().unwrap()).unwrap(), Step::Taken);
-            if evaluate {
-                optimizer.evaluation_weights().unwrap();
-            }
-        }
-        weights[0].flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    let lines = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap().lines().count();
+    assert_eq!(lines(report::RUNS_FILE), 1 + 2 * 8 * 3);
+    assert_eq!(lines(report::EFFECTS_FILE), 1 + 2 * 8);
+    let points = |task: usize| -> usize {
+        let runs = results.tasks[task].arms.iter().flat_map(|arm| &arm.runs);
+        runs.map(|run| run.record.curve.len() * results.tasks[task].groups.len()).sum()
     };
-    assert_eq!(weights_after(true), weights_after(false));
+    assert_eq!(lines(report::CURVES_FILE), 1 + points(0) + points(1));
+    let markdown = fs::read_to_string(folder.path().join(report::MARKDOWN_FILE)).unwrap();
+    assert!(markdown.contains("| + Cautious |") && markdown.contains("## Keep in mind"));
+    let read = ablate::diff::read(folder.path()).unwrap();
+    assert_eq!(read, results);
+}
+
+#[test]
+fn whatever_differs_between_two_executions_is_in_the_section_on_time() {
+    let mut results = shared();
+    let outside = |page: &str| {
+        let (before, rest) = page.split_once("<section id=\"time\">").unwrap();
+        format!("{before}{}", rest.split_once("</section>").unwrap().1)
+    };
+    let (_folder, first) = report_of(&results, &Environment::default());
+    for arm in results.tasks.iter_mut().flat_map(|task| &mut task.arms) {
+        for point in arm.runs.iter_mut().flat_map(|run| &mut run.record.curve) {
+            point.seconds *= 3.0;
+        }
+    }
+    let environment =
+        Environment { lines: vec![("Machine".into(), "another".into())], commit: Some("abc".into()) };
+    let (_folder, second) = report_of(&results, &environment);
+    assert_ne!(first, second);
+    assert_eq!(outside(&first), outside(&second));
+}
+
+#[test]
+fn studies_with_little_in_them_have_a_report_too() {
+    for text in [
+        "tasks = [{ task = \"digits\", steps = 2 }]\nseeds = 1",
+        "tasks = [{ task = \"rosenbrock\", steps = 1 }]\nseeds = 2\n[[factor]]\nname = \"a\"\non = { lr = 0.5 }",
+        "tasks = [{ task = \"quadratic\", steps = 3 }]\nseeds = 2\n[[factor]]\nname = \"a\"\n\
+         on = { insert = [{ transform = { transform = \"break\", step = 1 }, before = \"schedule-free\" }] }",
+    ] {
+        let results = run_with(text, 1);
+        let (_folder, page) = report_of(&results, &Environment::default());
+        assert!(page.contains("Keep in mind") && page.ends_with("</html>"), "{text}");
+        let summary = report::terminal::summary(&results, &Findings::of(&results));
+        assert!(summary.contains("Keep in mind"));
+    }
+}
+
+#[test]
+fn a_factorial_has_effects_that_add_up_to_the_whole() {
+    let text = r#"
+        tasks = [{ task = "quadratic", steps = 100 }]
+        design = "factorial"
+        seeds = 4
+        evaluations = 1
+        [[factor]]
+        name = "cautious"
+        on = { use_cautious = true }
+        [[factor]]
+        name = "orthograd"
+        on = { use_orthograd = true }
+        [[factor]]
+        name = "adopt"
+        on = { use_adopt = true }
+    "#;
+    let results = run_with(text, 2);
+    assert_eq!(results.arms.len(), 8);
+    let findings = Findings::of(&results);
+    let factorial = findings.tasks[0].factorial.as_ref().unwrap();
+    let sum: f64 = factorial.shapley.iter().map(|effect| effect.mean).sum();
+    let all = &findings.tasks[0].arms[arm(&results, "cautious+orthograd+adopt")];
+    let whole = all.difference.unwrap().mean;
+    assert!((sum - whole).abs() < 1e-9, "{sum} {whole}");
+    let (_folder, page) = report_of(&results, &Environment::default());
+    assert!(page.contains("Do the factors add up?") && page.contains("Shapley"));
+}
+
+#[test]
+fn a_comparison_of_two_executions_sees_what_changed() {
+    let results = shared();
+    let same = ablate::diff::compare(&results, &results).unwrap();
+    assert!(!ablate::diff::is_regression(&same));
+    assert!(ablate::diff::table(&same).contains("16 of 16"));
+
+    // Eight seeds: a difference of one sign in all of them has p = 2/256.
+    let text = "tasks = [{ task = \"digits\", steps = 40 }]\nseeds = 8\nevaluations = 1";
+    let (before, mut worse) = (run_with(text, 2), run_with(&format!("{text}\nbase = {{ lr = 0.01 }}"), 2));
+    let compared = ablate::diff::compare(&before, &worse).unwrap();
+    assert!(ablate::diff::is_regression(&compared), "{compared:?}");
+    assert!(!ablate::diff::is_regression(&ablate::diff::compare(&worse, &before).unwrap()));
+    worse.tasks[0].name = "other".into();
+    assert!(ablate::diff::compare(&before, &worse).unwrap_err().to_string().contains("in common"));
 }

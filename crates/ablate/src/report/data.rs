@@ -1,34 +1,33 @@
-//! The raw results, for other programs.
+//! The numbers for other programs.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::run::Outcome;
-use crate::study::Results;
-use crate::summary::Findings;
-use crate::versions::{Version, platform, versions};
+use super::view::{View, word};
+use crate::record::Outcome;
 
 /// Goes up when a reader of the older form would misread the newer one.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: u32,
-    versions: Vec<Version>,
-    platform: String,
-    findings: &'a Findings,
-    results: &'a Results,
-}
-
-pub(super) fn json(results: &Results, findings: &Findings) -> Result<Vec<u8>> {
-    let document = Document { schema: SCHEMA, versions: versions(), platform: platform(), findings, results };
+pub(super) fn json(view: View<'_>) -> Result<Vec<u8>> {
+    let document =
+        serde_json::json!({ "schema": SCHEMA, "results": view.results, "findings": view.findings });
     let mut bytes = serde_json::to_vec(&document).context("the results cannot be written as JSON")?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
+fn csv<L: Serialize>(lines: impl Iterator<Item = L>) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for line in lines {
+        writer.serialize(line)?;
+    }
+    writer.into_inner().context("a table cannot be written")
+}
+
 #[derive(Serialize)]
 struct RunLine<'a> {
+    task: &'a str,
     arm: &'a str,
     seed: u64,
     setting: String,
@@ -39,61 +38,127 @@ struct RunLine<'a> {
     validation_accuracy: Option<f64>,
     validation_loss: Option<f64>,
     train_loss: Option<f64>,
-    d: Option<f64>,
-    seconds: f64,
+    state_bytes: Option<usize>,
+    trajectory_sha256: &'a str,
 }
 
-pub(super) fn runs_csv(results: &Results) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for run in results.arms.iter().flat_map(|arm| &arm.runs) {
-        let test = run.evaluation();
-        let last = run.last();
-        writer.serialize(RunLine {
-            arm: &run.arm,
-            seed: run.seed,
-            setting: run.setting.map(|setting| setting.to_string()).unwrap_or_default(),
-            outcome: match run.outcome {
-                Outcome::Finished { .. } => "finished",
-                Outcome::Diverged { .. } => "diverged",
-            },
-            steps: run.steps,
-            test_accuracy: test.map(|test| test.accuracy),
-            test_loss: test.map(|test| test.loss),
-            validation_accuracy: last.map(|point| point.validation.accuracy),
-            validation_loss: last.map(|point| point.validation.loss),
-            train_loss: last.map(|point| point.train.loss),
-            d: run.final_d(),
-            seconds: run.seconds,
-        })?;
-    }
-    writer.into_inner().context("the table of runs cannot be written")
+pub(super) fn runs(view: View<'_>) -> Result<Vec<u8>> {
+    csv(view.results.tasks.iter().flat_map(|task| {
+        task.arms.iter().zip(view.arms()).flat_map(move |(runs, arm)| {
+            runs.runs.iter().map(move |run| {
+                let (record, test) = (&run.record, run.record.evaluation());
+                let last = record.last();
+                RunLine {
+                    task: &task.name,
+                    arm: &arm.name,
+                    seed: run.seed,
+                    setting: runs.tuning.as_ref().map_or(String::new(), |tuning| tuning.chosen.to_string()),
+                    outcome: match record.outcome {
+                        Outcome::Finished { .. } => "finished",
+                        Outcome::Diverged { .. } => "diverged",
+                    },
+                    steps: record.steps,
+                    test_accuracy: test.and_then(|test| test.accuracy),
+                    test_loss: test.map(|test| test.loss),
+                    validation_accuracy: last.and_then(|point| point.validation.accuracy),
+                    validation_loss: last.map(|point| point.validation.loss),
+                    train_loss: last.map(|point| point.train.loss),
+                    state_bytes: record.state_bytes,
+                    trajectory_sha256: &record.trajectory_sha256,
+                }
+            })
+        })
+    }))
 }
 
 #[derive(Serialize)]
 struct CurveLine<'a> {
+    task: &'a str,
     arm: &'a str,
     seed: u64,
-    epoch: usize,
+    step: usize,
+    batch_loss: Option<f64>,
     train_loss: f64,
-    train_accuracy: f64,
     validation_loss: f64,
-    validation_accuracy: f64,
+    validation_accuracy: Option<f64>,
+    group: &'a str,
+    d: Option<f64>,
+    step_size: f64,
+    update_rms: Option<f64>,
+    moved: Option<f64>,
 }
 
-pub(super) fn curves_csv(results: &Results) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for run in results.arms.iter().flat_map(|arm| &arm.runs) {
-        for point in &run.curve {
-            writer.serialize(CurveLine {
-                arm: &run.arm,
-                seed: run.seed,
-                epoch: point.epoch,
-                train_loss: point.train.loss,
-                train_accuracy: point.train.accuracy,
-                validation_loss: point.validation.loss,
-                validation_accuracy: point.validation.accuracy,
-            })?;
-        }
-    }
-    writer.into_inner().context("the table of curves cannot be written")
+pub(super) fn curves(view: View<'_>) -> Result<Vec<u8>> {
+    csv(view.results.tasks.iter().flat_map(|task| {
+        task.arms.iter().zip(view.arms()).flat_map(move |(runs, arm)| {
+            runs.runs.iter().flat_map(move |run| {
+                run.record.curve.iter().flat_map(move |point| {
+                    point.groups.iter().zip(&task.groups).map(move |(group, name)| CurveLine {
+                        task: &task.name,
+                        arm: &arm.name,
+                        seed: run.seed,
+                        step: point.step,
+                        batch_loss: point.batch_loss,
+                        train_loss: point.train.loss,
+                        validation_loss: point.validation.loss,
+                        validation_accuracy: point.validation.accuracy,
+                        group: name,
+                        d: group.d,
+                        step_size: group.step_size,
+                        update_rms: group.update_rms,
+                        moved: group.moved,
+                    })
+                })
+            })
+        })
+    }))
+}
+
+#[derive(Serialize)]
+struct EffectLine<'a> {
+    task: &'a str,
+    arm: &'a str,
+    measure: &'a str,
+    n: Option<usize>,
+    diverged: usize,
+    mean: Option<f64>,
+    sd: Option<f64>,
+    iqm: Option<f64>,
+    difference: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+    p: Option<f64>,
+    p_holm: Option<f64>,
+    verdict: &'a str,
+    probability_of_improvement: Option<f64>,
+    steps_to_target: Option<f64>,
+    reached: Option<usize>,
+}
+
+pub(super) fn effects(view: View<'_>) -> Result<Vec<u8>> {
+    csv(view.findings.tasks.iter().flat_map(|task| {
+        task.arms.iter().zip(view.arms()).map(move |(found, arm)| {
+            let difference = found.difference.as_ref();
+            let interval = difference.and_then(|difference| difference.interval);
+            EffectLine {
+                task: &task.name,
+                arm: &arm.name,
+                measure: task.measure.name(),
+                n: found.value.map(|value| value.n),
+                diverged: found.diverged,
+                mean: found.value.map(|value| value.mean),
+                sd: found.value.and_then(|value| value.sd),
+                iqm: found.value.map(|value| value.iqm),
+                difference: difference.map(|difference| difference.mean),
+                low: interval.map(|interval| interval.low),
+                high: interval.map(|interval| interval.high),
+                p: difference.and_then(|difference| difference.p),
+                p_holm: found.adjusted_p,
+                verdict: word(found.verdict),
+                probability_of_improvement: found.probability_of_improvement,
+                steps_to_target: found.to_target.and_then(|steps| steps.median),
+                reached: found.to_target.map(|steps| steps.reached),
+            }
+        })
+    }))
 }

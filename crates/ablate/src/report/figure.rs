@@ -16,6 +16,23 @@ pub(super) struct Scale {
 }
 
 impl Scale {
+    /// From `low` to `high`.
+    pub(super) fn between(low: f64, high: f64, pixels: (f64, f64)) -> Self {
+        let (low, high) = if low < high { (low, high) } else { (low - 0.5, low + 0.5) };
+        Self { is_log: false, data: (low, high), pixels }
+    }
+
+    /// Covers every finite value, with a margin.
+    pub(super) fn covering(values: impl Iterator<Item = f64>, pixels: (f64, f64)) -> Self {
+        let (low, high) = bounds(values);
+        let margin = if high > low { 0.06 * (high - low) } else { 0.5 };
+        if low <= high {
+            Self::between(low - margin, high + margin, pixels)
+        } else {
+            Self::between(0.0, 1.0, pixels)
+        }
+    }
+
     /// Covers every finite value, and zero.
     pub(super) fn around_zero(values: impl Iterator<Item = f64>, pixels: (f64, f64)) -> Self {
         let (low, high) = bounds(values.chain([0.0]));
@@ -121,11 +138,21 @@ pub(super) fn horizontal_grid(scale: &Scale, ticks: usize, left: f64, right: f64
 
 /// Numbers below the figure, with short marks.
 pub(super) fn bottom_axis(scale: &Scale, ticks: usize, bottom: f64) -> Markup {
+    bottom_axis_of(scale, ticks, bottom, short)
+}
+
+/// The same with labels of one's own.
+pub(super) fn bottom_axis_of(
+    scale: &Scale,
+    ticks: usize,
+    bottom: f64,
+    label: impl Fn(f64) -> String,
+) -> Markup {
     html! {
         @for tick in scale.ticks(ticks) {
             @let x = format!("{:.1}", scale.at(tick));
             line.mark x1=(x) x2=(x) y1=(bottom) y2=(bottom + 4.0) {}
-            text.tick x=(x) y=(bottom + 16.0) text-anchor="middle" { (short(tick)) }
+            text.tick x=(x) y=(bottom + 16.0) text-anchor="middle" { (label(tick)) }
         }
     }
 }

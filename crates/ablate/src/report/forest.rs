@@ -1,93 +1,115 @@
-//! The answer: every arm's difference to the base with its interval and the seeds behind it.
+//! The forest plot: every arm's difference to the base on a task, with its interval and the seeds behind it.
 
 use maud::{Markup, html};
 
-use super::figure::{Scale, bottom_axis};
-use super::number::Metric;
-use crate::study::Results;
-use crate::summary::{ArmSummary, Findings};
+use super::figure::{Scale, bottom_axis_of};
+use super::number::short;
+use super::view::{View, class};
+use crate::findings::Verdict;
+use crate::results::Role;
 
-const WIDTH: f64 = 440.0;
-const SIDE: f64 = 12.0;
-const TOP: f64 = 30.0;
-const ROW: f64 = 50.0;
+const WIDTH: f64 = 500.0;
+const LEFT: f64 = 128.0;
+const RIGHT: f64 = WIDTH - 152.0;
+const TOP: f64 = 26.0;
+const ROW: f64 = 25.0;
+/// Between the changed arms and the baselines.
+const GAP: f64 = 14.0;
 
-fn differences(results: &Results, arm: &str, metric: Metric) -> Vec<(u64, f64)> {
-    let Some((base, others)) = results.arms.split_first() else { return Vec::new() };
-    let Some(arm) = others.iter().find(|other| other.name == arm) else { return Vec::new() };
-    let pairs = arm.runs.iter().filter_map(|run| {
-        let partner = base.runs.iter().find(|other| other.seed == run.seed)?;
-        let (of_arm, of_base) = (run.evaluation()?, partner.evaluation()?);
-        let difference = match metric {
-            Metric::Accuracy => of_arm.accuracy - of_base.accuracy,
-            Metric::Loss => of_arm.loss - of_base.loss,
+/// An effect this many times the median one would leave no room for the others; it is drawn at the edge.
+const FAR: f64 = 6.0;
+
+/// Oriented so that better is to the right, whatever the measure.
+pub(super) fn forest(view: View<'_>, task: usize) -> Markup {
+    let shown = view.shown(task);
+    let rows: Vec<usize> = view.compared().collect();
+    let oriented = |value: f64| shown.better() * shown.scaled(value);
+    let (low, high) = limits(view, task, &oriented);
+    let x = Scale::between(low, high, (LEFT, RIGHT));
+    let place = |row: usize| {
+        let is_outside = view.arms()[rows[row]].role == Role::Baseline;
+        let gap = if is_outside && rows.iter().any(|arm| view.arms()[*arm].role == Role::Changed) {
+            GAP
+        } else {
+            0.0
         };
-        Some((run.seed, metric.scaled(difference)))
-    });
-    pairs.collect()
-}
-
-/// A forest plot of one metric; `colours` gives every arm's class.
-pub(super) fn forest(
-    results: &Results,
-    findings: &Findings,
-    metric: Metric,
-    colour: impl Fn(&str) -> String,
-) -> Markup {
-    let rows = findings.compared();
-    let difference_of = |arm: &ArmSummary| match metric {
-        Metric::Accuracy => arm.accuracy_difference,
-        Metric::Loss => arm.loss_difference,
+        TOP + ROW * row as f64 + ROW / 2.0 + gap
     };
-    let ends = rows.iter().filter_map(difference_of).flat_map(|difference| {
-        let (low, high) = difference.interval.unwrap_or((difference.mean, difference.mean));
-        [metric.scaled(low), metric.scaled(high)]
-    });
-    let dots =
-        rows.iter().flat_map(|arm| differences(results, &arm.name, metric)).map(|(_, difference)| difference);
-    let x = Scale::around_zero(ends.chain(dots), (SIDE, WIDTH - SIDE));
-    let bottom = TOP + ROW * rows.len() as f64;
+    let bottom = rows.len().checked_sub(1).map_or(TOP, |last| place(last) + ROW / 2.0);
     let zero = format!("{:.1}", x.at(0.0));
-    let (title, left, right) = match metric {
-        Metric::Accuracy => ("Test accuracy against the default, points", "← worse", "better →"),
-        Metric::Loss => ("Test loss against the default", "← better", "worse →"),
-    };
+    let title = format!("{}: {}", view.results.tasks[task].name, shown.difference_name());
     html! {
-        figure {
-            figcaption { (title) }
-            svg viewBox=(format!("0 0 {WIDTH} {}", bottom + 24.0)) role="img" aria-label=(title) {
-                line.zero x1=(zero) x2=(zero) y1=(TOP - 8.0) y2=(bottom) {}
-                text.side x=(SIDE) y="12" { (left) }
-                text.side x=(WIDTH - SIDE) y="12" text-anchor="end" { (right) }
-                @for (index, arm) in rows.iter().enumerate() {
-                    @let top = TOP + ROW * index as f64;
-                    @let y = format!("{:.1}", top + 29.0);
-                    g class=(colour(&arm.name)) {
-                        text.name x=(SIDE) y=(top + 12.0) { (arm.title) }
-                        @match difference_of(arm) {
-                            Some(difference) => {
-                                text.value.resolved[difference.is_resolved()] x=(WIDTH - SIDE) y=(top + 12.0) text-anchor="end" {
-                                    tspan.mean { (metric.difference(difference.mean)) }
-                                    " " (metric.interval(&difference))
-                                }
-                                @if let Some((low, high)) = difference.interval {
-                                    line.interval x1=(format!("{:.1}", x.at(metric.scaled(low))))
-                                        x2=(format!("{:.1}", x.at(metric.scaled(high)))) y1=(y) y2=(y) {}
-                                }
-                                @for (seed, value) in differences(results, &arm.name, metric) {
-                                    circle.seed cx=(format!("{:.1}", x.at(value))) cy=(y) r="2.6" {
-                                        title { "seed " (seed) ": " (metric.difference(value / metric.scaled(1.0))) }
-                                    }
-                                }
-                                circle.estimate cx=(format!("{:.1}", x.at(metric.scaled(difference.mean)))) cy=(y) r="5.5" {}
-                            }
-                            None => text.value x=(WIDTH - SIDE) y=(top + 12.0) text-anchor="end" { "every run diverged" },
-                        }
-                    }
-                }
-                line.axis x1=(SIDE) x2=(WIDTH - SIDE) y1=(bottom) y2=(bottom) {}
-                (bottom_axis(&x, 6, bottom))
+        figure.forest {
+            figcaption { (view.results.tasks[task].name) span.unit { (shown.difference_name()) } }
+            svg viewBox=(format!("0 0 {WIDTH} {:.0}", bottom + 26.0)) role="img" aria-label=(title) {
+                text.side x=(LEFT) y="11" { "← worse" }
+                text.side x=(RIGHT) y="11" text-anchor="end" { "better →" }
+                line.zero x1=(zero) x2=(zero) y1=(TOP - 6.0) y2=(bottom) {}
+                @for (row, &arm) in rows.iter().enumerate() { (line(view, task, arm, place(row), &x, &oriented)) }
+                line.axis x1=(LEFT) x2=(RIGHT) y1=(bottom) y2=(bottom) {}
+                (bottom_axis_of(&x, 5, bottom, |tick| short(shown.better() * tick)))
             }
         }
     }
+}
+
+fn line(view: View<'_>, task: usize, arm: usize, y: f64, x: &Scale, oriented: &dyn Fn(f64) -> f64) -> Markup {
+    let (found, shown) = (view.found(task, arm), view.shown(task));
+    let clamped = |value: f64| x.at(oriented(value)).clamp(LEFT, RIGHT);
+    let at = |value: f64| format!("{:.1}", clamped(value));
+    let is_far = |value: f64| !(LEFT..=RIGHT).contains(&x.at(oriented(value)));
+    html! {
+        g class=(format!("{} {}", view.colour(arm), class(found.verdict))) {
+            text.name x="0" y=(y) dy="0.33em" { (view.arms()[arm].title) }
+            @match &found.difference {
+                _ if found.verdict == Verdict::Dead => {
+                    text.value x=(RIGHT + 10.0) y=(y) dy="0.33em" { "no effect, to the bit" }
+                }
+                Some(difference) => {
+                    @for (seed, value) in view.differences(task, arm) {
+                        @if !is_far(value) {
+                            circle.seed cx=(at(value)) cy=(y) r="2.1" { title { "seed " (seed) ": " (shown.difference(value)) } }
+                        }
+                    }
+                    @if let Some(interval) = difference.interval {
+                        line.interval x1=(at(interval.low)) x2=(at(interval.high)) y1=(y) y2=(y) {}
+                    }
+                    @if is_far(difference.mean) {
+                        @let (tip, back) = if oriented(difference.mean) < 0.0 { (LEFT, 9.0) } else { (RIGHT, -9.0) };
+                        path.estimate d=(format!("M{tip} {y}L{:.1} {:.1}L{:.1} {:.1}Z", tip + back, y - 5.0, tip + back, y + 5.0)) {}
+                    } @else {
+                        circle.estimate cx=(at(difference.mean)) cy=(y) r="4.6" {}
+                    }
+                    text.value x=(RIGHT + 10.0) y=(y) dy="0.33em" {
+                        tspan.mean { (shown.difference(difference.mean)) } " " (shown.interval(difference.interval))
+                    }
+                }
+                None => text.value x=(RIGHT + 10.0) y=(y) dy="0.33em" { "nothing to compare" },
+            }
+            @if found.diverged > 0 {
+                text.side x=(LEFT - 4.0) y=(y) dy="0.33em" text-anchor="end" { "✕" (found.diverged) title { (found.diverged) " runs diverged" } }
+            }
+        }
+    }
+}
+
+/// Covers the intervals, but for those far out.
+fn limits(view: View<'_>, task: usize, oriented: &dyn Fn(f64) -> f64) -> (f64, f64) {
+    let reaches: Vec<(f64, f64)> = view
+        .compared()
+        .filter_map(|arm| view.found(task, arm).difference.as_ref())
+        .map(|difference| {
+            let ends = difference.interval.map_or((difference.mean, difference.mean), |i| (i.low, i.high));
+            let (one, other) = (oriented(ends.0), oriented(ends.1));
+            (one.min(other), one.max(other))
+        })
+        .collect();
+    let mut sizes: Vec<f64> = reaches.iter().map(|(low, high)| high.abs().max(low.abs())).collect();
+    sizes.sort_by(f64::total_cmp);
+    let most = sizes.get(sizes.len() / 2).copied().unwrap_or(1.0) * FAR;
+    let near = |value: f64| value.clamp(-most, most);
+    let low = reaches.iter().map(|(low, _)| near(*low)).fold(0.0, f64::min);
+    let high = reaches.iter().map(|(_, high)| near(*high)).fold(0.0, f64::max);
+    let margin = if high > low { 0.06 * (high - low) } else { 1.0 };
+    (low - margin, high + margin)
 }

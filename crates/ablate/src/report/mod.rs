@@ -1,39 +1,73 @@
-//! What a study leaves behind: a table for the terminal, a page for the browser, and the raw results.
+//! What a study leaves behind: a page for the browser, Markdown, tables for programs, and a summary for the console.
 
+mod answer;
 mod curves;
 mod data;
 mod figure;
 mod forest;
+mod heat;
 mod html;
+mod markdown;
 mod number;
-pub mod table;
+mod profile;
+mod tables;
+pub mod terminal;
+mod time;
+mod view;
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::output::RESULTS_FILE;
-use crate::study::Results;
-use crate::summary::Findings;
+use self::view::View;
+use crate::findings::Findings;
+use crate::results::Results;
 
 /// The report for the browser.
 pub const HTML_FILE: &str = "report.html";
 
-/// One line per run.
+/// The report for a repository's pages.
+pub const MARKDOWN_FILE: &str = "report.md";
+
+/// Results and findings for programs.
+pub const JSON_FILE: &str = "results.json";
+
+/// One line per task, arm and seed.
 pub const RUNS_FILE: &str = "runs.csv";
 
-/// One line per run and epoch.
+/// One line per run, point and parameter group.
 pub const CURVES_FILE: &str = "curves.csv";
 
+/// One line per task and arm.
+pub const EFFECTS_FILE: &str = "effects.csv";
+
+/// All that may differ between two executions of the same study.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Environment {
+    /// What, and how it was.
+    pub lines: Vec<(String, String)>,
+    /// The commit that was checked out.
+    pub commit: Option<String>,
+}
+
 /// Writes every file of a report into `folder`.
-pub fn write(folder: &Path, results: &Results, findings: &Findings) -> Result<()> {
+///
+/// Everything but seconds in the JSON file, the section `time` of the page and the last one of the Markdown is a function
+/// of the study and the sources.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write(folder: &Path, results: &Results, findings: &Findings, environment: &Environment) -> Result<()> {
+    let view = View { results, findings };
     let save = |name: &str, content: &[u8]| {
         let path = folder.join(name);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
     };
-    save(RESULTS_FILE, &data::json(results, findings)?)?;
-    save(RUNS_FILE, &data::runs_csv(results)?)?;
-    save(CURVES_FILE, &data::curves_csv(results)?)?;
-    save(HTML_FILE, html::page(results, findings).as_bytes())
+    save(JSON_FILE, &data::json(view)?)?;
+    save(RUNS_FILE, &data::runs(view)?)?;
+    save(CURVES_FILE, &data::curves(view)?)?;
+    save(EFFECTS_FILE, &data::effects(view)?)?;
+    save(MARKDOWN_FILE, markdown::document(view, environment).as_bytes())?;
+    save(HTML_FILE, html::page(view, environment).as_bytes())
 }

@@ -1,51 +1,84 @@
 //! Numbers as people read them.
 
-use crate::statistics::{PairedDifference, Summary};
+use ablate_statistics::{Interval, Summary};
+use ablate_tasks::Measure;
 
-/// What is measured, and how it is written.
+/// How a measure is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Metric {
-    Accuracy,
-    Loss,
-}
+pub(super) struct Shown(pub(super) Measure);
 
-impl Metric {
+impl Shown {
     /// From the unit that is stored to the unit that is shown.
     pub(super) fn scaled(self, value: f64) -> f64 {
-        match self {
-            Metric::Accuracy => 100.0 * value,
-            Metric::Loss => value,
+        if self.0 == Measure::Accuracy { 100.0 * value } else { value }
+    }
+
+    /// 1 where a higher value is better, -1 where a lower one is.
+    pub(super) fn better(self) -> f64 {
+        if self.0.higher_is_better() { 1.0 } else { -1.0 }
+    }
+
+    /// The measure with its unit, for headings.
+    pub(super) fn name(self) -> &'static str {
+        match self.0 {
+            Measure::Accuracy => "test accuracy, %",
+            Measure::Loss => "test loss",
+            Measure::LogLoss => "test loss, log10",
+        }
+    }
+
+    /// The unit of a difference.
+    pub(super) fn difference_name(self) -> &'static str {
+        match self.0 {
+            Measure::Accuracy => "test accuracy, percentage points",
+            Measure::Loss => "test loss",
+            Measure::LogLoss => "test loss, decades",
         }
     }
 
     pub(super) fn value(self, value: f64) -> String {
-        match self {
-            Metric::Accuracy => format!("{:.2}", self.scaled(value)),
-            Metric::Loss => format!("{value:.4}"),
+        match self.0 {
+            Measure::Accuracy => format!("{:.2}", self.scaled(value)),
+            Measure::Loss => significant(value, 4),
+            Measure::LogLoss => typographic(&format!("{value:.3}")),
         }
     }
 
     pub(super) fn difference(self, value: f64) -> String {
-        let shown = match self {
-            Metric::Accuracy => format!("{:+.2}", self.scaled(value)),
-            Metric::Loss => format!("{value:+.4}"),
+        let value = self.scaled(value);
+        let digits = match value.abs() {
+            size if size >= 10.0 => 1,
+            size if size >= 0.1 || self.0 == Measure::Accuracy => 2,
+            size if size >= 0.01 => 3,
+            _ => 4,
         };
-        typographic(&shown)
+        typographic(&format!("{value:+.digits$}"))
     }
 
-    pub(super) fn interval(self, difference: &PairedDifference) -> String {
-        match difference.interval {
-            Some((low, high)) => format!("[{}, {}]", self.difference(low), self.difference(high)),
-            None => "[no interval]".to_owned(),
-        }
+    pub(super) fn interval(self, interval: Option<Interval>) -> String {
+        interval.map_or("[no interval]".to_owned(), |interval| {
+            format!("[{}, {}]", self.difference(interval.low), self.difference(interval.high))
+        })
     }
 
-    pub(super) fn summary(self, summary: &Summary) -> String {
-        match (summary.n, summary.sd) {
-            (0, _) => "–".to_owned(),
-            (_, Some(sd)) => format!("{} ± {}", self.value(summary.mean), self.value(sd)),
-            (_, None) => self.value(summary.mean),
+    pub(super) fn summary(self, summary: Option<&Summary>) -> String {
+        match summary {
+            None => "–".to_owned(),
+            Some(Summary { mean, sd: Some(sd), .. }) => {
+                let spread = significant(self.scaled(*sd), 2);
+                format!("{} ± {spread}", self.value(*mean))
+            }
+            Some(summary) => self.value(summary.mean),
         }
+    }
+}
+
+/// p as it is usually written.
+pub(super) fn p_value(p: Option<f64>) -> String {
+    match p {
+        None => "–".to_owned(),
+        Some(p) if p < 0.001 => "< 0.001".to_owned(),
+        Some(p) => format!("{p:.3}"),
     }
 }
 
@@ -104,8 +137,8 @@ mod tests {
 
     #[test]
     fn a_difference_that_rounds_to_zero_has_no_sign() {
-        assert_eq!(Metric::Accuracy.difference(-1e-9), "0.00");
-        assert_eq!(Metric::Accuracy.difference(0.0125), "+1.25");
-        assert_eq!(Metric::Loss.difference(-0.01), "−0.0100");
+        assert_eq!(Shown(Measure::Accuracy).difference(-1e-9), "0.00");
+        assert_eq!(Shown(Measure::Accuracy).difference(0.0125), "+1.25");
+        assert_eq!(Shown(Measure::Loss).difference(-0.01), "−0.010");
     }
 }

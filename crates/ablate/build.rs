@@ -1,0 +1,63 @@
+//! The digest of the sources that determine a run, so that stored runs of other code don't count.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// Crates of the workspace whose code runs while something is trained.
+const CRATES: [&str; 14] = [
+    "ablate-tasks",
+    "adopt",
+    "cautious",
+    "factored-moment",
+    "focus",
+    "gradient-transform",
+    "grams",
+    "muon-pp",
+    "orthograd",
+    "prodigy-core",
+    "prodigy-plus",
+    "schedule-free",
+    "speed",
+    "stableadamw",
+];
+
+/// And of this crate. A report that is written differently needs no new runs.
+const OWN: [&str; 4] = ["src/optimizer", "src/run.rs", "src/record.rs", "src/transforms.rs"];
+
+fn main() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for name in CRATES {
+        collect(&crates.join(name).join("src"), &mut files);
+    }
+    collect(&crates.join("ablate-tasks/data"), &mut files);
+    for name in OWN {
+        collect(&crates.join("ablate").join(name), &mut files);
+    }
+    files.push(crates.join("../Cargo.lock"));
+    files.sort();
+    let mut digest = Sha256::new();
+    for file in files {
+        println!("cargo::rerun-if-changed={}", file.display());
+        if let Ok(content) = fs::read(&file) {
+            digest.update((content.len() as u64).to_le_bytes());
+            digest.update(content);
+        }
+    }
+    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("cargo::rustc-env=ABLATE_CODE={digest}");
+}
+
+/// The files under a path, which is itself watched for new ones.
+fn collect(path: &Path, into: &mut Vec<PathBuf>) {
+    if path.is_file() {
+        into.push(path.to_owned());
+        return;
+    }
+    println!("cargo::rerun-if-changed={}", path.display());
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        collect(&entry.path(), into);
+    }
+}

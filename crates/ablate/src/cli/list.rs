@@ -1,0 +1,110 @@
+//! `ablate list`: what a study can name.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::Listed;
+use super::check::table;
+use crate::optimizer::Baseline;
+use crate::registry::Registry;
+use crate::study::{Overrides, SHIPPED, Study};
+
+pub(super) fn list(what: Listed, registry: &Registry) -> Result<String> {
+    Ok(match what {
+        Listed::Tasks => tasks(registry),
+        Listed::Transforms => transforms(registry),
+        Listed::Options => options()?,
+        Listed::Baselines => baselines(),
+        Listed::Studies => studies(registry)?,
+    })
+}
+
+/// `name = default` for every option, as a study file has them.
+fn defaults(value: &Value) -> String {
+    let options = value.as_object().into_iter().flatten();
+    let shown = |value: &Value| if value.is_null() { "\"none\"".to_owned() } else { value.to_string() };
+    options.map(|(name, value)| format!("{name} = {}", shown(value))).collect::<Vec<_>>().join(", ")
+}
+
+fn tasks(registry: &Registry) -> String {
+    let mut table = table(["task", "what it is", "options and defaults"]);
+    for kind in registry.tasks() {
+        table.add_row([kind.name.clone(), kind.summary.clone(), defaults(&kind.defaults)]);
+    }
+    format!(
+        "{table}\n\nIn a study: tasks = [\"NAME\", {{ task = \"NAME\", OPTION = VALUE, name = …, steps = …, target = … }}]\n"
+    )
+}
+
+fn transforms(registry: &Registry) -> String {
+    let mut list = table(["transform", "what it is", "options and defaults"]);
+    for kind in registry.transforms() {
+        list.add_row([kind.name.clone(), kind.summary.clone(), defaults(&kind.defaults)]);
+    }
+    let (mut exclusions, mut positions) =
+        (table(["option", "excludes", "because"]), table(["transform", "belongs", "otherwise"]));
+    for rule in prodigy_plus::EXCLUSIONS {
+        exclusions.add_row([rule.first, rule.second, rule.reason]);
+    }
+    for rule in prodigy_plus::POSITIONS {
+        positions.add_row([rule.transform, rule.place, rule.otherwise]);
+    }
+    format!("{list}\n\nRules of combination\n{exclusions}\n{positions}\n")
+}
+
+fn options() -> Result<String> {
+    let Value::Object(options) = serde_json::to_value(prodigy_plus::Options::default())? else {
+        return Ok(String::new());
+    };
+    let mut table = table(["option", "default"]);
+    for (name, value) in &options {
+        match value {
+            Value::Object(inner) => {
+                for (inner, value) in inner {
+                    match value {
+                        Value::Object(innermost) => {
+                            for (last, value) in innermost {
+                                table.add_row([format!("\"{name}.{inner}.{last}\""), value.to_string()]);
+                            }
+                        }
+                        value => {
+                            table.add_row([format!("\"{name}.{inner}\""), value.to_string()]);
+                        }
+                    }
+                }
+            }
+            Value::Null => {
+                table.add_row([name.as_str(), "\"none\""]);
+            }
+            value => {
+                table.add_row([name.clone(), value.to_string()]);
+            }
+        }
+    }
+    Ok(format!(
+        "{table}\n\nTheir meaning: the book's chapter on options. In a study: [base], or a factor's `on` and `off`.\n"
+    ))
+}
+
+fn baselines() -> String {
+    let mut table = table(["baseline", "what it is"]);
+    for baseline in Baseline::ALL {
+        table.add_row([baseline.name(), baseline.rule()]);
+    }
+    format!("{table}\n")
+}
+
+fn studies(registry: &Registry) -> Result<String> {
+    let mut table = table(["study", "tasks", "arms", "seeds", "what it asks"]);
+    for (name, _) in SHIPPED {
+        let study = Study::open(name, registry, &Overrides::default())?;
+        table.add_row([
+            name.to_owned(),
+            study.tasks.len().to_string(),
+            study.arms.len().to_string(),
+            study.file.seeds.to_string(),
+            study.file.question.clone(),
+        ]);
+    }
+    Ok(format!("{table}\n"))
+}

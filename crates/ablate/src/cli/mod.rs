@@ -1,0 +1,220 @@
+//! The command line.
+
+mod check;
+mod list;
+mod run;
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::diff;
+use crate::execute::Interrupted;
+use crate::registry::Registry;
+use crate::study::{Overrides, SHIPPED};
+
+/// Exit status of a comparison that found something worse.
+const WORSE: u8 = 1;
+/// Exit status of a mistake or a failure.
+const FAILED: u8 = 2;
+/// Exit status of a study that was stopped: 128 + SIGINT.
+const STOPPED: u8 = 130;
+
+/// Ablation studies of optimizers that a sceptic would believe.
+///
+/// A study trains small tasks with an optimizer, with parts of it changed, and with tuned baselines; every arm meets the
+/// same initial weights, batches and rounding. What it finds is a report: report.html in the study's folder.
+///
+/// Without a command, the study `quick` that ships is run: a minute or two.
+#[derive(Parser)]
+#[command(version, after_long_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ablate                              run the quick study that ships, and open ablation/quick/report.html afterwards
+  ablate init my.toml                 write a study file with explanations, to be changed
+  ablate check my.toml                what it would run, how long that takes, what cannot be combined
+  ablate run my.toml                  run what is missing of it; Ctrl-C and run again go on where it stopped
+  ablate run switches --seeds 3 --tasks digits
+                                      a smaller version of a study that ships
+  ablate diff before after            what changed between two folders; status 1 if something is worse";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a study file with explanations
+    Init {
+        /// The file to write; an existing one is not replaced
+        #[arg(default_value = "study.toml")]
+        path: PathBuf,
+    },
+    /// Explain a study before anything runs: arms, runs, time, and combinations that cannot be
+    Check(Which),
+    /// Run what is missing of a study, and write its report
+    Run {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        place: Place,
+        /// Runs at the same time; 0 for one per core. The results don't depend on it
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        threads: usize,
+    },
+    /// Write the report of a study again from its stored runs
+    Report {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Compare two executions arm by arm; exits with 1 if one is worse or gone
+    Diff {
+        /// The earlier study's folder, or its results.json
+        first: PathBuf,
+        /// The later one
+        second: PathBuf,
+    },
+    /// List what a study can name
+    List {
+        /// What to list
+        what: Listed,
+    },
+    /// Print completions for a shell, to be put where it looks for them
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which study, and how much of it.
+#[derive(Args)]
+struct Which {
+    /// A study file, or a study that ships: quick, switches, factorial, example
+    #[arg(default_value = "quick")]
+    study: String,
+    /// Seeds per arm and task, instead of the study's
+    #[arg(long, value_name = "N")]
+    seeds: Option<usize>,
+    /// Length of every run, as a multiple of the study's
+    #[arg(long, value_name = "X")]
+    length: Option<f64>,
+    /// These tasks only
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    tasks: Vec<String>,
+    /// These arms only, and the base
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    arms: Vec<String>,
+}
+
+impl Which {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            seeds: self.seeds,
+            length: self.length,
+            tasks: self.tasks.clone(),
+            arms: self.arms.clone(),
+        }
+    }
+}
+
+#[derive(Args)]
+struct Place {
+    /// The study's folder, for runs and report [default: ablation/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Listed {
+    /// What can be trained
+    Tasks,
+    /// What a chain can be made of, and the rules of combination
+    Transforms,
+    /// The options of the default chain
+    Options,
+    /// Optimizers to compare with
+    Baselines,
+    /// Studies that ship
+    Studies,
+}
+
+/// Runs the program with the tasks and transforms of a registry: [`Registry::shipped`], or a user's own with them.
+pub fn main(registry: &Registry) -> ExitCode {
+    let arguments = Arguments::parse();
+    let which = Which { study: "quick".into(), seeds: None, length: None, tasks: vec![], arms: vec![] };
+    let whole = Command::Run { which, place: Place { out: None }, threads: 0 };
+    match dispatch(arguments.command.unwrap_or(whole), registry) {
+        Ok(status) => status,
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("{error}");
+            ExitCode::from(STOPPED)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn dispatch(command: Command, registry: &Registry) -> Result<ExitCode> {
+    match command {
+        Command::Init { path } => init(&path)?,
+        Command::Check(which) => show(&check::explain(&which, registry)?)?,
+        Command::Run { which, place, threads } => show(&run::run(&which, &place, threads, registry)?)?,
+        Command::Report { which, place } => show(&run::report(&which, &place, registry)?)?,
+        Command::Diff { first, second } => {
+            let differences = diff::compare(&diff::read(&first)?, &diff::read(&second)?)?;
+            show(&diff::table(&differences))?;
+            if diff::is_regression(&differences) {
+                return Ok(ExitCode::from(WORSE));
+            }
+        }
+        Command::List { what } => show(&list::list(what, registry)?)?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "ablate", &mut script);
+            show(&String::from_utf8_lossy(&script))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn init(path: &std::path::Path) -> Result<()> {
+    ensure!(!path.exists(), "{} is there already; name another file", path.display());
+    let example = SHIPPED.iter().find(|(name, _)| *name == "example").map_or("", |(_, text)| text);
+    std::fs::write(path, example).with_context(|| format!("cannot write {}", path.display()))?;
+    show(&format!("{0} is written. Next: ablate check {0}\n", path.display()))
+}
+
+fn show(text: &str) -> Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads, for example `head`, has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_existing_study_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("my.toml");
+        std::fs::write(&path, "mine").unwrap();
+        assert!(init(&path).unwrap_err().to_string().contains("there already"));
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "mine");
+    }
+}

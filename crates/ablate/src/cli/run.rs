@@ -1,0 +1,133 @@
+//! `ablate run` and `ablate report`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use indicatif::HumanDuration;
+
+use super::{Place, Which};
+use crate::execute::{Execution, Observer, seconds_per_run};
+use crate::findings::Findings;
+use crate::folder::Folder;
+use crate::progress::Progress;
+use crate::registry::Registry;
+use crate::report::{self, Environment};
+use crate::store::Store;
+use crate::study::Study;
+use crate::versions::platform;
+
+const CANDLE_THREADS: &str = "RAYON_NUM_THREADS";
+
+/// Starts the program again with one thread for candle, because the runs already occupy every core.
+///
+/// candle asks for the number of threads in every matrix product: the variable, or else the machine's cores, counted anew. A
+/// short run took about twice as long without the variable. A program cannot set its own environment without `unsafe`.
+#[cfg(unix)]
+fn limit_candle() {
+    use std::os::unix::process::CommandExt;
+    if std::env::var_os(CANDLE_THREADS).is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        // Where it returns it has failed, and the study is only slower.
+        let _ = std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(CANDLE_THREADS, "1")
+            .exec();
+    }
+}
+
+#[cfg(not(unix))]
+fn limit_candle() {}
+
+pub(super) fn run(which: &Which, place: &Place, threads: usize, registry: &Registry) -> Result<String> {
+    limit_candle();
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            // Asked twice: whoever waits has waited long enough, and nothing is lost but the runs in progress.
+            std::process::exit(i32::from(super::STOPPED));
+        }
+        eprintln!("stopping; once more to stop at once");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    let study = Study::open(&which.study, registry, &which.overrides())?;
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        chosen => chosen,
+    };
+    let started = Instant::now();
+    let probe = |task| seconds_per_run(&study, registry, task);
+    let seconds = study.tasks.iter().map(probe).collect::<Result<Vec<_>>>()?;
+    let progress = Progress::new(&study, &seconds);
+    let parts = Parts { study: &study, registry, stop: &stop, may_run: true, threads };
+    parts.finish(&folder(&study, place), &progress, started)
+}
+
+pub(super) fn report(which: &Which, place: &Place, registry: &Registry) -> Result<String> {
+    let study = Study::open(&which.study, registry, &which.overrides())?;
+    let stop = AtomicBool::new(false);
+    let parts = Parts { study: &study, registry, stop: &stop, may_run: false, threads: 1 };
+    parts.finish(&folder(&study, place), &(), Instant::now())
+}
+
+fn folder(study: &Study, place: &Place) -> PathBuf {
+    place.out.clone().unwrap_or_else(|| Path::new("ablation").join(&study.name))
+}
+
+struct Parts<'a> {
+    study: &'a Study,
+    registry: &'a Registry,
+    stop: &'a AtomicBool,
+    may_run: bool,
+    threads: usize,
+}
+
+impl Parts<'_> {
+    fn finish(&self, out: &Path, observer: &dyn Observer, started: Instant) -> Result<String> {
+        let folder = Folder::take(out)?;
+        folder.keep_study(&self.study.text)?;
+        let store = Store::open(folder.path())?;
+        store.tidy();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .build()
+            .context("the threads could not be started; try fewer with --threads")?;
+        let execution = Execution {
+            study: self.study,
+            registry: self.registry,
+            store: &store,
+            stop: self.stop,
+            may_run: self.may_run,
+        };
+        let results = pool.install(|| execution.results(observer))?;
+        let findings = Findings::of(&results);
+        let environment = Environment {
+            lines: vec![
+                ("Machine".into(), format!("{}, {} runs at the same time", platform(), self.threads)),
+                ("This execution took".into(), HumanDuration(started.elapsed()).to_string()),
+                ("Command".into(), std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+            ],
+            commit: commit(),
+        };
+        folder.write_report(&results, &findings, &environment)?;
+        let page = folder.path().join(report::HTML_FILE);
+        Ok(format!("{}\nThe report: {}\n", report::terminal::summary(&results, &findings), page.display()))
+    }
+}
+
+/// The commit that is checked out here, and whether something is changed; nothing outside a repository.
+fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changed =
+        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|status| !status.is_empty());
+    Some(if changed { format!("{commit}, with changes") } else { commit })
+}

@@ -1,0 +1,203 @@
+//! What differs between two executions of a study: for reviews, and for CI.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+
+use crate::findings::Findings;
+use crate::report::JSON_FILE;
+use crate::results::{Arm, Results, TaskResults};
+
+/// What became of an arm on a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Every run is the same to the bit.
+    Same,
+    /// Runs differ, and not by more than chance.
+    Unclear,
+    /// Better, after Holm's correction over all comparisons.
+    Better,
+    /// Worse, after Holm's correction over all comparisons; also where more runs diverged.
+    Worse,
+    /// Only in the first.
+    Gone,
+    /// Only in the second.
+    New,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Same => "same to the bit",
+            Self::Unclear => "unclear",
+            Self::Better => "better",
+            Self::Worse => "WORSE",
+            Self::Gone => "gone",
+            Self::New => "new",
+        })
+    }
+}
+
+/// An arm on a task, in both.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The task.
+    pub task: String,
+    /// The arm.
+    pub arm: String,
+    /// What became of it.
+    pub change: Change,
+    /// The mean of the second minus that of the first, paired by seed.
+    pub mean: Option<f64>,
+    /// p after Holm's correction over all comparisons.
+    pub adjusted_p: Option<f64>,
+}
+
+/// Reads the results in a study's folder, or a `results.json`.
+///
+/// # Errors
+/// There are none, or they are damaged.
+pub fn read(path: &Path) -> Result<Results> {
+    let file = if path.is_dir() { path.join(JSON_FILE) } else { path.to_owned() };
+    let text = std::fs::read_to_string(&file).with_context(|| {
+        format!("cannot read {}; name a study's folder or its {JSON_FILE}", file.display())
+    })?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))?;
+    let results = value.get("results").cloned().unwrap_or_default();
+    serde_json::from_value(results)
+        .with_context(|| format!("{} holds no results of this version", file.display()))
+}
+
+/// Every arm on every task of two executions.
+///
+/// # Errors
+/// They have no task in common.
+pub fn compare(first: &Results, second: &Results) -> Result<Vec<Difference>> {
+    let task = |results: &'_ Results, name: &str| results.tasks.iter().position(|task| task.name == name);
+    ensure!(
+        first.tasks.iter().any(|one| task(second, &one.name).is_some()),
+        "the two have no task in common"
+    );
+    let mut differences = Vec::new();
+    for one in &first.tasks {
+        for (index, arm) in first.arms.iter().enumerate() {
+            let other = task(second, &one.name).and_then(|place| {
+                let arm = second.arms.iter().position(|other| other.name == arm.name)?;
+                Some((&second.tasks[place], arm))
+            });
+            differences.push(match other {
+                Some((other, place)) => difference(one, index, other, place, arm),
+                None => alone(one, arm, Change::Gone),
+            });
+        }
+    }
+    for other in &second.tasks {
+        for arm in &second.arms {
+            let known =
+                task(first, &other.name).is_some() && first.arms.iter().any(|one| one.name == arm.name);
+            if !known {
+                differences.push(alone(other, arm, Change::New));
+            }
+        }
+    }
+    decide(&mut differences);
+    Ok(differences)
+}
+
+fn alone(task: &TaskResults, arm: &Arm, change: Change) -> Difference {
+    Difference { task: task.name.clone(), arm: arm.name.clone(), change, mean: None, adjusted_p: None }
+}
+
+/// The difference, still without a decision: `adjusted_p` holds the uncorrected p, and `change` the direction.
+fn difference(one: &TaskResults, arm: usize, other: &TaskResults, place: usize, named: &Arm) -> Difference {
+    // The second's arm against the first's, as if the first were the base of a study of two arms.
+    let both = TaskResults { arms: vec![one.arms[arm].clone(), other.arms[place].clone()], ..one.clone() };
+    let mut results = Results {
+        study: crate::results::StudyInfo {
+            name: String::new(),
+            title: String::new(),
+            question: String::new(),
+            design: String::new(),
+            factors: Vec::new(),
+            seeds: one.arms[arm].runs.len(),
+            tuning_seeds: 0,
+            evaluations: 0,
+            text: String::new(),
+        },
+        versions: Vec::new(),
+        code: String::new(),
+        arms: vec![named.clone(), named.clone()],
+        refused: Vec::new(),
+        tasks: vec![both],
+    };
+    keep_common_seeds(&mut results);
+    let findings = Findings::of(&results);
+    let found = &findings.tasks[0].arms[1];
+    let base = &findings.tasks[0].arms[0];
+    let mean = found.difference.as_ref().map(|difference| difference.mean);
+    let improved = mean.is_some_and(|mean| (mean > 0.0) == one.about.measure.higher_is_better());
+    let change = match found.verdict {
+        crate::findings::Verdict::Dead => Change::Same,
+        _ if found.diverged > base.diverged => Change::Worse,
+        _ if improved => Change::Better,
+        _ => Change::Worse,
+    };
+    // More runs that diverged need no test.
+    let p =
+        if found.diverged > base.diverged { Some(0.0) } else { found.difference.as_ref().and_then(|d| d.p) };
+    Difference { change, mean, adjusted_p: p, ..alone(one, named, Change::Same) }
+}
+
+fn keep_common_seeds(results: &mut Results) {
+    let [first, second] = results.tasks[0].arms.as_mut_slice() else { return };
+    second.runs.retain(|run| first.runs.iter().any(|other| other.seed == run.seed));
+    first.runs.retain(|run| second.runs.iter().any(|other| other.seed == run.seed));
+}
+
+fn decide(differences: &mut [Difference]) {
+    let tested: Vec<Option<f64>> = differences
+        .iter()
+        .map(|difference| {
+            difference.adjusted_p.filter(|_| matches!(difference.change, Change::Better | Change::Worse))
+        })
+        .collect();
+    for (difference, adjusted) in differences.iter_mut().zip(ablate_statistics::holm(&tested)) {
+        difference.adjusted_p = adjusted;
+        let is_open = matches!(difference.change, Change::Better | Change::Worse);
+        if is_open && adjusted.is_none_or(|p| p > 1.0 - crate::findings::CONFIDENCE) {
+            difference.change = Change::Unclear;
+        }
+    }
+}
+
+/// Whether any arm is worse, or gone.
+pub fn is_regression(differences: &[Difference]) -> bool {
+    differences.iter().any(|difference| matches!(difference.change, Change::Worse | Change::Gone))
+}
+
+/// For the terminal; what is the same to the bit is counted, not listed.
+pub fn table(differences: &[Difference]) -> String {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.set_header(["task", "arm", "second minus first", "p, corrected", "so it is"]);
+    let shown = |value: Option<f64>, digits: usize| {
+        value.map_or("–".to_owned(), |value| format!("{value:+.digits$}"))
+    };
+    for difference in differences.iter().filter(|difference| difference.change != Change::Same) {
+        table.add_row([
+            difference.task.clone(),
+            difference.arm.clone(),
+            shown(difference.mean, 5),
+            difference.adjusted_p.map_or("–".to_owned(), |p| format!("{p:.4}")),
+            difference.change.to_string(),
+        ]);
+    }
+    let same = differences.iter().filter(|difference| difference.change == Change::Same).count();
+    let rows = differences.len() - same;
+    let counted = format!("{same} of {} comparisons are the same to the bit.\n", differences.len());
+    if rows == 0 { counted } else { format!("{table}\n{counted}") }
+}

@@ -1,0 +1,243 @@
+//! What limits the numbers, computed from the data.
+
+use ablate_tasks::Measure;
+
+use super::{TaskFindings, Verdict};
+use crate::record::Record;
+use crate::results::{ArmRuns, Results, TaskResults};
+
+pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<String> {
+    let mut caveats = Vec::new();
+    seeds(results, &mut caveats);
+    for (task, findings) in results.tasks.iter().zip(findings) {
+        dead(results, task, findings, &mut caveats);
+        diverged(results, task, &mut caveats);
+        unpaired(results, task, &mut caveats);
+        targets(results, task, findings, &mut caveats);
+        resolution(task, findings, &mut caveats);
+        curves(results, task, &mut caveats);
+        edges(results, task, &mut caveats);
+    }
+    tuning(results, &mut caveats);
+    if !results.refused.is_empty() {
+        let names: Vec<&str> = results.refused.iter().map(|refused| refused.name.as_str()).collect();
+        caveats.push(format!(
+            "{} of the design's combinations cannot be and are missing: {}.",
+            names.len(),
+            list(&names)
+        ));
+    }
+    let few = if results.tasks.len() == 1 { "One small task" } else { "A few small tasks" };
+    caveats.push(format!("{few}: an effect here need not carry over to other data, models or run lengths."));
+    caveats
+}
+
+fn seeds(results: &Results, caveats: &mut Vec<String>) {
+    match results.study.seeds {
+        1 => caveats.push(
+            "With one seed there is no spread and no interval: nothing here separates an effect from luck.".into(),
+        ),
+        seeds @ 2..=5 => caveats.push(format!(
+            "{seeds} seeds are too few for any verdict: an exact test over {} sign patterns has no p below {}, before any \
+             correction.",
+            1_u64 << seeds,
+            2.0 / (1_u64 << seeds) as f64
+        )),
+        seeds @ 6..=9 => {
+            let smallest = 2.0 / (1_u64 << seeds) as f64;
+            let comparisons = results.arms.len().saturating_sub(1);
+            if smallest * comparisons as f64 > 0.05 {
+                caveats.push(format!(
+                    "{seeds} seeds are few for {comparisons} comparisons: the smallest possible p, {smallest:.4}, is above 0.05 \
+                     after Holm's correction, so that most arms must stay unclear whatever they do."
+                ));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn titles(results: &Results, has: impl Fn(usize) -> bool) -> Vec<&str> {
+    let with_index = results.arms.iter().enumerate();
+    with_index.filter(|(index, _)| has(*index)).map(|(_, arm)| arm.title.as_str()).collect()
+}
+
+/// `a, b and c`.
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
+fn dead(results: &Results, task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<String>) {
+    let dead = titles(results, |arm| findings.arms[arm].verdict == Verdict::Dead);
+    if !dead.is_empty() {
+        caveats.push(format!(
+            "{}: {} had the base's weights to the bit on every seed. Here the switch does nothing.",
+            task.name,
+            list(&dead)
+        ));
+    }
+}
+
+fn diverged(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
+    for (arm, runs) in results.arms.iter().zip(&task.arms) {
+        let diverged = runs.runs.iter().filter(|run| run.record.evaluation().is_none());
+        let seeds: Vec<String> = diverged.map(|run| run.seed.to_string()).collect();
+        if !seeds.is_empty() {
+            caveats.push(format!(
+                "{}: {} of {} runs of {} diverged (seed {}). They are in no mean and no difference, which flatters the arm; in \
+                 the probability of improvement they lose.",
+                task.name,
+                seeds.len(),
+                runs.runs.len(),
+                arm.title,
+                seeds.join(", ")
+            ));
+        }
+    }
+}
+
+fn unpaired(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
+    let unlike = |arm: &ArmRuns, of: fn(&Record) -> &str| {
+        let mut pairs = arm.runs.iter().zip(&task.arms[0].runs);
+        pairs.any(|(run, base)| of(&run.record) != of(&base.record) && run.record.steps == base.record.steps)
+    };
+    let unpaired = titles(results, |arm| {
+        unlike(&task.arms[arm], |record| &record.initial_sha256)
+            || unlike(&task.arms[arm], |record| &record.batches_sha256)
+    });
+    if !unpaired.is_empty() {
+        caveats.push(format!(
+            "{}: not every run of {} had the base's initialisation and batches, so its differences are not paired. This is a \
+             defect of the task.",
+            task.name,
+            list(&unpaired)
+        ));
+    }
+}
+
+fn targets(results: &Results, task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<String>) {
+    let missed = titles(results, |arm| {
+        findings.arms[arm].to_target.as_ref().is_some_and(|steps| steps.reached < task.arms[arm].runs.len())
+    });
+    if missed.len() == results.arms.len() && findings.arms.iter().all(no_run_reached) {
+        caveats.push(format!(
+            "{}: no run reached the target {}; it says nothing about speed.",
+            task.name, task.target
+        ));
+    } else if !missed.is_empty() {
+        caveats.push(format!(
+            "{}: some runs of {} missed the target {}. Their steps are censored at {}, and medians count them as longer.",
+            task.name,
+            list(&missed),
+            task.target,
+            task.steps
+        ));
+    }
+}
+
+fn no_run_reached(arm: &super::ArmFindings) -> bool {
+    arm.to_target.as_ref().is_none_or(|steps| steps.reached == 0)
+}
+
+fn resolution(task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<String>) {
+    let (Measure::Accuracy, Some(examples), Some(base)) = (
+        task.about.measure,
+        task.about.test_examples,
+        findings.arms.first().and_then(|base| base.value.as_ref()),
+    ) else {
+        return;
+    };
+    let (accuracy, examples) = (base.mean, examples as f64);
+    caveats.push(format!(
+        "{}: every run is measured on the same {examples} test examples, of which one is {:.2} percentage points. The intervals \
+         cover initialisation and batches; drawing other examples would move an accuracy by a standard error of {:.1} points.",
+        task.name,
+        100.0 / examples,
+        100.0 * (accuracy * (1.0 - accuracy) / examples).sqrt()
+    ));
+}
+
+fn curves(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
+    let most = |arm: usize, has: fn(&Record) -> bool| {
+        let runs = &task.arms[arm].runs;
+        runs.iter().filter(|run| has(&run.record)).count() * 2 > runs.len()
+    };
+    let not_learning = titles(results, |arm| most(arm, has_not_learned));
+    if !not_learning.is_empty() {
+        caveats.push(format!(
+            "{}: in most runs of {} the training loss ended no lower than it began.",
+            task.name,
+            list(&not_learning)
+        ));
+    }
+    let overfitted = titles(results, |arm| most(arm, has_overfitted));
+    if !overfitted.is_empty() {
+        caveats.push(format!(
+            "{}: in most runs of {} the validation loss ended more than 10 % above its lowest value; a shorter run, or \
+             stopping early, would compare differently.",
+            task.name,
+            list(&overfitted)
+        ));
+    }
+    let growing = titles(results, |arm| most(arm, still_grows));
+    if !growing.is_empty() {
+        caveats.push(format!(
+            "{}: in most runs of {} d grew by more than 5 % in the last quarter; a longer run would have another step size.",
+            task.name,
+            list(&growing)
+        ));
+    }
+}
+
+fn has_not_learned(record: &Record) -> bool {
+    match (record.curve.first(), record.curve.last()) {
+        (Some(first), Some(last)) => record.evaluation().is_some() && last.train.loss >= first.train.loss,
+        _ => false,
+    }
+}
+
+fn has_overfitted(record: &Record) -> bool {
+    let losses = || record.curve.iter().map(|point| point.validation.loss);
+    let lowest = losses().fold(f64::INFINITY, f64::min);
+    losses().next_back().is_some_and(|last| last > 1.1 * lowest)
+}
+
+fn still_grows(record: &Record) -> bool {
+    let from = record.steps - record.steps / 4;
+    let d = |point: &crate::record::Point| point.groups.first().and_then(|group| group.d);
+    let before = record.curve.iter().rfind(|point| point.step <= from).and_then(d);
+    match (before, record.last().and_then(d)) {
+        (Some(before), Some(last)) => last > 1.05 * before,
+        _ => false,
+    }
+}
+
+fn edges(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
+    let at_edge =
+        titles(results, |arm| task.arms[arm].tuning.as_ref().is_some_and(|tuning| tuning.is_at_the_edge()));
+    if !at_edge.is_empty() {
+        caveats.push(format!(
+            "{}: the learning rate chosen for {} lies at the edge of its grid; a better one may lie outside.",
+            task.name,
+            list(&at_edge)
+        ));
+    }
+}
+
+fn tuning(results: &Results, caveats: &mut Vec<String>) {
+    let Some(first) = results.tasks.first() else { return };
+    let tuned = titles(results, |arm| first.arms[arm].tuning.is_some());
+    if let Some(tuning) = first.arms.iter().find_map(|arm| arm.tuning.as_ref()) {
+        caveats.push(format!(
+            "{} had the best of {} settings on each task; the other arms ran as they are. An advantage of a tuned arm has the \
+             price of {} further runs a task.",
+            list(&tuned),
+            tuning.candidates.len(),
+            tuning.candidates.len() * tuning.seeds.len()
+        ));
+    }
+}

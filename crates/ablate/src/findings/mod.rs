@@ -1,0 +1,122 @@
+//! What a study's runs say: the numbers of every arm, its difference to the base, and what limits them.
+
+mod caveats;
+mod overall;
+mod task;
+
+use ablate_statistics::{Bootstrap, Interval, PairedDifference, PairedSteps, StepsToTarget, Summary};
+use ablate_tasks::Measure;
+use serde::{Deserialize, Serialize};
+
+pub use overall::{Overall, Profile};
+
+use crate::results::Results;
+
+/// The share of intervals that contain the true difference, over many studies; and 1 - the familywise error rate.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// What a comparison with the base comes to, after Holm's correction over the arms of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is the base.
+    Base,
+    /// Better than the base.
+    Better,
+    /// Worse than the base; also where it diverged more often.
+    Worse,
+    /// The data don't say.
+    Unclear,
+    /// Every weight of every seed is the base's to the bit: the switch does nothing here.
+    Dead,
+}
+
+/// An arm on a task.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ArmFindings {
+    /// What the comparison comes to.
+    pub verdict: Verdict,
+    /// Runs that diverged; they are in no mean and no difference.
+    pub diverged: usize,
+    /// The task's measure on the test split, finished runs; absent where none finished.
+    pub value: Option<Summary>,
+    /// The final loss over the training split.
+    pub train_loss: Option<Summary>,
+    /// The measure minus the base's, paired by seed, in the measure's own direction; absent for the base.
+    pub difference: Option<PairedDifference>,
+    /// The difference's p after Holm's correction over the arms of this task.
+    pub adjusted_p: Option<f64>,
+    /// Share of pairs of runs, 0 to 1, in which the arm is the better one; a run that diverged loses to one that didn't.
+    pub probability_of_improvement: Option<f64>,
+    /// Steps until the validation split reached the target, misses censored.
+    pub to_target: Option<StepsToTarget>,
+    /// These steps against the base's, paired by seed.
+    pub paired_steps: Option<PairedSteps>,
+    /// d at the end, by group, mean over the seeds; absent where nothing estimates it.
+    pub d: Vec<Option<f64>>,
+}
+
+/// An effect of a factorial design.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FactorEffect {
+    /// The factor, or two of them for an interaction.
+    pub factors: Vec<String>,
+    /// The mean effect on the measure, and its interval.
+    pub mean: f64,
+    /// The interval over the seeds.
+    pub interval: Option<Interval>,
+    /// Two-sided p of the sign-flip test, uncorrected.
+    pub p: Option<f64>,
+}
+
+/// What a full factorial says about its factors.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Factorial {
+    /// By factor: the mean over all settings of the other factors of changed minus unchanged.
+    pub main: Vec<FactorEffect>,
+    /// By pair: half the difference between the first one's effects where the second one is changed and where it isn't.
+    pub interactions: Vec<FactorEffect>,
+    /// By factor: its Shapley value, its share of the whole difference between all changed and none.
+    pub shapley: Vec<FactorEffect>,
+}
+
+/// A task in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskFindings {
+    /// The task's name.
+    pub name: String,
+    /// What is compared.
+    pub measure: Measure,
+    /// By arm, in the order of [`Results::arms`].
+    pub arms: Vec<ArmFindings>,
+    /// Effects and interactions, for a complete factorial without a run that diverged.
+    pub factorial: Option<Factorial>,
+}
+
+/// A study in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Findings {
+    /// By task.
+    pub tasks: Vec<TaskFindings>,
+    /// By arm over the tasks, in the order of [`Results::arms`].
+    pub overall: Vec<Overall>,
+    /// Performance profiles over the tasks, by arm; empty with one task.
+    pub profiles: Vec<Profile>,
+    /// What limits the numbers, computed from the data.
+    pub caveats: Vec<String>,
+}
+
+impl Findings {
+    /// Computes everything from the runs.
+    pub fn of(results: &Results) -> Self {
+        let method = Bootstrap { confidence: CONFIDENCE, ..Bootstrap::default() };
+        let tasks: Vec<TaskFindings> =
+            results.tasks.iter().map(|task| task::findings(results, task, &method)).collect();
+        Self {
+            overall: overall::overall(results, &tasks, &method),
+            profiles: overall::profiles(results),
+            caveats: caveats::caveats(results, &tasks),
+            tasks,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+use anyhow::{Result, bail};
+use gradient_transform::{Error, Estimate, Optimizer, Parameter, StepOutcome};
+
+use super::{Groups, Step, TrainableOptimizer};
+
+/// A chain of gradient transforms.
+pub struct Chain {
+    optimizer: Optimizer<f32>,
+    sizes: Vec<usize>,
+}
+
+impl Chain {
+    /// Drives the parameters of an optimizer that was built for `groups`.
+    pub fn new(optimizer: Optimizer<f32>, groups: &Groups) -> Self {
+        let sizes = groups.iter().flatten().map(|(_, shape)| shape.iter().product()).collect();
+        Self { optimizer, sizes }
+    }
+}
+
+impl TrainableOptimizer for Chain {
+    fn step(&mut self, weights: &mut [Vec<f32>], gradients: &[Option<Vec<f32>>]) -> Result<Step> {
+        let mut parameters: Vec<Parameter<'_>> = weights
+            .iter_mut()
+            .zip(gradients)
+            .map(|(weights, gradient)| Parameter::slice(weights.as_mut_slice(), gradient.as_deref()))
+            .collect();
+        match self.optimizer.step(&mut parameters) {
+            Ok(StepOutcome::Done) => Ok(Step::Taken),
+            Ok(StepOutcome::Skipped) => {
+                bail!("the optimizer skipped a step; leave its option non_finite at error")
+            }
+            Err(Error::NonFiniteGradient { name, .. }) => Ok(Step::NonFiniteGradient(name)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+        let mut group = 0;
+        while self.optimizer.lr(group).is_ok() {
+            self.optimizer.set_lr(group, learning_rate)?;
+            group += 1;
+        }
+        Ok(())
+    }
+
+    fn evaluation_weights(&self, weights: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+        let point = |(index, weights): (usize, &Vec<f32>)| {
+            let mut averaged = vec![0.0; self.sizes[index]];
+            self.optimizer.evaluation_point(index, weights.as_slice(), averaged.as_mut_slice())?;
+            Ok(averaged)
+        };
+        weights.iter().enumerate().map(point).collect()
+    }
+
+    fn step_size(&self, group: usize) -> Result<(Option<f64>, f64)> {
+        let estimate = self.optimizer.estimate(group)?;
+        let estimated = estimate != Estimate::FIXED;
+        Ok((estimated.then_some(estimate.d), self.optimizer.latest_step(group)?.step_size))
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.optimizer.state_bytes()
+    }
+}

@@ -1,0 +1,88 @@
+//! What a run leaves behind.
+
+use ablate_tasks::Evaluation;
+use serde::{Deserialize, Serialize};
+
+/// A parameter group, as it was at a point of the curves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GroupPoint {
+    /// Prodigy's estimate; absent where nothing estimates it.
+    pub d: Option<f64>,
+    /// The effective learning rate, lr * d where d is estimated.
+    pub step_size: f64,
+    /// Root mean square of the change that the latest step made to the weights; absent before the first step.
+    pub update_rms: Option<f64>,
+    /// The share of weights that the latest step changed: 1 unless something masks them, as Cautious does.
+    pub moved: Option<f64>,
+}
+
+/// A point of the training curves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Steps taken.
+    pub step: usize,
+    /// The mean loss of the batches since the point before, at the training point; absent at the start.
+    pub batch_loss: Option<f64>,
+    /// Over the training split, with the weights to evaluate.
+    pub train: Evaluation,
+    /// Over the validation split.
+    pub validation: Evaluation,
+    /// By parameter group, in the task's order.
+    pub groups: Vec<GroupPoint>,
+    /// Seconds of gradients and steps until here, without evaluations, while other runs shared the machine.
+    pub seconds: f64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub enum Outcome {
+    /// It took every step.
+    Finished {
+        /// The final weights on the run's final split.
+        evaluation: Evaluation,
+    },
+    /// A number stopped being finite: a result like another, and the worst one.
+    Diverged {
+        /// The step (counted from 1) that could not be taken, or after which the loss was not finite.
+        step: usize,
+        /// What was seen.
+        reason: String,
+    },
+}
+
+/// What a run leaves behind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// Before the first step, and then evenly spaced until the last.
+    pub curve: Vec<Point>,
+    /// Steps taken.
+    pub steps: usize,
+    /// Bytes that the optimizer keeps between steps; absent where it doesn't say.
+    pub state_bytes: Option<usize>,
+    /// SHA-256 of the initial parameters: equal across the arms of a seed.
+    pub initial_sha256: String,
+    /// SHA-256 of the batches in order: equal across the arms of a seed, for runs of the same length.
+    pub batches_sha256: String,
+    /// SHA-256 of the training and evaluation weights at every point of the curve: equal to the base's for an arm that
+    /// does nothing.
+    pub trajectory_sha256: String,
+}
+
+impl Record {
+    /// The final evaluation, unless the run diverged.
+    pub fn evaluation(&self) -> Option<Evaluation> {
+        match self.outcome {
+            Outcome::Finished { evaluation } => Some(evaluation),
+            Outcome::Diverged { .. } => None,
+        }
+    }
+
+    /// The last point of the curves.
+    pub fn last(&self) -> Option<&Point> {
+        self.curve.last()
+    }
+}

@@ -1,0 +1,115 @@
+//! The answer in sentences, from the findings alone.
+
+use super::view::View;
+use crate::findings::Verdict;
+use crate::results::Role;
+
+/// A sentence, of which the first part is its heading.
+pub(super) struct Sentence {
+    pub(super) heading: &'static str,
+    pub(super) text: String,
+}
+
+/// What the study found, most important first. Empty without an arm to compare.
+pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
+    let changed = |starts: &str| -> Vec<usize> {
+        let is = |arm: &usize| {
+            view.arms()[*arm].role == Role::Changed && view.arms()[*arm].title.starts_with(starts)
+        };
+        view.compared().filter(is).collect()
+    };
+    let baselines: Vec<usize> =
+        view.compared().filter(|arm| view.arms()[*arm].role == Role::Baseline).collect();
+    let groups = [("Left out", changed("−")), ("Added", changed("+")), ("From outside, tuned", baselines)];
+    let mut sentences: Vec<Sentence> = groups
+        .into_iter()
+        .filter_map(|(heading, arms)| {
+            let parts: Vec<String> =
+                sorted(view, arms).into_iter().filter_map(|arm| effect(view, arm)).collect();
+            (!parts.is_empty()).then(|| Sentence { heading, text: format!("{}.", parts.join("; ")) })
+        })
+        .collect();
+    let only = |verdict| -> Vec<usize> {
+        view.compared()
+            .filter(|arm| (0..view.results.tasks.len()).all(|task| view.found(task, *arm).verdict == verdict))
+            .collect()
+    };
+    let names = |arms: &[usize]| {
+        arms.iter().map(|arm| view.arms()[*arm].title.clone()).collect::<Vec<_>>().join(", ")
+    };
+    let unclear = only(Verdict::Unclear);
+    if !unclear.is_empty() {
+        let text = format!("{}: the data don't say in which direction, on any task.", names(&unclear));
+        sentences.push(Sentence { heading: "Unclear", text });
+    }
+    let dead = only(Verdict::Dead);
+    if !dead.is_empty() {
+        let text = format!("{}: the same weights as the base to the bit, on every task.", names(&dead));
+        sentences.push(Sentence { heading: "Does nothing", text });
+    }
+    sentences
+}
+
+/// The arms with the clearest answer first.
+fn sorted(view: View<'_>, mut arms: Vec<usize>) -> Vec<usize> {
+    let clear = |arm: &usize| {
+        let overall = &view.findings.overall[*arm];
+        overall.better + overall.worse
+    };
+    arms.sort_by_key(|arm| std::cmp::Reverse(clear(arm)));
+    arms
+}
+
+/// `− Schedule-Free: worse on 5 of 6 tasks, better on 1 (modular)`; nothing where no task has a clear answer.
+fn effect(view: View<'_>, arm: usize) -> Option<String> {
+    let of = |verdict| -> Vec<&str> {
+        view.tasks()
+            .filter(|(task, _)| view.found(*task, arm).verdict == verdict)
+            .map(|(_, task)| task.name.as_str())
+            .collect()
+    };
+    let (better, worse) = (of(Verdict::Better), of(Verdict::Worse));
+    let tasks = view.results.tasks.len();
+    let title = &view.arms()[arm].title;
+    if better.is_empty() && worse.is_empty() {
+        return None;
+    }
+    if tasks == 1 {
+        return Some(format!("{title}: {}", if worse.is_empty() { "better" } else { "worse" }));
+    }
+    let counted = |names: &[&str], word: &str| match names.len() {
+        0 => None,
+        all if all == tasks => Some(format!("{word} on all {tasks} tasks")),
+        some => Some(format!("{word} on {some} of {tasks} tasks ({})", names.join(", "))),
+    };
+    let parts: Vec<String> =
+        [counted(&worse, "worse"), counted(&better, "better")].into_iter().flatten().collect();
+    Some(format!("{title}: {}", parts.join(", ")))
+}
+
+/// What was done, in a line.
+pub(super) fn counted(view: View<'_>) -> String {
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let runs: usize = view.results.tasks.iter().flat_map(|task| &task.arms).map(|arm| arm.runs.len()).sum();
+    let tuning: usize = view
+        .results
+        .tasks
+        .iter()
+        .flat_map(|task| &task.arms)
+        .filter_map(|arm| arm.tuning.as_ref())
+        .map(|tuning| tuning.candidates.len() * tuning.seeds.len())
+        .sum();
+    let tuning = if tuning > 0 { format!(", and {tuning} for tuning") } else { String::new() };
+    format!(
+        "{}, {}, {}: {}{tuning}",
+        plural(view.results.tasks.len(), "task"),
+        plural(view.results.arms.len(), "arm"),
+        plural(view.results.study.seeds, "seed"),
+        plural(runs, "run"),
+    )
+}
+
+/// How to read verdicts.
+pub(super) const READING: &str = "Differences are an arm minus the base, paired by seed: every seed has the same initial weights, \
+    batches and rounding for all arms. Better and worse are verdicts of a sign-flip test after Holm’s correction over the arms of a task, at 5 %. \
+    An arm that leaves something out and is worse says that the part helps.";

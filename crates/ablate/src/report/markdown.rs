@@ -1,0 +1,115 @@
+//! The report as Markdown: the same answer, tables and caveats, without figures.
+
+use std::fmt::Write;
+
+use super::Environment;
+use super::answer::{READING, answer, counted};
+use super::number::{p_value, short};
+use super::view::{View, sign, word};
+
+/// A cell must not end its row.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
+
+fn row(into: &mut String, cells: &[String]) {
+    let cells: Vec<String> = cells.iter().map(|text| cell(text)).collect();
+    let _ = writeln!(into, "| {} |", cells.join(" | "));
+}
+
+fn head(into: &mut String, cells: &[String]) {
+    row(into, cells);
+    row(into, &vec!["---".to_owned(); cells.len()]);
+}
+
+pub(super) fn document(view: View<'_>, environment: &Environment) -> String {
+    let study = &view.results.study;
+    let mut text = format!("# {}\n\n{}\n\n{}.\n\n", study.title, study.question, counted(view));
+    for sentence in answer(view) {
+        let _ = writeln!(text, "**{}.** {}\n", sentence.heading, sentence.text);
+    }
+    overview(view, &mut text);
+    let _ = writeln!(text, "\n{READING}\n\n## Keep in mind\n");
+    for caveat in &view.findings.caveats {
+        let _ = writeln!(text, "- {caveat}");
+    }
+    for (task, _) in view.tasks() {
+        one_task(view, task, &mut text);
+    }
+    let _ = writeln!(text, "\n## Arms\n");
+    head(&mut text, &["arm", "what it is", "chain"].map(str::to_owned));
+    for arm in view.arms() {
+        row(&mut text, &[arm.title.clone(), arm.description.clone(), format!("`{}`", arm.chain)]);
+    }
+    for refused in &view.results.refused {
+        let _ = writeln!(text, "\nCannot be combined: {}: {}", refused.name, refused.reason);
+    }
+    let _ = writeln!(text, "\n## Time and machine\n");
+    for (name, value) in &environment.lines {
+        let _ = writeln!(text, "- {name}: {value}");
+    }
+    if let Some(commit) = &environment.commit {
+        let _ = writeln!(text, "- Commit: {commit}");
+    }
+    text
+}
+
+fn overview(view: View<'_>, text: &mut String) {
+    let mut cells = vec!["arm".to_owned()];
+    cells.extend(
+        view.tasks()
+            .map(|(task, results)| format!("{} ({})", results.name, view.shown(task).difference_name())),
+    );
+    head(text, &cells);
+    for arm in view.compared() {
+        let mut cells = vec![view.arms()[arm].title.clone()];
+        cells.extend(view.tasks().map(|(task, _)| {
+            let found = view.found(task, arm);
+            let difference = found.difference.as_ref();
+            let shown = difference
+                .map_or("–".to_owned(), |difference| view.shown(task).difference(difference.mean));
+            let diverged =
+                if found.diverged > 0 { format!(", {} diverged", found.diverged) } else { String::new() };
+            format!("{} {shown}{diverged}", sign(found.verdict))
+        }));
+        row(text, &cells);
+    }
+}
+
+fn one_task(view: View<'_>, task: usize, text: &mut String) {
+    let results = &view.results.tasks[task];
+    let shown = view.shown(task);
+    let _ =
+        writeln!(text, "\n## {}\n\n{} {}\n", results.name, results.about.description, results.about.reason);
+    let heads = [
+        "arm".to_owned(),
+        shown.name().to_owned(),
+        "difference [95 %]".to_owned(),
+        "p, Holm".to_owned(),
+        "verdict".to_owned(),
+        "P(better run)".to_owned(),
+        format!("steps to {}, median (reached)", short(results.target)),
+    ];
+    head(text, &heads);
+    for arm in std::iter::once(0).chain(view.compared()) {
+        let found = view.found(task, arm);
+        let difference = found.difference.as_ref().map_or(String::new(), |difference| {
+            format!("{} {}", shown.difference(difference.mean), shown.interval(difference.interval))
+        });
+        let steps = found.to_target.as_ref().map_or("–".to_owned(), |steps| {
+            format!("{} ({}/{})", steps.median.map_or("–".to_owned(), short), steps.reached, steps.n)
+        });
+        row(
+            text,
+            &[
+                view.arms()[arm].title.clone(),
+                shown.summary(found.value.as_ref()),
+                difference,
+                if arm > 0 { p_value(found.adjusted_p) } else { String::new() },
+                format!("{} {}", sign(found.verdict), word(found.verdict)),
+                found.probability_of_improvement.map_or(String::new(), |p| format!("{p:.2}")),
+                steps,
+            ],
+        );
+    }
+}

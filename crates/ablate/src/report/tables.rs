@@ -1,0 +1,210 @@
+//! The tables of the page.
+
+use maud::{Markup, html};
+
+use super::number::{p_value, short};
+use super::view::{View, class, sign, word};
+use crate::findings::ArmFindings;
+use crate::record::Outcome;
+use crate::results::Tuning;
+
+fn named(view: View<'_>, arm: usize) -> Markup {
+    html! { td.name { span class=(format!("swatch {}", view.colour(arm))) {} (view.arms()[arm].title) } }
+}
+
+/// Arms by tasks: the whole answer at a glance.
+pub(super) fn overview(view: View<'_>) -> Markup {
+    html! {
+        div.scroll {
+            table.overview {
+                thead {
+                    tr {
+                        th { "arm" }
+                        @for (_, task) in view.tasks() { th.n { (task.name) } }
+                        th.n { "better" } th.n { "worse" } th.n { "unclear" } th.n { "P(better run)" }
+                    }
+                }
+                tbody {
+                    @for arm in view.compared() {
+                        @let overall = &view.findings.overall[arm];
+                        tr.outside[view.arms()[arm].role == crate::results::Role::Baseline] {
+                            (named(view, arm))
+                            @for (task, _) in view.tasks() {
+                                @let found = view.found(task, arm);
+                                td class=(format!("n verdict {}", class(found.verdict))) {
+                                    span.sign title=(word(found.verdict)) { (sign(found.verdict)) } " "
+                                    @match &found.difference {
+                                        Some(difference) => (view.shown(task).difference(difference.mean)),
+                                        None => "–",
+                                    }
+                                    @if found.diverged > 0 { " ✕" (found.diverged) }
+                                }
+                            }
+                            td.n { (overall.better) } td.n { (overall.worse) } td.n { (overall.unclear + overall.dead) }
+                            td.n {
+                                @match (overall.probability_of_improvement, overall.probability_interval) {
+                                    (Some(p), Some(interval)) => { (format!("{p:.2} [{:.2}, {:.2}]", interval.low, interval.high)) }
+                                    (Some(p), None) => (format!("{p:.2}")),
+                                    _ => "–",
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Everything that was found about the arms of a task.
+pub(super) fn task(view: View<'_>, task: usize) -> Markup {
+    let shown = view.shown(task);
+    let results = &view.results.tasks[task];
+    let seeds = view.results.study.seeds;
+    let row = |arm: usize, found: &ArmFindings| {
+        html! {
+            tr {
+                (named(view, arm))
+                td.n { (shown.summary(found.value.as_ref())) }
+                td.n { @match &found.value { Some(value) => (shown.value(value.iqm)), None => "–" } }
+                td class=(format!("n verdict {}", class(found.verdict))) {
+                    @match &found.difference {
+                        Some(difference) => { (shown.difference(difference.mean)) " " (shown.interval(difference.interval)) }
+                        None => { @if arm > 0 { "–" } }
+                    }
+                }
+                td.n { @if arm > 0 { (p_value(found.adjusted_p)) } }
+                td.id { @if arm > 0 { (sign(found.verdict)) " " (word(found.verdict)) } @if found.diverged > 0 { ", " (found.diverged) " diverged" } }
+                td.n { (found.probability_of_improvement.map_or(String::new(), |p| format!("{p:.2}"))) }
+                td.n {
+                    @match found.to_target.as_ref() {
+                        Some(steps) => {
+                            (steps.median.map_or("–".to_owned(), short)) " (" (steps.reached) "/" (seeds) ")"
+                        }
+                        None => "–",
+                    }
+                }
+                td.n { (found.paired_steps.and_then(|steps| steps.ratio).map_or("–".to_owned(), |ratio| format!("{ratio:.2}×"))) }
+                td.n { (d(found)) }
+            }
+        }
+    };
+    html! {
+        div.scroll {
+            table {
+                thead {
+                    tr {
+                        th { "arm" } th.n { (shown.name()) ", mean ± sd" } th.n { "IQM" } th.n { "difference [95 % interval]" }
+                        th.n { "p, Holm" } th { "verdict" } th.n { "P(better run)" } th.n { "steps to " (short(results.target)) ", median (reached)" }
+                        th.n { "steps / base’s" } th.n { "d at the end" }
+                    }
+                }
+                tbody { @for arm in std::iter::once(0).chain(view.compared()) { (row(arm, view.found(task, arm))) } }
+            }
+        }
+    }
+}
+
+fn d(found: &ArmFindings) -> String {
+    let shown: Vec<String> = found.d.iter().map(|d| d.map_or("–".to_owned(), short)).collect();
+    if found.d.iter().all(Option::is_none) { "–".to_owned() } else { shown.join(" / ") }
+}
+
+/// What tuning tried, of every tuned arm on every task.
+pub(super) fn tuning(view: View<'_>) -> Option<Markup> {
+    let tuned = |arm: &usize| view.results.tasks.iter().any(|task| task.arms[*arm].tuning.is_some());
+    let arms: Vec<usize> = (0..view.arms().len()).filter(tuned).collect();
+    let first: &Tuning = view.results.tasks.first()?.arms[*arms.first()?].tuning.as_ref()?;
+    let tried = |tuning: &Tuning| {
+        tuning.candidates.iter().map(|c| c.setting.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    Some(html! {
+        p {
+            "Every tuned arm had the same budget: " strong { (first.candidates.len()) " settings × " (first.seeds.len()) " seeds" }
+            " on every task, " (first.candidates.len() * first.seeds.len()) " runs, which are in no other number. The best mean on the validation split was chosen; the reported \
+             seeds and the test split had no part in it. All other arms ran as they are."
+        }
+        div.scroll {
+            table {
+                thead { tr { th { "arm" } @for (_, task) in view.tasks() { th.n { (task.name) } } th { "tried" } } }
+                tbody {
+                    @for arm in arms {
+                        tr {
+                            (named(view, arm))
+                            @for (_, task) in view.tasks() {
+                                td.n {
+                                    @if let Some(tuning) = &task.arms[arm].tuning {
+                                        (tuning.chosen.to_string()) @if tuning.is_at_the_edge() { " (edge)" }
+                                    }
+                                }
+                            }
+                            td.what.note { @if let Some(tuning) = &view.results.tasks[0].arms[arm].tuning { (tried(tuning)) } }
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// What each arm is.
+pub(super) fn arms(view: View<'_>) -> Markup {
+    html! {
+        div.scroll {
+            table {
+                thead { tr { th { "arm" } th { "what it is" } th { "chain" } } }
+                tbody {
+                    @for (index, arm) in view.arms().iter().enumerate() {
+                        tr {
+                            (named(view, index))
+                            td.what { (arm.description) }
+                            td.what {
+                                code { (arm.chain) }
+                                @if !arm.options.is_empty() {
+                                    br;
+                                    span.note { @for (name, value) in &arm.options { (name) " = " (value) " " } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if !view.results.refused.is_empty() {
+            p { "Combinations that the design asks for and that cannot be:" }
+            ul.prose { @for refused in &view.results.refused { li { strong { (refused.name) } ": " (refused.reason) } } }
+        }
+    }
+}
+
+/// Every run.
+pub(super) fn runs(view: View<'_>) -> Markup {
+    html! {
+        div.scroll {
+            table.runs {
+                thead { tr { th { "task" } th { "arm" } th.n { "seed" } th.n { "test measure" } th.n { "test loss" } th.n { "training loss" } th.n { "steps" } th { "trajectory" } } }
+                tbody {
+                    @for (task, results) in view.tasks() {
+                        @let shown = view.shown(task);
+                        @for (arm, runs) in results.arms.iter().enumerate() {
+                            @for run in &runs.runs {
+                                tr {
+                                    td { (results.name) } td { (view.arms()[arm].title) } td.n { (run.seed) }
+                                    @match &run.record.outcome {
+                                        Outcome::Finished { evaluation } => {
+                                            td.n { (shown.value(results.about.measure.of(evaluation))) } td.n { (short(evaluation.loss)) }
+                                        }
+                                        Outcome::Diverged { step, reason } => td colspan="2" { "diverged at step " (step) ": " (reason) },
+                                    }
+                                    td.n { @if let Some(point) = run.record.last() { (short(point.train.loss)) } }
+                                    td.n { (run.record.steps) }
+                                    td { code { (run.record.trajectory_sha256.get(..8).unwrap_or_default()) } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

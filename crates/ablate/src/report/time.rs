@@ -1,0 +1,63 @@
+//! What may differ between two executions of a study: the one section of a report that does.
+
+use maud::{Markup, html};
+
+use super::Environment;
+use super::number::short;
+use super::view::View;
+
+/// Mean milliseconds of a step of an arm on a task.
+pub(super) fn per_step(view: View<'_>, task: usize, arm: usize) -> Option<f64> {
+    let runs = &view.results.tasks[task].arms[arm].runs;
+    let seconds: f64 = runs.iter().filter_map(|run| run.record.last()).map(|point| point.seconds).sum();
+    let steps: usize = runs.iter().filter_map(|run| run.record.last()).map(|point| point.step).sum();
+    (steps > 0).then(|| 1000.0 * seconds / steps as f64)
+}
+
+/// Median seconds of gradients and steps until the target, over the runs that reached it.
+fn to_target(view: View<'_>, task: usize, arm: usize) -> Option<f64> {
+    let results = &view.results.tasks[task];
+    let reached =
+        |point: &&crate::record::Point| results.about.measure.reaches(&point.validation, results.target);
+    let seconds: Vec<f64> = results.arms[arm]
+        .runs
+        .iter()
+        .filter_map(|run| run.record.curve.iter().find(reached))
+        .map(|point| point.seconds)
+        .collect();
+    ablate_statistics::Summary::of(&seconds).map(|summary| summary.median)
+}
+
+pub(super) fn section(view: View<'_>, environment: &Environment) -> Markup {
+    html! {
+        section id="time" {
+            h2 { "Time and machine" }
+            p.note { "Measured while other runs shared the machine: a rough guide, not a benchmark. Everything above is the same wherever the study is run again with these sources." }
+            ul.prose {
+                @for (name, value) in &environment.lines { li { (name) ": " (value) } }
+                @if let Some(commit) = &environment.commit { li { "Commit: " code { (commit) } } }
+            }
+            details {
+                summary { "Milliseconds per step, and seconds to the target (median of the runs that reached it)" }
+                div.scroll {
+                    table {
+                        thead { tr { th { "arm" } @for (_, task) in view.tasks() { th.n { (task.name) } } } }
+                        tbody {
+                            @for (arm, named) in view.arms().iter().enumerate() {
+                                tr {
+                                    td.name { (named.title) }
+                                    @for (task, _) in view.tasks() {
+                                        td.n {
+                                            (per_step(view, task, arm).map_or("–".to_owned(), short)) " ms · "
+                                            (to_target(view, task, arm).map_or("–".to_owned(), |seconds| format!("{} s", short(seconds))))
+                                        }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What every part of a report looks up.
+
+use super::number::Shown;
+use crate::findings::{ArmFindings, Findings, Verdict};
+use crate::record::Point;
+use crate::results::{Arm, Results, Role, TaskResults};
+
+/// Colours of changed arms, after which they are used again; baselines have their own.
+const COLOURS: usize = 6;
+
+/// Results and findings side by side.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) results: &'a Results,
+    pub(super) findings: &'a Findings,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn arms(self) -> &'a [Arm] {
+        &self.results.arms
+    }
+
+    /// The places of all arms but the base: changed ones first, as the study has them.
+    pub(super) fn compared(self) -> impl Iterator<Item = usize> {
+        let of_role = move |role| (0..self.arms().len()).filter(move |arm| self.arms()[*arm].role == role);
+        of_role(Role::Changed).chain(of_role(Role::Baseline))
+    }
+
+    pub(super) fn tasks(self) -> impl Iterator<Item = (usize, &'a TaskResults)> {
+        self.results.tasks.iter().enumerate()
+    }
+
+    pub(super) fn shown(self, task: usize) -> Shown {
+        Shown(self.findings.tasks[task].measure)
+    }
+
+    pub(super) fn found(self, task: usize, arm: usize) -> &'a ArmFindings {
+        &self.findings.tasks[task].arms[arm]
+    }
+
+    /// The style sheet's class for an arm.
+    pub(super) fn colour(self, arm: usize) -> String {
+        match self.arms()[arm].role {
+            Role::Base => "base".to_owned(),
+            Role::Baseline => "outside".to_owned(),
+            Role::Changed => {
+                let before = self.arms()[..arm].iter().filter(|other| other.role == Role::Changed).count();
+                format!("a{}", before % COLOURS + 1)
+            }
+        }
+    }
+
+    /// By seed, the measure minus the base's, where both are finite.
+    pub(super) fn differences(self, task: usize, arm: usize) -> Vec<(u64, f64)> {
+        let results = &self.results.tasks[task];
+        let measure = results.about.measure;
+        let pairs = results.arms[arm].runs.iter().zip(&results.arms[0].runs);
+        let difference = |(run, base): (&crate::results::Run, &crate::results::Run)| {
+            let of = measure.of(&run.record.evaluation()?) - measure.of(&base.record.evaluation()?);
+            of.is_finite().then_some((run.seed, of))
+        };
+        pairs.filter_map(difference).collect()
+    }
+}
+
+/// A verdict in a word.
+pub(super) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Base => "base",
+        Verdict::Better => "better",
+        Verdict::Worse => "worse",
+        Verdict::Unclear => "unclear",
+        Verdict::Dead => "no effect",
+    }
+}
+
+/// A verdict's sign, which is told apart without colour.
+pub(super) fn sign(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Base => "",
+        Verdict::Better => "▲",
+        Verdict::Worse => "▼",
+        Verdict::Unclear => "·",
+        Verdict::Dead => "=",
+    }
+}
+
+/// A verdict's class in the style sheet.
+pub(super) fn class(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Base => "is-base",
+        Verdict::Better => "is-better",
+        Verdict::Worse => "is-worse",
+        Verdict::Unclear => "is-unclear",
+        Verdict::Dead => "is-dead",
+    }
+}
+
+/// Mean and range over the seeds that got as far as a point.
+pub(super) struct Band {
+    pub(super) step: usize,
+    pub(super) low: f64,
+    pub(super) mean: f64,
+    pub(super) high: f64,
+}
+
+/// A quantity of the curves over the seeds of an arm; points without a finite value are left out.
+pub(super) fn over_seeds(task: &TaskResults, arm: usize, of: impl Fn(&Point) -> Option<f64>) -> Vec<Band> {
+    let runs = &task.arms[arm].runs;
+    let length = runs.iter().map(|run| run.record.curve.len()).max().unwrap_or(0);
+    (0..length)
+        .filter_map(|index| {
+            let points: Vec<&Point> = runs.iter().filter_map(|run| run.record.curve.get(index)).collect();
+            let values: Vec<f64> =
+                points.iter().filter_map(|point| of(point)).filter(|value| value.is_finite()).collect();
+            Some(Band {
+                step: points.first()?.step,
+                low: values.iter().copied().reduce(f64::min)?,
+                mean: values.iter().sum::<f64>() / values.len() as f64,
+                high: values.iter().copied().reduce(f64::max)?,
+            })
+        })
+        .collect()
+}

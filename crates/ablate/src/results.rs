@@ -1,0 +1,157 @@
+//! All that a study measured, for findings and reports.
+
+use ablate_tasks::{About, Evaluation};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::optimizer::Setting;
+use crate::record::Record;
+
+/// What an arm is to a study.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// What every other arm is compared with.
+    Base,
+    /// The base with some factors changed.
+    Changed,
+    /// Another optimizer, tuned.
+    Baseline,
+}
+
+/// An arm, as a study defines it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    /// The name in files and on the command line.
+    pub name: String,
+    /// The name for people.
+    pub title: String,
+    /// What it is.
+    pub description: String,
+    /// What it is to the study.
+    pub role: Role,
+    /// The factors that are changed, by name.
+    pub factors: Vec<String>,
+    /// The chain of transforms, as the optimizer describes itself.
+    pub chain: String,
+    /// The options that differ from the base's, by name and value.
+    pub options: Vec<(String, String)>,
+}
+
+/// A combination of factors that the design asks for and that cannot be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The name that the arm would have.
+    pub name: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// A candidate of a tuning grid and how it did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// What was tried.
+    pub setting: Setting,
+    /// The final evaluation on the validation split by tuning seed; absent where the run diverged.
+    pub runs: Vec<Option<Evaluation>>,
+    /// The mean of the task's measure; absent if any run diverged.
+    pub mean: Option<f64>,
+}
+
+/// How an arm got its setting.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// The seeds of the tuning runs, none of which is reported.
+    pub seeds: Vec<u64>,
+    /// Everything that was tried, in the grid's order.
+    pub candidates: Vec<Candidate>,
+    /// The candidate with the best mean on the validation split.
+    pub chosen: Setting,
+}
+
+impl Tuning {
+    /// Whether the chosen learning rate is the smallest or largest that was tried: a better one may lie outside.
+    pub fn is_at_the_edge(&self) -> bool {
+        let rates = || self.candidates.iter().map(|candidate| candidate.setting.learning_rate);
+        let chosen = self.chosen.learning_rate;
+        rates().all(|rate| rate >= chosen) || rates().all(|rate| rate <= chosen)
+    }
+}
+
+/// A reported run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The seed of initialisation, batches and rounding.
+    pub seed: u64,
+    /// What it left behind.
+    #[serde(flatten)]
+    pub record: Record,
+}
+
+/// An arm's runs on a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArmRuns {
+    /// How its setting was found, if it was tuned.
+    pub tuning: Option<Tuning>,
+    /// One per seed, in the seeds' order.
+    pub runs: Vec<Run>,
+}
+
+/// A task and what was run on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskResults {
+    /// The name: that of the task, or the one that the study gives it.
+    pub name: String,
+    /// What it is about.
+    pub about: About,
+    /// The options that the study sets.
+    pub options: Value,
+    /// The length of a run in steps.
+    pub steps: usize,
+    /// The target of this study, an accuracy or a loss.
+    pub target: f64,
+    /// The names of its parameter groups.
+    pub groups: Vec<String>,
+    /// By arm, in the order of [`Results::arms`].
+    pub arms: Vec<ArmRuns>,
+}
+
+/// What was asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudyInfo {
+    /// The file's name without extension, or that of a study that ships.
+    pub name: String,
+    /// Its title.
+    pub title: String,
+    /// What it wants to know; may be empty.
+    pub question: String,
+    /// How factors are combined.
+    pub design: String,
+    /// The factors by name and title.
+    pub factors: Vec<(String, String)>,
+    /// Reported seeds per arm and task.
+    pub seeds: usize,
+    /// Seeds per candidate of a tuned arm.
+    pub tuning_seeds: usize,
+    /// Evaluations of a run after the first.
+    pub evaluations: usize,
+    /// The study file.
+    pub text: String,
+}
+
+/// All that a study measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// What was asked.
+    pub study: StudyInfo,
+    /// By program part, what computed it: name and version.
+    pub versions: Vec<(String, String)>,
+    /// SHA-256 of the sources that determine a run.
+    pub code: String,
+    /// The arms, the base first.
+    pub arms: Vec<Arm>,
+    /// What the design asks for and cannot be.
+    pub refused: Vec<Refused>,
+    /// By task, in the study's order.
+    pub tasks: Vec<TaskResults>,
+}

@@ -1,0 +1,284 @@
+//! Where runs are kept: one file each, addressed by everything that determines it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use ablate_tasks::Split;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::optimizer::{OptimizerSpec, Setting};
+use crate::record::Record;
+
+/// Everything that determines a run. Two runs with equal keys have equal records, but for the time they took.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Key<'a> {
+    /// The digest of the program's own sources.
+    pub code: &'a str,
+    /// The version of a user's own tasks and transforms.
+    pub own: &'a str,
+    /// The kind of task.
+    pub task: &'a str,
+    /// Its options.
+    pub options: &'a Value,
+    /// The optimizer.
+    pub optimizer: &'a OptimizerSpec,
+    /// The candidate of a tuned arm.
+    pub setting: Option<Setting>,
+    /// The seed.
+    pub seed: u64,
+    /// The length.
+    pub steps: usize,
+    /// How often it is evaluated.
+    pub evaluations: usize,
+    /// The split of the final evaluation.
+    pub final_split: Split,
+}
+
+impl Key<'_> {
+    /// The address: SHA-256 of the key as JSON, whose tables are sorted.
+    ///
+    /// # Errors
+    /// A number that JSON doesn't have.
+    pub fn address(&self) -> Result<String> {
+        let json = serde_json::to_vec(&serde_json::to_value(self)?)?;
+        Ok(hex(&json))
+    }
+}
+
+/// A file of the store.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    sha256: String,
+    record: String,
+}
+
+/// What is stored under an address.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// A run.
+    Whole(Box<Record>),
+    /// Nothing.
+    Nothing,
+    /// A file that is not what was written.
+    Damaged(String),
+}
+
+/// A folder of runs.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// The right to do a run, which no other process has at the same time. Given back when it is dropped, or the process ends
+/// in any way.
+#[derive(Debug)]
+pub struct Claim {
+    file: File,
+    path: PathBuf,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Another process that has just opened the file locks what is no longer there. It then does the run once more,
+        // with the same result.
+        let _ = fs::remove_file(&self.path);
+        let _ = self.file.unlock();
+    }
+}
+
+impl Store {
+    /// The store of a study's folder.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn open(study_folder: &Path) -> Result<Self> {
+        let folder = study_folder.join("runs");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(Self { folder })
+    }
+
+    fn path(&self, address: &str, extension: &str) -> PathBuf {
+        self.folder.join(format!("{address}.{extension}"))
+    }
+
+    /// What is stored under an address.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn load(&self, address: &str) -> Result<Found> {
+        let path = self.path(address, "json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        Ok(match parse(&bytes) {
+            Ok(record) => Found::Whole(Box::new(record)),
+            Err(error) => Found::Damaged(format!("{}: {error:#}", path.display())),
+        })
+    }
+
+    /// Stores a run: afterwards the whole file is there, or what was there before.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self, address: &str, record: &Record) -> Result<()> {
+        let path = self.path(address, "json");
+        let save = || -> Result<()> {
+            let record = serde_json::to_string(record)?;
+            let stored = Stored { sha256: hex(record.as_bytes()), record };
+            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            file.write_all(&serde_json::to_vec(&stored)?)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        save().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Claims a run, unless another process has.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn claim(&self, address: &str) -> Result<Option<Claim>> {
+        let path = self.path(address, "lock");
+        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = open.with_context(|| format!("cannot write {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Claim { file, path })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
+        }
+    }
+
+    /// Removes what killed processes left behind, unless it is in use.
+    pub fn tidy(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_lock = path.extension().is_some_and(|extension| extension == "lock");
+            if is_lock && let Some(address) = path.file_stem().and_then(|stem| stem.to_str()) {
+                drop(self.claim(address));
+            }
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Record> {
+    let stored: Stored = serde_json::from_slice(bytes).context("not a stored run")?;
+    ensure!(hex(stored.record.as_bytes()) == stored.sha256, "its checksum is not that of its content");
+    let record: Record = serde_json::from_str(&stored.record).context("a stored run of another version")?;
+    if record.curve.is_empty() {
+        bail!("it has no curve");
+    }
+    Ok(record)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optimizer::Baseline;
+    use crate::record::{Outcome, Point};
+    use ablate_tasks::Evaluation;
+
+    fn record() -> Record {
+        let evaluation = Evaluation { loss: 0.1, accuracy: None };
+        let point = Point {
+            step: 0,
+            batch_loss: None,
+            train: evaluation,
+            validation: evaluation,
+            groups: vec![],
+            seconds: 0.5,
+        };
+        Record {
+            outcome: Outcome::Finished { evaluation },
+            curve: vec![point],
+            steps: 3,
+            state_bytes: Some(8),
+            initial_sha256: "a".into(),
+            batches_sha256: "b".into(),
+            trajectory_sha256: "c".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_found_and_what_is_damaged_is_noticed_wherever_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.load("x").unwrap(), Found::Nothing);
+        store.save("x", &record()).unwrap();
+        assert_eq!(store.load("x").unwrap(), Found::Whole(Box::new(record())));
+        let path = folder.path().join("runs/x.json");
+        let whole = fs::read(&path).unwrap();
+        for position in (0..whole.len()).step_by(7) {
+            let mut damaged = whole.clone();
+            damaged[position] ^= 1;
+            fs::write(&path, damaged).unwrap();
+            assert!(matches!(store.load("x").unwrap(), Found::Damaged(_)), "byte {position}");
+        }
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(matches!(store.load("x").unwrap(), Found::Damaged(_)));
+    }
+
+    #[test]
+    fn a_run_can_be_claimed_once_and_again_when_it_is_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let claim = store.claim("x").unwrap();
+        assert!(claim.is_some());
+        store.tidy();
+        assert!(store.claim("x").unwrap().is_none(), "tidying must not take a claim away");
+        drop(claim);
+        assert!(store.claim("x").unwrap().is_some());
+        assert_eq!(fs::read_dir(folder.path().join("runs")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn everything_that_determines_a_run_changes_its_address() {
+        let options = serde_json::json!({});
+        let other_options = serde_json::json!({ "batch": 16 });
+        let optimizer = OptimizerSpec::Baseline(Baseline::Sgd);
+        let other_optimizer = OptimizerSpec::Baseline(Baseline::AdamW);
+        let key = Key {
+            code: "1",
+            own: "",
+            task: "digits",
+            options: &options,
+            optimizer: &optimizer,
+            setting: None,
+            seed: 0,
+            steps: 10,
+            evaluations: 2,
+            final_split: Split::Test,
+        };
+        let setting = Setting { learning_rate: 0.1, schedule: crate::optimizer::Schedule::Constant };
+        let keys = [
+            key.clone(),
+            Key { code: "2", ..key.clone() },
+            Key { own: "2", ..key.clone() },
+            Key { task: "mnist", ..key.clone() },
+            Key { options: &other_options, ..key.clone() },
+            Key { optimizer: &other_optimizer, ..key.clone() },
+            Key { setting: Some(setting), ..key.clone() },
+            Key { seed: 1, ..key.clone() },
+            Key { steps: 11, ..key.clone() },
+            Key { evaluations: 3, ..key.clone() },
+            Key { final_split: Split::Validation, ..key.clone() },
+        ];
+        let mut addresses: Vec<String> = keys.iter().map(|key| key.address().unwrap()).collect();
+        addresses.sort();
+        addresses.dedup();
+        assert_eq!(addresses.len(), keys.len());
+        assert_eq!(key.address().unwrap(), keys[0].address().unwrap());
+    }
+}

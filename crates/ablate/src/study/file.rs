@@ -1,0 +1,189 @@
+//! The study file: what can be written in it.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::optimizer::Schedule;
+
+/// A study file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyFile {
+    /// The title of the report.
+    #[serde(default)]
+    pub title: String,
+    /// What it wants to know.
+    #[serde(default)]
+    pub question: String,
+    /// What is trained: names, or tables with a `task`, its options, and `name`, `steps` and `target`.
+    pub tasks: Vec<TaskEntry>,
+    /// How factors are combined to arms.
+    #[serde(default)]
+    pub design: Design,
+    /// The arms of an explicit design, each a list of factors to change.
+    #[serde(default)]
+    pub arms: Vec<Vec<String>>,
+    /// Other optimizers to compare with, tuned.
+    #[serde(default)]
+    pub baselines: Vec<String>,
+    /// Reported seeds per arm and task.
+    #[serde(default = "ten")]
+    pub seeds: usize,
+    /// Length of every run as a multiple of the task's own.
+    #[serde(default = "one")]
+    pub length: f64,
+    /// Evaluations of a run after the first.
+    #[serde(default = "twenty")]
+    pub evaluations: usize,
+    /// The budget of every tuned arm.
+    #[serde(default)]
+    pub tuning: TuningBudget,
+    /// Options of the base, by their documented names.
+    #[serde(default)]
+    pub base: Map<String, Value>,
+    /// What is varied.
+    #[serde(default, rename = "factor")]
+    pub factors: Vec<Factor>,
+}
+
+fn ten() -> usize {
+    10
+}
+
+fn twenty() -> usize {
+    20
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// How factors are combined to arms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Design {
+    /// Every factor alone: those with `off` leave something out, those with `on` add something.
+    #[default]
+    OneAtATime,
+    /// Every factor with `off` alone.
+    LeaveOneOut,
+    /// Every factor with `on` alone.
+    AddOneIn,
+    /// Every factor alone, and every pair of them.
+    Pairs,
+    /// Every combination of factors: 2^k arms, for main effects, interactions and Shapley values.
+    Factorial,
+    /// The combinations listed under `arms`.
+    Explicit,
+}
+
+/// A task, and what the study wants of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskEntry {
+    /// The kind of task.
+    pub task: String,
+    /// The name in reports: the kind's, if nothing else is said.
+    pub name: String,
+    /// The length of a run; the task's own, if nothing else is said.
+    pub steps: Option<usize>,
+    /// The target; the task's own, if nothing else is said.
+    pub target: Option<f64>,
+    /// The task's options.
+    pub options: Map<String, Value>,
+}
+
+impl<'de> Deserialize<'de> for TaskEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut options = match Value::deserialize(deserializer)? {
+            Value::String(task) => Map::from_iter([("task".to_owned(), Value::String(task))]),
+            Value::Object(table) => table,
+            other => return Err(D::Error::custom(format!("a task is a name or a table, not {other}"))),
+        };
+        let mut take = |key: &str| options.remove(key);
+        let text = |key: &str, value: Value| match value {
+            Value::String(text) => Ok(text),
+            other => Err(D::Error::custom(format!("{key} of a task is a string, not {other}"))),
+        };
+        let Some(task) = take("task") else {
+            return Err(D::Error::custom("a table of tasks needs `task`, the name of what is trained"));
+        };
+        let task = text("task", task)?;
+        let name = take("name").map_or(Ok(task.clone()), |name| text("name", name))?;
+        let steps = take("steps").map(serde_json::from_value).transpose().map_err(D::Error::custom)?;
+        let target = take("target").map(serde_json::from_value).transpose().map_err(D::Error::custom)?;
+        Ok(Self { task, name, steps, target, options })
+    }
+}
+
+/// What a tuned arm may try. Every tuned arm has the same number of settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TuningBudget {
+    /// Learning rates, from which each arm's grid is made with two schedules.
+    pub rates: Vec<f64>,
+    /// Seeds per setting, none of which is reported.
+    pub seeds: usize,
+}
+
+impl Default for TuningBudget {
+    fn default() -> Self {
+        Self { rates: vec![1e-3, 3e-3, 1e-2, 3e-2, 1e-1], seeds: 3 }
+    }
+}
+
+/// Something that the base has and that can be left out, or that it doesn't have and that can be added.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Factor {
+    /// The name in arms and files.
+    pub name: String,
+    /// The name for people; the name, if nothing else is said.
+    #[serde(default)]
+    pub title: String,
+    /// What it is.
+    #[serde(default)]
+    pub description: String,
+    /// How it is switched on, where the base is without it.
+    pub on: Option<Change>,
+    /// How it is switched off, where the base has it.
+    pub off: Option<Change>,
+    /// Schedules by which the learning rate is tuned where the factor is changed, for a change that takes the estimate of
+    /// the step size away.
+    #[serde(default)]
+    pub tune: Vec<Schedule>,
+}
+
+impl Factor {
+    /// What it does to the base.
+    pub fn change(&self) -> Option<&Change> {
+        self.on.as_ref().or(self.off.as_ref())
+    }
+}
+
+/// A change of the base: options by name, and what happens to the chain that they make.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Change {
+    /// Transforms to leave out, by name.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// Transforms to put in another's place, by the other's name.
+    #[serde(default)]
+    pub replace: Map<String, Value>,
+    /// Transforms to add.
+    #[serde(default)]
+    pub insert: Vec<Insertion>,
+    /// Options to set.
+    #[serde(flatten)]
+    pub options: Map<String, Value>,
+}
+
+/// A transform to add to a chain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Insertion {
+    /// The transform's name, or a table of `transform` and options.
+    pub transform: Value,
+    /// The transform before which it goes.
+    pub before: String,
+}

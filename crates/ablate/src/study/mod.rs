@@ -1,0 +1,262 @@
+//! A study: what is asked, and what has to be run for it.
+
+mod design;
+mod file;
+
+use std::fs;
+use std::path::Path;
+
+use ablate_tasks::Task;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+pub use design::{BASE, PlannedArm, arms};
+pub use file::{Change, Design, Factor, Insertion, StudyFile, TaskEntry, TuningBudget};
+
+use crate::registry::Registry;
+use crate::results::{Refused, StudyInfo};
+
+/// The seeds that tuning uses; far from the reported ones, which count from 0.
+pub const FIRST_TUNING_SEED: u64 = 1_000_000;
+
+/// The studies that ship, by name.
+pub const SHIPPED: [(&str, &str); 4] = [
+    ("quick", include_str!("../../studies/quick.toml")),
+    ("switches", include_str!("../../studies/switches.toml")),
+    ("factorial", include_str!("../../studies/factorial.toml")),
+    ("example", include_str!("../../studies/example.toml")),
+];
+
+/// A task of a study.
+pub struct PlannedTask {
+    /// The name in reports.
+    pub name: String,
+    /// The kind of task.
+    pub kind: String,
+    /// The options that the study sets.
+    pub options: Value,
+    /// What is trained.
+    pub task: Box<dyn Task>,
+    /// The length of a run.
+    pub steps: usize,
+    /// The target, an accuracy or a loss.
+    pub target: f64,
+}
+
+/// A study that can be run.
+pub struct Study {
+    /// The file's name without extension, or that of a study that ships.
+    pub name: String,
+    /// The file.
+    pub text: String,
+    /// What it says.
+    pub file: StudyFile,
+    /// What is trained.
+    pub tasks: Vec<PlannedTask>,
+    /// The arms, the base first.
+    pub arms: Vec<PlannedArm>,
+    /// Combinations that cannot be.
+    pub refused: Vec<Refused>,
+}
+
+/// What the command line changes about a study.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides {
+    /// Seeds per arm and task.
+    pub seeds: Option<usize>,
+    /// A multiple of the length of every run.
+    pub length: Option<f64>,
+    /// These tasks only.
+    pub tasks: Vec<String>,
+    /// These arms only, and the base.
+    pub arms: Vec<String>,
+}
+
+impl Study {
+    /// Reads a study: one that ships, by its name, or a file.
+    ///
+    /// # Errors
+    /// There is none, or something in it is wrong.
+    pub fn open(name_or_path: &str, registry: &Registry, overrides: &Overrides) -> Result<Self> {
+        if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::parse(name, text, registry, overrides);
+        }
+        let path = Path::new(name_or_path);
+        let text = fs::read_to_string(path).with_context(|| {
+            let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+            format!(
+                "cannot read the study {name_or_path}; name a file (`ablate init` writes one) or a study that ships: {}",
+                shipped.join(", ")
+            )
+        })?;
+        let name = path.file_stem().map_or_else(|| "study".into(), |stem| stem.to_string_lossy());
+        Self::parse(&name, &text, registry, overrides)
+    }
+
+    /// Reads the text of a study.
+    ///
+    /// # Errors
+    /// Something in it is wrong.
+    pub fn parse(name: &str, text: &str, registry: &Registry, overrides: &Overrides) -> Result<Self> {
+        let mut file: StudyFile = toml::from_str(text).with_context(|| format!("in the study {name}"))?;
+        if let Some(seeds) = overrides.seeds {
+            file.seeds = seeds;
+        }
+        if let Some(length) = overrides.length {
+            file.length *= length;
+        }
+        check(&file)?;
+        let (mut arms, refused) = arms(&file, registry)?;
+        keep(&mut arms, &overrides.arms, "arm", |planned| &planned.arm.name, |arm| arm.arm.name == BASE)?;
+        let mut entries = file.tasks.clone();
+        keep(&mut entries, &overrides.tasks, "task", |entry| &entry.name, |_| false)?;
+        let tasks = entries.iter().map(|entry| plan(entry, &file, registry)).collect::<Result<Vec<_>>>()?;
+        for (index, task) in tasks.iter().enumerate() {
+            ensure!(
+                tasks[..index].iter().all(|other| other.name != task.name),
+                "there are two tasks called {}; give one a `name` of its own",
+                task.name
+            );
+        }
+        Ok(Self { name: name.to_owned(), text: text.to_owned(), file, tasks, arms, refused })
+    }
+
+    /// What is asked, for reports.
+    pub fn info(&self) -> StudyInfo {
+        let design = match serde_json::to_value(self.file.design) {
+            Ok(Value::String(design)) => design,
+            _ => String::new(),
+        };
+        let title = |factor: &Factor| {
+            if factor.title.is_empty() { factor.name.clone() } else { factor.title.clone() }
+        };
+        StudyInfo {
+            name: self.name.clone(),
+            title: if self.file.title.is_empty() { self.name.clone() } else { self.file.title.clone() },
+            question: self.file.question.clone(),
+            design,
+            factors: self.file.factors.iter().map(|factor| (factor.name.clone(), title(factor))).collect(),
+            seeds: self.file.seeds,
+            tuning_seeds: self.file.tuning.seeds,
+            evaluations: self.file.evaluations,
+            text: self.text.clone(),
+        }
+    }
+}
+
+fn check(file: &StudyFile) -> Result<()> {
+    ensure!(!file.tasks.is_empty(), "`tasks` is empty; `ablate list tasks` shows what there is");
+    ensure!(file.seeds > 0, "seeds = 0: a study needs at least one seed, and ten to tell small effects");
+    ensure!(
+        (file.seeds as u64) < FIRST_TUNING_SEED,
+        "seeds = {}: at most {}, as the next ones belong to tuning",
+        file.seeds,
+        FIRST_TUNING_SEED - 1
+    );
+    ensure!(
+        file.length.is_finite() && file.length > 0.0,
+        "length = {}: a multiple of the tasks' own length, above 0",
+        file.length
+    );
+    ensure!(file.evaluations > 0, "evaluations = 0: a run needs at least the one at its end");
+    ensure!(file.tuning.seeds > 0, "tuning.seeds = 0: a setting needs at least one run");
+    ensure!(
+        !file.tuning.rates.is_empty() && file.tuning.rates.iter().all(|rate| rate.is_finite() && *rate > 0.0),
+        "tuning.rates = {:?}: learning rates above 0",
+        file.tuning.rates
+    );
+    Ok(())
+}
+
+fn plan(entry: &TaskEntry, file: &StudyFile, registry: &Registry) -> Result<PlannedTask> {
+    let options = Value::Object(entry.options.clone());
+    let task = registry.task(&entry.task)?.build(&options)?;
+    let about = task.about();
+    let steps = (entry.steps.unwrap_or(about.steps) as f64 * file.length).round().max(1.0) as usize;
+    let target = entry.target.unwrap_or(about.target);
+    Ok(PlannedTask { name: entry.name.clone(), kind: entry.task.clone(), options, task, steps, target })
+}
+
+/// Keeps the items of the given names, if any are given.
+fn keep<I>(
+    items: &mut Vec<I>,
+    names: &[String],
+    what: &str,
+    name_of: fn(&I) -> &String,
+    always: fn(&I) -> bool,
+) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    for name in names {
+        ensure!(
+            items.iter().any(|item| name_of(item) == name),
+            "the study has no {what} {name:?}; it has {}",
+            items.iter().map(|item| name_of(item).as_str()).collect::<Vec<_>>().join(", ")
+        );
+    }
+    items.retain(|item| always(item) || names.contains(name_of(item)));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, overrides: &Overrides) -> Result<Study> {
+        Study::parse("test", text, &Registry::shipped(), overrides)
+    }
+
+    #[test]
+    fn every_study_that_ships_can_be_run() {
+        for (name, _) in SHIPPED {
+            let study = Study::open(name, &Registry::shipped(), &Overrides::default());
+            let study = study.unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            assert!(study.arms.len() > 2 && !study.file.question.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_task_can_have_options_a_name_a_length_and_a_target() {
+        let text = r#"tasks = [
+            "digits",
+            { task = "digits", name = "wide", hidden = [256], steps = 100, target = 0.9 },
+        ]"#;
+        let study = parse(text, &Overrides { length: Some(0.5), ..Overrides::default() }).unwrap();
+        let [plain, wide] = study.tasks.as_slice() else { panic!("two tasks") };
+        assert_eq!((plain.name.as_str(), plain.steps), ("digits", plain.task.about().steps / 2));
+        assert_eq!((wide.name.as_str(), wide.steps, wide.target), ("wide", 50, 0.9));
+        assert_eq!(wide.task.initial_parameters(0)[0].shape, [256, 64]);
+    }
+
+    #[test]
+    fn the_command_line_can_choose() {
+        let text = "tasks = [\"digits\"]\nbaselines = [\"adamw\", \"sgd\"]";
+        let overrides = Overrides { arms: vec!["sgd".into()], seeds: Some(3), ..Overrides::default() };
+        let study = parse(text, &overrides).unwrap();
+        let names: Vec<&str> = study.arms.iter().map(|planned| planned.arm.name.as_str()).collect();
+        assert_eq!((names, study.file.seeds), (vec!["base", "sgd"], 3));
+        let error =
+            parse(text, &Overrides { arms: vec!["lion".into()], ..Overrides::default() }).err().unwrap();
+        assert!(error.to_string().contains("adamw"), "{error}");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases = [
+            ("tasks = []", "empty"),
+            ("tasks = [\"iris\"]", "digits"),
+            ("tasks = [\"digits\", \"digits\"]", "two tasks"),
+            ("tasks = [3]", "a name or a table"),
+            ("tasks = [\"digits\"]\nseeds = 0", "seeds"),
+            ("tasks = [\"digits\"]\nlength = -1", "length"),
+            ("tasks = [\"digits\"]\nsedes = 3", "sedes"),
+            ("tasks = [{ task = \"digits\", hiden = [3] }]", "hiden"),
+            ("tasks = [\"digits\"", "line 1"),
+        ];
+        for (text, expected) in cases {
+            let error = format!("{:#}", parse(text, &Overrides::default()).err().unwrap());
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}
