@@ -365,7 +365,7 @@ transforms! {
 }
 
 /// Crates that provide no transform of their own.
-const NO_TRANSFORM: &[&str] = &["ablate", "prodigy-plus", "step-bench"];
+const NO_TRANSFORM: &[&str] = &["ablate", "ablate-statistics", "ablate-tasks", "prodigy-plus", "step-bench"];
 
 #[test]
 fn every_crate_with_a_transform_has_a_row() {
