@@ -68,9 +68,11 @@ def worker(python: Path, subject: Subject, group: Group, threads: int) -> Iterat
 
     def answer() -> dict[str, Any]:
         ready, _, _ = select.select([answers], [], [], PATIENCE)
-        line = answers.readline() if ready else ""
+        if not ready:
+            raise Failed(f"no answer in {PATIENCE} s")  # what it printed meanwhile is no reason
+        line = answers.readline()
         if not line:
-            raise failure("it ended" if ready else f"no answer in {PATIENCE} s")
+            raise failure("it ended")
         return dict(json.loads(line))
 
     def measure(steps: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 //! The digest of the sources that determine a run, so that stored runs of other code don't count.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +37,6 @@ fn main() {
     for name in OWN {
         collect(&crates.join("ablate").join(name), &mut files);
     }
-    files.push(crates.join("../Cargo.lock"));
     files.sort();
     let mut digest = Sha256::new();
     for file in files {
@@ -45,6 +45,11 @@ fn main() {
             digest.update((content.len() as u64).to_le_bytes());
             digest.update(content);
         }
+    }
+    let lock = crates.join("../Cargo.lock");
+    println!("cargo::rerun-if-changed={}", lock.display());
+    for package in used(&fs::read_to_string(lock).unwrap_or_default()) {
+        digest.update(package);
     }
     let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     println!("cargo::rustc-env=ABLATE_CODE={digest}");
@@ -60,4 +65,32 @@ fn collect(path: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         collect(&entry.path(), into);
     }
+}
+
+/// Name and version of [`CRATES`] and of all that they depend on, from a lock file: what else the workspace uses may change.
+fn used(lock: &str) -> BTreeSet<String> {
+    let lock: toml::Table = lock.parse().unwrap_or_default();
+    let packages =
+        lock.get("package").and_then(|packages| packages.as_array()).map_or(&[][..], Vec::as_slice);
+    let text = |package: &toml::Value, key: &str| package.get(key)?.as_str().map(str::to_owned);
+    let mut waiting: Vec<String> = CRATES.map(str::to_owned).to_vec();
+    let mut used = BTreeSet::new();
+    while let Some(wanted) = waiting.pop() {
+        // A dependency is a name, and a version only where there are several.
+        let (name, version) = wanted.split_once(' ').unwrap_or((&wanted, ""));
+        for package in packages {
+            let (Some(found), Some(its)) = (text(package, "name"), text(package, "version")) else {
+                continue;
+            };
+            if found == name
+                && (version.is_empty() || version == its)
+                && used.insert(format!("{found} {its}"))
+            {
+                let dependencies = package.get("dependencies").and_then(|list| list.as_array());
+                waiting
+                    .extend(dependencies.into_iter().flatten().filter_map(|d| d.as_str().map(str::to_owned)));
+            }
+        }
+    }
+    used
 }

@@ -1,8 +1,13 @@
 //! Every example runs and does what it says.
 #![allow(dead_code)] // the examples' own `main`
 
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+
 #[path = "../custom_transform.rs"]
 mod custom_transform;
+#[path = "../own_study.rs"]
+mod own_study;
 #[path = "../quickstart.rs"]
 mod quickstart;
 #[path = "../resume.rs"]
@@ -35,4 +40,30 @@ fn a_resumed_run_is_the_same_to_the_bit() {
     let (whole, resumed) = resume::run().unwrap();
     assert!(!whole.is_empty());
     assert!(whole.iter().zip(&resumed).all(|(a, b)| a.to_bits() == b.to_bits()));
+}
+
+#[test]
+fn a_study_uses_a_task_and_a_transform_of_ones_own() {
+    use ablate::{
+        execute::Execution,
+        store::Store,
+        study::{Overrides, Study},
+    };
+    let registry = own_study::registry();
+    let overrides = Overrides { seeds: Some(2), length: Some(0.2), ..Overrides::default() };
+    let study = Study::parse("own_study", include_str!("../own_study.toml"), &registry, &overrides).unwrap();
+    let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let store = Store::open(folder.path()).unwrap();
+    let results = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true }
+        .results(&())
+        .unwrap();
+    let names: Vec<&str> = results.arms.iter().map(|arm| arm.name.as_str()).collect();
+    assert_eq!(names, ["base", "clip-norm", "no-stableadamw", "clip-norm+no-stableadamw", "sgd"]);
+    assert!(results.arms[1].chain.starts_with("clip-norm | factored-moment"), "{}", results.arms[1].chain);
+    // Every arm does something of its own, on both tasks.
+    for task in &results.tasks {
+        let trajectories: BTreeSet<&str> =
+            task.arms.iter().map(|arm| arm.runs[0].record.trajectory_sha256.as_str()).collect();
+        assert_eq!(trajectories.len(), names.len(), "{}", task.name);
+    }
 }

@@ -9,8 +9,21 @@ use serde_json::{Map, Value};
 use crate::case::{Case, Precision, Rounding};
 use crate::replay::{Subject, SubjectError};
 
-/// The product's optimizer for a case, in the mode that follows the reference's trajectories.
-pub fn subject(case: &Case) -> Result<Box<dyn Subject>, SubjectError> {
+/// The product's optimizer for a case, and how its parameters and groups correspond to the case's.
+pub struct Product {
+    /// Its parameters are called by the case's numbers.
+    pub optimizer: Optimizer<f32>,
+    /// The case's number of each of the optimizer's parameters.
+    pub order: Vec<usize>,
+    /// Every group's learning rate before the schedule.
+    pub lrs: Vec<f64>,
+}
+
+/// The optimizer in the mode that follows the reference's trajectories.
+///
+/// # Errors
+/// An option that the product doesn't have.
+pub fn product(case: &Case) -> Result<Product, SubjectError> {
     let description = &case.description;
     let mut base = options(&description.options)?.resolve_exclusions_like_1_9_2();
     base.compat = Compat::V1_9_2;
@@ -38,9 +51,14 @@ pub fn subject(case: &Case) -> Result<Box<dyn Subject>, SubjectError> {
         let group = base.group(options, parameters)?;
         groups.push(if nearest { group.rounding(gradient_transform::Rounding::Nearest) } else { group });
     }
-    let optimizer = Optimizer::<f32>::with_groups(groups, base.settings())?;
+    Ok(Product { optimizer: Optimizer::with_groups(groups, base.settings())?, order, lrs })
+}
+
+/// The same as a subject, its parameters as arrays.
+pub fn subject(case: &Case) -> Result<Box<dyn Subject>, SubjectError> {
+    let Product { optimizer, order, lrs } = product(case)?;
     let init = order.iter().map(|&i: &usize| &case.init[i]);
-    Ok(match description.dtype {
+    Ok(match case.description.dtype {
         Precision::Float32 => {
             let values = init.map(|a| a.mapv(|v| v as f32)).collect();
             Box::new(Engine { optimizer, order, lrs, values, to: |v| v as f32, from: f64::from })

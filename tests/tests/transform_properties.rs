@@ -365,7 +365,15 @@ transforms! {
 }
 
 /// Crates that provide no transform of their own.
-const NO_TRANSFORM: &[&str] = &["ablate", "ablate-statistics", "ablate-tasks", "prodigy-plus", "step-bench"];
+const NO_TRANSFORM: &[&str] = &[
+    "ablate",
+    "ablate-statistics",
+    "ablate-tasks",
+    "checkpoint",
+    "prodigy-plus",
+    "prodigy-plus-candle",
+    "step-bench",
+];
 
 #[test]
 fn every_crate_with_a_transform_has_a_row() {

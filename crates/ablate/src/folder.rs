@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::findings::Findings;
+use crate::replace::replace;
 use crate::report::{self, Environment};
 use crate::results::Results;
 
@@ -49,7 +50,8 @@ impl Folder {
     /// # Errors
     /// It cannot be written.
     pub fn keep_study(&self, text: &str) -> Result<()> {
-        replace(&self.path.join(STUDY_FILE), text.as_bytes())
+        let path = self.path.join(STUDY_FILE);
+        replace(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Writes the report: every file is replaced when the new one is complete.
@@ -72,17 +74,6 @@ impl Folder {
         }
         Ok(())
     }
-}
-
-fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    let write = || -> Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        std::io::Write::write_all(&mut file, content)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod optimizer;
 pub mod progress;
 pub mod record;
 pub mod registry;
+mod replace;
 pub mod report;
 pub mod results;
 pub mod run;

@@ -1,7 +1,7 @@
 //! Where runs are kept: one file each, addressed by everything that determines it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ablate_tasks::Split;
@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::optimizer::{OptimizerSpec, Setting};
 use crate::record::Record;
+use crate::replace::replace;
 
 /// Everything that determines a run. Two runs with equal keys have equal records, but for the time they took.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -131,11 +132,7 @@ impl Store {
         let save = || -> Result<()> {
             let record = serde_json::to_string(record)?;
             let stored = Stored { sha256: hex(record.as_bytes()), record };
-            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-            file.write_all(&serde_json::to_vec(&stored)?)?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
+            Ok(replace(&path, &serde_json::to_vec(&stored)?)?)
         };
         save().with_context(|| format!("cannot write {}", path.display()))
     }

@@ -41,13 +41,14 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
             0 => "it is".to_owned(),
             settings => format!("the best of {settings} settings"),
         };
+        let options = planned.arm.options.iter().map(|(name, value)| format!("\n{name} = {value}"));
         arms.add_row([
             format!("{}\n{}", planned.arm.title, planned.arm.name),
-            planned.arm.chain.clone(),
+            planned.arm.chain.clone() + &options.collect::<String>(),
             tuned,
         ]);
     }
-    writeln!(text, "{arms}")?;
+    writeln!(text, "\n{arms}")?;
     for refused in &study.refused {
         writeln!(text, "Cannot be combined: {}: {}", refused.name, refused.reason)?;
     }

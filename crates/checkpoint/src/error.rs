@@ -1,0 +1,39 @@
+use std::path::PathBuf;
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read or written.
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        /// `read` or `write`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what was saved, or something else.
+    #[error("this is no whole checkpoint: {reason}")]
+    Damaged {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is of a newer version of the format than is known here.
+    #[error(
+        "this checkpoint has format version {found}; this program knows up to {known}, a newer one is needed"
+    )]
+    Newer {
+        /// The file's version.
+        found: u64,
+        /// The newest that is known.
+        known: u64,
+    },
+    /// It belongs to an optimizer of other groups or parameters.
+    #[error(transparent)]
+    Misfit(#[from] gradient_transform::Error),
+}
+
+/// The result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,93 @@
+//! A checkpoint resumes to the bit, and a damaged one changes nothing.
+
+use checkpoint::{Error, from_bytes, to_bytes};
+use gradient_transform::{Optimizer, Parameter};
+use half::bf16;
+use prodigy_plus::{Options, ProdigyPlus};
+
+const SHAPES: [(&str, &[usize]); 2] = [("layer/w", &[6, 4]), ("b", &[6])];
+
+fn options() -> Options {
+    ProdigyPlus::builder().use_cautious(true).weight_decay(0.01)
+}
+
+/// Takes `steps` steps from step `from` on.
+fn train(optimizer: &mut Optimizer, w: &mut [bf16], b: &mut [f32], from: u64, steps: u64) {
+    for step in from..from + steps {
+        let wave = |i: usize| ((i as u64 * 7 + step * 13) % 11) as f32 / 11.0 - 0.4;
+        let by_w: Vec<bf16> =
+            w.iter().enumerate().map(|(i, w)| bf16::from_f32(w.to_f32() + wave(i))).collect();
+        let by_b: Vec<f32> = b.iter().enumerate().map(|(i, b)| b - wave(i)).collect();
+        optimizer.step(&mut [Parameter::slice(w, Some(&by_w)), Parameter::slice(b, Some(&by_b))]).unwrap();
+    }
+}
+
+fn trained() -> (Optimizer, Vec<bf16>, Vec<f32>) {
+    let mut optimizer = options().build(SHAPES).unwrap();
+    let (mut w, mut b) = (vec![bf16::ONE; 24], vec![0.5; 6]);
+    train(&mut optimizer, &mut w, &mut b, 0, 7);
+    (optimizer, w, b)
+}
+
+#[test]
+fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
+    let (mut whole, mut w, mut b) = trained();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    checkpoint::save(&path, &whole).unwrap();
+    let mut resumed = options().build(SHAPES).unwrap();
+    checkpoint::load(&path, &mut resumed).unwrap();
+    assert_eq!(resumed.snapshot(), whole.snapshot());
+    let (mut v, mut c) = (w.clone(), b.clone());
+    train(&mut whole, &mut w, &mut b, 7, 5);
+    train(&mut resumed, &mut v, &mut c, 7, 5);
+    assert_eq!((v, c, resumed.snapshot()), (w, b, whole.snapshot()));
+}
+
+#[test]
+fn any_changed_or_missing_byte_is_noticed_and_changes_nothing() {
+    let (optimizer, ..) = trained();
+    let bytes = to_bytes(&optimizer).unwrap();
+    let mut other: Optimizer = options().build(SHAPES).unwrap();
+    let before = other.snapshot();
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        assert!(from_bytes(&flipped, &mut other).is_err(), "byte {at} flipped");
+        assert!(from_bytes(&bytes[..at], &mut other).is_err(), "ended at {at}");
+    }
+    assert_eq!(other.snapshot(), before);
+    from_bytes(&bytes, &mut other).unwrap();
+}
+
+#[test]
+fn a_newer_format_and_other_parameters_are_refused_with_the_reason() {
+    let (optimizer, ..) = trained();
+    let bytes = to_bytes(&optimizer).unwrap();
+    let at = bytes.windows(22).position(|w| w == b"checkpoint_version\":\"1").unwrap() + 21;
+    let mut newer = bytes.clone();
+    newer[at] = b'2';
+    let mut other: Optimizer = options().build(SHAPES).unwrap();
+    let error = from_bytes(&newer, &mut other).unwrap_err();
+    assert!(matches!(error, Error::Newer { found: 2, known: 1 }), "{error}");
+
+    let mut misfit: Optimizer = options().build([("b", &[6][..])]).unwrap();
+    let error = from_bytes(&bytes, &mut misfit).unwrap_err();
+    assert!(matches!(error, Error::Misfit(_)) && error.to_string().contains("layer/w"), "{error}");
+
+    let missing = checkpoint::load("no/such/file", &mut misfit).unwrap_err();
+    assert!(missing.to_string().contains("no/such/file"), "{missing}");
+}
+
+#[test]
+fn the_header_can_be_read_by_people() {
+    let (optimizer, ..) = trained();
+    let bytes = to_bytes(&optimizer).unwrap();
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let header: serde_json::Value =
+        serde_json::from_str(&metadata.metadata().as_ref().unwrap()["checkpoint"]).unwrap();
+    assert_eq!(header["chains"][0], "factored-moment | stableadamw | prodigy | schedule-free | cautious");
+    assert_eq!(header["groups"][0]["k"], 7);
+    assert_eq!(header["parameters"]["layer/w"]["dtype"], "bf16");
+    assert!(metadata.tensors().contains_key("layer/w/schedule-free/z"));
+}

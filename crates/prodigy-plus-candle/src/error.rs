@@ -1,0 +1,61 @@
+/// What can go wrong. Every error leaves variables and state as they were.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The optimizer refuses an option, a chain, a gradient, or a state.
+    #[error(transparent)]
+    Optimizer(#[from] gradient_transform::Error),
+    /// candle failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// A saved state cannot be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// An element type that is not computed with.
+    #[error(
+        "variable `{name}` is of {dtype:?}; the optimizer takes F32 and BF16, or F64 alone as `VarOptimizer<f64>`"
+    )]
+    ElementType {
+        /// The variable.
+        name: String,
+        /// Its type.
+        dtype: candle_core::DType,
+    },
+    /// The optimizer was built for a parameter that no variable was given for.
+    #[error("no variable was given for parameter `{name}`")]
+    NoVariable {
+        /// The parameter.
+        name: String,
+    },
+    /// Two names of the same variable.
+    #[error(
+        "`{first}` and `{second}` are the same variable; give it once, as its gradient has the parts of both uses already"
+    )]
+    SameVariable {
+        /// One name.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A variable, or a gradient, whose memory something else uses.
+    #[error(
+        "the memory of variable `{name}`, or its gradient's, is another variable's too; make a copy of it"
+    )]
+    SharedMemory {
+        /// The variable.
+        name: String,
+    },
+}
+
+/// The result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// For candle's own trait, and for functions that return candle's errors.
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Candle(error) => error,
+            other => Self::wrap(other),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+use std::collections::HashMap;
+use std::ops::Deref;
+
+use candle_core::{DType, Tensor, WithDType};
+use gradient_transform::{Element, Optimizer, Real};
+
+use crate::error::{Error, Result};
+use crate::optimizer::VarOptimizer;
+
+/// The variables are at the evaluation point x while this lives: what [`VarOptimizer::evaluate`] gives.
+///
+/// Dropping it puts the training point y back, also where an error or a panic leaves the scope. The optimizer can be looked
+/// at through it.
+#[must_use = "the variables return to the training point when this is dropped"]
+pub struct Evaluating<'a, T: Real = f32>(&'a mut VarOptimizer<T>);
+
+impl<T: Real> Evaluating<'_, T> {
+    /// Puts the training point back, as dropping does, and tells if that failed.
+    ///
+    /// # Errors
+    /// A variable was given another shape or type meanwhile.
+    pub fn finish(self) -> Result<()> {
+        self.0.at_variables(|engine, parameters| engine.train(parameters))
+        // The drop that follows finds nothing to do.
+    }
+}
+
+impl<T: Real> Deref for Evaluating<'_, T> {
+    type Target = VarOptimizer<T>;
+
+    fn deref(&self) -> &VarOptimizer<T> {
+        self.0
+    }
+}
+
+impl<T: Real> Drop for Evaluating<'_, T> {
+    fn drop(&mut self) {
+        if self.0.engine().is_evaluating() {
+            let _ = self.0.at_variables(|engine, parameters| engine.train(parameters));
+        }
+    }
+}
+
+impl<T: Real> VarOptimizer<T> {
+    /// Puts the variables to the evaluation point x, for as long as the guard lives.
+    ///
+    /// Models with batch normalisation should see some training batches in this state before their statistics are used, as
+    /// those were gathered at y (Schedule-Free's README, "Caveats").
+    ///
+    /// # Errors
+    /// A variable was given another shape or type since the last step.
+    pub fn evaluate(&mut self) -> Result<Evaluating<'_, T>> {
+        self.at_variables(|engine, parameters| engine.eval(parameters))?;
+        Ok(Evaluating(self))
+    }
+
+    /// The evaluation point x of every variable, by name, on its device: what is to be saved for inference
+    /// (`candle_core::safetensors::save`). The variables are not touched.
+    ///
+    /// # Errors
+    /// A variable was given another shape or type since the last step.
+    pub fn evaluation_tensors(&self) -> Result<HashMap<String, Tensor>> {
+        let tensor = |(index, (name, var)): (usize, &(String, candle_core::Var))| {
+            if self.engine().is_evaluating() {
+                return Ok((name.clone(), var.copy()?));
+            }
+            let tensor = match var.dtype() {
+                DType::F32 => point::<T, f32>(self.engine(), index, var)?,
+                DType::BF16 => point::<T, half::bf16>(self.engine(), index, var)?,
+                DType::F64 => point::<T, f64>(self.engine(), index, var)?,
+                dtype => return Err(Error::ElementType { name: name.clone(), dtype }),
+            };
+            Ok((name.clone(), tensor))
+        };
+        self.variables().iter().enumerate().map(tensor).collect()
+    }
+}
+
+fn point<T: Real, E: Element + WithDType>(
+    engine: &Optimizer<T>,
+    index: usize,
+    var: &Tensor,
+) -> Result<Tensor> {
+    let y = var.flatten_all()?.to_vec1::<E>()?;
+    let mut x = y.clone();
+    engine.evaluation_point(index, &y, &mut x)?;
+    Ok(Tensor::from_vec(x, var.dims(), var.device())?)
+}

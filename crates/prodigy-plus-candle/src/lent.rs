@@ -1,0 +1,137 @@
+//! The memory of variables, lent to the engine for a step.
+
+use std::cell::Cell;
+
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, Var};
+use gradient_transform::Parameter;
+
+use crate::error::{Error, Result};
+
+/// A variable's values. While this lives, a contiguous variable of the CPU is empty, and its values are here without having
+/// been copied; those of any other were copied. Dropping it gives them back.
+pub(crate) struct Lent<'a> {
+    name: &'a str,
+    var: &'a Var,
+    values: CpuStorage,
+    was_taken: bool,
+}
+
+/// Exchanges a variable's storage for another one: candle shows it mutably only to an operation in place.
+struct Exchange(Cell<CpuStorage>);
+
+impl InplaceOp1 for Exchange {
+    fn name(&self) -> &'static str {
+        "exchange"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _layout: &Layout) -> candle_core::Result<()> {
+        self.0.swap(Cell::from_mut(storage));
+        Ok(())
+    }
+}
+
+fn exchange(var: &Var, storage: CpuStorage) -> candle_core::Result<CpuStorage> {
+    let exchange = Exchange(Cell::new(storage));
+    var.inplace_op1(&exchange)?;
+    Ok(exchange.0.into_inner())
+}
+
+impl<'a> Lent<'a> {
+    pub(crate) fn of(name: &'a str, var: &'a Var) -> Result<Self> {
+        let dtype = var.dtype();
+        if !matches!(dtype, DType::F32 | DType::BF16 | DType::F64) {
+            return Err(Error::ElementType { name: name.to_owned(), dtype });
+        }
+        let fills_its_memory = var.layout().contiguous_offsets() == Some((0, var.elem_count()));
+        if !(var.device().is_cpu() && fills_its_memory) {
+            return Ok(Self { name, var, values: copied(var)?, was_taken: false });
+        }
+        let values = exchange(var, CpuStorage::U8(Vec::new()))?;
+        let lent = Self { name, var, values, was_taken: true };
+        if lent.len() == Some(var.elem_count()) {
+            Ok(lent)
+        } else {
+            Err(Error::SharedMemory { name: name.to_owned() })
+        }
+    }
+
+    fn len(&self) -> Option<usize> {
+        match &self.values {
+            CpuStorage::F32(values) => Some(values.len()),
+            CpuStorage::BF16(values) => Some(values.len()),
+            CpuStorage::F64(values) => Some(values.len()),
+            _ => None,
+        }
+    }
+
+    /// The variable and a gradient, which must be as [`on_host`] makes it, as the engine takes them.
+    pub(crate) fn parameter<'p>(
+        &'p mut self,
+        gradient: Option<(&'p Storage, &Layout)>,
+    ) -> Result<Parameter<'p>> {
+        let (start, end) = gradient.and_then(|(_, layout)| layout.contiguous_offsets()).unwrap_or_default();
+        let (gradient, range) = (gradient.map(|(storage, _)| storage), start..end);
+        let shared = || Error::SharedMemory { name: self.name.to_owned() };
+        Ok(match (&mut self.values, gradient) {
+            (CpuStorage::F32(values), None) => Parameter::slice(values, None),
+            (CpuStorage::BF16(values), None) => Parameter::slice(values, None),
+            (CpuStorage::F64(values), None) => Parameter::slice(values, None),
+            (CpuStorage::F32(values), Some(Storage::Cpu(CpuStorage::F32(gradient)))) => {
+                Parameter::slice(values, Some(gradient.get(range).ok_or_else(shared)?))
+            }
+            (CpuStorage::BF16(values), Some(Storage::Cpu(CpuStorage::BF16(gradient)))) => {
+                Parameter::slice(values, Some(gradient.get(range).ok_or_else(shared)?))
+            }
+            (CpuStorage::F64(values), Some(Storage::Cpu(CpuStorage::F64(gradient)))) => {
+                Parameter::slice(values, Some(gradient.get(range).ok_or_else(shared)?))
+            }
+            // The types were made equal; a gradient in a variable's memory has lost it.
+            _ => return Err(shared()),
+        })
+    }
+
+    /// Gives the values back.
+    pub(crate) fn give_back(mut self) -> Result<()> {
+        self.put_back()
+    }
+
+    fn put_back(&mut self) -> Result<()> {
+        let values = std::mem::replace(&mut self.values, CpuStorage::U8(Vec::new()));
+        if self.was_taken {
+            self.was_taken = false;
+            exchange(self.var, values)?;
+            return Ok(());
+        }
+        let shape = self.var.dims();
+        let tensor = match values {
+            CpuStorage::F32(values) => Tensor::from_vec(values, shape, self.var.device())?,
+            CpuStorage::BF16(values) => Tensor::from_vec(values, shape, self.var.device())?,
+            CpuStorage::F64(values) => Tensor::from_vec(values, shape, self.var.device())?,
+            _ => return Ok(()),
+        };
+        Ok(self.var.set(&tensor)?)
+    }
+}
+
+impl Drop for Lent<'_> {
+    /// Where the engine refused, or panicked: nothing moved, and a copy needs no way back.
+    fn drop(&mut self) {
+        if self.was_taken {
+            let _ = self.put_back();
+        }
+    }
+}
+
+fn copied(var: &Var) -> Result<CpuStorage> {
+    let flat = var.flatten_all()?;
+    Ok(match var.dtype() {
+        DType::F32 => CpuStorage::F32(flat.to_vec1()?),
+        DType::BF16 => CpuStorage::BF16(flat.to_vec1()?),
+        _ => CpuStorage::F64(flat.to_vec1()?),
+    })
+}
+
+/// A gradient in the host's memory, row-major, of the variable's type; itself where it is that already.
+pub(crate) fn on_host(gradient: &Tensor, var: &Var) -> Result<Tensor> {
+    Ok(gradient.to_device(&Device::Cpu)?.to_dtype(var.dtype())?.contiguous()?)
+}

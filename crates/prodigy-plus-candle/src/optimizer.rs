@@ -1,0 +1,238 @@
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
+use candle_nn::VarMap;
+use gradient_transform::{GradientTransform, Optimizer, Parameter, Real, StepOutcome};
+use prodigy_plus::Options;
+
+use crate::error::{Error, Result};
+use crate::lent::{Lent, on_host};
+use crate::variables::{named_variables, shapes};
+
+/// Prodigy + Schedule-Free for candle: where `candle_nn::AdamW` is, this can be.
+pub type ProdigyPlus = VarOptimizer<f32>;
+
+/// Any optimizer of this project at work on candle's variables.
+///
+/// `T` is the type computed in: `f32` for variables of F32 and BF16, `f64` for those of F64. It implements
+/// `candle_nn::Optimizer`, with [`Options`] as the configuration.
+///
+/// Contiguous variables of the CPU, as all are that candle makes, are stepped in their own memory, which is taken out of
+/// the tensors for the time of a call: nothing else may use the model meanwhile. A gradient is copied only if it isn't
+/// row-major. Variables of another device go through the host: per step, their values there and back, and their gradients there;
+/// the state stays in the host's memory.
+pub struct VarOptimizer<T: Real = f32> {
+    engine: Optimizer<T>,
+    variables: Vec<(String, Var)>,
+    /// Set by the trait's method, which cannot fail, and checked by the next step.
+    learning_rate: Option<f64>,
+}
+
+impl<T: Real> VarOptimizer<T> {
+    /// Prodigy + Schedule-Free on the variables of a map, in the order of their names.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::{Module, VarBuilder, VarMap, linear, loss::mse};
+    /// use prodigy_plus_candle::ProdigyPlus;
+    ///
+    /// let map = VarMap::new();
+    /// let model = linear(2, 1, VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu))?;
+    /// let inputs = Tensor::new(&[[0.0_f32, 1.0], [1.0, 0.0], [1.0, 1.0]], &Device::Cpu)?;
+    /// let labels = Tensor::new(&[[1.0_f32], [2.0], [3.0]], &Device::Cpu)?;
+    /// let mut optimizer = ProdigyPlus::from_varmap(&map, &Default::default())?;
+    /// for _ in 0..500 {
+    ///     let loss = mse(&model.forward(&inputs)?, &labels)?;
+    ///     optimizer.step(&loss.backward()?)?;
+    /// }
+    /// let at_average = optimizer.evaluate()?; // until it is dropped
+    /// let loss = mse(&model.forward(&inputs)?, &labels)?.to_scalar::<f32>()?;
+    /// assert!(loss < 0.05, "{loss}");
+    /// # drop(at_average);
+    /// # Ok::<(), prodigy_plus_candle::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Options out of range or excluding each other.
+    pub fn from_varmap(map: &VarMap, options: &Options) -> Result<Self> {
+        let variables = named_variables(map);
+        Self::from_engine(options.build(shapes(&variables))?, variables)
+    }
+
+    /// An optimizer that was built for the names and shapes of these variables, whose order doesn't matter: any chain,
+    /// any groups.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::{VarBuilder, VarMap, linear};
+    /// use prodigy_plus::Options;
+    /// use prodigy_plus_candle::{ProdigyPlus, named_variables, shapes};
+    ///
+    /// let map = VarMap::new();
+    /// let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+    /// let (encoder, decoder) = (linear(8, 2, vb.pp("encoder"))?, linear(2, 8, vb.pp("decoder"))?);
+    /// // Biases without weight decay, in a group of their own.
+    /// let (biases, weights): (Vec<_>, Vec<_>) =
+    ///     named_variables(&map).into_iter().partition(|(name, _)| name.ends_with("bias"));
+    /// let options = Options::default().weight_decay(0.1);
+    /// let engine = options.build_groups([
+    ///     (options.clone(), shapes(&weights)),
+    ///     (options.clone().weight_decay(0.0), shapes(&biases)),
+    /// ])?;
+    /// let optimizer = ProdigyPlus::from_engine(engine, weights.into_iter().chain(biases))?;
+    /// # let _ = (encoder, decoder, optimizer);
+    /// # Ok::<(), prodigy_plus_candle::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A parameter of the engine without a variable, or the other way round; [`Error::SameVariable`].
+    pub fn from_engine(
+        engine: Optimizer<T>,
+        variables: impl IntoIterator<Item = (String, Var)>,
+    ) -> Result<Self> {
+        let mut by_name: HashMap<String, Var> = HashMap::new();
+        let mut by_id = HashMap::new();
+        for (name, var) in variables {
+            if let Some(first) = by_id.insert(var.id(), name.clone()) {
+                return Err(Error::SameVariable { first, second: name });
+            }
+            if by_name.insert(name.clone(), var).is_some() {
+                return Err(gradient_transform::Error::DuplicateName { name }.into());
+            }
+        }
+        let known = || engine.names().collect::<Vec<_>>().join(", ");
+        let find = |name: &str| match by_name.remove(name) {
+            Some(var) => Ok((name.to_owned(), var)),
+            None => Err(Error::NoVariable { name: name.to_owned() }),
+        };
+        let variables = engine.names().map(find).collect::<Result<Vec<_>>>()?;
+        if let Some(name) = by_name.into_keys().min() {
+            return Err(gradient_transform::Error::UnknownName { name, known: known() }.into());
+        }
+        Ok(Self { engine, variables, learning_rate: None })
+    }
+
+    /// A chain on the variables of a map, one group at learning rate 1.
+    ///
+    /// # Errors
+    /// A chain that cannot run.
+    pub fn from_chain(map: &VarMap, chain: impl GradientTransform<T> + 'static) -> Result<Self> {
+        let variables = named_variables(map);
+        Self::from_engine(Optimizer::new(chain, shapes(&variables))?, variables)
+    }
+
+    /// One step. A variable without a gradient stays as it is.
+    ///
+    /// # Errors
+    /// A gradient that is not finite (or the step is skipped, if the options say so), evaluation mode, a learning rate
+    /// out of range. Nothing has moved then.
+    pub fn step(&mut self, gradients: &GradStore) -> Result<StepOutcome> {
+        if let Some(lr) = self.learning_rate {
+            let mut group = 0;
+            while self.engine.lr(group).is_ok() {
+                self.engine.set_lr(group, lr)?;
+                group += 1;
+            }
+            self.learning_rate = None;
+        }
+        let gradient = |(_, var): &(String, Var)| gradients.get(var).map(|g| on_host(g, var)).transpose();
+        let gradients = self.variables.iter().map(gradient).collect::<Result<Vec<_>>>()?;
+        self.with_parameters(&gradients, |engine, parameters| engine.step(parameters))
+    }
+
+    /// Calls the engine with the variables, and no gradients.
+    pub(crate) fn at_variables<R>(
+        &mut self,
+        call: impl FnOnce(&mut Optimizer<T>, &mut [Parameter<'_>]) -> gradient_transform::Result<R>,
+    ) -> Result<R> {
+        let none = vec![None; self.variables.len()];
+        self.with_parameters(&none, call)
+    }
+
+    fn with_parameters<R>(
+        &mut self,
+        gradients: &[Option<Tensor>],
+        call: impl FnOnce(&mut Optimizer<T>, &mut [Parameter<'_>]) -> gradient_transform::Result<R>,
+    ) -> Result<R> {
+        let mut lent =
+            self.variables.iter().map(|(name, var)| Lent::of(name, var)).collect::<Result<Vec<_>>>()?;
+        let guards: Vec<_> = gradients.iter().map(|g| g.as_ref().map(Tensor::storage_and_layout)).collect();
+        let mut parameters = lent
+            .iter_mut()
+            .zip(&guards)
+            .map(|(lent, guard)| {
+                lent.parameter(guard.as_ref().map(|(storage, layout)| (&**storage, *layout)))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let outcome = call(&mut self.engine, &mut parameters)?;
+        drop(parameters);
+        lent.into_iter().try_for_each(Lent::give_back)?;
+        Ok(outcome)
+    }
+
+    /// What steps: for d, the step size, bytes of state, and the number of steps.
+    pub fn engine(&self) -> &Optimizer<T> {
+        &self.engine
+    }
+
+    /// What steps, to change a group's learning rate or chain, or to restore a snapshot. Don't call its `step`, `eval`
+    /// and `train`, which would need the variables.
+    pub fn engine_mut(&mut self) -> &mut Optimizer<T> {
+        &mut self.engine
+    }
+
+    /// The variables and their names, in the engine's order.
+    pub fn variables(&self) -> &[(String, Var)] {
+        &self.variables
+    }
+
+    /// Saves the state (z, moments, d, counters); with the variables themselves, which `VarMap::save` saves, training
+    /// resumes identically to the bit.
+    ///
+    /// # Errors
+    /// The file cannot be written. An earlier one is whole then.
+    pub fn save_state(&self, path: impl AsRef<Path>) -> Result<()> {
+        Ok(checkpoint::save(path, &self.engine)?)
+    }
+
+    /// Goes on from a saved state.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged, or belongs to other parameters. Nothing has changed then.
+    pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        Ok(checkpoint::load(path, &mut self.engine)?)
+    }
+}
+
+/// Variables get their positions as names, and a map's order differs from process to process: for resumed or repeated
+/// runs there is [`VarOptimizer::from_varmap`].
+impl<T: Real> candle_nn::Optimizer for VarOptimizer<T> {
+    type Config = Options;
+
+    fn new(vars: Vec<Var>, config: Options) -> candle_core::Result<Self> {
+        let is_float = |var: &Var| var.dtype().is_float();
+        let variables: Vec<(String, Var)> = vars
+            .into_iter()
+            .filter(is_float)
+            .enumerate()
+            .map(|(index, var)| (index.to_string(), var))
+            .collect();
+        let engine = config.build(shapes(&variables)).map_err(Error::from)?;
+        Ok(Self::from_engine(engine, variables)?)
+    }
+
+    fn step(&mut self, gradients: &GradStore) -> candle_core::Result<()> {
+        VarOptimizer::step(self, gradients)?;
+        Ok(())
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate.or_else(|| self.engine.lr(0).ok()).unwrap_or_default()
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.learning_rate = Some(lr);
+    }
+}

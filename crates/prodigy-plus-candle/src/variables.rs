@@ -1,0 +1,33 @@
+use candle_core::Var;
+use candle_nn::VarMap;
+
+/// The variables of a map, sorted by their names.
+///
+/// `VarMap::all_vars` has them in an order of its own in every process, and without names. What is random in the rounding,
+/// and the order of sums, goes by position, and state by name: a run that is to be repeated, or resumed, needs both fixed.
+///
+/// Panics if a thread panicked while it held the map, as every use of a `VarMap` does.
+///
+/// ```
+/// # use candle_core::{DType, Device};
+/// use candle_nn::{VarBuilder, VarMap, linear};
+/// let map = VarMap::new();
+/// let layer = linear(2, 1, VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu).pp("head"))?;
+/// let variables = prodigy_plus_candle::named_variables(&map);
+/// let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
+/// assert_eq!(names, ["head.bias", "head.weight"]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[allow(clippy::unwrap_used)]
+pub fn named_variables(map: &VarMap) -> Vec<(String, Var)> {
+    let data = map.data().lock().unwrap();
+    let mut variables: Vec<(String, Var)> =
+        data.iter().map(|(name, var)| (name.clone(), var.clone())).collect();
+    variables.sort_by(|(a, _), (b, _)| a.cmp(b));
+    variables
+}
+
+/// Names and shapes, as the engine's constructors and `Options::build_groups` take them.
+pub fn shapes(variables: &[(String, Var)]) -> impl Iterator<Item = (&str, &[usize])> {
+    variables.iter().map(|(name, var)| (name.as_str(), var.dims()))
+}
