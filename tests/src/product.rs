@@ -11,7 +11,7 @@ use crate::replay::{Subject, SubjectError};
 
 /// The product's optimizer for a case, and how its parameters and groups correspond to the case's.
 pub struct Product {
-    /// Its parameters are called by the case's numbers.
+    /// The optimizer.
     pub optimizer: Optimizer<f32>,
     /// The case's number of each of the optimizer's parameters.
     pub order: Vec<usize>,
@@ -19,11 +19,11 @@ pub struct Product {
     pub lrs: Vec<f64>,
 }
 
-/// The optimizer in the mode that follows the reference's trajectories.
+/// The optimizer in the mode that follows the reference's trajectories; `name` is what it calls the case's parameters.
 ///
 /// # Errors
 /// An option that the product doesn't have.
-pub fn product(case: &Case) -> Result<Product, SubjectError> {
+pub fn product(case: &Case, name: impl Fn(usize) -> String) -> Result<Product, SubjectError> {
     let description = &case.description;
     let mut base = options(&description.options)?.resolve_exclusions_like_1_9_2();
     base.compat = Compat::V1_9_2;
@@ -46,7 +46,7 @@ pub fn product(case: &Case) -> Result<Product, SubjectError> {
         let options = options(&merged)?;
         lrs.push(group.overrides.get("lr").and_then(Value::as_f64).unwrap_or(1.0));
         let parameters: Vec<(String, &[usize])> =
-            group.params.iter().map(|&i| (i.to_string(), description.shapes[i].as_slice())).collect();
+            group.params.iter().map(|&i| (name(i), description.shapes[i].as_slice())).collect();
         order.extend(&group.params);
         let group = base.group(options, parameters)?;
         groups.push(if nearest { group.rounding(gradient_transform::Rounding::Nearest) } else { group });
@@ -56,7 +56,7 @@ pub fn product(case: &Case) -> Result<Product, SubjectError> {
 
 /// The same as a subject, its parameters as arrays.
 pub fn subject(case: &Case) -> Result<Box<dyn Subject>, SubjectError> {
-    let Product { optimizer, order, lrs } = product(case)?;
+    let Product { optimizer, order, lrs } = product(case, |i| i.to_string())?;
     let init = order.iter().map(|&i: &usize| &case.init[i]);
     Ok(match case.description.dtype {
         Precision::Float32 => {

@@ -371,6 +371,7 @@ const NO_TRANSFORM: &[&str] = &[
     "ablate-tasks",
     "checkpoint",
     "prodigy-plus",
+    "prodigy-plus-burn",
     "prodigy-plus-candle",
     "step-bench",
 ];

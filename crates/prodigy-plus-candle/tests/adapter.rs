@@ -46,7 +46,7 @@ fn trajectories_are_the_engines_to_the_bit_on_every_conformance_case() {
             Precision::Bfloat16 => DType::BF16,
         };
         let mut plain = subject(&case).unwrap();
-        let Product { optimizer, order, lrs } = product(&case).unwrap();
+        let Product { optimizer, order, lrs } = product(&case, |i| i.to_string()).unwrap();
         // In another order than the optimizer's.
         let vars: Vec<(String, Var)> = (0..case.init.len())
             .rev()

@@ -1,4 +1,4 @@
-//! What the example's two programs share: the network, and the record of a training.
+#![doc = include_str!("../README.md")]
 
 pub mod network;
 mod record;

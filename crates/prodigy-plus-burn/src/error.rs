@@ -1,0 +1,46 @@
+use burn::store::RecordError;
+use burn::tensor::DType;
+
+/// What can go wrong. Every error leaves module and state as they were.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The optimizer refuses an option, a chain, a gradient, or a state.
+    #[error(transparent)]
+    Optimizer(#[from] gradient_transform::Error),
+    /// A record that is damaged, or of something else.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// A record that burn cannot read or write.
+    #[error("a record of burn: {0}")]
+    Record(#[from] RecordError),
+    /// A parameter's memory cannot be read.
+    #[error("parameter `{name}` cannot be read: {reason}")]
+    Read {
+        /// The parameter.
+        name: String,
+        /// What burn says.
+        reason: String,
+    },
+    /// An element type that is not computed with.
+    #[error(
+        "parameter `{name}` is of {dtype:?}; the optimizer takes F32 and BF16, or F64 alone as `ModuleOptimizer<f64>`"
+    )]
+    ElementType {
+        /// The parameter.
+        name: String,
+        /// Its type.
+        dtype: DType,
+    },
+    /// The module has other parameters than the optimizer was made for.
+    #[error("the module has {found:?}, but the optimizer was made for {expected:?}")]
+    OtherParameters {
+        /// Names in the module that the optimizer doesn't know.
+        found: Vec<String>,
+        /// Names that the module lacks.
+        expected: Vec<String>,
+    },
+}
+
+/// The result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+
+mod error;
+mod optimizer;
+mod parameters;
+
+pub use error::{Error, Result};
+pub use optimizer::{ModuleOptimizer, ProdigyPlus};
+pub use parameters::parameters;
+pub use prodigy_plus::Options;

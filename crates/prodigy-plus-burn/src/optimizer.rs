@@ -1,0 +1,148 @@
+use burn::module::Module;
+use burn::optim::{GradientsParams, LearningRate, OptimizerRecord};
+use burn::tensor::{Bytes, DType};
+use gradient_transform::{Optimizer, Real, StepOutcome};
+use prodigy_plus::Options;
+
+use crate::error::Result;
+use crate::parameters::{Taken, parameters, put, take};
+
+/// Prodigy + Schedule-Free for burn's modules.
+pub type ProdigyPlus = ModuleOptimizer<f32>;
+
+/// What the state is called in a record.
+const RECORDED: &str = "checkpoint";
+
+/// Any optimizer of this project at work on a module.
+///
+/// `T` is the type computed in: `f32` for parameters of float32 and bfloat16, `f64` for those of float64.
+pub struct ModuleOptimizer<T: Real = f32> {
+    engine: Optimizer<T>,
+}
+
+impl<T: Real> ModuleOptimizer<T> {
+    /// Prodigy + Schedule-Free on all float parameters of a module.
+    ///
+    /// # Errors
+    /// Options out of range or excluding each other.
+    pub fn new<M: Module>(module: &M, options: &Options) -> Result<Self> {
+        let parameters = parameters(module);
+        let shapes = parameters.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+        Ok(Self::from_engine(options.build(shapes)?))
+    }
+
+    /// An optimizer that was built for a module's [`parameters`]: any chain, any groups.
+    ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::Device;
+    /// use prodigy_plus_burn::{Options, ProdigyPlus, parameters};
+    /// let layer: Linear = LinearConfig::new(3, 2).init(&Device::flex().autodiff());
+    /// let all = parameters(&layer);
+    /// let group = |bias: bool| {
+    ///     let of_group = all.iter().filter(move |(name, _)| name.ends_with("bias") == bias);
+    ///     of_group.map(|(name, shape)| (name.as_str(), shape.as_slice())).collect::<Vec<_>>()
+    /// };
+    /// let options = Options::default().weight_decay(0.1);
+    /// let engine = options.build_groups([
+    ///     (options.clone(), group(false)),
+    ///     (options.clone().weight_decay(0.0), group(true)),
+    /// ])?;
+    /// let optimizer = ProdigyPlus::from_engine(engine);
+    /// assert_eq!(optimizer.engine().names().collect::<Vec<_>>(), ["weight", "bias"]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub fn from_engine(engine: Optimizer<T>) -> Self {
+        Self { engine }
+    }
+
+    /// One step of the module at a learning rate, which all groups get: a factor of the step size that is found, usually 1.
+    /// A parameter without a gradient stays as it is.
+    ///
+    /// # Errors
+    /// A gradient that is not finite (or the step is skipped, if the options say so), a learning rate out of range,
+    /// another module. Nothing has moved then.
+    pub fn step<M: Module>(
+        &mut self,
+        lr: LearningRate,
+        module: &mut M,
+        gradients: GradientsParams,
+    ) -> Result<StepOutcome> {
+        let mut taken = take(module, gradients, self.engine.names())?;
+        let mut parameters = taken.iter_mut().map(Taken::parameter).collect::<Result<Vec<_>>>()?;
+        let mut group = 0;
+        while self.engine.lr(group).is_ok() {
+            self.engine.set_lr(group, lr)?;
+            group += 1;
+        }
+        let outcome = self.engine.step(&mut parameters)?;
+        drop(parameters);
+        if outcome == StepOutcome::Done {
+            *module = put(module.clone(), taken);
+        }
+        Ok(outcome)
+    }
+
+    /// The module at its evaluation point x: for tests, inference, and to be saved for it. `module` is at the training
+    /// point y and stays there.
+    ///
+    /// Models with batch normalisation should see some training batches in this state before their statistics are used, as
+    /// those were gathered at y (Schedule-Free's README, "Caveats").
+    ///
+    /// # Errors
+    /// Another module.
+    pub fn evaluation_module<M: Module>(&self, module: &M) -> Result<M> {
+        let mut taken = take(module, GradientsParams::new(), self.engine.names())?;
+        for (index, taken) in taken.iter_mut().enumerate() {
+            taken.evaluate(&self.engine, index)?;
+        }
+        Ok(put(module.clone(), taken))
+    }
+
+    /// What steps: for d, the step size, bytes of state, and the number of steps.
+    pub fn engine(&self) -> &Optimizer<T> {
+        &self.engine
+    }
+
+    /// What steps, to change a group's chain, or to restore a snapshot.
+    pub fn engine_mut(&mut self) -> &mut Optimizer<T> {
+        &mut self.engine
+    }
+
+    /// The state (z, moments, d, counters) as burn's record; with the module's own, training resumes identically to the
+    /// bit.
+    ///
+    /// # Errors
+    /// burn cannot make it.
+    pub fn to_record(&self) -> Result<OptimizerRecord> {
+        let bytes = checkpoint::to_bytes(&self.engine)?;
+        let tensor = burn_pack::Tensor::new(
+            RECORDED.to_owned(),
+            DType::U8,
+            [bytes.len()],
+            None,
+            Bytes::from_bytes_vec(bytes),
+        );
+        let packed =
+            burn_pack::Writer::new(vec![tensor]).into_bytes().map_err(burn::store::RecordError::from)?;
+        Ok(OptimizerRecord::from_bytes(packed)?)
+    }
+
+    /// Goes on from a record.
+    ///
+    /// # Errors
+    /// It is damaged, or belongs to another optimizer or other parameters. Nothing has changed then.
+    pub fn load_record(&mut self, record: OptimizerRecord) -> Result<()> {
+        let read = |bytes| -> Result<Vec<burn_pack::Tensor>, burn_pack::Error> {
+            burn_pack::Reader::from_bytes(bytes)?.into_tensors()
+        };
+        let tensors = read(record.into_bytes()?).map_err(burn::store::RecordError::from)?;
+        for tensor in tensors {
+            let (name, _, _, _, bytes) = tensor.into_parts().map_err(burn::store::RecordError::from)?;
+            if name == RECORDED {
+                return Ok(checkpoint::from_bytes(&bytes, &mut self.engine)?);
+            }
+        }
+        Err(checkpoint::Error::Damaged { reason: format!("there is no `{RECORDED}` in the record") }.into())
+    }
+}

@@ -1,0 +1,195 @@
+//! A module's parameters, out of it and back into it.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, DataError, Tensor, TensorData};
+use gradient_transform::{Element, Optimizer, Parameter, Real};
+use half::bf16;
+
+use crate::error::{Error, Result};
+
+/// Names and shapes of a module's float parameters, in its order.
+///
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::Device;
+/// let layer: Linear = LinearConfig::new(3, 2).init(&Device::flex());
+/// let weight = ("weight".to_owned(), vec![3, 2]);
+/// assert_eq!(prodigy_plus_burn::parameters(&layer), [weight, ("bias".to_owned(), vec![2])]);
+/// ```
+pub fn parameters<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
+    let mut names = Names::default();
+    module.visit(&mut names);
+    names.found
+}
+
+#[derive(Default)]
+struct Names {
+    path: Vec<String>,
+    found: Vec<(String, Vec<usize>)>,
+}
+
+impl ModuleVisitor for Names {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.found.push((self.path.join("."), param.lazy_shape().to_vec()));
+    }
+}
+
+/// A parameter's values, and its gradient, in the host's memory.
+pub(crate) struct Taken {
+    name: String,
+    values: TensorData,
+    gradient: Option<TensorData>,
+}
+
+impl Taken {
+    /// As the engine takes it.
+    pub(crate) fn parameter(&mut self) -> Result<Parameter<'_>> {
+        match self.values.dtype() {
+            DType::F32 => self.slices::<f32>(),
+            DType::BF16 => self.slices::<bf16>(),
+            DType::F64 => self.slices::<f64>(),
+            dtype => Err(Error::ElementType { name: self.name.clone(), dtype }),
+        }
+    }
+
+    fn slices<E: Number>(&mut self) -> Result<Parameter<'_>> {
+        let Self { name, values, gradient } = self;
+        let unreadable = |error: DataError| Error::Read { name: name.clone(), reason: error.to_string() };
+        let gradient =
+            gradient.as_ref().map(|gradient| gradient.as_slice::<E>()).transpose().map_err(unreadable)?;
+        Ok(Parameter::slice(values.as_mut_slice::<E>().map_err(unreadable)?, gradient))
+    }
+
+    /// Moves the values, y, to x. `index` is the parameter's in the engine.
+    pub(crate) fn evaluate<T: Real>(&mut self, engine: &Optimizer<T>, index: usize) -> Result<()> {
+        match self.values.dtype() {
+            DType::F32 => self.move_to_x::<T, f32>(engine, index),
+            DType::BF16 => self.move_to_x::<T, bf16>(engine, index),
+            DType::F64 => self.move_to_x::<T, f64>(engine, index),
+            dtype => Err(Error::ElementType { name: self.name.clone(), dtype }),
+        }
+    }
+
+    fn move_to_x<T: Real, E: Number>(&mut self, engine: &Optimizer<T>, index: usize) -> Result<()> {
+        let unreadable =
+            |error: DataError| Error::Read { name: self.name.clone(), reason: error.to_string() };
+        let x = self.values.as_mut_slice::<E>().map_err(unreadable)?;
+        let y = x.to_vec();
+        Ok(engine.evaluation_point(index, &y, x)?)
+    }
+}
+
+/// What both burn and the engine know.
+trait Number: Element + burn::tensor::Element {}
+
+impl Number for f32 {}
+impl Number for bf16 {}
+impl Number for f64 {}
+
+/// Takes the parameters of a module, and their gradients, in the order of `names`.
+pub(crate) fn take<'a, M: Module>(
+    module: &M,
+    gradients: GradientsParams,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Taken>> {
+    let mut taker = Taker { path: Vec::new(), gradients, found: HashMap::new(), failed: None };
+    module.visit(&mut taker);
+    if let Some(error) = taker.failed {
+        return Err(error);
+    }
+    let (mut taken, mut expected) = (Vec::new(), Vec::new());
+    for name in names {
+        match taker.found.remove(name) {
+            Some(found) => taken.push(found),
+            None => expected.push(name.to_owned()),
+        }
+    }
+    let mut found: Vec<String> = taker.found.into_keys().collect();
+    found.sort();
+    if found.is_empty() && expected.is_empty() {
+        Ok(taken)
+    } else {
+        Err(Error::OtherParameters { found, expected })
+    }
+}
+
+struct Taker {
+    path: Vec<String>,
+    gradients: GradientsParams,
+    found: HashMap<String, Taken>,
+    failed: Option<Error>,
+}
+
+impl ModuleVisitor for Taker {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.join(".");
+        let tensor = param.val();
+        let dtype = tensor.dtype();
+        let gradient = self.gradients.remove::<D>(param.id);
+        let read = || -> Result<Taken, String> {
+            let values = tensor.try_into_data().map_err(|error| error.to_string())?;
+            let gradient = gradient.map(|gradient| gradient.try_into_data_dtype(dtype)).transpose();
+            Ok(Taken { name: name.clone(), values, gradient: gradient.map_err(|error| error.to_string())? })
+        };
+        match read() {
+            Ok(taken) => {
+                self.found.insert(name, taken);
+            }
+            Err(reason) => self.failed = self.failed.take().or(Some(Error::Read { name, reason })),
+        }
+    }
+}
+
+/// The module with these values.
+pub(crate) fn put<M: Module>(module: M, taken: Vec<Taken>) -> M {
+    let values = taken.into_iter().map(|taken| (taken.name, taken.values)).collect();
+    module.map(&mut Putter { path: Vec::new(), values })
+}
+
+struct Putter {
+    path: Vec<String>,
+    values: HashMap<String, TensorData>,
+}
+
+impl ModuleMapper for Putter {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(values) = self.values.remove(&self.path.join(".")) else { return param };
+        param.map(|tensor| {
+            let dtype = values.dtype();
+            let requires_gradient = tensor.is_require_grad();
+            let checkpointing = tensor.gradient_checkpointing_strategy();
+            let mut moved = Tensor::from_data(values, (&tensor.device(), dtype));
+            if let Some(strategy) = checkpointing {
+                moved = moved.with_gradient_checkpointing_strategy(strategy);
+            }
+            moved.set_require_grad(requires_gradient)
+        })
+    }
+}
