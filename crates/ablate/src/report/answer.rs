@@ -34,9 +34,7 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
             .filter(|arm| (0..view.results.tasks.len()).all(|task| view.found(task, *arm).verdict == verdict))
             .collect()
     };
-    let names = |arms: &[usize]| {
-        arms.iter().map(|arm| view.arms()[*arm].title.clone()).collect::<Vec<_>>().join(", ")
-    };
+    let names = |arms: &[usize]| arms.iter().map(|arm| unbroken(view, *arm)).collect::<Vec<_>>().join(", ");
     let unclear = only(Verdict::Unclear);
     if !unclear.is_empty() {
         let text = format!("{}: the data don't say in which direction, on any task.", names(&unclear));
@@ -70,7 +68,7 @@ fn effect(view: View<'_>, arm: usize) -> Option<String> {
     };
     let (better, worse) = (of(Verdict::Better), of(Verdict::Worse));
     let tasks = view.results.tasks.len();
-    let title = &view.arms()[arm].title;
+    let title = unbroken(view, arm);
     if better.is_empty() && worse.is_empty() {
         return None;
     }
@@ -113,3 +111,8 @@ pub(super) fn counted(view: View<'_>) -> String {
 pub(super) const READING: &str = "Differences are an arm minus the base, paired by seed: every seed has the same initial weights, \
     batches and rounding for all arms. Better and worse are verdicts of a sign-flip test after Holm’s correction over the arms of a task, at 5 %. \
     An arm that leaves something out and is worse says that the part helps.";
+
+/// An arm's title, whose sign stays on the line of its name.
+fn unbroken(view: View<'_>, arm: usize) -> String {
+    view.arms()[arm].title.replace("− ", "−\u{a0}").replace("+ ", "+\u{a0}")
+}

@@ -21,7 +21,7 @@ pub(super) fn overview(view: View<'_>) -> Markup {
                     tr {
                         th { "arm" }
                         @for (_, task) in view.tasks() { th.n { (task.name) } }
-                        th.n { "better" } th.n { "worse" } th.n { "unclear" } th.n { "P(better run)" }
+                        th.n { "P(better run)" }
                     }
                 }
                 tbody {
@@ -40,7 +40,6 @@ pub(super) fn overview(view: View<'_>) -> Markup {
                                     @if found.diverged > 0 { " ✕" (found.diverged) }
                                 }
                             }
-                            td.n { (overall.better) } td.n { (overall.worse) } td.n { (overall.unclear + overall.dead) }
                             td.n {
                                 @match (overall.probability_of_improvement, overall.probability_interval) {
                                     (Some(p), Some(interval)) => { (format!("{p:.2} [{:.2}, {:.2}]", interval.low, interval.high)) }
