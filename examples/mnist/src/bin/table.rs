@@ -26,8 +26,7 @@ fn main() -> Result<()> {
         let record = Record::read(&path)?;
         rows.entry((record.optimizer.clone(), record.epochs.len())).or_default().push(record);
     }
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header([
+    let header = [
         "optimizer",
         "epochs",
         "seeds",
@@ -36,7 +35,8 @@ fn main() -> Result<()> {
         "% at the end",
         "test loss at the end",
         "d after 1 epoch",
-    ]);
+    ];
+    let mut cells: Vec<[String; 8]> = Vec::new();
     for ((optimizer, epochs), records) in rows {
         let at = |epoch: usize, digits: usize, of: fn(&mnist::Epoch) -> Option<f64>| {
             let values: Vec<f64> =
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
         };
         let accuracy = |epoch: &mnist::Epoch| Some(epoch.accuracy());
         let last = epochs.saturating_sub(1);
-        table.add_row([
+        cells.push([
             optimizer,
             epochs.to_string(),
             records.len().to_string(),
@@ -55,6 +55,14 @@ fn main() -> Result<()> {
             at(last, 4, |epoch| Some(epoch.loss)),
             at(0, 6, |epoch| epoch.d),
         ]);
+    }
+    // What no training has is no column.
+    let columns: Vec<usize> =
+        (0..header.len()).filter(|&i| cells.iter().any(|row| !row[i].is_empty())).collect();
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN).set_header(columns.iter().map(|&i| header[i]));
+    for row in &cells {
+        table.add_row(columns.iter().map(|&i| &row[i]));
     }
     println!("{table}");
     Ok(())
