@@ -44,7 +44,7 @@ impl<'a> Lent<'a> {
         }
         let fills_its_memory = var.layout().contiguous_offsets() == Some((0, var.elem_count()));
         if !(var.device().is_cpu() && fills_its_memory) {
-            return Ok(Self { name, var, values: copied(var)?, was_taken: false });
+            return Self::copy_of(name, var);
         }
         let values = exchange(var, CpuStorage::U8(Vec::new()))?;
         let lent = Self { name, var, values, was_taken: true };
@@ -53,6 +53,16 @@ impl<'a> Lent<'a> {
         } else {
             Err(Error::SharedMemory { name: name.to_owned() })
         }
+    }
+
+    fn copy_of(name: &'a str, var: &'a Var) -> Result<Self> {
+        let flat = var.flatten_all()?;
+        let values = match var.dtype() {
+            DType::F32 => CpuStorage::F32(flat.to_vec1()?),
+            DType::BF16 => CpuStorage::BF16(flat.to_vec1()?),
+            _ => CpuStorage::F64(flat.to_vec1()?),
+        };
+        Ok(Self { name, var, values, was_taken: false })
     }
 
     fn len(&self) -> Option<usize> {
@@ -122,16 +132,47 @@ impl Drop for Lent<'_> {
     }
 }
 
-fn copied(var: &Var) -> Result<CpuStorage> {
-    let flat = var.flatten_all()?;
-    Ok(match var.dtype() {
-        DType::F32 => CpuStorage::F32(flat.to_vec1()?),
-        DType::BF16 => CpuStorage::BF16(flat.to_vec1()?),
-        _ => CpuStorage::F64(flat.to_vec1()?),
-    })
-}
-
 /// A gradient in the host's memory, row-major, of the variable's type; itself where it is that already.
 pub(crate) fn on_host(gradient: &Tensor, var: &Var) -> Result<Tensor> {
     Ok(gradient.to_device(&Device::Cpu)?.to_dtype(var.dtype())?.contiguous()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gradient_transform::{Descent, Optimizer};
+
+    /// Descends by the gradient (1, 2) from (5, 5).
+    fn descended<'a>(dtype: DType, lend: impl Fn(&'a str, &'a Var) -> Result<Lent<'a>>, var: &'a Var) -> Vec<f64> {
+        let gradient = Tensor::new(&[1_f64, 2.0], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        let (storage, layout) = gradient.storage_and_layout();
+        let mut lent = lend("w", var).unwrap();
+        let parameter = lent.parameter(Some((&*storage, layout))).unwrap();
+        if dtype == DType::F64 {
+            Optimizer::<f64>::new(Descent::default(), [("w", &[2][..])]).unwrap().step(&mut [parameter]).unwrap();
+        } else {
+            Optimizer::<f32>::new(Descent::default(), [("w", &[2][..])]).unwrap().step(&mut [parameter]).unwrap();
+        }
+        lent.give_back().unwrap();
+        var.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn what_has_to_be_copied_is_stepped_as_what_lies_in_place() {
+        for dtype in [DType::F32, DType::BF16, DType::F64] {
+            let var = || Var::from_tensor(&Tensor::new(&[5_f64, 5.0], &Device::Cpu).unwrap().to_dtype(dtype).unwrap());
+            let (copied, taken) = (var().unwrap(), var().unwrap());
+            assert_eq!(descended(dtype, Lent::copy_of, &copied), [4.0, 3.0]);
+            assert_eq!(descended(dtype, Lent::of, &taken), [4.0, 3.0]);
+        }
+    }
+
+    #[test]
+    fn a_variable_is_empty_while_it_is_lent_and_whole_when_that_ends_in_any_way() {
+        let var = Var::new(&[1_f32, 2.0], &Device::Cpu).unwrap();
+        let lent = Lent::of("w", &var).unwrap();
+        assert!(matches!(Lent::of("again", &var), Err(Error::SharedMemory { name }) if name == "again"));
+        drop(lent);
+        assert_eq!(var.to_vec1::<f32>().unwrap(), [1.0, 2.0]);
+    }
 }

@@ -6,6 +6,9 @@ use super::{TaskFindings, Verdict};
 use crate::record::Record;
 use crate::results::{ArmRuns, Results, TaskResults};
 
+/// More names than this are not read.
+const MANY: usize = 6;
+
 pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<String> {
     let mut caveats = Vec::new();
     seeds(results, &mut caveats);
@@ -71,13 +74,25 @@ fn list(names: &[&str]) -> String {
     }
 }
 
+/// Arms by their titles; where almost all are meant, by those that are not.
+fn arms(results: &Results, titles: &[&str]) -> String {
+    let others: Vec<&str> =
+        results.arms.iter().map(|arm| arm.title.as_str()).filter(|title| !titles.contains(title)).collect();
+    match others.len() {
+        _ if titles.len() <= MANY => list(titles),
+        0 => "all arms".to_owned(),
+        1..=MANY => format!("all arms but {}", list(&others)),
+        _ => format!("{} of the {} arms", titles.len(), results.arms.len()),
+    }
+}
+
 fn dead(results: &Results, task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<String>) {
     let dead = titles(results, |arm| findings.arms[arm].verdict == Verdict::Dead);
     if !dead.is_empty() {
         caveats.push(format!(
             "{}: {} had the base's weights to the bit on every seed. Here the switch does nothing.",
             task.name,
-            list(&dead)
+            arms(results, &dead)
         ));
     }
 }
@@ -114,7 +129,7 @@ fn unpaired(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
             "{}: not every run of {} had the base's initialisation and batches, so its differences are not paired. This is a \
              defect of the task.",
             task.name,
-            list(&unpaired)
+            arms(results, &unpaired)
         ));
     }
 }
@@ -132,7 +147,7 @@ fn targets(results: &Results, task: &TaskResults, findings: &TaskFindings, cavea
         caveats.push(format!(
             "{}: some runs of {} missed the target {}. Their steps are censored at {}, and medians count them as longer.",
             task.name,
-            list(&missed),
+            arms(results, &missed),
             task.target,
             task.steps
         ));
@@ -171,7 +186,7 @@ fn curves(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
         caveats.push(format!(
             "{}: in most runs of {} the training loss ended no lower than it began.",
             task.name,
-            list(&not_learning)
+            arms(results, &not_learning)
         ));
     }
     let overfitted = titles(results, |arm| most(arm, has_overfitted));
@@ -180,7 +195,7 @@ fn curves(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
             "{}: in most runs of {} the validation loss ended more than 10 % above its lowest value; a shorter run, or \
              stopping early, would compare differently.",
             task.name,
-            list(&overfitted)
+            arms(results, &overfitted)
         ));
     }
     let growing = titles(results, |arm| most(arm, still_grows));
@@ -188,7 +203,7 @@ fn curves(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
         caveats.push(format!(
             "{}: in most runs of {} d grew by more than 5 % in the last quarter; a longer run would have another step size.",
             task.name,
-            list(&growing)
+            arms(results, &growing)
         ));
     }
 }
@@ -223,7 +238,7 @@ fn edges(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
         caveats.push(format!(
             "{}: the learning rate chosen for {} lies at the edge of its grid; a better one may lie outside.",
             task.name,
-            list(&at_edge)
+            arms(results, &at_edge)
         ));
     }
 }
@@ -235,7 +250,7 @@ fn tuning(results: &Results, caveats: &mut Vec<String>) {
         caveats.push(format!(
             "{} had the best of {} settings on each task; the other arms ran as they are. An advantage of a tuned arm has the \
              price of {} further runs a task.",
-            list(&tuned),
+            arms(results, &tuned),
             tuning.candidates.len(),
             tuning.candidates.len() * tuning.seeds.len()
         ));

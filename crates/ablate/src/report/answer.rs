@@ -34,7 +34,10 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
             .filter(|arm| (0..view.results.tasks.len()).all(|task| view.found(task, *arm).verdict == verdict))
             .collect()
     };
-    let names = |arms: &[usize]| arms.iter().map(|arm| unbroken(view, *arm)).collect::<Vec<_>>().join(", ");
+    let names = |arms: &[usize]| match arms.len() {
+        all if all > 2 && all == view.compared().count() => "All arms".to_owned(),
+        _ => arms.iter().map(|arm| unbroken(view, *arm)).collect::<Vec<_>>().join(", "),
+    };
     let unclear = only(Verdict::Unclear);
     if !unclear.is_empty() {
         let text = format!("{}: the data don't say in which direction, on any task.", names(&unclear));

@@ -8,9 +8,13 @@ use super::view::{View, class};
 use crate::findings::Verdict;
 use crate::results::Role;
 
-const WIDTH: f64 = 500.0;
-const LEFT: f64 = 128.0;
-const RIGHT: f64 = WIDTH - 152.0;
+/// The room of the names is that of the longest one, of bold letters, but at least this.
+const NAMES: f64 = 128.0;
+const LETTER: f64 = 7.6;
+/// Beyond this, the figure needs the whole width of the page.
+const NARROW: f64 = 190.0;
+const PLOT: f64 = 220.0;
+const VALUES: f64 = 152.0;
 const TOP: f64 = 26.0;
 const ROW: f64 = 25.0;
 /// Between the changed arms and the baselines.
@@ -25,7 +29,10 @@ pub(super) fn forest(view: View<'_>, task: usize) -> Markup {
     let rows: Vec<usize> = view.compared().collect();
     let oriented = |value: f64| shown.better() * shown.scaled(value);
     let (low, high) = limits(view, task, &oriented);
-    let x = Scale::between(low, high, (LEFT, RIGHT));
+    let letters = rows.iter().map(|arm| view.arms()[*arm].title.chars().count()).max().unwrap_or(0);
+    let left = NAMES.max(LETTER * letters as f64);
+    let right = left + PLOT;
+    let x = Scale::between(low, high, (left, right));
     let place = |row: usize| {
         let is_outside = view.arms()[rows[row]].role == Role::Baseline;
         let gap = if is_outside && rows.iter().any(|arm| view.arms()[*arm].role == Role::Changed) {
@@ -39,31 +46,39 @@ pub(super) fn forest(view: View<'_>, task: usize) -> Markup {
     let zero = format!("{:.1}", x.at(0.0));
     let title = format!("{}: {}", view.results.tasks[task].name, shown.difference_name());
     html! {
-        figure.forest {
+        figure.forest.wide[left > NARROW] {
             figcaption { (view.results.tasks[task].name) span.unit { (shown.difference_name()) } }
-            svg viewBox=(format!("0 0 {WIDTH} {:.0}", bottom + 26.0)) role="img" aria-label=(title) {
-                text.side x=(LEFT) y="11" { "← worse" }
-                text.side x=(RIGHT) y="11" text-anchor="end" { "better →" }
+            svg viewBox=(format!("0 0 {:.0} {:.0}", right + VALUES, bottom + 26.0)) role="img" aria-label=(title) {
+                text.side x=(left) y="11" { "← worse" }
+                text.side x=(right) y="11" text-anchor="end" { "better →" }
                 line.zero x1=(zero) x2=(zero) y1=(TOP - 6.0) y2=(bottom) {}
-                @for (row, &arm) in rows.iter().enumerate() { (line(view, task, arm, place(row), &x, &oriented)) }
-                line.axis x1=(LEFT) x2=(RIGHT) y1=(bottom) y2=(bottom) {}
+                @for (row, &arm) in rows.iter().enumerate() { (line(view, task, arm, place(row), &x, (left, right), &oriented)) }
+                line.axis x1=(left) x2=(right) y1=(bottom) y2=(bottom) {}
                 (bottom_axis_of(&x, 5, bottom, |tick| short(shown.better() * tick)))
             }
         }
     }
 }
 
-fn line(view: View<'_>, task: usize, arm: usize, y: f64, x: &Scale, oriented: &dyn Fn(f64) -> f64) -> Markup {
+fn line(
+    view: View<'_>,
+    task: usize,
+    arm: usize,
+    y: f64,
+    x: &Scale,
+    (left, right): (f64, f64),
+    oriented: &dyn Fn(f64) -> f64,
+) -> Markup {
     let (found, shown) = (view.found(task, arm), view.shown(task));
-    let clamped = |value: f64| x.at(oriented(value)).clamp(LEFT, RIGHT);
+    let clamped = |value: f64| x.at(oriented(value)).clamp(left, right);
     let at = |value: f64| format!("{:.1}", clamped(value));
-    let is_far = |value: f64| !(LEFT..=RIGHT).contains(&x.at(oriented(value)));
+    let is_far = |value: f64| !(left..=right).contains(&x.at(oriented(value)));
     html! {
         g class=(format!("{} {}", view.colour(arm), class(found.verdict))) {
             text.name x="0" y=(y) dy="0.33em" { (view.arms()[arm].title) }
             @match &found.difference {
                 _ if found.verdict == Verdict::Dead => {
-                    text.value x=(RIGHT + 10.0) y=(y) dy="0.33em" { "no effect, to the bit" }
+                    text.value x=(right + 10.0) y=(y) dy="0.33em" { "no effect, to the bit" }
                 }
                 Some(difference) => {
                     @for (seed, value) in view.differences(task, arm) {
@@ -75,19 +90,19 @@ fn line(view: View<'_>, task: usize, arm: usize, y: f64, x: &Scale, oriented: &d
                         line.interval x1=(at(interval.low)) x2=(at(interval.high)) y1=(y) y2=(y) {}
                     }
                     @if is_far(difference.mean) {
-                        @let (tip, back) = if oriented(difference.mean) < 0.0 { (LEFT, 9.0) } else { (RIGHT, -9.0) };
+                        @let (tip, back) = if oriented(difference.mean) < 0.0 { (left, 9.0) } else { (right, -9.0) };
                         path.estimate d=(format!("M{tip} {y}L{:.1} {:.1}L{:.1} {:.1}Z", tip + back, y - 5.0, tip + back, y + 5.0)) {}
                     } @else {
                         circle.estimate cx=(at(difference.mean)) cy=(y) r="4.6" {}
                     }
-                    text.value x=(RIGHT + 10.0) y=(y) dy="0.33em" {
+                    text.value x=(right + 10.0) y=(y) dy="0.33em" {
                         tspan.mean { (shown.difference(difference.mean)) } " " (shown.interval(difference.interval))
                     }
                 }
-                None => text.value x=(RIGHT + 10.0) y=(y) dy="0.33em" { "nothing to compare" },
+                None => text.value x=(right + 10.0) y=(y) dy="0.33em" { "nothing to compare" },
             }
             @if found.diverged > 0 {
-                text.side x=(LEFT - 4.0) y=(y) dy="0.33em" text-anchor="end" { "✕" (found.diverged) title { (found.diverged) " runs diverged" } }
+                text.side x=(left - 4.0) y=(y) dy="0.33em" text-anchor="end" { "✕" (found.diverged) title { (found.diverged) " runs diverged" } }
             }
         }
     }
