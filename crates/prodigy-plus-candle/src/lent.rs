@@ -143,15 +143,25 @@ mod tests {
     use gradient_transform::{Descent, Optimizer};
 
     /// Descends by the gradient (1, 2) from (5, 5).
-    fn descended<'a>(dtype: DType, lend: impl Fn(&'a str, &'a Var) -> Result<Lent<'a>>, var: &'a Var) -> Vec<f64> {
+    fn descended<'a>(
+        dtype: DType,
+        lend: impl Fn(&'a str, &'a Var) -> Result<Lent<'a>>,
+        var: &'a Var,
+    ) -> Vec<f64> {
         let gradient = Tensor::new(&[1_f64, 2.0], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
         let (storage, layout) = gradient.storage_and_layout();
         let mut lent = lend("w", var).unwrap();
         let parameter = lent.parameter(Some((&*storage, layout))).unwrap();
         if dtype == DType::F64 {
-            Optimizer::<f64>::new(Descent::default(), [("w", &[2][..])]).unwrap().step(&mut [parameter]).unwrap();
+            Optimizer::<f64>::new(Descent::default(), [("w", &[2][..])])
+                .unwrap()
+                .step(&mut [parameter])
+                .unwrap();
         } else {
-            Optimizer::<f32>::new(Descent::default(), [("w", &[2][..])]).unwrap().step(&mut [parameter]).unwrap();
+            Optimizer::<f32>::new(Descent::default(), [("w", &[2][..])])
+                .unwrap()
+                .step(&mut [parameter])
+                .unwrap();
         }
         lent.give_back().unwrap();
         var.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
@@ -160,7 +170,9 @@ mod tests {
     #[test]
     fn what_has_to_be_copied_is_stepped_as_what_lies_in_place() {
         for dtype in [DType::F32, DType::BF16, DType::F64] {
-            let var = || Var::from_tensor(&Tensor::new(&[5_f64, 5.0], &Device::Cpu).unwrap().to_dtype(dtype).unwrap());
+            let var = || {
+                Var::from_tensor(&Tensor::new(&[5_f64, 5.0], &Device::Cpu).unwrap().to_dtype(dtype).unwrap())
+            };
             let (copied, taken) = (var().unwrap(), var().unwrap());
             assert_eq!(descended(dtype, Lent::copy_of, &copied), [4.0, 3.0]);
             assert_eq!(descended(dtype, Lent::of, &taken), [4.0, 3.0]);

@@ -44,7 +44,7 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = Kind::ProdigyPlus)]
     optimizer: Kind,
     /// The learning rate of adamw
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-3, allow_negative_numbers = true)]
     lr: f64,
     /// A documented option of prodigy-plus, such as use_speed=true or eps=null; may be given several times
     #[arg(long = "option", value_name = "NAME=VALUE")]
