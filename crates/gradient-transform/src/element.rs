@@ -150,17 +150,17 @@ real!(f32, F32, arctangent);
 real!(f64, F64, f64::atan);
 
 /// A polynomial, as calls of the mathematical library do not vectorise: the Chebyshev interpolation of
-/// `atan(sqrt(t))/sqrt(t)` on [0, 1], whose error is 2.5e-9. By Estrin's scheme, whose chain of dependent operations is less
-/// than half as long as Horner's.
+/// `atan(sqrt(t))/sqrt(t)` on [0, 1], whose error is 2.5e-9. By Estrin's scheme, whose chain of dependent operations is half
+/// as long as Horner's.
 #[inline(always)]
 fn arctangent(x: f32) -> f32 {
     let t = x * x;
     let t2 = t * t;
     let t4 = t2 * t2;
-    let first = (1.0 - 0.333_332_8 * t) + (0.199_982_3 - 0.142_615_74 * t) * t2;
-    let second = (0.109_401_99 - 0.083_720_64 * t) + (0.057_463_56 - 0.030_717_509 * t) * t2;
-    let third = 0.010_680_72 - 0.001_743_701 * t;
-    x * (first + (second + third * t4) * t4)
+    let first = (-0.333_332_8 + 0.199_982_3 * t) + (-0.142_615_74 + 0.109_401_99 * t) * t2;
+    let second = (-0.083_720_64 + 0.057_463_56 * t) + (-0.030_717_509 + 0.010_680_72 * t) * t2;
+    // The largest term last, or its rounding would count twice.
+    x * (1.0 + t * (first + (second - 0.001_743_701 * t4) * t4))
 }
 
 #[cfg(test)]
