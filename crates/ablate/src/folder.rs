@@ -31,7 +31,10 @@ impl Folder {
             bail!("{shown} is a file; choose a folder with --out");
         }
         let made = fs::create_dir_all(path).and_then(|()| fs::read_dir(path));
-        let is_empty = made.with_context(|| format!("cannot use {shown}"))?.next().is_none();
+        let mut entries = made.with_context(|| format!("cannot use {shown}"))?.flatten();
+        // Another process may be about to put its copy of the study there, or was killed then.
+        let begun = format!(".{STUDY_FILE}.");
+        let is_empty = entries.all(|entry| entry.file_name().to_string_lossy().starts_with(&begun));
         if !is_empty && !path.join(STUDY_FILE).is_file() {
             bail!(
                 "{shown} holds something else than a study (there is no {STUDY_FILE}); choose another folder with --out"
@@ -98,5 +101,12 @@ mod tests {
         Folder::take(&path).unwrap().keep_study("tasks = []").unwrap();
         fs::create_dir(path.join("runs")).unwrap();
         assert!(Folder::take(&path).is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_another_process_has_just_begun_to_fill_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(format!(".{STUDY_FILE}.a1b2c3")), "tas").unwrap();
+        assert!(Folder::take(folder.path()).is_ok());
     }
 }
