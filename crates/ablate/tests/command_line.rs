@@ -129,6 +129,21 @@ fn processes_on_one_study_share_the_work_and_a_damaged_run_is_done_again() {
     assert_eq!(report(&shared), report(&alone));
 }
 
+#[test]
+fn processes_that_start_at_the_same_moment_do_not_turn_each_other_away() {
+    let parent = tempfile::tempdir().unwrap();
+    let study = parent.path().join("tiny.toml");
+    let text = "tasks = [{ task = \"rosenbrock\", steps = 5 }]\nseeds = 1\nevaluations = 1\n";
+    fs::write(&study, text).unwrap();
+    let study = study.display().to_string();
+    for round in 0..10 {
+        let out = parent.path().join(round.to_string());
+        for child in &mut [start(&study, &out), start(&study, &out), start(&study, &out)] {
+            assert!(child.wait().unwrap().success(), "round {round}");
+        }
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_stops_with_a_word_and_loses_nothing_that_ended() {
