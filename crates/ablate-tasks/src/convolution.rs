@@ -9,8 +9,8 @@ use rayon::prelude::*;
 /// on the number of threads.
 const PART: usize = 8;
 
-/// A convolution without padding and with stride 1, and its bias: images [n, c, h, w], kernels [o, c, k, k] and bias [o]
-/// to [n, o, h - k + 1, w - k + 1]. float32 on the CPU.
+/// A convolution without padding and with stride 1, and its bias: images `[n, c, h, w]`, kernels `[o, c, k, k]` and bias
+/// `[o]` to `[n, o, h - k + 1, w - k + 1]`. float32 on the CPU.
 ///
 /// Each image is unfolded to a matrix with a row for every element of a kernel, which the kernels are multiplied with
 /// (Chellapilla, Puri and Simard, 2006).
@@ -248,7 +248,7 @@ impl Sizes {
     }
 }
 
-/// The largest value of every square of 2x2: [n, c, h, w] with even h and w to [n, c, h/2, w/2]. The gradient goes to the
+/// The largest value of every square of 2x2: `[n, c, h, w]` with even h and w to `[n, c, h/2, w/2]`. The gradient goes to the
 /// first of equal ones, as in PyTorch (candle's own is a quarter of that: it multiplies by the share of largest pixels in
 /// the square). float32 on the CPU.
 ///

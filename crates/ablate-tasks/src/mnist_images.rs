@@ -65,7 +65,7 @@ impl MnistImages {
         Self { pixels: self.pixels.split_off(start * SIDE * SIDE), labels: self.labels.split_off(start) }
     }
 
-    /// The images at the given places, [n, 1, 28, 28], and their digits, [n].
+    /// The images at the given places, `[n, 1, 28, 28]`, and their digits, `[n]`.
     ///
     /// # Errors
     /// A place that is not there.

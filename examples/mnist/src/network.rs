@@ -45,7 +45,7 @@ impl Network {
         names.into_iter().zip(&self.layers).flat_map(pair).collect()
     }
 
-    /// The logits of images [n, 1, 28, 28]; with random numbers for the dropouts while training.
+    /// The logits of images `[n, 1, 28, 28]`; with random numbers for the dropouts while training.
     pub fn forward(&self, images: &Tensor, mut dropout: Option<&mut impl Rng>) -> Result<Tensor> {
         let [(kernels1, bias1), (kernels2, bias2), (weight1, offset1), (weight2, offset2)] = &self.layers;
         let hidden = convolve(images, kernels1, bias1)?.relu()?;
