@@ -18,7 +18,6 @@ use candle_nn::VarMap;
 /// assert_eq!(names, ["head.bias", "head.weight"]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-#[allow(clippy::unwrap_used)]
 pub fn named_variables(map: &VarMap) -> Vec<(String, Var)> {
     let data = map.data().lock().unwrap();
     let mut variables: Vec<(String, Var)> =
