@@ -59,31 +59,39 @@ def main():
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--adamw", type=float, metavar="LR", help="PyTorch's AdamW without weight decay instead")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE",
+                        help="an option of the reference, such as use_speed=true or eps=null; may be given several times")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("mnist"))
     arguments = parser.parse_args()
-    title = f"torch adamw lr={arguments.adamw}" if arguments.adamw else "Python reference 1.9.2"
+    if arguments.adamw and arguments.option:
+        parser.error("--option is for the reference, not for --adamw")
+    options = {name: json.loads(value) for name, value in (option.split("=", 1) for option in arguments.option)}
+    title = " ".join([f"PyTorch's AdamW lr={arguments.adamw}" if arguments.adamw else "Python reference 1.9.2",
+                      *arguments.option])
     path = arguments.out / f"{title.replace(' ', '-')}-seed{arguments.seed}.json"
     if path.exists():
         raise SystemExit(f"{path} is there already")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(arguments.seed)
-    train, labels = images(arguments.data, "train")
-    test, digits = images(arguments.data, "t10k")
-    network = Network()
+    torch.backends.cudnn.allow_tf32 = False  # float32 on every device
+    train, labels = (tensor.to(arguments.device) for tensor in images(arguments.data, "train"))
+    test, digits = (tensor.to(arguments.device) for tensor in images(arguments.data, "t10k"))
+    network = Network().to(arguments.device)
     if arguments.adamw:
         optimizer = torch.optim.AdamW(network.parameters(), lr=arguments.adamw, weight_decay=0)
     else:
         from prodigyplus import ProdigyPlusScheduleFree
 
-        optimizer = ProdigyPlusScheduleFree(network.parameters())
+        optimizer = ProdigyPlusScheduleFree(network.parameters(), **options)
     epochs = []
     for number in range(arguments.epochs):
         network.train()
         if not arguments.adamw:
             optimizer.train()
         started, total = time.time(), 0.0
-        for batch in torch.randperm(len(train)).split(64):
+        for batch in torch.randperm(len(train)).to(arguments.device).split(64):
             optimizer.zero_grad()
             loss = F.cross_entropy(network(train[batch]), labels[batch])
             loss.backward()
@@ -104,9 +112,9 @@ def main():
             "seconds": seconds,
         }
         epochs.append(epoch)
+        path.write_text(json.dumps({"optimizer": title, "seed": arguments.seed, "epochs": epochs}, indent=2))
         print(f"Epoch {number + 1:2}: loss {epoch['loss']:.4f}, {epoch['correct']}/{len(test)}, "
               f"d {epoch['d']}, {seconds:.0f} s", flush=True)
-    path.write_text(json.dumps({"optimizer": title, "seed": arguments.seed, "epochs": epochs}, indent=2))
     print(f"{path} is written")
 
 

@@ -23,8 +23,8 @@ use rand::seq::SliceRandom;
 /// Trains the Schedule-Free repository's MNIST example: two convolutions, two dense layers, dropout.
 ///
 /// With Prodigy + Schedule-Free there is no learning rate and no schedule to choose. After every epoch the test images are
-/// read at the averaged weights, and a line is printed. At the end there are a record (JSON, for the program `table`) and a
-/// picture (SVG) in the folder of --out.
+/// read at the averaged weights, a line is printed, and a record (JSON, for the program `table`) and a picture (SVG) in the
+/// folder of --out are brought up to date.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
@@ -178,9 +178,10 @@ fn main() -> Result<()> {
             epoch.seconds
         );
         record.epochs.push(epoch);
+        // After every epoch, so that a training that is stopped leaves what it has measured.
+        record.write(&record_path)?;
+        plot::draw(&plot_path, &record)?;
     }
-    std::fs::write(&record_path, serde_json::to_string_pretty(&record)?)?;
-    plot::draw(&plot_path, &record)?;
     println!("{} and {} are written", record_path.display(), plot_path.display());
     Ok(())
 }

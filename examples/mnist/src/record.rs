@@ -39,6 +39,15 @@ impl Epoch {
 }
 
 impl Record {
+    /// Writes the record.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, serde_json::to_string_pretty(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// Reads a record.
     ///
     /// # Errors
