@@ -12,6 +12,7 @@ use schedule_free::ScheduleFree;
 use stableadamw::StableAdamW;
 
 /// `u <- u / sqrt(1 + (u / limit)^2)`: small elements pass, none leaves larger than `limit`.
+#[derive(Debug)]
 struct Soften {
     limit: f64,
 }

@@ -18,6 +18,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 /// `u <- u * min(1, max_norm / |u|)` for every tensor (Pascanu et al., 1211.5063, section 3.2).
+#[derive(Debug)]
 struct ClipNorm {
     max_norm: f64,
 }

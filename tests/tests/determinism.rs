@@ -177,6 +177,28 @@ fn all_at_once<E: Stored>(run: &Run, recorded: &Recorded<E>) -> End {
     end_of(&training)
 }
 
+/// One step on one thread, and the others in `pool` by an optimizer that was loaded.
+fn resumed_on<E: Stored>(pool_of_others: &rayon::ThreadPool, run: &Run, recorded: &Recorded<E>) -> End {
+    let begin = |values: &[ArrayD<E>], t| Training::<f32, E> {
+        optimizer: run.engine().unwrap(),
+        values: values.to_vec(),
+        run: run.clone(),
+        t,
+    };
+    let (first, others) = recorded.gradients.split_first().unwrap();
+    let mut before = begin(&recorded.init, 0);
+    pool(1).install(|| assert_eq!(before.step_with(first), Ok(StepOutcome::Done)));
+    let bytes = checkpoint::to_bytes(&before.optimizer).unwrap();
+    let mut after = begin(&before.values, 1);
+    checkpoint::from_bytes(&bytes, &mut after.optimizer).unwrap();
+    pool_of_others.install(|| {
+        for gradients in others {
+            assert_eq!(after.step_with(gradients), Ok(StepOutcome::Done));
+        }
+    });
+    end_of(&after)
+}
+
 fn one_by_one<E: Stored>(run: &Run, recorded: &Recorded<E>, order: &[usize]) -> End {
     let mut optimizer = run.engine::<f32>().unwrap();
     let mut values = recorded.init.clone();
@@ -214,7 +236,7 @@ fn threads_and_order_do_not_matter<E: Stored>() {
     for (i, (end, start)) in one.0.iter().zip(&start).enumerate() {
         assert_ne!(end, start, "parameter {i} did not move");
     }
-    for threads in [2, 3] {
+    for threads in 2..=8 {
         let pool = pool(threads);
         let several = pool.install(|| all_at_once(&run, &recorded));
         assert_same(&format!("{threads} threads"), &several, &one);
@@ -225,6 +247,9 @@ fn threads_and_order_do_not_matter<E: Stored>() {
     assert_same("side by side", &left, &one);
     assert_same("side by side", &right, &one);
     assert_same("the global pool", &all_at_once(&run, &recorded), &one);
+
+    // From a checkpoint, with other threads than before.
+    assert_same("resumed on three threads", &resumed_on(&pool(3), &run, &recorded), &one);
 
     let backwards: Vec<usize> = (0..run.shapes.len()).rev().collect();
     assert_same("one by one, backwards", &one_by_one(&run, &recorded, &backwards), &one);

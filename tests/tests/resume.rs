@@ -20,13 +20,13 @@ fn run(seed: u64, options: serde_json::Value) -> Run {
     run
 }
 
-/// Through JSON and into an optimizer that has not taken a step.
+/// Through a checkpoint and into an optimizer that has not taken a step.
 fn resumed<T: Real, E: Stored>(from: &Training<T, E>) -> Training<T, E> {
-    let bytes = serde_json::to_vec(&from.optimizer.snapshot()).unwrap();
-    let snapshot: Snapshot = serde_json::from_slice(&bytes).unwrap();
-    assert!(snapshot == from.optimizer.snapshot(), "JSON keeps every bit");
+    let bytes = checkpoint::to_bytes(&from.optimizer).unwrap();
     let mut fresh = Training::<T, E>::new(&from.run).unwrap();
-    fresh.optimizer.restore(snapshot).unwrap();
+    let restored = checkpoint::from_bytes(&bytes, &mut fresh.optimizer).unwrap();
+    assert_eq!((restored.missing, restored.surplus), (vec![], vec![]));
+    assert!(fresh.optimizer.snapshot() == from.optimizer.snapshot(), "a checkpoint keeps every bit");
     fresh.values.clone_from(&from.values);
     fresh.t = from.t;
     fresh
@@ -89,6 +89,33 @@ fn a_resumed_run_in_bfloat16_is_the_same_to_the_bit() {
 #[test]
 fn a_resumed_run_in_float64_is_the_same_to_the_bit() {
     a_resumed_run_is_the_same_to_the_bit::<f64, f64>();
+}
+
+/// Saved while the parameters are at x: the optimizer has the only copy of y then.
+fn a_run_resumed_in_evaluation_mode_is_the_same_to_the_bit<T: Real, E: Stored>() {
+    let run = run(3, json!({"d0": 1e-3, "use_adopt": true}));
+    let mut straight = Training::<T, E>::new(&run).unwrap();
+    for at in 0..6 {
+        let mut original = clone_of(&straight);
+        original.with_parameters(|optimizer, parameters| optimizer.eval(parameters)).unwrap();
+        let mut resumed = resumed(&original);
+        assert!(resumed.optimizer.is_evaluating());
+        assert_eq!(resumed.step(), Err(Error::EvaluationMode));
+        resumed.t = at;
+        resumed.with_parameters(|optimizer, parameters| optimizer.train(parameters)).unwrap();
+        assert_eq!(resumed.bits(), straight.bits(), "y after {at} steps");
+        straight.steps(1);
+        resumed.steps(1);
+        assert_eq!(resumed.bits(), straight.bits());
+        assert!(resumed.optimizer.snapshot() == straight.optimizer.snapshot());
+    }
+}
+
+#[test]
+fn a_run_resumed_in_evaluation_mode_is_the_same_to_the_bit_in_every_element_type() {
+    a_run_resumed_in_evaluation_mode_is_the_same_to_the_bit::<f32, f32>();
+    a_run_resumed_in_evaluation_mode_is_the_same_to_the_bit::<f32, bf16>();
+    a_run_resumed_in_evaluation_mode_is_the_same_to_the_bit::<f64, f64>();
 }
 
 #[test]
@@ -169,6 +196,19 @@ fn a_misfit_is_refused_and_changes_nothing() {
         ("rows too long", with(&|s| array(s, "factored-moment/row", Buffer::F32(vec![0.0; 34])))),
         ("p0 for another shape", with(&|s| array(s, "prodigy/p0", Buffer::F32(vec![0.0; 121])))),
         ("a float64 parameter", with(&|s| s.tensors.get_mut(&name).unwrap().dtype = DType::F64)),
+        ("steps that nobody counted", with(&|s| s.groups[1].k = u64::MAX)),
+        ("gradients that nobody counted", with(&|s| s.tensors.get_mut(&name).unwrap().updates = u64::MAX)),
+        ("d of 0", with(&|s| s.groups[0].estimate.as_mut().unwrap().d = 0.0)),
+        ("an infinite d_prev", with(&|s| s.groups[0].estimate.as_mut().unwrap().d_prev = f64::INFINITY)),
+        ("a numerator that is none", with(&|s| s.groups[0].estimate.as_mut().unwrap().numerator = f64::NAN)),
+        ("a sum that is none", with(&|s| *s.groups[0].scalars.values_mut().next().unwrap() = f64::NAN)),
+        (
+            "a y too short",
+            with(&|s| {
+                s.evaluating = true;
+                s.tensors.get_mut(&name).unwrap().training = Some(Buffer::F32(vec![0.0; 7]));
+            }),
+        ),
     ];
     for (what, snapshot) in misfits {
         let result = training.optimizer.restore(snapshot);
@@ -179,6 +219,42 @@ fn a_misfit_is_refused_and_changes_nothing() {
     // The one they were made from fits.
     training.optimizer.restore(good.clone()).unwrap();
     assert!(training.optimizer.snapshot() == good);
+}
+
+#[test]
+fn everything_that_does_not_fit_is_named_at_once() {
+    let mut source = Training::<f32, f32>::new(&Run::new(json!({}), &[&[40, 33], &[7], &[2], &[9]])).unwrap();
+    source.steps(2);
+    let mut snapshot = source.optimizer.snapshot();
+    let surplus = snapshot.tensors[&Run::name(2)].clone();
+    snapshot.tensors.insert("somebody else".into(), surplus);
+    let z = Buffer::F32(vec![0.0; 3]);
+    snapshot.tensors.get_mut(&Run::name(3)).unwrap().arrays.insert("schedule-free/z".into(), z);
+    let other = Run::new(json!({}), &[&[33, 40], &[7], &[2, 1], &[9]]);
+    let error = Training::<f32, f32>::new(&other).unwrap().optimizer.restore(snapshot).unwrap_err();
+    insta::assert_snapshot!(error.to_string().replace("; ", ";\n"));
+}
+
+#[test]
+fn what_a_changed_chain_lacks_and_what_it_leaves_out_is_listed() {
+    let mut source = Training::<f32, f32>::new(&Run::new(json!({"d0": 1e-3}), &[&[40, 33], &[7]])).unwrap();
+    source.steps(3);
+    let bytes = checkpoint::to_bytes(&source.optimizer).unwrap();
+    let options = json!({"d0": 1e-3, "use_speed": true, "factored": false});
+    let mut target = Training::<f32, f32>::new(&Run::new(options, &[&[40, 33], &[7], &[4]])).unwrap();
+    let restored = checkpoint::from_bytes(&bytes, &mut target.optimizer).unwrap();
+    insta::assert_debug_snapshot!(restored);
+    assert_eq!(target.optimizer.estimate(0), source.optimizer.estimate(0), "d stays");
+
+    // A chain without an estimator hands on no d, and one with an estimator begins at its d0 then.
+    let descent =
+        |shape| gradient_transform::Optimizer::<f32>::new(gradient_transform::Descent::default(), shape);
+    let shape = [(Run::name(0), &[40, 33][..])];
+    let plain = descent(shape.clone()).unwrap();
+    let mut target = Options::default().d0(1e-3).build::<f32, _>(shape).unwrap();
+    let restored = target.restore(plain.snapshot()).unwrap();
+    assert_eq!(restored.missing, ["group 0/estimate", "group 0/schedule-free/weight_sum"]);
+    assert_eq!(target.estimate(0).unwrap().d, 1e-3);
 }
 
 /// What `target` says to a snapshot of `source`; it must be an error that changes nothing.

@@ -88,6 +88,7 @@ fn wide(buffer: &Buffer) -> Vec<f64> {
 type Updates = Arc<Mutex<BTreeMap<String, Vec<f64>>>>;
 
 /// Looks at the update in the last sweep, and leaves it as it is.
+#[derive(Debug)]
 struct Probe(Updates);
 
 impl<T: Real> GradientTransform<T> for Probe {
@@ -146,8 +147,7 @@ fn table<T: Real, E: Stored>(mut optimizer: Optimizer<T>, updates: Option<&Updat
             let _ = writeln!(table, " group {i}");
             let step = optimizer.latest_step(i).unwrap();
             line(&mut table, "step size", &[step.step_size]);
-            if step.estimate != Estimate::FIXED {
-                let estimate = group.estimate;
+            if let Some(estimate) = group.estimate {
                 line(&mut table, "d, next", &[estimate.d]);
                 line(&mut table, "numerator, denominator", &[estimate.numerator, estimate.denominator]);
             }

@@ -10,20 +10,33 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::migrate;
 
-const VERSION: u64 = 1;
+/// The version that is written.
+pub(crate) const VERSION: u64 = 2;
 
 /// Keys of the file's metadata.
 const VERSION_KEY: &str = "checkpoint_version";
 const HEADER_KEY: &str = "checkpoint";
 const SUM_KEY: &str = "sha256";
 
+/// Where a parameter's training point is, while it is at its evaluation point.
+const TRAINING: &str = "optimizer/y";
+
 #[derive(Serialize, Deserialize)]
 struct Header {
-    /// For people: what stepped each group.
-    chains: Vec<String>,
-    groups: Vec<GroupSnapshot>,
+    evaluating: bool,
+    groups: Vec<GroupHeader>,
     parameters: BTreeMap<String, ParameterHeader>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GroupHeader {
+    /// For people: what stepped the group, with its hyperparameters.
+    transforms: Vec<String>,
+    /// For people: its learning rate.
+    learning_rate: Option<f64>,
+    state: GroupSnapshot,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,23 +49,32 @@ struct ParameterHeader {
 }
 
 pub(crate) fn write<T: Real>(optimizer: &Optimizer<T>) -> Result<Vec<u8>> {
-    let snapshot = optimizer.snapshot();
-    let chains = (0..snapshot.groups.len())
-        .map(|group| optimizer.describe_chain(group, &[64, 64]).map(|chain| chain.replace(" ‖", "")))
-        .collect::<Result<_, _>>()?;
+    let Snapshot { evaluating, groups, tensors } = optimizer.snapshot();
+    let groups = groups
+        .into_iter()
+        .enumerate()
+        .map(|(group, state)| {
+            let transforms = optimizer.transforms(group)?;
+            Ok(GroupHeader { transforms, learning_rate: Some(optimizer.lr(group)?), state })
+        })
+        .collect::<Result<_>>()?;
     let mut arrays: BTreeMap<String, (Dtype, usize, Vec<u8>)> = BTreeMap::new();
     let mut parameters = BTreeMap::new();
-    for (name, tensor) in &snapshot.tensors {
-        for (key, buffer) in &tensor.arrays {
-            arrays.insert(format!("{name}/{key}"), encoded(buffer));
+    for (name, tensor) in &tensors {
+        let TensorSnapshot { shape, dtype, updates, arrays: kept, training } = tensor;
+        let kept = kept.iter().map(|(key, buffer)| (key.as_str(), buffer));
+        let mut keys = Vec::new();
+        for (key, buffer) in kept.chain(training.as_ref().map(|y| (TRAINING, y))) {
+            let full = format!("{name}/{key}");
+            if arrays.insert(full.clone(), encoded(buffer)).is_some() {
+                return Err(damaged(format!("two arrays would be called `{full}`; rename a parameter")));
+            }
+            keys.push(key.to_owned());
         }
-        let TensorSnapshot { shape, dtype, updates, arrays } = tensor;
-        let arrays = arrays.keys().cloned().collect();
-        let header = ParameterHeader { shape: shape.clone(), dtype: *dtype, updates: *updates, arrays };
+        let header = ParameterHeader { shape: shape.clone(), dtype: *dtype, updates: *updates, arrays: keys };
         parameters.insert(name.clone(), header);
     }
-    let header =
-        serde_json::to_string(&Header { chains, groups: snapshot.groups, parameters }).map_err(damaged)?;
+    let header = serde_json::to_string(&Header { evaluating, groups, parameters }).map_err(damaged)?;
     let sum = checksum(&header, arrays.iter().map(|(name, (_, _, bytes))| (name.as_str(), bytes.as_slice())));
     let metadata = HashMap::from([
         (VERSION_KEY.to_owned(), VERSION.to_string()),
@@ -85,24 +107,29 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot> {
     if entry(SUM_KEY)? != &sum {
         return Err(damaged("its checksum is another one"));
     }
-    let header: Header = serde_json::from_str(header).map_err(damaged)?;
+    let header = migrate::to_present(found, serde_json::from_str(header).map_err(damaged)?)?;
+    let Header { evaluating, groups, parameters } = serde_json::from_value(header).map_err(damaged)?;
     let mut tensors = BTreeMap::new();
-    for (name, ParameterHeader { shape, dtype, updates, arrays }) in header.parameters {
+    for (name, ParameterHeader { shape, dtype, updates, arrays }) in parameters {
         let mut kept = BTreeMap::new();
         for key in arrays {
             let full = format!("{name}/{key}");
             let view = views.remove(&full).ok_or_else(|| damaged(format!("there is no array `{full}`")))?;
             kept.insert(key, decoded(&view)?);
         }
-        tensors.insert(name, TensorSnapshot { shape, dtype, updates, arrays: kept });
+        let training = kept.remove(TRAINING);
+        tensors.insert(name, TensorSnapshot { shape, dtype, updates, arrays: kept, training });
     }
     match views.into_keys().next() {
         Some(surplus) => Err(damaged(format!("array `{surplus}` belongs to no parameter"))),
-        None => Ok(Snapshot { groups: header.groups, tensors }),
+        None => {
+            let groups = groups.into_iter().map(|group| group.state).collect();
+            Ok(Snapshot { evaluating, groups, tensors })
+        }
     }
 }
 
-fn damaged(reason: impl ToString) -> Error {
+pub(crate) fn damaged(reason: impl ToString) -> Error {
     Error::Damaged { reason: reason.to_string() }
 }
 

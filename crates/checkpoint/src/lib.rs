@@ -2,13 +2,14 @@
 
 mod error;
 mod format;
+mod migrate;
 
 use std::io::Write;
 use std::path::Path;
 
 use atomic_write_file::AtomicWriteFile;
 pub use error::{Error, Result};
-use gradient_transform::{Optimizer, Real};
+use gradient_transform::{Optimizer, Real, Restored};
 
 /// Saves an optimizer's state. An earlier file is replaced when the new one is complete, and is whole until then.
 ///
@@ -26,11 +27,12 @@ pub fn save<T: Real>(path: impl AsRef<Path>, optimizer: &Optimizer<T>) -> Result
 }
 
 /// Puts an optimizer of the same groups and parameters to a saved state. Transforms that the file doesn't know begin anew;
-/// state of transforms that are not in the chain is left out.
+/// state of transforms that are not in the chain is left out; both are listed in what is returned. Files of older versions of
+/// the format are read too.
 ///
 /// # Errors
 /// Any [`Error`]: a file that cannot be read, is damaged, newer, or belongs to other parameters. Nothing has changed then.
-pub fn load<T: Real>(path: impl AsRef<Path>, optimizer: &mut Optimizer<T>) -> Result<()> {
+pub fn load<T: Real>(path: impl AsRef<Path>, optimizer: &mut Optimizer<T>) -> Result<Restored> {
     let path = path.as_ref();
     let bytes =
         std::fs::read(path).map_err(|source| Error::Io { what: "read", path: path.to_owned(), source })?;
@@ -49,6 +51,6 @@ pub fn to_bytes<T: Real>(optimizer: &Optimizer<T>) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`load`], but for reading.
-pub fn from_bytes<T: Real>(bytes: &[u8], optimizer: &mut Optimizer<T>) -> Result<()> {
+pub fn from_bytes<T: Real>(bytes: &[u8], optimizer: &mut Optimizer<T>) -> Result<Restored> {
     Ok(optimizer.restore(format::read(bytes)?)?)
 }

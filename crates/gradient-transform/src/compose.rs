@@ -1,5 +1,6 @@
 //! Chains: tuples, options and boxes of transforms are transforms.
 
+use std::fmt;
 use std::ops::Deref;
 
 use smallvec::SmallVec;
@@ -83,6 +84,12 @@ where
 pub struct OnlyFor<F, G> {
     applies: F,
     chain: G,
+}
+
+impl<F, G: fmt::Debug> fmt::Debug for OnlyFor<F, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnlyFor").field(&self.chain).finish()
+    }
 }
 
 impl<T: Real, F, G> GradientTransform<T> for OnlyFor<F, G>

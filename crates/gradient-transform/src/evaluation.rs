@@ -56,7 +56,7 @@ impl<T: Real> Optimizer<T> {
             self.tensors.iter().zip(parameters.iter()).zip(self.evaluating.iter().flatten())
         {
             let found = parameter.value.dtype();
-            if found != kept.dtype() {
+            if !kept.is_empty() && found != kept.dtype() {
                 let reason = format!("it was {} when `eval` was called", kept.dtype());
                 return Err(Error::ElementType { name: tensor.info.name.clone(), found, reason });
             }

@@ -203,6 +203,9 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
     };
     for (i, transform) in stages.iter().enumerate() {
         let name = names[i];
+        if name.is_empty() || name.contains('/') {
+            return refuse(format!("`{name}` names state, so it must not be empty or have a `/` in it"));
+        }
         if names[..i].contains(&name) {
             return refuse(format!("`{name}` occurs twice, and state is kept by name; keep one"));
         }

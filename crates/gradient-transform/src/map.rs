@@ -1,5 +1,6 @@
 //! Transforms from closures.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use crate::context::{Context, StepContext, TensorInfo};
@@ -37,6 +38,12 @@ pub struct Map<T, F> {
     name: &'static str,
     f: F,
     element: PhantomData<fn(T) -> T>,
+}
+
+impl<T, F> fmt::Debug for Map<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Map").field(&self.name).finish()
+    }
 }
 
 impl<T, F> GradientTransform<T> for Map<T, F>
@@ -87,6 +94,12 @@ pub struct Rescale<T, M, F> {
     measure: M,
     finish: F,
     element: PhantomData<fn(T) -> T>,
+}
+
+impl<T, M, F> fmt::Debug for Rescale<T, M, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Rescale").field(&self.name).finish()
+    }
 }
 
 impl<T, M, F> GradientTransform<T> for Rescale<T, M, F>

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::buffer::Buffer;
+use crate::compose::stages;
 use crate::context::{Estimate, StepContext};
 use crate::element::Real;
 use crate::error::{Error, Result};
@@ -159,6 +160,15 @@ impl<T: Real> Optimizer<T> {
     /// [`Error::NoSuch`].
     pub fn describe_chain(&self, group: usize, shape: &[usize]) -> Result<String> {
         Ok(describe(&*self.group(group)?.chain, shape))
+    }
+
+    /// A group's transforms in order with their hyperparameters, in their `Debug` form.
+    ///
+    /// # Errors
+    /// [`Error::NoSuch`].
+    pub fn transforms(&self, group: usize) -> Result<Vec<String>> {
+        let chain = &self.group(group)?.chain;
+        Ok(stages(&**chain).iter().map(|transform| format!("{:?}", &**transform)).collect())
     }
 
     /// Steps skipped because of a non-finite gradient.

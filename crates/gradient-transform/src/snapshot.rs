@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::buffer::Buffer;
-use crate::compose::{Stages, stages};
-use crate::context::{Estimate, TensorInfo};
+use crate::compose::stages;
+use crate::context::Estimate;
 use crate::element::{DType, Real};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::group::Group;
 use crate::optimizer::Optimizer;
 use crate::transform::GradientTransform;
@@ -19,6 +19,8 @@ use crate::transform::GradientTransform;
 /// every bit of a float64 resumes identically to the bit (for JSON: serde_json with its feature `float_roundtrip`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// Whether the parameters were at their evaluation point.
+    pub evaluating: bool,
     /// The groups, in order.
     pub groups: Vec<GroupSnapshot>,
     /// The parameters that have had a gradient, by name.
@@ -30,8 +32,8 @@ pub struct Snapshot {
 pub struct GroupSnapshot {
     /// Steps done.
     pub k: u64,
-    /// The estimate of the step size.
-    pub estimate: Estimate,
+    /// The estimate of the step size, where the chain has an estimator.
+    pub estimate: Option<Estimate>,
     /// Whether the group ever had a gradient.
     pub seen: bool,
     /// The transforms' own numbers, by `transform/name`.
@@ -49,33 +51,8 @@ pub struct TensorSnapshot {
     pub updates: u64,
     /// Its state, by `transform/array`.
     pub arrays: BTreeMap<String, Buffer>,
-}
-
-impl TensorSnapshot {
-    /// Why this state cannot belong to `tensor`, if it cannot.
-    pub(crate) fn misfit<T: Real>(&self, tensor: &TensorInfo, stages: &Stages<'_, T>) -> Option<String> {
-        if self.shape != tensor.shape {
-            return Some(format!("its shape is {:?}, but {:?} is needed", self.shape, tensor.shape));
-        }
-        let tensor = TensorInfo { dtype: self.dtype, updates: self.updates, ..tensor.clone() };
-        for transform in stages {
-            let spec = transform.state(&tensor);
-            let columns = spec.columns.iter().map(|c| (c.name, tensor.len().div_ceil(c.every), c.storage));
-            let vectors = spec.vectors.iter().map(|v| (v.name, v.len, v.storage));
-            for (name, len, storage) in columns.chain(vectors) {
-                let key = format!("{}/{name}", transform.name());
-                let dtype = storage.dtype::<T>(self.dtype);
-                if let Some(found) = self.arrays.get(&key).filter(|b| b.len() != len || b.dtype() != dtype) {
-                    return Some(format!(
-                        "`{key}` has {} elements of {}, but {len} of {dtype} are needed",
-                        found.len(),
-                        found.dtype()
-                    ));
-                }
-            }
-        }
-        None
-    }
+    /// The parameter at its training point y, which the optimizer keeps while it is at the evaluation point.
+    pub training: Option<Buffer>,
 }
 
 impl<T: Real> Optimizer<T> {
@@ -110,7 +87,7 @@ impl<T: Real> Optimizer<T> {
             .iter()
             .map(|g| GroupSnapshot {
                 k: g.k,
-                estimate: g.estimate,
+                estimate: g.has_estimator().then_some(g.estimate),
                 seen: g.seen,
                 scalars: g.scalars_by_name(),
             })
@@ -118,67 +95,23 @@ impl<T: Real> Optimizer<T> {
         let tensors = self
             .tensors
             .iter()
-            .filter(|t| t.is_typed())
-            .map(|t| {
+            .enumerate()
+            .filter(|(_, t)| t.is_typed())
+            .map(|(i, t)| {
                 let arrays = t.arrays(&stages(&*self.groups[t.group].chain));
                 let arrays = arrays.into_iter().map(|(k, b)| (k, b.clone())).collect();
-                let info = &t.info;
-                let shape = info.shape.clone();
-                (
-                    info.name.clone(),
-                    TensorSnapshot { shape, dtype: info.dtype, updates: info.updates, arrays },
-                )
+                let training = self.evaluating.as_ref().and_then(|training| training.get(i));
+                let snapshot = TensorSnapshot {
+                    shape: t.info.shape.clone(),
+                    dtype: t.info.dtype,
+                    updates: t.info.updates,
+                    arrays,
+                    training: training.filter(|y| y.len() == t.info.len()).cloned(),
+                };
+                (t.info.name.clone(), snapshot)
             })
             .collect::<BTreeMap<_, _>>();
-        Snapshot { groups, tensors }
-    }
-
-    /// Goes on from a snapshot of an optimizer with the same groups and parameters. Transforms that the snapshot
-    /// does not know begin anew; state of transforms that are not in the chain is dropped.
-    ///
-    /// # Errors
-    /// [`Error::State`] if the groups or parameters differ; [`Error::EvaluationMode`]. Nothing has changed then.
-    pub fn restore(&mut self, snapshot: Snapshot) -> Result<()> {
-        if self.evaluating.is_some() {
-            return Err(Error::EvaluationMode);
-        }
-        let unfit = |reason: String| Err(Error::State { reason });
-        if snapshot.groups.len() != self.groups.len() {
-            return unfit(format!(
-                "it has {} groups, this optimizer {}",
-                snapshot.groups.len(),
-                self.groups.len()
-            ));
-        }
-        let known: BTreeMap<&str, usize> =
-            self.tensors.iter().enumerate().map(|(i, t)| (t.info.name.as_str(), i)).collect();
-        for (name, tensor) in &snapshot.tensors {
-            let Some(&index) = known.get(name.as_str()) else {
-                return unfit(format!("parameter `{name}` does not exist here"));
-            };
-            if let Some(reason) = tensor
-                .misfit(&self.tensors[index].info, &stages(&*self.groups[self.tensors[index].group].chain))
-            {
-                return unfit(format!("parameter `{name}`: {reason}"));
-            }
-        }
-        for (group, saved) in self.groups.iter_mut().zip(snapshot.groups) {
-            group.k = saved.k;
-            group.seen = saved.seen;
-            if group.has_estimator() {
-                group.estimate = Estimate { d0: group.estimate.d0, ..saved.estimate };
-            }
-            group.set_scalars(&saved.scalars);
-        }
-        let mut saved = snapshot.tensors;
-        for tensor in &mut self.tensors {
-            match saved.remove(&tensor.info.name) {
-                Some(s) => tensor.restore(s.dtype, s.updates, s.arrays),
-                None => tensor.restore(DType::F32, 0, BTreeMap::new()),
-            }
-        }
-        self.resumed = true;
-        Ok(())
+        Snapshot { evaluating: self.evaluating.is_some(), groups, tensors }
     }
 }
 
@@ -187,7 +120,7 @@ impl<T: Real> Group<T> {
         stages(&*self.chain).iter().any(|t| t.estimator().is_some())
     }
 
-    fn scalar_names(&self) -> Vec<String> {
+    pub(crate) fn scalar_names(&self) -> Vec<String> {
         stages(&*self.chain)
             .iter()
             .flat_map(|t| t.group_scalars().iter().map(|s| format!("{}/{s}", t.name())))
@@ -198,7 +131,7 @@ impl<T: Real> Group<T> {
         self.scalar_names().into_iter().zip(self.scalars.iter().copied()).collect()
     }
 
-    fn set_scalars(&mut self, by_name: &BTreeMap<String, f64>) {
+    pub(crate) fn set_scalars(&mut self, by_name: &BTreeMap<String, f64>) {
         for (name, scalar) in self.scalar_names().iter().zip(&mut self.scalars) {
             *scalar = by_name.get(name).copied().unwrap_or(0.0);
         }

@@ -1,5 +1,7 @@
 //! The trait that everything in a chain implements.
 
+use std::fmt::Debug;
+
 use crate::context::{Context, Estimate, StepContext, StepSummary, TensorInfo};
 use crate::element::Real;
 use crate::error::Result;
@@ -96,8 +98,10 @@ impl<'c, T> Tile<'_, 'c, T> {
 ///
 /// All methods but [`name`](Self::name) have a default that does nothing, so an elementwise transform writes `emit`
 /// alone, or is a closure ([`crate::map`]). `T` is the type computed in: `f32` or `f64`.
+///
+/// Its `Debug` form is how checkpoints and people see its hyperparameters.
 #[allow(unused_variables)] // the names of the parameters are part of the documentation
-pub trait GradientTransform<T: Real>: Send + Sync {
+pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     /// Its name: the key of its state in checkpoints, and how errors call it. Unique within a chain.
     fn name(&self) -> &str;
 

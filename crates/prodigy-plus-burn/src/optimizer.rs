@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::optim::{GradientsParams, LearningRate, OptimizerRecord};
 use burn::tensor::{Bytes, DType};
-use gradient_transform::{Optimizer, Real, StepOutcome};
+use gradient_transform::{Optimizer, Real, Restored, StepOutcome};
 use prodigy_plus::Options;
 
 use crate::error::Result;
@@ -128,11 +128,11 @@ impl<T: Real> ModuleOptimizer<T> {
         Ok(OptimizerRecord::from_bytes(packed)?)
     }
 
-    /// Goes on from a record.
+    /// Goes on from a record, and says what it lacked for this chain, and what it had too much.
     ///
     /// # Errors
     /// It is damaged, or belongs to another optimizer or other parameters. Nothing has changed then.
-    pub fn load_record(&mut self, record: OptimizerRecord) -> Result<()> {
+    pub fn load_record(&mut self, record: OptimizerRecord) -> Result<Restored> {
         let read = |bytes| -> Result<Vec<burn_pack::Tensor>, burn_pack::Error> {
             burn_pack::Reader::from_bytes(bytes)?.into_tensors()
         };

@@ -4,7 +4,7 @@ use std::path::Path;
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
-use gradient_transform::{GradientTransform, Optimizer, Parameter, Real, StepOutcome};
+use gradient_transform::{GradientTransform, Optimizer, Parameter, Real, Restored, StepOutcome};
 use prodigy_plus::Options;
 
 use crate::error::{Error, Result};
@@ -197,11 +197,11 @@ impl<T: Real> VarOptimizer<T> {
         Ok(checkpoint::save(path, &self.engine)?)
     }
 
-    /// Goes on from a saved state.
+    /// Goes on from a saved state, and says what it lacked for this chain, and what it had too much.
     ///
     /// # Errors
     /// The file cannot be read, is damaged, or belongs to other parameters. Nothing has changed then.
-    pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<()> {
+    pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<Restored> {
         Ok(checkpoint::load(path, &mut self.engine)?)
     }
 }

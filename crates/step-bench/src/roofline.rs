@@ -80,6 +80,7 @@ impl Pattern {
 }
 
 /// Observes, and then holds the tensor, so that no later sweep writes.
+#[derive(Debug)]
 struct ReadOnly;
 
 impl<T: Real> GradientTransform<T> for ReadOnly {
@@ -109,6 +110,7 @@ impl<T: Real> GradientTransform<T> for ReadOnly {
 }
 
 /// Descends, and moves so many columns as it does the parameter.
+#[derive(Debug)]
 struct Columns(usize);
 
 impl<T: Real> GradientTransform<T> for Columns {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use conformance::pair::Stored;
-use gradient_transform::{Error, Optimizer, Real, Snapshot};
+use gradient_transform::{Error, Optimizer, Real, Restored, Snapshot};
 use half::bf16;
 use ndarray::ArrayD;
 
@@ -114,10 +114,12 @@ pub(crate) fn round_trips_through_bytes<R: Row, T: Real, E: Stored>() {
 
     let mut resumed = running::<R, T, E>(&problem);
     resumed.values.clone_from(&through.values);
-    let bytes = serde_json::to_vec(&through.optimizer.snapshot()).unwrap();
-    let snapshot: Snapshot = serde_json::from_slice(&bytes).unwrap();
-    assert_eq!(snapshot, through.optimizer.snapshot());
-    resumed.optimizer.restore(snapshot).unwrap();
+    let bytes = checkpoint::to_bytes(&through.optimizer).unwrap();
+    let restored = checkpoint::from_bytes(&bytes, &mut resumed.optimizer).unwrap();
+    assert_eq!(restored, Restored::default(), "nothing is missing, nothing too much");
+    assert_eq!(resumed.optimizer.snapshot(), through.optimizer.snapshot());
+    let json = serde_json::to_vec(&through.optimizer.snapshot()).unwrap();
+    assert_eq!(serde_json::from_slice::<Snapshot>(&json).unwrap(), through.optimizer.snapshot());
     for gradients in after {
         let start = through.everything().0;
         through.step(gradients);

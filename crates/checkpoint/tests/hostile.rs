@@ -1,0 +1,160 @@
+//! Files that somebody made to do harm: whole, with the right checksum, but with contents that no save writes.
+
+use std::collections::HashMap;
+
+use checkpoint::{Error, from_bytes, to_bytes};
+use gradient_transform::{Optimizer, Parameter};
+use prodigy_plus::ProdigyPlus;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// What is in a file, to be changed and put together again.
+struct Parts {
+    header: Value,
+    arrays: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
+}
+
+fn optimizer() -> Optimizer {
+    ProdigyPlus::builder().build([("w", &[6, 4][..]), ("b", &[6])]).unwrap()
+}
+
+fn parts() -> Parts {
+    let mut trained = optimizer();
+    let (mut w, mut b) = ([0.5_f32; 24], [1.0_f32; 6]);
+    let (by_w, by_b) = (w, b);
+    trained
+        .step(&mut [Parameter::slice(&mut w, Some(&by_w)), Parameter::slice(&mut b, Some(&by_b))])
+        .unwrap();
+    let bytes = to_bytes(&trained).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let header = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["checkpoint"]).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let array = |(name, view): (String, TensorView<'_>)| {
+        (name, view.dtype(), view.shape().to_vec(), view.data().to_vec())
+    };
+    let mut arrays: Vec<_> = file.tensors().into_iter().map(array).collect();
+    arrays.sort();
+    Parts { header, arrays }
+}
+
+/// A file with the right checksum.
+fn assembled(Parts { header, mut arrays }: Parts) -> Vec<u8> {
+    let header = header.to_string();
+    arrays.sort();
+    let mut digest = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        digest.update((bytes.len() as u64).to_le_bytes());
+        digest.update(bytes);
+    };
+    add(header.as_bytes());
+    for (name, _, _, bytes) in &arrays {
+        add(name.as_bytes());
+        add(bytes);
+    }
+    let sum: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let metadata = [("checkpoint_version", "2".to_owned()), ("checkpoint", header), ("sha256", sum)];
+    let metadata: HashMap<String, String> = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+    let views = arrays
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize(views, Some(metadata)).unwrap()
+}
+
+/// The error, after making sure that nothing has changed.
+#[track_caller]
+fn refused(bytes: &[u8]) -> Error {
+    let mut optimizer = optimizer();
+    let before = optimizer.snapshot();
+    let error = from_bytes(bytes, &mut optimizer).unwrap_err();
+    assert_eq!(optimizer.snapshot(), before);
+    error
+}
+
+#[test]
+fn what_was_taken_apart_and_put_together_is_read() {
+    from_bytes(&assembled(parts()), &mut optimizer()).unwrap();
+}
+
+#[test]
+fn contents_that_no_save_writes_are_refused() {
+    let parameter = |header: &mut Value, key: &str, value: Value| header["parameters"]["w"][key] = value;
+    let group = |header: &mut Value, key: &str, value: Value| header["groups"][0]["state"][key] = value;
+    let cases: [(&str, &dyn Fn(&mut Parts)); 15] = [
+        ("more steps than can be counted", &|p| group(&mut p.header, "k", json!(u64::MAX))),
+        ("a negative number of steps", &|p| group(&mut p.header, "k", json!(-1))),
+        ("more gradients than can be counted", &|p| parameter(&mut p.header, "updates", json!(u64::MAX))),
+        ("a shape whose size overflows", &|p| {
+            parameter(&mut p.header, "shape", json!([u64::MAX, u64::MAX]));
+        }),
+        ("a shape of the same size", &|p| parameter(&mut p.header, "shape", json!([4, 6]))),
+        ("an element type that does not exist", &|p| parameter(&mut p.header, "dtype", json!("f8"))),
+        ("d of 0", &|p| p.header["groups"][0]["state"]["estimate"]["d"] = json!(0.0)),
+        ("a sum that is no number", &|p| group(&mut p.header, "scalars", json!({"x": null}))),
+        ("no groups", &|p| p.header["groups"] = json!([])),
+        ("an array that is listed twice", &|p| {
+            let twice = json!(["schedule-free/z", "schedule-free/z"]);
+            parameter(&mut p.header, "arrays", twice);
+        }),
+        ("an array that is not there", &|p| {
+            p.arrays.pop();
+        }),
+        ("an array too many", &|p| p.arrays.push(("x".to_owned(), Dtype::F32, vec![1], vec![0; 4]))),
+        ("an array of bytes", &|p| {
+            for (name, dtype, shape, bytes) in &mut p.arrays {
+                if name == "w/schedule-free/z" {
+                    (*dtype, *shape) = (Dtype::U8, vec![bytes.len()]);
+                }
+            }
+        }),
+        ("an array of float64", &|p| {
+            for (name, dtype, shape, bytes) in &mut p.arrays {
+                if name == "w/schedule-free/z" {
+                    (*dtype, *shape) = (Dtype::F64, vec![bytes.len() / 8]);
+                }
+            }
+        }),
+        ("a header nested without end", &|p| {
+            let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+            p.header = serde_json::from_str(&deep).unwrap();
+        }),
+    ];
+    for (what, change) in cases {
+        let mut parts = parts();
+        change(&mut parts);
+        let error = refused(&assembled(parts));
+        assert!(matches!(error, Error::Damaged { .. } | Error::Misfit(_)), "{what}: {error:?}");
+    }
+}
+
+#[test]
+fn lengths_that_promise_more_than_the_file_has_allocate_nothing() {
+    let whole = assembled(parts());
+    let end = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let mut long_header = whole.clone();
+    long_header[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    // The same digits in number, so that the header keeps its length.
+    let text = String::from_utf8(whole[8..end].to_vec()).unwrap();
+    let at = text.rfind("\"data_offsets\":[").unwrap();
+    let list = text[at..].find(']').unwrap() + at;
+    let hostile = format!("{}{}{}", &text[..at + 16], "9".repeat(list - at - 16), &text[list..]);
+    let long_array = [&whole[..8], hostile.as_bytes(), &whole[end..]].concat();
+    for bytes in [long_header, long_array, vec![0xff; 9], Vec::new()] {
+        let mut allocated = 0;
+        let info = allocation_counter::measure(|| allocated = refused(&bytes).to_string().len());
+        assert!(allocated > 0);
+        assert!(info.bytes_max < 100_000, "{} bytes", info.bytes_max);
+    }
+}
+
+/// JSON lets a key occur twice; which one counts must not depend on the reader.
+#[test]
+fn a_parameter_that_occurs_twice_is_refused() {
+    let whole = assembled(parts());
+    let end = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let text = String::from_utf8(whole[8..end].to_vec()).unwrap();
+    let twice = text.replace("\"b/schedule-free/z\"", "\"w/schedule-free/z\"");
+    let bytes = [&(twice.len() as u64).to_le_bytes()[..], twice.as_bytes(), &whole[end..]].concat();
+    refused(&bytes);
+}
