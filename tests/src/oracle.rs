@@ -119,6 +119,34 @@ impl Oracle {
         Ok(Oracle { storage, compat, muon_bf16, options, groups: states, parameters })
     }
 
+    /// Adds a group of the parameters `init`, which come behind those that are there.
+    pub fn add_group(
+        &mut self,
+        overrides: &Map<String, Value>,
+        init: Vec<ArrayD<f64>>,
+    ) -> Result<(), OracleError> {
+        let own = self.options.of_group(overrides)?;
+        let from = self.parameters.len();
+        let mut group = GroupState {
+            params: (from..from + init.len()).collect(),
+            own_lr: if overrides.contains_key("lr") { own.lr } else { 1.0 },
+            d: own.d0,
+            d_prev: own.d0,
+            numerator: 0.0,
+            k: 1,
+            weight_sum: 0.0,
+            had_gradient: false,
+            options: own,
+        };
+        if let Some(first) = self.groups.first().filter(|_| !self.options.split_groups) {
+            (group.d, group.d_prev, group.numerator) = (first.d, first.d_prev, first.numerator);
+        }
+        self.groups.push(group);
+        let storage = self.storage;
+        self.parameters.extend(init.into_iter().map(|y| Parameter { y: storage.store(y), state: None }));
+        Ok(())
+    }
+
     /// One step. A parameter without a gradient stays as it is. `lr` is the schedule's factor: with one, a group's
     /// learning rate is the factor times the group's own `lr`, or times 1 if it has none of its own.
     pub fn step(&mut self, gradients: &[Option<ArrayD<f64>>], lr: Option<f64>) -> Result<(), OracleError> {

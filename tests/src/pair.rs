@@ -320,22 +320,32 @@ impl Deviation {
 pub fn compare<T: Real, E: Stored>(run: &Run, steps: usize) -> Result<Deviation, Error> {
     let mut engine = Training::<T, E>::new(run)?;
     let mut oracle = run.oracle(E::STORAGE).expect("the oracle takes what the engine takes");
-    let mut deviation = Deviation::default();
+    let mut worst = Deviation::default();
     for t in 1..=steps {
         assert_eq!(engine.step()?, StepOutcome::Done);
         let gradients: Vec<Option<ArrayD<f64>>> =
             engine.gradients(t).into_iter().map(|g| g.map(|g| g.mapv(E::f64))).collect();
         oracle.step(&gradients, run.factor(t)).expect("the gradients fit");
-        for i in 0..run.shapes.len() {
-            let init = run.init(i).mapv(|v| E::of(v).f64());
-            let ours = engine.values[i].mapv(E::f64);
-            deviation.y = worse(deviation.y, distance(&ours, oracle.y(i), &init, E::UNIT));
-            deviation.x =
-                worse(deviation.x, distance(&engine.x(i)?.mapv(E::f64), &oracle.x(i), &init, E::UNIT));
-        }
-        for (ours, theirs) in engine.d().iter().zip(oracle.d()) {
-            deviation.d = worse(deviation.d, (ours - theirs).abs() / theirs);
-        }
+        let Deviation { y, x, d } = deviation(&engine, &oracle)?;
+        worst = Deviation { y: worse(worst.y, y), x: worse(worst.x, x), d: worse(worst.d, d) };
+    }
+    Ok(worst)
+}
+
+/// How far the engine is from the oracle at present.
+///
+/// # Errors
+/// Of asking the engine.
+pub fn deviation<T: Real, E: Stored>(engine: &Training<T, E>, oracle: &Oracle) -> Result<Deviation, Error> {
+    let mut deviation = Deviation::default();
+    for i in 0..engine.run.shapes.len() {
+        let init = engine.run.init(i).mapv(|v| E::of(v).f64());
+        let ours = engine.values[i].mapv(E::f64);
+        deviation.y = worse(deviation.y, distance(&ours, oracle.y(i), &init, E::UNIT));
+        deviation.x = worse(deviation.x, distance(&engine.x(i)?.mapv(E::f64), &oracle.x(i), &init, E::UNIT));
+    }
+    for (ours, theirs) in engine.d().iter().zip(oracle.d()) {
+        deviation.d = worse(deviation.d, (ours - theirs).abs() / theirs);
     }
     Ok(deviation)
 }

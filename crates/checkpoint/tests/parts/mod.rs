@@ -1,0 +1,63 @@
+//! A checkpoint taken apart, to be changed and put together again with the right checksum.
+
+use std::collections::HashMap;
+
+use checkpoint::to_bytes;
+use gradient_transform::{Optimizer, Parameter};
+use prodigy_plus::ProdigyPlus;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// What is in a file, to be changed and put together again.
+pub(crate) struct Parts {
+    pub(crate) header: Value,
+    pub(crate) arrays: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
+}
+
+pub(crate) fn optimizer() -> Optimizer {
+    ProdigyPlus::builder().build([("w", &[6, 4][..]), ("b", &[6])]).unwrap()
+}
+
+pub(crate) fn parts() -> Parts {
+    let mut trained = optimizer();
+    let (mut w, mut b) = ([0.5_f32; 24], [1.0_f32; 6]);
+    let (by_w, by_b) = (w, b);
+    trained
+        .step(&mut [Parameter::slice(&mut w, Some(&by_w)), Parameter::slice(&mut b, Some(&by_b))])
+        .unwrap();
+    let bytes = to_bytes(&trained).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let header = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["checkpoint"]).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let array = |(name, view): (String, TensorView<'_>)| {
+        (name, view.dtype(), view.shape().to_vec(), view.data().to_vec())
+    };
+    let mut arrays: Vec<_> = file.tensors().into_iter().map(array).collect();
+    arrays.sort();
+    Parts { header, arrays }
+}
+
+/// A file with the right checksum.
+pub(crate) fn assembled(Parts { header, mut arrays }: Parts) -> Vec<u8> {
+    let header = header.to_string();
+    arrays.sort();
+    let mut digest = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        digest.update((bytes.len() as u64).to_le_bytes());
+        digest.update(bytes);
+    };
+    add(header.as_bytes());
+    for (name, _, _, bytes) in &arrays {
+        add(name.as_bytes());
+        add(bytes);
+    }
+    let sum: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let metadata = [("checkpoint_version", "2".to_owned()), ("checkpoint", header), ("sha256", sum)];
+    let metadata: HashMap<String, String> = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+    let views = arrays
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize(views, Some(metadata)).unwrap()
+}
