@@ -192,12 +192,13 @@ impl<'a> Slice<'a> {
         }
     }
 
-    /// The index and value of the first element that is infinite or not a number.
-    pub(crate) fn first_non_finite(&self, parallel: bool) -> Option<(usize, f64)> {
+    /// The index and value of the first element that is larger than `limit`, infinite or not a number.
+    pub(crate) fn first_beyond(&self, limit: f64, parallel: bool) -> Option<(usize, f64)> {
         if parallel && self.len() > CHUNK {
             let middle = self.len() / 2;
             let (left, right) = self.split_at(middle);
-            let (left, right) = rayon::join(|| left.first_non_finite(true), || right.first_non_finite(true));
+            let (left, right) =
+                rayon::join(|| left.first_beyond(limit, true), || right.first_beyond(limit, true));
             return left.or(right.map(|(index, value)| (middle + index, value)));
         }
         // A flag for a block of elements vectorises; the search for the culprit happens in a bad step only.
@@ -206,8 +207,9 @@ impl<'a> Slice<'a> {
         let mut at = 0;
         while !rest.is_empty() {
             let block = rest.split_off_first(rest.len().min(BLOCK));
-            if !block.is_finite() {
-                let index = (0..block.len()).find(|&i| !block.get::<f64>(i).is_finite())?;
+            if !block.is_within(limit) {
+                let within = |value: f64| value.abs() <= limit;
+                let index = (0..block.len()).find(|&i| !within(block.get(i)))?;
                 return Some((at + index, block.get(index)));
             }
             at += BLOCK;
@@ -215,12 +217,23 @@ impl<'a> Slice<'a> {
         None
     }
 
-    /// Whether all elements are finite. Looks at every one, without an early exit, so that the loop vectorises.
-    pub(crate) fn is_finite(&self) -> bool {
+    /// Whether no element is larger than `limit`, infinite or not a number. Looks at every one, without an early exit, so that
+    /// the loop vectorises.
+    pub(crate) fn is_within(&self, limit: f64) -> bool {
+        // Without their signs, floats are in the order of their bits, with infinities and NaN last.
         match *self {
-            Self::F32(v) => !any_of(v, |x| (x.to_bits() & 0x7f80_0000) == 0x7f80_0000),
-            Self::Bf16(v) => !any_of(v, |x| (x.to_bits() & 0x7f80) == 0x7f80),
-            Self::F64(v) => !any_of(v, |x| !x.is_finite()),
+            Self::F32(v) => {
+                let limit = (limit as f32).min(f32::MAX).to_bits();
+                !any_of(v, |x| (x.to_bits() & 0x7fff_ffff) > limit)
+            }
+            Self::Bf16(v) => {
+                let limit = ((limit as f32).min(bf16::MAX.to_f32()).to_bits() >> 16) as u16;
+                !any_of(v, |x| (x.to_bits() & 0x7fff) > limit)
+            }
+            Self::F64(v) => {
+                let limit = limit.min(f64::MAX).to_bits();
+                !any_of(v, |x| (x.to_bits() & 0x7fff_ffff_ffff_ffff) > limit)
+            }
         }
     }
 }

@@ -66,6 +66,9 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
 ///
 /// Tiles, small state and partial vectors are of this type; scalars that belong to a whole step are `f64` always.
 pub trait Real: Element + Float + NumAssign + fmt::Debug + fmt::Display {
+    /// The largest element that a gradient may have, 2^44 in float32 and 2^492 in float64: the squares of as many as 2^40
+    /// of them can be added up.
+    const LARGEST_GRADIENT: f64;
     /// The nearest value to `value`.
     fn of(value: f64) -> Self;
     /// This value as a float64, which is exact.
@@ -110,6 +113,8 @@ element!(f64, F64);
 macro_rules! real {
     ($type:ty, $variant:ident, $arctangent:expr) => {
         impl Real for $type {
+            // Half of what is left of the exponents when 2^40 is taken off.
+            const LARGEST_GRADIENT: f64 = power_of_two((<$type>::MAX_EXP - 40) as u32 / 2);
             #[inline(always)]
             fn of(value: f64) -> Self {
                 value as Self
@@ -144,6 +149,11 @@ macro_rules! real {
             }
         }
     };
+}
+
+/// 2^exponent, up to 1023.
+const fn power_of_two(exponent: u32) -> f64 {
+    f64::from_bits((1023 + exponent as u64) << 52)
 }
 
 real!(f32, F32, arctangent);

@@ -107,6 +107,23 @@ pub enum Error {
         /// What it is: `inf`, `-inf` or `NaN`.
         value: String,
     },
+    /// An element of a gradient is so large that squares of its like overflow when they are added up: see
+    /// [`Real::LARGEST_GRADIENT`](crate::Real::LARGEST_GRADIENT).
+    #[error(
+        "the gradient of parameter `{name}` is {value:e} at element {index} (in logical order), too large for {dtype} to square and add up: the limit is {limit:.1e}; nothing was changed. Skip such steps with `NonFinite::Skip`, or lower the loss scale"
+    )]
+    GradientTooLarge {
+        /// The parameter.
+        name: String,
+        /// Index of the first such element, in logical (row-major) order.
+        index: usize,
+        /// What it is.
+        value: f64,
+        /// The largest that can be.
+        limit: f64,
+        /// The type that is computed in.
+        dtype: DType,
+    },
     /// A step was asked for in evaluation mode.
     #[error("the parameters are at the evaluation point x; call `train` before the next step")]
     EvaluationMode,

@@ -59,7 +59,8 @@ pub enum SplitGroups {
     Joint,
 }
 
-/// What happens to a step with an infinite or undefined gradient. Either way nothing moves.
+/// What happens to a step with a gradient that is infinite, not a number, or larger than can be squared
+/// ([`Real::LARGEST_GRADIENT`]). Either way nothing moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NonFinite {

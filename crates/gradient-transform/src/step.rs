@@ -22,7 +22,7 @@ const SERIAL_BELOW: usize = 100_000;
 pub enum StepOutcome {
     /// The step was done.
     Done,
-    /// A gradient was not finite, and [`NonFinite::Skip`] is set: nothing moved.
+    /// A gradient was not finite or too large, and [`NonFinite::Skip`] is set: nothing moved.
     Skipped,
 }
 
@@ -31,7 +31,7 @@ impl<T: Real> Optimizer<T> {
     ///
     /// # Errors
     /// [`Error::EvaluationMode`], [`Error::ParameterCount`], [`Error::ShapeMismatch`], [`Error::ElementType`],
-    /// [`Error::NonFiniteGradient`]; in each case neither parameters nor state have changed.
+    /// [`Error::NonFiniteGradient`], [`Error::GradientTooLarge`]; in each case neither parameters nor state have changed.
     pub fn step(&mut self, parameters: &mut [Parameter<'_>]) -> Result<StepOutcome> {
         self.check_count(parameters.len())?;
         if self.evaluating.is_some() {
@@ -59,7 +59,8 @@ impl<T: Real> Optimizer<T> {
         Ok(StepOutcome::Done)
     }
 
-    /// Steps parameters whose shapes have been checked; false if a gradient is not finite and the step is to be skipped.
+    /// Steps parameters whose shapes have been checked; false if a gradient cannot be stepped with and the step
+    /// is to be skipped.
     fn step_checked(&mut self, parameters: &mut [Parameter<'_>], parallel: bool) -> Result<bool> {
         let before: SmallVec<[StepContext; 4]> = self.groups.iter().map(|group| group.context).collect();
         self.begin();
@@ -77,7 +78,7 @@ impl<T: Real> Optimizer<T> {
         if settings.non_finite == NonFinite::Skip {
             return Ok(false);
         }
-        Err(self.non_finite_gradient(parameters))
+        Err(self.unusable_gradient(parameters))
     }
 
     /// Begins a step whose gradients arrive one by one, as in a fused backward pass. Give each parameter that has a
@@ -172,15 +173,27 @@ impl<T: Real> Optimizer<T> {
         self.resumed = false;
     }
 
-    /// The error for the first gradient that is not finite, which there is.
-    fn non_finite_gradient(&self, parameters: &[Parameter<'_>]) -> Error {
-        let found = parameters.iter().zip(&self.tensors).find_map(|(parameter, tensor)| {
-            let (index, value) = parameter.gradient.as_ref()?.as_slice().first_non_finite(false)?;
-            Some((tensor.info.name.clone(), index, value.to_string()))
-        });
-        let (name, index, value) = found.unwrap_or_default();
-        Error::NonFiniteGradient { name, index, value }
+    /// The error for the first gradient that cannot be stepped with, which there is.
+    fn unusable_gradient(&self, parameters: &[Parameter<'_>]) -> Error {
+        let mut found = parameters.iter().zip(&self.tensors).filter_map(|(p, tensor)| unusable(tensor, p));
+        found.next().unwrap_or(Error::NonFiniteGradient {
+            name: String::new(),
+            index: 0,
+            value: String::new(),
+        })
     }
+}
+
+/// Why this parameter's gradient cannot be stepped with, if it cannot.
+fn unusable<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> Option<Error> {
+    let limit = T::LARGEST_GRADIENT;
+    let (index, value) = parameter.gradient.as_ref()?.as_slice().first_beyond(limit, false)?;
+    let name = tensor.info.name.clone();
+    Some(if value.is_finite() {
+        Error::GradientTooLarge { name, index, value, limit, dtype: T::DTYPE }
+    } else {
+        Error::NonFiniteGradient { name, index, value: value.to_string() }
+    })
 }
 
 /// A step whose gradients arrive one by one.
@@ -210,14 +223,9 @@ impl<T: Real> StepInProgress<'_, T> {
         let jobs = TensorJobs { groups, settings, pool, parallel };
         if settings.non_finite != NonFinite::Unchecked
             && !jobs.examine(tensor, &mut parameter)
-            && let Some(gradient) = &parameter.gradient
-            && let Some((index, value)) = gradient.as_slice().first_non_finite(false)
+            && let Some(error) = unusable(tensor, &parameter)
         {
-            return Err(Error::NonFiniteGradient {
-                name: tensor.info.name.clone(),
-                index,
-                value: value.to_string(),
-            });
+            return Err(error);
         }
         jobs.step(tensor, &mut parameter);
         parameter.value.write_back();

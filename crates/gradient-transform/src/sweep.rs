@@ -60,7 +60,7 @@ pub(crate) struct Job<'a, T> {
     pub(crate) rounding: Rounding,
     pub(crate) parameter_stream: Stream,
     pub(crate) column_streams: &'a [Stream],
-    /// To be set to false if an element of the gradient is not finite.
+    /// To be set to false if an element of the gradient is too large or not finite.
     pub(crate) finite: Option<&'a AtomicBool>,
     pub(crate) pool: &'a ScratchPool<T>,
     pub(crate) parallel: bool,
@@ -244,7 +244,9 @@ impl<T: Real> Job<'_, T> {
         }
 
         // Behind the calls, as the elements are in the first-level cache now.
-        if let Some(finite) = self.finite.filter(|_| !work.gradient.range(range.clone()).is_finite()) {
+        if let Some(finite) =
+            self.finite.filter(|_| !work.gradient.range(range.clone()).is_within(T::LARGEST_GRADIENT))
+        {
             finite.store(false, Ordering::Relaxed);
         }
         if let (Some(call), Some(writer)) = (self.sweep.writer, self.writer) {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::buffer::{Buffer, Slice, SliceMut};
 use crate::compose::Stages;
 use crate::context::{Context, StepContext, TensorInfo};
-use crate::element::{DType, Real};
+use crate::element::{DType, Element, Real};
 use crate::plan::{Plan, Stage, Sweep};
 use crate::rounding::{Rounding, Stream, hash_name};
 use crate::state::{Initial, TensorState};
@@ -75,18 +75,18 @@ impl<T: Real> Tensor<T> {
         self.plan.is_some() || self.info.updates > 0
     }
 
-    /// Whether the gradient is finite. Where the first sweep stores nothing, it is done on this occasion, so that the
+    /// Whether the gradient can be stepped with: finite, and at most [`Real::LARGEST_GRADIENT`]. Where the first sweep stores nothing, it is done on this occasion, so that the
     /// gradient is not read once more; nothing that is kept has changed when this returns.
     pub(crate) fn examine(&mut self, run: &Run<'_, T>, parameter: SliceMut<'_>, gradient: Slice<'_>) -> bool {
         self.first_sweep_done = false;
         let unchanged = self.is_planned(run);
         let Some(plan) = self.plan.take_if(|plan| unchanged && plan.first_sweep_stores_nothing()) else {
-            return gradient.first_non_finite(run.parallel).is_none();
+            return gradient.first_beyond(T::LARGEST_GRADIENT, run.parallel).is_none();
         };
         let info = self.info.take_for_step();
         let cx = Context { step: run.step, tensor: &info };
         let finite = if self.held(run, &plan, &cx).is_some() {
-            gradient.first_non_finite(run.parallel).is_none()
+            gradient.first_beyond(T::LARGEST_GRADIENT, run.parallel).is_none()
         } else {
             self.begin(run, &plan, &cx, plan.stages.len());
             let first = plan.stages.iter().position(|stage| !stage.idle).unwrap_or_default();
@@ -95,8 +95,9 @@ impl<T: Real> Tensor<T> {
             self.sweep(run, &plan, &plan.sweeps[0], &cx, parameter, gradient, (!shown).then_some(&seen));
             self.first_sweep_done = true;
             if shown {
-                // Squares of finite elements can overflow.
-                self.sums_are_finite(&plan.stages[first]) || gradient.first_non_finite(run.parallel).is_none()
+                // Many elements that are large enough can come to as much as one that is too large.
+                self.sums_are_small(&plan.stages[first])
+                    || gradient.first_beyond(T::LARGEST_GRADIENT, run.parallel).is_none()
             } else {
                 seen.into_inner()
             }
@@ -106,9 +107,11 @@ impl<T: Real> Tensor<T> {
         finite
     }
 
-    fn sums_are_finite(&self, stage: &Stage) -> bool {
-        self.scalar_sums[stage.scalar_sums.clone()].iter().all(|sum| sum.is_finite())
-            && T::slice(&self.vector_sums[stage.vector_sums.clone()]).is_finite()
+    /// Whether no sum of squares has an element in it that is too large.
+    fn sums_are_small(&self, stage: &Stage) -> bool {
+        let limit = T::LARGEST_GRADIENT * T::LARGEST_GRADIENT;
+        f64::slice(&self.scalar_sums[stage.scalar_sums.clone()]).is_within(limit)
+            && T::slice(&self.vector_sums[stage.vector_sums.clone()]).is_within(limit)
     }
 
     /// One step. The slices have the tensor's length, and the gradient is finite.

@@ -180,7 +180,8 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     /// Sees a tile once: may change its columns, and adds to the sums.
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {}
 
-    /// Whether the sums cannot all be finite if an element of the observed update is not, as sums of squares. At the head of
+    /// Whether the sums are, or have among them, sums of squares of the observed update, so that an element that is not finite or
+    /// too large shows in them. At the head of
     /// a chain, it spares the engine a look of its own at the gradient.
     fn sums_show_non_finite(&self, tensor: &TensorInfo) -> bool {
         false

@@ -91,6 +91,11 @@ impl<T: Real> GradientTransform<T> for OrthoGrad {
         if narrow {
             [wg, ww, norm] = [wg.round_bf16(), ww.round_bf16(), norm.round_bf16()];
         }
+        if !(wg.is_finite() && ww.is_finite()) {
+            // Float64 weights beyond 1e154: there is no telling what is orthogonal to them.
+            (state.scratch[0][0], state.scratch[0][1]) = (T::zero(), T::one());
+            return;
+        }
         let projection = T::of(wg / (ww + 1e-30));
         let projection = if narrow { projection.round_bf16() } else { projection };
         let p = projection.f64();

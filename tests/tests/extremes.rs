@@ -1,0 +1,152 @@
+//! Finite input never gives a parameter, an evaluation point or an estimate that is not finite: a gradient is stepped with, or
+//! it is too large, which is an error that says where.
+
+use conformance::pair::{Run, Stored, Training};
+use gradient_transform::{DType, Error, Real, StepOutcome};
+use half::bf16;
+use ndarray::ArrayD;
+use serde_json::{Value, json};
+
+const SHAPES: [&[usize]; 4] = [&[40, 33], &[64], &[], &[8, 4, 3, 3]];
+const STEPS: usize = 12;
+
+fn configurations() -> Vec<Value> {
+    vec![
+        json!({}),
+        json!({"factored": false}),
+        json!({"use_stableadamw": false}),
+        json!({"eps": null, "use_stableadamw": false}),
+        json!({"use_adopt": true}),
+        json!({"use_adopt": true, "factored": false}),
+        json!({"use_orthograd": true}),
+        json!({"use_cautious": true}),
+        json!({"use_grams": true}),
+        json!({"use_focus": true, "factored": false}),
+        json!({"use_speed": true}),
+        json!({"use_muon_pp": true}),
+        json!({"use_muon_pp": true, "use_speed": true}),
+        json!({"use_bias_correction": true}),
+        json!({"weight_decay": 0.1}),
+        json!({"weight_decay": 0.1, "weight_decay_by_lr": false}),
+        json!({"d0": 1.0}),
+    ]
+}
+
+fn wave(i: usize, t: usize) -> f64 {
+    ((i * 7 + t * 13) % 11) as f64 / 11.0 - 0.4
+}
+
+/// Where the gradients of a run are of the magnitude in question: element `i` at step `t`.
+const PATTERNS: [(&str, fn(usize, usize, f64) -> f64); 5] = [
+    ("everywhere", |i, t, magnitude| magnitude * wave(i, t)),
+    ("everywhere with one sign", |_, _, magnitude| magnitude),
+    ("in one element", |i, t, magnitude| if i == 3 { magnitude } else { wave(i, t) }),
+    ("in every third step", |i, t, magnitude| if t % 3 == 2 { magnitude } else { 1.0 } * wave(i, t)),
+    ("once", |i, t, magnitude| if t == 5 { magnitude } else { 1.0 } * wave(i, t)),
+];
+
+fn filled<E: Stored>(like: &ArrayD<E>, value: impl Fn(usize) -> f64) -> ArrayD<E> {
+    let mut i = 0;
+    ArrayD::from_shape_simple_fn(like.raw_dim(), || {
+        i += 1;
+        E::of(value(i - 1))
+    })
+}
+
+fn finite<E: Stored>(values: &ArrayD<E>) -> bool {
+    values.iter().all(|value| value.f64().is_finite())
+}
+
+fn stays_finite<T: Real, E: Stored>(magnitudes: &[f64], weights: &[f64]) {
+    for options in configurations() {
+        let run = Run::new(options, &SHAPES);
+        for (pattern, gradient) in PATTERNS {
+            for &magnitude in magnitudes {
+                for &weight in weights {
+                    let mut training = Training::<T, E>::new(&run).unwrap();
+                    for value in &mut training.values {
+                        *value = filled(value, |i| if i % 5 == 4 { 0.0 } else { weight * wave(i, 0) });
+                    }
+                    for t in 1..=STEPS {
+                        let one = |value| Some(filled(value, |i| gradient(i, t, magnitude)));
+                        let gradients: Vec<Option<ArrayD<E>>> = training.values.iter().map(one).collect();
+                        let what = || {
+                            format!(
+                                "gradients {magnitude:e} {pattern}, weights {weight:e}, step {t} of {run:?}"
+                            )
+                        };
+                        assert_eq!(training.step_with(&gradients), Ok(StepOutcome::Done), "{}", what());
+                        for i in 0..SHAPES.len() {
+                            let both = finite(&training.values[i]) && finite(&training.x(i).unwrap());
+                            assert!(both, "parameter {i}: {}", what());
+                        }
+                        assert!(training.d().iter().all(|d| d.is_finite()), "{}", what());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn finite_float32_stays_finite() {
+    let largest = f32::LARGEST_GRADIENT;
+    stays_finite::<f32, f32>(&[largest, 1e10, 1e-20, 1e-40, 0.0], &[1.0, 1e30, 1e38, 1e-30, 0.0]);
+}
+
+#[test]
+fn finite_bfloat16_stays_finite() {
+    let largest = f32::LARGEST_GRADIENT;
+    stays_finite::<f32, bf16>(&[largest, 1e10, 1e-20, 1e-40, 0.0], &[1.0, 1e30, 1e38, 1e-30, 0.0]);
+}
+
+#[test]
+fn finite_float64_stays_finite() {
+    let largest = f64::LARGEST_GRADIENT;
+    stays_finite::<f64, f64>(&[largest, 1e100, 1e-160, 1e-320, 0.0], &[1.0, 1e200, 1e307, 1e-200, 0.0]);
+}
+
+fn too_large_is_refused<T: Real, E: Stored>(largest_of_type: f64) {
+    // The next above the limit that bfloat16 has too.
+    let beyond = [1.0078125 * T::LARGEST_GRADIENT, largest_of_type];
+    for options in configurations() {
+        let run = Run::new(options, &SHAPES);
+        for value in beyond.into_iter().flat_map(|value| [value, -value]) {
+            let mut training = Training::<T, E>::new(&run).unwrap();
+            training.steps(3);
+            let (bits, state) = (training.bits(), training.optimizer.snapshot());
+            let mut gradients = training.gradients(4);
+            gradients[3].as_mut().unwrap()[[7, 3, 2, 2]] = E::of(value);
+            let result = training.step_with(&gradients);
+            let expected = Error::GradientTooLarge {
+                name: Run::name(3),
+                index: 287,
+                value: E::of(value).f64(),
+                limit: T::LARGEST_GRADIENT,
+                dtype: T::DTYPE,
+            };
+            assert_eq!(result, Err(expected), "{run:?}");
+            assert_eq!(training.bits(), bits);
+            assert!(training.optimizer.snapshot() == state);
+        }
+    }
+}
+
+#[test]
+fn a_gradient_whose_squares_would_overflow_is_an_error_that_says_where() {
+    too_large_is_refused::<f32, f32>(f64::from(f32::MAX));
+    too_large_is_refused::<f32, bf16>(bf16::MAX.to_f64());
+    too_large_is_refused::<f64, f64>(f64::MAX);
+}
+
+#[test]
+fn the_error_says_what_to_do() {
+    let error = Error::GradientTooLarge {
+        name: "head.weight".into(),
+        index: 3,
+        value: 1e20,
+        limit: f32::LARGEST_GRADIENT,
+        dtype: DType::F32,
+    };
+    insta::assert_snapshot!(error);
+}
