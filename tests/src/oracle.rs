@@ -212,6 +212,7 @@ impl Oracle {
             let all = sums.iter().fold(Sums::default(), |all, group| Sums {
                 numerator: all.numerator + group.numerator,
                 denominator: all.denominator + group.denominator,
+                weight: all.weight.max(group.weight),
                 gradients: all.gradients || group.gradients,
                 updated: all.updated || group.updated,
             });
@@ -307,7 +308,7 @@ impl GroupState {
             self.d_prev = self.d;
             return;
         }
-        self.numerator = prodigy::next_numerator(self.numerator, sums.numerator, self.d, options);
+        self.numerator = prodigy::next_numerator(self.numerator, sums, self.d, options);
         self.d_prev = self.d;
         self.d = prodigy::next_d(
             self.d,

@@ -5,7 +5,8 @@
 mod random_runs;
 
 use conformance::pair::{Run, Stored, Training, compare};
-use gradient_transform::{Error, Real};
+use gradient_transform::{Error, Real, StepOutcome};
+use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -95,4 +96,28 @@ fn a_step_whose_gradients_say_nothing_leaves_d_alone() {
             );
         }
     }
+}
+
+/// Three weights less three of them are 0, whatever a sum in floating point comes to. Found by random calls.
+#[test]
+fn with_speed_tensors_for_and_against_cancel_exactly() {
+    let mut moved = 0;
+    for i in 0..60 {
+        let d0 = 1e-3 * (1.0 + f64::from(i) / 7.0);
+        let run = Run::new(json!({"use_speed": true, "d0": d0}), &[&[1][..]; 6]);
+        let mut training = Training::<f64, f64>::new(&run).unwrap();
+        for t in 1..=6 {
+            let against = |i: usize| t == 6 && i >= 3;
+            let gradient = |i| Some(ArrayD::from_elem(IxDyn(&[1]), if against(i) { -1.0 } else { 1.0 }));
+            let gradients: Vec<_> = (0..6).map(gradient).collect();
+            let before = training.optimizer.estimate(0).unwrap();
+            assert_eq!(training.step_with(&gradients), Ok(StepOutcome::Done));
+            let after = training.optimizer.estimate(0).unwrap();
+            if t == 6 && before.d > d0 {
+                moved += 1;
+                assert!(after.numerator > 0.98 * before.numerator, "{before:?} became {after:?}");
+            }
+        }
+    }
+    assert!(moved > 30, "the numerator has to be there before it can be lost: {moved}");
 }

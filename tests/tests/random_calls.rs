@@ -185,20 +185,7 @@ fn mistake(engine: &mut Engine, mistake: Mistake) {
     assert!(engine.optimizer.snapshot() == state, "{mistake:?} changed state");
 }
 
-/// SPEED adds signs that are weighted by d0, and a sum below zero discards what it knew. Where groups of another d0 share an
-/// estimate, such a sum can be zero but for rounding, and then it is the order of the additions that decides.
-fn is_decided_by_rounding(run: &Run, calls: &[Call]) -> bool {
-    let is = |name, value| run.options.get(name) == Some(&Value::Bool(value));
-    let added = calls.iter().filter_map(|call| match call {
-        Call::AddGroup { own, .. } => Some(own),
-        _ => None,
-    });
-    let mut own = run.groups.iter().map(|(_, own)| own).chain(added);
-    is("use_speed", true) && is("split_groups", false) && own.any(|own| own.contains_key("d0"))
-}
-
 fn follow(run: &Run, calls: &[Call]) -> Result<(), TestCaseError> {
-    prop_assume!(!is_decided_by_rounding(run, calls));
     let mut engine = match Engine::new(run) {
         Ok(engine) => engine,
         Err(Error::Excluded { .. }) => {

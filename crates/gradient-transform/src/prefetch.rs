@@ -101,8 +101,9 @@ impl Prefetch {
     /// To be called before each block of about 64 elements: asks for some lines if it is time to.
     #[inline(always)]
     pub fn block(&mut self) {
-        self.blocks += 1;
-        self.until_next -= 1;
+        // Loops outside a sweep count on for as long as their thread lives.
+        self.blocks = self.blocks.wrapping_add(1);
+        self.until_next = self.until_next.wrapping_sub(1);
         if self.until_next == 0 {
             self.request();
         }
@@ -110,6 +111,9 @@ impl Prefetch {
 
     #[inline(always)]
     fn request(&mut self) {
+        if self.groups.left == 0 {
+            return;
+        }
         for i in 0..GROUP {
             line(self.groups.next.wrapping_add(i * LINE));
         }

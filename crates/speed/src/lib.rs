@@ -28,6 +28,10 @@ pub struct Speed {
     pub shrinks_above_one: bool,
 }
 
+/// The share of one tensor's weight below which a sum over tensors is rounding: well above that of a million float64 additions,
+/// and below that of a float32 one, which `sums_in_float32` is about.
+const CANCELLED: f64 = 1e-9;
+
 impl Speed {
     /// SPEED with the default d0 and d_coef.
     pub fn new(beta3: f64) -> Self {
@@ -86,7 +90,10 @@ impl Estimator for Speed {
         self.prodigy.samples.contribution(cx.tensor, scalar_sums, self.weight(&cx.step), true)
     }
 
-    fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
+    fn conclude(&self, step: &StepContext, [numerator, denominator]: [f64; 2], estimate: &mut Estimate) {
+        // Of as many tensors for as against, rounding is left, and below zero it would discard the numerator.
+        let cancels = numerator.abs() < CANCELLED * self.weight(step);
+        let total = [if cancels { 0.0 } else { numerator }, denominator];
         if let Some(d_hat) = self.prodigy.advance(step, total, estimate) {
             let d = estimate.d;
             let cap = d.powf(0.975);

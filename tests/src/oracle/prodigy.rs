@@ -18,6 +18,8 @@ pub(super) struct Sample {
 pub(super) struct Sums {
     pub(super) numerator: f64,
     pub(super) denominator: f64,
+    /// The largest weight of a contribution.
+    pub(super) weight: f64,
     /// Whether any parameter had a gradient.
     pub(super) gradients: bool,
     /// Whether any parameter was updated, which ADOPT's first step does not do; without an update, nothing contributes.
@@ -54,6 +56,7 @@ impl Sample {
         let running = step.storage.arithmetic();
         weight = running.round(weight);
         let beta3 = running.round(step.options.beta3());
+        sums.weight = sums.weight.max(weight);
         // A scalar that multiplies a tensor is in the tensor's type, which is bfloat16 for a bfloat16 gradient.
         let s_weight = computed.round(weight);
         Zip::from(&mut self.s)
@@ -65,8 +68,11 @@ impl Sample {
 }
 
 /// The running numerator after a step whose parameters summed to `sum`.
-pub(super) fn next_numerator(numerator: f64, sum: f64, d: f64, options: &Options) -> f64 {
+pub(super) fn next_numerator(numerator: f64, sums: Sums, d: f64, options: &Options) -> f64 {
     let decayed = options.beta3() * numerator;
+    // Signs that cancel leave the rounding of their weights.
+    let cancels = options.use_speed && sums.numerator.abs() < 1e-9 * sums.weight;
+    let sum = if cancels { 0.0 } else { sums.numerator };
     if sum >= 0.0 {
         decayed + sum
     } else if d > options.d0 {
