@@ -156,4 +156,61 @@ fn line(address: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+    #[cfg(test)]
+    tests::ASKED_FOR.with_borrow_mut(|lines| lines.push(address.addr()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Element;
+
+    thread_local! {
+        pub(super) static ASKED_FOR: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    }
+
+    const TILE: usize = 1024;
+    const BLOCKS: usize = 64;
+
+    /// The lines that are asked for during a tile of so many blocks, after one of as many.
+    fn asked_for(columns: &[Slice<'_>], tile: &Range<usize>) -> Vec<usize> {
+        let run = |tile: &Range<usize>| {
+            next_tile(|ahead| columns.iter().for_each(|column| ahead.add(*column, tile)));
+            // Two loops over a tile, of which the second takes up where the first left off.
+            for blocks in [BLOCKS / 4, BLOCKS - BLOCKS / 4] {
+                let mut prefetch = Prefetch::resume();
+                (0..blocks).for_each(|_| prefetch.block());
+                prefetch.suspend();
+            }
+        };
+        run(tile);
+        ASKED_FOR.with_borrow_mut(Vec::clear);
+        run(tile);
+        ASKED_FOR.take()
+    }
+
+    #[test]
+    fn every_line_of_the_next_tile_is_asked_for_once() {
+        let (single, half) = (vec![0.0_f32; 4 * TILE], vec![half::bf16::ZERO; 4 * TILE]);
+        let columns = [f32::slice(&single), half::bf16::slice(&half)];
+        let first = |start: usize, size: usize| start + TILE * size;
+        let expected = [(first(single.as_ptr().addr(), 4), 4), (first(half.as_ptr().addr(), 2), 2)]
+            .into_iter()
+            .flat_map(|(start, size)| (0..TILE * size / LINE).map(move |i| start + i * LINE));
+        assert_eq!(asked_for(&columns, &(0..TILE)), expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn nothing_is_asked_for_beyond_the_last_tile() {
+        let column = vec![0.0_f32; TILE];
+        assert!(asked_for(&[f32::slice(&column)], &(0..TILE)).is_empty());
+    }
+
+    #[test]
+    fn loops_outside_a_sweep_count_on_without_end() {
+        let mut prefetch = Prefetch { groups: Groups::NONE, until_next: 1, every: 1, blocks: u32::MAX };
+        ASKED_FOR.with_borrow_mut(Vec::clear);
+        (0..3).for_each(|_| prefetch.block());
+        assert!(ASKED_FOR.take().is_empty());
+    }
 }
