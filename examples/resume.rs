@@ -3,7 +3,7 @@
 //! Run it with `cargo run --release --example resume`.
 #![allow(clippy::print_stdout)] // an example prints
 
-use gradient_transform::{Optimizer, Parameter, Result, Snapshot};
+use gradient_transform::{Optimizer, Parameter, Result};
 use prodigy_plus::ProdigyPlus;
 
 fn optimizer() -> Result<Optimizer> {
@@ -29,16 +29,18 @@ pub(crate) fn run() -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
     let mut first = optimizer()?;
     let mut w = start;
     train(&mut first, &mut w, 60)?;
-    // Save the weights as they are in training mode (y), and the snapshot beside them.
-    let saved = serde_json::to_string(&first.snapshot())?;
-    println!("{} bytes of JSON; state by parameter, transform and array:", saved.len());
+    // Save the weights as they are in training mode (y), by whatever means, and the state beside them.
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("state.safetensors");
+    checkpoint::save(&path, &first)?;
+    println!("{} bytes; state by parameter, transform and array:", std::fs::metadata(&path)?.len());
     for (parameter, tensor) in &first.snapshot().tensors {
         println!("  {parameter}: {}", tensor.arrays.keys().cloned().collect::<Vec<_>>().join(", "));
     }
     drop(first);
 
     let mut second = optimizer()?;
-    second.restore(serde_json::from_str::<Snapshot>(&saved)?)?;
+    checkpoint::load(&path, &mut second)?;
     train(&mut second, &mut w, 40)?;
 
     println!("d {:.6e} after {} steps", second.estimate(0)?.d, second.steps(0)?);

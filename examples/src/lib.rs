@@ -25,4 +25,5 @@ doctested! {
     determinism = "../../book/src/determinism.md";
     deviations = "../../book/src/deviations.md";
     fidelity = "../../book/src/fidelity.md";
+    robustness = "../../book/src/robustness.md";
 }

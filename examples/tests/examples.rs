@@ -4,6 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 
+#[path = "../bfloat16.rs"]
+mod bfloat16;
+#[path = "../burn_training.rs"]
+mod burn_training;
+#[path = "../candle_training.rs"]
+mod candle_training;
 #[path = "../custom_transform.rs"]
 mod custom_transform;
 #[path = "../own_study.rs"]
@@ -25,6 +31,19 @@ fn quickstart_fits_the_line() {
 fn the_custom_transform_helps_against_heavy_tails() {
     let (without, with) = custom_transform::run().unwrap();
     assert!(with < 0.9 * without && without < custom_transform::start(), "{without} {with}");
+}
+
+#[test]
+fn stochastic_rounding_gets_where_rounding_to_the_nearest_does_not() {
+    let (nearest, stochastic) = bfloat16::run().unwrap();
+    assert!(nearest > 0.09 && stochastic < 0.03, "{nearest} {stochastic}");
+}
+
+#[test]
+fn the_networks_in_candle_and_burn_tell_the_spirals_apart() {
+    for (before, after) in [candle_training::run().unwrap(), burn_training::run().unwrap()] {
+        assert!(before < 0.9 && after > 0.99, "{before} {after}");
+    }
 }
 
 #[test]

@@ -1,0 +1,262 @@
+//! Draws the pictures of the book's pages about the transforms: what a transform makes of a gradient, beside the same chain
+//! without it.
+//!
+//! Run it with `cargo run --release --example pictures`; it writes `book/src/transforms/*.svg`.
+#![allow(clippy::print_stdout)] // an example prints
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use factored_moment::{DenseMoment, FactoredMoment};
+use gradient_transform::{Descent, GradientTransform, Optimizer, Parameter};
+use plotters::prelude::*;
+use prodigy_core::Prodigy;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use schedule_free::ScheduleFree;
+use speed::Speed;
+
+const GREY: RGBColor = RGBColor(140, 140, 140);
+const BLUE: RGBColor = RGBColor(0, 114, 178);
+const ORANGE: RGBColor = RGBColor(213, 94, 0);
+
+/// A line of a picture.
+struct Line {
+    label: &'static str,
+    color: RGBColor,
+    points: Vec<(f64, f64)>,
+}
+
+impl Line {
+    fn new(label: &'static str, color: RGBColor, values: impl IntoIterator<Item = f64>) -> Self {
+        let points = values.into_iter().enumerate().map(|(i, value)| (i as f64, value)).collect();
+        Self { label, color, points }
+    }
+}
+
+fn draw(path: &Path, (x, y): (&str, &str), lines: &[Line]) -> Result<()> {
+    let values = || lines.iter().flat_map(|line| &line.points).map(|point| point.1);
+    let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
+    let room = 0.05 * (high - low).max(1e-9);
+    let length = lines.iter().map(|line| line.points.len()).max().unwrap_or(1);
+    let area = SVGBackend::new(path, (640, 300)).into_drawing_area();
+    let render = || -> Result<(), Box<dyn std::error::Error>> {
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(36)
+            .y_label_area_size(64)
+            .build_cartesian_2d(0.0..length as f64 - 1.0, low - room..high + room)?;
+        chart.configure_mesh().disable_x_mesh().light_line_style(TRANSPARENT).x_desc(x).y_desc(y).draw()?;
+        for line in lines {
+            let style = line.color.stroke_width(2);
+            chart
+                .draw_series(LineSeries::new(line.points.iter().copied(), style))?
+                .label(line.label)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.8))
+            .draw()?;
+        area.present()?;
+        Ok(())
+    };
+    render().map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// What a chain is shown: the gradient of every element in every step.
+struct Gradients {
+    shape: &'static [usize],
+    steps: usize,
+    of: fn(step: usize, element: usize, noise: f32) -> f32,
+    /// Where the weights start.
+    weight: fn(element: usize) -> f32,
+}
+
+impl Gradients {
+    fn size(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn at(&self, step: usize) -> Vec<f32> {
+        let mut generator = StdRng::seed_from_u64(step as u64);
+        (0..self.size()).map(|i| (self.of)(step, i, generator.random_range(-1.0..1.0))).collect()
+    }
+
+    /// By how much the chain moves every element in the last step.
+    fn last_step(&self, chain: impl GradientTransform<f32> + 'static) -> Result<Vec<f64>> {
+        let mut optimizer = Optimizer::new(chain, [("w", self.shape)])?;
+        let mut w: Vec<f32> = (0..self.size()).map(self.weight).collect();
+        let mut before = w.clone();
+        for step in 0..self.steps {
+            before.copy_from_slice(&w);
+            optimizer.step(&mut [Parameter::slice(&mut w, Some(&self.at(step)))])?;
+        }
+        Ok(before.iter().zip(&w).map(|(before, after)| f64::from(before - after)).collect())
+    }
+
+    /// The last gradient, and the last steps of a chain without and with the transform.
+    fn picture(
+        &self,
+        path: &Path,
+        without: (&'static str, impl GradientTransform<f32> + 'static),
+        with: (&'static str, impl GradientTransform<f32> + 'static),
+    ) -> Result<()> {
+        let gradient: Vec<f64> = self.at(self.steps - 1).into_iter().map(f64::from).collect();
+        let mut order: Vec<usize> = (0..gradient.len()).collect();
+        order.sort_by(|&a, &b| gradient[a].total_cmp(&gradient[b]));
+        let sorted = |values: &[f64]| order.iter().map(|&i| values[i]).collect::<Vec<_>>();
+        let lines = [
+            Line::new("gradient", GREY, sorted(&gradient)),
+            Line::new(without.0, ORANGE, sorted(&self.last_step(without.1)?)),
+            Line::new(with.0, BLUE, sorted(&self.last_step(with.1)?)),
+        ];
+        draw(path, ("element, in the order of the gradient", "step"), &lines)
+    }
+}
+
+/// From -1 to 1 over 33 elements.
+fn ramp(i: usize) -> f32 {
+    i as f32 / 16.0 - 1.0
+}
+
+const STEADY: Gradients =
+    Gradients { shape: &[33], steps: 8, of: |_, i, noise| 3.0 * ramp(i) + 0.5 * noise, weight: |_| 0.0 };
+
+fn preconditioners(folder: &Path) -> Result<()> {
+    let path = |name: &str| folder.join(format!("{name}.svg"));
+    let descent = Descent::default;
+    let scales = Gradients {
+        shape: &[40, 40],
+        // Rows and columns of very different size.
+        of: |_, i, noise| (1 + i / 40) as f32 * (1 + i % 40) as f32 / 400.0 * noise.signum(),
+        ..STEADY
+    };
+    let dense = (DenseMoment::new(0.9), descent());
+    scales.picture(
+        &path("factored-moment"),
+        ("dense moment", dense),
+        ("factored moment", (FactoredMoment::new(0.9), descent())),
+    )?;
+    let outlier = Gradients {
+        of: |step, i, noise| ramp(i) + 0.2 * noise + if step == 7 && i == 30 { 3.0 } else { 0.0 },
+        ..STEADY
+    };
+    let dense = || DenseMoment::new(0.9);
+    outlier.picture(
+        &path("adopt"),
+        ("second moment", (dense(), descent())),
+        ("ADOPT", (adopt::Adopt { moment: dense(), first_step_of_group: false }, descent())),
+    )?;
+    STEADY.picture(
+        &path("focus"),
+        ("second moment", (dense(), descent())),
+        ("FOCUS", (focus::Focus::new(0.9), descent())),
+    )?;
+    let one_direction = Gradients {
+        shape: &[12, 12],
+        of: |_, i, noise| (i / 12) as f32 / 6.0 * (i % 12) as f32 / 6.0 - 1.0 + 0.1 * noise,
+        ..STEADY
+    };
+    one_direction.picture(
+        &path("muon-pp"),
+        ("second moment", (dense(), descent())),
+        ("Muon", (muon_pp::Muon::new(0.9), descent())),
+    )?;
+    STEADY.picture(
+        &path("stableadamw"),
+        ("without", descent()),
+        ("StableAdamW", (stableadamw::StableAdamW, descent())),
+    )?;
+    let weights = Gradients { weight: |i| 1.0 + i as f32 / 8.0, ..STEADY };
+    weights.picture(
+        &path("orthograd"),
+        ("without", descent()),
+        ("OrthoGrad", (orthograd::OrthoGrad::default(), descent())),
+    )
+}
+
+fn tempering(folder: &Path) -> Result<()> {
+    // The gradient of every second element turns round in the last step.
+    let turned = Gradients {
+        of: |step, i, noise| if step == 7 && i % 2 == 0 { -ramp(i) } else { ramp(i) } + 0.05 * noise,
+        ..STEADY
+    };
+    let plain = || ScheduleFree::new(0.9);
+    let path = |name: &str| folder.join(format!("{name}.svg"));
+    turned.picture(
+        &path("cautious"),
+        ("Schedule-Free", plain()),
+        ("with Cautious", (plain(), cautious::Cautious)),
+    )?;
+    turned.picture(&path("grams"), ("Schedule-Free", plain()), ("with Grams", (plain(), grams::Grams)))
+}
+
+/// One weight on `w^2 / 2` under noise: y, z and x by step.
+fn averaging(folder: &Path) -> Result<()> {
+    let mut optimizer = Optimizer::new(ScheduleFree::new(0.9), [("w", &[1][..])])?;
+    optimizer.set_lr(0, 0.3)?;
+    let mut generator = StdRng::seed_from_u64(1);
+    let mut y = [3.0_f32];
+    let (mut ys, mut zs, mut xs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..120 {
+        let gradient = [y[0] + generator.random_range(-3.0..3.0_f32)];
+        optimizer.step(&mut [Parameter::slice(&mut y, Some(&gradient))])?;
+        let mut x = [0.0];
+        optimizer.evaluation_point(0, &y, &mut x)?;
+        ys.push(f64::from(y[0]));
+        xs.push(f64::from(x[0]));
+        zs.push(optimizer.snapshot().tensors["w"].arrays["schedule-free/z"].get(0));
+    }
+    let lines = [
+        Line::new("z, which takes the steps", GREY, zs),
+        Line::new("y, where gradients are taken", ORANGE, ys),
+        Line::new("x, the average", BLUE, xs),
+    ];
+    draw(&folder.join("schedule-free.svg"), ("step", "weight"), &lines)
+}
+
+/// d by step, on a quadratic under noise.
+fn estimates(folder: &Path) -> Result<()> {
+    let d = |estimator: Box<dyn GradientTransform<f32>>| -> Result<Vec<f64>> {
+        let chain = (DenseMoment::new(0.99), stableadamw::StableAdamW, estimator, ScheduleFree::new(0.9));
+        let mut optimizer = Optimizer::new(chain, [("a", &[220][..]), ("b", &[220])])?;
+        let mut generator = StdRng::seed_from_u64(1);
+        let (mut a, mut b) = (vec![1.0_f32; 220], vec![-1.0_f32; 220]);
+        let mut by_step = Vec::new();
+        for _ in 0..150 {
+            let mut noisy = |w: &[f32]| -> Vec<f32> {
+                w.iter().map(|w| w + generator.random_range(-1.0..1.0_f32)).collect()
+            };
+            let (by_a, by_b) = (noisy(&a), noisy(&b));
+            optimizer
+                .step(&mut [Parameter::slice(&mut a, Some(&by_a)), Parameter::slice(&mut b, Some(&by_b))])?;
+            by_step.push(optimizer.estimate(0)?.d.log10());
+        }
+        Ok(by_step)
+    };
+    let (prodigy, speed) = (d(Box::new(Prodigy::default()))?, d(Box::new(Speed::default()))?);
+    for name in ["prodigy-core", "speed"] {
+        let lines = [
+            Line::new("Prodigy", BLUE, prodigy.iter().copied()),
+            Line::new("SPEED", ORANGE, speed.iter().copied()),
+        ];
+        draw(&folder.join(format!("{name}.svg")), ("step", "log10 d"), &lines)?;
+    }
+    Ok(())
+}
+
+/// Draws all of them into a folder.
+pub(crate) fn run(folder: &Path) -> Result<()> {
+    preconditioners(folder)?;
+    tempering(folder)?;
+    averaging(folder)?;
+    estimates(folder)
+}
+
+fn main() -> Result<()> {
+    run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../book/src/transforms"))
+}
