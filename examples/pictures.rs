@@ -33,7 +33,7 @@ impl Line {
     }
 }
 
-fn draw(path: &Path, (x, y): (&str, &str), lines: &[Line]) -> Result<()> {
+fn draw(path: &Path, (x, y): (&str, &str), labels: SeriesLabelPosition, lines: &[Line]) -> Result<()> {
     let values = || lines.iter().flat_map(|line| &line.points).map(|point| point.1);
     let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
     let room = 0.05 * (high - low).max(1e-9);
@@ -46,7 +46,14 @@ fn draw(path: &Path, (x, y): (&str, &str), lines: &[Line]) -> Result<()> {
             .x_label_area_size(36)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..length as f64 - 1.0, low - room..high + room)?;
-        chart.configure_mesh().disable_x_mesh().light_line_style(TRANSPARENT).x_desc(x).y_desc(y).draw()?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .x_desc(x)
+            .y_desc(y)
+            .draw()?;
         for line in lines {
             let style = line.color.stroke_width(2);
             chart
@@ -54,11 +61,7 @@ fn draw(path: &Path, (x, y): (&str, &str), lines: &[Line]) -> Result<()> {
                 .label(line.label)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .draw()?;
+        chart.configure_series_labels().position(labels).background_style(WHITE.mix(0.8)).draw()?;
         area.present()?;
         Ok(())
     };
@@ -114,7 +117,8 @@ impl Gradients {
             Line::new(without.0, ORANGE, sorted(&self.last_step(without.1)?)),
             Line::new(with.0, BLUE, sorted(&self.last_step(with.1)?)),
         ];
-        draw(path, ("element, in the order of the gradient", "step"), &lines)
+        let axes = ("element, in the order of the gradient", "step");
+        draw(path, axes, SeriesLabelPosition::UpperLeft, &lines)
     }
 }
 
@@ -156,27 +160,43 @@ fn preconditioners(folder: &Path) -> Result<()> {
         ("second moment", (dense(), descent())),
         ("FOCUS", (focus::Focus::new(0.9), descent())),
     )?;
-    let one_direction = Gradients {
-        shape: &[12, 12],
-        of: |_, i, noise| (i / 12) as f32 / 6.0 * (i % 12) as f32 / 6.0 - 1.0 + 0.1 * noise,
-        ..STEADY
-    };
-    one_direction.picture(
-        &path("muon-pp"),
-        ("second moment", (dense(), descent())),
-        ("Muon", (muon_pp::Muon::new(0.9), descent())),
-    )?;
+    singular_values(&path("muon-pp"))?;
     STEADY.picture(
         &path("stableadamw"),
         ("without", descent()),
         ("StableAdamW", (stableadamw::StableAdamW, descent())),
     )?;
-    let weights = Gradients { weight: |i| 1.0 + i as f32 / 8.0, ..STEADY };
+    let weights = Gradients { weight: |i| 1.0 + i as f32 / 8.0, steps: 1, ..STEADY };
     weights.picture(
         &path("orthograd"),
         ("without", descent()),
         ("OrthoGrad", (orthograd::OrthoGrad::default(), descent())),
     )
+}
+
+/// A gradient that is almost one outer product, and the singular values of the steps that are made of it.
+fn singular_values(path: &Path) -> Result<()> {
+    const SIDE: usize = 24;
+    let gradients = Gradients {
+        shape: &[SIDE, SIDE],
+        of: |_, i, noise| ramp(i / SIDE) * ramp(i % SIDE) + 0.1 * noise,
+        ..STEADY
+    };
+    let spectrum = |values: &[f64]| -> Result<Vec<f64>> {
+        let matrix = faer::Mat::from_fn(SIDE, SIDE, |row, column| values[row * SIDE + column]);
+        let values = matrix.singular_values().map_err(|error| anyhow!("no singular values: {error:?}"))?;
+        Ok(values.iter().map(|value| value / values[0]).collect())
+    };
+    let gradient: Vec<f64> = gradients.at(gradients.steps - 1).into_iter().map(f64::from).collect();
+    let dense = gradients.last_step((DenseMoment::new(0.9), Descent::default()))?;
+    let muon = gradients.last_step((muon_pp::Muon::new(0.9), Descent::default()))?;
+    let lines = [
+        Line::new("gradient", GREY, spectrum(&gradient)?),
+        Line::new("second moment", ORANGE, spectrum(&dense)?),
+        Line::new("Muon", BLUE, spectrum(&muon)?),
+    ];
+    let axes = ("singular value, from the largest", "relative to it");
+    draw(path, axes, SeriesLabelPosition::UpperRight, &lines)
 }
 
 fn tempering(folder: &Path) -> Result<()> {
@@ -197,7 +217,7 @@ fn tempering(folder: &Path) -> Result<()> {
 
 /// One weight on `w^2 / 2` under noise: y, z and x by step.
 fn averaging(folder: &Path) -> Result<()> {
-    let mut optimizer = Optimizer::new(ScheduleFree::new(0.9), [("w", &[1][..])])?;
+    let mut optimizer: Optimizer = Optimizer::new(ScheduleFree::new(0.9), [("w", &[1][..])])?;
     optimizer.set_lr(0, 0.3)?;
     let mut generator = StdRng::seed_from_u64(1);
     let mut y = [3.0_f32];
@@ -216,14 +236,14 @@ fn averaging(folder: &Path) -> Result<()> {
         Line::new("y, where gradients are taken", ORANGE, ys),
         Line::new("x, the average", BLUE, xs),
     ];
-    draw(&folder.join("schedule-free.svg"), ("step", "weight"), &lines)
+    draw(&folder.join("schedule-free.svg"), ("step", "weight"), SeriesLabelPosition::LowerLeft, &lines)
 }
 
 /// d by step, on a quadratic under noise.
 fn estimates(folder: &Path) -> Result<()> {
     let d = |estimator: Box<dyn GradientTransform<f32>>| -> Result<Vec<f64>> {
         let chain = (DenseMoment::new(0.99), stableadamw::StableAdamW, estimator, ScheduleFree::new(0.9));
-        let mut optimizer = Optimizer::new(chain, [("a", &[220][..]), ("b", &[220])])?;
+        let mut optimizer: Optimizer = Optimizer::new(chain, [("a", &[220][..]), ("b", &[220])])?;
         let mut generator = StdRng::seed_from_u64(1);
         let (mut a, mut b) = (vec![1.0_f32; 220], vec![-1.0_f32; 220]);
         let mut by_step = Vec::new();
@@ -244,7 +264,8 @@ fn estimates(folder: &Path) -> Result<()> {
             Line::new("Prodigy", BLUE, prodigy.iter().copied()),
             Line::new("SPEED", ORANGE, speed.iter().copied()),
         ];
-        draw(&folder.join(format!("{name}.svg")), ("step", "log10 d"), &lines)?;
+        let path = folder.join(format!("{name}.svg"));
+        draw(&path, ("step", "log10 d"), SeriesLabelPosition::LowerRight, &lines)?;
     }
     Ok(())
 }

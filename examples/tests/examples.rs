@@ -2,6 +2,7 @@
 #![allow(dead_code)] // the examples' own `main`
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 #[path = "../bfloat16.rs"]
@@ -14,6 +15,8 @@ mod candle_training;
 mod custom_transform;
 #[path = "../own_study.rs"]
 mod own_study;
+#[path = "../pictures.rs"]
+mod pictures;
 #[path = "../quickstart.rs"]
 mod quickstart;
 #[path = "../resume.rs"]
@@ -43,6 +46,23 @@ fn stochastic_rounding_gets_where_rounding_to_the_nearest_does_not() {
 fn the_networks_in_candle_and_burn_tell_the_spirals_apart() {
     for (before, after) in [candle_training::run().unwrap(), burn_training::run().unwrap()] {
         assert!(before < 0.9 && after > 0.99, "{before} {after}");
+    }
+}
+
+#[test]
+fn every_picture_of_the_book_is_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures::run(folder.path()).unwrap();
+    let names = |folder: &Path| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.ends_with(".svg")).collect()
+    };
+    let drawn = names(folder.path());
+    assert_eq!(drawn, names(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../book/src/transforms")));
+    for name in drawn {
+        let svg = std::fs::read_to_string(folder.path().join(&name)).unwrap();
+        assert!(svg.matches("<polyline").count() >= 2 && !svg.contains("NaN"), "{name}");
     }
 }
 

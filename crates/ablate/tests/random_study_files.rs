@@ -150,3 +150,17 @@ proptest! {
         read(&text.into_iter().collect::<String>(), &Overrides::default());
     }
 }
+
+/// Found above.
+#[test]
+fn numbers_whose_products_overflow_are_refused_by_name() {
+    for (line, expected) in [
+        ("[tuning]\nseeds = 9223372036854775807", "tuning.seeds"),
+        ("length = 1e300", "1e302 steps; at most 1e12"),
+    ] {
+        let text = format!("tasks = [{{ task = \"digits\", steps = 100 }}]\n{line}\n");
+        let result = Study::parse("numbers", &text, registry(), &Overrides::default());
+        let error = result.err().unwrap();
+        assert!(format!("{error:#}").contains(expected), "{error:#}");
+    }
+}

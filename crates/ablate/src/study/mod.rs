@@ -59,6 +59,9 @@ pub struct Study {
     pub refused: Vec<Refused>,
 }
 
+/// No run of more steps ends.
+const MOST_STEPS: f64 = 1e12;
+
 /// What the command line changes about a study.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides {
@@ -161,6 +164,12 @@ fn check(file: &StudyFile) -> Result<()> {
     ensure!(file.evaluations > 0, "evaluations = 0: a run needs at least the one at its end");
     ensure!(file.tuning.seeds > 0, "tuning.seeds = 0: a setting needs at least one run");
     ensure!(
+        (file.tuning.seeds as u64) < FIRST_TUNING_SEED,
+        "tuning.seeds = {}: at most {}",
+        file.tuning.seeds,
+        FIRST_TUNING_SEED - 1
+    );
+    ensure!(
         !file.tuning.rates.is_empty() && file.tuning.rates.iter().all(|rate| rate.is_finite() && *rate > 0.0),
         "tuning.rates = {:?}: learning rates above 0",
         file.tuning.rates
@@ -172,7 +181,9 @@ fn plan(entry: &TaskEntry, file: &StudyFile, registry: &Registry) -> Result<Plan
     let options = Value::Object(entry.options.clone());
     let task = registry.task(&entry.task)?.build(&options)?;
     let about = task.about();
-    let steps = (entry.steps.unwrap_or(about.steps) as f64 * file.length).round().max(1.0) as usize;
+    let steps = (entry.steps.unwrap_or(about.steps) as f64 * file.length).round().max(1.0);
+    ensure!(steps <= MOST_STEPS, "task {}: {steps:e} steps; at most {MOST_STEPS:e}", entry.name);
+    let steps = steps as usize;
     let target = entry.target.unwrap_or(about.target);
     Ok(PlannedTask { name: entry.name.clone(), kind: entry.task.clone(), options, task, steps, target })
 }
