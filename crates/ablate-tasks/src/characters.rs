@@ -69,10 +69,10 @@ impl Characters {
     pub fn new(options: Options) -> Result<Self> {
         let Options { width, heads, layers, context, batch } = options;
         ensure!(
-            heads > 0 && width > 0 && width % heads == 0,
-            "width = {width} must be a multiple of heads = {heads}, and above 0"
+            heads > 0 && (1..=1024).contains(&width) && width % heads == 0,
+            "width = {width} must be a multiple of heads = {heads}, from 1 to 1024"
         );
-        ensure!(layers > 0, "layers = 0: it needs at least one");
+        ensure!((1..=24).contains(&layers), "layers = {layers} must be from 1 to 24");
         ensure!((2..=512).contains(&context), "context = {context} must be from 2 to 512");
         ensure!((1..=4096).contains(&batch), "batch = {batch} must be from 1 to 4096");
         let letters = letters()?;

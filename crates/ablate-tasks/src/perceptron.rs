@@ -41,7 +41,10 @@ pub(crate) fn forward(
 
 /// Checks the widths of hidden layers.
 pub(crate) fn check_widths(option: &str, widths: &[usize]) -> Result<()> {
-    ensure!(!widths.contains(&0), "{option} = {widths:?}: a layer needs at least one unit");
+    ensure!(
+        widths.iter().all(|width| (1..=4096).contains(width)) && widths.len() <= 16,
+        "{option} = {widths:?}: up to 16 layers, each of 1 to 4096 units"
+    );
     Ok(())
 }
 

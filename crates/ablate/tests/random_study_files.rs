@@ -157,8 +157,12 @@ fn numbers_whose_products_overflow_are_refused_by_name() {
     for (line, expected) in [
         ("[tuning]\nseeds = 9223372036854775807", "tuning.seeds"),
         ("length = 1e300", "1e302 steps; at most 1e12"),
+        ("[[tasks]]\ntask = \"digits\"\nhidden = [9223372036854775807]", "hidden"),
+        ("[[tasks]]\ntask = \"characters\"\nlayers = 9223372036854775807", "layers"),
     ] {
-        let text = format!("tasks = [{{ task = \"digits\", steps = 100 }}]\n{line}\n");
+        let tasks =
+            if line.contains("tasks") { "" } else { "tasks = [{ task = \"digits\", steps = 100 }]\n" };
+        let text = format!("{tasks}{line}\n");
         let result = Study::parse("numbers", &text, registry(), &Overrides::default());
         let error = result.err().unwrap();
         assert!(format!("{error:#}").contains(expected), "{error:#}");
