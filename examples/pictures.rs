@@ -11,6 +11,7 @@ use factored_moment::{DenseMoment, FactoredMoment};
 use gradient_transform::{Descent, GradientTransform, Optimizer, Parameter};
 use plotters::prelude::*;
 use prodigy_core::Prodigy;
+use prodigy_plus::Options;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use schedule_free::ScheduleFree;
 use speed::Speed;
@@ -18,6 +19,7 @@ use speed::Speed;
 const GREY: RGBColor = RGBColor(140, 140, 140);
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const ORANGE: RGBColor = RGBColor(213, 94, 0);
+const GREEN: RGBColor = RGBColor(0, 158, 115);
 
 /// A line of a picture.
 struct Line {
@@ -270,8 +272,36 @@ fn estimates(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// d by step where it grows and levels off, does not grow, grows for ever, and is stopped.
+fn reading_d(folder: &Path) -> Result<()> {
+    let d = |options: Options, has_minimum: bool| -> Result<Vec<f64>> {
+        let mut optimizer: Optimizer = options.build([("w", &[220][..])])?;
+        let mut generator = StdRng::seed_from_u64(1);
+        let mut w = vec![1.0_f32; 220];
+        let mut by_step = Vec::new();
+        for _ in 0..200 {
+            let mut gradient = |w: &f32| {
+                let slope = if has_minimum { *w } else { 1.0 };
+                slope + generator.random_range(-0.3..0.3_f32)
+            };
+            let by_w: Vec<f32> = w.iter().map(&mut gradient).collect();
+            optimizer.step(&mut [Parameter::slice(&mut w, Some(&by_w))])?;
+            by_step.push(optimizer.estimate(0)?.d.log10());
+        }
+        Ok(by_step)
+    };
+    let lines = [
+        Line::new("default", BLUE, d(Options::default(), true)?),
+        Line::new("d0 = 1: too large", GREY, d(Options::default().d0(1.0), true)?),
+        Line::new("a loss without a minimum", ORANGE, d(Options::default(), false)?),
+        Line::new("the same, prodigy_steps = 50", GREEN, d(Options::default().prodigy_steps(50), false)?),
+    ];
+    draw(&folder.join("d.svg"), ("step", "log10 d"), SeriesLabelPosition::LowerRight, &lines)
+}
+
 /// Draws all of them into a folder.
 pub(crate) fn run(folder: &Path) -> Result<()> {
+    reading_d(folder)?;
     preconditioners(folder)?;
     tempering(folder)?;
     averaging(folder)?;
