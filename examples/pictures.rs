@@ -260,7 +260,7 @@ fn estimates(folder: &Path) -> Result<()> {
         }
         Ok(by_step)
     };
-    let (prodigy, speed) = (d(Box::new(Prodigy::default()))?, d(Box::new(Speed::default()))?);
+    let (prodigy, speed) = (d(Box::<Prodigy>::default())?, d(Box::<Speed>::default())?);
     for name in ["prodigy-core", "speed"] {
         let lines = [
             Line::new("Prodigy", BLUE, prodigy.iter().copied()),

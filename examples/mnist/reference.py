@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains the same network on the same files with the Python reference, or with PyTorch's AdamW.
+"""Trains the same network on the same files with the Python reference, or with AdamW of PyTorch.
 
     python3 -m venv venv && venv/bin/pip install torch numpy prodigy-plus-schedule-free==1.9.2
     venv/bin/python examples/mnist/reference.py --data DIR --epochs 14 --seed 1 --out mnist
@@ -58,7 +58,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--adamw", type=float, metavar="LR", help="PyTorch's AdamW without weight decay instead")
+    parser.add_argument("--adamw", type=float, metavar="LR", help="AdamW of PyTorch without weight decay instead")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE",
                         help="an option of the reference, such as use_speed=true or eps=null; may be given several times")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
@@ -67,7 +67,7 @@ def main():
     if arguments.adamw and arguments.option:
         parser.error("--option is for the reference, not for --adamw")
     options = {name: json.loads(value) for name, value in (option.split("=", 1) for option in arguments.option)}
-    title = " ".join([f"PyTorch's AdamW lr={arguments.adamw}" if arguments.adamw else "Python reference 1.9.2",
+    title = " ".join([f"AdamW of PyTorch lr={arguments.adamw}" if arguments.adamw else "Python reference 1.9.2",
                       *arguments.option])
     path = arguments.out / f"{title.replace(' ', '-')}-seed{arguments.seed}.json"
     if path.exists():

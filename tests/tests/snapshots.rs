@@ -24,8 +24,8 @@ use conformance::pair::Stored;
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use focus::Focus;
 use gradient_transform::{
-    Buffer, Context, Descent, Estimate, GradientTransform, Optimizer, Parameter, Real, StepOutcome, Sums,
-    Tile, map, only_for, rescale,
+    Buffer, Context, Descent, GradientTransform, Optimizer, Parameter, Real, StepOutcome, Sums, Tile, map,
+    only_for, rescale,
 };
 use grams::Grams;
 use half::bf16;
