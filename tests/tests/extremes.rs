@@ -36,8 +36,11 @@ fn wave(i: usize, t: usize) -> f64 {
     ((i * 7 + t * 13) % 11) as f64 / 11.0 - 0.4
 }
 
-/// Where the gradients of a run are of the magnitude in question: element `i` at step `t`.
-const PATTERNS: [(&str, fn(usize, usize, f64) -> f64); 5] = [
+/// A gradient: of element `i` at step `t`, for a magnitude.
+type Gradient = fn(i: usize, t: usize, magnitude: f64) -> f64;
+
+/// Where the gradients of a run are of the magnitude in question.
+const PATTERNS: [(&str, Gradient); 5] = [
     ("everywhere", |i, t, magnitude| magnitude * wave(i, t)),
     ("everywhere with one sign", |_, _, magnitude| magnitude),
     ("in one element", |i, t, magnitude| if i == 3 { magnitude } else { wave(i, t) }),
