@@ -23,11 +23,14 @@ fn what_was_taken_apart_and_put_together_is_read() {
     from_bytes(&assembled(parts()), &mut optimizer()).unwrap();
 }
 
+/// A change that makes a file hostile.
+type Change<'a> = &'a dyn Fn(&mut Parts);
+
 #[test]
 fn contents_that_no_save_writes_are_refused() {
     let parameter = |header: &mut Value, key: &str, value: Value| header["parameters"]["w"][key] = value;
     let group = |header: &mut Value, key: &str, value: Value| header["groups"][0]["state"][key] = value;
-    let cases: [(&str, &dyn Fn(&mut Parts)); 15] = [
+    let cases: [(&str, Change<'_>); 15] = [
         ("more steps than can be counted", &|p| group(&mut p.header, "k", json!(u64::MAX))),
         ("a negative number of steps", &|p| group(&mut p.header, "k", json!(-1))),
         ("more gradients than can be counted", &|p| parameter(&mut p.header, "updates", json!(u64::MAX))),
