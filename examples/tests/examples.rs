@@ -23,6 +23,8 @@ mod quickstart;
 mod resume;
 #[path = "../several_groups.rs"]
 mod several_groups;
+#[path = "../trajectories.rs"]
+mod trajectories;
 
 #[test]
 fn quickstart_fits_the_line() {
@@ -64,6 +66,22 @@ fn every_picture_of_the_book_is_drawn() {
         let svg = std::fs::read_to_string(folder.path().join(&name)).unwrap();
         assert!(svg.matches("<polyline").count() >= 2 && !svg.contains("NaN"), "{name}");
     }
+}
+
+#[test]
+fn the_interactive_figure_has_a_path_for_every_set_of_transforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trajectories.js");
+    trajectories::run(&path).unwrap();
+    let script = std::fs::read_to_string(path).unwrap();
+    let data = script.trim().strip_prefix("const TRAJECTORIES = ").unwrap().strip_suffix(';').unwrap();
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    let paths = data["trajectories"].as_array().unwrap();
+    assert_eq!(paths.len(), 32);
+    let all: BTreeSet<String> = paths.iter().map(ToString::to_string).collect();
+    // Without Schedule-Free, Cautious changes nothing, as every step follows its update; and a lone OrthoGrad of steps that
+    // StableAdamW does not clip is the same with it.
+    assert!(all.len() > 20, "{} different ones", all.len());
 }
 
 #[test]

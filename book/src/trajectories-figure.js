@@ -1,0 +1,77 @@
+// Draws the paths of TRAJECTORIES with a checkbox for every transform and a slider for the step.
+(() => {
+  const root = document.getElementById("trajectories");
+  const { switches, curvature, trajectories } = TRAJECTORIES;
+  const [width, height, reach] = [640, 400, [2.1, 1.3]];
+  const place = ([a, b]) => [
+    (width / 2) * (1 + a / reach[0]),
+    (height / 2) * (1 - b / reach[1]),
+  ];
+  const element = (name, attributes, parent) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    parent.append(made);
+    return made;
+  };
+
+  const controls = document.createElement("div");
+  controls.className = "controls";
+  const boxes = switches.map((name) => {
+    const label = document.createElement("label");
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.checked = ["second moment", "StableAdamW", "Schedule-Free"].includes(name);
+    label.append(box, " ", name);
+    controls.append(label);
+    return box;
+  });
+  const slider = document.createElement("input");
+  Object.assign(slider, { type: "range", min: 0, max: trajectories[0].y.length - 1 });
+  slider.value = slider.max;
+  slider.setAttribute("aria-label", "step");
+  const shown = document.createElement("output");
+  controls.append(slider, shown);
+
+  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" }, root);
+  svg.setAttribute("aria-label", "Paths of y, z and x on the contours of the loss");
+  for (const level of [0.02, 0.1, 0.3, 0.8, 1.6, 3, 5]) {
+    const radius = (c, i) => (Math.sqrt((2 * level) / c) / reach[i]) * [width, height][i] / 2;
+    element("ellipse", {
+      cx: width / 2, cy: height / 2, rx: radius(curvature[0], 0), ry: radius(curvature[1], 1), class: "contour",
+    }, svg);
+  }
+  const paths = Object.fromEntries(
+    ["z", "y", "x"].map((name) => [name, element("polyline", { class: `path ${name}` }, svg)]),
+  );
+  const ends = Object.fromEntries(
+    ["z", "y", "x"].map((name) => [name, element("circle", { class: `end ${name}`, r: 5 }, svg)]),
+  );
+  const legend = document.createElement("p");
+  root.prepend(controls);
+  root.append(legend);
+
+  const draw = () => {
+    const set = boxes.reduce((bits, box, bit) => bits | (box.checked << bit), 0);
+    const found = trajectories[set];
+    const step = Number(slider.value);
+    for (const name of ["z", "y", "x"]) {
+      const path = found[name] ?? [];
+      const points = path.slice(0, step + 1).map(place);
+      paths[name].setAttribute("points", points.map((point) => point.map((p) => p.toFixed(1)).join()).join(" "));
+      const last = points.at(-1);
+      ends[name].setAttribute("visibility", last ? "visible" : "hidden");
+      if (last) {
+        ends[name].setAttribute("cx", last[0]);
+        ends[name].setAttribute("cy", last[1]);
+      }
+    }
+    const loss = ([a, b]) => ((curvature[0] * a * a + curvature[1] * b * b) / 2).toFixed(3);
+    shown.textContent = `step ${step}`;
+    legend.innerHTML = ["y", "z", "x"]
+      .filter((name) => found[name])
+      .map((name) => `<span class="key ${name}"></span> ${name}: loss ${loss(found[name][step])}`)
+      .join(" &emsp; ");
+  };
+  for (const control of [...boxes, slider]) control.addEventListener("input", draw);
+  draw();
+})();
