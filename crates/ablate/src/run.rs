@@ -144,7 +144,7 @@ pub fn train(
         match optimizer.step(&mut weights, &parameters.sorted(gradients.of)).with_context(in_step)? {
             Step::Taken => run.stepped(gradients.loss, started.elapsed()),
             Step::NonFiniteGradient(name) => {
-                diverged = Some((step + 1, format!("the gradient of {name} was not finite")));
+                diverged = Some((step + 1, format!("the gradient of {name} was not finite, or too large")));
                 break;
             }
         }

@@ -60,7 +60,7 @@ impl<T: Real> Optimizer<T> {
     /// dropped, and new ones begin with theirs.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::NoSuch`].
+    /// As [`new`](Self::new), and [`Error::NoSuch`](crate::Error::NoSuch).
     pub fn replace_chain(&mut self, group: usize, chain: impl GradientTransform<T> + 'static) -> Result<()> {
         self.group(group)?;
         let chain: Box<dyn GradientTransform<T>> = Box::new(chain);

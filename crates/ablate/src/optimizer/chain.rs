@@ -29,7 +29,9 @@ impl TrainableOptimizer for Chain {
             Ok(StepOutcome::Skipped) => {
                 bail!("the optimizer skipped a step; leave its option non_finite at error")
             }
-            Err(Error::NonFiniteGradient { name, .. }) => Ok(Step::NonFiniteGradient(name)),
+            Err(Error::NonFiniteGradient { name, .. } | Error::GradientTooLarge { name, .. }) => {
+                Ok(Step::NonFiniteGradient(name))
+            }
             Err(error) => Err(error.into()),
         }
     }

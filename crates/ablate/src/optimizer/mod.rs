@@ -65,7 +65,7 @@ impl OptimizerSpec {
 pub enum Step {
     /// The parameters moved.
     Taken,
-    /// The named parameter's gradient has a NaN or an infinity; nothing moved.
+    /// The named parameter's gradient has a NaN, an infinity, or an element too large to square; nothing moved.
     NonFiniteGradient(String),
 }
 
