@@ -40,7 +40,7 @@ impl<T: Real> Optimizer<T> {
     /// let sign = || map("sign", |_step, u: f32, _g, _y| u.signum());
     /// let mut first = Optimizer::new((sign(), Descent::default()), [("w", &[1][..])])?;
     /// first.step(&mut [Parameter::slice(&mut [1.0_f32], Some(&[3.0]))])?;
-    /// let mut second = Optimizer::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])])?;
+    /// let mut second: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])])?;
     /// let restored = second.restore(first.snapshot())?;
     /// assert_eq!(second.steps(0)?, 1);
     /// assert_eq!(restored.new_parameters, ["b"]);
