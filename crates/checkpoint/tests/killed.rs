@@ -54,6 +54,7 @@ fn a_killed_save_leaves_a_whole_file() {
     for round in 0..24 {
         let mut child = saver(&path);
         while !path.exists() {
+            assert!(child.try_wait().unwrap().is_none(), "the process that saves ended by itself");
             std::thread::sleep(Duration::from_millis(1));
         }
         // At another place of the save in every round.
