@@ -75,8 +75,9 @@ impl<T: Real> Tensor<T> {
         self.plan.is_some() || self.info.updates > 0
     }
 
-    /// Whether the gradient can be stepped with: finite, and at most [`Real::LARGEST_GRADIENT`]. Where the first sweep stores nothing, it is done on this occasion, so that the
-    /// gradient is not read once more; nothing that is kept has changed when this returns.
+    /// Whether the gradient can be stepped with: finite, and at most [`Real::LARGEST_GRADIENT`]. Where the first sweep stores
+    /// nothing, it is done on this occasion, so that the gradient is not read once more; nothing that is kept has changed when
+    /// this returns.
     pub(crate) fn examine(&mut self, run: &Run<'_, T>, parameter: SliceMut<'_>, gradient: Slice<'_>) -> bool {
         self.first_sweep_done = false;
         let unchanged = self.is_planned(run);

@@ -181,8 +181,7 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {}
 
     /// Whether the sums are, or have among them, sums of squares of the observed update, so that an element that is not finite or
-    /// too large shows in them. At the head of
-    /// a chain, it spares the engine a look of its own at the gradient.
+    /// too large shows in them. At the head of a chain, it spares the engine a look of its own at the gradient.
     fn sums_show_non_finite(&self, tensor: &TensorInfo) -> bool {
         false
     }
