@@ -12,19 +12,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, RngSeed};
+use proptest::test_runner::{Config, RngSeed, contextualize_config};
 
 const COUNT: usize = 3;
 
-fn cases(count: u32) -> Config {
-    let mut config = Config { failure_persistence: None, ..Config::default() };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = count;
-    }
-    if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
-        config.rng_seed = RngSeed::Fixed(1);
-    }
-    config
+fn cases(cases: u32) -> Config {
+    let rng_seed = RngSeed::Fixed(1);
+    contextualize_config(Config { cases, rng_seed, failure_persistence: None, ..Config::default() })
 }
 
 fn idx(sizes: &[usize]) -> Vec<u8> {

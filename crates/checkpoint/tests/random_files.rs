@@ -9,21 +9,15 @@ use checkpoint::from_bytes;
 use gradient_transform::Parameter;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use proptest::test_runner::{Config, RngSeed};
+use proptest::test_runner::{Config, RngSeed, contextualize_config};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use parts::{assembled, optimizer, parts};
 
-fn cases(count: u32) -> Config {
-    let mut config = Config { failure_persistence: None, ..Config::default() };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = count;
-    }
-    if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
-        config.rng_seed = RngSeed::Fixed(1);
-    }
-    config
+fn cases(cases: u32) -> Config {
+    let rng_seed = RngSeed::Fixed(1);
+    contextualize_config(Config { cases, rng_seed, failure_persistence: None, ..Config::default() })
 }
 
 /// What JSON can have in a place where something else is expected.

@@ -3,19 +3,13 @@
 use conformance::pair::{Run, object};
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{Config, RngSeed};
+use proptest::test_runner::{Config, RngSeed, contextualize_config};
 use serde_json::{Map, Value, json};
 
-/// `count` cases, the same in every run; `PROPTEST_CASES` and `PROPTEST_RNG_SEED` ask for more and for others.
-pub(crate) fn cases(count: u32) -> Config {
-    let mut config = Config { failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = count;
-    }
-    if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
-        config.rng_seed = RngSeed::Fixed(1);
-    }
-    config
+/// `cases` cases, the same in every run; `PROPTEST_CASES` and `PROPTEST_RNG_SEED` ask for more and for others.
+pub(crate) fn cases(cases: u32) -> Config {
+    let fixed = Config { cases, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::default() };
+    contextualize_config(Config { max_shrink_iters: 400, ..fixed })
 }
 
 /// The switches that are off by default.
