@@ -1,7 +1,7 @@
 //! bfloat16 parameters with 8 bits of precision: rounded to the nearest, small steps are lost; rounded stochastically, they add
 //! up.
 //!
-//! Run it with `cargo run --release --example bfloat16`.
+//! Run it with `cargo run --release -p examples --example bfloat16`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use gradient_transform::{Optimizer, Parameter, Result};

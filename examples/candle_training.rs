@@ -1,6 +1,6 @@
 //! A network in candle on two spirals: training, evaluation at the average, and what is saved for inference and for resuming.
 //!
-//! Run it with `cargo run --release --example candle_training`.
+//! Run it with `cargo run --release -p examples --example candle_training`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use candle_core::{D, DType, Device, Tensor};

@@ -1,7 +1,7 @@
 //! A transform of one's own joins the default chain.
 //!
 //! Noise with heavy tails on a quadratic: one gradient element in twenty is fifty times too large. `Soften`
-//! bounds what enters the second moment. Run it with `cargo run --release --example custom_transform`.
+//! bounds what enters the second moment. Run it with `cargo run --release -p examples --example custom_transform`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use factored_moment::FactoredMoment;

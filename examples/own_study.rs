@@ -4,7 +4,7 @@
 //! The task is a regression of which some labels are far off; the transform clips the gradient's norm. Does that help an
 //! optimizer that clips its updates already, and what if it doesn't?
 //!
-//! `cargo run --release --example own_study -- run examples/own_study.toml` answers in `ablation/own_study/report.html`.
+//! `cargo run --release -p examples --example own_study -- run examples/own_study.toml` answers in `ablation/own_study/report.html`.
 
 use std::process::ExitCode;
 

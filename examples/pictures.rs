@@ -1,7 +1,7 @@
 //! Draws the pictures of the book's pages about the transforms: what a transform makes of a gradient, beside the same chain
 //! without it.
 //!
-//! Run it with `cargo run --release --example pictures`; it writes `book/src/transforms/*.svg`.
+//! Run it with `cargo run --release -p examples --example pictures`; it writes `book/src/transforms/*.svg`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use std::path::Path;

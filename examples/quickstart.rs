@@ -1,6 +1,6 @@
 //! The default optimizer on plain slices: no learning rate, no schedule, no ndarray.
 //!
-//! Fits a line to points. Run it with `cargo run --release --example quickstart`.
+//! Fits a line to points. Run it with `cargo run --release -p examples --example quickstart`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use gradient_transform::{Optimizer, Parameter, Result};

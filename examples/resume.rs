@@ -1,6 +1,6 @@
 //! Saving the optimizer's state and going on from it, exactly.
 //!
-//! Run it with `cargo run --release --example resume`.
+//! Run it with `cargo run --release -p examples --example resume`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use gradient_transform::{Optimizer, Parameter, Result};

@@ -1,6 +1,6 @@
 //! Two groups with options of their own, under the three ways in which their estimates of the step size can act.
 //!
-//! Run it with `cargo run --release --example several_groups`.
+//! Run it with `cargo run --release -p examples --example several_groups`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use gradient_transform::{Optimizer, Parameter, Result};

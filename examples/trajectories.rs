@@ -1,6 +1,6 @@
 //! Computes the data of the book's interactive figure: where y, z and x go on two weights, for every set of transforms.
 //!
-//! Run it with `cargo run --release --example trajectories`; it writes `book/src/trajectories.js`.
+//! Run it with `cargo run --release -p examples --example trajectories`; it writes `book/src/trajectories.js`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use std::path::Path;

@@ -7,23 +7,11 @@
     (width / 2) * (1 + a / reach[0]),
     (height / 2) * (1 - b / reach[1]),
   ];
-  const element = (name, attributes, parent) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    parent.append(made);
-    return made;
-  };
-
   const controls = document.createElement("div");
   controls.className = "controls";
   const boxes = switches.map((name) => {
-    const label = document.createElement("label");
-    const box = document.createElement("input");
-    box.type = "checkbox";
-    box.checked = ["second moment", "StableAdamW", "Schedule-Free"].includes(name);
-    label.append(box, " ", name);
-    controls.append(label);
-    return box;
+    const checked = ["second moment", "StableAdamW", "Schedule-Free"].includes(name);
+    return labelledInput(controls, { type: "checkbox", checked }, name);
   });
   const slider = document.createElement("input");
   Object.assign(slider, { type: "range", min: 0, max: trajectories[0].y.length - 1 });
@@ -32,19 +20,19 @@
   const shown = document.createElement("output");
   controls.append(slider, shown);
 
-  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" }, root);
+  const svg = svgElement(root, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
   svg.setAttribute("aria-label", "Paths of y, z and x on the contours of the loss");
   for (const level of [0.02, 0.1, 0.3, 0.8, 1.6, 3, 5]) {
     const radius = (c, i) => (Math.sqrt((2 * level) / c) / reach[i]) * [width, height][i] / 2;
-    element("ellipse", {
+    svgElement(svg, "ellipse", {
       cx: width / 2, cy: height / 2, rx: radius(curvature[0], 0), ry: radius(curvature[1], 1), class: "contour",
-    }, svg);
+    });
   }
   const paths = Object.fromEntries(
-    ["z", "y", "x"].map((name) => [name, element("polyline", { class: `path ${name}` }, svg)]),
+    ["z", "y", "x"].map((name) => [name, svgElement(svg, "polyline", { class: `path ${name}` })]),
   );
   const ends = Object.fromEntries(
-    ["z", "y", "x"].map((name) => [name, element("circle", { class: `end ${name}`, r: 5 }, svg)]),
+    ["z", "y", "x"].map((name) => [name, svgElement(svg, "circle", { class: `end ${name}`, r: 5 })]),
   );
   const legend = document.createElement("p");
   root.prepend(controls);

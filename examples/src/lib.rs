@@ -1,7 +1,7 @@
-//! The examples themselves are the files beside this package's manifest: `cargo run --release --example quickstart`,
+//! The examples themselves are the files beside this package's manifest: `cargo run --release -p examples --example quickstart`,
 //! `custom_transform`, `several_groups`, `resume`.
 //!
-//! This library is empty. Its doctests are the code blocks of the project's README and of the book, so that
+//! This library is empty. Its doctests are the code blocks of the book, so that
 //! `cargo test` compiles and runs every one of them.
 
 macro_rules! doctested {
@@ -15,7 +15,6 @@ macro_rules! doctested {
 }
 
 doctested! {
-    readme = "../../README.md";
     introduction = "../../book/src/introduction.md";
     start = "../../book/src/start.md";
     migrating = "../../book/src/migrating.md";

@@ -206,6 +206,15 @@ fn a_report_is_complete_escaped_and_needs_no_network() {
     assert_eq!(lines(report::CURVES_FILE), 1 + points(0) + points(1));
     let markdown = fs::read_to_string(folder.path().join(report::MARKDOWN_FILE)).unwrap();
     assert!(markdown.contains("| + Cautious |") && markdown.contains("## Keep in mind"));
+    let part = |name: &str| {
+        let (_, rest) = markdown.split_once(&format!("<!-- ANCHOR: {name} -->\n")).unwrap();
+        rest.split_once(&format!("<!-- ANCHOR_END: {name} -->\n")).unwrap().0
+    };
+    // Heads, rules, and the base; and a row for every task.
+    assert_eq!(part("overview").lines().count(), 2 + results.arms.len());
+    for arm in &results.arms {
+        assert_eq!(part(&arm.name).lines().count(), 2 + results.tasks.len(), "{}", arm.name);
+    }
     let read = ablate::diff::read(folder.path()).unwrap();
     assert_eq!(read, results);
 }

@@ -106,18 +106,24 @@ impl Parts<'_> {
         };
         let results = pool.install(|| execution.results(observer))?;
         let findings = Findings::of(&results);
-        let environment = Environment {
-            lines: vec![
-                ("Machine".into(), format!("{}, {} runs at the same time", platform(), self.threads)),
+        let mut lines = if self.may_run {
+            vec![
+                ("Machine".into(), format!("{}, {} at the same time", platform(), runs(self.threads))),
                 ("This execution took".into(), HumanDuration(started.elapsed()).to_string()),
-                ("Command".into(), std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
-            ],
-            commit: commit(),
+            ]
+        } else {
+            vec![("Written again".into(), "from stored runs; nothing was trained".into())]
         };
+        lines.push(("Command".into(), std::env::args().skip(1).collect::<Vec<_>>().join(" ")));
+        let environment = Environment { lines, commit: commit() };
         folder.write_report(&results, &findings, &environment)?;
         let page = folder.path().join(report::HTML_FILE);
         Ok(format!("{}\nThe report: {}\n", report::terminal::summary(&results, &findings), page.display()))
     }
+}
+
+fn runs(count: usize) -> String {
+    if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
 }
 
 /// The commit that is checked out here, and whether something is changed; nothing outside a repository.

@@ -1,4 +1,7 @@
 //! The report as Markdown: the same answer, tables and caveats, without figures.
+//!
+//! The overview and every arm are between mdBook's anchors, so that a page of a book can include just these:
+//! `{{#include report.md:overview}}`, `{{#include report.md:no-prodigy}}`.
 
 use std::fmt::Write;
 
@@ -28,7 +31,7 @@ pub(super) fn document(view: View<'_>, environment: &Environment) -> String {
     for sentence in answer(view) {
         let _ = writeln!(text, "**{}.** {}\n", sentence.heading, sentence.text);
     }
-    overview(view, &mut text);
+    anchored("overview", &mut text, |text| overview(view, text));
     let _ = writeln!(text, "\n{READING}\n\n## Keep in mind\n");
     for caveat in &view.findings.caveats {
         let _ = writeln!(text, "- {caveat}");
@@ -36,10 +39,9 @@ pub(super) fn document(view: View<'_>, environment: &Environment) -> String {
     for (task, _) in view.tasks() {
         one_task(view, task, &mut text);
     }
-    let _ = writeln!(text, "\n## Arms\n");
-    head(&mut text, &["arm", "what it is", "chain"].map(str::to_owned));
-    for arm in view.arms() {
-        row(&mut text, &[arm.title.clone(), arm.description.clone(), format!("`{}`", arm.chain)]);
+    let _ = writeln!(text, "\n## Arm by arm");
+    for arm in 0..view.arms().len() {
+        one_arm(view, arm, &mut text);
     }
     for refused in &view.results.refused {
         let _ = writeln!(text, "\nCannot be combined: {}: {}", refused.name, refused.reason);
@@ -54,6 +56,12 @@ pub(super) fn document(view: View<'_>, environment: &Environment) -> String {
     text
 }
 
+fn anchored(name: &str, text: &mut String, write: impl FnOnce(&mut String)) {
+    let _ = writeln!(text, "<!-- ANCHOR: {name} -->");
+    write(text);
+    let _ = writeln!(text, "<!-- ANCHOR_END: {name} -->");
+}
+
 fn overview(view: View<'_>, text: &mut String) {
     let mut cells = vec!["arm".to_owned()];
     cells.extend(
@@ -61,6 +69,14 @@ fn overview(view: View<'_>, text: &mut String) {
             .map(|(task, results)| format!("{} ({})", results.name, view.shown(task).difference_name())),
     );
     head(text, &cells);
+    let mut base = vec![view.arms()[0].title.clone()];
+    base.extend(view.tasks().map(|(task, _)| {
+        view.found(task, 0)
+            .value
+            .as_ref()
+            .map_or("–".to_owned(), |value| view.shown(task).value(value.mean))
+    }));
+    row(text, &base);
     for arm in view.compared() {
         let mut cells = vec![view.arms()[arm].title.clone()];
         cells.extend(view.tasks().map(|(task, _)| {
@@ -93,9 +109,6 @@ fn one_task(view: View<'_>, task: usize, text: &mut String) {
     head(text, &heads);
     for arm in std::iter::once(0).chain(view.compared()) {
         let found = view.found(task, arm);
-        let difference = found.difference.as_ref().map_or(String::new(), |difference| {
-            format!("{} {}", shown.difference(difference.mean), shown.interval(difference.interval))
-        });
         let steps = found.to_target.as_ref().map_or("–".to_owned(), |steps| {
             format!("{} ({}/{})", steps.median.map_or("–".to_owned(), short), steps.reached, steps.n)
         });
@@ -104,12 +117,56 @@ fn one_task(view: View<'_>, task: usize, text: &mut String) {
             &[
                 view.arms()[arm].title.clone(),
                 shown.summary(found.value.as_ref()),
-                difference,
+                difference(view, task, arm),
                 if arm > 0 { p_value(found.adjusted_p) } else { String::new() },
-                format!("{} {}", sign(found.verdict), word(found.verdict)),
+                verdict(view, task, arm),
                 found.probability_of_improvement.map_or(String::new(), |p| format!("{p:.2}")),
                 steps,
             ],
         );
     }
+}
+
+/// What an arm is, and what it does on every task.
+fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
+    let about = &view.arms()[arm];
+    let _ = writeln!(text, "\n### {}\n\n{}\n\n`{}`\n", about.title, about.description, about.chain);
+    anchored(&about.name, text, |text| {
+        let heads = if arm == 0 {
+            vec!["task", "measure", "value"]
+        } else {
+            vec!["task", "measure", "base", "arm", "difference [95 %]", "p, Holm", "verdict", "P(better run)"]
+        };
+        head(text, &heads.into_iter().map(str::to_owned).collect::<Vec<_>>());
+        for (task, results) in view.tasks() {
+            let (found, shown) = (view.found(task, arm), view.shown(task));
+            let mut cells = vec![results.name.clone(), shown.name().to_owned()];
+            if arm > 0 {
+                cells.push(shown.summary(view.found(task, 0).value.as_ref()));
+            }
+            cells.push(shown.summary(found.value.as_ref()));
+            if arm > 0 {
+                cells.extend([
+                    difference(view, task, arm),
+                    p_value(found.adjusted_p),
+                    verdict(view, task, arm),
+                    found.probability_of_improvement.map_or(String::new(), |p| format!("{p:.2}")),
+                ]);
+            }
+            row(text, &cells);
+        }
+    });
+}
+
+fn difference(view: View<'_>, task: usize, arm: usize) -> String {
+    let shown = view.shown(task);
+    view.found(task, arm).difference.as_ref().map_or(String::new(), |difference| {
+        format!("{} {}", shown.difference(difference.mean), shown.interval(difference.interval))
+    })
+}
+
+fn verdict(view: View<'_>, task: usize, arm: usize) -> String {
+    let found = view.found(task, arm);
+    let diverged = if found.diverged > 0 { format!(", {} diverged", found.diverged) } else { String::new() };
+    format!("{} {}{diverged}", sign(found.verdict), word(found.verdict))
 }

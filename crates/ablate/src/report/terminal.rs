@@ -12,6 +12,9 @@ use crate::results::Results;
 /// Where no terminal says how wide it is.
 const WIDTH_IN_FILES: u16 = 120;
 
+/// Some terminals say 0. Below this, broken lines are easier to read than columns of single letters.
+const NARROWEST: u16 = 60;
+
 /// A table per task, the answer, and what limits it.
 pub fn summary(results: &Results, findings: &Findings) -> String {
     let view = View { results, findings };
@@ -34,7 +37,7 @@ fn table(view: View<'_>, task: usize) -> Table {
     let shown = view.shown(task);
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    if table.width().is_none() {
+    if table.width().is_none_or(|width| width < NARROWEST) {
         table.set_width(WIDTH_IN_FILES);
     }
     table.set_header([

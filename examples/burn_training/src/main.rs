@@ -1,6 +1,6 @@
 //! A module of burn on two spirals: training, and evaluation at the average.
 //!
-//! Run it with `cargo run --release --example burn_training`.
+//! Run it with `cargo run --release -p burn_training`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use burn::module::Module;
@@ -46,7 +46,7 @@ fn accuracy(model: &Network, points: &Tensor<2>, labels: &Tensor<1, Int>) -> f32
 }
 
 /// Gives the accuracy before and after.
-pub(crate) fn run() -> anyhow::Result<(f32, f32)> {
+fn run() -> anyhow::Result<(f32, f32)> {
     let device = Device::flex().autodiff();
     let (points, labels) = spirals(&device);
     let mut model = Network::new(&device);
@@ -73,4 +73,13 @@ pub(crate) fn run() -> anyhow::Result<(f32, f32)> {
 fn main() -> anyhow::Result<()> {
     run()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_network_tells_the_spirals_apart() {
+        let (before, after) = super::run().unwrap();
+        assert!(before < 0.9 && after > 0.99, "{before} {after}");
+    }
 }
