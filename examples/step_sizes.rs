@@ -22,21 +22,20 @@ const STRIDE: usize = 5;
 const DISTANCES: [f64; 3] = [0.1, 1.0, 10.0];
 /// The standard deviation of a gradient's elements.
 const NOISES: [f64; 3] = [0.0, 1.0, 10.0];
-/// What the loss, and so its gradient, is multiplied by.
-const SCALES: [f64; 3] = [0.001, 1.0, 1000.0];
 const D0S: [f64; 3] = [1e-8, 1e-6, 1e-2];
+const D_COEFS: [f64; 3] = [0.5, 1.0, 2.0];
 
 /// One setting of the figure's controls.
 struct Setting {
     distance: f64,
     noise: f64,
-    scale: f64,
     d0: f64,
+    d_coef: f64,
 }
 
 /// `log10` of d and of the loss at the evaluation point, over the weights, by step.
 fn curves(setting: &Setting, use_speed: bool) -> Result<(Vec<f64>, Vec<f64>)> {
-    let options = Options::default().d0(setting.d0).use_speed(use_speed);
+    let options = Options::default().d0(setting.d0).d_coef(setting.d_coef).use_speed(use_speed);
     let mut optimizer: Optimizer = options.build([("w", &[WEIGHTS][..])])?;
     let mut generator = StdRng::seed_from_u64(1);
     let mut w = vec![setting.distance as f32; WEIGHTS];
@@ -54,7 +53,7 @@ fn curves(setting: &Setting, use_speed: bool) -> Result<(Vec<f64>, Vec<f64>)> {
             .iter()
             .map(|w| {
                 let noise: f64 = StandardNormal.sample(&mut generator);
-                (setting.scale * (f64::from(*w) + setting.noise * noise)) as f32
+                (f64::from(*w) + setting.noise * noise) as f32
             })
             .collect();
         optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
@@ -68,9 +67,9 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     // The last control varies fastest.
     for distance in DISTANCES {
         for noise in NOISES {
-            for scale in SCALES {
-                for d0 in D0S {
-                    let setting = Setting { distance, noise, scale, d0 };
+            for d0 in D0S {
+                for d_coef in D_COEFS {
+                    let setting = Setting { distance, noise, d0, d_coef };
                     let (classic, speed) = (curves(&setting, false)?, curves(&setting, true)?);
                     all.push(json!({
                         "Prodigy": {"d": classic.0, "loss": classic.1},
@@ -86,8 +85,8 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         "controls": [
             ["distance to the minimum", DISTANCES, 1],
             ["noise of the gradient", NOISES, 1],
-            ["scale of the loss", SCALES, 1],
             ["d0", D0S, 1],
+            ["d_coef", D_COEFS, 1],
         ],
         "curves": all,
     });

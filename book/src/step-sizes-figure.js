@@ -14,6 +14,8 @@
     return `10${exponent < 0 ? "⁻" : ""}${digits}`;
   };
 
+  const short = (value) => (value > 0 && value < 1e-3 ? value.toExponential() : String(value));
+
   const form = document.createElement("form");
   form.className = "controls";
   const inputs = controls.map(([name, choices, first]) => {
@@ -23,7 +25,7 @@
     group.append(legend);
     form.append(group);
     return choices.map((choice, i) =>
-      labelledInput(group, { type: "radio", name, value: i, checked: i === first }, String(choice)),
+      labelledInput(group, { type: "radio", name, value: i, checked: i === first }, short(choice)),
     );
   });
   root.append(form);

@@ -84,6 +84,28 @@ fn the_interactive_figure_has_a_path_for_every_set_of_transforms() {
 }
 
 #[test]
+fn the_interactive_figure_of_d_has_curves_for_every_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("step-sizes.js");
+    step_sizes::run(&path).unwrap();
+    let script = std::fs::read_to_string(path).unwrap();
+    let data = script.trim().strip_prefix("const STEP_SIZES = ").unwrap().strip_suffix(';').unwrap();
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    let choices = |control: &serde_json::Value| control[1].as_array().unwrap().len();
+    let settings: usize = data["controls"].as_array().unwrap().iter().map(choices).product();
+    let curves = data["curves"].as_array().unwrap();
+    assert_eq!(curves.len(), settings);
+    for (setting, curve) in curves.iter().enumerate() {
+        let d = |estimate: &str| -> Vec<f64> {
+            curve[estimate]["d"].as_array().unwrap().iter().map(|d| d.as_f64().unwrap()).collect()
+        };
+        for d in [d("Prodigy"), d("SPEED")] {
+            assert!(d.len() == 61 && d.is_sorted(), "setting {setting}: {d:?}");
+        }
+    }
+}
+
+#[test]
 fn groups_share_the_step_size_as_the_policy_says() {
     let [mean, each, joint] = several_groups::run().unwrap();
     assert!(mean[0].0 != mean[1].0 && mean[0].1 == mean[1].1);

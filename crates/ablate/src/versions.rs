@@ -15,16 +15,9 @@ pub fn versions() -> Vec<(String, String)> {
     PACKAGES.into_iter().filter_map(|name| Some((name.to_owned(), locked(name)?.to_owned()))).collect()
 }
 
-/// The operating system, the architecture, and the vector instructions by which matrix products of the tasks are chosen.
+/// The operating system and architecture.
 pub fn platform() -> String {
-    let name = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
-    #[cfg(target_arch = "x86_64")]
-    let name = match (is_x86_feature_detected!("avx512f"), is_x86_feature_detected!("fma")) {
-        (true, _) => format!("{name} with AVX-512"),
-        (false, true) => format!("{name} with FMA"),
-        (false, false) => name,
-    };
-    name
+    format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)
 }
 
 fn locked(name: &str) -> Option<&'static str> {

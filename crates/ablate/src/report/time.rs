@@ -32,7 +32,7 @@ pub(super) fn section(view: View<'_>, environment: &Environment) -> Markup {
     html! {
         section id="time" {
             h2 { "Time and machine" }
-            p.note { "Measured while other runs shared the machine: a rough guide, not a benchmark. Everything above is the same when the study is run again with these sources on a processor with the same vector instructions; the matrix products of a task are rounded in another order where they are wider." }
+            p.note { "Measured while other runs shared the machine: a rough guide, not a benchmark. Everything above is the same wherever the study is run again with these sources; but where a matrix product of a task adds more than 512 terms, candle cuts the sum by the size of the processor’s first-level cache, and another processor may round it differently." }
             ul.prose {
                 @for (name, value) in &environment.lines { li { (name) ": " (value) } }
                 @if let Some(commit) = &environment.commit { li { "Commit: " code { (commit) } } }
