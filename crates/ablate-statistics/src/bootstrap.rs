@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::summary::mean;
 
 /// The ends of an interval.
+///
+/// ```
+/// use ablate_statistics::Interval;
+///
+/// let interval = Interval { low: -1.0, high: 0.5 };
+/// assert!(interval.contains(0.0) && !interval.contains(1.0));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The lower end.

@@ -8,6 +8,16 @@ use crate::summary::mean;
 const MOST: usize = 16;
 
 /// An effect over the seeds.
+///
+/// ```
+/// use ablate_statistics::{Bootstrap, Effect, FactorialEffects};
+///
+/// let responses = [vec![0.0, 1.0], vec![5.0, 7.0], vec![3.0, 6.0]]; // by seed: unchanged, changed
+/// let effects = FactorialEffects::of(&responses, 1, &Bootstrap::default()).unwrap();
+/// let Effect { mean, interval, p } = effects.main[0];
+/// assert_eq!(mean, 2.0);
+/// assert!(interval.is_none_or(|interval| interval.contains(2.0)) && p == Some(0.25));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
     /// Its mean over the seeds.

@@ -1,6 +1,13 @@
 use serde::{Deserialize, Serialize};
 
 /// A solver's performance profile: points (tau, share) in rising order, a step function from (1, share).
+///
+/// ```
+/// use ablate_statistics::{Profile, performance_profiles};
+///
+/// let alone: Profile = performance_profiles(&[vec![Some(3.0), None]]).remove(0);
+/// assert_eq!((alone.solver, alone.points), (0, vec![(1.0, 0.5)])); // it solves one of two problems
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// Its place among the solvers.

@@ -2,6 +2,15 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{Binomial, DiscreteCDF};
 
 /// When a run reached its target.
+///
+/// ```
+/// use ablate_statistics::{PairedSteps, ToTarget};
+///
+/// // An arm beside its base: faster with the first seed, and with the second one it got there at all.
+/// let pairs = [(ToTarget::Reached(100.0), ToTarget::Reached(200.0)), (ToTarget::Reached(300.0), ToTarget::Missed(500.0))];
+/// let found = PairedSteps::of(&pairs);
+/// assert_eq!((found.faster, found.slower, found.ratio), (2, 0, Some(0.5)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ToTarget {

@@ -2,6 +2,14 @@ use gradient_transform::{Context, Error, Real, Result};
 use serde::{Deserialize, Serialize};
 
 /// How an update is divided by its denominator, the root of the second moment.
+///
+/// ```
+/// use factored_moment::{DenseMoment, Division};
+///
+/// assert_eq!(Division::default(), Division::Epsilon(1e-8));
+/// assert!(Division::Epsilon(0.0).validate().is_err() && Division::Atan2.validate().is_ok());
+/// let adam_atan2 = DenseMoment { division: Division::Atan2, ..DenseMoment::new(0.999) };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Division {

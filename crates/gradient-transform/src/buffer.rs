@@ -13,6 +13,20 @@ use crate::rounding::{Rounding, Stream};
 use crate::sweep::CHUNK;
 
 /// An owned array of one of the [`DType`]s.
+///
+/// ```
+/// use gradient_transform::{Buffer, DType, Slice, SliceMut};
+///
+/// let mut column = Buffer::zeros(DType::Bf16, 3);
+/// column.set(1, 2.0_f32);
+/// column.update(&[1.0_f32, 1.0, 1.0], |b, a| b + a);
+/// let mut values = [0.0_f32; 3];
+/// column.load(&mut values);
+/// assert_eq!(values, [1.0, 3.0, 1.0]);
+/// assert_eq!((column.dtype(), column.len(), column.get::<f64>(1)), (DType::Bf16, 3, 3.0));
+/// assert!(matches!(column.as_slice(), Slice::Bf16(elements) if elements.len() == 3));
+/// assert!(matches!(column.as_mut_slice(), SliceMut::Bf16(_)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "dtype", content = "values", rename_all = "lowercase")]
 pub enum Buffer {
@@ -25,6 +39,13 @@ pub enum Buffer {
 }
 
 /// A borrowed array of one of the [`DType`]s.
+///
+/// ```
+/// use gradient_transform::{DType, Slice};
+///
+/// let slice = Slice::from(&[1.0_f64, 2.0][..]);
+/// assert_eq!((slice.dtype(), slice.len(), slice.is_empty(), slice.get::<f32>(1)), (DType::F64, 2, false, 2.0));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Slice<'a> {
     /// `f32` elements.
@@ -36,6 +57,18 @@ pub enum Slice<'a> {
 }
 
 /// A mutably borrowed array of one of the [`DType`]s.
+///
+/// ```
+/// use gradient_transform::{DType, Element, SliceMut};
+///
+/// let mut values = [1.0_f32, 2.0];
+/// let slice = f32::slice_mut(&mut values);
+/// assert_eq!((slice.dtype(), slice.len(), slice.as_slice().get::<f64>(0)), (DType::F32, 2, 1.0));
+/// if let SliceMut::F32(values) = slice {
+///     values[0] = 3.0;
+/// }
+/// assert_eq!(values, [3.0, 2.0]);
+/// ```
 #[derive(Debug)]
 pub enum SliceMut<'a> {
     /// `f32` elements.

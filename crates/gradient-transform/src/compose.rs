@@ -81,6 +81,13 @@ where
 }
 
 /// See [`only_for`].
+///
+/// ```
+/// use gradient_transform::{Descent, OnlyFor, only_for};
+///
+/// let biases: OnlyFor<_, Descent> = only_for(|tensor| tensor.shape.len() < 2, Descent::default());
+/// assert_eq!(format!("{biases:?}"), "OnlyFor(Descent { weight_decay: 0.0 })");
+/// ```
 pub struct OnlyFor<F, G> {
     applies: F,
     chain: G,

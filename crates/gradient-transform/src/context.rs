@@ -7,6 +7,14 @@ use crate::element::DType;
 /// Prodigy's estimate of the distance to the solution, shared by the tensors of a group.
 ///
 /// Published to every transform of a chain through [`StepContext`]; an [`crate::Estimator`] in the chain moves it.
+///
+/// ```
+/// use gradient_transform::Estimate;
+///
+/// let before = Estimate::new(1e-6);
+/// assert_eq!((before.d, before.d_prev, before.d0), (1e-6, 1e-6, 1e-6));
+/// assert_eq!((before.numerator, before.denominator), (0.0, 0.0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The estimate, d.
@@ -44,6 +52,24 @@ pub struct Rectification {
 ///
 /// The engine fills in `k`, `lr` and the estimate; then every transform may publish more
 /// ([`crate::GradientTransform::begin_step`], in the order of the chain) before the first tensor is touched.
+///
+/// ```
+/// use gradient_transform::{Estimate, Rectification, StepContext};
+///
+/// let mut step = StepContext::new(3, 0.5);
+/// assert_eq!(step.step_size, 0.5); // lr * d, with d = 1
+/// assert_eq!(step.second_moment_weights(0.75), (0.75, 0.25));
+/// assert_eq!(step.clip_threshold(), 1.0);
+///
+/// // d has doubled since the step before: the moment of d * g is brought to the new scale.
+/// step.estimate = Estimate { d: 2e-6, ..Estimate::new(1e-6) };
+/// assert_eq!(step.second_moment_weights(0.75), (0.1875, 0.25));
+///
+/// // Under RAdam's rectification, beta2 is debiased: 1 - 0.25/(1 - 0.75^3).
+/// step.estimate = Estimate::FIXED;
+/// step.rectification = Some(Rectification { factor: 0.5, tractable: true });
+/// assert!((step.second_moment_weights(0.75).0 - (1.0 - 0.25 / 0.578125)).abs() < 1e-12);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepContext {
     /// Number of this step, from 1. Only steps in which the group had a gradient count.
@@ -104,6 +130,15 @@ impl StepContext {
 }
 
 /// What is known of a tensor before it is looked at.
+///
+/// ```
+/// use gradient_transform::{Context, DType, StepContext, TensorInfo};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::Bf16, updates: 0 };
+/// assert_eq!((tensor.len(), tensor.is_empty()), (32, false));
+/// let cx = Context { step: StepContext::new(1, 1.0), tensor: &tensor };
+/// assert_eq!(cx.tensor.len() * cx.tensor.dtype.size(), 64); // bytes
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Name of the parameter.
@@ -138,6 +173,14 @@ pub struct Context<'a> {
 }
 
 /// What a step did to a group, all tensors together.
+///
+/// ```
+/// use gradient_transform::StepSummary;
+///
+/// // Two of three tensors had a gradient, and one of them moved.
+/// let summary = StepSummary { gradients: 2, updates: 1, last_updated: false };
+/// assert!(summary.updates > 0 && summary != StepSummary::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepSummary {
     /// How many tensors had a gradient.

@@ -11,6 +11,13 @@ use crate::buffer::{Buffer, Slice, SliceMut};
 use crate::parameter::StridedMut;
 
 /// The type of a tensor's elements in memory.
+///
+/// ```
+/// use gradient_transform::DType;
+///
+/// assert_eq!([DType::F32, DType::Bf16, DType::F64].map(DType::size), [4, 2, 8]);
+/// assert_eq!(DType::Bf16.to_string(), "bfloat16");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DType {
@@ -51,6 +58,16 @@ mod sealed {
 }
 
 /// A type that parameters and gradients may consist of: `f32`, [`half::bf16`] or `f64`.
+///
+/// ```
+/// use gradient_transform::{Buffer, DType, Element};
+///
+/// fn twice<E: Element>(values: Vec<E>) -> (DType, Buffer) {
+///     (E::DTYPE, E::buffer([&values[..], &values[..]].concat()))
+/// }
+/// assert_eq!(twice(vec![1.0_f32]), (DType::F32, Buffer::F32(vec![1.0, 1.0])));
+/// assert_eq!(f64::slice(&[0.5]).len(), 1);
+/// ```
 pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     /// Its name at run time.
     const DTYPE: DType;
@@ -65,6 +82,24 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
 /// A type that a chain computes in: `f32` (for float32 and bfloat16 parameters) or `f64`.
 ///
 /// Tiles, small state and partial vectors are of this type; scalars that belong to a whole step are `f64` always.
+///
+/// ```
+/// use gradient_transform::{Element, Real};
+///
+/// fn halves<T: Real>(values: &[T]) -> Vec<T> {
+///     values.iter().map(|&x| x * T::of(0.5)).collect()
+/// }
+/// assert_eq!((halves(&[1.0_f32]), halves(&[1.0_f64])), (vec![0.5], vec![0.5]));
+/// assert_eq!(0.1_f32.f64(), f64::from(0.1_f32));
+/// assert_eq!(1.003_f32.round_bf16(), 1.0); // bfloat16 has 8 significant bits
+/// assert!((1.0_f32.arctangent() - std::f32::consts::FRAC_PI_4).abs() < 1e-7);
+/// assert_eq!(f32::LARGEST_GRADIENT, 2.0_f64.powi(44));
+///
+/// // Whether an array whose type is known at run time only is one of `T`.
+/// let mut values = [1.0_f64];
+/// assert_eq!(f64::native(&f64::slice(&values)), Some(&[1.0][..]));
+/// assert!(f32::native(&f64::slice(&values)).is_none() && f32::native_mut(f64::slice_mut(&mut values)).is_err());
+/// ```
 pub trait Real: Element + Float + NumAssign + fmt::Debug + fmt::Display {
     /// The largest element that a gradient may have, 2^44 in float32 and 2^492 in float64: the squares of as many as 2^40
     /// of them can be added up.

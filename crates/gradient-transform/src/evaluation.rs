@@ -17,6 +17,21 @@ impl<T: Real> Optimizer<T> {
     ///
     /// The gradients in `parameters` are not looked at.
     ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter};
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// let mut w = [1.0_f32];
+    /// optimizer.eval(&mut [Parameter::slice(&mut w, None)])?;
+    /// assert!(optimizer.is_evaluating());
+    /// assert!(optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))]).is_err()); // a gradient at x would be wrong
+    /// optimizer.train(&mut [Parameter::slice(&mut w, None)])?;
+    /// let mut x = [0.0_f32];
+    /// optimizer.evaluation_point(0, &w, &mut x)?;
+    /// assert_eq!(x, w); // plain descent averages nothing
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::EvaluationMode`] when called twice, and the shape errors of [`step`](Self::step).
     pub fn eval(&mut self, parameters: &mut [Parameter<'_>]) -> Result<()> {

@@ -12,6 +12,17 @@ use crate::rounding::Rounding;
 use crate::transform::{GradientTransform, Role};
 
 /// Parameters that share a chain, a learning rate and an estimate of the step size.
+///
+/// ```
+/// use gradient_transform::{Descent, Optimizer, ParameterGroup, Rounding, Settings};
+///
+/// let group = ParameterGroup::new(Descent::default(), [("w", &[8, 4][..]), ("b", &[4][..])])
+///     .lr(0.1)
+///     .rounding(Rounding::Nearest);
+/// let optimizer: Optimizer = Optimizer::with_groups([group], Settings::default())?;
+/// assert_eq!(optimizer.lr(0)?, 0.1);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 pub struct ParameterGroup<T: Real = f32> {
     pub(crate) chain: Box<dyn GradientTransform<T>>,
     pub(crate) lr: f64,
@@ -47,6 +58,16 @@ impl<T: Real> ParameterGroup<T> {
 }
 
 /// How the groups' estimates of the step size act together.
+///
+/// ```
+/// use gradient_transform::SplitGroups;
+///
+/// // By their names in lower case in files and options.
+/// let policies: [SplitGroups; 3] = serde_json::from_str(r#"["mean", "each", "joint"]"#)?;
+/// assert_eq!(policies, [SplitGroups::Mean, SplitGroups::Each, SplitGroups::Joint]);
+/// assert_eq!(SplitGroups::default(), SplitGroups::Mean);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitGroups {
@@ -61,6 +82,18 @@ pub enum SplitGroups {
 
 /// What happens to a step with a gradient that is infinite, not a number, or larger than can be squared
 /// ([`Real::LARGEST_GRADIENT`]). Either way nothing moves.
+///
+/// ```
+/// use gradient_transform::{Descent, Error, NonFinite, Optimizer, Parameter};
+///
+/// assert_eq!(NonFinite::default(), NonFinite::Error);
+/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])])?;
+/// let mut w = [1.0_f32, 1.0];
+/// let error = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, f32::NAN]))]).unwrap_err();
+/// assert!(matches!(error, Error::NonFiniteGradient { index: 1, .. }));
+/// assert_eq!(w, [1.0, 1.0]);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NonFinite {
@@ -75,6 +108,13 @@ pub enum NonFinite {
 }
 
 /// Defects of the Python reference 1.9.2 in what happens between tensors and groups. All off by default.
+///
+/// ```
+/// use gradient_transform::EngineCompat;
+///
+/// let one = EngineCompat { sums_in_float32: true, ..EngineCompat::default() };
+/// assert!(one != EngineCompat::V1_9_2 && EngineCompat::V1_9_2.sums_in_float32);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineCompat {
@@ -106,6 +146,14 @@ impl EngineCompat {
 }
 
 /// What is set for all groups together.
+///
+/// ```
+/// use gradient_transform::{Settings, SplitGroups};
+///
+/// let settings: Settings = serde_json::from_str(r#"{"seed": 3, "split_groups": "joint"}"#)?;
+/// assert_eq!(settings, Settings { seed: 3, split_groups: SplitGroups::Joint, ..Settings::default() });
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {

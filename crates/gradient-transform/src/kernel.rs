@@ -3,6 +3,23 @@
 //! Transforms write their arithmetic as closures for one element; these helpers run them over slices with the widest
 //! vectors that the processor has. None of them fuses a multiplication with an addition, and sums use a fixed number
 //! of lanes, so every instruction set gives the same bits. On their way they ask for the memory of the next tile.
+//!
+//! ```
+//! use gradient_transform::kernel;
+//!
+//! let (a, b, c) = ([1.0_f32, 2.0], [3.0, 4.0], [5.0, 6.0]);
+//! let (mut u, mut v) = ([0.0; 2], [0.0; 2]);
+//! kernel::map(&mut u, |u| u + 1.0); // [1, 1]
+//! kernel::map2(&mut u, &a, |u, a| u + a); // [2, 3]
+//! kernel::map3(&mut u, &a, &b, |u, a, b| u + a * b); // [5, 11]
+//! kernel::map4(&mut u, &a, &b, &c, |u, a, b, c| u + a + b + c); // [14, 23]
+//! kernel::update2(&mut u, &mut v, &a, &b, |u, v, a, b| (u - a, v + b));
+//! assert_eq!((u, v), ([13.0, 21.0], [3.0, 4.0]));
+//! assert_eq!(kernel::sum(&a, |x| x * x), 5.0);
+//! assert_eq!(kernel::sum2(&a, &b, |x, y| x * y), 11.0);
+//! assert_eq!([-2.0_f32, 0.0, 3.0].map(kernel::sign), [-1.0, 0.0, 1.0]);
+//! assert_eq!(kernel::total([1.0_f32; 32]), 32.0);
+//! ```
 
 use std::array;
 use std::ops::Add;
@@ -48,6 +65,22 @@ macro_rules! for_each {
 
 /// The same loops, to be inlined into a larger one that is compiled for several instruction sets
 /// (`#[multiversion(targets = "simd")]`) and takes up and leaves off [`Prefetch`] itself.
+///
+/// ```
+/// use gradient_transform::kernel::{Prefetch, inlined};
+///
+/// let (mut u, mut v, a) = ([1.0_f32, 2.0], [0.0; 2], [3.0, 4.0]);
+/// let mut prefetch = Prefetch::resume();
+/// prefetch.block(); // before about 64 elements of a loop of one's own
+/// inlined::map(&mut u, &mut prefetch, |u| 2.0 * u); // [2, 4]
+/// inlined::map2(&mut u, &a, &mut prefetch, |u, a| u + a); // [5, 8]
+/// inlined::map3(&mut u, &a, &a, &mut prefetch, |u, a, b| u - a * b); // [-4, -8]
+/// inlined::map4(&mut u, &a, &a, &a, &mut prefetch, |u, a, b, c| u + a + b + c); // [5, 4]
+/// inlined::update2(&mut u, &mut v, &a, &a, &mut prefetch, |u, v, a, b| (u + a, v + b)); // [8, 8], [3, 4]
+/// let squares = inlined::add_squares(&mut v, &a, &mut prefetch); // v += a^2: [12, 20]
+/// prefetch.suspend();
+/// assert_eq!((u, v, squares), ([8.0, 8.0], [12.0, 20.0], 25.0));
+/// ```
 pub mod inlined {
     use super::{BLOCK, LANES, Prefetch, Real, total};
 

@@ -34,6 +34,13 @@ where
 }
 
 /// See [`map`].
+///
+/// ```
+/// use gradient_transform::{GradientTransform, Map, map};
+///
+/// let halve: Map<f32, _> = map("halve", |_step, u: f32, _g, _y| u / 2.0);
+/// assert_eq!(halve.name(), "halve");
+/// ```
 pub struct Map<T, F> {
     name: &'static str,
     f: F,
@@ -89,6 +96,13 @@ where
 }
 
 /// See [`rescale`].
+///
+/// ```
+/// use gradient_transform::{GradientTransform, Rescale, rescale};
+///
+/// let mean: Rescale<f32, _, _> = rescale("by-mean", |u: f32| u.abs(), |sum, n| n as f64 / sum);
+/// assert_eq!(mean.name(), "by-mean");
+/// ```
 pub struct Rescale<T, M, F> {
     name: &'static str,
     measure: M,

@@ -57,6 +57,22 @@ impl<T: Real> Optimizer<T> {
 
     /// Several groups. The parameters' order is that of the groups.
     ///
+    /// ```
+    /// use gradient_transform::{Descent, EngineCompat, NonFinite, Optimizer, ParameterGroup, Rounding, Settings, SplitGroups};
+    ///
+    /// let matrices = ParameterGroup::new(Descent { weight_decay: 0.01 }, [("w", &[8, 4][..])]);
+    /// let biases = ParameterGroup::new(Descent::default(), [("b", &[4][..])]).lr(0.5).rounding(Rounding::Nearest);
+    /// let settings = Settings {
+    ///     split_groups: SplitGroups::Each,
+    ///     non_finite: NonFinite::Skip,
+    ///     seed: 7,
+    ///     compat: EngineCompat::default(), // none of the reference's defects
+    /// };
+    /// let optimizer: Optimizer = Optimizer::with_groups([matrices, biases], settings)?;
+    /// assert_eq!((optimizer.lr(0)?, optimizer.lr(1)?), (1.0, 0.5));
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_groups(
@@ -90,6 +106,16 @@ impl<T: Real> Optimizer<T> {
 
     /// Adds a group; its parameters come behind those already there.
     ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, ParameterGroup};
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[8, 4][..])])?;
+    /// optimizer.add_group(ParameterGroup::new(Descent::default(), [("adapter", &[8, 2][..])]).lr(0.1))?;
+    /// assert!(optimizer.names().eq(["w", "adapter"]));
+    /// assert!(optimizer.add_group(ParameterGroup::new(Descent::default(), [("w", &[1][..])])).is_err()); // named already
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`new`](Self::new); [`Error::EvaluationMode`] between `eval` and `train`.
     pub fn add_group(&mut self, group: ParameterGroup<T>) -> Result<()> {
@@ -120,6 +146,16 @@ impl<T: Real> Optimizer<T> {
 
     /// Sets a group's learning rate: finite and at least 0.
     ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer};
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// optimizer.set_lr(0, 0.01)?;
+    /// assert_eq!(optimizer.lr(0)?, 0.01);
+    /// assert!(optimizer.set_lr(0, f64::NAN).is_err() && optimizer.set_lr(1, 0.01).is_err());
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NoSuch`] or [`Error::OptionOutOfRange`].
     pub fn set_lr(&mut self, group: usize, lr: f64) -> Result<()> {
@@ -139,6 +175,15 @@ impl<T: Real> Optimizer<T> {
 
     /// A group's estimate of the step size; d is 1 for ever in a chain without an estimator.
     ///
+    /// ```
+    /// use gradient_transform::{Descent, Estimate, Optimizer};
+    ///
+    /// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// assert_eq!(optimizer.estimate(0)?, Estimate::FIXED); // no estimator in this chain
+    /// assert_eq!(Estimate::FIXED, Estimate::new(1.0));
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NoSuch`].
     pub fn estimate(&self, group: usize) -> Result<Estimate> {
@@ -146,6 +191,17 @@ impl<T: Real> Optimizer<T> {
     }
 
     /// What the tensors of a group shared in the latest step: step size, averaging weight and so on.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter};
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// optimizer.set_lr(0, 0.5)?;
+    /// optimizer.step(&mut [Parameter::slice(&mut [1.0_f32], Some(&[1.0]))])?;
+    /// let step = optimizer.latest_step(0)?;
+    /// assert_eq!((step.k, step.lr, step.step_size), (1, 0.5, 0.5));
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NoSuch`].
@@ -164,6 +220,14 @@ impl<T: Real> Optimizer<T> {
 
     /// A group's transforms in order with their hyperparameters, in their `Debug` form.
     ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer};
+    ///
+    /// let optimizer: Optimizer = Optimizer::new(Descent { weight_decay: 0.1 }, [("w", &[1][..])])?;
+    /// assert_eq!(optimizer.transforms(0)?, ["Descent { weight_decay: 0.1 }"]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NoSuch`].
     pub fn transforms(&self, group: usize) -> Result<Vec<String>> {
@@ -172,6 +236,21 @@ impl<T: Real> Optimizer<T> {
     }
 
     /// Steps skipped because of a non-finite gradient.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, NonFinite, Optimizer, Parameter, ParameterGroup, Settings, StepOutcome};
+    ///
+    /// let group = ParameterGroup::new(Descent::default(), [("w", &[1][..])]);
+    /// let settings = Settings { non_finite: NonFinite::Skip, ..Settings::default() };
+    /// let mut optimizer: Optimizer = Optimizer::with_groups([group], settings)?;
+    /// let mut w = [1.0_f32];
+    /// let outcome = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[f32::INFINITY]))])?;
+    /// assert_eq!((outcome, w), (StepOutcome::Skipped, [1.0]));
+    /// let outcome = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5]))])?;
+    /// assert_eq!((outcome, w), (StepOutcome::Done, [0.5]));
+    /// assert_eq!((optimizer.skipped_steps(), optimizer.steps(0)?), (1, 1));
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     pub fn skipped_steps(&self) -> u64 {
         self.skipped
     }
@@ -199,6 +278,19 @@ impl<T: Real> Optimizer<T> {
     ///
     /// Looking for gradients that are not finite is no part of the plan. It moves nothing where the first sweep stores
     /// nothing, as that sweep looks on its way; elsewhere it reads the gradient once more.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter, rescale};
+    ///
+    /// let n = 1000;
+    /// let unit = rescale("unit-norm", |u: f32| u * u, |sum, _n| 1.0 / sum.sqrt());
+    /// let mut optimizer = Optimizer::new((unit, Descent::default()), [("w", &[n][..])])?;
+    /// optimizer.step(&mut [Parameter::slice(&mut vec![0.0_f32; n], Some(&vec![1.0; n]))])?;
+    /// // One sweep reads the gradient for the norm; the other reads gradient and parameter, and writes the parameter.
+    /// assert_eq!(optimizer.planned_traffic(), (4 * n as u64 * (1 + 3), 2));
+    /// assert_eq!(optimizer.state_bytes(), 0);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     pub fn planned_traffic(&self) -> (u64, usize) {
         self.tensors
             .iter()

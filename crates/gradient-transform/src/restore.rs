@@ -14,6 +14,16 @@ use crate::snapshot::{GroupSnapshot, Snapshot, TensorSnapshot};
 /// What a snapshot and the optimizer that was restored from it did not have in common.
 ///
 /// All three are empty when an optimizer goes on from its own snapshot, but for parameters that had no gradient before it.
+///
+/// ```
+/// use gradient_transform::{Descent, Optimizer, Restored};
+///
+/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+/// let Restored { new_parameters, missing, surplus } = optimizer.restore(optimizer.snapshot())?;
+/// assert_eq!(new_parameters, ["w"]); // no step yet, so there is nothing of it in the snapshot
+/// assert!(missing.is_empty() && surplus.is_empty());
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     /// Parameters of which there is nothing in the snapshot: they begin as new ones.

@@ -7,6 +7,25 @@ use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 /// How float32 results are rounded into bfloat16 parameters and state.
+///
+/// ```
+/// use gradient_transform::{Descent, Optimizer, Parameter, ParameterGroup, Rounding, Settings};
+/// use half::bf16;
+///
+/// let after_200_steps = |rounding| -> Result<bf16, gradient_transform::Error> {
+///     let group = ParameterGroup::new(Descent::default(), [("w", &[1][..])]).lr(1e-3).rounding(rounding);
+///     let mut optimizer: Optimizer = Optimizer::with_groups([group], Settings::default())?;
+///     let mut w = [bf16::ONE];
+///     for _ in 0..200 {
+///         optimizer.step(&mut [Parameter::slice(&mut w, Some(&[bf16::ONE]))])?;
+///     }
+///     Ok(w[0])
+/// };
+/// // bfloat16 numbers below 1 are 2^-8 apart: steps of 0.001 are lost, or taken as a whole one time in four.
+/// assert_eq!(after_200_steps(Rounding::Nearest)?, bf16::ONE);
+/// assert!((after_200_steps(Rounding::Stochastic)?.to_f32() - 0.8).abs() < 0.1);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rounding {

@@ -17,6 +17,23 @@ use crate::transform::GradientTransform;
 ///
 /// State is addressed by parameter, transform and array, never by position. All of it is serialisable with serde; a format that keeps
 /// every bit of a float64 resumes identically to the bit (for JSON: serde_json with its feature `float_roundtrip`).
+///
+/// ```
+/// use gradient_transform::{Descent, DType, GroupSnapshot, Optimizer, Parameter, Snapshot, TensorSnapshot};
+///
+/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])])?;
+/// let mut w = [1.0_f32, 1.0];
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, 0.5]))])?;
+///
+/// let text = serde_json::to_string(&optimizer.snapshot()).unwrap();
+/// let Snapshot { evaluating, groups, tensors } = serde_json::from_str(&text).unwrap();
+/// assert!(!evaluating);
+/// let group: &GroupSnapshot = &groups[0];
+/// assert_eq!((group.k, group.seen, group.estimate, group.scalars.len()), (1, true, None, 0));
+/// let tensor: &TensorSnapshot = &tensors["w"];
+/// assert_eq!((&tensor.shape[..], tensor.dtype, tensor.updates, tensor.arrays.len()), (&[2][..], DType::F32, 1, 0));
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Whether the parameters were at their evaluation point.
@@ -58,6 +75,19 @@ pub struct TensorSnapshot {
 impl<T: Real> Optimizer<T> {
     /// Gives a group another chain. The state of transforms that are in both, by name, is kept; that of others is
     /// dropped, and new ones begin with theirs.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter, map};
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// let mut w = [0.0_f32];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0]))])?;
+    /// let sign = map("sign", |_step, u: f32, _g, _y| u.signum());
+    /// optimizer.replace_chain(0, (sign, Descent::default()))?;
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0]))])?;
+    /// assert_eq!((w, optimizer.steps(0)?), ([-4.0], 2));
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`new`](Self::new), and [`Error::NoSuch`](crate::Error::NoSuch).

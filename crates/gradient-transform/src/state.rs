@@ -4,6 +4,14 @@ use crate::buffer::Buffer;
 use crate::element::{DType, Real};
 
 /// The type a column or vector has in memory.
+///
+/// ```
+/// use gradient_transform::{DType, Storage};
+///
+/// assert_eq!(Storage::Parameter.dtype::<f32>(DType::Bf16), DType::Bf16);
+/// assert_eq!(Storage::Compute.dtype::<f32>(DType::Bf16), DType::F32);
+/// assert_eq!(Storage::Bf16.dtype::<f64>(DType::F64), DType::Bf16);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
     /// The parameter's own type; rounded as the parameter is.
@@ -63,6 +71,26 @@ pub struct VectorSpec {
 }
 
 /// Everything a transform keeps of one tensor.
+///
+/// ```
+/// use gradient_transform::{Initial, StateSpec, Storage};
+///
+/// let spec = StateSpec::new()
+///     .column("average", Storage::Parameter) // one number for every element, of the parameter's type
+///     .copied() // which begins as a copy of the parameter
+///     .column("start", Storage::Compute)
+///     .copied()
+///     .every(11) // a sample of it
+///     .constant()
+///     .workspace("products") // of this step only
+///     .vector("row_means", 8, Storage::Compute)
+///     .scratch(8)
+///     .sums(2, 8);
+/// let [average, start, products] = &spec.columns[..] else { unreachable!() };
+/// assert_eq!((average.initial, average.kept, average.every), (Initial::Parameter, true, 1));
+/// assert_eq!((start.every, start.constant, products.kept), (11, true, false));
+/// assert_eq!((spec.vectors[0].len, &spec.scratch[..], spec.scalar_sums, spec.vector_sums), (8, &[8][..], 2, 8));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateSpec {
     /// Per-element state, handed out in tiles.
@@ -158,6 +186,16 @@ impl StateSpec {
 ///
 /// Every chunk of a tensor has its own, and they are added in the order of the chunks, so the result does not
 /// depend on the number of threads.
+///
+/// ```
+/// use gradient_transform::Sums;
+///
+/// let (mut scalars, mut vector) = ([0.0_f64; 1], [0.0_f32; 2]);
+/// let mut sums = Sums { scalars: &mut scalars, vector: &mut vector };
+/// sums.reborrow().scalars[0] += 3.0;
+/// sums.vector[1] += 1.0;
+/// assert_eq!((scalars, vector), ([3.0], [0.0, 1.0]));
+/// ```
 #[derive(Debug)]
 pub struct Sums<'a, T> {
     /// Scalar sums.
@@ -174,6 +212,24 @@ impl<T> Sums<'_, T> {
 }
 
 /// A transform's state of one tensor, as a whole; what `begin`, `seal` and `finish` work on.
+///
+/// ```
+/// use gradient_transform::{Buffer, DType, TensorState};
+///
+/// // What `seal` does with it: from a sum to a number that `emit` reads.
+/// let (mut columns, mut vectors, mut scratch) = ([], [Buffer::zeros(DType::F32, 1)], [vec![0.0_f32; 1]]);
+/// let mut state = TensorState {
+///     columns: &mut columns,
+///     vectors: &mut vectors,
+///     scratch: &mut scratch,
+///     scalar_sums: &[9.0],
+///     vector_sums: &[],
+/// };
+/// let short = state.reborrow();
+/// short.scratch[0][0] = short.scalar_sums[0].sqrt() as f32;
+/// short.vectors[0].set(0, short.scratch[0][0]);
+/// assert_eq!((scratch[0][0], vectors[0].get::<f32>(0)), (3.0, 3.0));
+/// ```
 #[derive(Debug)]
 pub struct TensorState<'a, T> {
     /// Its columns, in the order they were declared.

@@ -200,6 +200,20 @@ fn unusable<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> Option<Er
 ///
 /// Dropped without [`end`](Self::end), the parameters given so far have moved, but the step does not count: the
 /// estimate of the step size and the average's weight stay as they were.
+///
+/// ```
+/// use gradient_transform::{Descent, Error, Optimizer, Parameter};
+///
+/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])])?;
+/// let (mut w, mut b) = ([1.0_f32], [1.0_f32]);
+/// let mut step = optimizer.begin_step()?;
+/// step.parameter(1, Parameter::slice(&mut b, Some(&[0.5])))?;
+/// let twice = step.parameter(1, Parameter::slice(&mut b, Some(&[0.5])));
+/// assert_eq!(twice, Err(Error::GivenTwice { name: "b".into() }));
+/// step.end(); // w had no gradient
+/// assert_eq!((w, b, optimizer.steps(0)?), ([1.0], [0.5], 1));
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 #[must_use = "call `end` when every gradient has arrived"]
 pub struct StepInProgress<'o, T: Real = f32> {
     optimizer: &'o mut Optimizer<T>,

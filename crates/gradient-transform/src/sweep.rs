@@ -18,6 +18,32 @@ use crate::transform::{Tile, Writer};
 use crate::update::{Deferred, Update};
 
 /// Elements of a tile at most; sweeps over many columns have shorter ones.
+///
+/// ```
+/// use gradient_transform::{Context, Descent, GradientTransform, Optimizer, Parameter, TILE, Tile};
+///
+/// #[derive(Debug)]
+/// struct Count;
+///
+/// impl GradientTransform<f32> for Count {
+///     fn name(&self) -> &str {
+///         "count"
+///     }
+///
+///     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>) {
+///         assert!(tile.update.len() <= TILE);
+///         let first = tile.offset as f32;
+///         tile.update.values_mut().iter_mut().enumerate().for_each(|(i, u)| *u = -(first + i as f32));
+///     }
+/// }
+///
+/// let n = 2 * TILE + 1;
+/// let mut optimizer: Optimizer = Optimizer::new((Count, Descent::default()), [("w", &[n][..])])?;
+/// let mut w = vec![0.0_f32; n];
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&vec![0.0; n]))])?;
+/// assert!(w.iter().enumerate().all(|(i, w)| *w == i as f32));
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 pub const TILE: usize = 4096;
 
 /// Elements of a tile at least, but for a tensor's last.

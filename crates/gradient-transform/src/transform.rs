@@ -9,6 +9,15 @@ use crate::state::{StateSpec, Sums, TensorState};
 use crate::update::Update;
 
 /// When a transform's work on a tile can be done.
+///
+/// ```
+/// use gradient_transform::{DType, Descent, GradientTransform, Role, TensorInfo, map, rescale};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::F32, updates: 0 };
+/// assert_eq!(map("halve", |_step, u: f32, _g, _y| u / 2.0).role(&tensor), Role::Map);
+/// assert_eq!(rescale("unit-norm", |u: f32| u * u, |sum, _n| 1.0 / sum.sqrt()).role(&tensor), Role::Reduce);
+/// assert_eq!(GradientTransform::<f32>::role(&Descent::default(), &tensor), Role::Writer);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// `emit` needs the tile alone.
@@ -22,6 +31,13 @@ pub enum Role {
 }
 
 /// Which elementwise inputs a transform looks at besides the update; the engine loads no others.
+///
+/// ```
+/// use gradient_transform::{Descent, GradientTransform, Reads};
+///
+/// assert_eq!(GradientTransform::<f32>::reads(&Descent::default()), Reads::PARAMETER);
+/// assert!(Reads::GRADIENT_AND_PARAMETER.gradient && !Reads::UPDATE.parameter && Reads::BASE.base);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     /// The raw gradient.
@@ -47,6 +63,28 @@ impl Reads {
 ///
 /// All slices have the same length (at most [`crate::TILE`]), except those the transform did not ask for in
 /// [`GradientTransform::reads`], which are empty, and columns that have a value for every n-th element only.
+///
+/// A transform can be tried on a tile by itself:
+///
+/// ```
+/// use gradient_transform::{Context, DType, GradientTransform, StepContext, TensorInfo, Tile, Update, map};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
+/// let cx = Context { step: StepContext::new(1, 1.0), tensor: &tensor };
+/// let mut values = [3.0_f32, -4.0];
+/// let mut tile = Tile {
+///     update: Update::new(&mut values),
+///     direction: &[],
+///     gradient: &[3.0, -4.0],
+///     parameter: &[1.0, 1.0],
+///     base: &[],
+///     columns: &mut [],
+///     scratch: &[],
+///     offset: 0,
+/// };
+/// map("decay", |_step, u, _g, y| u + 0.5 * y).emit(&cx, &mut tile.reborrow());
+/// assert_eq!(tile.update.values(), [3.5, -3.5]);
+/// ```
 #[derive(Debug)]
 pub struct Tile<'t, 'c, T> {
     /// The update u: the raw gradient at the head of a chain, changed by one transform after the other.
@@ -100,6 +138,75 @@ impl<'c, T> Tile<'_, 'c, T> {
 /// alone, or is a closure ([`crate::map`]). `T` is the type computed in: `f32` or `f64`.
 ///
 /// Its `Debug` form is how checkpoints and people see its hyperparameters.
+///
+/// Layer-wise adaptive rates (You et al., 1708.03888) for matrices, in two sweeps:
+///
+/// ```
+/// use gradient_transform::{
+///     Context, Descent, Error, GradientTransform, Optimizer, Parameter, Reads, Real, Result, Role, StateSpec, Sums,
+///     TensorInfo, TensorState, Tile, kernel,
+/// };
+///
+/// /// `u <- eta (|y| / |u|) u`.
+/// #[derive(Debug)]
+/// struct Lars {
+///     eta: f64,
+/// }
+///
+/// impl<T: Real> GradientTransform<T> for Lars {
+///     fn name(&self) -> &str {
+///         "lars"
+///     }
+///
+///     fn validate(&self) -> Result<()> {
+///         Error::check("eta", self.eta, self.eta > 0.0 && self.eta.is_finite(), "finite and above 0")
+///     }
+///
+///     fn applies(&self, tensor: &TensorInfo) -> bool {
+///         tensor.shape.len() >= 2
+///     }
+///
+///     fn excludes(&self) -> &[(&'static str, &'static str)] {
+///         &[("stableadamw", "both set the size of the update; keep one")]
+///     }
+///
+///     fn role(&self, _tensor: &TensorInfo) -> Role {
+///         Role::Reduce // the norms are of the whole tensor
+///     }
+///
+///     fn reads(&self) -> Reads {
+///         Reads::PARAMETER
+///     }
+///
+///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+///         StateSpec::new().sums(2, 0).scratch(1)
+///     }
+///
+///     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+///         sums.scalars[0] += kernel::sum(tile.parameter, |y| y * y);
+///         sums.scalars[1] += kernel::sum(tile.update.values(), |u| u * u);
+///     }
+///
+///     fn sums_show_non_finite(&self, _tensor: &TensorInfo) -> bool {
+///         true // by the second one
+///     }
+///
+///     fn seal(&self, _cx: &Context<'_>, state: TensorState<'_, T>) {
+///         let ratio = (state.scalar_sums[0] / state.scalar_sums[1].max(1e-30)).sqrt();
+///         state.scratch[0][0] = T::of(self.eta * ratio);
+///     }
+///
+///     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+///         tile.update.scale(tile.scratch[0][0]);
+///     }
+/// }
+///
+/// let mut optimizer: Optimizer = Optimizer::new((Lars { eta: 0.1 }, Descent::default()), [("w", &[1, 2][..])])?;
+/// let mut w = [3.0_f32, 4.0];
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[200.0, 0.0]))])?;
+/// assert_eq!(w, [2.5, 4.0]); // a tenth of |w| along the gradient
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 #[allow(unused_variables)] // the names of the parameters are part of the documentation
 pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     /// Its name: the key of its state in checkpoints, and how errors call it. Unique within a chain.
@@ -107,6 +214,35 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
 
     /// Calls `visit` with the transforms that this one is composed of, in order, and returns true.
     /// A transform that is one thing, as almost all are, returns false.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, GradientTransform, Optimizer, Real};
+    ///
+    /// /// Two transforms that always go together.
+    /// #[derive(Debug)]
+    /// struct Both<A, B>(A, B);
+    ///
+    /// impl<T: Real, A: GradientTransform<T>, B: GradientTransform<T>> GradientTransform<T> for Both<A, B> {
+    ///     fn name(&self) -> &str {
+    ///         "both"
+    ///     }
+    ///
+    ///     fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn GradientTransform<T>)) -> bool {
+    ///         visit(&self.0);
+    ///         visit(&self.1);
+    ///         true
+    ///     }
+    ///
+    ///     fn guards_members(&self) -> bool {
+    ///         false // `applies` is not asked; each of both decides for itself
+    ///     }
+    /// }
+    ///
+    /// let sign = gradient_transform::map("sign", |_step, u: f32, _g, _y| u.signum());
+    /// let optimizer = Optimizer::new(Both(sign, Descent::default()), [("w", &[2][..])])?;
+    /// assert_eq!(optimizer.describe_chain(0, &[2])?, "sign | descent");
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn GradientTransform<T>)) -> bool {
         false
     }
@@ -132,6 +268,34 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     }
 
     /// Whether it works on the displacement that the writer made, and so belongs behind it.
+    ///
+    /// ```
+    /// use gradient_transform::{Context, Descent, GradientTransform, Optimizer, Parameter, Tile};
+    ///
+    /// /// No element moves by more than 0.1.
+    /// #[derive(Debug)]
+    /// struct ShortSteps;
+    ///
+    /// impl GradientTransform<f32> for ShortSteps {
+    ///     fn name(&self) -> &str {
+    ///         "short-steps"
+    ///     }
+    ///
+    ///     fn tempers_displacement(&self) -> bool {
+    ///         true
+    ///     }
+    ///
+    ///     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>) {
+    ///         tile.update.map(|m| m.clamp(-0.1, 0.1));
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((Descent::default(), ShortSteps), [("w", &[2][..])])?;
+    /// let mut w = [0.0_f32, 0.0];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[-3.0, 0.01]))])?;
+    /// assert_eq!(w, [0.1, -0.01]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     fn tempers_displacement(&self) -> bool {
         false
     }
@@ -157,6 +321,47 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     }
 
     /// Names of the numbers that it keeps per group, 0 at first.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, GradientTransform, Optimizer, Parameter, StepContext, StepSummary};
+    ///
+    /// /// A step size that falls as 1/k, and no longer after step 100.
+    /// #[derive(Debug)]
+    /// struct Decay;
+    ///
+    /// impl GradientTransform<f32> for Decay {
+    ///     fn name(&self) -> &str {
+    ///         "decay"
+    ///     }
+    ///
+    ///     fn group_scalars(&self) -> &'static [&'static str] {
+    ///         &["steps"]
+    ///     }
+    ///
+    ///     fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {
+    ///         step.step_size /= scalars[0] + 1.0;
+    ///     }
+    ///
+    ///     fn end_step(&self, _step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {
+    ///         if summary.updates > 0 {
+    ///             scalars[0] = (scalars[0] + 1.0).min(100.0);
+    ///         }
+    ///     }
+    ///
+    ///     fn retired(&self, step: &StepContext) -> bool {
+    ///         step.k > 100 // what it keeps of tensors (nothing, here) is freed
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((Decay, Descent::default()), [("w", &[1][..])])?;
+    /// let mut w = [0.0_f32];
+    /// for expected in [-1.0, -1.5] {
+    ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;
+    ///     assert_eq!(w, [expected]);
+    /// }
+    /// assert_eq!(optimizer.snapshot().groups[0].scalars["decay/steps"], 2.0);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     fn group_scalars(&self) -> &'static [&'static str] {
         &[]
     }
@@ -169,12 +374,113 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
 
     /// Whether this tensor must not move in this step, because state has to be filled first. The transforms behind
     /// this one are not run for the tensor then, and of this one `observe` and `finish` only.
+    ///
+    /// ```
+    /// use gradient_transform::{
+    ///     Context, Descent, GradientTransform, Optimizer, Parameter, StateSpec, Storage, Sums, TensorInfo, Tile,
+    /// };
+    ///
+    /// /// Optimistic descent, `2 g - (the gradient before)`; the first gradient is only remembered.
+    /// #[derive(Debug)]
+    /// struct Optimistic;
+    ///
+    /// impl GradientTransform<f32> for Optimistic {
+    ///     fn name(&self) -> &str {
+    ///         "optimistic"
+    ///     }
+    ///
+    ///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+    ///         StateSpec::new().column("previous", Storage::Compute)
+    ///     }
+    ///
+    ///     fn holds(&self, cx: &Context<'_>) -> bool {
+    ///         cx.tensor.updates == 0
+    ///     }
+    ///
+    ///     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>, _sums: Sums<'_, f32>) {
+    ///         if self.holds(cx) {
+    ///             tile.columns[0].copy_from_slice(tile.update.values());
+    ///         }
+    ///     }
+    ///
+    ///     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>) {
+    ///         tile.update.map2(tile.columns[0], |u, previous| 2.0 * u - previous);
+    ///     }
+    ///
+    ///     /// Only now, as `emit` still needs the gradient before.
+    ///     fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>, _sums: Sums<'_, f32>) {
+    ///         let gradient = tile.update.values().to_vec();
+    ///         self.emit(cx, tile);
+    ///         tile.columns[0].copy_from_slice(&gradient);
+    ///     }
+    ///
+    ///     fn commits_columns(&self) -> bool {
+    ///         true
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((Optimistic, Descent::default()), [("w", &[1][..])])?;
+    /// let mut w = [0.0_f32];
+    /// for (gradient, expected) in [(1.0, 0.0), (2.0, -3.0), (2.0, -5.0)] {
+    ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;
+    ///     assert_eq!(w, [expected]);
+    /// }
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     fn holds(&self, cx: &Context<'_>) -> bool {
         false
     }
 
     /// Prepares for a tensor. Leaves columns and vectors as they are: the step can still be refused, for a gradient
     /// that is not finite.
+    ///
+    /// ```
+    /// use gradient_transform::{
+    ///     Context, Descent, GradientTransform, Optimizer, Parameter, StateSpec, Storage, Sums, TensorInfo, TensorState,
+    ///     Tile, kernel,
+    /// };
+    ///
+    /// /// Divides by the largest norm of earlier gradients, which takes no sweep of its own.
+    /// #[derive(Debug)]
+    /// struct ByLargestNorm;
+    ///
+    /// impl GradientTransform<f32> for ByLargestNorm {
+    ///     fn name(&self) -> &str {
+    ///         "by-largest-norm"
+    ///     }
+    ///
+    ///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+    ///         StateSpec::new().vector("largest", 1, Storage::Compute).scratch(1).sums(1, 0)
+    ///     }
+    ///
+    ///     fn begin(&self, _cx: &Context<'_>, state: TensorState<'_, f32>) {
+    ///         let largest: f32 = state.vectors[0].get(0);
+    ///         state.scratch[0][0] = if largest > 0.0 { 1.0 / largest } else { 1.0 };
+    ///     }
+    ///
+    ///     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>, sums: Sums<'_, f32>) {
+    ///         sums.scalars[0] += kernel::sum(tile.update.values(), |u| u * u);
+    ///     }
+    ///
+    ///     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>) {
+    ///         tile.update.scale(tile.scratch[0][0]);
+    ///     }
+    ///
+    ///     fn finish(&self, _cx: &Context<'_>, state: TensorState<'_, f32>) {
+    ///         let norm = state.scalar_sums[0].sqrt() as f32;
+    ///         state.vectors[0].update(&[norm], f32::max);
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((ByLargestNorm, Descent::default()), [("w", &[2][..])])?;
+    /// let mut w = [0.0_f32, 0.0];
+    /// for expected in [[-3.0, -4.0], [-3.6, -4.8]] {
+    ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, 4.0]))])?;
+    ///     assert!((w[0] - expected[0]).abs() < 1e-6 && (w[1] - expected[1]).abs() < 1e-6);
+    /// }
+    /// assert_eq!(optimizer.planned_traffic().1, 1); // one sweep
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     fn begin(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
 
     /// Sees a tile once: may change its columns, and adds to the sums.
@@ -222,6 +528,68 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
 /// For every tile of the last sweep the engine calls [`direct`](Self::direct) and [`apply`](Self::apply). With a
 /// transform behind the writer that tempers its displacement, [`displace`](Self::displace) comes in between, and
 /// `direct` and `displace` run in that transform's sweep too, so they must not change columns.
+///
+/// Exponentiated gradient (Kivinen and Warmuth, 1997), for weights above zero:
+///
+/// ```
+/// use gradient_transform::{
+///     Context, GradientTransform, Optimizer, Parameter, Reads, Real, Role, TensorInfo, Tile, Writer, kernel,
+/// };
+///
+/// /// `y <- y exp(-step_size u)`.
+/// #[derive(Debug)]
+/// struct ExponentiatedGradient;
+///
+/// impl<T: Real> GradientTransform<T> for ExponentiatedGradient {
+///     fn name(&self) -> &str {
+///         "exponentiated-gradient"
+///     }
+///
+///     fn role(&self, _tensor: &TensorInfo) -> Role {
+///         Role::Writer
+///     }
+///
+///     fn reads(&self) -> Reads {
+///         Reads::PARAMETER
+///     }
+///
+///     fn writer(&self) -> Option<&dyn Writer<T>> {
+///         Some(self)
+///     }
+/// }
+///
+/// impl<T: Real> Writer<T> for ExponentiatedGradient {
+///     fn base_column(&self) -> Option<usize> {
+///         None // it keeps no iterate beside the parameter
+///     }
+///
+///     fn direct(&self, _cx: &Context<'_>, _tile: &mut Tile<'_, '_, T>) {} // no weight decay
+///
+///     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
+///         let step_size = T::of(cx.step.step_size);
+///         let y = tile.parameter;
+///         kernel::map3(displacement, tile.update.values(), y, |_, u, y| y - y * (-step_size * u).exp());
+///     }
+///
+///     fn apply(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: Option<&[T]>, parameter: &mut [T]) {
+///         let step_size = T::of(cx.step.step_size);
+///         match displacement {
+///             Some(m) => kernel::map2(parameter, m, |y, m| y - m),
+///             None => kernel::map2(parameter, tile.update.values(), |y, u| y * (-step_size * u).exp()),
+///         }
+///     }
+///
+///     fn evaluate(&self, _parameter: &mut [T], _base: &[T]) {} // x is y
+///
+///     fn resume(&self, _parameter: &mut [T], _base: &[T]) {}
+/// }
+///
+/// let mut optimizer: Optimizer = Optimizer::new(ExponentiatedGradient, [("w", &[2][..])])?;
+/// let mut w = [0.5_f32, 0.5];
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0, -1.0]))])?;
+/// assert!((w[0] - 0.5 * (-1.0_f32).exp()).abs() < 1e-6 && w[1] > w[0]); // and never below zero
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 pub trait Writer<T: Real>: Send + Sync {
     /// Index of the column that holds the base iterate, if that is not the parameter itself.
     fn base_column(&self) -> Option<usize> {
@@ -252,6 +620,74 @@ pub trait Writer<T: Real>: Send + Sync {
 }
 
 /// What moves the estimate of the step size.
+///
+/// Distance over gradients (Ivgi et al., 2302.12022), here as a d that only grows:
+///
+/// ```
+/// use gradient_transform::{
+///     Context, Descent, Estimate, Estimator, GradientTransform, Optimizer, Parameter, Reads, Role, StateSpec,
+///     StepContext, Storage, Sums, TensorInfo, Tile, kernel,
+/// };
+///
+/// /// d = |y - y0| / sqrt(sum of |g|^2).
+/// #[derive(Debug)]
+/// struct Dog {
+///     d0: f64,
+/// }
+///
+/// impl GradientTransform<f32> for Dog {
+///     fn name(&self) -> &str {
+///         "dog"
+///     }
+///
+///     fn role(&self, _tensor: &TensorInfo) -> Role {
+///         Role::Observer
+///     }
+///
+///     fn reads(&self) -> Reads {
+///         Reads::GRADIENT_AND_PARAMETER
+///     }
+///
+///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+///         StateSpec::new().column("y0", Storage::Parameter).copied().constant().sums(2, 0)
+///     }
+///
+///     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>, sums: Sums<'_, f32>) {
+///         sums.scalars[0] += kernel::sum2(tile.parameter, tile.columns[0], |y, y0| (y - y0) * (y - y0));
+///         sums.scalars[1] += kernel::sum(tile.gradient, |g| g * g);
+///     }
+///
+///     fn estimator(&self) -> Option<&dyn Estimator> {
+///         Some(self)
+///     }
+/// }
+///
+/// impl Estimator for Dog {
+///     fn initial(&self) -> Estimate {
+///         Estimate::new(self.d0)
+///     }
+///
+///     fn contribution(&self, _cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
+///         [scalar_sums[0], scalar_sums[1]]
+///     }
+///
+///     fn conclude(&self, _step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
+///         estimate.numerator = total[0];
+///         estimate.denominator += total[1];
+///         estimate.d_prev = estimate.d;
+///         estimate.d = estimate.d.max((estimate.numerator / estimate.denominator.max(1e-30)).sqrt());
+///     }
+/// }
+///
+/// let mut optimizer: Optimizer = Optimizer::new((Dog { d0: 1e-3 }, Descent::default()), [("w", &[2][..])])?;
+/// let mut w = [3.0_f32, 4.0];
+/// for _ in 0..200 {
+///     let gradient = w;
+///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
+/// }
+/// assert!(optimizer.estimate(0)?.d > 0.1 && w[0].abs() < 0.5);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 pub trait Estimator: Send + Sync {
     /// The estimate before the first step.
     fn initial(&self) -> Estimate;
@@ -267,6 +703,80 @@ pub trait Estimator: Send + Sync {
 /// denominator before this step's gradient enters it).
 ///
 /// As a [`GradientTransform`] of its own it does what `accumulate`, `advance`, `prepare` and `divide` do, in this order.
+///
+/// ```
+/// use gradient_transform::{
+///     Context, Descent, GradientTransform, Moment, Optimizer, Parameter, Real, Role, StateSpec, Storage, Sums,
+///     TensorInfo, TensorState, Tile, kernel,
+/// };
+///
+/// /// `v <- v/2 + (mean of g^2)/2`, one number for a tensor; `u <- u / sqrt(v)`.
+/// #[derive(Debug)]
+/// struct OneForAll;
+///
+/// impl<T: Real> Moment<T> for OneForAll {
+///     fn accumulate(
+///         &self,
+///         _cx: &Context<'_>,
+///         gradient: &[T],
+///         _parameter: &[T],
+///         _columns: &mut [&mut [T]],
+///         _offset: usize,
+///         sums: Sums<'_, T>,
+///     ) {
+///         sums.scalars[0] += kernel::sum(gradient, |g| g * g);
+///     }
+///
+///     fn advance(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
+///         let (decay, weight) = cx.step.second_moment_weights(0.5);
+///         let mean = state.scalar_sums[0] / cx.tensor.len() as f64;
+///         state.vectors[0].update(&[T::of(weight * mean)], |v, term| T::of(decay) * v + term);
+///     }
+///
+///     fn prepare(&self, _cx: &Context<'_>, state: TensorState<'_, T>) {
+///         let v: T = state.vectors[0].get(0);
+///         state.scratch[0][0] = T::one() / (v.sqrt() + T::of(1e-8));
+///     }
+///
+///     fn divide(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+///         tile.update.scale(tile.scratch[0][0]);
+///     }
+/// }
+///
+/// impl<T: Real> GradientTransform<T> for OneForAll {
+///     fn name(&self) -> &str {
+///         "one-for-all"
+///     }
+///
+///     fn role(&self, _tensor: &TensorInfo) -> Role {
+///         Role::Reduce
+///     }
+///
+///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+///         StateSpec::new().vector("v", 1, Storage::Compute).scratch(1).sums(1, 0)
+///     }
+///
+///     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+///         let Tile { update, parameter, columns, offset, .. } = tile;
+///         self.accumulate(cx, update.values(), parameter, columns, *offset, sums);
+///     }
+///
+///     fn seal(&self, cx: &Context<'_>, mut state: TensorState<'_, T>) {
+///         self.advance(cx, state.reborrow());
+///         self.prepare(cx, state);
+///     }
+///
+///     fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+///         self.divide(cx, tile);
+///     }
+/// }
+///
+/// let mut optimizer: Optimizer = Optimizer::new((OneForAll, Descent::default()), [("w", &[2][..])])?;
+/// let mut w = [0.0_f32, 0.0];
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0, 1.0]))])?;
+/// assert!((w[0] + 2.0_f32.sqrt()).abs() < 1e-6); // v = 1/2
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 pub trait Moment<T: Real>: GradientTransform<T> {
     /// Takes a tile of gradients in: moves the moment's columns on, or adds to the sums.
     fn accumulate(

@@ -7,6 +7,26 @@ use crate::kernel;
 ///
 /// As long as no transform has written to it, it is the gradient itself, and no copy is made: the first one that writes
 /// reads the gradient and writes the update in one pass. A factor waits, too, for whoever reads or writes next.
+///
+/// ```
+/// use gradient_transform::Update;
+///
+/// let mut values = [1.0_f32, 2.0];
+/// let mut update = Update::new(&mut values);
+/// update.map(|u| u + 1.0); // [2, 3]
+/// update.map2(&[10.0, 20.0], |u, a| u + a); // [12, 23]
+/// update.map3(&[1.0, 1.0], &[2.0, 3.0], |u, a, b| u + a * b); // [14, 26]
+/// update.scale(0.5);
+/// assert_eq!(update.values(), [7.0, 13.0]);
+/// update.values_mut()[0] = 0.0;
+///
+/// // For loops of one's own: the values but for a factor, and where to read and write them.
+/// let mut short = update.reborrow();
+/// assert_eq!(short.scaled(), (&[0.0, 13.0][..], 1.0));
+/// let (source, target) = short.parts();
+/// assert_eq!((source, &*target), (None, &[0.0, 13.0][..]));
+/// assert!(short.unwritten().is_none() && short.len() == 2 && !short.is_empty());
+/// ```
 #[derive(Debug)]
 pub struct Update<'t, T> {
     values: &'t mut [T],

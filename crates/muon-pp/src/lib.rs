@@ -10,6 +10,13 @@ use gradient_transform::{
 pub use newton_schulz::{Precision, orthogonalise};
 
 /// By what an orthogonalised update is divided.
+///
+/// ```
+/// use muon_pp::{Muon, Normalisation};
+///
+/// assert_eq!(Muon::new(0.99).normalisation, Normalisation::MovingAverage);
+/// let constant = Muon { normalisation: Normalisation::FirstUpdate, ..Muon::new(0.99) };
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Normalisation {
     /// The root of a moving average of its mean square, decayed by beta2 (d_prev/d)^2.

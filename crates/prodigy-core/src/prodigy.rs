@@ -63,17 +63,40 @@ impl Prodigy {
     }
 
     /// Whether d still moves in this step.
+    ///
+    /// ```
+    /// use gradient_transform::StepContext;
+    /// use prodigy_core::Prodigy;
+    ///
+    /// let stopped = Prodigy { prodigy_steps: 100, ..Prodigy::default() };
+    /// assert!(stopped.is_active(&StepContext::new(99, 1.0)) && !stopped.is_active(&StepContext::new(100, 1.0)));
+    /// ```
     pub fn is_active(&self, step: &StepContext) -> bool {
         self.prodigy_steps == 0 || step.k < self.prodigy_steps
     }
 
     /// The estimate before the first step.
+    ///
+    /// ```
+    /// use prodigy_core::Prodigy;
+    ///
+    /// assert_eq!(Prodigy::default().initial_estimate().d, 1e-6);
+    /// assert_eq!(Prodigy { initial_d: Some(0.1), ..Prodigy::default() }.initial_estimate().d, 0.1);
+    /// ```
     pub fn initial_estimate(&self) -> Estimate {
         let d = self.initial_d.unwrap_or(self.d0);
         Estimate { d, d_prev: d, ..Estimate::new(self.d0) }
     }
 
     /// Checks the ranges.
+    ///
+    /// ```
+    /// use prodigy_core::Prodigy;
+    ///
+    /// assert!(Prodigy::default().check().is_ok());
+    /// let error = Prodigy { d0: 0.0, ..Prodigy::default() }.check().unwrap_err();
+    /// assert!(error.to_string().contains("`d0` is 0"));
+    /// ```
     ///
     /// # Errors
     /// [`Error::OptionOutOfRange`].
@@ -89,6 +112,18 @@ impl Prodigy {
     }
 
     /// Moves numerator and denominator on by a step's totals; gives d_hat, or `None` if d stands still.
+    ///
+    /// ```
+    /// use gradient_transform::StepContext;
+    /// use prodigy_core::Prodigy;
+    ///
+    /// let prodigy = Prodigy { d_coef: 0.5, ..Prodigy::new(0.9) };
+    /// let mut estimate = prodigy.initial_estimate();
+    /// let step = StepContext::new(1, 1.0);
+    /// assert_eq!(prodigy.advance(&step, [2.0, 1.0], &mut estimate), Some(1.0_f64.atan2(1.0))); // pi/4
+    /// assert_eq!((estimate.numerator, estimate.denominator), (2.0, 1.0));
+    /// assert_eq!(prodigy.advance(&step, [0.0, 0.0], &mut estimate), None); // no gradients, no news
+    /// ```
     pub fn advance(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) -> Option<f64> {
         if !self.is_active(step) {
             if !self.freeze_keeps_d_prev {

@@ -15,6 +15,38 @@ use multiversion::multiversion;
 /// ```
 ///
 /// with the raw gradient and the parameter before the step. Shared by `prodigy-core` and `speed`.
+///
+/// ```
+/// use gradient_transform::{
+///     Context, DType, StepContext, Sums, TensorInfo, Tile, Update,
+/// };
+/// use prodigy_core::Samples;
+///
+/// let samples = Samples { every: 2, ..Samples::new(0.5) };
+/// samples.validate()?;
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![4], dtype: DType::F32, updates: 1 };
+/// assert_eq!(samples.state(&tensor).columns.iter().map(|c| c.name).collect::<Vec<_>>(), ["p0", "s"]);
+///
+/// let (gradient, parameter) = ([1.0_f32, 9.0, -2.0, 9.0], [0.5_f32, 0.0, 0.0, 0.0]);
+/// let (mut p0, mut s, mut values) = ([1.0_f32, 1.0], [4.0_f32, 0.0], gradient);
+/// let mut tile = Tile {
+///     update: Update::new(&mut values),
+///     direction: &[],
+///     gradient: &gradient,
+///     parameter: &parameter,
+///     base: &[],
+///     columns: &mut [&mut p0[..], &mut s[..]],
+///     scratch: &[],
+///     offset: 0,
+/// };
+/// let mut totals = [0.0; 2];
+/// let cx = Context { step: StepContext::new(2, 1.0), tensor: &tensor };
+/// samples.observe(&cx, &mut tile, Sums { scalars: &mut totals, vector: &mut [] }, 3.0, false);
+/// assert_eq!(totals, [1.0 * (1.0 - 0.5) - 2.0 * (1.0 - 0.0), 5.0 + 6.0]); // <g, p0 - y>, |s|_1
+/// assert_eq!(s, [0.5 * 4.0 + 3.0 * 1.0, 3.0 * -2.0]);
+/// assert_eq!(samples.contribution(&tensor, &totals, 3.0, false), [3.0 * -1.5, 11.0]);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Samples {
     /// Every how many elements one is looked at, in logical order. At least 1; default 11.

@@ -16,6 +16,22 @@ const RECORDED: &str = "checkpoint";
 /// Any optimizer of this project at work on a module.
 ///
 /// `T` is the type computed in: `f32` for parameters of float32 and bfloat16, `f64` for those of float64.
+///
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::optim::GradientsParams;
+/// use burn::tensor::{Device, Tensor};
+/// use prodigy_plus_burn::{ModuleOptimizer, Options};
+///
+/// let device = Device::flex().autodiff();
+/// let mut layer: Linear = LinearConfig::new(3, 2).init(&device);
+/// let mut optimizer = ModuleOptimizer::<f32>::new(&layer, &Options::default())?;
+/// let loss = layer.forward(Tensor::<2>::ones([1, 3], &device)).sum();
+/// let gradients = GradientsParams::from_grads(loss.backward(), &layer);
+/// optimizer.step(1.0, &mut layer, gradients)?;
+/// assert_eq!(optimizer.engine().steps(0).unwrap(), 1);
+/// # Ok::<(), prodigy_plus_burn::Error>(())
+/// ```
 pub struct ModuleOptimizer<T: Real = f32> {
     engine: Optimizer<T>,
 }
@@ -105,12 +121,45 @@ impl<T: Real> ModuleOptimizer<T> {
     }
 
     /// What steps, to change a group's chain, or to restore a snapshot.
+    ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::Device;
+    /// use gradient_transform::Descent;
+    /// use prodigy_plus_burn::{Options, ProdigyPlus};
+    ///
+    /// let layer: Linear = LinearConfig::new(3, 2).init(&Device::flex().autodiff());
+    /// let mut optimizer = ProdigyPlus::new(&layer, &Options::default())?;
+    /// optimizer.engine_mut().replace_chain(0, Descent::default())?;
+    /// assert_eq!(optimizer.engine().describe_chain(0, &[3, 2])?, "descent");
+    /// # Ok::<(), prodigy_plus_burn::Error>(())
+    /// ```
     pub fn engine_mut(&mut self) -> &mut Optimizer<T> {
         &mut self.engine
     }
 
     /// The state (z, moments, d, counters) as burn's record; with the module's own, training resumes identically to the
     /// bit.
+    ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::optim::GradientsParams;
+    /// use burn::tensor::{Device, Tensor};
+    /// use prodigy_plus_burn::{Options, ProdigyPlus};
+    ///
+    /// let device = Device::flex().autodiff();
+    /// let mut layer: Linear = LinearConfig::new(3, 2).init(&device);
+    /// let mut optimizer = ProdigyPlus::new(&layer, &Options::default())?;
+    /// let loss = layer.forward(Tensor::<2>::ones([1, 3], &device)).sum();
+    /// let gradients = GradientsParams::from_grads(loss.backward(), &layer);
+    /// optimizer.step(1.0, &mut layer, gradients)?;
+    ///
+    /// let mut resumed = ProdigyPlus::new(&layer, &Options::default())?;
+    /// let restored = resumed.load_record(optimizer.to_record()?)?;
+    /// assert!(restored.missing.is_empty());
+    /// assert_eq!(resumed.engine().snapshot(), optimizer.engine().snapshot());
+    /// # Ok::<(), prodigy_plus_burn::Error>(())
+    /// ```
     ///
     /// # Errors
     /// burn cannot make it.

@@ -11,6 +11,25 @@ use crate::optimizer::VarOptimizer;
 ///
 /// Dropping it puts the training point y back, also where an error or a panic leaves the scope. The optimizer can be looked
 /// at through it.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use candle_nn::{Init, VarMap};
+/// use prodigy_plus_candle::{Evaluating, ProdigyPlus};
+///
+/// let map = VarMap::new();
+/// let w = map.get(2, "w", Init::Const(1.0), DType::F32, &Device::Cpu)?;
+/// let mut optimizer = ProdigyPlus::from_varmap(&map, &Default::default())?;
+/// for _ in 0..3 {
+///     optimizer.step(&w.sqr()?.sum_all()?.backward()?)?;
+/// }
+/// let y = w.to_vec1::<f32>()?;
+/// let at_x: Evaluating<'_> = optimizer.evaluate()?;
+/// assert!(at_x.engine().is_evaluating());
+/// at_x.finish()?; // as dropping does, but tells if it failed
+/// assert_eq!(w.to_vec1::<f32>()?, y);
+/// # Ok::<(), prodigy_plus_candle::Error>(())
+/// ```
 #[must_use = "the variables return to the training point when this is dropped"]
 pub struct Evaluating<'a, T: Real = f32>(&'a mut VarOptimizer<T>);
 

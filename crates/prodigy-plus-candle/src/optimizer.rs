@@ -23,6 +23,20 @@ pub type ProdigyPlus = VarOptimizer<f32>;
 /// the tensors for the time of a call: nothing else may use the model meanwhile. A gradient is copied only if it isn't
 /// row-major. Variables of another device go through the host: per step, their values there and back, and their gradients there;
 /// the state stays in the host's memory.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::{Init, Optimizer, VarMap};
+/// use prodigy_plus_candle::VarOptimizer;
+///
+/// let map = VarMap::new();
+/// let w = map.get(3, "w", Init::Const(1.0), DType::F64, &Device::Cpu)?;
+/// let mut optimizer = VarOptimizer::<f64>::new(map.all_vars(), Default::default())?;
+/// optimizer.backward_step(&w.sqr()?.sum_all()?)?;
+/// assert_eq!(optimizer.learning_rate(), 1.0);
+/// assert_eq!(optimizer.engine().steps(0).unwrap(), 1);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub struct VarOptimizer<T: Real = f32> {
     engine: Optimizer<T>,
     variables: Vec<(String, Var)>,
@@ -116,6 +130,22 @@ impl<T: Real> VarOptimizer<T> {
 
     /// A chain on the variables of a map, one group at learning rate 1.
     ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::{Init, VarMap};
+    /// use gradient_transform::{Descent, map as transform};
+    /// use prodigy_plus_candle::VarOptimizer;
+    ///
+    /// let map = VarMap::new();
+    /// let w = map.get(2, "w", Init::Const(1.0), DType::F32, &Device::Cpu)?;
+    /// let sign = transform("sign", |_step, u: f32, _g, _y| u.signum());
+    /// let mut optimizer = VarOptimizer::from_chain(&map, (sign, Descent::default()))?;
+    /// optimizer.engine_mut().set_lr(0, 0.25)?;
+    /// optimizer.step(&w.sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.75, 0.75]);
+    /// # Ok::<(), prodigy_plus_candle::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A chain that cannot run.
     pub fn from_chain(map: &VarMap, chain: impl GradientTransform<T> + 'static) -> Result<Self> {
@@ -190,6 +220,26 @@ impl<T: Real> VarOptimizer<T> {
 
     /// Saves the state (z, moments, d, counters); with the variables themselves, which `VarMap::save` saves, training
     /// resumes identically to the bit.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::{Init, VarMap};
+    /// use prodigy_plus_candle::ProdigyPlus;
+    ///
+    /// let map = VarMap::new();
+    /// let w = map.get(2, "w", Init::Const(1.0), DType::F32, &Device::Cpu)?;
+    /// let mut optimizer = ProdigyPlus::from_varmap(&map, &Default::default())?;
+    /// optimizer.step(&w.sqr()?.sum_all()?.backward()?)?;
+    /// let path = tempfile::tempdir().unwrap().path().with_extension("safetensors");
+    /// optimizer.save_state(&path)?;
+    ///
+    /// let mut resumed = ProdigyPlus::from_varmap(&map, &Default::default())?;
+    /// let restored = resumed.load_state(&path)?;
+    /// assert!(restored.missing.is_empty() && restored.surplus.is_empty());
+    /// assert_eq!(resumed.engine().snapshot(), optimizer.engine().snapshot());
+    /// # std::fs::remove_file(path).unwrap();
+    /// # Ok::<(), prodigy_plus_candle::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The file cannot be written. An earlier one is whole then.

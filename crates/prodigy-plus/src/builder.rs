@@ -74,6 +74,13 @@ impl Options {
     }
 
     /// What of these options concerns all groups together, for [`Optimizer::with_groups`].
+    ///
+    /// ```
+    /// use gradient_transform::SplitGroups;
+    /// use prodigy_plus::Options;
+    ///
+    /// assert_eq!(Options::default().split_groups_mean(false).settings().split_groups, SplitGroups::Each);
+    /// ```
     pub fn settings(&self) -> Settings {
         Settings {
             split_groups: self.split(),
@@ -84,6 +91,17 @@ impl Options {
     }
 
     /// One group with the given options, for [`Optimizer::add_group`] or [`Optimizer::with_groups`].
+    ///
+    /// ```
+    /// use gradient_transform::Optimizer;
+    /// use prodigy_plus::ProdigyPlus;
+    ///
+    /// let base = ProdigyPlus::builder();
+    /// let mut optimizer: Optimizer = base.build([("w", &[64, 32][..])])?;
+    /// optimizer.add_group(base.group(base.clone().lr(0.5), [("adapter", &[64, 4][..])])?)?;
+    /// assert_eq!(optimizer.lr(1)?, 0.5);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Options out of range or excluding each other.

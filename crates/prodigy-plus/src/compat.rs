@@ -4,6 +4,17 @@ use serde::{Deserialize, Serialize};
 /// The defects of the Python reference 1.9.2, each a switch of its own. All off by default: the corrected behaviour.
 ///
 /// [`Compat::V1_9_2`] switches all of them on and reproduces the reference's trajectories.
+///
+/// ```
+/// use gradient_transform::Optimizer;
+/// use prodigy_plus::{Compat, ProdigyPlus};
+///
+/// // One defect, and all of them.
+/// let one = Compat { wrong_row_mean: true, ..Compat::default() };
+/// let like_python: Optimizer = ProdigyPlus::builder().compat(Compat::V1_9_2).build([("w", &[64, 32][..])])?;
+/// assert!(one != Compat::V1_9_2 && Compat::V1_9_2.wrong_row_mean);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Compat {

@@ -11,10 +11,48 @@ macro_rules! options {
         /// As a serde structure it reads them from JSON or TOML; absent ones have their defaults, unknown ones are errors.
         ///
         /// ```
-        /// use prodigy_plus::Options;
+        /// use gradient_transform::{NonFinite, Optimizer};
+        /// use prodigy_plus::{Compat, Options};
+        ///
         /// let options = Options::default().betas((0.95, 0.999)).weight_decay(0.1);
         /// assert_eq!(options.lr, 1.0);
         /// assert!(options.factored && options.use_stableadamw);
+        /// let from_json: Options = serde_json::from_str(r#"{"betas": [0.95, 0.999], "weight_decay": 0.1}"#).unwrap();
+        /// assert_eq!(from_json, options);
+        ///
+        /// // All of them, at their defaults.
+        /// let every = Options::default()
+        ///     .lr(1.0)
+        ///     .betas((0.9, 0.99))
+        ///     .beta3(None)
+        ///     .weight_decay(0.0)
+        ///     .weight_decay_by_lr(true)
+        ///     .use_bias_correction(false)
+        ///     .d0(1e-6)
+        ///     .d_coef(1.0)
+        ///     .prodigy_steps(0)
+        ///     .use_speed(false)
+        ///     .eps(Some(1e-8))
+        ///     .split_groups(true)
+        ///     .split_groups_mean(true)
+        ///     .factored(true)
+        ///     .factored_fp32(true)
+        ///     .fused_back_pass(false)
+        ///     .use_stableadamw(true)
+        ///     .use_muon_pp(false)
+        ///     .use_cautious(false)
+        ///     .use_grams(false)
+        ///     .use_adopt(false)
+        ///     .use_orthograd(false)
+        ///     .use_focus(false)
+        ///     .stochastic_rounding(true)
+        ///     .muon_bf16_iterations(false)
+        ///     .compat(Compat::default())
+        ///     .seed(0)
+        ///     .non_finite(NonFinite::Error);
+        /// assert_eq!(every, Options::default());
+        /// let optimizer: Optimizer = every.build([("w", &[64, 32][..])])?;
+        /// # Ok::<(), gradient_transform::Error>(())
         /// ```
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
@@ -103,6 +141,13 @@ options! {
 
 impl Options {
     /// The Prodigy decay in force: `beta3`, or the root of beta2.
+    ///
+    /// ```
+    /// use prodigy_plus::Options;
+    ///
+    /// assert_eq!(Options::default().betas((0.9, 0.81)).beta3_or_default(), 0.9);
+    /// assert_eq!(Options::default().beta3(Some(0.5)).beta3_or_default(), 0.5);
+    /// ```
     pub fn beta3_or_default(&self) -> f64 {
         self.beta3.unwrap_or_else(|| self.betas.1.max(0.0).sqrt())
     }
@@ -119,6 +164,15 @@ impl Options {
     /// `use_stableadamw` off, `use_cautious` does `use_grams`, and `use_focus` does `factored` and `use_muon_pp`.
     ///
     /// It does so for the constructor's options alone; options that a group sets are left as they are.
+    ///
+    /// ```
+    /// use prodigy_plus::Options;
+    ///
+    /// let options = Options::default().use_focus(true);
+    /// assert!(options.check_exclusions().is_err());
+    /// let resolved = options.resolve_exclusions_like_1_9_2();
+    /// assert!(resolved.check_exclusions().is_ok() && !resolved.factored);
+    /// ```
     #[must_use]
     pub fn resolve_exclusions_like_1_9_2(mut self) -> Self {
         if self.eps.is_none() {

@@ -5,6 +5,14 @@ use gradient_transform::{Error, Result};
 use crate::options::Options;
 
 /// Two options that cannot be combined.
+///
+/// ```
+/// use prodigy_plus::{EXCLUSIONS, Exclusion};
+///
+/// let with_focus: Vec<&Exclusion> = EXCLUSIONS.iter().filter(|rule| rule.first == "use_focus").collect();
+/// assert_eq!(with_focus.iter().map(|rule| rule.second).collect::<Vec<_>>(), ["factored", "use_muon_pp", "eps=None"]);
+/// assert!(!with_focus[0].reason.is_empty() && !with_focus[0].upstream.is_empty());
+/// ```
 pub struct Exclusion {
     /// One of them, as a user writes it.
     pub first: &'static str,
@@ -18,6 +26,14 @@ pub struct Exclusion {
 }
 
 /// Where a transform belongs in a chain.
+///
+/// ```
+/// use prodigy_plus::{POSITIONS, Position};
+///
+/// let Position { place, otherwise, .. } = POSITIONS.iter().find(|p| p.transform == "cautious, grams").unwrap();
+/// assert_eq!(*place, "behind the writer");
+/// assert!(otherwise.starts_with("an error"));
+/// ```
 pub struct Position {
     /// The transform.
     pub transform: &'static str,
@@ -108,6 +124,13 @@ pub const POSITIONS: &[Position] = &[
 impl Options {
     /// Refuses options that exclude each other, by [`EXCLUSIONS`].
     ///
+    /// ```
+    /// use prodigy_plus::Options;
+    ///
+    /// let error = Options::default().use_cautious(true).use_grams(true).check_exclusions().unwrap_err();
+    /// assert!(error.to_string().contains("both temper the same displacement; keep one"));
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Excluded`] for the first pair found.
     pub fn check_exclusions(&self) -> Result<()> {
@@ -123,6 +146,10 @@ impl Options {
 }
 
 /// Both tables as Markdown, as they stand in this crate's documentation.
+///
+/// ```
+/// assert!(prodigy_plus::rules_table().contains("| `use_cautious` | `use_grams` |"));
+/// ```
 pub fn rules_table() -> String {
     let mut text =
         String::from("| Option | excludes | because | the Python package |\n| --- | --- | --- | --- |\n");
