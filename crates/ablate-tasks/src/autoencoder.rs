@@ -13,7 +13,7 @@ use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure
 /// What a study may set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub(crate) struct Options {
     /// Widths of the encoder's layers behind the pixels; the decoder has them in reverse.
     encoder: Vec<usize>,
     /// Examples of a step.
@@ -27,7 +27,7 @@ impl Default for Options {
 }
 
 /// Digit images squeezed through a narrow code.
-pub struct Autoencoder {
+pub(crate) struct Autoencoder {
     data: DigitImages,
     encoder: Vec<usize>,
     batch: usize,
@@ -39,7 +39,7 @@ impl Autoencoder {
     ///
     /// # Errors
     /// An option out of range.
-    pub fn new(options: Options) -> Result<Self> {
+    pub(crate) fn new(options: Options) -> Result<Self> {
         let data = DigitImages::load()?;
         data.check_batch(options.batch)?;
         perceptron::check_widths("encoder", &options.encoder)?;

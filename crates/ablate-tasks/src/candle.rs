@@ -1,4 +1,22 @@
 //! Between slices and candle: for tasks whose loss is written in tensors.
+//!
+//! ```
+//! use ablate_tasks::InitialParameter;
+//! use ablate_tasks::candle::{Shapes, correct, values};
+//! use candle_core::{Device, Tensor};
+//!
+//! let parameters = [InitialParameter::new("w", &[2, 2], vec![1.0, 2.0, 3.0, 4.0])];
+//! let shapes = Shapes::of(&parameters);
+//! let weights = [&parameters[0].values[..]];
+//! assert_eq!(shapes.tensors(&weights)?[0].dims(), [2, 2]);
+//! let gradients = shapes.gradients(&weights, |w| Ok(w[0].sqr()?.sum_all()?))?;
+//! assert_eq!((gradients.loss, &gradients.of[0]), (30.0, &Some(vec![2.0, 4.0, 6.0, 8.0])));
+//!
+//! let logits = Tensor::new(&[[0.1_f32, 0.9], [0.8, 0.2]], &Device::Cpu)?;
+//! assert_eq!(values(&logits)?.len(), 4);
+//! assert_eq!(correct(&logits, &Tensor::new(&[1_u32, 1], &Device::Cpu)?)?, 1.0);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{D, DType, Device, Tensor, Var};

@@ -30,7 +30,7 @@ const EPSILON: f64 = 1e-5;
 /// What a study may set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub(crate) struct Options {
     /// Width of the residual stream, a multiple of `heads`.
     width: usize,
     /// Heads of attention.
@@ -50,7 +50,7 @@ impl Default for Options {
 }
 
 /// A character-level transformer on Jane Austen's *Persuasion*.
-pub struct Characters {
+pub(crate) struct Characters {
     train: Vec<u32>,
     validation: Vec<u32>,
     test: Vec<u32>,
@@ -66,7 +66,7 @@ impl Characters {
     ///
     /// # Errors
     /// An option out of range.
-    pub fn new(options: Options) -> Result<Self> {
+    pub(crate) fn new(options: Options) -> Result<Self> {
         let Options { width, heads, layers, context, batch } = options;
         ensure!(
             heads > 0 && (1..=1024).contains(&width) && width % heads == 0,

@@ -252,6 +252,15 @@ impl Sizes {
 /// first of equal ones, as in PyTorch (candle's own is a quarter of that: it multiplies by the share of largest pixels in
 /// the square). float32 on the CPU.
 ///
+/// ```
+/// use ablate_tasks::convolution::max_pool;
+/// use candle_core::{Device, Tensor};
+///
+/// let image = Tensor::arange(0_f32, 8.0, &Device::Cpu)?.reshape((1, 1, 2, 4))?;
+/// assert_eq!(max_pool(&image)?.flatten_all()?.to_vec1::<f32>()?, [5.0, 7.0]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
 /// # Errors
 /// Other shapes, types or devices.
 pub fn max_pool(images: &Tensor) -> Result<Tensor> {

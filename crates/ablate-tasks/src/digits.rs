@@ -14,7 +14,7 @@ use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure
 /// What a study may set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub(crate) struct Options {
     /// Widths of the hidden layers. Of the default's weight matrices one is square, one tall and one wide, and all of them
     /// are factored.
     hidden: Vec<usize>,
@@ -29,7 +29,7 @@ impl Default for Options {
 }
 
 /// The UCI handwritten digits (1797 images of 8x8 pixels) and a perceptron.
-pub struct Digits {
+pub(crate) struct Digits {
     data: DigitImages,
     widths: Vec<usize>,
     batch: usize,
@@ -41,7 +41,7 @@ impl Digits {
     ///
     /// # Errors
     /// An option out of range.
-    pub fn new(options: Options) -> Result<Self> {
+    pub(crate) fn new(options: Options) -> Result<Self> {
         let data = DigitImages::load()?;
         data.check_batch(options.batch)?;
         perceptron::check_widths("hidden", &options.hidden)?;

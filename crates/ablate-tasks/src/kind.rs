@@ -62,6 +62,20 @@ impl TaskKind {
 }
 
 /// Every task that ships.
+///
+/// ```
+/// use ablate_tasks::{Split, shipped};
+///
+/// let kind = shipped().into_iter().find(|kind| kind.name == "quadratic").unwrap();
+/// let task = kind.build(&serde_json::json!({}))?;
+/// let (about, start) = (task.about(), task.initial_parameters(0));
+/// assert_eq!((about.steps, start[0].shape.as_slice()), (3000, &[24, 24][..]));
+/// let weights = [&start[0].values[..]];
+/// let gradients = task.gradients(&weights, &task.batch(0, 0))?;
+/// assert_eq!(gradients.of[0].as_ref().map(Vec::len), Some(576));
+/// assert!(task.evaluate(&weights, Split::Validation)?.loss > about.target);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 pub fn shipped() -> Vec<TaskKind> {
     vec![
         TaskKind::new("digits", "handwritten digits (8x8 pixels) with a multilayer perceptron", Digits::new),

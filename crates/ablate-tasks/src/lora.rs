@@ -24,7 +24,7 @@ const PRETRAINING_MOMENTUM: f32 = 0.9;
 /// What a study may set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub(crate) struct Options {
     /// Rank of the adaptation of every weight matrix.
     rank: usize,
     /// Scale of the adaptation: it is multiplied by alpha / rank.
@@ -40,7 +40,7 @@ impl Default for Options {
 }
 
 /// A perceptron that can read upright digits learns to read those that lie on their side, by low-rank changes.
-pub struct Lora {
+pub(crate) struct Lora {
     data: DigitImages,
     /// Pixels of the turned image, by those of the upright one.
     turned: Tensor,
@@ -54,7 +54,7 @@ impl Lora {
     ///
     /// # Errors
     /// An option out of range.
-    pub fn new(options: Options) -> Result<Self> {
+    pub(crate) fn new(options: Options) -> Result<Self> {
         let data = DigitImages::load()?;
         data.check_batch(options.batch)?;
         ensure!(

@@ -30,7 +30,7 @@ const FLAT: usize = 64 * 12 * 12;
 /// What a study may set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub(crate) struct Options {
     /// The folder of the four idx files, raw or gzipped. It must be given: the data are not in this repository.
     data: String,
     /// Examples of a step.
@@ -44,7 +44,7 @@ impl Default for Options {
 }
 
 /// 70,000 handwritten digits of 28x28 pixels.
-pub struct Mnist {
+pub(crate) struct Mnist {
     train: MnistImages,
     validation: MnistImages,
     test: MnistImages,
@@ -57,7 +57,7 @@ impl Mnist {
     ///
     /// # Errors
     /// A file that is missing or damaged, or an option out of range.
-    pub fn new(options: Options) -> Result<Self> {
+    pub(crate) fn new(options: Options) -> Result<Self> {
         ensure!(
             !options.data.is_empty(),
             "data = \"\": name the folder of train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and \

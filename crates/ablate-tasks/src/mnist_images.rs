@@ -13,6 +13,27 @@ const MEAN: f32 = 0.1307;
 const DEVIATION: f32 = 0.3081;
 
 /// Handwritten digits of MNIST, 28x28 pixels each, normalised.
+///
+/// ```
+/// use ablate_tasks::MnistImages;
+///
+/// // Two images in the format of the files: type and rank, sizes, and a byte for every pixel.
+/// let header = |rank: u8, sizes: &[u32]| {
+///     let sizes = sizes.iter().flat_map(|size| size.to_be_bytes());
+///     [0, 0, 8, rank].into_iter().chain(sizes).collect::<Vec<u8>>()
+/// };
+/// let folder = tempfile::tempdir()?;
+/// for name in ["train", "t10k"] {
+///     let images = [header(3, &[2, 28, 28]), vec![0; 2 * 28 * 28]].concat();
+///     std::fs::write(folder.path().join(format!("{name}-images-idx3-ubyte")), images)?;
+///     std::fs::write(folder.path().join(format!("{name}-labels-idx1-ubyte")), [header(1, &[2]), vec![3, 9]].concat())?;
+/// }
+/// let (training, test) = (MnistImages::training(folder.path())?, MnistImages::test(folder.path())?);
+/// assert_eq!((training.len(), test.len()), (2, 2));
+/// let (images, labels) = training.tensors(&[1])?;
+/// assert_eq!((images.dims(), labels.to_vec1::<u32>()?), (&[1, 1, 28, 28][..], vec![9]));
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 pub struct MnistImages {
     /// One image after the other.
     pixels: Vec<f32>,

@@ -18,7 +18,7 @@ const SPLIT_SEED: u64 = 23;
 /// What a study may set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub(crate) struct Options {
     /// The modulus p; there are p^2 sums.
     prime: usize,
     /// The share of all sums that is trained on; the rest is split evenly.
@@ -40,7 +40,7 @@ struct Sums {
 }
 
 /// (a + b) mod p from one-hot a and b.
-pub struct Modular {
+pub(crate) struct Modular {
     train: Sums,
     validation: Sums,
     test: Sums,
@@ -53,7 +53,7 @@ impl Modular {
     ///
     /// # Errors
     /// An option out of range.
-    pub fn new(options: Options) -> Result<Self> {
+    pub(crate) fn new(options: Options) -> Result<Self> {
         let Options { prime, train_share, width } = options;
         ensure!((5..=199).contains(&prime), "prime = {prime} must be from 5 to 199");
         ensure!((0.1..=0.9).contains(&train_share), "train_share = {train_share} must be from 0.1 to 0.9");

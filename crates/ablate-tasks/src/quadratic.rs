@@ -15,7 +15,7 @@ const PROBLEM_SEED: u64 = 2;
 /// What a study may set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub(crate) struct Options {
     /// Side of the parameter, a square matrix.
     side: usize,
     /// The largest curvature over the smallest.
@@ -31,7 +31,7 @@ impl Default for Options {
 }
 
 /// f(w) = sum of `lambda_i` `(Q (w - w*))_i^2` / 2.
-pub struct Quadratic {
+pub(crate) struct Quadratic {
     options: Options,
     curvatures: Vec<f64>,
     /// Unit vectors whose reflections, one after the other, are Q.
@@ -44,7 +44,7 @@ impl Quadratic {
     ///
     /// # Errors
     /// An option out of range.
-    pub fn new(options: Options) -> Result<Self> {
+    pub(crate) fn new(options: Options) -> Result<Self> {
         let Options { side, condition, noise } = options;
         ensure!((1..=256).contains(&side), "side = {side} must be from 1 to 256");
         ensure!(condition.is_finite() && condition >= 1.0, "condition = {condition} must be at least 1");

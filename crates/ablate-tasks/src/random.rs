@@ -1,4 +1,18 @@
 //! Random numbers that depend on a seed and a purpose alone.
+//!
+//! ```
+//! use ablate_tasks::random::{Purpose, epoch_batch, generator, normal, uniform};
+//!
+//! let mut initial = generator(3, Purpose::Initialisation);
+//! let weights = uniform(&mut initial, 4, 0.5);
+//! assert!(weights.iter().all(|w| w.abs() <= 0.5));
+//! assert_ne!(weights, uniform(&mut initial, 4, 0.5)); // it goes on
+//! assert_eq!(weights, uniform(&mut generator(3, Purpose::Initialisation), 4, 0.5));
+//! assert_eq!(normal(&mut generator(3, Purpose::Noise(7)), 2, 0.0), [0.0, 0.0]);
+//! let batch = epoch_batch(3, 12, 100, 10); // the third one of the second epoch
+//! assert_eq!(batch.len(), 10);
+//! assert_eq!(batch, epoch_batch(3, 12, 100, 10));
+//! ```
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;

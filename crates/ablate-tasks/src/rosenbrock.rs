@@ -12,7 +12,7 @@ const START: [f32; 2] = [-1.2, 1.0];
 /// What a study may set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub(crate) struct Options {
     /// Standard deviation of both elements' noise in the gradient.
     noise: f64,
     /// Standard deviation of the start around (-1.2, 1).
@@ -26,7 +26,7 @@ impl Default for Options {
 }
 
 /// f(x, y) = (1 - x)^2 + 100 (y - x^2)^2 (Rosenbrock, 1960).
-pub struct Rosenbrock {
+pub(crate) struct Rosenbrock {
     options: Options,
 }
 
@@ -35,7 +35,7 @@ impl Rosenbrock {
     ///
     /// # Errors
     /// An option out of range.
-    pub fn new(options: Options) -> Result<Self> {
+    pub(crate) fn new(options: Options) -> Result<Self> {
         let Options { noise, spread } = options;
         ensure!(noise.is_finite() && noise >= 0.0, "noise = {noise} must be at least 0");
         ensure!(spread.is_finite() && spread >= 0.0, "spread = {spread} must be at least 0");

@@ -2,6 +2,13 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 /// A parameter's name, group, shape and initial values.
+///
+/// ```
+/// use ablate_tasks::InitialParameter;
+///
+/// let bias = InitialParameter::new("bias", &[2], vec![0.0, 0.0]).in_group("biases");
+/// assert_eq!((bias.group.as_str(), bias.shape, bias.values), ("biases", vec![2], vec![0.0, 0.0]));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitialParameter {
     /// The name, unique within the task.
@@ -61,6 +68,13 @@ pub enum Split {
 }
 
 /// Loss and accuracy over a whole split.
+///
+/// ```
+/// use ablate_tasks::Evaluation;
+///
+/// assert!(Evaluation { loss: 0.5, accuracy: None }.is_finite());
+/// assert!(!Evaluation { loss: f64::INFINITY, accuracy: Some(0.1) }.is_finite());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The mean loss.
@@ -94,6 +108,16 @@ pub struct About {
 }
 
 /// What arms are compared by.
+///
+/// ```
+/// use ablate_tasks::{Evaluation, Measure};
+///
+/// let found = Evaluation { loss: 0.01, accuracy: Some(0.9) };
+/// assert_eq!([Measure::Accuracy, Measure::Loss, Measure::LogLoss].map(|m| m.of(&found)), [0.9, 0.01, -2.0]);
+/// assert!(Measure::Accuracy.higher_is_better() && Measure::Accuracy.reaches(&found, 0.9));
+/// assert!(Measure::LogLoss.reaches(&found, 0.02)); // a loss, not its logarithm
+/// assert_eq!(Measure::LogLoss.name(), "log10 loss");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {

@@ -1,4 +1,38 @@
 //! What differs between two executions of a study: for reviews, and for CI.
+//!
+//! With a study of one factor, one baseline and two seeds, and its report (in `folder`):
+//!
+//! ```
+//! use ablate::diff::{self, Change, Difference};
+//!
+//! # use std::sync::atomic::AtomicBool;
+//! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
+//! # let text = r#"
+//! #     tasks = ["digits"]
+//! #     seeds = 2
+//! #     length = 0.01
+//! #     baselines = ["sgd"]
+//! #     tuning = { rates = [0.1], seeds = 1 }
+//! #     [[factor]]
+//! #     name = "cautious"
+//! #     on = { use_cautious = true }
+//! # "#;
+//! # let registry = Registry::shipped();
+//! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
+//! # let folder = tempfile::tempdir()?;
+//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
+//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! # let results = execution.results(&())?;
+//! # ablate::report::write(folder.path(), &results, &ablate::findings::Findings::of(&results), &Default::default())?;
+//! let before = diff::read(folder.path())?; // a study's folder, or its results.json
+//! let mut after = before.clone();
+//! after.arms.truncate(2);
+//! let differences: Vec<Difference> = diff::compare(&before, &after)?;
+//! assert_eq!(differences.iter().map(|d| d.change).collect::<Vec<_>>(), [Change::Same, Change::Same, Change::Gone]);
+//! assert!(diff::is_regression(&differences)); // an arm is gone
+//! assert!(diff::table(&differences).contains("same to the bit"));
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 use std::fmt;
 use std::path::Path;

@@ -1,4 +1,64 @@
 //! Doing what is missing of a study, spread over the cores.
+//!
+//! With a study of one factor, one baseline and two seeds (in `study`, `registry` and `store`):
+//!
+//! ```
+//! use std::sync::Mutex;
+//!
+//! use ablate::execute::{Interrupted, Job, Observer, grid, run_counts, seconds_per_run};
+//! use ablate::record::{Point, Record};
+//!
+//! /// Writes down what it hears.
+//! #[derive(Default)]
+//! struct Diary(Mutex<Vec<String>>);
+//!
+//! impl Observer for Diary {
+//!     fn stage(&self, name: &str, jobs: &[Job], stored: usize) {
+//!         self.0.lock().unwrap().push(format!("{name}: {} to do, {stored} stored", jobs.len()));
+//!     }
+//!
+//!     fn point(&self, _job: &Job, _point: &Point) {}
+//!
+//!     fn finished(&self, _job: &Job, _record: &Record) {}
+//!
+//!     fn damaged(&self, what: &str) {
+//!         self.0.lock().unwrap().push(what.into());
+//!     }
+//!
+//!     fn stage_finished(&self) {}
+//! }
+//!
+//! # use std::sync::atomic::AtomicBool;
+//! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
+//! # let text = r#"
+//! #     tasks = ["digits"]
+//! #     seeds = 2
+//! #     length = 0.01
+//! #     baselines = ["sgd"]
+//! #     tuning = { rates = [0.1], seeds = 1 }
+//! #     [[factor]]
+//! #     name = "cautious"
+//! #     on = { use_cautious = true }
+//! # "#;
+//! # let registry = Registry::shipped();
+//! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
+//! # let folder = tempfile::tempdir()?;
+//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
+//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! assert_eq!(run_counts(&study), (2, 6)); // for tuning: one rate, two schedules; reported: three arms, two seeds
+//! assert_eq!(grid(&study.arms[2], &study.file.tuning.rates).len(), 2);
+//! assert!(seconds_per_run(&study, &registry, &study.tasks[0])? > 0.0);
+//! let diary = Diary::default();
+//! let results = execution.results(&diary)?;
+//! assert_eq!(*diary.0.lock().unwrap(), ["tuning: 2 to do, 0 stored", "measuring: 6 to do, 0 stored"]);
+//! assert_eq!(execution.results(&())?, results); // from the store
+//!
+//! stop.store(true, std::sync::atomic::Ordering::Relaxed);
+//! let empty = Store::open(&folder.path().join("other"))?;
+//! let stopped = Execution { store: &empty, ..execution }.results(&()).unwrap_err();
+//! assert!(stopped.is::<Interrupted>());
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -11,11 +11,11 @@ use crate::report::{self, Environment};
 use crate::results::Results;
 
 /// The copy of the study, by which a folder is known to be one of this program's.
-pub const STUDY_FILE: &str = "study.toml";
+pub(crate) const STUDY_FILE: &str = "study.toml";
 
 /// A folder that may be written to.
 #[derive(Debug, Clone)]
-pub struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
 }
 
@@ -25,7 +25,7 @@ impl Folder {
     ///
     /// # Errors
     /// It holds something else, or cannot be made.
-    pub fn take(path: &Path) -> Result<Self> {
+    pub(crate) fn take(path: &Path) -> Result<Self> {
         let shown = path.display();
         if path.exists() && !path.is_dir() {
             bail!("{shown} is a file; choose a folder with --out");
@@ -44,7 +44,7 @@ impl Folder {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -52,7 +52,7 @@ impl Folder {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn keep_study(&self, text: &str) -> Result<()> {
+    pub(crate) fn keep_study(&self, text: &str) -> Result<()> {
         let path = self.path.join(STUDY_FILE);
         replace(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
@@ -61,7 +61,7 @@ impl Folder {
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn write_report(
+    pub(crate) fn write_report(
         &self,
         results: &Results,
         findings: &Findings,

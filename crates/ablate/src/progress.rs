@@ -18,7 +18,7 @@ const UNITS: f64 = 1000.0;
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
 /// Shows progress on standard error.
-pub struct Progress {
+pub(crate) struct Progress {
     is_terminal: bool,
     tasks: Vec<TaskView>,
     arms: Vec<String>,
@@ -44,7 +44,7 @@ struct Stage {
 
 impl Progress {
     /// For a study whose runs take about so many seconds each, by task.
-    pub fn new(study: &Study, seconds: &[f64]) -> Self {
+    pub(crate) fn new(study: &Study, seconds: &[f64]) -> Self {
         let view = |(task, &seconds): (&crate::study::PlannedTask, &f64)| TaskView {
             name: task.name.clone(),
             measure: task.task.about().measure,

@@ -1,4 +1,37 @@
 //! What a run leaves behind.
+//!
+//! With a study of one factor, one baseline and two seeds (in `execution`):
+//!
+//! ```
+//! use ablate::record::{GroupPoint, Outcome, Point, Record};
+//!
+//! # use std::sync::atomic::AtomicBool;
+//! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
+//! # let text = r#"
+//! #     tasks = ["digits"]
+//! #     seeds = 2
+//! #     length = 0.01
+//! #     baselines = ["sgd"]
+//! #     tuning = { rates = [0.1], seeds = 1 }
+//! #     [[factor]]
+//! #     name = "cautious"
+//! #     on = { use_cautious = true }
+//! # "#;
+//! # let registry = Registry::shipped();
+//! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
+//! # let folder = tempfile::tempdir()?;
+//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
+//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! let results = execution.results(&())?;
+//! let record: &Record = &results.tasks[0].arms[0].runs[0].record;
+//! let Outcome::Finished { evaluation } = record.outcome else { panic!("it diverged") };
+//! assert_eq!(record.evaluation(), Some(evaluation));
+//! let last: &Point = record.last().unwrap();
+//! assert_eq!(last.step, record.steps);
+//! let GroupPoint { d, step_size, .. } = last.groups[0];
+//! assert!(d.unwrap() >= 1e-6 && step_size > 0.0);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 use ablate_tasks::Evaluation;
 use serde::{Deserialize, Serialize};

@@ -51,6 +51,42 @@ impl TransformKind {
 }
 
 /// Tasks and transforms by name.
+///
+/// ```
+/// use ablate::registry::{Registry, TransformKind};
+/// use gradient_transform::{GradientTransform, map};
+/// use serde::{Deserialize, Serialize};
+///
+/// /// What a study file may say of it: `{ transform = "limit", at = 0.5 }`.
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(default, deny_unknown_fields)]
+/// struct Limit {
+///     at: f32,
+/// }
+///
+/// impl Default for Limit {
+///     fn default() -> Self {
+///         Self { at: 1.0 }
+///     }
+/// }
+///
+/// let kind = TransformKind::new("limit", "bounds every element", |limit: Limit| {
+///     map("limit", move |_step, u: f32, _g, _y| u.clamp(-limit.at, limit.at))
+/// });
+/// let registry = Registry::shipped()
+///     .with_transform(kind)
+///     .with_task(ablate_tasks::shipped().remove(0)) // a task of one's own is made as these are
+///     .with_version("1"); // to be raised with every change of them
+/// assert_eq!((registry.version(), registry.tasks().len()), ("1", ablate_tasks::shipped().len()));
+/// assert!(registry.transforms().iter().any(|kind| kind.name == "limit" && kind.defaults["at"] == 1.0));
+///
+/// let limit = registry.transform(&serde_json::json!({"transform": "limit", "at": 0.5}))?;
+/// assert_eq!(limit.name(), "limit");
+/// assert!(registry.task("digits").is_ok());
+/// let error = registry.task("iris").err().unwrap().to_string();
+/// assert!(error.contains("choose from") && error.contains("digits"));
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 pub struct Registry {
     tasks: Vec<TaskKind>,
     transforms: Vec<TransformKind>,

@@ -1,4 +1,45 @@
 //! All that a study measured, for findings and reports.
+//!
+//! With a study of one factor, one baseline and two seeds (in `execution`):
+//!
+//! ```
+//! use ablate::results::{Arm, ArmRuns, Candidate, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
+//!
+//! # use std::sync::atomic::AtomicBool;
+//! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
+//! # let text = r#"
+//! #     tasks = ["digits"]
+//! #     seeds = 2
+//! #     length = 0.01
+//! #     baselines = ["sgd"]
+//! #     tuning = { rates = [0.1], seeds = 1 }
+//! #     [[factor]]
+//! #     name = "cautious"
+//! #     on = { use_cautious = true }
+//! # "#;
+//! # let registry = Registry::shipped();
+//! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
+//! # let folder = tempfile::tempdir()?;
+//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
+//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! let results: Results = execution.results(&())?;
+//! let StudyInfo { seeds, factors, .. } = &results.study;
+//! assert_eq!((*seeds, factors.len()), (2, 1));
+//! let roles: Vec<Role> = results.arms.iter().map(|Arm { role, .. }| *role).collect();
+//! assert_eq!(roles, [Role::Base, Role::Changed, Role::Baseline]);
+//! let refused: &[Refused] = &results.refused;
+//! assert!(refused.is_empty());
+//!
+//! let TaskResults { steps, arms, .. } = &results.tasks[0];
+//! let ArmRuns { tuning, runs } = &arms[2];
+//! let Tuning { candidates, chosen, .. } = tuning.as_ref().unwrap();
+//! let tried: &[Candidate] = candidates;
+//! assert!(tried.iter().any(|candidate| candidate.setting == *chosen));
+//! assert!(tuning.as_ref().unwrap().is_at_the_edge()); // of a grid with one learning rate
+//! let Run { seed, record } = &runs[1];
+//! assert_eq!((*seed, record.steps), (1, *steps));
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 use ablate_tasks::{About, Evaluation};
 use serde::{Deserialize, Serialize};

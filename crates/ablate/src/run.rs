@@ -12,26 +12,26 @@ use crate::registry::Registry;
 
 /// Everything that determines a run's result.
 #[derive(Clone, Copy)]
-pub struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     /// What is trained.
-    pub task: &'a dyn Task,
+    pub(crate) task: &'a dyn Task,
     /// With what.
-    pub optimizer: &'a OptimizerSpec,
+    pub(crate) optimizer: &'a OptimizerSpec,
     /// The candidate, for a tuned arm.
-    pub setting: Option<Setting>,
+    pub(crate) setting: Option<Setting>,
     /// The seed of initialisation, batches and rounding.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// How long.
-    pub steps: usize,
+    pub(crate) steps: usize,
     /// How often it is evaluated after the first time.
-    pub evaluations: usize,
+    pub(crate) evaluations: usize,
     /// The split of the final evaluation: [`Split::Test`] for reported runs only.
-    pub final_split: Split,
+    pub(crate) final_split: Split,
 }
 
 /// What a caller does with a point of the curves: whether the run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// It does.
     Go,
     /// It is given up, and leaves nothing behind.
@@ -90,7 +90,7 @@ impl Parameters {
 }
 
 /// The names of a task's parameter groups, in the order of their first parameters.
-pub fn group_names(task: &dyn Task) -> Vec<String> {
+pub(crate) fn group_names(task: &dyn Task) -> Vec<String> {
     let mut names = Vec::new();
     for parameter in task.initial_parameters(0) {
         if !names.contains(&parameter.group) {
@@ -105,7 +105,7 @@ pub fn group_names(task: &dyn Task) -> Vec<String> {
 ///
 /// # Errors
 /// The optimizer cannot be built, or the task failed.
-pub fn train(
+pub(crate) fn train(
     plan: &Plan<'_>,
     registry: &Registry,
     mut on_point: impl FnMut(&Point),

@@ -1,4 +1,57 @@
 //! Where runs are kept: one file each, addressed by everything that determines it.
+//!
+//! ```
+//! use ablate::optimizer::{ChainSpec, OptimizerSpec};
+//! use ablate::record::{Outcome, Point, Record};
+//! use ablate::store::{Claim, Found, Key, Store};
+//! use ablate_tasks::{Evaluation, Split};
+//!
+//! let optimizer = OptimizerSpec::Chain(ChainSpec::default());
+//! let key = Key {
+//!     code: "the digest of the sources",
+//!     own: "1",
+//!     task: "digits",
+//!     options: &serde_json::json!({}),
+//!     optimizer: &optimizer,
+//!     setting: None,
+//!     seed: 0,
+//!     steps: 100,
+//!     evaluations: 20,
+//!     final_split: Split::Test,
+//! };
+//! let address = key.address()?;
+//! assert_ne!(Key { seed: 1, ..key }.address()?, address);
+//!
+//! let folder = tempfile::tempdir()?;
+//! let store = Store::open(folder.path())?;
+//! assert_eq!(store.load(&address)?, Found::Nothing);
+//! let claim: Option<Claim> = store.claim(&address)?; // of two processes, one gets it
+//! assert!(claim.is_some());
+//! let curve = vec![Point {
+//!     step: 0,
+//!     batch_loss: None,
+//!     train: Evaluation { loss: 2.3, accuracy: None },
+//!     validation: Evaluation { loss: 2.3, accuracy: None },
+//!     groups: Vec::new(),
+//!     seconds: 0.0,
+//! }];
+//! let record = Record {
+//!     outcome: Outcome::Diverged { step: 1, reason: "the loss is infinite".into() },
+//!     curve,
+//!     steps: 0,
+//!     state_bytes: None,
+//!     initial_sha256: String::new(),
+//!     batches_sha256: String::new(),
+//!     trajectory_sha256: String::new(),
+//! };
+//! store.save(&address, &record)?;
+//! assert_eq!(store.load(&address)?, Found::Whole(Box::new(record)));
+//! drop(claim);
+//! store.tidy(); // removes what killed processes left behind
+//! std::fs::write(folder.path().join("runs").join(format!("{address}.json")), "half a fi")?;
+//! assert!(matches!(store.load(&address)?, Found::Damaged(_)));
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;

@@ -4,19 +4,19 @@
 const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"));
 
 /// SHA-256 of the sources that determine a run: transforms, engine, tasks, training, and the versions of what they use.
-pub const CODE: &str = env!("ABLATE_CODE");
+pub(crate) const CODE: &str = env!("ABLATE_CODE");
 
 /// What decides a result beside the study itself.
 const PACKAGES: [&str; 7] =
     ["ablate", "prodigy-plus", "gradient-transform", "candle-core", "candle-nn", "rand_chacha", "statrs"];
 
 /// Name and version of the packages that decide a result.
-pub fn versions() -> Vec<(String, String)> {
+pub(crate) fn versions() -> Vec<(String, String)> {
     PACKAGES.into_iter().filter_map(|name| Some((name.to_owned(), locked(name)?.to_owned()))).collect()
 }
 
 /// The operating system and architecture.
-pub fn platform() -> String {
+pub(crate) fn platform() -> String {
     format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)
 }
 

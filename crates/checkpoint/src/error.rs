@@ -36,4 +36,16 @@ pub enum Error {
 }
 
 /// The result of an operation of this crate.
+///
+/// ```
+/// use checkpoint::{Error, Result};
+/// use gradient_transform::{Descent, Optimizer, Restored};
+///
+/// fn resume(optimizer: &mut Optimizer) -> Result<Restored> {
+///     checkpoint::load("no/such/file", optimizer)
+/// }
+/// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+/// assert!(matches!(resume(&mut optimizer), Err(Error::Io { .. })));
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -73,7 +73,7 @@ pub struct VectorSpec {
 /// Everything a transform keeps of one tensor.
 ///
 /// ```
-/// use gradient_transform::{Initial, StateSpec, Storage};
+/// use gradient_transform::{ColumnSpec, Initial, StateSpec, Storage, VectorSpec};
 ///
 /// let spec = StateSpec::new()
 ///     .column("average", Storage::Parameter) // one number for every element, of the parameter's type
@@ -86,10 +86,12 @@ pub struct VectorSpec {
 ///     .vector("row_means", 8, Storage::Compute)
 ///     .scratch(8)
 ///     .sums(2, 8);
-/// let [average, start, products] = &spec.columns[..] else { unreachable!() };
+/// let columns: &[ColumnSpec] = &spec.columns;
+/// let [average, start, products] = columns else { unreachable!() };
 /// assert_eq!((average.initial, average.kept, average.every), (Initial::Parameter, true, 1));
 /// assert_eq!((start.every, start.constant, products.kept), (11, true, false));
-/// assert_eq!((spec.vectors[0].len, &spec.scratch[..], spec.scalar_sums, spec.vector_sums), (8, &[8][..], 2, 8));
+/// let VectorSpec { name, len, .. } = spec.vectors[0];
+/// assert_eq!((name, len, &spec.scratch[..], spec.scalar_sums, spec.vector_sums), ("row_means", 8, &[8][..], 2, 8));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateSpec {

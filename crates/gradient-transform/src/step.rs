@@ -202,11 +202,11 @@ fn unusable<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> Option<Er
 /// estimate of the step size and the average's weight stay as they were.
 ///
 /// ```
-/// use gradient_transform::{Descent, Error, Optimizer, Parameter};
+/// use gradient_transform::{Descent, Error, Optimizer, Parameter, StepInProgress};
 ///
 /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])])?;
 /// let (mut w, mut b) = ([1.0_f32], [1.0_f32]);
-/// let mut step = optimizer.begin_step()?;
+/// let mut step: StepInProgress<'_> = optimizer.begin_step()?;
 /// step.parameter(1, Parameter::slice(&mut b, Some(&[0.5])))?;
 /// let twice = step.parameter(1, Parameter::slice(&mut b, Some(&[0.5])));
 /// assert_eq!(twice, Err(Error::GivenTwice { name: "b".into() }));

@@ -43,4 +43,16 @@ pub enum Error {
 }
 
 /// The result of an operation of this crate.
+///
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::Device;
+/// use prodigy_plus_burn::{Error, Options, ProdigyPlus, Result};
+///
+/// fn new(layer: &Linear, options: &Options) -> Result<ProdigyPlus> {
+///     ProdigyPlus::new(layer, options)
+/// }
+/// let layer = LinearConfig::new(3, 2).init(&Device::flex().autodiff());
+/// assert!(matches!(new(&layer, &Options::default().d0(0.0)), Err(Error::Optimizer(_))));
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -48,6 +48,16 @@ pub enum Error {
 }
 
 /// The result of an operation of this crate.
+///
+/// ```
+/// use candle_nn::VarMap;
+/// use prodigy_plus_candle::{Error, Options, ProdigyPlus, Result};
+///
+/// fn new(options: &Options) -> Result<ProdigyPlus> {
+///     ProdigyPlus::from_varmap(&VarMap::new(), options)
+/// }
+/// assert!(matches!(new(&Options::default().d0(0.0)), Err(Error::Optimizer(_))));
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// For candle's own trait, and for functions that return candle's errors.

@@ -145,6 +145,16 @@ enum Listed {
 }
 
 /// Runs the program with the tasks and transforms of a registry: [`Registry::shipped`], or a user's own with them.
+///
+/// ```
+/// use std::process::ExitCode;
+///
+/// use ablate::registry::Registry;
+///
+/// fn main() -> ExitCode {
+///     ablate::cli::main(&Registry::shipped())
+/// }
+/// ```
 pub fn main(registry: &Registry) -> ExitCode {
     let arguments = Arguments::parse();
     let which = Which { study: "quick".into(), seeds: None, length: None, tasks: vec![], arms: vec![] };

@@ -1,4 +1,41 @@
 //! What a study's runs say: the numbers of every arm, its difference to the base, and what limits them.
+//!
+//! With a study of one factor, one baseline and two seeds (in `execution`):
+//!
+//! ```
+//! use ablate::findings::{ArmFindings, CONFIDENCE, Findings, Overall, Profile, TaskFindings, Verdict};
+//!
+//! # use std::sync::atomic::AtomicBool;
+//! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
+//! # let text = r#"
+//! #     tasks = ["digits"]
+//! #     seeds = 2
+//! #     length = 0.01
+//! #     baselines = ["sgd"]
+//! #     tuning = { rates = [0.1], seeds = 1 }
+//! #     [[factor]]
+//! #     name = "cautious"
+//! #     on = { use_cautious = true }
+//! # "#;
+//! # let registry = Registry::shipped();
+//! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
+//! # let folder = tempfile::tempdir()?;
+//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
+//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! let findings = Findings::of(&execution.results(&())?);
+//! let TaskFindings { name, arms, factorial, .. } = &findings.tasks[0];
+//! assert_eq!((name.as_str(), arms[0].verdict), ("digits", Verdict::Base));
+//! assert!(factorial.is_none()); // the study's design is another one
+//! let ArmFindings { verdict, difference, .. } = &arms[1];
+//! assert_eq!(*verdict, Verdict::Unclear); // two seeds never give a verdict
+//! assert_eq!(difference.as_ref().map(|difference| difference.n), Some(2));
+//! let overall: &Overall = &findings.overall[1];
+//! assert_eq!((overall.better, overall.worse, overall.unclear), (0, 0, 1));
+//! let profiles: &[Profile] = &findings.profiles;
+//! assert!(profiles.is_empty()); // of one task, they would say nothing
+//! assert!(!findings.caveats.is_empty() && CONFIDENCE == 0.95);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 mod caveats;
 mod overall;
@@ -57,6 +94,38 @@ pub struct ArmFindings {
 }
 
 /// An effect of a factorial design.
+///
+/// ```
+/// use std::sync::atomic::AtomicBool;
+///
+/// use ablate::findings::{FactorEffect, Factorial, Findings};
+/// # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
+///
+/// let text = r#"
+///     tasks = ["digits"]
+///     design = "factorial"
+///     seeds = 2
+///     length = 0.01
+///     [[factor]]
+///     name = "cautious"
+///     on = { use_cautious = true }
+///     [[factor]]
+///     name = "orthograd"
+///     on = { use_orthograd = true }
+/// "#;
+/// # let registry = Registry::shipped();
+/// # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
+/// # let folder = tempfile::tempdir()?;
+/// # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
+/// # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+/// let findings = Findings::of(&execution.results(&())?);
+/// let Factorial { main, interactions, shapley } = findings.tasks[0].factorial.as_ref().unwrap();
+/// assert_eq!((main.len(), interactions.len(), shapley.len()), (2, 1, 2));
+/// let FactorEffect { factors, mean, .. } = &interactions[0];
+/// assert_eq!(*factors, ["cautious", "orthograd"]);
+/// assert!(mean.is_finite());
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FactorEffect {
     /// The factor, or two of them for an interaction.

@@ -1,4 +1,35 @@
 //! What moves the parameters: a chain of transforms, or another optimizer to compare with.
+//!
+//! ```
+//! use ablate::optimizer::{Baseline, ChainSpec, Groups, OptimizerSpec, Schedule, Setting, Step, TrainableOptimizer};
+//! use ablate::registry::Registry;
+//!
+//! let registry = Registry::shipped();
+//! let chain = ChainSpec { remove: vec!["prodigy".into()], ..ChainSpec::default() };
+//! assert!(chain.options()?.use_stableadamw);
+//! assert_eq!(chain.transforms(&registry)?.len(), 3);
+//! let spec = OptimizerSpec::Chain(chain);
+//! assert_eq!(spec.describe(&registry)?, "factored-moment | stableadamw | schedule-free");
+//!
+//! // One group of one parameter, and a step.
+//! let groups: Groups = vec![vec![("w".into(), vec![2])]];
+//! let mut optimizer: Box<dyn TrainableOptimizer> = spec.build(&registry, &groups, 0)?;
+//! optimizer.set_learning_rate(0.1)?;
+//! let mut weights = vec![vec![1.0_f32, 1.0]];
+//! assert_eq!(optimizer.step(&mut weights, &[Some(vec![1.0, 1.0])])?, Step::Taken);
+//! assert_eq!(optimizer.step_size(0)?, (None, 0.1)); // d is not estimated
+//! assert!(optimizer.evaluation_weights(&weights)?[0][0] < 1.0 && optimizer.state_bytes() > 0);
+//! let refused = optimizer.step(&mut weights, &[Some(vec![f32::NAN, 1.0])])?;
+//! assert_eq!(refused, Step::NonFiniteGradient("w".into()));
+//!
+//! let sgd = Baseline::named("sgd")?;
+//! assert_eq!((sgd.name(), sgd.title()), ("sgd", "SGD with momentum"));
+//! assert_eq!(OptimizerSpec::Baseline(sgd).describe(&registry)?, sgd.rule());
+//! assert_eq!(sgd.schedules(), [Schedule::Constant, Schedule::LinearDecay]);
+//! let decayed = Setting { learning_rate: 0.1, schedule: Schedule::LinearDecay };
+//! assert_eq!((decayed.at(0, 10), decayed.at(5, 10)), (0.1, 0.05));
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 mod baseline;
 mod chain;

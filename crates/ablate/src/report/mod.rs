@@ -1,4 +1,45 @@
 //! What a study leaves behind: a page for the browser, Markdown, tables for programs, and a summary for the console.
+//!
+//! With a study of one factor, one baseline and two seeds (in `execution`):
+//!
+//! ```
+//! use ablate::findings::Findings;
+//! use ablate::report::{self, Environment};
+//!
+//! # use std::sync::atomic::AtomicBool;
+//! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
+//! # let text = r#"
+//! #     tasks = ["digits"]
+//! #     seeds = 2
+//! #     length = 0.01
+//! #     baselines = ["sgd"]
+//! #     tuning = { rates = [0.1], seeds = 1 }
+//! #     [[factor]]
+//! #     name = "cautious"
+//! #     on = { use_cautious = true }
+//! # "#;
+//! # let registry = Registry::shipped();
+//! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
+//! # let folder = tempfile::tempdir()?;
+//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
+//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! let results = execution.results(&())?;
+//! let findings = Findings::of(&results);
+//! let environment = Environment { lines: vec![("Machine".into(), "mine".into())], commit: None };
+//! report::write(folder.path(), &results, &findings, &environment)?;
+//! for file in [
+//!     report::HTML_FILE,
+//!     report::MARKDOWN_FILE,
+//!     report::JSON_FILE,
+//!     report::RUNS_FILE,
+//!     report::CURVES_FILE,
+//!     report::EFFECTS_FILE,
+//! ] {
+//!     assert!(folder.path().join(file).exists(), "{file}");
+//! }
+//! assert!(report::terminal::summary(&results, &findings).contains("Keep in mind"));
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 mod answer;
 mod curves;

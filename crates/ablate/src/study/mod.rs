@@ -1,4 +1,53 @@
 //! A study: what is asked, and what has to be run for it.
+//!
+//! ```
+//! use ablate::registry::Registry;
+//! use ablate::study::{
+//!     BASE, Change, Design, FIRST_TUNING_SEED, Factor, Insertion, Overrides, PlannedArm, PlannedTask, SHIPPED, Study,
+//!     StudyFile, TaskEntry, TuningBudget, arms,
+//! };
+//!
+//! let text = r#"
+//!     question = "Does it help to project the gradient, and need the updates be clipped then?"
+//!     tasks = [{ task = "digits", name = "wide", hidden = [256], steps = 100 }]
+//!     design = "factorial"
+//!     seeds = 5
+//!     tuning = { rates = [0.01, 0.1], seeds = 2 }
+//!     baselines = ["adamw"]
+//!
+//!     [[factor]]
+//!     name = "orthograd"
+//!     on = { insert = [{ transform = "orthograd", before = "factored-moment" }] }
+//!
+//!     [[factor]]
+//!     name = "clipping"
+//!     off = { use_stableadamw = false }
+//! "#;
+//! let registry = Registry::shipped();
+//! let study = Study::parse("projection", text, &registry, &Overrides { seeds: Some(3), ..Overrides::default() })?;
+//!
+//! let StudyFile { design, factors, tuning, tasks, .. } = &study.file;
+//! let TaskEntry { task, name, .. } = &tasks[0];
+//! assert_eq!((*design, task.as_str(), name.as_str()), (Design::Factorial, "digits", "wide"));
+//! assert_eq!(*tuning, TuningBudget { rates: vec![0.01, 0.1], seeds: 2 });
+//! let projection: &Factor = &factors[0];
+//! let Change { insert, .. } = projection.change().unwrap();
+//! assert_eq!(*insert, [Insertion { transform: "orthograd".into(), before: "factored-moment".into() }]);
+//!
+//! let PlannedTask { steps, target, .. } = &study.tasks[0];
+//! assert_eq!((*steps, *target), (100, 0.975));
+//! let names: Vec<&str> = study.arms.iter().map(|PlannedArm { arm, .. }| arm.name.as_str()).collect();
+//! assert_eq!(names, [BASE, "orthograd", "no-clipping", "orthograd+no-clipping", "adamw"]);
+//! assert_eq!(arms(&study.file, &registry)?.0, study.arms);
+//! assert!(study.refused.is_empty());
+//! let info = study.info();
+//! assert_eq!((info.seeds, info.design.as_str()), (3, "factorial"));
+//! assert!((info.seeds as u64) < FIRST_TUNING_SEED); // tuning has seeds of its own
+//!
+//! let shipped = Study::open(SHIPPED[0].0, &registry, &Overrides::default())?; // or a file
+//! assert_eq!(shipped.name, "quick");
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 mod design;
 mod file;
