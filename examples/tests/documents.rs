@@ -60,24 +60,56 @@ fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A heading as links call it.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// What is wrong about a link of `file`, if anything is.
+fn broken(file: &Path, target: &str, book: &Path) -> Option<&'static str> {
+    let (path, place) = target.split_once('#').unwrap_or((target, ""));
+    let to = if path.is_empty() { file.to_owned() } else { file.parent()?.join(path) };
+    let Ok(to) = to.canonicalize() else { return Some("does not exist") };
+    if file.starts_with(book) && !to.starts_with(book) {
+        return Some("is outside of the rendered book");
+    }
+    if place.is_empty() || to.extension().is_none_or(|extension| extension != "md") {
+        return None;
+    }
+    let text = std::fs::read_to_string(to).unwrap();
+    let has_place = text.lines().any(|line| line.starts_with('#') && anchor(line) == place);
+    (!has_place).then_some("has no such heading")
+}
+
 #[test]
 fn links_between_files_lead_somewhere() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().canonicalize().unwrap();
+    let book = root.join("book/src");
     let mut files = Vec::new();
     for folder in ["crates", "book", "tests", "examples"] {
         documents(&root.join(folder), &mut files);
     }
-    files.push(root.join("README.md"));
-    let mut broken = Vec::new();
+    files.extend(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name)));
+    let (mut found, mut wrong) = (0, Vec::new());
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
-        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for target in targets.filter(|t| t.contains(".md") && !t.contains("://")) {
-            let path = target.split('#').next().unwrap();
-            if !file.parent().unwrap().join(path).exists() {
-                broken.push(format!("{}: {target}", file.display()));
+        let mut is_code = false;
+        let prose = text.lines().filter(|line| {
+            is_code ^= line.starts_with("```");
+            !is_code
+        });
+        let prose: Vec<&str> = prose.collect();
+        let prose = prose.join("\n");
+        let targets = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            found += 1;
+            if let Some(fault) = broken(&file, target, &book) {
+                wrong.push(format!("{}: {target} {fault}", file.display()));
             }
         }
     }
-    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(found > 100, "only {found} links");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
