@@ -50,8 +50,39 @@ fn the_network_in_candle_tells_the_spirals_apart() {
     assert!(before < 0.9 && after > 0.99, "{before} {after}");
 }
 
+/// The book's copy of a file that an example writes.
+fn in_book(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../book/src").join(name)).unwrap()
+}
+
+/// The numbers of a text, and what is around them.
+fn numbers_and_rest(text: &str) -> (Vec<f64>, String) {
+    let is_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-');
+    let (mut numbers, mut rest) = (Vec::new(), String::new());
+    for part in text.split_inclusive(|c: char| !is_number(c)) {
+        let digits = part.trim_end_matches(|c: char| !is_number(c));
+        match digits.parse() {
+            Ok(number) => {
+                numbers.push(number);
+                rest.push('#');
+            }
+            Err(_) => rest.push_str(digits),
+        }
+        rest.push_str(&part[digits.len()..]);
+    }
+    (numbers, rest)
+}
+
+/// That a file is what the example writes, but for rounding that another mathematical library may do differently.
+fn assert_same_but_for_rounding(name: &str, drawn: &str, shipped: &str, tolerance: f64) {
+    let ((drawn, around), (shipped, shipped_around)) = (numbers_and_rest(drawn), numbers_and_rest(shipped));
+    assert!(around == shipped_around, "{name} has another structure; run the example again");
+    let worst = drawn.iter().zip(&shipped).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst <= tolerance, "{name} is off by {worst}; run the example again");
+}
+
 #[test]
-fn every_picture_of_the_book_is_drawn() {
+fn the_books_pictures_are_those_that_the_example_draws() {
     let folder = tempfile::tempdir().unwrap();
     pictures::run(folder.path()).unwrap();
     let names = |folder: &Path| -> BTreeSet<String> {
@@ -64,15 +95,17 @@ fn every_picture_of_the_book_is_drawn() {
     for name in drawn {
         let svg = std::fs::read_to_string(folder.path().join(&name)).unwrap();
         assert!(svg.matches("<polyline").count() >= 2 && !svg.contains("NaN"), "{name}");
+        assert_same_but_for_rounding(&name, &svg, &in_book(&format!("transforms/{name}")), 1.0); // a pixel
     }
 }
 
 #[test]
-fn the_interactive_figure_has_a_path_for_every_set_of_transforms() {
+fn the_figure_of_steps_has_a_path_for_every_set_of_transforms() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trajectories.js");
     trajectories::run(&path).unwrap();
     let script = std::fs::read_to_string(path).unwrap();
+    assert_same_but_for_rounding("trajectories.js", &script, &in_book("trajectories.js"), 0.002);
     let data = script.trim().strip_prefix("const TRAJECTORIES = ").unwrap().strip_suffix(';').unwrap();
     let data: serde_json::Value = serde_json::from_str(data).unwrap();
     let paths = data["trajectories"].as_array().unwrap();
@@ -84,11 +117,12 @@ fn the_interactive_figure_has_a_path_for_every_set_of_transforms() {
 }
 
 #[test]
-fn the_interactive_figure_of_d_has_curves_for_every_setting() {
+fn the_figure_of_d_has_curves_for_every_setting() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("step-sizes.js");
     step_sizes::run(&path).unwrap();
     let script = std::fs::read_to_string(path).unwrap();
+    assert_same_but_for_rounding("step-sizes.js", &script, &in_book("step-sizes.js"), 0.02);
     let data = script.trim().strip_prefix("const STEP_SIZES = ").unwrap().strip_suffix(';').unwrap();
     let data: serde_json::Value = serde_json::from_str(data).unwrap();
     let choices = |control: &serde_json::Value| control[1].as_array().unwrap().len();

@@ -143,7 +143,7 @@ pub(crate) fn train(
         let before = is_evaluated.then(|| weights.clone());
         match optimizer.step(&mut weights, &parameters.sorted(gradients.of)).with_context(in_step)? {
             Step::Taken => run.stepped(gradients.loss, started.elapsed()),
-            Step::NonFiniteGradient(name) => {
+            Step::UnusableGradient(name) => {
                 diverged = Some((step + 1, format!("the gradient of {name} was not finite, or too large")));
                 break;
             }

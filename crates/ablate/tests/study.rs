@@ -280,8 +280,13 @@ fn a_factorial_has_effects_that_add_up_to_the_whole() {
     let all = &findings.tasks[0].arms[arm(&results, "cautious+orthograd+adopt")];
     let whole = all.difference.unwrap().mean;
     assert!((sum - whole).abs() < 1e-9, "{sum} {whole}");
-    let (_folder, page) = report_of(&results, &Environment::default());
+    let (folder, page) = report_of(&results, &Environment::default());
     assert!(page.contains("Do the factors add up?") && page.contains("Shapley"));
+    let markdown = fs::read_to_string(folder.path().join(report::MARKDOWN_FILE)).unwrap();
+    let (_, effects) = markdown.split_once("<!-- ANCHOR: quadratic-effects -->\n").unwrap();
+    let effects = effects.split_once("<!-- ANCHOR_END").unwrap().0;
+    assert_eq!(effects.lines().count(), 2 + 3 + 3 + 3); // heads; main effects, Shapley values, pairs
+    assert!(effects.contains("| interaction | cautious × orthograd |"));
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl<T: Real> GradientTransform<T> for FactoredMoment {
         }
     }
 
-    fn sums_show_non_finite(&self, tensor: &TensorInfo) -> bool {
+    fn sums_show_unusable(&self, tensor: &TensorInfo) -> bool {
         self.axes(tensor).is_some()
     }
 

@@ -91,7 +91,7 @@ impl<T: Real> Tensor<T> {
         } else {
             self.begin(run, &plan, &cx, plan.stages.len());
             let first = plan.stages.iter().position(|stage| !stage.idle).unwrap_or_default();
-            let shown = run.stages[first].sums_show_non_finite(&info);
+            let shown = run.stages[first].sums_show_unusable(&info);
             let seen = AtomicBool::new(true);
             self.sweep(run, &plan, &plan.sweeps[0], &cx, parameter, gradient, (!shown).then_some(&seen));
             self.first_sweep_done = true;

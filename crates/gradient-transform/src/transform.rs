@@ -187,7 +187,7 @@ impl<'c, T> Tile<'_, 'c, T> {
 ///         sums.scalars[1] += kernel::sum(tile.update.values(), |u| u * u);
 ///     }
 ///
-///     fn sums_show_non_finite(&self, _tensor: &TensorInfo) -> bool {
+///     fn sums_show_unusable(&self, _tensor: &TensorInfo) -> bool {
 ///         true // by the second one
 ///     }
 ///
@@ -488,7 +488,7 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
 
     /// Whether the sums are, or have among them, sums of squares of the observed update, so that an element that is not finite or
     /// too large shows in them. At the head of a chain, it spares the engine a look of its own at the gradient.
-    fn sums_show_non_finite(&self, tensor: &TensorInfo) -> bool {
+    fn sums_show_unusable(&self, tensor: &TensorInfo) -> bool {
         false
     }
 

@@ -80,7 +80,7 @@ impl<T: Real> GradientTransform<T> for OrthoGrad {
         }
     }
 
-    fn sums_show_non_finite(&self, _tensor: &TensorInfo) -> bool {
+    fn sums_show_unusable(&self, _tensor: &TensorInfo) -> bool {
         true
     }
 

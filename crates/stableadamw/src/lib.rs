@@ -32,7 +32,7 @@ impl<T: Real> GradientTransform<T> for StableAdamW {
         sums.scalars[0] += kernel::sum(tile.update.values(), |u| u * u);
     }
 
-    fn sums_show_non_finite(&self, _tensor: &TensorInfo) -> bool {
+    fn sums_show_unusable(&self, _tensor: &TensorInfo) -> bool {
         true
     }
 

@@ -142,7 +142,7 @@ impl TrainableOptimizer for Plain {
     fn step(&mut self, weights: &mut [Vec<f32>], gradients: &[Option<Vec<f32>>]) -> Result<Step> {
         for (name, gradient) in self.names.iter().zip(gradients) {
             if gradient.iter().flatten().any(|value| !value.is_finite()) {
-                return Ok(Step::NonFiniteGradient(name.clone()));
+                return Ok(Step::UnusableGradient(name.clone()));
             }
         }
         self.steps += 1;
@@ -221,7 +221,7 @@ mod tests {
             let mut optimizer = baseline.build(&groups).unwrap();
             let mut weights = vec![vec![1.0, -2.0]];
             let step = optimizer.step(&mut weights, &[Some(vec![f32::NAN, 0.0])]).unwrap();
-            assert_eq!(step, Step::NonFiniteGradient("w".into()));
+            assert_eq!(step, Step::UnusableGradient("w".into()));
             assert_eq!(weights, [[1.0, -2.0]]);
         }
     }

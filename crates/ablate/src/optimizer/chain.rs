@@ -30,7 +30,7 @@ impl TrainableOptimizer for Chain {
                 bail!("the optimizer skipped a step; leave its option non_finite at error")
             }
             Err(Error::NonFiniteGradient { name, .. } | Error::GradientTooLarge { name, .. }) => {
-                Ok(Step::NonFiniteGradient(name))
+                Ok(Step::UnusableGradient(name))
             }
             Err(error) => Err(error.into()),
         }

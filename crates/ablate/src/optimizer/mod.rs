@@ -20,7 +20,7 @@
 //! assert_eq!(optimizer.step_size(0)?, (None, 0.1)); // d is not estimated
 //! assert!(optimizer.evaluation_weights(&weights)?[0][0] < 1.0 && optimizer.state_bytes() > 0);
 //! let refused = optimizer.step(&mut weights, &[Some(vec![f32::NAN, 1.0])])?;
-//! assert_eq!(refused, Step::NonFiniteGradient("w".into()));
+//! assert_eq!(refused, Step::UnusableGradient("w".into()));
 //!
 //! let sgd = Baseline::named("sgd")?;
 //! assert_eq!((sgd.name(), sgd.title()), ("sgd", "SGD with momentum"));
@@ -97,7 +97,7 @@ pub enum Step {
     /// The parameters moved.
     Taken,
     /// The named parameter's gradient has a NaN, an infinity, or an element too large to square; nothing moved.
-    NonFiniteGradient(String),
+    UnusableGradient(String),
 }
 
 /// What a run needs from an optimizer. Weights and gradients are in the order of the groups that it was built for.

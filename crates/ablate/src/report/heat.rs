@@ -14,12 +14,6 @@ const TOP: f64 = 26.0;
 const WIDTH: f64 = 560.0;
 const ROW: f64 = 24.0;
 
-/// The title of a factor.
-fn title(view: View<'_>, name: &str) -> String {
-    let found = view.results.study.factors.iter().find(|(factor, _)| factor == name);
-    found.map_or_else(|| name.to_owned(), |(_, title)| title.clone())
-}
-
 /// Interactions of every pair: blue where the two help each other, orange where they hinder.
 pub(super) fn interactions(view: View<'_>, task: usize, factorial: &Factorial) -> Markup {
     let shown = view.shown(task);
@@ -38,11 +32,11 @@ pub(super) fn interactions(view: View<'_>, task: usize, factorial: &Factorial) -
             svg.heat viewBox=(format!("0 0 {width} {height}")) role="img" aria-label="Interactions of pairs" style=(format!("max-width:{width}px")) {
                 @for (j, name) in names.iter().enumerate().skip(1) {
                     @let x = LABEL + CELL * (j as f64 - 0.5);
-                    text.tick x=(x) y="14" text-anchor="middle" { (title(view, name)) }
+                    text.tick x=(x) y="14" text-anchor="middle" { (view.factor_title(name)) }
                 }
                 @for (i, name) in names.iter().enumerate().take(names.len() - 1) {
                     @let y = TOP + CELL_HEIGHT * i as f64;
-                    text.tick x=(LABEL - 10.0) y=(y + CELL_HEIGHT / 2.0) dy="0.33em" text-anchor="end" { (title(view, name)) }
+                    text.tick x=(LABEL - 10.0) y=(y + CELL_HEIGHT / 2.0) dy="0.33em" text-anchor="end" { (view.factor_title(name)) }
                     @for j in i + 1..names.len() {
                         @if let Some(effect) = of_pair(i, j) {
                             @let x = LABEL + CELL * (j - 1) as f64;
@@ -87,7 +81,7 @@ pub(super) fn effects(view: View<'_>, task: usize, name: &str, effects: &[Factor
                 @for (row, effect) in effects.iter().enumerate() {
                     @let y = TOP + ROW * (row as f64 + 0.5);
                     g.a2.is-better[is_resolved(effect)].is-unclear[!is_resolved(effect)] {
-                        text.name x="0" y=(y) dy="0.33em" { (title(view, &effect.factors[0])) }
+                        text.name x="0" y=(y) dy="0.33em" { (view.factor_title(&effect.factors[0])) }
                         @if let Some(interval) = effect.interval {
                             line.interval x1=(at(interval.low)) x2=(at(interval.high)) y1=(y) y2=(y) {}
                         }

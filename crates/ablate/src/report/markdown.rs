@@ -1,7 +1,8 @@
 //! The report as Markdown: the same answer, tables and caveats, without figures.
 //!
-//! The overview and every arm are between mdBook's anchors, so that a page of a book can include just these:
-//! `{{#include report.md:overview}}`, `{{#include report.md:no-prodigy}}`.
+//! The overview, every arm, and every task's effects of a factorial are between mdBook's anchors, so that a page of a book can
+//! include just these: `{{#include report.md:overview}}`, `{{#include report.md:no-prodigy}}`,
+//! `{{#include report.md:digits-effects}}`.
 
 use std::fmt::Write;
 
@@ -9,6 +10,7 @@ use super::Environment;
 use super::answer::{READING, answer, counted};
 use super::number::{p_value, short};
 use super::view::{View, sign, word};
+use crate::findings::FactorEffect;
 
 /// A cell must not end its row.
 fn cell(text: &str) -> String {
@@ -125,6 +127,33 @@ fn one_task(view: View<'_>, task: usize, text: &mut String) {
             ],
         );
     }
+    effects(view, task, text);
+}
+
+/// Main effects, Shapley values and interactions, for a factorial.
+fn effects(view: View<'_>, task: usize, text: &mut String) {
+    let Some(factorial) = &view.findings.tasks[task].factorial else { return };
+    let shown = view.shown(task);
+    let named = |effect: &FactorEffect| {
+        let titles: Vec<&str> = effect.factors.iter().map(|factor| view.factor_title(factor)).collect();
+        titles.join(" × ")
+    };
+    let kinds = [
+        ("main effect", &factorial.main),
+        ("Shapley value", &factorial.shapley),
+        ("interaction", &factorial.interactions),
+    ];
+    let _ = writeln!(text);
+    anchored(&format!("{}-effects", view.results.tasks[task].name), text, |text| {
+        let unit = format!("{} [95 %]", shown.difference_name());
+        head(text, &["".to_owned(), "of".to_owned(), unit, "p".to_owned()]);
+        for (kind, effects) in kinds {
+            for effect in effects {
+                let size = format!("{} {}", shown.difference(effect.mean), shown.interval(effect.interval));
+                row(text, &[kind.to_owned(), named(effect), size, p_value(effect.p)]);
+            }
+        }
+    });
 }
 
 /// What an arm is, and what it does on every task.

@@ -38,6 +38,12 @@ impl<'a> View<'a> {
         &self.findings.tasks[task].arms[arm]
     }
 
+    /// A factor's name for people.
+    pub(super) fn factor_title(self, name: &'a str) -> &'a str {
+        let found = self.results.study.factors.iter().find(|(factor, _)| factor == name);
+        found.map_or(name, |(_, title)| title)
+    }
+
     /// The style sheet's class for an arm.
     pub(super) fn colour(self, arm: usize) -> String {
         match self.arms()[arm].role {
