@@ -74,3 +74,21 @@ fn the_freeze_gives_the_estimators_memory_back() {
     let samples = 8.0 / 11.0;
     assert!((before - behind - samples).abs() < 0.01, "{before} before, {behind} behind");
 }
+
+#[test]
+fn evaluation_copies_what_it_moves_and_not_what_is_frozen() {
+    let (frozen, adapter) = ([1024, 1024], [1024, 4]);
+    let mut optimizer: Optimizer =
+        Options::default().build([("frozen", &frozen[..]), ("adapter", &adapter[..])]).unwrap();
+    let (mut base, mut low) = (vec![1.0_f32; PARAMETERS], vec![1.0_f32; 1024 * 4]);
+    let gradient = vec![0.1_f32; 1024 * 4];
+    optimizer
+        .step(&mut [Parameter::slice(&mut base, None), Parameter::slice(&mut low, Some(&gradient))])
+        .unwrap();
+    let info = measure(|| {
+        let mut parameters = [Parameter::slice(&mut base, None), Parameter::slice(&mut low, None)];
+        optimizer.eval(&mut parameters).unwrap();
+    });
+    let copied = 4 * 1024 * 4;
+    assert!((copied..copied + 1024).contains(&info.bytes_current), "{} bytes", info.bytes_current);
+}

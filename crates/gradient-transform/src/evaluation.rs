@@ -13,7 +13,8 @@ use crate::transform::Writer;
 
 impl<T: Real> Optimizer<T> {
     /// Puts every parameter to its evaluation point x. The training point y is kept, and [`train`](Self::train)
-    /// puts it back exactly. Does nothing to parameters that have not had a gradient.
+    /// puts it back exactly. Neither does anything to parameters whose x is y: those that have not had a gradient, such as frozen
+    /// ones and statistics of a normalisation, and all in a chain that does not average.
     ///
     /// The gradients in `parameters` are not looked at.
     ///
@@ -42,11 +43,11 @@ impl<T: Real> Optimizer<T> {
         let mut training = Vec::with_capacity(parameters.len());
         for (tensor, parameter) in self.tensors.iter().zip(parameters) {
             let mut value = parameter.value.as_mut_slice();
-            let mut copy = Buffer::zeros(
-                value.dtype(),
-                if self.settings.compat.evaluation_moves_parameters { 0 } else { value.len() },
-            );
-            if !copy.is_empty() {
+            // What does not move needs no copy, which would be as large as the frozen part of a network.
+            let moves = tensor.base(&stages(&*self.groups[tensor.group].chain)).is_some();
+            let is_kept = moves && !self.settings.compat.evaluation_moves_parameters;
+            let mut copy = Buffer::zeros(value.dtype(), if is_kept { value.len() } else { 0 });
+            if is_kept {
                 copy_between(value.as_slice(), copy.as_mut_slice());
             }
             training.push(copy);
@@ -57,7 +58,7 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Puts every parameter back to its training point y.
+    /// Puts every parameter that `eval` moved back to its training point y.
     ///
     /// # Errors
     /// [`Error::TrainingMode`] without `eval` before, and the shape errors of [`step`](Self::step).
@@ -66,16 +67,6 @@ impl<T: Real> Optimizer<T> {
             return Err(Error::TrainingMode);
         }
         self.check_values(parameters)?;
-        // A parameter without a gradient so far is not tied to an element type yet, but what was kept of it is.
-        for ((tensor, parameter), kept) in
-            self.tensors.iter().zip(parameters.iter()).zip(self.evaluating.iter().flatten())
-        {
-            let found = parameter.value.dtype();
-            if !kept.is_empty() && found != kept.dtype() {
-                let reason = format!("it was {} when `eval` was called", kept.dtype());
-                return Err(Error::ElementType { name: tensor.info.name.clone(), found, reason });
-            }
-        }
         let training = self.evaluating.take().unwrap_or_default();
         for ((tensor, parameter), kept) in self.tensors.iter().zip(parameters).zip(training) {
             let mut value = parameter.value.as_mut_slice();
