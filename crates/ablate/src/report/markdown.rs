@@ -197,5 +197,5 @@ fn difference(view: View<'_>, task: usize, arm: usize) -> String {
 fn verdict(view: View<'_>, task: usize, arm: usize) -> String {
     let found = view.found(task, arm);
     let diverged = if found.diverged > 0 { format!(", {} diverged", found.diverged) } else { String::new() };
-    format!("{} {}{diverged}", sign(found.verdict), word(found.verdict))
+    format!("{} {}{diverged}", sign(found.verdict), word(found.verdict)).trim_start().to_owned()
 }
