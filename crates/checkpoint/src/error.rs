@@ -30,6 +30,12 @@ pub enum Error {
         /// The newest that is known.
         known: u64,
     },
+    /// Two arrays of state would have one name in the file. Nothing is written.
+    #[error("two arrays of the state would be called `{name}`; rename a parameter or a transform")]
+    OneName {
+        /// The name.
+        name: String,
+    },
     /// It belongs to an optimizer of other groups or parameters.
     #[error(transparent)]
     Misfit(#[from] gradient_transform::Error),

@@ -64,10 +64,13 @@ pub(crate) fn write<T: Real>(optimizer: &Optimizer<T>) -> Result<Vec<u8>> {
         let TensorSnapshot { shape, dtype, updates, arrays: kept, training } = tensor;
         let kept = kept.iter().map(|(key, buffer)| (key.as_str(), buffer));
         let mut keys = Vec::new();
+        if tensor.arrays.contains_key(TRAINING) {
+            return Err(Error::OneName { name: format!("{name}/{TRAINING}") });
+        }
         for (key, buffer) in kept.chain(training.as_ref().map(|y| (TRAINING, y))) {
             let full = format!("{name}/{key}");
             if arrays.insert(full.clone(), encoded(buffer)).is_some() {
-                return Err(damaged(format!("two arrays would be called `{full}`; rename a parameter")));
+                return Err(Error::OneName { name: full });
             }
             keys.push(key.to_owned());
         }

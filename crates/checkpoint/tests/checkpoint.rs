@@ -1,7 +1,9 @@
 //! A checkpoint resumes to the bit, and a damaged one changes nothing.
 
 use checkpoint::{Error, from_bytes, to_bytes};
-use gradient_transform::{Optimizer, Parameter, Restored};
+use gradient_transform::{
+    Descent, GradientTransform, Optimizer, Parameter, Restored, StateSpec, Storage, TensorInfo,
+};
 use half::bf16;
 use prodigy_plus::{Options, ProdigyPlus};
 use safetensors::SafeTensors;
@@ -117,4 +119,50 @@ fn the_header_can_be_read_by_people() {
     }
     insta::assert_snapshot!(serde_json::to_string_pretty(&header).unwrap());
     assert!(metadata.tensors().contains_key("layer/w/schedule-free/z"));
+}
+
+/// Keeps arrays and does nothing.
+#[derive(Debug)]
+struct Keeps {
+    transform: &'static str,
+    arrays: &'static [&'static str],
+}
+
+impl GradientTransform<f32> for Keeps {
+    fn name(&self) -> &str {
+        self.transform
+    }
+
+    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+        self.arrays.iter().fold(StateSpec::new(), |spec, array| spec.vector(array, 1, Storage::Compute))
+    }
+}
+
+#[test]
+fn names_that_a_file_cannot_tell_apart_are_an_error_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    // The first parameter with the second array is called as the second one with the first array; and the last array as the
+    // training point.
+    let cases = [
+        (["w", "w/keeps/a"], Keeps { transform: "keeps", arrays: &["b", "a/keeps/b"] }, None),
+        (["w", "w/keeps/a"], Keeps { transform: "keeps", arrays: &["b"] }, Some(())),
+        (["w", "b"], Keeps { transform: "optimizer", arrays: &["y"] }, None),
+    ];
+    for (names, keeps, can_be_saved) in cases {
+        let case = format!("{names:?} {keeps:?}");
+        let mut optimizer: Optimizer =
+            Optimizer::new((keeps, Descent::default()), names.map(|name| (name, &[1][..]))).unwrap();
+        let (mut w, mut b) = ([1.0_f32], [1.0_f32]);
+        let parameters =
+            &mut [Parameter::slice(&mut w, Some(&[0.1])), Parameter::slice(&mut b, Some(&[0.1]))];
+        optimizer.step(parameters).unwrap();
+        let saved = checkpoint::save(&path, &optimizer);
+        match can_be_saved {
+            Some(()) => assert!(saved.is_ok() && std::fs::remove_file(&path).is_ok(), "{case}"),
+            None => {
+                assert!(matches!(saved, Err(Error::OneName { .. })) && !path.exists(), "{case}: {saved:?}")
+            }
+        }
+    }
 }
