@@ -151,7 +151,8 @@ enum Listed {
 ///
 /// use ablate::registry::Registry;
 ///
-/// fn main() -> ExitCode {
+/// // The `main` of a program with what a registry has.
+/// fn program() -> ExitCode {
 ///     ablate::cli::main(&Registry::shipped())
 /// }
 /// ```
