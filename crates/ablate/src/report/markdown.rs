@@ -162,14 +162,14 @@ fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
     let _ = writeln!(text, "\n### {}\n\n{}\n\n`{}`\n", about.title, about.description, about.chain);
     anchored(&about.name, text, |text| {
         let heads = if arm == 0 {
-            vec!["task", "measure", "value"]
+            vec!["task", "value"]
         } else {
-            vec!["task", "measure", "base", "arm", "difference [95 %]", "p, Holm", "verdict", "P(better run)"]
+            vec!["task", "base", "arm", "difference [95 %]", "p, Holm", "verdict", "P(better run)"]
         };
         head(text, &heads.into_iter().map(str::to_owned).collect::<Vec<_>>());
         for (task, results) in view.tasks() {
             let (found, shown) = (view.found(task, arm), view.shown(task));
-            let mut cells = vec![results.name.clone(), shown.name().to_owned()];
+            let mut cells = vec![format!("{}: {}", results.name, shown.name())];
             if arm > 0 {
                 cells.push(shown.summary(view.found(task, 0).value.as_ref()));
             }
