@@ -99,15 +99,25 @@ fn the_books_pictures_are_those_that_the_example_draws() {
     }
 }
 
+/// The data of a figure, as an example writes it; that it is what the book has.
+fn figure_data(
+    name: &str,
+    constant: &str,
+    tolerance: f64,
+    write: fn(&Path) -> anyhow::Result<()>,
+) -> serde_json::Value {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    write(&path).unwrap();
+    let script = std::fs::read_to_string(path).unwrap();
+    assert_same_but_for_rounding(name, &script, &in_book(name), tolerance);
+    let (_, data) = script.trim().split_once(&format!("const {constant} = ")).unwrap();
+    serde_json::from_str(data.strip_suffix(';').unwrap()).unwrap()
+}
+
 #[test]
 fn the_figure_of_steps_has_a_path_for_every_set_of_transforms() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("trajectories.js");
-    trajectories::run(&path).unwrap();
-    let script = std::fs::read_to_string(path).unwrap();
-    assert_same_but_for_rounding("trajectories.js", &script, &in_book("trajectories.js"), 0.002);
-    let data = script.trim().strip_prefix("const TRAJECTORIES = ").unwrap().strip_suffix(';').unwrap();
-    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    let data = figure_data("trajectories.js", "TRAJECTORIES", 0.002, trajectories::run);
     let paths = data["trajectories"].as_array().unwrap();
     assert_eq!(paths.len(), 32);
     let all: BTreeSet<String> = paths.iter().map(ToString::to_string).collect();
@@ -118,13 +128,7 @@ fn the_figure_of_steps_has_a_path_for_every_set_of_transforms() {
 
 #[test]
 fn the_figure_of_d_has_curves_for_every_setting() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("step-sizes.js");
-    step_sizes::run(&path).unwrap();
-    let script = std::fs::read_to_string(path).unwrap();
-    assert_same_but_for_rounding("step-sizes.js", &script, &in_book("step-sizes.js"), 0.02);
-    let data = script.trim().strip_prefix("const STEP_SIZES = ").unwrap().strip_suffix(';').unwrap();
-    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    let data = figure_data("step-sizes.js", "STEP_SIZES", 0.02, step_sizes::run);
     let choices = |control: &serde_json::Value| control[1].as_array().unwrap().len();
     let settings: usize = data["controls"].as_array().unwrap().iter().map(choices).product();
     let curves = data["curves"].as_array().unwrap();

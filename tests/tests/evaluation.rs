@@ -152,3 +152,24 @@ fn a_misfit_in_eval_or_train_leaves_the_mode_and_all_parameters_alone() {
     train(&mut training).unwrap();
     assert_eq!(training.bits(), y);
 }
+
+#[test]
+fn another_element_type_in_train_than_in_eval_is_an_error_also_after_a_restore() {
+    use gradient_transform::{Optimizer, Parameter};
+    let new = || -> Optimizer { prodigy_plus::ProdigyPlus::builder().build([("w", &[2][..])]).unwrap() };
+    let (mut optimizer, mut w) = (new(), [1.0_f32, 2.0]);
+    optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.1, 0.2]))]).unwrap();
+    let y = w;
+    optimizer.eval(&mut [Parameter::slice(&mut w, None)]).unwrap();
+    let mut restored = new();
+    restored.restore(optimizer.snapshot()).unwrap();
+    for mut optimizer in [optimizer, restored] {
+        let mut other = [half::bf16::ONE; 2];
+        let refused = optimizer.train(&mut [Parameter::slice(&mut other, None)]);
+        assert!(matches!(refused, Err(Error::ElementType { .. })), "{refused:?}");
+        assert!(optimizer.is_evaluating() && other == [half::bf16::ONE; 2]);
+        let mut x = w;
+        optimizer.train(&mut [Parameter::slice(&mut x, None)]).unwrap();
+        assert_eq!(x, y);
+    }
+}

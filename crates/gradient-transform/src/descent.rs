@@ -5,7 +5,9 @@ use crate::context::TensorInfo;
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernel;
-use crate::transform::{GradientTransform, Reads, Role, Tile, Writer};
+use crate::tile::Tile;
+use crate::transform::{GradientTransform, Reads, Role};
+use crate::writer::Writer;
 
 /// Plain descent: `y <- y - step_size * (u + weight_decay * y)`.
 ///

@@ -9,7 +9,7 @@ use crate::optimizer::Optimizer;
 use crate::parameter::Parameter;
 use crate::rounding::{Rounding, Stream};
 use crate::tensor::Tensor;
-use crate::transform::Writer;
+use crate::writer::Writer;
 
 impl<T: Real> Optimizer<T> {
     /// Puts every parameter to its evaluation point x. The training point y is kept, and [`train`](Self::train)

@@ -7,7 +7,8 @@ use crate::context::{Context, StepContext, TensorInfo};
 use crate::element::Real;
 use crate::kernel;
 use crate::state::{StateSpec, Sums, TensorState};
-use crate::transform::{GradientTransform, Reads, Role, Tile};
+use crate::tile::Tile;
+use crate::transform::{GradientTransform, Reads, Role};
 
 /// An elementwise transform of one's own: `f(step, u, g, y)` gives the new update from the update so far, the raw
 /// gradient and the parameter, for one element.

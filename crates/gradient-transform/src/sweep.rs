@@ -14,8 +14,9 @@ use crate::plan::{Base, Plan, Sweep, Then};
 use crate::prefetch;
 use crate::rounding::{Rounding, Stream};
 use crate::state::{Storage, Sums};
-use crate::transform::{Tile, Writer};
+use crate::tile::Tile;
 use crate::update::{Deferred, Update};
+use crate::writer::Writer;
 
 /// Elements of a tile at most; sweeps over many columns have shorter ones.
 ///

@@ -1,0 +1,101 @@
+//! What ends a chain.
+
+use crate::context::Context;
+use crate::element::Real;
+use crate::tile::Tile;
+
+/// What ends a chain: it moves the parameter along the update.
+///
+/// For every tile of the last sweep the engine calls [`direct`](Self::direct) and [`apply`](Self::apply). With a
+/// transform behind the writer that tempers its displacement, [`displace`](Self::displace) comes in between, and
+/// `direct` and `displace` run in that transform's sweep too, so they must not change columns.
+///
+/// Exponentiated gradient (Kivinen and Warmuth, 1997), for weights above zero:
+///
+/// ```
+/// use gradient_transform::{
+///     Context, GradientTransform, Optimizer, Parameter, Reads, Real, Role, TensorInfo, Tile, Writer, kernel,
+/// };
+///
+/// /// `y <- y exp(-step_size u)`.
+/// #[derive(Debug)]
+/// struct ExponentiatedGradient;
+///
+/// impl<T: Real> GradientTransform<T> for ExponentiatedGradient {
+///     fn name(&self) -> &str {
+///         "exponentiated-gradient"
+///     }
+///
+///     fn role(&self, _tensor: &TensorInfo) -> Role {
+///         Role::Writer
+///     }
+///
+///     fn reads(&self) -> Reads {
+///         Reads::PARAMETER
+///     }
+///
+///     fn writer(&self) -> Option<&dyn Writer<T>> {
+///         Some(self)
+///     }
+/// }
+///
+/// impl<T: Real> Writer<T> for ExponentiatedGradient {
+///     fn base_column(&self) -> Option<usize> {
+///         None // it keeps no iterate beside the parameter
+///     }
+///
+///     fn direct(&self, _cx: &Context<'_>, _tile: &mut Tile<'_, '_, T>) {} // no weight decay
+///
+///     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
+///         let step_size = T::of(cx.step.step_size);
+///         let y = tile.parameter;
+///         kernel::map3(displacement, tile.update.values(), y, |_, u, y| y - y * (-step_size * u).exp());
+///     }
+///
+///     fn apply(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: Option<&[T]>, parameter: &mut [T]) {
+///         let step_size = T::of(cx.step.step_size);
+///         match displacement {
+///             Some(m) => kernel::map2(parameter, m, |y, m| y - m),
+///             None => kernel::map2(parameter, tile.update.values(), |y, u| y * (-step_size * u).exp()),
+///         }
+///     }
+///
+///     fn evaluate(&self, _parameter: &mut [T], _base: &[T]) {} // x is y
+///
+///     fn resume(&self, _parameter: &mut [T], _base: &[T]) {}
+/// }
+///
+/// let mut optimizer: Optimizer = Optimizer::new(ExponentiatedGradient, [("w", &[2][..])])?;
+/// let mut w = [0.5_f32, 0.5];
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0, -1.0]))])?;
+/// assert!((w[0] - 0.5 * (-1.0_f32).exp()).abs() < 1e-6 && w[1] > w[0]); // and never below zero
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub trait Writer<T: Real>: Send + Sync {
+    /// Index of the column that holds the base iterate, if that is not the parameter itself.
+    fn base_column(&self) -> Option<usize> {
+        None
+    }
+
+    /// Completes the update: weight decay that is multiplied by the step size.
+    fn direct(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>);
+
+    /// Writes into `displacement` by how much the parameter would move (`y <- y - m`).
+    fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]);
+
+    /// Moves `parameter` (by the tempered `displacement`, if there is one) and its own columns, by the update.
+    /// `tile.parameter` is empty. Runs exactly once per tile.
+    fn apply(
+        &self,
+        cx: &Context<'_>,
+        tile: &mut Tile<'_, '_, T>,
+        displacement: Option<&[T]>,
+        parameter: &mut [T],
+    );
+
+    /// The evaluation point x from the parameter (in place) and the base iterate.
+    fn evaluate(&self, parameter: &mut [T], base: &[T]);
+
+    /// The inverse of [`evaluate`](Self::evaluate), up to rounding.
+    fn resume(&self, parameter: &mut [T], base: &[T]);
+}
