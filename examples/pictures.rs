@@ -212,7 +212,7 @@ fn tempering(folder: &Path) -> Result<()> {
     turned.picture(
         &path("cautious"),
         ("Schedule-Free", plain()),
-        ("with Cautious", (plain(), cautious::Cautious)),
+        ("with Cautious", (plain(), cautious::Cautious::default())),
     )?;
     turned.picture(&path("grams"), ("Schedule-Free", plain()), ("with Grams", (plain(), grams::Grams)))
 }

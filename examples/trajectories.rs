@@ -39,7 +39,7 @@ fn chain(on: impl Fn(&str) -> bool) -> Vec<Box<dyn GradientTransform<f32>>> {
         chain.push(Box::<Descent>::default());
     }
     if on("Cautious") {
-        chain.push(Box::new(Cautious));
+        chain.push(Box::new(Cautious::default()));
     }
     chain
 }

@@ -73,8 +73,13 @@ struct GroupState {
     d_prev: f64,
     numerator: f64,
     k: u64,
+    /// `k` without the steps at learning rate 0.
+    moves: u64,
     weight_sum: f64,
+    /// Whether it ever had a gradient at a learning rate above 0.
     had_gradient: bool,
+    /// The learning rate of the present step.
+    rate: f64,
 }
 
 impl Oracle {
@@ -111,8 +116,10 @@ impl Oracle {
                 d_prev: d,
                 numerator: 0.0,
                 k: 1,
+                moves: 1,
                 weight_sum: 0.0,
                 had_gradient: false,
+                rate: 0.0,
             });
         }
         let parameters = init.into_iter().map(|y| Parameter { y: storage.store(y), state: None }).collect();
@@ -134,8 +141,10 @@ impl Oracle {
             d_prev: own.d0,
             numerator: 0.0,
             k: 1,
+            moves: 1,
             weight_sum: 0.0,
             had_gradient: false,
+            rate: 0.0,
             options: own,
         };
         if let Some(first) = self.groups.first().filter(|_| !self.options.split_groups) {
@@ -157,17 +166,13 @@ impl Oracle {
             return Err(OracleError::Gradients);
         }
 
-        let shared_d = self.shared_d();
+        for group in &mut self.groups {
+            group.rate = lr.map_or(group.options.lr, |factor| factor * group.own_lr);
+        }
+        let step_ds = self.step_ds();
         let mut sums = vec![Sums::default(); self.groups.len()];
-        for (group, sums) in self.groups.iter_mut().zip(&mut sums) {
-            let rate = lr.map_or(group.options.lr, |factor| factor * group.own_lr);
-            let step = step_of(
-                group,
-                &self.compat,
-                self.storage,
-                self.muon_bf16,
-                rate * shared_d.unwrap_or(group.d),
-            );
+        for ((group, sums), d) in self.groups.iter_mut().zip(&mut sums).zip(step_ds) {
+            let step = step_of(group, &self.compat, self.storage, self.muon_bf16, group.rate * d);
             let weight_sum_with_this_step = step.weight_sum + step.dlr * step.dlr;
             let mut weight_sum = step.weight_sum;
             for &i in &group.params {
@@ -187,29 +192,46 @@ impl Oracle {
         Ok(())
     }
 
-    /// The `d` that all groups use, if there is one: the harmonic mean of theirs.
-    fn shared_d(&self) -> Option<f64> {
+    /// The `d` that each group steps with.
+    fn step_ds(&self) -> Vec<f64> {
+        let own: Vec<f64> = self.groups.iter().map(|group| group.d).collect();
         if !(self.options.split_groups && self.options.split_groups_mean && self.groups.len() > 1) {
-            return None;
+            return own;
         }
-        let counted = |group: &&GroupState| {
-            self.compat.harmonic_mean_counts_inactive
-                || group.had_gradient
-                || self.groups.iter().all(|group| !group.had_gradient)
+        let can_move = |group: &GroupState| group.had_gradient && group.rate > 0.0;
+        let left_d0 = |group: &GroupState| can_move(group) && group.d > group.options.d0;
+        let anyone = |_: &GroupState| true;
+        let mean = |counts: &dyn Fn(&GroupState) -> bool| {
+            let ds: Vec<f64> =
+                self.groups.iter().filter(|group| counts(group)).map(|group| group.d).collect();
+            ds.len() as f64 / ds.iter().map(|d| 1.0 / d).sum::<f64>()
         };
-        let (count, reciprocals) = self
-            .groups
-            .iter()
-            .filter(counted)
-            .fold((0.0, 0.0), |(count, reciprocals), group| (count + 1.0, reciprocals + 1.0 / group.d));
-        Some(count / reciprocals)
+        let any = |counts: &dyn Fn(&GroupState) -> bool| self.groups.iter().any(counts);
+        if self.compat.harmonic_mean_counts_inactive || !any(&can_move) {
+            vec![mean(&anyone); own.len()]
+        } else if any(&left_d0) {
+            let shared = mean(&left_d0);
+            let d = |group: &GroupState| if left_d0(group) { shared } else { shared.min(group.d) };
+            self.groups.iter().map(d).collect()
+        } else {
+            vec![mean(&can_move); own.len()]
+        }
     }
 
     /// What happens when all parameters have reported.
     fn end_step(&mut self, sums: &[Sums]) {
         let joint = !self.options.split_groups || self.groups.len() == 1;
         if joint {
-            let all = sums.iter().fold(Sums::default(), |all, group| Sums {
+            let counts = |group: &GroupState| {
+                group.had_gradient
+                    || group.rate > 0.0
+                    || self.compat.joint_counts_unmoved
+                    || self.groups.len() == 1
+            };
+            let counted = self.groups.iter().zip(sums).map(|(group, sums)| {
+                if counts(group) { *sums } else { Sums { numerator: 0.0, denominator: 0.0, ..*sums } }
+            });
+            let all = counted.fold(Sums::default(), |all, group| Sums {
                 numerator: all.numerator + group.numerator,
                 denominator: all.denominator + group.denominator,
                 weight: all.weight.max(group.weight),
@@ -217,9 +239,9 @@ impl Oracle {
                 updated: all.updated || group.updated,
             });
             // The shared estimate stands still as soon as a group no longer contributes to it.
-            let k = self.groups.iter().map(|group| group.k).max().unwrap_or(1);
+            let moves = self.groups.iter().map(|group| group.moves).max().unwrap_or(1);
             if let Some((first, others)) = self.groups.split_first_mut() {
-                first.estimate_d(all, k, &self.compat);
+                first.estimate_d(all, moves, &self.compat);
                 for group in others {
                     group.d = first.d;
                     group.numerator = first.numerator;
@@ -230,13 +252,15 @@ impl Oracle {
             }
         } else {
             for (group, sums) in self.groups.iter_mut().zip(sums) {
-                group.estimate_d(*sums, group.k, &self.compat);
+                group.estimate_d(*sums, group.moves, &self.compat);
             }
         }
         for (group, sums) in self.groups.iter_mut().zip(sums) {
-            group.had_gradient |= sums.gradients;
+            let moves = group.rate > 0.0;
+            group.had_gradient |= sums.gradients && moves;
             if sums.gradients || self.compat.k_advances_without_gradients {
                 group.k += 1;
+                group.moves += u64::from(moves || self.compat.freeze_counts_still_steps);
             }
         }
     }
@@ -291,13 +315,13 @@ impl Oracle {
 }
 
 impl GroupState {
-    fn estimate_d(&mut self, sums: Sums, k: u64, compat: &Compat) {
+    fn estimate_d(&mut self, sums: Sums, moves: u64, compat: &Compat) {
         // A step that updated nothing used no d, so the moments have yet to be rescaled by its last change.
         if !sums.updated && !compat.d_updates_without_gradients {
             return;
         }
         let options = &self.options;
-        if options.prodigy_steps > 0 && k >= options.prodigy_steps {
+        if options.prodigy_steps > 0 && moves >= options.prodigy_steps {
             if !compat.freeze_keeps_d_prev {
                 self.d_prev = self.d;
             }

@@ -480,7 +480,7 @@ fn a_transform_of_the_update_behind_the_writer_is_refused() {
 
 #[test]
 fn a_transform_of_the_displacement_before_the_writer_is_refused() {
-    let before = reason((cautious::Cautious, ScheduleFree::new(0.9)));
+    let before = reason((cautious::Cautious::default(), ScheduleFree::new(0.9)));
     assert!(before.contains("cautious") && before.contains("behind"), "{before}");
 }
 
@@ -499,7 +499,7 @@ fn transforms_that_exclude_each_other_are_refused() {
         other => panic!("{other:?}"),
     };
     let parameters = || [("w", &[3][..])];
-    let chain = (ScheduleFree::new(0.9), cautious::Cautious, grams::Grams);
+    let chain = (ScheduleFree::new(0.9), cautious::Cautious::default(), grams::Grams);
     assert_eq!(excluded(Optimizer::new(chain, parameters())), ["cautious", "grams"]);
     let chain = (FactoredMoment::new(0.99), focus::Focus::new(0.99), Descent::default());
     assert_eq!(excluded(Optimizer::new(chain, parameters())), ["focus", "factored-moment"]);

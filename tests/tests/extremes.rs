@@ -2,7 +2,7 @@
 //! it is too large, which is an error that says where.
 
 use conformance::pair::{Run, Stored, Training};
-use gradient_transform::{DType, Error, Real, StepOutcome};
+use gradient_transform::{DType, Descent, Error, GradientTransform, Optimizer, Parameter, Real, StepOutcome};
 use half::bf16;
 use ndarray::ArrayD;
 use serde_json::{Value, json};
@@ -152,4 +152,107 @@ fn the_error_says_what_to_do() {
         dtype: DType::F32,
     };
     insta::assert_snapshot!(error);
+}
+
+/// An embedding, and the head beside it that always has gradients.
+const TABLE: [usize; 2] = [120, 16];
+const HEAD: [usize; 2] = [32, 16];
+
+/// Whether element `column` of row `row` of the embedding has a gradient at step `t`.
+type Sparse = fn(row: usize, column: usize, t: usize) -> bool;
+
+const SPARSE: [(&str, Sparse); 6] = [
+    ("in two rows", |row, _, _| row < 2),
+    ("in twelve rows", |row, _, _| row < 12),
+    // Row r with a probability that falls as 1/r.
+    ("in rows by Zipf's law", |row, _, t| hash(row, t) % (row as u64 + 1) == 0),
+    ("in one element", |row, column, _| (row, column) == (3, 5)),
+    ("in one row", |row, _, _| row == 3),
+    ("not at all for a long time", |_, _, t| t > 30),
+];
+
+fn hash(a: usize, b: usize) -> u64 {
+    let x = (a as u64 * 1_000_003 + b as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (x ^ x >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32
+}
+
+/// In -1 to 1.
+fn noise(a: usize, b: usize) -> f64 {
+    hash(a, b) as f64 / f64::from(1_u32 << 31) - 1.0
+}
+
+/// Trains both towards targets within 0.5. No weight goes where it has no business.
+fn stays_near<T: Real, E: Stored>(what: &str, mut optimizer: Optimizer<T>, sparse: Sparse) {
+    let mut values = [vec![0.0; 1920], vec![0.0; 512]].map(|v| v.into_iter().map(E::of).collect::<Vec<E>>());
+    for t in 1..=60 {
+        let gradient = |tensor: usize, values: &[E]| -> Vec<E> {
+            let one = |(i, w): (usize, &E)| {
+                let has = tensor == 1 || sparse(i / TABLE[1], i % TABLE[1], t);
+                let g = w.f64() - 0.5 * noise(i, tensor) + 0.05 * noise(i, 7 * t);
+                E::of(if has { g } else { 0.0 })
+            };
+            values.iter().enumerate().map(one).collect()
+        };
+        let gradients = [gradient(0, &values[0]), gradient(1, &values[1])];
+        let pairs = values.iter_mut().zip(&gradients);
+        let mut parameters: Vec<Parameter<'_>> = pairs.map(|(w, g)| Parameter::slice(w, Some(g))).collect();
+        assert_eq!(optimizer.step(&mut parameters), Ok(StepOutcome::Done), "{what}, step {t}");
+        let largest = values.iter().flatten().map(|w| w.f64().abs()).fold(0.0, f64::max);
+        // With d0 = 1 the first steps are of ten times 1 and more.
+        assert!(largest < 1000.0, "{what}: a weight of {largest:e} at step {t}");
+    }
+}
+
+fn sparse_gradients_stay_near<T: Real, E: Stored>() {
+    for options in configurations() {
+        for (pattern, sparse) in SPARSE {
+            for descends in [false, true] {
+                let options: prodigy_plus::Options = serde_json::from_value(options.clone()).unwrap();
+                let mut chain = options.transforms::<T>().unwrap();
+                if descends {
+                    let writer = chain.iter().position(|t| t.name() == "schedule-free").unwrap();
+                    chain[writer] = Box::new(Descent { weight_decay: options.weight_decay });
+                }
+                let optimizer = Optimizer::new(chain, [("table", &TABLE[..]), ("head", &HEAD)]).unwrap();
+                let what = format!("gradients {pattern}, {:?}", optimizer.transforms(0).unwrap());
+                stays_near::<T, E>(&what, optimizer, sparse);
+            }
+        }
+    }
+}
+
+// OneTrainer#850, timm#2658: `use_cautious` with embeddings.
+#[test]
+fn sparse_gradients_leave_float32_weights_where_they_belong() {
+    sparse_gradients_stay_near::<f32, f32>();
+}
+
+#[test]
+fn sparse_gradients_leave_bfloat16_weights_where_they_belong() {
+    sparse_gradients_stay_near::<f32, bf16>();
+}
+
+#[test]
+fn sparse_gradients_leave_float64_weights_where_they_belong() {
+    sparse_gradients_stay_near::<f64, f64>();
+}
+
+#[test]
+fn d_grows_whatever_columns_the_gradients_are_in() {
+    for columns in [11, 22, 33, 44] {
+        for dead in [0, 11] {
+            let mut optimizer: Optimizer<f64> =
+                prodigy_plus::ProdigyPlus::builder().build([("w", &[40, columns][..])]).unwrap();
+            let mut w = vec![0.0; 40 * columns];
+            for t in 1..=200 {
+                let gradient: Vec<f64> = (0..w.len())
+                    .map(|i| if i % columns % 11 == dead % columns { 0.0 } else { w[i] - 0.5 * noise(i, 0) })
+                    .collect();
+                let step = optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))]);
+                assert_eq!(step, Ok(StepOutcome::Done), "step {t}");
+            }
+            let d = optimizer.estimate(0).unwrap().d;
+            assert!(d > 1e-3, "{columns} columns, of which every 11th is dead: d is {d:e}");
+        }
+    }
 }

@@ -2,9 +2,16 @@
 
 use conformance::oracle::{Group, Oracle, Storage};
 use conformance::pair::{Run, Training, compare, object};
-use gradient_transform::{Error, Parameter, StepOutcome};
+use factored_moment::FactoredMoment;
+use gradient_transform::{
+    Descent, Error, Optimizer, Parameter, ParameterGroup, Settings, SplitGroups, StepOutcome,
+};
 use ndarray::ArrayD;
+use prodigy_core::Prodigy;
+use prodigy_plus::Options;
+use schedule_free::ScheduleFree;
 use serde_json::{Value, json};
+use stableadamw::StableAdamW;
 
 const POLICIES: [(&str, bool, bool); 3] =
     [("mean", true, true), ("each", true, false), ("joint", false, true)];
@@ -189,4 +196,258 @@ fn a_groups_own_d0_is_where_its_estimate_starts() {
     let init = vec![run.init(0), run.init(1)];
     let oracle = Oracle::new(&run.options, &groups, init, Storage::F64, Default::default(), false).unwrap();
     assert_eq!(training.d(), oracle.d());
+}
+
+/// A parameter for each group, with gradients `w - target` and noise of 0.05, and targets within a distance of its own.
+struct Quadratics {
+    optimizer: Optimizer<f64>,
+    targets: Vec<Vec<f64>>,
+    weights: Vec<Vec<f64>>,
+    steps: u64,
+}
+
+const SHAPE: [usize; 2] = [40, 33];
+
+/// Evenly spread over (-1, 1), by a hash of three numbers.
+fn spread(a: u64, b: u64, c: u64) -> f64 {
+    let mut x = (a << 42 ^ b << 21 ^ c).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    for (shift, factor) in [(30, 0xbf58_476d_1ce4_e5b9), (27, 0x94d0_49bb_1331_11eb)] {
+        x = (x ^ x >> shift).wrapping_mul(factor);
+    }
+    (x >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+}
+
+impl Quadratics {
+    fn new(optimizer: Optimizer<f64>, distances: &[f64]) -> Self {
+        let n: usize = SHAPE.iter().product();
+        let target = |(i, distance): (usize, &f64)| {
+            (0..n).map(|e| distance * spread(i as u64, 0, e as u64)).collect::<Vec<f64>>()
+        };
+        Self {
+            optimizer,
+            targets: distances.iter().enumerate().map(target).collect(),
+            weights: vec![vec![0.0; n]; distances.len()],
+            steps: 0,
+        }
+    }
+
+    /// One step with gradients for the parameters that `has` names; how far an element of each went at most.
+    fn step(&mut self, has: impl Fn(usize) -> bool) -> Vec<f64> {
+        self.steps += 1;
+        let before = self.weights.clone();
+        let gradient = |i: usize| -> Vec<f64> {
+            let pairs = before[i].iter().zip(&self.targets[i]).enumerate();
+            pairs.map(|(e, (w, t))| w - t + 0.05 * spread(i as u64 + 9, self.steps, e as u64)).collect()
+        };
+        let gradients: Vec<Option<Vec<f64>>> =
+            (0..before.len()).map(|i| has(i).then(|| gradient(i))).collect();
+        let present = self.optimizer.names().count();
+        let mut parameters: Vec<Parameter<'_>> = self.weights[..present]
+            .iter_mut()
+            .zip(&gradients)
+            .map(|(w, g)| Parameter::slice(w, g.as_deref()))
+            .collect();
+        assert_eq!(self.optimizer.step(&mut parameters), Ok(StepOutcome::Done));
+        let farthest = |(now, before): (&Vec<f64>, &Vec<f64>)| {
+            now.iter().zip(before).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+        };
+        self.weights.iter().zip(&before).map(farthest).collect()
+    }
+
+    /// The mean square of x - target, over what it was at the start.
+    fn loss(&self, i: usize) -> f64 {
+        let mut x = self.weights[i].clone();
+        self.optimizer.evaluation_point(i, &self.weights[i], &mut x).unwrap();
+        let error: f64 = x.iter().zip(&self.targets[i]).map(|(x, t)| (x - t) * (x - t)).sum();
+        error / self.targets[i].iter().map(|t| t * t).sum::<f64>()
+    }
+
+    fn d(&self, group: usize) -> f64 {
+        self.optimizer.estimate(group).unwrap().d
+    }
+
+    fn step_size(&self, group: usize) -> f64 {
+        self.optimizer.latest_step(group).unwrap().step_size
+    }
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// The default optimizer with a group for each of the first `count` names.
+fn a_group_each(options: &Options, count: usize) -> Optimizer<f64> {
+    let group = |name: &'static str| (options.clone(), vec![(name, &SHAPE[..])]);
+    options.build_groups(NAMES[..count].iter().copied().map(group)).unwrap()
+}
+
+fn after_a_late_start(mut training: Quadratics, policy: &str, distance: f64) {
+    let late = 1..training.targets.len();
+    for _ in 0..1200 {
+        let moved = training.step(|_| true);
+        for i in late.clone() {
+            // With one d for all, a first step is of that size, for every parameter.
+            let most = if policy == "joint" { 3.0 * training.d(0) } else { 0.5 * distance };
+            assert!(moved[i] < most, "{policy} {distance}: {} went by {:e}", NAMES[i], moved[i]);
+        }
+    }
+    for i in late.clone() {
+        assert!(training.d(i) > 2e-5, "{policy} {distance}: d of {} is {:e}", NAMES[i], training.d(i));
+        let loss = training.loss(i);
+        assert!(loss < 0.9, "{policy} {distance}: {} is at {loss} of its first loss", NAMES[i]);
+    }
+    // No group is held below the smallest d that was found.
+    let least = (0..training.targets.len()).map(|i| training.d(i)).fold(f64::INFINITY, f64::min);
+    assert!(training.step_size(0) >= least, "{policy} {distance}: {:e} < {least:e}", training.step_size(0));
+}
+
+// pytorch#53712: layers that are thawed later.
+#[test]
+fn groups_that_come_late_find_their_distance_and_do_not_hold_the_others_back() {
+    for (policy, options) in [
+        ("mean", Options::default()),
+        ("each", Options::default().split_groups_mean(false)),
+        ("joint", Options::default().split_groups(false)),
+    ] {
+        for (late, distances) in [(1, &[1.0, 0.1, 0.003][..]), (3, &[0.03][..])] {
+            for &distance in distances {
+                let mut all = vec![0.5];
+                all.resize(1 + late, distance);
+                let mut training = Quadratics::new(a_group_each(&options, 1 + late), &all);
+                for _ in 0..300 {
+                    training.step(|i| i == 0);
+                }
+                after_a_late_start(training, policy, distance);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_group_that_is_added_late_finds_its_distance_and_does_not_hold_the_others_back() {
+    for (policy, options) in [("mean", Options::default()), ("joint", Options::default().split_groups(false))]
+    {
+        let mut training = Quadratics::new(a_group_each(&options, 1), &[0.5, 0.1]);
+        for _ in 0..300 {
+            training.step(|i| i == 0);
+        }
+        let late = options.group(options.clone(), [("b", &SHAPE[..])]).unwrap();
+        training.optimizer.add_group(late).unwrap();
+        after_a_late_start(training, policy, 0.1);
+    }
+}
+
+/// d of the first group after training beside a group that the closure makes, and its step size.
+fn beside(options: &Options, other: Option<(Options, &[usize])>, zero: bool) -> (f64, f64) {
+    let mut groups = vec![(options.clone(), vec![("a", &SHAPE[..])])];
+    groups.extend(other.clone().map(|(own, shape)| (own, vec![("b", shape)])));
+    let mut optimizer: Optimizer<f64> = options.build_groups(groups).unwrap();
+    let n: usize = SHAPE.iter().product();
+    let m: usize = other.map_or(0, |(_, shape)| shape.iter().product());
+    let (mut a, mut b) = (vec![0.0; n], vec![0.0; m]);
+    for t in 1..=200 {
+        let ga: Vec<f64> = (0..n).map(|e| a[e] - 0.5 * spread(0, 0, e as u64)).collect();
+        let gb: Vec<f64> = (0..m).map(|e| if zero { 0.0 } else { 1.0 + spread(1, t, e as u64) }).collect();
+        let mut parameters = vec![Parameter::slice(&mut a, Some(&ga))];
+        if optimizer.names().count() == 2 {
+            parameters.push(Parameter::slice(&mut b, Some(&gb)));
+        }
+        assert_eq!(optimizer.step(&mut parameters), Ok(StepOutcome::Done));
+    }
+    (optimizer.estimate(0).unwrap().d, optimizer.latest_step(0).unwrap().step_size)
+}
+
+// prodigy#3, prodigy#16: text encoders at learning rate 0.
+#[test]
+fn a_group_that_cannot_move_has_no_say_in_the_step_size_of_others() {
+    for (policy, options) in [
+        ("mean", Options::default()),
+        ("joint", Options::default().split_groups(false)),
+        ("mean with speed", Options::default().use_speed(true)),
+        ("joint with speed", Options::default().use_speed(true).split_groups(false)),
+    ] {
+        let alone = beside(&options, None, false);
+        assert!(alone.0 > 1e-3, "{policy}: {alone:?}");
+        for (what, own, shape, zero) in [
+            ("at learning rate 0", options.clone().lr(0.0), &SHAPE[..], false),
+            ("with gradients of 0", options.clone(), &SHAPE, true),
+            ("without elements", options.clone(), &[0, 33], false),
+        ] {
+            let (d, step_size) = beside(&options, Some((own, shape)), zero);
+            let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+            let same = close(d, alone.0) && close(step_size, alone.1);
+            assert!(same, "{policy}, {what}: d {d:e}, step size {step_size:e}; alone {alone:?}");
+        }
+    }
+}
+
+// optax#59, optax#129, optax#1563.
+#[test]
+fn a_group_without_an_estimator_steps_with_its_own_learning_rate_and_is_in_no_mean() {
+    let estimating = || (FactoredMoment::new(0.99), StableAdamW, Prodigy::default(), ScheduleFree::new(0.9));
+    let alone = {
+        let group = ParameterGroup::new(estimating(), [("a", &SHAPE[..])]);
+        let optimizer = Optimizer::with_groups([group], Settings::default()).unwrap();
+        let mut training = Quadratics::new(optimizer, &[0.5]);
+        (0..200).for_each(|_| drop(training.step(|_| true)));
+        training
+    };
+    for split_groups in [SplitGroups::Mean, SplitGroups::Each, SplitGroups::Joint] {
+        for (first, replaced) in [(0, false), (1, false), (0, true), (1, true)] {
+            // Group `first` estimates; the other descends, at once or after its chain was exchanged.
+            let make = |i: usize| {
+                let named = [(if i == first { "a" } else { "b" }, &SHAPE[..])];
+                match i == first {
+                    true => ParameterGroup::new(estimating(), named),
+                    false if replaced => ParameterGroup::new(estimating(), named).lr(0.1),
+                    false => ParameterGroup::new(Descent::default(), named).lr(0.1),
+                }
+            };
+            let settings = Settings { split_groups, ..Settings::default() };
+            let mut optimizer = Optimizer::with_groups([make(0), make(1)], settings).unwrap();
+            if replaced {
+                optimizer.replace_chain(1 - first, Descent::default()).unwrap();
+            }
+            let mut training = Quadratics::new(optimizer, &[0.5, 0.5]);
+            for _ in 0..200 {
+                training.step(|_| true);
+                assert_eq!(training.step_size(1 - first), 0.1, "{split_groups:?} {first} {replaced}");
+            }
+            assert_eq!(training.d(1 - first), 1.0);
+            let ratio = training.step_size(first) / alone.step_size(0);
+            assert!((0.5..2.0).contains(&ratio), "{split_groups:?} {first} {replaced}: {ratio}");
+        }
+    }
+}
+
+#[test]
+fn a_chain_that_gets_an_estimator_under_a_joint_estimate_steps_with_the_others_d() {
+    let options = Options::default().split_groups(false);
+    let mut training = Quadratics::new(a_group_each(&options, 2), &[0.5, 0.5]);
+    training.optimizer.replace_chain(0, (FactoredMoment::new(0.99), Descent::default())).unwrap();
+    training.optimizer.set_lr(0, 1e-3).unwrap();
+    (0..100).for_each(|_| drop(training.step(|_| true)));
+    let found = training.d(1);
+    assert!(found > 1e-3 && training.d(0) == 1.0);
+    training.optimizer.replace_chain(0, options.transforms::<f64>().unwrap()).unwrap();
+    training.step(|_| true);
+    assert!(training.d(0) == training.d(1) && training.d(1) >= found);
+}
+
+#[test]
+fn steps_at_learning_rate_0_do_not_count_for_the_freeze_of_d() {
+    let frozen_after = |still: usize| {
+        let options = Options::default().prodigy_steps(60);
+        let mut training = Quadratics::new(a_group_each(&options, 1), &[0.5]);
+        training.optimizer.set_lr(0, 0.0).unwrap();
+        (0..still).for_each(|_| drop(training.step(|_| true)));
+        assert_eq!(training.d(0), 1e-6);
+        training.optimizer.set_lr(0, 1.0).unwrap();
+        (0..80).for_each(|_| drop(training.step(|_| true)));
+        let d = training.d(0);
+        (0..40).for_each(|_| drop(training.step(|_| true)));
+        assert_eq!(training.d(0), d, "d has stopped");
+        assert_eq!(training.optimizer.steps(0), Ok(still as u64 + 120));
+        d
+    };
+    assert!(frozen_after(0) > 1e-3);
+    assert!(frozen_after(100) > 1e-3);
 }

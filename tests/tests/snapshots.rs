@@ -195,7 +195,7 @@ transforms! {
         (DenseMoment { division: Division::Atan2, ..DenseMoment::new(0.9) }), Descent::default();
     atan2_factored: lr 0.1,
         (FactoredMoment { division: Division::Atan2, ..FactoredMoment::new(0.9) }), Descent::default();
-    cautious: lr 0.1, (), ScheduleFree::new(0.9), Cautious;
+    cautious: lr 0.1, (), ScheduleFree::new(0.9), Cautious::default();
     dense_moment: lr 0.1, (DenseMoment::new(0.9)), Descent::default();
     descent: lr 0.1, (), Descent { weight_decay: 0.1 };
     factored_moment: lr 0.1, (FactoredMoment::new(0.9)), Descent::default();

@@ -343,9 +343,14 @@ transforms! {
         |problem| naive::rectified(problem, 0.1);
 
     cautious in "cautious":
-        [schedule_free()] (Cautious) [] [];
-        lr 0.1, Linear, Exact, StandsStill, float32 1e-6,
+        [schedule_free()] (Cautious::default()) [] [];
+        lr 0.1, Linear, Exact, Averages, float32 1e-6,
         |problem| naive::schedule_free(problem, 0.1, (0.0, true), naive::cautious, naive::gradient);
+
+    cautious_as_in_the_reference in "cautious":
+        [schedule_free()] (Cautious { scales_displacement: true }) [] [];
+        lr 0.1, Linear, Exact, StandsStill, float32 1e-6,
+        |problem| naive::schedule_free(problem, 0.1, (0.0, true), naive::cautious_of_the_reference, naive::gradient);
 
     grams in "grams":
         [schedule_free()] (Grams) [] [];
@@ -354,7 +359,7 @@ transforms! {
 
     /// Decay outside of the update isn't tempered.
     cautious_with_decay_outside in "cautious":
-        [decaying_schedule_free(false)] (Cautious) [] [];
+        [decaying_schedule_free(false)] (Cautious::default()) [] [];
         lr 0.1, Linear, Exact, Moves, float32 1e-6,
         |problem| naive::schedule_free(problem, 0.1, (0.01, false), naive::cautious, naive::gradient);
 

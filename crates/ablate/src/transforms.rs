@@ -118,7 +118,7 @@ pub(crate) fn shipped() -> Vec<TransformKind> {
         TransformKind::new(
             "cautious",
             "the displacement masked where it disagrees with the update",
-            |_: Nothing| Cautious,
+            |_: Nothing| Cautious::default(),
         ),
         TransformKind::new("grams", "the displacement's size with the update's sign", |_: Nothing| Grams),
     ]

@@ -74,6 +74,8 @@ pub struct Rectification {
 pub struct StepContext {
     /// Number of this step, from 1. Only steps in which the group had a gradient count.
     pub k: u64,
+    /// The same without the steps at learning rate 0 before this one, in which nothing could move.
+    pub moves: u64,
     /// The group's learning rate.
     pub lr: f64,
     /// The group's estimate, as it stands at the beginning of the step.
@@ -96,6 +98,7 @@ impl StepContext {
     pub fn new(k: u64, lr: f64) -> Self {
         Self {
             k,
+            moves: k,
             lr,
             estimate: Estimate::FIXED,
             step_size: lr,

@@ -57,7 +57,8 @@ impl<T: Real> ParameterGroup<T> {
     }
 }
 
-/// How the groups' estimates of the step size act together.
+/// How the groups' estimates of the step size act together. A group without an estimator steps with its own learning
+/// rate, and is in no mean and in no joint estimate.
 ///
 /// ```
 /// use gradient_transform::SplitGroups;
@@ -72,11 +73,15 @@ impl<T: Real> ParameterGroup<T> {
 #[serde(rename_all = "lowercase")]
 pub enum SplitGroups {
     /// Each group estimates its own d; all step with the harmonic mean of them (`split_groups_mean`).
+    ///
+    /// The mean is taken over the groups whose d has left d0 and whose learning rate is above 0. A group whose d has not
+    /// left d0, such as one that came late, steps with the smaller of the mean and its own d until it has.
     #[default]
     Mean,
     /// Each group estimates its own d and steps with it.
     Each,
-    /// One d is estimated from all groups together, as in the Prodigy paper (`split_groups = false`).
+    /// One d is estimated from all groups together, as in the Prodigy paper (`split_groups = false`). A group counts
+    /// from the first step on that could move it: one that has always been at learning rate 0 has no say.
     Joint,
 }
 
@@ -120,8 +125,13 @@ pub enum NonFinite {
 pub struct EngineCompat {
     /// With a joint estimate, the other groups' `d_prev` stays at d0, so their moments are rescaled by d0/d for ever.
     pub joint_d_prev_not_copied: bool,
-    /// The harmonic mean counts groups that never had a gradient, which pins the step size near d0.
+    /// The harmonic mean counts every group, also those whose d cannot leave d0, which pins the step size near d0; and
+    /// a group that comes late begins with the others' d.
     pub harmonic_mean_counts_inactive: bool,
+    /// A joint estimate counts the gradients of groups at learning rate 0 that never moved, which holds d down.
+    pub joint_counts_unmoved: bool,
+    /// `prodigy_steps` counts steps at learning rate 0, so that a longer warm-up freezes d at d0.
+    pub freeze_counts_still_steps: bool,
     /// The first step after a resume uses each group's own d in place of the harmonic mean.
     pub shared_d_not_saved: bool,
     /// A group's step counter and estimate advance even when it had no gradient at all.
@@ -138,6 +148,8 @@ impl EngineCompat {
     pub const V1_9_2: Self = Self {
         joint_d_prev_not_copied: true,
         harmonic_mean_counts_inactive: true,
+        joint_counts_unmoved: true,
+        freeze_counts_still_steps: true,
         shared_d_not_saved: true,
         k_advances_without_gradients: true,
         sums_in_float32: true,
@@ -174,10 +186,14 @@ pub(crate) struct Group<T: Real> {
     pub(crate) rounding: Rounding,
     /// Steps done.
     pub(crate) k: u64,
+    /// How many of them at learning rate 0.
+    pub(crate) still_steps: u64,
+    /// Whether the chain has an estimator.
+    pub(crate) estimates: bool,
     pub(crate) estimate: Estimate,
     /// The transforms' numbers per group, in the order of the chain.
     pub(crate) scalars: Vec<f64>,
-    /// Whether it ever had a gradient.
+    /// Whether it ever had a gradient at a learning rate above 0.
     pub(crate) seen: bool,
     /// The context of the step that is in progress.
     pub(crate) context: StepContext,
@@ -188,17 +204,30 @@ impl<T: Real> Group<T> {
         let estimate = validate(&stages(&*chain))?;
         check_lr(lr)?;
         let scalars = vec![0.0; stages(&*chain).iter().map(|t| t.group_scalars().len()).sum()];
+        let estimates = stages(&*chain).iter().any(|t| t.estimator().is_some());
         let context = StepContext::new(1, lr);
-        Ok(Self { chain, lr, rounding, k: 0, estimate, scalars, seen: false, context })
+        let (k, still_steps, seen) = (0, 0, false);
+        Ok(Self { chain, lr, rounding, k, still_steps, estimates, estimate, scalars, seen, context })
+    }
+
+    /// Whether a step could move it, and it has been seen to have gradients.
+    pub(crate) fn can_move(&self) -> bool {
+        self.seen && self.lr > 0.0
+    }
+
+    /// Whether it can move, and its estimate says more than the initial one did.
+    pub(crate) fn has_left_d0(&self) -> bool {
+        self.estimates && self.can_move() && self.estimate.d > self.estimate.d0
     }
 
     /// Publishes the step's context; `d` is the estimate to step with.
     pub(crate) fn begin_step(&mut self, d: f64) {
         let stages = stages(&*self.chain);
         let mut step = StepContext::new(self.k + 1, self.lr);
+        step.moves = step.k - self.still_steps;
         step.estimate = self.estimate;
         step.step_size = self.lr * d;
-        step.adapted = !stages.iter().any(|t| t.estimator().is_some()) || self.estimate.d > self.estimate.d0;
+        step.adapted = !self.estimates || self.estimate.d > self.estimate.d0;
         let mut at = 0;
         for transform in &stages {
             let n = transform.group_scalars().len();

@@ -318,10 +318,12 @@ impl<T: Real> fmt::Debug for Optimizer<T> {
     }
 }
 
-/// With a joint estimate, all groups step with the first one's d; each keeps its own d0, which it compares d with.
-fn share_first_estimate<T: Real>(groups: &mut [Group<T>]) {
-    if let Some((first, others)) = groups.split_first_mut() {
-        for group in others.iter_mut().filter(|g| g.has_estimator()) {
+/// With a joint estimate, all groups that have an estimator step with the first one's d; each keeps its own d0, which it
+/// compares d with.
+pub(crate) fn share_first_estimate<T: Real>(groups: &mut [Group<T>]) {
+    let mut estimating = groups.iter_mut().filter(|group| group.estimates);
+    if let Some(first) = estimating.next() {
+        for group in estimating {
             group.estimate = Estimate { d0: group.estimate.d0, ..first.estimate };
         }
     }

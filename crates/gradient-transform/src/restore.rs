@@ -143,6 +143,9 @@ impl GroupSnapshot {
         if self.k > MOST_STEPS {
             return Some(format!("{} steps, more than can be counted", self.k));
         }
+        if self.still_steps > self.k {
+            return Some(format!("{} of {} steps at learning rate 0", self.still_steps, self.k));
+        }
         if let Some(Estimate { d, d_prev, d0, numerator, denominator }) = self.estimate {
             let positive = |value: f64| value.is_finite() && value > 0.0;
             if !(positive(d) && positive(d_prev) && positive(d0)) {
@@ -191,8 +194,9 @@ impl TensorSnapshot {
 impl<T: Real> Group<T> {
     fn restore(&mut self, index: usize, saved: &GroupSnapshot, restored: &mut Restored) {
         self.k = saved.k;
+        self.still_steps = saved.still_steps;
         self.seen = saved.seen;
-        let estimator = self.has_estimator();
+        let estimator = self.estimates;
         match saved.estimate {
             Some(estimate) if estimator => {
                 self.estimate = Estimate { d0: self.estimate.d0, ..estimate };

@@ -9,7 +9,7 @@ use crate::compose::stages;
 use crate::context::Estimate;
 use crate::element::{DType, Real};
 use crate::error::Result;
-use crate::group::Group;
+use crate::group::{Group, SplitGroups};
 use crate::optimizer::Optimizer;
 use crate::transform::GradientTransform;
 
@@ -49,9 +49,12 @@ pub struct Snapshot {
 pub struct GroupSnapshot {
     /// Steps done.
     pub k: u64,
+    /// How many of them at learning rate 0, which a limit on the steps of an estimator does not count.
+    #[serde(default)]
+    pub still_steps: u64,
     /// The estimate of the step size, where the chain has an estimator.
     pub estimate: Option<Estimate>,
-    /// Whether the group ever had a gradient.
+    /// Whether the group ever had a gradient at a learning rate above 0.
     pub seen: bool,
     /// The transforms' own numbers, by `transform/name`.
     pub scalars: BTreeMap<String, f64>,
@@ -98,9 +101,16 @@ impl<T: Real> Optimizer<T> {
         let old = &self.groups[group];
         let mut made = Group::new(chain, old.lr, old.rounding)?;
         made.k = old.k;
+        made.still_steps = old.still_steps;
         made.seen = old.seen;
-        if made.has_estimator() && old.has_estimator() {
-            made.estimate = old.estimate;
+        if made.estimates {
+            let joint = self.settings.split_groups == SplitGroups::Joint;
+            let of_others = self.groups.iter().find(|g| joint && g.estimates).map(|g| g.estimate);
+            match of_others {
+                _ if old.estimates => made.estimate = old.estimate,
+                Some(estimate) => made.estimate = Estimate { d0: made.estimate.d0, ..estimate },
+                None => {}
+            }
         }
         made.set_scalars(&snapshot);
         for tensor in self.tensors.iter_mut().filter(|t| t.group == group) {
@@ -117,7 +127,8 @@ impl<T: Real> Optimizer<T> {
             .iter()
             .map(|g| GroupSnapshot {
                 k: g.k,
-                estimate: g.has_estimator().then_some(g.estimate),
+                still_steps: g.still_steps,
+                estimate: g.estimates.then_some(g.estimate),
                 seen: g.seen,
                 scalars: g.scalars_by_name(),
             })
@@ -146,10 +157,6 @@ impl<T: Real> Optimizer<T> {
 }
 
 impl<T: Real> Group<T> {
-    pub(crate) fn has_estimator(&self) -> bool {
-        stages(&*self.chain).iter().any(|t| t.estimator().is_some())
-    }
-
     pub(crate) fn scalar_names(&self) -> Vec<String> {
         stages(&*self.chain)
             .iter()

@@ -94,29 +94,46 @@ impl<T: Real> Optimizer<T> {
         Ok(StepInProgress { optimizer: self })
     }
 
-    /// The harmonic mean of the groups' d, in the groups it is taken over; `None` if each has its own.
+    /// The d that the groups with an estimator step with under [`SplitGroups::Mean`], if that is not each one's own.
+    ///
+    /// The mean runs over the groups that count: those whose d has left d0; while there are none, those that can move;
+    /// while there are none of these either, all. A group at d0 has not found its distance yet, and 1/d0 would outweigh
+    /// all others in the mean.
     fn shared_d(&self) -> Option<f64> {
-        let compat = &self.settings.compat;
-        if self.settings.split_groups != SplitGroups::Mean
-            || self.groups.len() < 2
+        let Settings { split_groups, compat, .. } = &self.settings;
+        let estimating = || self.groups.iter().filter(|g| g.estimates);
+        if *split_groups != SplitGroups::Mean
+            || estimating().nth(1).is_none()
             || (compat.shared_d_not_saved && self.resumed)
         {
             return None;
         }
-        let counted = |g: &&Group<T>| compat.harmonic_mean_counts_inactive || g.seen;
-        let any = self.groups.iter().any(|g| counted(&g));
-        let (mut sum, mut count) = (0.0, 0.0);
-        for group in self.groups.iter().filter(|g| !any || counted(g)) {
-            sum += 1.0 / group.estimate.d;
-            count += 1.0;
+        let mean = |counts: fn(&Group<T>) -> bool| {
+            let terms = estimating().filter(|g| counts(g)).map(|g| 1.0 / g.estimate.d);
+            let (sum, count) = terms.fold((0.0, 0.0), |(sum, count), term| (sum + term, count + 1.0));
+            (count > 0.0).then(|| count / sum)
+        };
+        let all = |_: &Group<T>| true;
+        if compat.harmonic_mean_counts_inactive {
+            return mean(all);
         }
-        Some(count / sum)
+        mean(Group::has_left_d0).or_else(|| mean(Group::can_move)).or_else(|| mean(all))
     }
 
     fn begin(&mut self) {
         let shared = self.shared_d();
+        let any_left = self.groups.iter().any(Group::has_left_d0);
+        let counts_all = self.settings.compat.harmonic_mean_counts_inactive;
         for group in &mut self.groups {
-            let d = shared.unwrap_or(group.estimate.d);
+            let own = group.estimate.d;
+            let d = match shared {
+                Some(shared) if group.estimates => {
+                    // Whoever has yet to find its distance must not begin with that of others.
+                    let newcomer = any_left && !counts_all && !group.has_left_d0();
+                    if newcomer { shared.min(own) } else { shared }
+                }
+                _ => own,
+            };
             group.begin_step(d);
         }
         for tensor in &mut self.tensors {
@@ -131,43 +148,40 @@ impl<T: Real> Optimizer<T> {
         let add = |sum: f64, term: f64| {
             if compat.sums_in_float32 { f64::from((sum + term) as f32) } else { sum + term }
         };
+        let mut ends: SmallVec<[GroupEnd; 4]> = SmallVec::from_elem(GroupEnd::default(), groups.len());
         let mut joint_total = [0.0; 2];
-        let mut any_update = false;
-        for (index, group) in groups.iter_mut().enumerate() {
-            let mut summary = StepSummary::default();
-            // A joint estimate goes on with the sums of the groups before.
-            let mut total = if joint { joint_total } else { [0.0; 2] };
-            for tensor in tensors.iter().filter(|t| t.group == index) {
-                let outcome = tensor.outcome;
-                summary.gradients += usize::from(outcome.is_some());
-                summary.updates += usize::from(outcome.is_some_and(|o| o.updated));
-                summary.last_updated = outcome.is_some_and(|o| o.updated);
-                if let Some(outcome) = outcome {
-                    total[0] = add(total[0], outcome.contribution[0]);
-                    total[1] = add(total[1], outcome.contribution[1]);
-                }
+        for tensor in tensors.iter() {
+            let group = &groups[tensor.group];
+            let GroupEnd { summary, total } = &mut ends[tensor.group];
+            summary.last_updated = tensor.outcome.is_some_and(|o| o.updated);
+            let Some(outcome) = tensor.outcome else { continue };
+            summary.gradients += 1;
+            summary.updates += usize::from(outcome.updated);
+            // Where nothing has moved, <g, p0 - y> is 0, and |s|_1 alone would hold a joint estimate down.
+            let counts =
+                group.estimates && (group.seen || group.lr > 0.0 || !joint || compat.joint_counts_unmoved);
+            let total = if joint { &mut joint_total } else { total };
+            if counts {
+                *total = [add(total[0], outcome.contribution[0]), add(total[1], outcome.contribution[1])];
             }
-            any_update |= summary.updates > 0;
-            group.seen |= summary.gradients > 0;
+        }
+        for (group, GroupEnd { summary, total }) in groups.iter_mut().zip(&ends) {
             if summary.gradients == 0 && !compat.k_advances_without_gradients {
                 continue;
             }
-            if joint {
-                joint_total = total;
-            } else if summary.updates > 0 || compat.k_advances_without_gradients {
-                group.conclude(total);
+            let moves = group.lr > 0.0;
+            group.seen |= summary.gradients > 0 && moves;
+            group.still_steps += u64::from(!moves && !compat.freeze_counts_still_steps);
+            if !joint && (summary.updates > 0 || compat.k_advances_without_gradients) {
+                group.conclude(*total);
             }
-            group.end_step(&summary);
+            group.end_step(summary);
         }
-        if joint && (any_update || compat.k_advances_without_gradients) {
-            // The estimate is the first group's; it stands still when the step that any group is at says so.
-            groups[0].context.k = groups.iter().map(|g| g.context.k).max().unwrap_or(1);
-            groups[0].conclude(joint_total);
-            let shared = groups[0].estimate;
-            for group in &mut groups[1..] {
-                let d_prev =
-                    if compat.joint_d_prev_not_copied { group.estimate.d_prev } else { shared.d_prev };
-                group.estimate = Estimate { d_prev, d0: group.estimate.d0, ..shared };
+        if joint {
+            let moved =
+                groups.iter().zip(&ends).any(|(group, end)| group.estimates && end.summary.updates > 0);
+            if moved || compat.k_advances_without_gradients {
+                conclude_jointly(groups, joint_total, compat.joint_d_prev_not_copied);
             }
         }
         self.resumed = false;
@@ -181,6 +195,31 @@ impl<T: Real> Optimizer<T> {
             index: 0,
             value: String::new(),
         })
+    }
+}
+
+/// What a step came to in one group.
+#[derive(Clone, Copy, Default)]
+struct GroupEnd {
+    summary: StepSummary,
+    /// The sum of the tensors' contributions to the estimate.
+    total: [f64; 2],
+}
+
+/// Moves the one estimate of all groups that have an estimator. It is the first one's, and stands still when the step that
+/// any of them is at says so.
+fn conclude_jointly<T: Real>(groups: &mut [Group<T>], total: [f64; 2], d_prev_not_copied: bool) {
+    let mut estimating = groups.iter_mut().filter(|group| group.estimates);
+    let Some(first) = estimating.next() else { return };
+    let mut others: SmallVec<[&mut Group<T>; 4]> = estimating.collect();
+    for other in &others {
+        first.context.k = first.context.k.max(other.context.k);
+        first.context.moves = first.context.moves.max(other.context.moves);
+    }
+    first.conclude(total);
+    for other in &mut others {
+        let d_prev = if d_prev_not_copied { other.estimate.d_prev } else { first.estimate.d_prev };
+        other.estimate = Estimate { d_prev, d0: other.estimate.d0, ..first.estimate };
     }
 }
 

@@ -7,7 +7,7 @@ use crate::samples::Samples;
 
 /// Prodigy's estimate d of the distance to the solution, which takes the place of the learning rate.
 ///
-/// Observes, over every 11th element of all tensors of the group, with the raw gradient and the parameter y before the step,
+/// Observes, over about every 11th element of all tensors of the group (see [`Samples::stride`]), with the raw gradient and the parameter y before the step,
 ///
 /// ```text
 /// numerator   <- beta3 numerator + sum of sqrt(d) <g, p0 - y>
@@ -30,7 +30,8 @@ pub struct Prodigy {
     pub d0: f64,
     /// Factor of the estimate, above 0: the way to make the method bolder (2) or shyer (0.5). Default 1.
     pub d_coef: f64,
-    /// From this step on d stands still and the state is freed. 0, the default, for never.
+    /// From this step on d stands still and the state is freed. Steps at learning rate 0 do not count. 0, the default, for
+    /// never.
     pub prodigy_steps: u64,
     /// d before the first step, if it is not d0. (Reference 1.9.2: a group's own d0 does not initialise its d.)
     pub initial_d: Option<f64>,
@@ -72,7 +73,7 @@ impl Prodigy {
     /// assert!(stopped.is_active(&StepContext::new(99, 1.0)) && !stopped.is_active(&StepContext::new(100, 1.0)));
     /// ```
     pub fn is_active(&self, step: &StepContext) -> bool {
-        self.prodigy_steps == 0 || step.k < self.prodigy_steps
+        self.prodigy_steps == 0 || step.moves < self.prodigy_steps
     }
 
     /// The estimate before the first step.

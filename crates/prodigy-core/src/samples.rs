@@ -49,19 +49,46 @@ use multiversion::multiversion;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Samples {
-    /// Every how many elements one is looked at, in logical order. At least 1; default 11.
+    /// Every how many elements one is looked at, in logical order, or a few more ([`stride`](Self::stride)). At least 1; default
+    /// 11.
     pub every: usize,
     /// Decay of s, in [0, 1).
     pub beta3: f64,
     /// Reference 1.9.2: p0 and s are bfloat16 under float32 parameters, so that the first numerators are rounding noise.
     /// Otherwise p0 is of the parameter's type, and s of the type computed in.
     pub narrow: bool,
+    /// Reference 1.9.2: every `every`-th element, also where the samples are then always of the same columns. If nothing but
+    /// the other columns has gradients, d never moves.
+    pub keeps_step_with_shape: bool,
 }
 
 impl Samples {
     /// Samples every 11th element.
     pub fn new(beta3: f64) -> Self {
-        Self { every: 11, beta3, narrow: false }
+        Self { every: 11, beta3, narrow: false, keeps_step_with_shape: false }
+    }
+
+    /// Every how many elements of a tensor of this shape one is looked at: the smallest number from `every` on that has no
+    /// common factor with any axis but the first. So the samples go through all columns of a matrix, and through all positions along
+    /// every axis.
+    ///
+    /// ```
+    /// use prodigy_core::Samples;
+    ///
+    /// let samples = Samples::new(0.9);
+    /// assert_eq!(samples.stride(&[64, 32]), 11);
+    /// assert_eq!(samples.stride(&[40, 33]), 13); // 11 would see columns 0, 11 and 22 alone, and 12 a third of them
+    /// assert_eq!(samples.stride(&[33]), 11); // a vector has no columns
+    /// assert_eq!(Samples { keeps_step_with_shape: true, ..samples }.stride(&[40, 33]), 11);
+    /// ```
+    pub fn stride(&self, shape: &[usize]) -> usize {
+        let inner = shape.get(1..).unwrap_or_default();
+        if self.keeps_step_with_shape || inner.contains(&0) {
+            return self.every;
+        }
+        let fits = |stride: &usize| inner.iter().all(|axis| gcd(*stride, *axis) == 1);
+        // A prime above all axes fits.
+        (self.every..).find(fits).unwrap_or(self.every)
     }
 
     /// Checks the ranges.
@@ -80,13 +107,14 @@ impl Samples {
             (true, DType::F32) => (Storage::Bf16, Storage::Bf16),
             (true, _) => (Storage::Parameter, Storage::Parameter),
         };
+        let stride = self.stride(&tensor.shape);
         StateSpec::new()
             .column("p0", p0)
-            .every(self.every)
+            .every(stride)
             .copied()
             .constant()
             .column("s", s)
-            .every(self.every)
+            .every(stride)
             .sums(2, 0)
     }
 
@@ -100,15 +128,16 @@ impl Samples {
         signed: bool,
     ) {
         let narrow_parameter = self.narrow && cx.tensor.dtype == DType::Bf16;
+        let every = self.stride(&cx.tensor.shape);
         let arithmetic = Arithmetic {
-            every: self.every,
+            every,
             beta3: T::of(self.beta3),
             weight: if narrow_parameter { T::of(weight).round_bf16() } else { T::of(weight) },
             signed,
             narrow: self.narrow && cx.tensor.dtype != DType::F64,
             narrow_parameter,
         };
-        let first = tile.offset.next_multiple_of(self.every) - tile.offset;
+        let first = tile.offset.next_multiple_of(every) - tile.offset;
         let [p0, s] = &mut *tile.columns else { return };
         if first < tile.gradient.len() {
             let [dot, size] = gather(&arithmetic, &tile.gradient[first..], &tile.parameter[first..], p0, s);
@@ -128,6 +157,14 @@ impl Samples {
         };
         [weight * if signed { kernel::sign(dot) } else { dot }, size]
     }
+}
+
+/// The greatest common divisor.
+const fn gcd(mut a: usize, mut b: usize) -> usize {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// How samples enter the sums.

@@ -53,7 +53,11 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
     let (beta1, beta2) = options.betas;
     Error::check("beta2", beta2, (0.0..1.0).contains(&beta2), "at least 0 and below 1")?;
     let prodigy = Prodigy {
-        samples: Samples { narrow: compat.narrow_prodigy_state, ..Samples::new(options.beta3_or_default()) },
+        samples: Samples {
+            narrow: compat.narrow_prodigy_state,
+            keeps_step_with_shape: compat.samples_keep_step_with_shape,
+            ..Samples::new(options.beta3_or_default())
+        },
         d0: options.d0,
         d_coef: options.d_coef,
         prodigy_steps: options.prodigy_steps,
@@ -82,7 +86,7 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
     chain.extend(options.use_stableadamw.then(|| boxed(StableAdamW)));
     chain.extend([estimator, boxed(writer)]);
     if options.use_cautious {
-        chain.push(Box::new(Cautious));
+        chain.push(Box::new(Cautious { scales_displacement: compat.cautious_scales_displacement }));
     } else if options.use_grams {
         chain.push(Box::new(Grams));
     }

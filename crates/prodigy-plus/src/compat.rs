@@ -24,6 +24,13 @@ pub struct Compat {
     /// p0 and s are bfloat16 under float32 parameters, so the first numerators are rounding noise. Corrected: p0 is of the
     /// parameter's type and s float32.
     pub narrow_prodigy_state: bool,
+    /// Prodigy looks at every 11th element, which in matrices of 11, 22 or 33 columns are always the same columns. Corrected: a
+    /// stride that has no common factor with the shape.
+    pub samples_keep_step_with_shape: bool,
+    /// Cautious scales the whole displacement up by the share of elements that it keeps, and counts those without an update as
+    /// dropped; where few elements have gradients, the weights run away. Corrected: the step is scaled, not the averaging, by the
+    /// share among the elements that have an update.
+    pub cautious_scales_displacement: bool,
     /// bfloat16 moments are rounded to the nearest after every operation. Corrected: once a step, as parameters are.
     pub round_moments_twice: bool,
     /// d_prev stays behind d when `prodigy_steps` freezes it, so that the moments go on shrinking.
@@ -64,6 +71,8 @@ impl Compat {
     pub const V1_9_2: Self = Self {
         wrong_row_mean: true,
         narrow_prodigy_state: true,
+        samples_keep_step_with_shape: true,
+        cautious_scales_displacement: true,
         round_moments_twice: true,
         freeze_keeps_d_prev: true,
         d_from_nothing: true,

@@ -95,7 +95,7 @@ options! {
     d0: f64 = 1e-6;
     /// Factor of the estimate, above 0. 0.5 and 2 are typical other values. Default 1.
     d_coef: f64 = 1.0;
-    /// Step from which on d stands still and Prodigy's memory is freed. Default 0: never.
+    /// Step from which on d stands still and Prodigy's memory is freed, not counting steps at learning rate 0. Default 0: never.
     prodigy_steps: u64 = 0;
     /// SPEED: d from signs alone, with capped growth. Default false.
     use_speed: bool = false;

@@ -64,7 +64,7 @@ fn chains() -> Vec<(&'static str, Boxed)> {
         ("stableadamw", behind(StableAdamW)),
         ("prodigy", behind(Prodigy::new(beta3))),
         ("speed", behind(Speed::new(beta3))),
-        ("schedule-free, then cautious", before(Cautious)),
+        ("schedule-free, then cautious", before(Cautious::default())),
         ("schedule-free, then grams", before(Grams)),
     ]
 }

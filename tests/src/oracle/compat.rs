@@ -17,9 +17,21 @@ pub struct Compat {
     /// The group's `weight_sum` is what its last parameter saw, which is the old one if that was not updated. Corrected:
     /// it grows once in every step that updated any parameter of the group.
     pub weight_sum_of_last_parameter: bool,
-    /// The harmonic mean of `d` includes groups that never had a gradient. Corrected: it runs over the others, and over
-    /// all groups only while no group has had a gradient.
+    /// The harmonic mean of `d` is over all groups, and all step with it. Corrected: it is over those that can move (they have
+    /// had a gradient at a learning rate above 0, and are not at 0 now) and have a `d` above their `d0`; while there are none,
+    /// over those that can move, and else over all. A group at its `d0` beside others that have left theirs steps
+    /// with the smaller of that mean and its own `d`.
     pub harmonic_mean_counts_inactive: bool,
+    /// With `split_groups=False`, groups at learning rate 0 that never moved count in the denominator. Corrected: they don't.
+    pub joint_counts_unmoved: bool,
+    /// `prodigy_steps` counts steps at learning rate 0. Corrected: it counts the others.
+    pub freeze_counts_still_steps: bool,
+    /// Every 11th element is looked at, which in a matrix of 11, 22 or 33 columns are always the same columns. Corrected: a
+    /// stride that shares no factor with the shape.
+    pub samples_keep_step_with_shape: bool,
+    /// Cautious scales all of the displacement, by the share of agreeing elements among all. Corrected: the step alone, by the
+    /// share among those that have an update; without one, the averaging goes on.
+    pub cautious_scales_displacement: bool,
     /// ADOPT's first step, which only fills the moment, is the group's first. Corrected: it is the parameter's first.
     pub first_step_of_group: bool,
     /// A group's `k` grows in every step. Corrected: only if one of its parameters had a gradient.
@@ -53,6 +65,10 @@ impl Compat {
         freeze_keeps_d_prev: true,
         weight_sum_of_last_parameter: true,
         harmonic_mean_counts_inactive: true,
+        joint_counts_unmoved: true,
+        freeze_counts_still_steps: true,
+        samples_keep_step_with_shape: true,
+        cautious_scales_displacement: true,
         first_step_of_group: true,
         k_advances_without_gradients: true,
         d_updates_without_gradients: true,

@@ -4,13 +4,15 @@ use ndarray::{Array1, ArrayD, Zip};
 
 use super::options::Options;
 use super::step::Step;
-use super::storage::{Storage, every_11th, sign};
+use super::storage::{Storage, sampled, sign, stride};
 
 /// What Prodigy keeps of a parameter: a sample of where it started, and a sample of its weighted gradients.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     p0: Array1<f64>,
     s: Array1<f64>,
+    /// Every how many elements one is looked at.
+    stride: usize,
 }
 
 /// What the parameters of a group (of all groups, if they share one `d`) contribute to the estimate in one step.
@@ -32,8 +34,9 @@ impl Sample {
             Storage::F32 if step.compat.prodigy_state_bf16 => Storage::Bf16,
             storage => storage,
         };
-        let p0 = kept.store(every_11th(y));
-        Sample { s: Array1::zeros(p0.len()), p0 }
+        let stride = if step.compat.samples_keep_step_with_shape { 11 } else { stride(y.shape()) };
+        let p0 = kept.store(sampled(y, stride));
+        Sample { s: Array1::zeros(p0.len()), p0, stride }
     }
 
     /// Adds this parameter's part, from its raw gradient and from `y` before the step.
@@ -43,7 +46,7 @@ impl Sample {
             Storage::F32 => (Storage::Bf16, Storage::F32),
             storage => (storage, storage),
         };
-        let (g, y) = (every_11th(g), every_11th(y));
+        let (g, y) = (sampled(g, self.stride), sampled(y, self.stride));
         let walked = computed.store(&self.p0 - &y);
         let mut walked_along_g = computed.round(g.dot(&walked));
         let mut weight = step.d.sqrt();

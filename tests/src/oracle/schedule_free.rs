@@ -31,13 +31,21 @@ pub(super) fn descend(y: &mut ArrayD<f64>, z: &mut ArrayD<f64>, mut update: Arra
     }
 
     if options.use_cautious || options.use_grams {
-        let mut displacement = n(n(n(&*y - &*z) * scalar(c)) + &update * dlr_xy);
+        let averaging = n(n(&*y - &*z) * scalar(c));
+        let mut displacement = n(&averaging + &update * dlr_xy);
         *z = n(&*z - &(&update * dlr));
         if options.use_cautious {
             let agrees: ArrayD<f64> =
                 Zip::from(&update).and(&displacement).map_collect(|u, m| if u * m > 0.0 { 1.0 } else { 0.0 });
-            let share = agrees.mean().unwrap_or(0.0).max(1e-3);
-            displacement = n(displacement * &(agrees / share));
+            if step.compat.cautious_scales_displacement {
+                let share = agrees.mean().unwrap_or(0.0).max(1e-3);
+                displacement = n(displacement * &(agrees / share));
+            } else {
+                let idle = update.mapv(|u| if u == 0.0 { 1.0 } else { 0.0 });
+                let with_update = update.len() as f64 - idle.sum();
+                let share = (agrees.sum() / with_update.max(1.0)).max(1e-3);
+                displacement = (&averaging + &(&update * dlr_xy / share)) * &agrees + &averaging * &idle;
+            }
         } else {
             displacement = n(displacement.mapv(f64::abs) * &update.mapv(sign));
         }

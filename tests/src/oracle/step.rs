@@ -37,6 +37,8 @@ pub(super) struct Step<'a> {
     pub(super) storage: Storage,
     pub(super) muon_bf16: bool,
     pub(super) k: u64,
+    /// The same without the steps at learning rate 0 before this one.
+    pub(super) moves: u64,
     pub(super) d: f64,
     pub(super) d_prev: f64,
     /// The step size: lr times d, times the rectifier.
@@ -56,7 +58,7 @@ impl Step<'_> {
     }
 
     pub(super) fn estimates_d(&self) -> bool {
-        self.options.prodigy_steps == 0 || self.k < self.options.prodigy_steps
+        self.options.prodigy_steps == 0 || self.moves < self.options.prodigy_steps
     }
 }
 
@@ -90,6 +92,7 @@ pub(super) fn step_of<'a>(
         storage,
         muon_bf16,
         k: group.k,
+        moves: group.moves,
         d: group.d,
         d_prev: group.d_prev,
         dlr,

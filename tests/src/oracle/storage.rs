@@ -62,7 +62,15 @@ pub(super) fn sign(a: f64) -> f64 {
     }
 }
 
-/// Prodigy's sample of a tensor: every 11th element in logical order.
-pub(super) fn every_11th(a: &ArrayD<f64>) -> ndarray::Array1<f64> {
-    a.iter().copied().step_by(11).collect()
+/// Prodigy's sample of a tensor: every `stride`-th element in logical order.
+pub(super) fn sampled(a: &ArrayD<f64>, stride: usize) -> ndarray::Array1<f64> {
+    a.iter().copied().step_by(stride).collect()
+}
+
+/// The smallest number from 11 on that shares no factor with an axis but the first, so that no sample keeps to some columns.
+pub(super) fn stride(shape: &[usize]) -> usize {
+    let shares = |n: usize, axis: usize| (2..=n).any(|f| n.is_multiple_of(f) && axis.is_multiple_of(f));
+    let fits = |n: &usize| !shape.iter().skip(1).any(|&axis| axis > 0 && shares(*n, axis));
+    // 11, or a prime above all axes at the latest.
+    (11..).find(fits).unwrap_or(11)
 }

@@ -186,23 +186,35 @@ pub(crate) fn descent(
     steps.collect()
 }
 
-/// What is done to Schedule-Free's displacement m, given the update u.
-pub(crate) type Temper = fn(A, &A) -> A;
+/// What is done to Schedule-Free's displacement, given as the averaging's part and the step, and the update u.
+pub(crate) type Temper = fn(A, A, &A) -> A;
 
-pub(crate) fn untempered(m: A, _u: &A) -> A {
-    m
+pub(crate) fn untempered(pull: A, step: A, _u: &A) -> A {
+    pull + step
 }
 
-/// m where it agrees with u, over the share of elements in which it does.
-pub(crate) fn cautious(m: A, u: &A) -> A {
+/// The step is scaled up where the displacement agrees with u, and nothing moves where it does not. Without an update, the
+/// averaging goes on.
+pub(crate) fn cautious(pull: A, step: A, u: &A) -> A {
+    let one_where = |yes| if yes { 1.0 } else { 0.0 };
+    let agrees = ((&pull + &step) * u).mapv(|x| one_where(x > 0.0));
+    let idle = u.mapv(|u| one_where(u == 0.0));
+    let with_update = u.len() as f64 - idle.sum();
+    let share = (agrees.sum() / with_update.max(1.0)).max(1e-3);
+    (&pull + &(step / share)) * &agrees + &pull * &idle
+}
+
+/// All of the displacement where it agrees with u, over the share of elements in which it does.
+pub(crate) fn cautious_of_the_reference(pull: A, step: A, u: &A) -> A {
+    let m = pull + step;
     let mask = (&m * u).mapv(|x| if x > 0.0 { 1.0 } else { 0.0 });
     let share = mask.mean().unwrap();
     m * &mask / share.max(1e-3)
 }
 
-/// The size of m and the sign of u.
-pub(crate) fn grams(m: A, u: &A) -> A {
-    m.abs() * &u.mapv(sign)
+/// The size of the displacement and the sign of u.
+pub(crate) fn grams(pull: A, step: A, u: &A) -> A {
+    (pull + step).abs() * &u.mapv(sign)
 }
 
 /// `m = c (y - z) + lr a u`, `y <- y - m`, `z <- z - lr u` with `c = 1/k` and `a = 1 - beta1 (1 - c)`; decay of y inside u or
@@ -225,7 +237,7 @@ pub(crate) fn schedule_free(
             let u = directions[i](k, g, &z[i]).unwrap();
             let u = if by_lr { u + &(&old * decay) } else { u };
             let outside = if by_lr { 0.0 } else { decay };
-            let m = temper((&old - &z[i]) * c + &(&u * (lr * a)), &u);
+            let m = temper((&old - &z[i]) * c, &u * (lr * a), &u);
             y[i] = &old - &m - &old * (outside * a);
             z[i] = &z[i] - &(u * lr) - &old * outside;
         }
@@ -256,11 +268,17 @@ pub(crate) fn rectified(problem: &Problem, lr: f64) -> Trajectory {
     trajectory
 }
 
-/// d found by Prodigy or SPEED on every n-th element, with a dense moment and plain descent.
+/// The smallest stride from `every` on that shares no factor with an axis but the first.
+fn stride(every: usize, shape: &[usize]) -> usize {
+    let shares = |n: usize, axis: usize| (2..=n).any(|f| n.is_multiple_of(f) && axis.is_multiple_of(f));
+    (every..).find(|&n| !shape.iter().skip(1).any(|&axis| shares(n, axis))).unwrap()
+}
+
+/// d found by Prodigy or SPEED on about every n-th element, with a dense moment and plain descent.
 pub(crate) fn estimated(problem: &Problem, d0: f64, d_coef: f64, every: usize, speed: bool) -> Trajectory {
     let beta3 = BETA2.sqrt();
     let (mut d, mut d_prev, mut numerator) = (d0, d0, 0.0_f64);
-    let sampled = |a: &A| a.iter().copied().step_by(every).collect::<Vec<f64>>();
+    let sampled = |a: &A| a.iter().copied().step_by(stride(every, a.shape())).collect::<Vec<f64>>();
     let mut v: Vec<A> = problem.init.iter().map(|_| zero()).collect();
     let mut s: Vec<Vec<f64>> = problem.init.iter().map(|p| vec![0.0; sampled(p).len()]).collect();
     let mut y = problem.init.clone();
