@@ -228,6 +228,8 @@ impl<T: Real> VarOptimizer<T> {
             .collect::<Result<Vec<_>>>()?;
         let outcome = call(&mut self.engine, &mut parameters)?;
         drop(parameters);
+        // candle gives a variable without elements itself as the sum with another, and so as a gradient.
+        drop(guards);
         lent.into_iter().try_for_each(Lent::give_back)?;
         Ok(outcome)
     }
