@@ -24,13 +24,23 @@ pub enum Error {
     },
     /// An element type that is not computed with.
     #[error(
-        "parameter `{name}` is of {dtype:?}; the optimizer takes F32 and BF16, or F64 alone as `ModuleOptimizer<f64>`"
+        "parameter `{name}` is of {dtype:?}; the optimizer takes F32 and BF16, and F64 as `ModuleOptimizer<f64>`: cast it to one of these"
     )]
     ElementType {
         /// The parameter.
         name: String,
         /// Its type.
         dtype: DType,
+    },
+    /// A parameter whose places in the module hold different values.
+    #[error(
+        "`{first}` and `{second}` are one parameter, but hold different values; make one a clone of the other, or a parameter of its own (`Param::from_tensor`)"
+    )]
+    Untied {
+        /// Its first place.
+        first: String,
+        /// A later one.
+        second: String,
     },
     /// The module has other parameters than the optimizer was made for.
     #[error("the module has {found:?}, but the optimizer was made for {expected:?}")]

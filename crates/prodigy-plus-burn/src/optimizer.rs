@@ -1,11 +1,11 @@
 use burn::module::Module;
 use burn::optim::{GradientsParams, LearningRate, OptimizerRecord};
 use burn::tensor::{Bytes, DType};
-use gradient_transform::{Optimizer, Real, Restored, StepOutcome};
+use gradient_transform::{Optimizer, Parameter, Real, Restored, StepOutcome};
 use prodigy_plus::Options;
 
 use crate::error::Result;
-use crate::parameters::{Taken, parameters, put, take};
+use crate::parameters::{Taken, check_types, parameters, put, take};
 
 /// Prodigy + Schedule-Free for burn's modules.
 pub type ProdigyPlus = ModuleOptimizer<f32>;
@@ -40,8 +40,10 @@ impl<T: Real> ModuleOptimizer<T> {
     /// Prodigy + Schedule-Free on all float parameters of a module.
     ///
     /// # Errors
-    /// Options out of range or excluding each other.
+    /// Options out of range or excluding each other; [`Error::ElementType`](crate::Error::ElementType) for a parameter of
+    /// float16, say.
     pub fn new<M: Module>(module: &M, options: &Options) -> Result<Self> {
+        check_types::<T, M>(module)?;
         let parameters = parameters(module);
         let shapes = parameters.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
         Ok(Self::from_engine(options.build(shapes)?))
@@ -72,8 +74,9 @@ impl<T: Real> ModuleOptimizer<T> {
         Self { engine }
     }
 
-    /// One step of the module at a learning rate, which all groups get: a factor of the step size that is found, usually 1.
-    /// A parameter without a gradient stays as it is.
+    /// One step of the module at a learning rate that multiplies every group's own: a factor of the step size that is found,
+    /// usually 1. A parameter without a gradient stays as it is. One in several places is stepped once, and all of them get the
+    /// result.
     ///
     /// # Errors
     /// A gradient that is not finite (or the step is skipped, if the options say so), a learning rate out of range,
@@ -86,12 +89,7 @@ impl<T: Real> ModuleOptimizer<T> {
     ) -> Result<StepOutcome> {
         let mut taken = take(module, gradients, self.engine.names())?;
         let mut parameters = taken.iter_mut().map(Taken::parameter).collect::<Result<Vec<_>>>()?;
-        let mut group = 0;
-        while self.engine.lr(group).is_ok() {
-            self.engine.set_lr(group, lr)?;
-            group += 1;
-        }
-        let outcome = self.engine.step(&mut parameters)?;
+        let outcome = step_at(lr, &mut self.engine, &mut parameters)?;
         drop(parameters);
         if outcome == StepOutcome::Done {
             *module = put(module.clone(), taken);
@@ -100,7 +98,8 @@ impl<T: Real> ModuleOptimizer<T> {
     }
 
     /// The module at its evaluation point x: for tests, inference, and to be saved for it. `module` is at the training
-    /// point y and stays there.
+    /// point y and stays there: to resume, save `module`, not what this gives. An engine in evaluation mode, which only a restored
+    /// state can bring, means that `module` is at x already.
     ///
     /// Models with batch normalisation should see some training batches in this state before their statistics are used, as
     /// those were gathered at y (Schedule-Free's README, "Caveats").
@@ -109,10 +108,47 @@ impl<T: Real> ModuleOptimizer<T> {
     /// Another module.
     pub fn evaluation_module<M: Module>(&self, module: &M) -> Result<M> {
         let mut taken = take(module, GradientsParams::new(), self.engine.names())?;
+        if self.engine.is_evaluating() {
+            return Ok(module.clone());
+        }
         for (index, taken) in taken.iter_mut().enumerate() {
             taken.evaluate(&self.engine, index)?;
         }
         Ok(put(module.clone(), taken))
+    }
+
+    /// Puts the module to the training point y, if the engine is in evaluation mode: this adapter never brings it there, but the
+    /// state of another that was saved at x does. Otherwise this does nothing.
+    ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::optim::GradientsParams;
+    /// use burn::tensor::Device;
+    /// use gradient_transform::Snapshot;
+    /// use prodigy_plus_burn::{Options, ProdigyPlus};
+    ///
+    /// let mut layer: Linear = LinearConfig::new(3, 2).init(&Device::flex().autodiff());
+    /// let mut optimizer = ProdigyPlus::new(&layer, &Options::default())?;
+    /// let at_x = Snapshot { evaluating: true, ..optimizer.engine().snapshot() };
+    /// optimizer.engine_mut().restore(at_x)?;
+    /// assert!(optimizer.step(1.0, &mut layer, GradientsParams::new()).is_err());
+    /// optimizer.train(&mut layer)?;
+    /// optimizer.step(1.0, &mut layer, GradientsParams::new())?;
+    /// # Ok::<(), prodigy_plus_burn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Another module, or parameters of other types than the state's. Nothing has changed then.
+    pub fn train<M: Module>(&mut self, module: &mut M) -> Result<()> {
+        if !self.engine.is_evaluating() {
+            return Ok(());
+        }
+        let mut taken = take(module, GradientsParams::new(), self.engine.names())?;
+        let mut parameters = taken.iter_mut().map(Taken::parameter).collect::<Result<Vec<_>>>()?;
+        self.engine.train(&mut parameters)?;
+        drop(parameters);
+        *module = put(module.clone(), taken);
+        Ok(())
     }
 
     /// What steps: for d, the step size, bytes of state, and the number of steps.
@@ -120,7 +156,8 @@ impl<T: Real> ModuleOptimizer<T> {
         &self.engine
     }
 
-    /// What steps, to change a group's chain, or to restore a snapshot.
+    /// What steps, to change a group's own learning rate or chain, or to restore a snapshot (and then call
+    /// [`train`](Self::train)).
     ///
     /// ```
     /// use burn::nn::{Linear, LinearConfig};
@@ -139,7 +176,7 @@ impl<T: Real> ModuleOptimizer<T> {
     }
 
     /// The state (z, moments, d, counters) as burn's record; with the module's own, training resumes identically to the
-    /// bit.
+    /// bit. Learning rates are not in it: a group's own comes with how the optimizer is made.
     ///
     /// ```
     /// use burn::nn::{Linear, LinearConfig};
@@ -177,7 +214,8 @@ impl<T: Real> ModuleOptimizer<T> {
         Ok(OptimizerRecord::from_bytes(packed)?)
     }
 
-    /// Goes on from a record, and says what it lacked for this chain, and what it had too much.
+    /// Goes on from a record, and says what it lacked for this chain, and what it had too much. If it was made at the evaluation
+    /// point, [`train`](Self::train) comes before the next step.
     ///
     /// # Errors
     /// It is damaged, or belongs to another optimizer or other parameters. Nothing has changed then.
@@ -194,4 +232,19 @@ impl<T: Real> ModuleOptimizer<T> {
         }
         Err(checkpoint::Error::Damaged { reason: format!("there is no `{RECORDED}` in the record") }.into())
     }
+}
+
+/// A step in which every group's learning rate is `factor` times its own, which it has again afterwards.
+fn step_at<T: Real>(
+    factor: LearningRate,
+    engine: &mut Optimizer<T>,
+    parameters: &mut [Parameter<'_>],
+) -> gradient_transform::Result<StepOutcome> {
+    let valid = factor.is_finite() && factor >= 0.0;
+    gradient_transform::Error::check("lr", factor, valid, "finite and at least 0")?;
+    let own: Vec<f64> = (0..).map_while(|group| engine.lr(group).ok()).collect();
+    let scaled = own.iter().enumerate().try_for_each(|(group, lr)| engine.set_lr(group, lr * factor));
+    let outcome = scaled.and_then(|()| engine.step(parameters));
+    own.into_iter().enumerate().try_for_each(|(group, lr)| engine.set_lr(group, lr))?;
+    outcome
 }

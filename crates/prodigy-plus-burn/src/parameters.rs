@@ -1,16 +1,18 @@
 //! A module's parameters, out of it and back into it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
+use burn::tensor::container::TensorContainer;
 use burn::tensor::{DType, DataError, Tensor, TensorData};
 use gradient_transform::{Element, Optimizer, Parameter, Real};
 use half::bf16;
 
 use crate::error::{Error, Result};
 
-/// Names and shapes of a module's float parameters, in its order.
+/// Names and shapes of a module's float parameters, in its order. A parameter in several places, as tied weights are, is one, and has
+/// the name of its first place.
 ///
 /// ```
 /// use burn::nn::{Linear, LinearConfig};
@@ -25,10 +27,28 @@ pub fn parameters<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     names.found
 }
 
+/// Refuses what cannot be computed with in `T`, as far as it is initialised: burn initialises in the order of use, which draws
+/// from one random stream.
+pub(crate) fn check_types<T: Real, M: Module>(module: &M) -> Result<()> {
+    let mut names = Names::default();
+    module.visit(&mut names);
+    let takes = |dtype| match dtype {
+        DType::F32 | DType::BF16 => true,
+        DType::F64 => T::DTYPE == gradient_transform::DType::F64,
+        _ => false,
+    };
+    match names.types.into_iter().find(|(_, dtype)| !takes(*dtype)) {
+        Some((name, dtype)) => Err(Error::ElementType { name, dtype }),
+        None => Ok(()),
+    }
+}
+
 #[derive(Default)]
 struct Names {
     path: Vec<String>,
+    seen: HashSet<ParamId>,
     found: Vec<(String, Vec<usize>)>,
+    types: Vec<(String, DType)>,
 }
 
 impl ModuleVisitor for Names {
@@ -41,7 +61,14 @@ impl ModuleVisitor for Names {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.push((self.path.join("."), param.lazy_shape().to_vec()));
+        if !self.seen.insert(param.id) {
+            return;
+        }
+        let name = self.path.join(".");
+        if param.is_initialized() {
+            self.types.push((name.clone(), param.base().dtype()));
+        }
+        self.found.push((name, param.lazy_shape().to_vec()));
     }
 }
 
@@ -103,7 +130,8 @@ pub(crate) fn take<'a, M: Module>(
     gradients: GradientsParams,
     names: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<Taken>> {
-    let mut taker = Taker { path: Vec::new(), gradients, found: HashMap::new(), failed: None };
+    let mut taker =
+        Taker { path: Vec::new(), gradients, first: HashMap::new(), found: HashMap::new(), failed: None };
     module.visit(&mut taker);
     if let Some(error) = taker.failed {
         return Err(error);
@@ -127,6 +155,8 @@ pub(crate) fn take<'a, M: Module>(
 struct Taker {
     path: Vec<String>,
     gradients: GradientsParams,
+    /// The first place of each parameter.
+    first: HashMap<ParamId, String>,
     found: HashMap<String, Taken>,
     failed: Option<Error>,
 }
@@ -144,6 +174,18 @@ impl ModuleVisitor for Taker {
         let name = self.path.join(".");
         let tensor = param.val();
         let dtype = tensor.dtype();
+        if let Some(first) = self.first.get(&param.id) {
+            let error = match (tensor.try_into_data(), self.found.get(first)) {
+                (Ok(values), Some(taken)) if !is_same(&values, &taken.values) => {
+                    Error::Untied { first: first.clone(), second: name }
+                }
+                (Err(error), _) => Error::Read { name, reason: error.to_string() },
+                _ => return,
+            };
+            self.failed = self.failed.take().or(Some(error));
+            return;
+        }
+        self.first.insert(param.id, name.clone());
         let gradient = self.gradients.remove::<D>(param.id);
         let read = || -> Result<Taken, String> {
             let values = tensor.try_into_data().map_err(|error| error.to_string())?;
@@ -159,15 +201,20 @@ impl ModuleVisitor for Taker {
     }
 }
 
-/// The module with these values.
+fn is_same(a: &TensorData, b: &TensorData) -> bool {
+    a.dtype() == b.dtype() && a.shape() == b.shape() && a.as_bytes() == b.as_bytes()
+}
+
+/// The module with these values, which a parameter in several places gets in all of them.
 pub(crate) fn put<M: Module>(module: M, taken: Vec<Taken>) -> M {
     let values = taken.into_iter().map(|taken| (taken.name, taken.values)).collect();
-    module.map(&mut Putter { path: Vec::new(), values })
+    module.map(&mut Putter { path: Vec::new(), values, placed: TensorContainer::new() })
 }
 
 struct Putter {
     path: Vec<String>,
     values: HashMap<String, TensorData>,
+    placed: TensorContainer<ParamId>,
 }
 
 impl ModuleMapper for Putter {
@@ -180,16 +227,28 @@ impl ModuleMapper for Putter {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(values) = self.values.remove(&self.path.join(".")) else { return param };
+        let (id, values) = (param.id, self.values.remove(&self.path.join(".")));
+        let placed = self.placed.get::<Tensor<D>>(&id);
         param.map(|tensor| {
-            let dtype = values.dtype();
             let requires_gradient = tensor.is_require_grad();
-            let checkpointing = tensor.gradient_checkpointing_strategy();
-            let mut moved = Tensor::from_data(values, (&tensor.device(), dtype));
-            if let Some(strategy) = checkpointing {
-                moved = moved.with_gradient_checkpointing_strategy(strategy);
-            }
-            moved.set_require_grad(requires_gradient)
+            let moved = match (values, placed) {
+                (Some(values), _) => {
+                    let dtype = values.dtype();
+                    let checkpointing = tensor.gradient_checkpointing_strategy();
+                    let moved = Tensor::from_data(values, (&tensor.device(), dtype));
+                    let moved = match checkpointing {
+                        Some(strategy) => moved.with_gradient_checkpointing_strategy(strategy),
+                        None => moved,
+                    };
+                    moved.set_require_grad(requires_gradient)
+                }
+                // One tensor for all places: only so do the gradients of all of them add up.
+                (None, Some(placed)) if placed.is_require_grad() == requires_gradient => placed,
+                (None, Some(placed)) => placed.set_require_grad(requires_gradient),
+                (None, None) => tensor,
+            };
+            self.placed.register(id, moved.clone());
+            moved
         })
     }
 }

@@ -96,12 +96,9 @@ fn trajectories_are_the_engines_to_the_bit_on_every_conformance_case() {
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let case = Case::read(&entry.unwrap().path()).unwrap();
-        // burn's step sets one learning rate for all groups; and its evaluation leaves the parameters alone, which the
-        // reference's moves.
-        let has_rates = case.description.groups.iter().any(|group| group.overrides.contains_key("lr"));
-        // And its tensors have an axis at least.
+        // burn's tensors have an axis at least; and evaluation leaves the parameters alone here, which the reference's moves.
         let has_scalars = case.init.iter().any(|init| init.ndim() == 0);
-        if has_rates || has_scalars || case.description.eval_at.is_some() {
+        if has_scalars || case.description.eval_at.is_some() {
             continue;
         }
         let name = &case.description.name;
@@ -113,10 +110,11 @@ fn trajectories_are_the_engines_to_the_bit_on_every_conformance_case() {
         let (mut module, names) = Parameters::new(&case.init, dtype);
         let Product { optimizer, lrs, .. } = product(&case, |i| names[i].clone()).unwrap();
         let mut adapter = ProdigyPlus::from_engine(optimizer);
+        let mut lr = 1.0;
         for (t, step) in case.steps.iter().enumerate() {
             plain.step(&step.gradients, step.lr).unwrap();
             let gradients = module.gradients(&step.gradients, &case.description.shapes, dtype);
-            let lr = step.lr.unwrap_or(adapter.engine().lr(0).unwrap());
+            lr = step.lr.unwrap_or(lr);
             adapter.step(lr, &mut module, gradients).unwrap();
             let saved = step.saved.is_some().then(|| adapter.evaluation_module(&module).unwrap());
             for (i, key) in names.iter().enumerate() {
@@ -259,4 +257,181 @@ fn the_evaluation_point_is_another_module() {
     assert_eq!(values(&layer), y);
     assert_eq!(parameters(&at_x), parameters(&layer));
     step(&mut optimizer, &mut layer, 3);
+}
+
+/// Tied weights: the output layer has the embedding's.
+#[derive(Module, Debug)]
+struct Tied {
+    input: Param<Tensor<2>>,
+    hidden: Linear,
+    output: Param<Tensor<2>>,
+}
+
+/// The same network with one place for the weight.
+#[derive(Module, Debug)]
+struct Single {
+    input: Param<Tensor<2>>,
+    hidden: Linear,
+}
+
+fn loss(input: &Param<Tensor<2>>, hidden: &Linear, output: &Param<Tensor<2>>) -> Tensor<1> {
+    let data = Tensor::<2>::from_data([[1.0, 2.0, -3.0, 0.5], [0.5, -1.0, 1.0, 2.0]], &input.val().device());
+    let hidden = hidden.forward(data.matmul(input.val())).tanh();
+    (hidden.matmul(output.val().transpose()) - 0.7).powf_scalar(2.0).mean()
+}
+
+fn numbers<const D: usize>(param: &Param<Tensor<D>>) -> Vec<f64> {
+    param.val().into_data().convert::<f64>().try_to_vec::<f64>().unwrap()
+}
+
+/// Both networks, from the same values.
+fn tied_and_single() -> (Tied, Single) {
+    let device = Device::flex().autodiff();
+    let wave = |n: usize, m: usize| {
+        ArrayD::from_shape_fn(vec![n, m], |i| ((i[0] * 7 + i[1] * 5) % 11) as f64 / 11.0 - 0.4)
+    };
+    let weight = || Param::from_tensor(tensor::<2>(&wave(4, 3), DType::F32, &device));
+    let hidden =
+        || Linear { weight: Param::from_tensor(tensor::<2>(&wave(3, 3), DType::F32, &device)), bias: None };
+    let input = weight();
+    let tied = Tied { output: input.clone(), input, hidden: hidden() };
+    (tied, Single { input: weight(), hidden: hidden() })
+}
+
+// Optimisers.jl#97, mlverse/torch#305
+#[test]
+fn a_parameter_in_two_places_is_stepped_once_by_both_gradients_and_stays_one() {
+    let (mut tied, mut single) = tied_and_single();
+    let names: Vec<String> = parameters(&tied).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["input", "hidden.weight"]);
+    let options = Options::default().d0(1e-2);
+    let mut optimizer = ProdigyPlus::new(&tied, &options).unwrap();
+    let mut reference = ProdigyPlus::new(&single, &options).unwrap();
+    for step in 0..20 {
+        let gradients =
+            GradientsParams::from_grads(loss(&tied.input, &tied.hidden, &tied.output).backward(), &tied);
+        optimizer.step(1.0, &mut tied, gradients).unwrap();
+        let gradients = GradientsParams::from_grads(
+            loss(&single.input, &single.hidden, &single.input).backward(),
+            &single,
+        );
+        reference.step(1.0, &mut single, gradients).unwrap();
+        assert_eq!(numbers(&tied.input), numbers(&single.input), "step {step}");
+        assert_eq!(numbers(&tied.output), numbers(&single.input), "step {step}");
+    }
+    assert_eq!(tied.input.id, tied.output.id);
+    let at_x = optimizer.evaluation_module(&tied).unwrap();
+    let expected = reference.evaluation_module(&single).unwrap();
+    assert_ne!(numbers(&at_x.input), numbers(&tied.input));
+    assert_eq!(numbers(&at_x.input), numbers(&expected.input));
+    assert_eq!(numbers(&at_x.output), numbers(&expected.input));
+}
+
+#[test]
+fn one_parameter_of_two_values_is_refused_and_a_frozen_place_stays_frozen() {
+    let (mut tied, _) = tied_and_single();
+    let mut optimizer = ProdigyPlus::new(&tied, &Options::default()).unwrap();
+    let state = optimizer.engine().snapshot();
+    let moved = tied.output.val().inner() + 1.0;
+    let sound = tied.clone();
+    tied.output = Param::initialized(tied.input.id, Tensor::from_inner(moved).require_grad());
+    let error = optimizer.step(1.0, &mut tied, GradientsParams::new()).unwrap_err();
+    assert!(
+        matches!(&error, Error::Untied { first, second } if first == "input" && second == "output"),
+        "{error}"
+    );
+    assert_eq!(optimizer.engine().snapshot(), state);
+
+    let mut frozen = Tied { output: sound.output.clone().set_require_grad(false), ..sound };
+    for _ in 0..3 {
+        let loss = loss(&frozen.input, &frozen.hidden, &frozen.output);
+        let gradients = GradientsParams::from_grads(loss.backward(), &frozen);
+        assert_eq!(gradients.len(), 2);
+        optimizer.step(1.0, &mut frozen, gradients).unwrap();
+    }
+    assert!(frozen.input.val().is_require_grad() && !frozen.output.val().is_require_grad());
+    assert_eq!(numbers(&frozen.input), numbers(&frozen.output));
+}
+
+#[test]
+fn the_learning_rate_multiplies_each_groups_own_also_after_resuming() {
+    let build = |layer: &Linear| {
+        let all = parameters(layer);
+        let group = |name: &'static str| {
+            let of_group = all.iter().filter(move |(n, _)| n == name);
+            of_group.map(|(name, shape)| (name.as_str(), shape.as_slice())).collect::<Vec<_>>()
+        };
+        let options = Options::default();
+        let groups = [(options.clone().lr(0.5), group("weight")), (options.clone().lr(0.0), group("bias"))];
+        ProdigyPlus::from_engine(options.build_groups(groups).unwrap())
+    };
+    let mut layer = layers(DType::F32);
+    let mut optimizer = build(&layer);
+    let bias = numbers(layer.bias.as_ref().unwrap());
+    let check = |optimizer: &mut ProdigyPlus, layer: &mut Linear, factor: f64| {
+        let gradients = gradients(layer, 0);
+        optimizer.step(factor, layer, gradients).unwrap();
+        let engine = optimizer.engine();
+        let rate = |group| (engine.latest_step(group).unwrap().lr, engine.lr(group).unwrap());
+        assert_eq!((rate(0), rate(1)), ((0.5 * factor, 0.5), (0.0, 0.0)));
+        assert_eq!(numbers(layer.bias.as_ref().unwrap()), bias);
+    };
+    check(&mut optimizer, &mut layer, 1.0);
+    check(&mut optimizer, &mut layer, 0.25);
+    // A refused factor leaves the groups' rates; 0 times infinity is no number, and -1 times 0 is not below 0.
+    for refused in [-1.0, f64::INFINITY, f64::NAN] {
+        let gradients = gradients(&layer, 1);
+        let error = optimizer.step(refused, &mut layer, gradients).unwrap_err().to_string();
+        assert!(error.contains("lr") && error.contains(&refused.to_string()), "{error}");
+        assert_eq!((optimizer.engine().lr(0).unwrap(), optimizer.engine().lr(1).unwrap()), (0.5, 0.0));
+    }
+    let mut resumed = build(&layer);
+    resumed.load_record(optimizer.to_record().unwrap()).unwrap();
+    check(&mut resumed, &mut layer, 0.75);
+}
+
+// schedule_free#48, accelerate#4159
+#[test]
+fn a_state_saved_at_x_by_another_adapter_goes_on_from_its_y() {
+    let mut layer = layers(DType::F32);
+    let mut optimizer = ProdigyPlus::new(&layer, &Options::default().d0(1e-2)).unwrap();
+    for number in 0..4 {
+        step(&mut optimizer, &mut layer, number);
+    }
+    let y = values(&layer);
+    let mut at_x = optimizer.evaluation_module(&layer).unwrap();
+    let mut snapshot = optimizer.engine().snapshot();
+    snapshot.evaluating = true;
+    for (name, tensor) in &mut snapshot.tensors {
+        let param =
+            if name == "weight" { numbers(&layer.weight) } else { numbers(layer.bias.as_ref().unwrap()) };
+        tensor.training =
+            Some(gradient_transform::Buffer::F32(param.into_iter().map(|v| v as f32).collect()));
+    }
+    let mut resumed = ProdigyPlus::new(&at_x, &Options::default().d0(1e-2)).unwrap();
+    resumed.engine_mut().restore(snapshot).unwrap();
+    let x = values(&at_x);
+    assert_eq!(values(&resumed.evaluation_module(&at_x).unwrap()), x);
+    let refused = gradients(&at_x, 4);
+    assert!(resumed.step(1.0, &mut at_x, refused).unwrap_err().to_string().contains("train"));
+    resumed.train(&mut at_x).unwrap();
+    assert_ne!(x, y);
+    assert_eq!(values(&at_x), y);
+    step(&mut optimizer, &mut layer, 4);
+    step(&mut resumed, &mut at_x, 4);
+    assert_eq!(values(&at_x), values(&layer));
+}
+
+#[test]
+fn types_that_are_not_computed_with_are_refused_when_the_optimizer_is_made_and_no_elements_are_no_error() {
+    for dtype in [DType::F16, DType::F64] {
+        let error = ProdigyPlus::new(&layers(dtype), &Options::default()).err().unwrap();
+        assert!(matches!(&error, Error::ElementType { name, .. } if name == "weight"), "{error}");
+    }
+    let device = Device::flex().autodiff();
+    let empty = Param::from_tensor(tensor::<2>(&ArrayD::zeros(vec![5, 0]), DType::F32, &device));
+    let mut layer = Linear { weight: empty, bias: layers(DType::F32).bias };
+    let mut optimizer = ProdigyPlus::new(&layer, &Options::default()).unwrap();
+    step(&mut optimizer, &mut layer, 0);
+    assert_eq!(layer.weight.val().dims(), [5, 0]);
 }

@@ -13,7 +13,7 @@ pub enum Error {
     Checkpoint(#[from] checkpoint::Error),
     /// An element type that is not computed with.
     #[error(
-        "variable `{name}` is of {dtype:?}; the optimizer takes F32 and BF16, or F64 alone as `VarOptimizer<f64>`"
+        "variable `{name}` is of {dtype:?}; the optimizer takes F32 and BF16, and F64 as `VarOptimizer<f64>`: make it of one of these, or give the optimizer the other variables alone"
     )]
     ElementType {
         /// The variable.

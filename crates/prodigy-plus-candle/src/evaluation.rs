@@ -39,7 +39,7 @@ impl<T: Real> Evaluating<'_, T> {
     /// # Errors
     /// A variable was given another shape or type meanwhile.
     pub fn finish(self) -> Result<()> {
-        self.0.at_variables(|engine, parameters| engine.train(parameters))
+        self.0.train()
         // The drop that follows finds nothing to do.
     }
 }
@@ -54,9 +54,7 @@ impl<T: Real> Deref for Evaluating<'_, T> {
 
 impl<T: Real> Drop for Evaluating<'_, T> {
     fn drop(&mut self) {
-        if self.0.engine().is_evaluating() {
-            let _ = self.0.at_variables(|engine, parameters| engine.train(parameters));
-        }
+        let _ = self.0.train();
     }
 }
 
@@ -74,7 +72,7 @@ impl<T: Real> VarOptimizer<T> {
     }
 
     /// The evaluation point x of every variable, by name, on its device: what is to be saved for inference
-    /// (`candle_core::safetensors::save`). The variables are not touched.
+    /// (`candle_core::safetensors::save`). Integer variables are in it as they are. The variables are not touched.
     ///
     /// # Errors
     /// A variable was given another shape or type since the last step.
@@ -91,7 +89,8 @@ impl<T: Real> VarOptimizer<T> {
             };
             Ok((name.clone(), tensor))
         };
-        self.variables().iter().enumerate().map(tensor).collect()
+        let integers = self.left_out().iter().map(|(name, var)| Ok((name.clone(), var.copy()?)));
+        self.variables().iter().enumerate().map(tensor).chain(integers).collect()
     }
 }
 

@@ -2,9 +2,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use candle_nn::VarMap;
-use gradient_transform::{GradientTransform, Optimizer, Parameter, Real, Restored, StepOutcome};
+use gradient_transform::{Buffer, GradientTransform, Optimizer, Parameter, Real, Restored, StepOutcome};
 use prodigy_plus::Options;
 
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ pub type ProdigyPlus = VarOptimizer<f32>;
 ///
 /// `T` is the type computed in: `f32` for variables of F32 and BF16, `f64` for those of F64. It implements
 /// `candle_nn::Optimizer`, with [`Options`] as the configuration.
+///
+/// Integer variables, such as counters, have no gradients: they are left alone, and [`left_out`](Self::left_out) lists them.
 ///
 /// Contiguous variables of the CPU, as all are that candle makes, are stepped in their own memory, which is taken out of
 /// the tensors for the time of a call: nothing else may use the model meanwhile. A gradient is copied only if it isn't
@@ -40,8 +42,9 @@ pub type ProdigyPlus = VarOptimizer<f32>;
 pub struct VarOptimizer<T: Real = f32> {
     engine: Optimizer<T>,
     variables: Vec<(String, Var)>,
-    /// Set by the trait's method, which cannot fail, and checked by the next step.
-    learning_rate: Option<f64>,
+    left_out: Vec<(String, Var)>,
+    /// Multiplies every group's own. The trait's method that sets it cannot fail, so each step checks it.
+    learning_rate: f64,
 }
 
 impl<T: Real> VarOptimizer<T> {
@@ -69,7 +72,7 @@ impl<T: Real> VarOptimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// Options out of range or excluding each other.
+    /// Options out of range or excluding each other; [`Error::ElementType`] for a variable of F16, say.
     pub fn from_varmap(map: &VarMap, options: &Options) -> Result<Self> {
         let variables = named_variables(map);
         Self::from_engine(options.build(shapes(&variables))?, variables)
@@ -101,7 +104,8 @@ impl<T: Real> VarOptimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// A parameter of the engine without a variable, or the other way round; [`Error::SameVariable`].
+    /// A parameter of the engine without a variable, or a variable of floats that the engine doesn't know;
+    /// [`Error::ElementType`]; [`Error::SameVariable`].
     pub fn from_engine(
         engine: Optimizer<T>,
         variables: impl IntoIterator<Item = (String, Var)>,
@@ -122,10 +126,15 @@ impl<T: Real> VarOptimizer<T> {
             None => Err(Error::NoVariable { name: name.to_owned() }),
         };
         let variables = engine.names().map(find).collect::<Result<Vec<_>>>()?;
-        if let Some(name) = by_name.into_keys().min() {
-            return Err(gradient_transform::Error::UnknownName { name, known: known() }.into());
+        let mut left_out: Vec<_> = by_name.into_iter().collect();
+        left_out.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if let Some((name, _)) = left_out.iter().find(|(_, var)| var.dtype().is_float()) {
+            return Err(gradient_transform::Error::UnknownName { name: name.clone(), known: known() }.into());
         }
-        Ok(Self { engine, variables, learning_rate: None })
+        if let Some((name, var)) = variables.iter().find(|(_, var)| !is_computed_with::<T>(var.dtype())) {
+            return Err(Error::ElementType { name: name.clone(), dtype: var.dtype() });
+        }
+        Ok(Self { engine, variables, left_out, learning_rate: 1.0 })
     }
 
     /// A chain on the variables of a map, one group at learning rate 1.
@@ -147,7 +156,7 @@ impl<T: Real> VarOptimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// A chain that cannot run.
+    /// A chain that cannot run; [`Error::ElementType`].
     pub fn from_chain(map: &VarMap, chain: impl GradientTransform<T> + 'static) -> Result<Self> {
         let variables = named_variables(map);
         Self::from_engine(Optimizer::new(chain, shapes(&variables))?, variables)
@@ -159,17 +168,38 @@ impl<T: Real> VarOptimizer<T> {
     /// A gradient that is not finite (or the step is skipped, if the options say so), evaluation mode, a learning rate
     /// out of range. Nothing has moved then.
     pub fn step(&mut self, gradients: &GradStore) -> Result<StepOutcome> {
-        if let Some(lr) = self.learning_rate {
-            let mut group = 0;
-            while self.engine.lr(group).is_ok() {
-                self.engine.set_lr(group, lr)?;
-                group += 1;
-            }
-            self.learning_rate = None;
-        }
         let gradient = |(_, var): &(String, Var)| gradients.get(var).map(|g| on_host(g, var)).transpose();
         let gradients = self.variables.iter().map(gradient).collect::<Result<Vec<_>>>()?;
-        self.with_parameters(&gradients, |engine, parameters| engine.step(parameters))
+        let factor = self.learning_rate;
+        self.with_parameters(&gradients, |engine, parameters| step_at(factor, engine, parameters))
+    }
+
+    /// Puts the variables to the training point y, where they are not: after the state of an optimizer in evaluation was
+    /// restored, or the guard of [`evaluate`](Self::evaluate) was forgotten. Otherwise this does nothing.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::{Init, VarMap};
+    /// use prodigy_plus_candle::ProdigyPlus;
+    ///
+    /// let map = VarMap::new();
+    /// let w = map.get(2, "w", Init::Const(1.0), DType::F32, &Device::Cpu)?;
+    /// let mut optimizer = ProdigyPlus::from_varmap(&map, &Default::default())?;
+    /// optimizer.step(&w.sqr()?.sum_all()?.backward()?)?;
+    /// std::mem::forget(optimizer.evaluate()?);
+    /// assert!(optimizer.step(&w.sqr()?.sum_all()?.backward()?).is_err()); // a gradient at x would be wrong
+    /// optimizer.train()?;
+    /// optimizer.step(&w.sqr()?.sum_all()?.backward()?)?;
+    /// # Ok::<(), prodigy_plus_candle::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A variable is of another type than its state.
+    pub fn train(&mut self) -> Result<()> {
+        if self.engine.is_evaluating() {
+            self.at_variables(|engine, parameters| engine.train(parameters))?;
+        }
+        Ok(())
     }
 
     /// Calls the engine with the variables, and no gradients.
@@ -198,6 +228,8 @@ impl<T: Real> VarOptimizer<T> {
             .collect::<Result<Vec<_>>>()?;
         let outcome = call(&mut self.engine, &mut parameters)?;
         drop(parameters);
+        // candle gives a variable without elements itself as the sum with another, and so as a gradient.
+        drop(guards);
         lent.into_iter().try_for_each(Lent::give_back)?;
         Ok(outcome)
     }
@@ -207,19 +239,42 @@ impl<T: Real> VarOptimizer<T> {
         &self.engine
     }
 
-    /// What steps, to change a group's learning rate or chain, or to restore a snapshot. Don't call its `step`, `eval`
-    /// and `train`, which would need the variables.
+    /// What steps, to change a group's own learning rate or chain, or to restore a snapshot (and then call
+    /// [`train`](Self::train)). Don't call its `step`, `eval` and `train`, which would need the variables.
     pub fn engine_mut(&mut self) -> &mut Optimizer<T> {
         &mut self.engine
     }
 
-    /// The variables and their names, in the engine's order.
+    /// The variables that are stepped and their names, in the engine's order.
     pub fn variables(&self) -> &[(String, Var)] {
         &self.variables
     }
 
+    /// The integer variables among those given, by name: they have no gradients, so nothing steps them.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::{Init, VarMap};
+    /// use prodigy_plus_candle::ProdigyPlus;
+    ///
+    /// let map = VarMap::new();
+    /// map.get(2, "w", Init::Const(1.0), DType::F32, &Device::Cpu)?;
+    /// map.get(1, "batches", Init::Const(0.0), DType::I64, &Device::Cpu)?;
+    /// let optimizer = ProdigyPlus::from_varmap(&map, &Default::default())?;
+    /// assert_eq!(optimizer.variables()[0].0, "w");
+    /// assert_eq!(optimizer.left_out()[0].0, "batches");
+    /// # Ok::<(), prodigy_plus_candle::Error>(())
+    /// ```
+    pub fn left_out(&self) -> &[(String, Var)] {
+        &self.left_out
+    }
+
     /// Saves the state (z, moments, d, counters); with the variables themselves, which `VarMap::save` saves, training
-    /// resumes identically to the bit.
+    /// resumes identically to the bit. Save both at the same point: at y, or both while an [`Evaluating`](crate::Evaluating)
+    /// lives, at x; the state has y in it then.
+    ///
+    /// Learning rates are not saved: a group's own comes with how the optimizer is made, and the factor of
+    /// `set_learning_rate` is to be set again.
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -249,13 +304,69 @@ impl<T: Real> VarOptimizer<T> {
 
     /// Goes on from a saved state, and says what it lacked for this chain, and what it had too much.
     ///
+    /// A state that was saved at the evaluation point puts the variables to the training point y of back then, as
+    /// [`train`](Self::train) does, so that training goes on as if it had been saved there.
+    ///
     /// # Errors
-    /// The file cannot be read, is damaged, or belongs to other parameters. Nothing has changed then.
+    /// The file cannot be read, is damaged, or belongs to other parameters; it was saved at the evaluation point, of
+    /// variables of other types. Nothing has changed then.
     pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<Restored> {
-        Ok(checkpoint::load(path, &mut self.engine)?)
+        let before = self.engine.snapshot();
+        let restored = checkpoint::load(path, &mut self.engine)?;
+        if let Err(error) = self.train() {
+            self.leave_evaluation()?;
+            self.engine.restore(before)?;
+            return Err(error);
+        }
+        Ok(restored)
+    }
+
+    /// Ends evaluation without the variables, which are of other types than the state.
+    fn leave_evaluation(&mut self) -> Result<()> {
+        let state = self.engine.snapshot().tensors;
+        let spare = |(name, var): &(String, Var)| {
+            let dtype = state.get(name).map_or(gradient_transform::DType::F32, |tensor| tensor.dtype);
+            Buffer::zeros(dtype, var.elem_count())
+        };
+        let mut spare: Vec<Buffer> = self.variables.iter().map(spare).collect();
+        let mut parameters: Vec<Parameter<'_>> = spare
+            .iter_mut()
+            .map(|values| match values {
+                Buffer::F32(values) => Parameter::slice(values, None),
+                Buffer::Bf16(values) => Parameter::slice(values, None),
+                Buffer::F64(values) => Parameter::slice(values, None),
+            })
+            .collect();
+        Ok(self.engine.train(&mut parameters)?)
     }
 }
 
+/// The types that an engine takes.
+fn is_computed_with<T: Real>(dtype: DType) -> bool {
+    match dtype {
+        DType::F32 | DType::BF16 => true,
+        DType::F64 => T::DTYPE == gradient_transform::DType::F64,
+        _ => false,
+    }
+}
+
+/// A step in which every group's learning rate is `factor` times its own, which it has again afterwards.
+fn step_at<T: Real>(
+    factor: f64,
+    engine: &mut Optimizer<T>,
+    parameters: &mut [Parameter<'_>],
+) -> gradient_transform::Result<StepOutcome> {
+    let valid = factor.is_finite() && factor >= 0.0;
+    gradient_transform::Error::check("lr", factor, valid, "finite and at least 0")?;
+    let own: Vec<f64> = (0..).map_while(|group| engine.lr(group).ok()).collect();
+    let scaled = own.iter().enumerate().try_for_each(|(group, lr)| engine.set_lr(group, lr * factor));
+    let outcome = scaled.and_then(|()| engine.step(parameters));
+    own.into_iter().enumerate().try_for_each(|(group, lr)| engine.set_lr(group, lr))?;
+    outcome
+}
+
+/// `learning_rate` is a factor, 1 at first, of every group's own.
+///
 /// Variables get their positions as names, and a map's order differs from process to process: for resumed or repeated
 /// runs there is [`VarOptimizer::from_varmap`].
 impl<T: Real> candle_nn::Optimizer for VarOptimizer<T> {
@@ -279,10 +390,10 @@ impl<T: Real> candle_nn::Optimizer for VarOptimizer<T> {
     }
 
     fn learning_rate(&self) -> f64 {
-        self.learning_rate.or_else(|| self.engine.lr(0).ok()).unwrap_or_default()
+        self.learning_rate
     }
 
     fn set_learning_rate(&mut self, lr: f64) {
-        self.learning_rate = Some(lr);
+        self.learning_rate = lr;
     }
 }

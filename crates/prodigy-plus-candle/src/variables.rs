@@ -26,7 +26,18 @@ pub fn named_variables(map: &VarMap) -> Vec<(String, Var)> {
     variables
 }
 
-/// Names and shapes, as the engine's constructors and `Options::build_groups` take them.
+/// Names and shapes, as the engine's constructors and `Options::build_groups` take them. Integer variables are left out, as they
+/// have no gradients.
+///
+/// ```
+/// use candle_core::{DType, Device, Var};
+/// use prodigy_plus_candle::shapes;
+///
+/// let variable = |dtype| Var::zeros((2, 3), dtype, &Device::Cpu);
+/// let variables = [("w".to_owned(), variable(DType::F32)?), ("batches".to_owned(), variable(DType::I64)?)];
+/// assert!(shapes(&variables).eq([("w", &[2, 3][..])]));
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn shapes(variables: &[(String, Var)]) -> impl Iterator<Item = (&str, &[usize])> {
-    variables.iter().map(|(name, var)| (name.as_str(), var.dims()))
+    variables.iter().filter(|(_, var)| var.dtype().is_float()).map(|(name, var)| (name.as_str(), var.dims()))
 }

@@ -55,8 +55,8 @@ fn trajectories_are_the_engines_to_the_bit_on_every_conformance_case() {
         let mut adapter = ProdigyPlus::from_engine(optimizer, vars).unwrap();
         for (t, step) in case.steps.iter().enumerate() {
             plain.step(&step.gradients, step.lr).unwrap();
-            for (group, lr) in lrs.iter().enumerate().filter(|_| step.lr.is_some()) {
-                adapter.engine_mut().set_lr(group, lr * step.lr.unwrap_or(1.0)).unwrap();
+            if let Some(lr) = step.lr {
+                adapter.set_learning_rate(lr);
             }
             let gradients =
                 adapter.variables().iter().zip(&order).filter_map(|((_, var), &i)| {
@@ -198,7 +198,8 @@ fn whatever_is_refused_changes_nothing() {
     optimizer.set_learning_rate(0.5);
     assert_eq!(optimizer.learning_rate(), 0.5);
     optimizer.step(&gradients(&map, 1)).unwrap();
-    assert_eq!(optimizer.engine().lr(0).unwrap(), 0.5);
+    assert_eq!(optimizer.engine().latest_step(0).unwrap().lr, 0.5);
+    assert_eq!(optimizer.engine().lr(0).unwrap(), 1.0);
 
     let skipping = Options::default().non_finite(NonFinite::Skip);
     let mut optimizer = ProdigyPlus::from_varmap(&map, &skipping).unwrap();
@@ -229,13 +230,21 @@ fn variables_that_do_not_fit_are_named() {
 
     // float16 is not computed with; float64 needs the other engine.
     for dtype in [DType::F16, DType::F64] {
-        let odd = var(dtype);
-        let mut optimizer = ProdigyPlus::new(vec![odd.clone()], Options::default()).unwrap();
-        let error = VarOptimizer::step(&mut optimizer, &store([(odd.clone(), odd.ones_like().unwrap())]))
-            .unwrap_err();
-        assert!(error.to_string().contains("F64") || error.to_string().contains("f64"), "{error}");
-        assert_eq!(values(&odd), [0.0; 4]);
+        let named = vec![("w".to_owned(), var(dtype))];
+        let engine = Options::default().build(shapes(&named)).unwrap();
+        let error = ProdigyPlus::from_engine(engine, named).err().unwrap();
+        assert!(
+            matches!(&error, Error::ElementType { name, dtype: d } if name == "w" && *d == dtype),
+            "{error}"
+        );
+        let map = map(dtype);
+        let error = ProdigyPlus::from_varmap(&map, &Options::default()).err().unwrap().to_string();
+        assert!(error.contains("a.bias") && error.contains("F64"), "{error}");
+        assert!(ProdigyPlus::new(map.all_vars(), Options::default()).is_err());
     }
+    // An engine that was built for integers: the error comes when the adapter is made.
+    let error = ProdigyPlus::from_engine(built(&["n"]), [("n".to_owned(), var(DType::I64))]).err().unwrap();
+    assert!(matches!(&error, Error::ElementType { name, .. } if name == "n"), "{error}");
 }
 
 #[test]
@@ -279,4 +288,194 @@ fn a_chain_of_ones_own_and_groups_by_name_are_what_the_engine_would_do() {
     let after = all_values(&map);
     assert_eq!(before[0], after[0]); // a.bias, at learning rate 0
     assert_ne!(before[1], after[1]);
+}
+
+// candle: counters of normalisations live in the same map as weights.
+#[test]
+fn integer_variables_are_listed_and_saved_but_not_stepped() {
+    let map = map(DType::F32);
+    let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+    for (name, dtype) in [("a.batches", DType::I64), ("seen", DType::U8), ("c.index", DType::U32)] {
+        vb.get_with_hints_dtype(3, name, candle_nn::Init::Const(7.0), dtype).unwrap();
+    }
+    let mut optimizer = ProdigyPlus::from_varmap(&map, &Options::default()).unwrap();
+    optimizer.step(&gradients(&map, 0)).unwrap();
+    let left_out: Vec<_> = optimizer.left_out().iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(left_out, ["a.batches", "c.index", "seen"]);
+    drop(optimizer.evaluate().unwrap());
+    // What is saved for inference fills the whole map, integers too.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    candle_core::safetensors::save(&optimizer.evaluation_tensors().unwrap(), &path).unwrap();
+    let mut inference = map;
+    inference.load(&path).unwrap();
+    assert_eq!(values(&optimizer.left_out()[0].1), [7.0; 3]);
+
+    // Groups by name, and a chain of one's own, leave them out in the same way.
+    let all = named_variables(&inference);
+    let engine = Options::default().build(shapes(&all)).unwrap();
+    assert_eq!(ProdigyPlus::from_engine(engine, all).unwrap().left_out().len(), 3);
+    assert_eq!(
+        ProdigyPlus::from_chain(&inference, gradient_transform::Descent::default()).unwrap().left_out().len(),
+        3
+    );
+}
+
+#[test]
+fn a_variable_without_elements_steps_evaluates_and_resumes_beside_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.safetensors");
+    for shape in [&[5, 0][..], &[0], &[0, 5], &[2, 0, 3]] {
+        let map = map(DType::F32);
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let _ = vb.get_with_hints(shape, "empty", candle_nn::Init::Const(0.5)).unwrap();
+        let mut optimizer = ProdigyPlus::from_varmap(&map, &Options::default()).unwrap();
+        for step in 0..3 {
+            optimizer.step(&gradients(&map, step)).unwrap();
+            drop(optimizer.evaluate().unwrap());
+        }
+        assert_eq!(optimizer.evaluation_tensors().unwrap()["empty"].dims(), shape);
+        optimizer.save_state(&state).unwrap();
+        let mut resumed = ProdigyPlus::from_varmap(&map, &Options::default()).unwrap();
+        resumed.load_state(&state).unwrap();
+        resumed.step(&gradients(&map, 3)).unwrap();
+        assert_eq!(named_variables(&map).iter().find(|(name, _)| name == "empty").unwrap().1.dims(), shape);
+    }
+}
+
+// schedule_free#48, accelerate#4159
+#[test]
+fn a_state_saved_at_x_goes_on_from_y_to_the_bit_whichever_point_the_variables_were_saved_at() {
+    fn check<T: gradient_transform::Real>(dtype: DType, model_at_x: bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, state) =
+            (folder.path().join("model.safetensors"), folder.path().join("state.safetensors"));
+        // Large enough to move bfloat16 at once.
+        let options = Options::default().d0(1e-2);
+        let whole = map(dtype);
+        let mut optimizer = VarOptimizer::<T>::from_varmap(&whole, &options).unwrap();
+        for step in 0..6 {
+            optimizer.step(&gradients(&whole, step)).unwrap();
+        }
+        let y = all_values(&whole);
+        if !model_at_x {
+            whole.save(&model).unwrap();
+        }
+        {
+            let at_x = optimizer.evaluate().unwrap();
+            assert_ne!(all_values(&whole), y);
+            if model_at_x {
+                whole.save(&model).unwrap();
+            }
+            at_x.save_state(&state).unwrap();
+        }
+        let mut later = map(dtype);
+        later.load(&model).unwrap();
+        assert_eq!(all_values(&later) != y, model_at_x);
+        let mut resumed = VarOptimizer::<T>::from_varmap(&later, &options).unwrap();
+        resumed.load_state(&state).unwrap();
+        assert!(!resumed.engine().is_evaluating());
+        assert_eq!(all_values(&later), y);
+        for step in 6..12 {
+            optimizer.step(&gradients(&whole, step)).unwrap();
+            resumed.step(&gradients(&later, step)).unwrap();
+        }
+        assert_eq!(all_values(&later), all_values(&whole));
+        assert_eq!(resumed.engine().snapshot(), optimizer.engine().snapshot());
+    }
+    for model_at_x in [true, false] {
+        check::<f32>(DType::F32, model_at_x);
+        check::<f32>(DType::BF16, model_at_x);
+        check::<f64>(DType::F64, model_at_x);
+    }
+}
+
+// The same dead end, reached without a file.
+#[test]
+fn a_forgotten_guard_and_a_snapshot_of_an_evaluation_can_be_trained_on_from() {
+    let map = map(DType::F32);
+    let mut optimizer = ProdigyPlus::from_varmap(&map, &Options::default().d0(1e-2)).unwrap();
+    for step in 0..4 {
+        optimizer.step(&gradients(&map, step)).unwrap();
+    }
+    let y = all_values(&map);
+    let at_x = optimizer.evaluate().unwrap();
+    let snapshot = at_x.engine().snapshot();
+    std::mem::forget(at_x);
+    assert!(optimizer.step(&gradients(&map, 4)).unwrap_err().to_string().contains("train"));
+    optimizer.train().unwrap();
+    assert_eq!(all_values(&map), y);
+    optimizer.train().unwrap();
+    assert_eq!(all_values(&map), y);
+
+    optimizer.step(&gradients(&map, 4)).unwrap();
+    optimizer.engine_mut().restore(snapshot).unwrap();
+    optimizer.train().unwrap();
+    assert_eq!(all_values(&map), y);
+    optimizer.step(&gradients(&map, 4)).unwrap();
+}
+
+#[test]
+fn a_state_saved_at_x_of_another_type_is_refused_and_nothing_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.safetensors");
+    let halves = map(DType::BF16);
+    let mut optimizer = ProdigyPlus::from_varmap(&halves, &Options::default()).unwrap();
+    optimizer.step(&gradients(&halves, 0)).unwrap();
+    optimizer.evaluate().unwrap().save_state(&state).unwrap();
+
+    let map = map(DType::F32);
+    let mut optimizer = ProdigyPlus::from_varmap(&map, &Options::default()).unwrap();
+    for step in 0..3 {
+        optimizer.step(&gradients(&map, step)).unwrap();
+    }
+    let before = (all_values(&map), optimizer.engine().snapshot());
+    let error = optimizer.load_state(&state).unwrap_err().to_string();
+    assert!(error.contains("a.bias") && error.contains("type"), "{error}");
+    assert_eq!((all_values(&map), optimizer.engine().snapshot()), before);
+    optimizer.step(&gradients(&map, 3)).unwrap();
+}
+
+#[test]
+fn the_learning_rate_multiplies_each_groups_own_also_after_resuming() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, state) = (folder.path().join("y.safetensors"), folder.path().join("state.safetensors"));
+    let build = |map: &VarMap| {
+        let (biases, weights): (Vec<_>, Vec<_>) =
+            named_variables(map).into_iter().partition(|(name, _)| name.ends_with("bias"));
+        let options = Options::default();
+        let groups =
+            [(options.clone().lr(0.5), shapes(&weights)), (options.clone().lr(0.0), shapes(&biases))];
+        let engine = options.build_groups(groups).unwrap();
+        ProdigyPlus::from_engine(engine, weights.into_iter().chain(biases)).unwrap()
+    };
+    let mut map = map(DType::F32);
+    let mut optimizer = build(&map);
+    assert_eq!(optimizer.learning_rate(), 1.0);
+    let before = all_values(&map);
+    let check = |optimizer: &mut ProdigyPlus, map: &VarMap, factor: f64| {
+        optimizer.set_learning_rate(factor);
+        optimizer.step(&gradients(map, 0)).unwrap();
+        assert_eq!(optimizer.learning_rate(), factor);
+        let rate = |group| {
+            (optimizer.engine().latest_step(group).unwrap().lr, optimizer.engine().lr(group).unwrap())
+        };
+        assert_eq!((rate(0), rate(1)), ((0.5 * factor, 0.5), (0.0, 0.0)));
+        assert_eq!(all_values(map)[0], before[0]); // a.bias, at learning rate 0
+    };
+    check(&mut optimizer, &map, 1.0);
+    check(&mut optimizer, &map, 0.25);
+    // A refused factor leaves the groups' rates; 0 times infinity is no number, and -1 times 0 is not below 0.
+    for refused in [-1.0, f64::INFINITY, f64::NAN] {
+        optimizer.set_learning_rate(refused);
+        let error = optimizer.step(&gradients(&map, 1)).unwrap_err().to_string();
+        assert!(error.contains("lr") && error.contains(&refused.to_string()), "{error}");
+        assert_eq!((optimizer.engine().lr(0).unwrap(), optimizer.engine().lr(1).unwrap()), (0.5, 0.0));
+    }
+    map.save(&model).unwrap();
+    optimizer.save_state(&state).unwrap();
+    map.load(&model).unwrap();
+    let mut resumed = build(&map);
+    resumed.load_state(&state).unwrap();
+    check(&mut resumed, &map, 0.75);
 }
