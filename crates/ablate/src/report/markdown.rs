@@ -10,7 +10,7 @@ use super::Environment;
 use super::answer::{READING, answer, counted};
 use super::number::{p_value, short};
 use super::view::{View, sign, word};
-use crate::findings::FactorEffect;
+use crate::findings::{ArmFindings, FactorEffect};
 
 /// A cell must not end its row.
 fn cell(text: &str) -> String {
@@ -73,22 +73,17 @@ fn overview(view: View<'_>, text: &mut String) {
     head(text, &cells);
     let mut base = vec![view.arms()[0].title.clone()];
     base.extend(view.tasks().map(|(task, _)| {
-        view.found(task, 0)
-            .value
-            .as_ref()
-            .map_or("–".to_owned(), |value| view.shown(task).value(value.mean))
+        let found = view.found(task, 0);
+        let value = found.value.as_ref().map_or("–".to_owned(), |value| view.shown(task).value(value.mean));
+        value + &diverged(found)
     }));
     row(text, &base);
     for arm in view.compared() {
         let mut cells = vec![view.arms()[arm].title.clone()];
         cells.extend(view.tasks().map(|(task, _)| {
             let found = view.found(task, arm);
-            let difference = found.difference.as_ref();
-            let shown = difference
-                .map_or("–".to_owned(), |difference| view.shown(task).difference(difference.mean));
-            let diverged =
-                if found.diverged > 0 { format!(", {} diverged", found.diverged) } else { String::new() };
-            format!("{} {shown}{diverged}", sign(found.verdict))
+            let shown = view.shown(task).mean_difference(found.difference.as_ref());
+            format!("{} {shown}{}", sign(found.verdict), diverged(found))
         }));
         row(text, &cells);
     }
@@ -188,14 +183,16 @@ fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
 }
 
 fn difference(view: View<'_>, task: usize, arm: usize) -> String {
-    let shown = view.shown(task);
-    view.found(task, arm).difference.as_ref().map_or(String::new(), |difference| {
-        format!("{} {}", shown.difference(difference.mean), shown.interval(difference.interval))
-    })
+    let found = view.found(task, arm).difference.as_ref();
+    found.map_or(String::new(), |difference| view.shown(task).comparison(difference))
 }
 
 fn verdict(view: View<'_>, task: usize, arm: usize) -> String {
     let found = view.found(task, arm);
-    let diverged = if found.diverged > 0 { format!(", {} diverged", found.diverged) } else { String::new() };
-    format!("{} {}{diverged}", sign(found.verdict), word(found.verdict)).trim_start().to_owned()
+    let verdict = format!("{} {}{}", sign(found.verdict), word(found.verdict), diverged(found));
+    verdict.trim_start().to_owned()
+}
+
+fn diverged(found: &ArmFindings) -> String {
+    if found.diverged > 0 { format!(", {} diverged", found.diverged) } else { String::new() }
 }

@@ -33,10 +33,7 @@ pub(super) fn overview(view: View<'_>) -> Markup {
                                 @let found = view.found(task, arm);
                                 td class=(format!("n verdict {}", class(found.verdict))) {
                                     span.sign title=(word(found.verdict)) { (sign(found.verdict)) } " "
-                                    @match &found.difference {
-                                        Some(difference) => (view.shown(task).difference(difference.mean)),
-                                        None => "–",
-                                    }
+                                    (view.shown(task).mean_difference(found.difference.as_ref()))
                                     @if found.diverged > 0 { " ✕" (found.diverged) }
                                 }
                             }
@@ -68,7 +65,7 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
                 td.n { @match &found.value { Some(value) => (shown.value(value.iqm)), None => "–" } }
                 td class=(format!("n verdict {}", class(found.verdict))) {
                     @match &found.difference {
-                        Some(difference) => { (shown.difference(difference.mean)) " " (shown.interval(difference.interval)) }
+                        Some(difference) => (shown.comparison(difference)),
                         None => { @if arm > 0 { "–" } }
                     }
                 }

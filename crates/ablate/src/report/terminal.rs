@@ -52,9 +52,8 @@ fn table(view: View<'_>, task: usize) -> Table {
     for arm in std::iter::once(0).chain(view.compared()) {
         let found = view.found(task, arm);
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let difference = found.difference.as_ref().map_or(String::new(), |difference| {
-            format!("{} {}", shown.difference(difference.mean), shown.interval(difference.interval))
-        });
+        let difference =
+            found.difference.as_ref().map_or(String::new(), |difference| shown.comparison(difference));
         let verdict = match found.verdict {
             Verdict::Base => Cell::new(""),
             Verdict::Unclear => Cell::new(word(found.verdict)),
