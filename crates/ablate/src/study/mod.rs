@@ -129,15 +129,16 @@ impl Study {
     ///
     /// # Errors
     /// There is none, or something in it is wrong.
-    pub fn open(name_or_path: &str, registry: &Registry, overrides: &Overrides) -> Result<Self> {
-        if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
+    pub fn open(name_or_path: impl AsRef<Path>, registry: &Registry, overrides: &Overrides) -> Result<Self> {
+        let path = name_or_path.as_ref();
+        if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| path.as_os_str() == *name) {
             return Self::parse(name, text, registry, overrides);
         }
-        let path = Path::new(name_or_path);
         let text = fs::read_to_string(path).with_context(|| {
             let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
             format!(
-                "cannot read the study {name_or_path}; name a file (`ablate init` writes one) or a study that ships: {}",
+                "cannot read the study {}; name a file (`ablate init` writes one) or a study that ships: {}",
+                path.display(),
                 shipped.join(", ")
             )
         })?;
