@@ -12,7 +12,8 @@ use ablate::report;
 use ablate::results::Results;
 use ablate::store::Store;
 use ablate::study::{Overrides, Study};
-use ablate_tasks::Evaluation;
+use ablate_tasks::{About, Batch, Evaluation, Gradients, InitialParameter, Split, Task, TaskKind};
+use serde_json::{Map, Value};
 
 const STUDY: &str = r#"
     tasks = [{ task = "quadratic", steps = 1 }, { task = "rosenbrock", steps = 1 }]
@@ -153,4 +154,80 @@ fn a_report_of_runs_that_diverged_has_no_number_that_is_none() {
             }
         }
     }
+}
+
+/// A task whose third batch has a gradient that is not a number.
+struct Broken(Box<dyn Task>);
+
+impl Task for Broken {
+    fn about(&self) -> About {
+        self.0.about()
+    }
+
+    fn initial_parameters(&self, seed: u64) -> Vec<InitialParameter> {
+        self.0.initial_parameters(seed)
+    }
+
+    fn batch(&self, seed: u64, step: usize) -> Batch {
+        self.0.batch(seed, step)
+    }
+
+    fn gradients(&self, weights: &[&[f32]], batch: &Batch) -> anyhow::Result<Gradients> {
+        let mut gradients = self.0.gradients(weights, batch)?;
+        if batch.step == 2 {
+            gradients.loss = f64::NAN;
+            gradients.of.iter_mut().flatten().for_each(|gradient| gradient[0] = f32::NAN);
+        }
+        Ok(gradients)
+    }
+
+    fn evaluate(&self, weights: &[&[f32]], split: Split) -> anyhow::Result<Evaluation> {
+        self.0.evaluate(weights, split)
+    }
+}
+
+#[test]
+fn a_step_that_the_optimizer_skips_is_counted_and_reported_and_the_run_goes_on() {
+    let broken = TaskKind::new("broken", "a batch that is not a number", |options: Map<String, Value>| {
+        let kind = ablate_tasks::shipped().into_iter().find(|kind| kind.name == "quadratic").unwrap();
+        kind.build(&Value::Object(options)).map(Broken)
+    });
+    let registry = Registry::shipped().with_task(broken);
+    let results = |base: &str| {
+        let text = format!(
+            "tasks = [{{ task = \"broken\", steps = 6 }}]\nseeds = 2\nevaluations = 2\n[base]\n{base}"
+        );
+        let study = Study::parse("test", &text, &registry, &Overrides::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (store, stop) = (Store::open(folder.path()).unwrap(), AtomicBool::new(false));
+        let execution =
+            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        execution.results(&()).unwrap()
+    };
+    let skipping = results("non_finite = \"skip\"");
+    let record = &skipping.tasks[0].arms[0].runs[0].record;
+    assert_eq!((record.steps, record.skipped, record.curve.len()), (6, 1, 3));
+    assert!(
+        record.evaluation().is_some() && record.curve.iter().skip(1).all(|point| point.batch_loss.is_some())
+    );
+    let caveats = Findings::of(&skipping).caveats;
+    assert!(caveats.iter().any(|caveat| caveat.contains("2 of 2 runs of base skipped")), "{caveats:?}");
+    let refusing = results("");
+    let Outcome::Diverged { step, reason } = &refusing.tasks[0].arms[0].runs[0].record.outcome else {
+        panic!("it went on")
+    };
+    assert!(*step == 3 && reason.contains("training loss was NaN"), "{reason}");
+}
+
+#[test]
+fn results_of_before_skipped_steps_were_counted_are_still_read() {
+    let results = study(&losses(6, 1), &losses(6, 2));
+    let mut value = serde_json::to_value(&results).unwrap();
+    for arm in value["tasks"][0]["arms"].as_array_mut().unwrap() {
+        for run in arm["runs"].as_array_mut().unwrap() {
+            run.as_object_mut().unwrap().remove("skipped").unwrap();
+        }
+    }
+    let read: Results = serde_json::from_value(value).unwrap();
+    assert_eq!(read, results);
 }

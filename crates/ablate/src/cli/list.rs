@@ -57,7 +57,8 @@ fn options() -> Result<String> {
         return Ok(String::new());
     };
     let mut table = table(["option", "default"]);
-    for (name, value) in &options {
+    // Every run has a seed of its own.
+    for (name, value) in options.iter().filter(|(name, _)| *name != "seed") {
         match value {
             Value::Object(inner) => {
                 for (inner, value) in inner {

@@ -105,11 +105,11 @@ struct Which {
     /// Length of every run, as a multiple of the study's
     #[arg(long, value_name = "X")]
     length: Option<f64>,
-    /// These tasks only
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    /// These tasks only: a name, or several with commas between; may be repeated
+    #[arg(long, value_name = "NAMES")]
     tasks: Vec<String>,
-    /// These arms only, and the base
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    /// These arms only, and the base; as --tasks
+    #[arg(long, value_name = "NAMES")]
     arms: Vec<String>,
 }
 

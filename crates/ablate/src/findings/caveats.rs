@@ -15,6 +15,7 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
     for (task, findings) in results.tasks.iter().zip(findings) {
         dead(results, task, findings, &mut caveats);
         diverged(results, task, &mut caveats);
+        skipped(results, task, &mut caveats);
         perfect(results, task, &mut caveats);
         unpaired(results, task, &mut caveats);
         targets(results, task, findings, &mut caveats);
@@ -111,6 +112,24 @@ fn diverged(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
                 runs.runs.len(),
                 arm.title,
                 seeds.join(", ")
+            ));
+        }
+    }
+}
+
+fn skipped(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
+    for (arm, runs) in results.arms.iter().zip(&task.arms) {
+        let with: Vec<usize> =
+            runs.runs.iter().map(|run| run.record.skipped).filter(|count| *count > 0).collect();
+        if let Some(most) = with.iter().max() {
+            caveats.push(format!(
+                "{}: {} of {} runs of {} skipped steps whose gradients were not finite, up to {most} of {} steps. They trained \
+                 for so many fewer.",
+                task.name,
+                with.len(),
+                runs.runs.len(),
+                arm.title,
+                task.steps
             ));
         }
     }

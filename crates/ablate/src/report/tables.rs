@@ -193,7 +193,7 @@ pub(super) fn runs(view: View<'_>) -> Markup {
                                         Outcome::Diverged { step, reason } => td colspan="2" { "diverged at step " (step) ": " (reason) },
                                     }
                                     td.n { @if let Some(point) = run.record.last() { (short(point.train.loss)) } }
-                                    td.n { (run.record.steps) }
+                                    td.n { (run.record.steps) @if run.record.skipped > 0 { ", " (run.record.skipped) " skipped" } }
                                     td { code { (run.record.trajectory_sha256.get(..8).unwrap_or_default()) } }
                                 }
                             }
