@@ -37,13 +37,11 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-
+use crate::columns::Columns;
 use crate::findings::{FEWEST_PAIRS, Findings, Verdict};
 use crate::report::JSON_FILE;
 use crate::results::{Arm, Results, TaskResults};
+use anyhow::{Context, Result, ensure};
 
 /// What became of an arm on a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,9 +226,8 @@ pub fn is_regression(differences: &[Difference]) -> bool {
 
 /// For the terminal; what is the same to the bit is counted, not listed.
 pub fn table(differences: &[Difference]) -> String {
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["task", "arm", "second minus first", "diverged", "p, corrected", "so it is"]);
+    let mut table =
+        Columns::new(["task", "arm", "second minus first", "diverged", "p, corrected", "so it is"]);
     let shown = |value: Option<f64>, digits: usize| {
         value.map_or("–".to_owned(), |value| format!("{value:+.digits$}"))
     };
@@ -257,5 +254,5 @@ pub fn table(differences: &[Difference]) -> String {
         )
     });
     let counted = few + &format!("{same} of {} comparisons are the same to the bit.\n", differences.len());
-    if rows == 0 { counted } else { format!("{table}\n{counted}") }
+    if rows == 0 { counted } else { format!("{}\n{counted}", table.shown()) }
 }

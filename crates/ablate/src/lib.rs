@@ -3,6 +3,7 @@
 #![warn(clippy::print_stderr)]
 
 pub mod cli;
+mod columns;
 mod console;
 pub mod diff;
 pub mod execute;
