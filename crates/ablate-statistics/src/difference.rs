@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::{Bootstrap, Interval};
@@ -7,17 +9,39 @@ use crate::summary::{iqm, mean};
 /// An arm's values against the base's, paired by seed.
 ///
 /// What a seed contributes to both cancels out in the difference, so that pairs tell more than two samples would.
+///
+/// A run without a finite value has an infinite one: the worst there is where it diverged, the best where a logarithm of zero
+/// was taken. It wins or loses its pair, for the arm and for the base alike, and two equal ones tie. Such a pair has no
+/// difference that could be averaged. The test counts it as plus or minus the largest finite difference of the sample: no
+/// pair weighs more, and none so much that it decides alone. As this size depends on the pairs alone, and not on which of the two
+/// is the arm, the test stays exact: where arm and base are exchangeable, all signs of the differences are equally likely.
+///
+/// ```
+/// use ablate_statistics::{Bootstrap, PairedDifference};
+///
+/// let lost = f64::NEG_INFINITY; // an accuracy's worst value
+/// let pairs = [(0.9, lost), (0.8, lost), (0.9, 0.7), (lost, lost)];
+/// let found = PairedDifference::of(&pairs, &Bootstrap::default()).unwrap();
+/// assert_eq!((found.n, found.finite, found.wins, found.ties), (4, 1, 3, 1));
+/// assert!(found.mean.is_some_and(|mean| (mean - 0.2).abs() < 1e-12)); // of the one pair of two finite values
+/// assert!((found.tested_mean - 0.15).abs() < 1e-12); // three times 0.2, and 0
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairedDifference {
     /// How many pairs.
     pub n: usize,
-    /// The mean of arm - base.
-    pub mean: f64,
-    /// The interquartile mean of arm - base.
-    pub iqm: f64,
+    /// Pairs of two finite values, which the means and the interval are of.
+    pub finite: usize,
+    /// The mean of arm - base; absent without a finite pair.
+    pub mean: Option<f64>,
+    /// The interquartile mean of arm - base; absent without a finite pair.
+    pub iqm: Option<f64>,
     /// The interval of the mean, [`Bootstrap::of_mean`], absent where that is: with three pairs at most, or most differences equal.
     pub interval: Option<Interval>,
-    /// Two-sided p of the mean, [`sign_flip_p`]; absent below two pairs.
+    /// What is tested, and has the sign of a verdict: the mean over all pairs, of which those without a finite difference
+    /// count as plus or minus the largest finite one (as plus or minus 1, where no finite difference is other than 0).
+    pub tested_mean: f64,
+    /// Two-sided p of the tested mean, [`sign_flip_p`]; absent below two pairs.
     pub p: Option<f64>,
     /// P(arm > base) over all pairs of a run of the one and a run of the other, ties counting half (Agarwal et al.,
     /// 2108.13264; Mann and Whitney's U over n^2). 0 to 1. It says "more", not "better".
@@ -31,26 +55,47 @@ pub struct PairedDifference {
 }
 
 impl PairedDifference {
-    /// From (arm, base) by seed. Absent without pairs, or with a value that is not finite.
+    /// From (arm, base) by seed, where an infinite value is the worst or the best one. Absent without pairs, or with a NaN.
     pub fn of(pairs: &[(f64, f64)], method: &Bootstrap) -> Option<Self> {
-        if pairs.iter().any(|(arm, base)| !(arm.is_finite() && base.is_finite())) {
+        if pairs.is_empty() || pairs.iter().any(|(arm, base)| arm.is_nan() || base.is_nan()) {
             return None;
         }
-        let differences: Vec<f64> = pairs.iter().map(|(arm, base)| arm - base).collect();
+        let finite: Vec<f64> = pairs.iter().filter_map(finite_difference).collect();
+        let tested = tested(pairs, &finite);
         // Each resample compares n^2 runs.
         let coarse = Bootstrap { resamples: method.resamples.min(2000), ..*method };
         Some(Self {
             n: pairs.len(),
-            iqm: iqm(&differences)?,
-            mean: mean(&differences),
-            interval: method.of_mean(&differences),
-            p: sign_flip_p(&differences, method.seed),
+            finite: finite.len(),
+            mean: (!finite.is_empty()).then(|| mean(&finite)),
+            iqm: iqm(&finite),
+            interval: method.of_mean(&finite),
+            tested_mean: mean(&tested),
+            p: sign_flip_p(&tested, method.seed),
             probability_of_improvement: probability_of_improvement(pairs),
             probability_interval: coarse.of_pairs(pairs, probability_of_improvement),
-            wins: differences.iter().filter(|difference| **difference > 0.0).count(),
-            ties: differences.iter().filter(|difference| **difference == 0.0).count(),
+            wins: pairs.iter().filter(|(arm, base)| arm > base).count(),
+            ties: pairs.iter().filter(|(arm, base)| arm == base).count(),
         })
     }
+}
+
+fn finite_difference((arm, base): &(f64, f64)) -> Option<f64> {
+    Some(arm - base).filter(|difference| difference.is_finite())
+}
+
+/// The differences that are tested.
+fn tested(pairs: &[(f64, f64)], finite: &[f64]) -> Vec<f64> {
+    let largest = finite.iter().map(|difference| difference.abs()).fold(0.0, f64::max);
+    let largest = if largest > 0.0 { largest } else { 1.0 };
+    let difference = |pair: &(f64, f64)| {
+        finite_difference(pair).unwrap_or_else(|| match pair.0.partial_cmp(&pair.1) {
+            Some(Ordering::Greater) => largest,
+            Some(Ordering::Less) => -largest,
+            _ => 0.0,
+        })
+    };
+    pairs.iter().map(difference).collect()
 }
 
 fn probability_of_improvement(pairs: &[(f64, f64)]) -> f64 {

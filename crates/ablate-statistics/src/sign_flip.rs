@@ -26,7 +26,11 @@ pub fn sign_flip_p(differences: &[f64], seed: u64) -> Option<f64> {
     if n < 2 || differences.iter().any(|difference| !difference.is_finite()) {
         return None;
     }
-    let observed = mean(differences).abs() * n as f64;
+    // In units of the largest, or else a sum of huge ones would be infinite. A power of two rounds nothing.
+    let largest = differences.iter().map(|difference| difference.abs()).fold(0.0, f64::max);
+    let unit = if largest > 1.0 { largest.log2().floor().exp2() } else { 1.0 };
+    let differences: Vec<f64> = differences.iter().map(|difference| difference / unit).collect();
+    let observed = mean(&differences).abs() * n as f64;
     // Sums of the same numbers in another order differ by rounding.
     let scale: f64 = differences.iter().map(|difference| difference.abs()).sum();
     let limit = observed - 1e-12 * scale;

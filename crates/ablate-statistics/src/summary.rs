@@ -12,7 +12,7 @@ pub struct Summary {
     pub n: usize,
     /// The arithmetic mean.
     pub mean: f64,
-    /// The sample standard deviation, by n - 1; absent below two values.
+    /// The sample standard deviation, by n - 1; absent below two values, and where it is beyond all numbers.
     pub sd: Option<f64>,
     /// The median.
     pub median: f64,
@@ -34,7 +34,7 @@ impl Summary {
         Some(Self {
             n,
             mean,
-            sd: (n > 1).then(|| (squares / (n as f64 - 1.0)).sqrt()),
+            sd: (n > 1).then(|| (squares / (n as f64 - 1.0)).sqrt()).filter(|sd| sd.is_finite()),
             median: f64::midpoint(sorted[(n - 1) / 2], sorted[n / 2]),
             iqm: trimmed_mean(&sorted),
             min: sorted[0],
@@ -61,7 +61,10 @@ fn trimmed_mean(sorted: &[f64]) -> f64 {
 }
 
 pub(crate) fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    // The sum of huge values may be infinite where their mean is not.
+    if mean.is_finite() { mean } else { values.iter().map(|value| value / count).sum() }
 }
 
 pub(crate) fn sorted(values: &[f64]) -> Option<Vec<f64>> {

@@ -33,8 +33,9 @@ fn centre_and_spread_agree_with_scipy() {
 #[test]
 fn the_sign_flip_test_and_the_probability_of_improvement_agree_with_scipy() {
     let difference = sleep();
-    assert_close(difference.mean, 1.58);
-    assert_close(difference.iqm, 1.333_333_333_333_333_3);
+    assert_close(difference.mean.unwrap(), 1.58);
+    assert_close(difference.tested_mean, 1.58);
+    assert_close(difference.iqm.unwrap(), 1.333_333_333_333_333_3);
     assert_close(difference.p.unwrap(), 0.003_906_25);
     assert_close(difference.probability_of_improvement, 0.745);
     assert_eq!((difference.wins, difference.ties), (9, 1));
@@ -97,7 +98,7 @@ fn samples_too_small_for_an_answer_have_none() {
     assert_eq!(PairedDifference::of(&[], &method), None);
     assert_eq!(PairedDifference::of(&[(f64::NAN, 1.0)], &method), None);
     let one = PairedDifference::of(&[(2.0, 1.0)], &method).unwrap();
-    assert_eq!((one.mean, one.p, one.interval), (1.0, None, None));
+    assert_eq!((one.mean, one.p, one.interval), (Some(1.0), None, None));
     let equal = PairedDifference::of(&[(0.1, 0.1); 5], &method).unwrap();
     assert_eq!((equal.p, equal.probability_of_improvement, equal.ties), (Some(1.0), 0.5, 5));
     assert_eq!(equal.interval.map(|interval| (interval.low, interval.high)), Some((0.0, 0.0)));
@@ -109,6 +110,45 @@ fn a_solver_that_fails_never_reaches_one() {
         performance_profiles(&[vec![Some(2.0), None, Some(1.0)], vec![Some(1.0), None, Some(3.0)]]);
     assert_eq!(profiles[0].points.last(), Some(&(2.0, 2.0 / 3.0)));
     assert_eq!(profiles[1].points[0], (1.0, 1.0 / 3.0));
+}
+
+#[test]
+fn a_run_without_a_finite_value_loses_its_pair_for_the_arm_and_for_the_base_alike() {
+    let method = Bootstrap::default();
+    let lost = f64::NEG_INFINITY;
+    let all = PairedDifference::of(&[(0.9, lost); 10], &method).unwrap();
+    assert_eq!((all.p, all.probability_of_improvement, all.tested_mean), (Some(2.0 / 1024.0), 1.0, 1.0));
+    assert_eq!((all.finite, all.mean, all.interval), (0, None, None));
+    let turned = PairedDifference::of(&[(lost, 0.9); 10], &method).unwrap();
+    assert_eq!((turned.p, turned.probability_of_improvement, turned.tested_mean), (all.p, 0.0, -1.0));
+    // One run more that diverged is no evidence, and where nothing else differs, it is no more than one sign.
+    let mut pairs = [(0.9, 0.9); 10];
+    pairs[3].0 = lost;
+    assert_eq!(PairedDifference::of(&pairs, &method).unwrap().p, Some(1.0));
+    let both = PairedDifference::of(&[(lost, lost); 10], &method).unwrap();
+    assert_eq!((both.p, both.ties, both.tested_mean), (Some(1.0), 10, 0.0));
+    // A loss of zero is the best value of a logarithm, and no reason to leave the run out.
+    let perfect = PairedDifference::of(&[(lost, -3.0); 8], &method).unwrap();
+    assert_eq!((perfect.p, perfect.wins), (Some(2.0 / 256.0), 0));
+    assert_eq!(PairedDifference::of(&[(f64::NAN, lost)], &method), None);
+}
+
+#[test]
+fn huge_values_have_the_p_that_small_ones_have() {
+    let small = [-1.0, 1.5, 1.2, 1.6, 0.3, -0.2, 1.7];
+    let huge = small.map(|value| value * 1e308);
+    assert_eq!(sign_flip_p(&huge, 0), sign_flip_p(&small, 0));
+    let found = PairedDifference::of(&huge.map(|value| (value, 0.0)), &Bootstrap::default()).unwrap();
+    let shown = [found.mean, found.iqm, found.interval.map(|i| i.low), found.interval.map(|i| i.high)];
+    assert!(
+        found.tested_mean.is_finite() && shown.iter().flatten().all(|value| value.is_finite()),
+        "{found:?}"
+    );
+}
+
+/// Mostly finite.
+fn value() -> impl Strategy<Value = f64> {
+    prop_oneof![6 => -1.0..1.0_f64, 1 => Just(f64::NEG_INFINITY), 1 => Just(f64::INFINITY)]
 }
 
 proptest! {
@@ -141,11 +181,13 @@ proptest! {
     }
 
     #[test]
-    fn swapping_arm_and_base_turns_the_answer_round(pairs in prop::collection::vec((-1.0..1.0_f64, -1.0..1.0_f64), 3..9)) {
+    fn swapping_arm_and_base_turns_the_answer_round(pairs in prop::collection::vec((value(), value()), 3..9)) {
         let method = Bootstrap { resamples: 200, ..Bootstrap::default() };
         let swapped: Vec<(f64, f64)> = pairs.iter().map(|(arm, base)| (*base, *arm)).collect();
         let (one, other) = (PairedDifference::of(&pairs, &method).unwrap(), PairedDifference::of(&swapped, &method).unwrap());
-        prop_assert!((one.mean + other.mean).abs() < 1e-12);
+        prop_assert!((one.mean.unwrap_or(0.0) + other.mean.unwrap_or(0.0)).abs() < 1e-12);
+        prop_assert!((one.tested_mean + other.tested_mean).abs() < 1e-12);
+        prop_assert_eq!((one.n, one.finite), (other.n, other.finite));
         prop_assert_eq!(one.p, other.p);
         prop_assert!((one.probability_of_improvement + other.probability_of_improvement - 1.0).abs() < 1e-12);
         prop_assert_eq!(one.wins + one.ties + other.wins, pairs.len());

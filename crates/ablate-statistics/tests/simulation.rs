@@ -66,6 +66,43 @@ fn eleven_null_arms_that_share_a_base_have_a_false_verdict_in_at_most_one_study_
     assert!(uncorrected > 150, "without the correction it would not be needed: {uncorrected}");
 }
 
+#[test]
+fn a_base_and_an_arm_that_diverge_equally_often_have_a_verdict_at_most_at_the_nominal_rate() {
+    let mut generator = ChaCha8Rng::seed_from_u64(6);
+    for (seeds, diverging) in
+        [(6, 0.5), (8, 0.1), (10, 0.05), (10, 0.1), (10, 0.3), (10, 0.5), (10, 0.9), (20, 0.2)]
+    {
+        let (rejected, error) = share(if seeds > 14 { 200 } else { 2000 }, 0.05, |_| {
+            let mut run =
+                || if generator.random_bool(diverging) { f64::NEG_INFINITY } else { normal(&mut generator) };
+            let pairs: Vec<(f64, f64)> = (0..seeds).map(|_| (run(), run())).collect();
+            let method = Bootstrap { resamples: 0, ..Bootstrap::default() };
+            PairedDifference::of(&pairs, &method).unwrap().p.unwrap() <= 0.05
+        });
+        println!("{seeds} seeds, of which {diverging} diverge: rejected at 5 %: {:.2} %", 100.0 * rejected);
+        assert!(rejected < 0.05 + 3.0 * error, "{seeds} {diverging}: {rejected}");
+    }
+}
+
+#[test]
+fn an_arm_that_diverges_more_often_than_its_base_is_found_to_be_worse() {
+    let mut generator = ChaCha8Rng::seed_from_u64(7);
+    for (diverging, expected) in [(0.3, 0.15), (0.6, 0.5), (0.9, 0.95)] {
+        let (found, _) = share(1000, 0.8, |_| {
+            let run = |generator: &mut ChaCha8Rng, lost| {
+                if generator.random_bool(lost) { f64::NEG_INFINITY } else { normal(generator) }
+            };
+            let pairs: Vec<(f64, f64)> =
+                (0..SEEDS).map(|_| (run(&mut generator, diverging), run(&mut generator, 0.0))).collect();
+            let method = Bootstrap { resamples: 0, ..Bootstrap::default() };
+            let difference = PairedDifference::of(&pairs, &method).unwrap();
+            difference.p.unwrap() <= 0.05 && difference.tested_mean < 0.0
+        });
+        println!("an arm of which {diverging} diverge is found in {:.1} %", 100.0 * found);
+        assert!(found > expected, "{diverging}: {found}");
+    }
+}
+
 /// The share of intervals that contain the true mean: bootstrap-t, and percentile.
 fn coverage(draw: impl Fn(&mut ChaCha8Rng) -> f64, truth: f64) -> (f64, f64) {
     let mut generator = ChaCha8Rng::seed_from_u64(4);

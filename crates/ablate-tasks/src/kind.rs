@@ -1,7 +1,7 @@
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::autoencoder::Autoencoder;
 use crate::characters::Characters;
@@ -41,7 +41,7 @@ impl TaskKind {
         let called = name.to_owned();
         let build = move |options: &Value| -> Result<Box<dyn Task>> {
             let in_task = || format!("in the options of task {called}");
-            let options: Options = serde_json::from_value(options.clone()).with_context(in_task)?;
+            let options: Options = read_options(options, Clone::clone).with_context(in_task)?;
             Ok(Box::new(build(options).with_context(in_task)?))
         };
         Self {
@@ -58,6 +58,55 @@ impl TaskKind {
     /// An unknown option or one out of range, or data that cannot be read.
     pub fn build(&self, options: &Value) -> Result<Box<dyn Task>> {
         (self.build)(options)
+    }
+}
+
+/// Options from a table, in which the absent ones have their defaults. `arrange` makes of it what serde reads.
+///
+/// ```
+/// use ablate_tasks::read_options;
+/// use serde::Deserialize;
+///
+/// #[derive(Debug, Default, Deserialize)]
+/// #[serde(default, deny_unknown_fields)]
+/// struct Options {
+///     momentum: f64,
+/// }
+///
+/// let error = read_options::<Options>(&serde_json::json!({ "momentum": "0.5" }), Clone::clone).unwrap_err().to_string();
+/// assert!(error.contains("momentum = \"0.5\"") && error.contains("expected f64"), "{error}");
+/// ```
+///
+/// # Errors
+/// One that is unknown or of the wrong kind, by its name.
+pub fn read_options<Options: DeserializeOwned>(
+    options: &Value,
+    arrange: impl Fn(&Map<String, Value>) -> Map<String, Value>,
+) -> Result<Options> {
+    let Value::Object(table) = options else { return Ok(serde_json::from_value(options.clone())?) };
+    for (name, value) in table {
+        ensure!(!has_null(value), "option {name}: a number that is not finite (nan or inf)");
+    }
+    let read = serde_json::from_value(Value::Object(arrange(table)));
+    if read.is_err() {
+        // serde says what is wrong, and not where: by itself, only the option at fault is refused.
+        for (name, value) in table {
+            let alone = Map::from_iter([(name.clone(), value.clone())]);
+            if let Err(error) = serde_json::from_value::<Options>(Value::Object(arrange(&alone))) {
+                bail!("option {name} = {value}: {error}");
+            }
+        }
+    }
+    Ok(read?)
+}
+
+/// Study files have no null; a number that JSON does not have becomes one.
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(values) => values.iter().any(has_null),
+        Value::Object(table) => table.values().any(has_null),
+        _ => false,
     }
 }
 

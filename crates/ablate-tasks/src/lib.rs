@@ -18,6 +18,6 @@ pub mod random;
 mod rosenbrock;
 mod task;
 
-pub use kind::{TaskKind, shipped};
+pub use kind::{TaskKind, read_options, shipped};
 pub use mnist_images::MnistImages;
 pub use task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};

@@ -37,13 +37,11 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-
-use crate::findings::Findings;
+use crate::columns::Columns;
+use crate::findings::{FEWEST_PAIRS, Findings, Verdict};
 use crate::report::JSON_FILE;
 use crate::results::{Arm, Results, TaskResults};
+use anyhow::{Context, Result, ensure};
 
 /// What became of an arm on a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +52,7 @@ pub enum Change {
     Unclear,
     /// Better, after Holm's correction over all comparisons.
     Better,
-    /// Worse, after Holm's correction over all comparisons; also where more runs diverged.
+    /// Worse, after Holm's correction over all comparisons.
     Worse,
     /// Only in the first.
     Gone,
@@ -86,8 +84,12 @@ pub struct Difference {
     pub change: Change,
     /// The mean of the second minus that of the first, paired by seed.
     pub mean: Option<f64>,
-    /// p after Holm's correction over all comparisons.
+    /// p after Holm's correction over all comparisons; absent where there are too few seeds for a verdict.
     pub adjusted_p: Option<f64>,
+    /// Runs that diverged, of the first and of the second. They lose their pair.
+    pub diverged: (usize, usize),
+    /// Seeds that both have.
+    pub pairs: usize,
 }
 
 /// Reads the results in a study's folder, or a `results.json`.
@@ -143,7 +145,15 @@ pub fn compare(first: &Results, second: &Results) -> Result<Vec<Difference>> {
 }
 
 fn alone(task: &TaskResults, arm: &Arm, change: Change) -> Difference {
-    Difference { task: task.name.clone(), arm: arm.name.clone(), change, mean: None, adjusted_p: None }
+    Difference {
+        task: task.name.clone(),
+        arm: arm.name.clone(),
+        change,
+        mean: None,
+        adjusted_p: None,
+        diverged: (0, 0),
+        pairs: 0,
+    }
 }
 
 /// The difference, still without a decision: `adjusted_p` holds the uncorrected p, and `change` the direction.
@@ -172,18 +182,19 @@ fn difference(one: &TaskResults, arm: usize, other: &TaskResults, place: usize, 
     let findings = Findings::of(&results);
     let found = &findings.tasks[0].arms[1];
     let base = &findings.tasks[0].arms[0];
-    let mean = found.difference.as_ref().map(|difference| difference.mean);
-    let improved = mean.is_some_and(|mean| (mean > 0.0) == one.about.measure.higher_is_better());
+    let difference = found.difference.as_ref();
+    let tested = difference.map_or(0.0, |difference| difference.tested_mean);
+    let improved = (tested > 0.0) == one.about.measure.higher_is_better();
     let change = match found.verdict {
-        crate::findings::Verdict::Dead => Change::Same,
-        _ if found.diverged > base.diverged => Change::Worse,
+        Verdict::Dead => Change::Same,
         _ if improved => Change::Better,
         _ => Change::Worse,
     };
-    // More runs that diverged need no test.
-    let p =
-        if found.diverged > base.diverged { Some(0.0) } else { found.difference.as_ref().and_then(|d| d.p) };
-    Difference { change, mean, adjusted_p: p, ..alone(one, named, Change::Same) }
+    let pairs = difference.map_or(0, |difference| difference.n);
+    let p = difference.and_then(|difference| difference.p).filter(|_| pairs >= FEWEST_PAIRS);
+    let diverged = (base.diverged, found.diverged);
+    let mean = difference.and_then(|difference| difference.mean);
+    Difference { change, mean, adjusted_p: p, diverged, pairs, ..alone(one, named, Change::Same) }
 }
 
 fn keep_common_seeds(results: &mut Results) {
@@ -215,9 +226,8 @@ pub fn is_regression(differences: &[Difference]) -> bool {
 
 /// For the terminal; what is the same to the bit is counted, not listed.
 pub fn table(differences: &[Difference]) -> String {
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["task", "arm", "second minus first", "p, corrected", "so it is"]);
+    let mut table =
+        Columns::new(["task", "arm", "second minus first", "diverged", "p, corrected", "so it is"]);
     let shown = |value: Option<f64>, digits: usize| {
         value.map_or("–".to_owned(), |value| format!("{value:+.digits$}"))
     };
@@ -226,12 +236,23 @@ pub fn table(differences: &[Difference]) -> String {
             difference.task.clone(),
             difference.arm.clone(),
             shown(difference.mean, 5),
+            match difference.diverged {
+                (0, 0) => String::new(),
+                (first, second) => format!("{first} → {second}"),
+            },
             difference.adjusted_p.map_or("–".to_owned(), |p| format!("{p:.4}")),
             difference.change.to_string(),
         ]);
     }
     let same = differences.iter().filter(|difference| difference.change == Change::Same).count();
     let rows = differences.len() - same;
-    let counted = format!("{same} of {} comparisons are the same to the bit.\n", differences.len());
-    if rows == 0 { counted } else { format!("{table}\n{counted}") }
+    let is_compared = |difference: &&Difference| matches!(difference.change, Change::Unclear);
+    let few = differences.iter().filter(is_compared).map(|difference| difference.pairs).min();
+    let few = few.filter(|pairs| *pairs < FEWEST_PAIRS).map_or(String::new(), |pairs| {
+        format!(
+            "With {pairs} seeds in common nothing can be called better or worse; it takes {FEWEST_PAIRS}.\n"
+        )
+    });
+    let counted = few + &format!("{same} of {} comparisons are the same to the bit.\n", differences.len());
+    if rows == 0 { counted } else { format!("{}\n{counted}", table.shown()) }
 }

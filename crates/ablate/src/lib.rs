@@ -1,6 +1,10 @@
 #![doc = include_str!("../README.md")]
+// It panics where nobody reads; `console::say` doesn't.
+#![warn(clippy::print_stderr)]
 
 pub mod cli;
+mod columns;
+mod console;
 pub mod diff;
 pub mod execute;
 pub mod findings;

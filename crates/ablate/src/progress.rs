@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ablate_tasks::Measure;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
+use crate::console::say;
 use crate::execute::{Job, Observer};
 use crate::record::{Outcome, Point, Record};
 use crate::study::Study;
@@ -110,7 +111,7 @@ impl Observer for Progress {
             };
             if !self.is_terminal {
                 let found = if stored > 0 { format!(", {stored} more are stored") } else { String::new() };
-                eprintln!("{name}: {} runs{found}", jobs.len());
+                say(format_args!("{name}: {} runs{found}", jobs.len()));
             }
         });
     }
@@ -143,26 +144,33 @@ impl Observer for Progress {
                 stage.last_line = Instant::now();
                 let spent = stage.started.elapsed();
                 let left = spent.mul_f64((stage.runs - stage.done) as f64 / stage.done as f64);
-                eprintln!(
+                say(format_args!(
                     "{}: {} of {} runs, {} diverged, about {} left",
                     stage.name,
                     stage.done,
                     stage.runs,
                     stage.diverged,
                     HumanDuration(left)
-                );
+                ));
             }
         });
     }
 
     fn damaged(&self, what: &str) {
-        self.with_stage(|stage| stage.bar.suspend(|| eprintln!("done again, as it is damaged: {what}")));
+        self.with_stage(|stage| {
+            stage.bar.suspend(|| say(format_args!("done again, as it is damaged: {what}")))
+        });
     }
 
     fn stage_finished(&self) {
         self.with_stage(|stage| {
             stage.bar.finish_and_clear();
-            eprintln!("{}: {} runs in {}", stage.name, stage.runs, HumanDuration(stage.started.elapsed()));
+            say(format_args!(
+                "{}: {} runs in {}",
+                stage.name,
+                stage.runs,
+                HumanDuration(stage.started.elapsed())
+            ));
         });
     }
 }

@@ -52,9 +52,10 @@ pub struct GroupPoint {
 /// A point of the training curves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Steps taken.
+    /// Steps taken, and skipped.
     pub step: usize,
-    /// The mean loss of the batches since the point before, at the training point; absent at the start.
+    /// The mean loss of the batches since the point before, at the training point; absent at the start, and where every step
+    /// was skipped.
     pub batch_loss: Option<f64>,
     /// Over the training split, with the weights to evaluate.
     pub train: Evaluation,
@@ -92,8 +93,11 @@ pub struct Record {
     pub outcome: Outcome,
     /// Before the first step, and then evenly spaced until the last.
     pub curve: Vec<Point>,
-    /// Steps taken.
+    /// Steps taken, and skipped.
     pub steps: usize,
+    /// Those that the optimizer skipped because a gradient was not finite, as its option `non_finite` asks.
+    #[serde(default)]
+    pub skipped: usize,
     /// Bytes that the optimizer keeps between steps; absent where it doesn't say.
     pub state_bytes: Option<usize>,
     /// SHA-256 of the initial parameters: equal across the arms of a seed.

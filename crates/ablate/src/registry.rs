@@ -1,6 +1,6 @@
 //! What a study can name: tasks and transforms, those that ship and a user's own.
 
-use ablate_tasks::TaskKind;
+use ablate_tasks::{TaskKind, read_options};
 use anyhow::{Context, Result, bail};
 use gradient_transform::GradientTransform;
 use serde::Serialize;
@@ -37,7 +37,7 @@ impl TransformKind {
     {
         let called = name.to_owned();
         let build = move |options: &Value| -> Result<Boxed> {
-            let options = serde_json::from_value(options.clone())
+            let options = read_options(options, Clone::clone)
                 .with_context(|| format!("in the options of transform {called}"))?;
             Ok(Box::new(build(options)))
         };

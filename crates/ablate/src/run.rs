@@ -134,14 +134,15 @@ pub(crate) fn train(
         let batch = task.batch(seed, step);
         run.saw(&batch.examples, step);
         let gradients = task.gradients(&parameters.slices(&weights), &batch).with_context(in_step)?;
-        if !gradients.loss.is_finite() {
-            diverged = Some((step + 1, format!("the training loss was {}", gradients.loss)));
-            break;
-        }
         // The last step before an evaluation is looked at more closely.
         let is_evaluated = step + 1 == evaluation_step(next_evaluation, plan.evaluations, steps);
         let before = is_evaluated.then(|| weights.clone());
         match optimizer.step(&mut weights, &parameters.sorted(gradients.of)).with_context(in_step)? {
+            Step::Skipped => run.skipped(started.elapsed()),
+            _ if !gradients.loss.is_finite() => {
+                diverged = Some((step + 1, format!("the training loss was {}", gradients.loss)));
+                break;
+            }
             Step::Taken => run.stepped(gradients.loss, started.elapsed()),
             Step::UnusableGradient(name) => {
                 diverged = Some((step + 1, format!("the gradient of {name} was not finite, or too large")));
@@ -188,6 +189,7 @@ fn evaluation_step(number: usize, evaluations: usize, steps: usize) -> usize {
 struct Observed {
     curve: Vec<Point>,
     steps: usize,
+    skipped: usize,
     losses: Vec<f64>,
     spent: Duration,
     initial: String,
@@ -202,6 +204,7 @@ impl Observed {
         Self {
             curve: Vec::new(),
             steps: 0,
+            skipped: 0,
             losses: Vec::new(),
             spent: Duration::ZERO,
             initial: hex(initial),
@@ -220,6 +223,13 @@ impl Observed {
     fn stepped(&mut self, loss: f64, took: Duration) {
         self.steps += 1;
         self.losses.push(loss);
+        self.spent += took;
+    }
+
+    /// Nothing moved, and time went on. Its loss is no number that a mean could have.
+    fn skipped(&mut self, took: Duration) {
+        self.steps += 1;
+        self.skipped += 1;
         self.spent += took;
     }
 
@@ -273,6 +283,7 @@ impl Observed {
             outcome,
             curve: self.curve,
             steps: self.steps,
+            skipped: self.skipped,
             state_bytes: Some(state_bytes),
             initial_sha256: self.initial,
             batches_sha256: hex(self.batches),

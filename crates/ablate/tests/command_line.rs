@@ -133,8 +133,7 @@ fn processes_on_one_study_share_the_work_and_a_damaged_run_is_done_again() {
 fn processes_that_start_at_the_same_moment_do_not_turn_each_other_away() {
     let parent = tempfile::tempdir().unwrap();
     let study = parent.path().join("tiny.toml");
-    let text = "tasks = [{ task = \"rosenbrock\", steps = 5 }]\nseeds = 1\nevaluations = 1\n";
-    fs::write(&study, text).unwrap();
+    fs::write(&study, TINY).unwrap();
     let study = study.display().to_string();
     for round in 0..10 {
         let out = parent.path().join(round.to_string());
@@ -219,6 +218,74 @@ fn mistakes_are_errors_that_say_what_to_do_before_anything_runs() {
     let output = ablate(&["run", "quick", "--out", &parent.path().display().to_string()]);
     assert!(text(&output.stderr).contains("something else"));
     assert_eq!(fs::read_to_string(thesis).unwrap(), "years");
+}
+
+const TINY: &str = "tasks = [{ task = \"rosenbrock\", steps = 5 }]\nseeds = 1\nevaluations = 1\n";
+
+#[test]
+fn more_threads_than_cores_are_refused_before_anything_runs() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("out");
+    let output = ablate(&["run", "quick", "--threads", "100000", "--out", &out.display().to_string()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--threads 100000"), "{}", text(&output.stderr));
+    assert!(!out.exists());
+}
+
+/// Standard error that nobody reads: a pipe whose reader has left.
+#[cfg(unix)]
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_who_reads_the_progress_is_no_reason_to_lose_the_report() {
+    let parent = tempfile::tempdir().unwrap();
+    let study = parent.path().join("tiny.toml");
+    fs::write(&study, TINY).unwrap();
+    let study = study.display().to_string();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").map(Stdio::from);
+    let mut places = vec![closed()];
+    places.extend(full()); // where the system has it
+    for (index, errors) in places.into_iter().enumerate() {
+        let out = parent.path().join(index.to_string());
+        let mut run = command(&["run", &study, "--out", &out.display().to_string()]);
+        let status = run.stdout(Stdio::null()).stderr(errors).status().unwrap();
+        assert!(status.success() && out.join("report.html").is_file(), "{status}");
+        // A damaged run is spoken of, too.
+        fs::write(&stored(&out)[0], "{}").unwrap();
+        fs::remove_file(out.join("report.html")).unwrap();
+        let mut again = command(&["run", &study, "--out", &out.display().to_string()]);
+        let status = again.stdout(closed()).stderr(closed()).status().unwrap();
+        assert!(status.success() && out.join("report.html").is_file(), "{status}");
+    }
+    // An error that nobody reads is one all the same, and no panic.
+    let status = command(&["check", "no-such-study"]).stderr(closed()).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+    if let Ok(full) = full() {
+        let output = command(&["list", "tasks"]).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("standard output"), "{}", text(&output.stderr));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn paths_that_are_no_text_are_used_as_they_are() {
+    use std::os::unix::ffi::OsStrExt;
+    let parent = tempfile::tempdir().unwrap();
+    let odd = |name: &[u8]| parent.path().join(std::ffi::OsStr::from_bytes(name));
+    let (study, out) = (odd(b"odd\xff.toml"), odd(b"out\xff"));
+    fs::write(&study, TINY).unwrap();
+    let mut run = command(&["run"]);
+    let output = run.arg(&study).arg("--out").arg(&out).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(out.join("report.html").is_file() && out.join("report.md").is_file());
+    let diff = command(&["diff"]).args([&out, &out]).output().unwrap();
+    assert!(diff.status.success(), "{}", text(&diff.stderr));
 }
 
 #[test]

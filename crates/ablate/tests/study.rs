@@ -166,7 +166,7 @@ fn divergence_is_a_result() {
     assert!(run.evaluation().is_none() && run.steps >= 30 && run.steps < 60, "{:?}", run.outcome);
     let findings = Findings::of(&results);
     assert_eq!(findings.tasks[0].arms[broken].diverged, 3);
-    assert_eq!(findings.tasks[0].arms[broken].verdict, Verdict::Worse);
+    assert_eq!(findings.tasks[0].arms[broken].verdict, Verdict::Unclear); // of three seeds
     assert_eq!(findings.tasks[0].arms[broken].probability_of_improvement, Some(0.0));
     assert!(findings.caveats.iter().any(|caveat| caveat.contains("3 of 3 runs of + break diverged")));
     let (_folder, page) = report_of(&results, &Environment::default());
@@ -256,6 +256,47 @@ fn studies_with_little_in_them_have_a_report_too() {
 }
 
 #[test]
+fn new_lines_in_titles_and_names_break_no_list_and_no_table() {
+    let text = r#"
+        title = "One\n\n# Two"
+        question = """
+            First line,
+            second line?"""
+        tasks = [{ task = "quadratic", name = "small\n- large", steps = 1 }]
+        seeds = 2
+        evaluations = 1
+        [[factor]]
+        name = "a"
+        title = "half\r\n| whole"
+        description = "What it\n\n- is"
+        on = { lr = 0.5 }
+        [[factor]]
+        name = "break"
+        title = "break\nall"
+        on = { insert = [{ transform = { transform = "break", step = 1 }, before = "schedule-free" }] }
+    "#;
+    let results = run_with(text, 1);
+    assert_eq!(
+        (results.study.title.as_str(), results.tasks[0].name.as_str()),
+        ("One # Two", "small - large")
+    );
+    let command = ("Command".to_owned(), "run a\nb".to_owned());
+    let (folder, _page) = report_of(&results, &Environment { lines: vec![command], commit: None });
+    let markdown = fs::read_to_string(folder.path().join(report::MARKDOWN_FILE)).unwrap();
+    assert!(markdown.starts_with("# One # Two\n\nFirst line, second line?\n"), "{markdown}");
+    assert!(
+        markdown.contains("- Command: run a b\n") && markdown.contains("| + half \\| whole |"),
+        "{markdown}"
+    );
+    let lists = markdown.lines().skip_while(|line| *line != "## Keep in mind").skip(2);
+    assert!(lists.take_while(|line| !line.is_empty()).all(|line| line.starts_with("- ")), "{markdown}");
+    let summary = report::terminal::summary(&results, &Findings::of(&results));
+    assert!(summary.contains("small - large: ") && summary.starts_with("One # Two\n"), "{summary}");
+    let lines = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap().lines().count();
+    assert_eq!(lines(report::EFFECTS_FILE), 1 + 3);
+}
+
+#[test]
 fn a_factorial_has_effects_that_add_up_to_the_whole() {
     let text = r#"
         tasks = [{ task = "quadratic", steps = 100 }]
@@ -278,7 +319,7 @@ fn a_factorial_has_effects_that_add_up_to_the_whole() {
     let factorial = findings.tasks[0].factorial.as_ref().unwrap();
     let sum: f64 = factorial.shapley.iter().map(|effect| effect.mean).sum();
     let all = &findings.tasks[0].arms[arm(&results, "cautious+orthograd+adopt")];
-    let whole = all.difference.unwrap().mean;
+    let whole = all.difference.unwrap().mean.unwrap();
     assert!((sum - whole).abs() < 1e-9, "{sum} {whole}");
     let (folder, page) = report_of(&results, &Environment::default());
     assert!(page.contains("Do the factors add up?") && page.contains("Shapley"));

@@ -4,11 +4,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::Result;
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use indicatif::HumanDuration;
 
 use super::Which;
+use crate::columns::Columns;
 use crate::execute::{grid, run_counts, seconds_per_run};
 use crate::registry::Registry;
 use crate::study::Study;
@@ -19,7 +18,7 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
     let mut text = format!("{}\n{}\n\n", info.title, info.question);
     let (tuning, reported) = run_counts(&study);
 
-    let mut tasks = table(["task", "steps", "target", "about one run", "what it is"]);
+    let mut tasks = Columns::new(["task", "steps", "target", "about one run", "what it is"]);
     let mut seconds = 0.0;
     for task in &study.tasks {
         let of_run = seconds_per_run(&study, registry, task)?;
@@ -32,9 +31,9 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
             task.task.about().reason,
         ]);
     }
-    writeln!(text, "{tasks}")?;
+    writeln!(text, "{}", tasks.shown())?;
 
-    let mut arms = table(["arm", "chain", "runs as"]);
+    let mut arms = Columns::new(["arm", "chain", "runs as"]);
     for planned in &study.arms {
         let settings = grid(planned, &study.file.tuning.rates).len();
         let tuned = match settings {
@@ -48,7 +47,7 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
             tuned,
         ]);
     }
-    writeln!(text, "\n{arms}")?;
+    writeln!(text, "\n{}", arms.shown())?;
     for refused in &study.refused {
         writeln!(text, "Cannot be combined: {}: {}", refused.name, refused.reason)?;
     }
@@ -64,14 +63,4 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
         HumanDuration(Duration::from_secs_f64(seconds / threads as f64))
     )?;
     Ok(text)
-}
-
-pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    if table.width().is_none() {
-        table.set_width(120);
-    }
-    table.set_header(header);
-    table
 }

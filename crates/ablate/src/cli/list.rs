@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::Listed;
-use super::check::table;
+use crate::columns::Columns;
 use crate::optimizer::Baseline;
 use crate::registry::Registry;
 use crate::study::{Overrides, SHIPPED, Study};
@@ -27,37 +27,41 @@ fn defaults(value: &Value) -> String {
 }
 
 fn tasks(registry: &Registry) -> String {
-    let mut table = table(["task", "what it is", "options and defaults"]);
+    let mut table = Columns::new(["task", "what it is", "options and defaults"]);
     for kind in registry.tasks() {
         table.add_row([kind.name.clone(), kind.summary.clone(), defaults(&kind.defaults)]);
     }
     format!(
-        "{table}\n\nIn a study: tasks = [\"NAME\", {{ task = \"NAME\", OPTION = VALUE, name = …, steps = …, target = … }}]\n"
+        "{}\n\nIn a study: tasks = [\"NAME\", {{ task = \"NAME\", OPTION = VALUE, name = …, steps = …, target = … }}]\n",
+        table.shown()
     )
 }
 
 fn transforms(registry: &Registry) -> String {
-    let mut list = table(["transform", "what it is", "options and defaults"]);
+    let mut list = Columns::new(["transform", "what it is", "options and defaults"]);
     for kind in registry.transforms() {
         list.add_row([kind.name.clone(), kind.summary.clone(), defaults(&kind.defaults)]);
     }
-    let (mut exclusions, mut positions) =
-        (table(["option", "excludes", "because"]), table(["transform", "belongs", "otherwise"]));
+    let (mut exclusions, mut positions) = (
+        Columns::new(["option", "excludes", "because"]),
+        Columns::new(["transform", "belongs", "otherwise"]),
+    );
     for rule in prodigy_plus::EXCLUSIONS {
         exclusions.add_row([rule.first, rule.second, rule.reason]);
     }
     for rule in prodigy_plus::POSITIONS {
         positions.add_row([rule.transform, rule.place, rule.otherwise]);
     }
-    format!("{list}\n\nRules of combination\n{exclusions}\n{positions}\n")
+    format!("{}\n\nRules of combination\n{}\n{}\n", list.shown(), exclusions.shown(), positions.shown())
 }
 
 fn options() -> Result<String> {
     let Value::Object(options) = serde_json::to_value(prodigy_plus::Options::default())? else {
         return Ok(String::new());
     };
-    let mut table = table(["option", "default"]);
-    for (name, value) in &options {
+    let mut table = Columns::new(["option", "default"]);
+    // Every run has a seed of its own.
+    for (name, value) in options.iter().filter(|(name, _)| *name != "seed") {
         match value {
             Value::Object(inner) => {
                 for (inner, value) in inner {
@@ -82,20 +86,21 @@ fn options() -> Result<String> {
         }
     }
     Ok(format!(
-        "{table}\n\nTheir meaning: the book's chapter on options. In a study: [base], or a factor's `on` and `off`.\n"
+        "{}\n\nTheir meaning: the book's chapter on options. In a study: [base], or a factor's `on` and `off`.\n",
+        table.shown()
     ))
 }
 
 fn baselines() -> String {
-    let mut table = table(["baseline", "what it is"]);
+    let mut table = Columns::new(["baseline", "what it is"]);
     for baseline in Baseline::ALL {
         table.add_row([baseline.name(), baseline.rule()]);
     }
-    format!("{table}\n")
+    table.shown() + "\n"
 }
 
 fn studies(registry: &Registry) -> Result<String> {
-    let mut table = table(["study", "tasks", "arms", "seeds", "what it asks"]);
+    let mut table = Columns::new(["study", "tasks", "arms", "seeds", "what it asks"]);
     for (name, _) in SHIPPED {
         let study = Study::open(name, registry, &Overrides::default())?;
         table.add_row([
@@ -106,5 +111,5 @@ fn studies(registry: &Registry) -> Result<String> {
             study.file.question.clone(),
         ]);
     }
-    Ok(format!("{table}\n"))
+    Ok(table.shown() + "\n")
 }

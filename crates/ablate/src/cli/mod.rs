@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::console::say;
 use crate::diff;
 use crate::execute::Interrupted;
 use crate::registry::Registry;
@@ -62,7 +63,7 @@ enum Command {
         which: Which,
         #[command(flatten)]
         place: Place,
-        /// Runs at the same time; 0 for one per core. The results don't depend on it
+        /// Runs at the same time, at most one per core; 0 for just that. The results don't depend on it
         #[arg(long, value_name = "N", default_value_t = 0)]
         threads: usize,
     },
@@ -97,18 +98,18 @@ enum Command {
 struct Which {
     /// A study file, or a study that ships: quick, switches, factorial, example
     #[arg(default_value = "quick")]
-    study: String,
+    study: PathBuf,
     /// Seeds per arm and task, instead of the study's
     #[arg(long, value_name = "N")]
     seeds: Option<usize>,
     /// Length of every run, as a multiple of the study's
     #[arg(long, value_name = "X")]
     length: Option<f64>,
-    /// These tasks only
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    /// These tasks only: a name, or several with commas between; may be repeated
+    #[arg(long, value_name = "NAMES")]
     tasks: Vec<String>,
-    /// These arms only, and the base
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    /// These arms only, and the base; as --tasks
+    #[arg(long, value_name = "NAMES")]
     arms: Vec<String>,
 }
 
@@ -163,11 +164,11 @@ pub fn main(registry: &Registry) -> ExitCode {
     match dispatch(arguments.command.unwrap_or(whole), registry) {
         Ok(status) => status,
         Err(error) if error.is::<Interrupted>() => {
-            eprintln!("{error}");
+            say(error);
             ExitCode::from(STOPPED)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say(format_args!("error: {error:#}"));
             ExitCode::from(FAILED)
         }
     }
@@ -204,10 +205,11 @@ fn init(path: &std::path::Path) -> Result<()> {
 }
 
 fn show(text: &str) -> Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         // Whoever reads, for example `head`, has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        outcome => Ok(outcome?),
+        outcome => outcome.context("cannot write to standard output"),
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::HumanDuration;
 
 use super::{Place, Which};
+use crate::console::say;
 use crate::execute::{Execution, Observer, seconds_per_run};
 use crate::findings::Findings;
 use crate::folder::Folder;
@@ -44,6 +45,8 @@ fn limit_candle() {
 fn limit_candle() {}
 
 pub(super) fn run(which: &Which, place: &Place, threads: usize, registry: &Registry) -> Result<String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = at_the_same_time(threads, cores)?;
     limit_candle();
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
@@ -52,14 +55,10 @@ pub(super) fn run(which: &Which, place: &Place, threads: usize, registry: &Regis
             // Asked twice: whoever waits has waited long enough, and nothing is lost but the runs in progress.
             std::process::exit(i32::from(super::STOPPED));
         }
-        eprintln!("stopping; once more to stop at once");
+        say("stopping; once more to stop at once");
     })
     .context("cannot listen for Ctrl-C")?;
     let study = Study::open(&which.study, registry, &which.overrides())?;
-    let threads = match threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        chosen => chosen,
-    };
     let started = Instant::now();
     let probe = |task| seconds_per_run(&study, registry, task);
     let seconds = study.tasks.iter().map(probe).collect::<Result<Vec<_>>>()?;
@@ -73,6 +72,16 @@ pub(super) fn report(which: &Which, place: &Place, registry: &Registry) -> Resul
     let stop = AtomicBool::new(false);
     let parts = Parts { study: &study, registry, stop: &stop, may_run: false, threads: 1 };
     parts.finish(&folder(&study, place), &(), Instant::now())
+}
+
+/// The number of threads for what was asked. More of them than cores would do nothing sooner, and very many stop the machine.
+fn at_the_same_time(asked: usize, cores: usize) -> Result<usize> {
+    ensure!(
+        asked <= cores,
+        "--threads {asked}: there are {} here, and a run fills one; give at most {cores}, or 0 for one run per core",
+        if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") }
+    );
+    Ok(if asked == 0 { cores } else { asked })
 }
 
 fn folder(study: &Study, place: &Place) -> PathBuf {
@@ -114,7 +123,10 @@ impl Parts<'_> {
         } else {
             vec![("Written again".into(), "from stored runs; nothing was trained".into())]
         };
-        lines.push(("Command".into(), std::env::args().skip(1).collect::<Vec<_>>().join(" ")));
+        let arguments = std::env::args_os().skip(1);
+        // What is not text is shown as nearly as text can.
+        let arguments: Vec<String> = arguments.map(|part| part.to_string_lossy().into_owned()).collect();
+        lines.push(("Command".into(), arguments.join(" ")));
         let environment = Environment { lines, commit: commit() };
         folder.write_report(&results, &findings, &environment)?;
         let page = folder.path().join(report::HTML_FILE);
@@ -136,4 +148,16 @@ fn commit() -> Option<String> {
     let changed =
         git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|status| !status.is_empty());
     Some(if changed { format!("{commit}, with changes") } else { commit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_at_most_as_many_runs_at_the_same_time_as_cores() {
+        assert_eq!((at_the_same_time(0, 4).unwrap(), at_the_same_time(3, 4).unwrap()), (4, 3));
+        let error = at_the_same_time(100_000, 4).unwrap_err().to_string();
+        assert!(error.contains("--threads 100000") && error.contains("4 cores"), "{error}");
+    }
 }

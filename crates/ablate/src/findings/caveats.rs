@@ -2,7 +2,7 @@
 
 use ablate_tasks::Measure;
 
-use super::{TaskFindings, Verdict};
+use super::{FEWEST_PAIRS, TaskFindings, Verdict};
 use crate::record::Record;
 use crate::results::{ArmRuns, Results, TaskResults};
 
@@ -15,6 +15,8 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
     for (task, findings) in results.tasks.iter().zip(findings) {
         dead(results, task, findings, &mut caveats);
         diverged(results, task, &mut caveats);
+        skipped(results, task, &mut caveats);
+        perfect(results, task, &mut caveats);
         unpaired(results, task, &mut caveats);
         targets(results, task, findings, &mut caveats);
         resolution(task, findings, &mut caveats);
@@ -40,13 +42,13 @@ fn seeds(results: &Results, caveats: &mut Vec<String>) {
         1 => caveats.push(
             "With one seed there is no spread and no interval: nothing here separates an effect from luck.".into(),
         ),
-        seeds @ 2..=5 => caveats.push(format!(
+        seeds if seeds < FEWEST_PAIRS => caveats.push(format!(
             "{seeds} seeds are too few for any verdict: an exact test over {} sign patterns has no p below {}, before any \
              correction.",
             1_u64 << seeds,
             2.0 / (1_u64 << seeds) as f64
         )),
-        seeds @ 6..=9 => {
+        seeds @ FEWEST_PAIRS..=9 => {
             let smallest = 2.0 / (1_u64 << seeds) as f64;
             let comparisons = results.arms.len().saturating_sub(1);
             if smallest * comparisons as f64 > 0.05 {
@@ -103,13 +105,50 @@ fn diverged(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
         let seeds: Vec<String> = diverged.map(|run| run.seed.to_string()).collect();
         if !seeds.is_empty() {
             caveats.push(format!(
-                "{}: {} of {} runs of {} diverged (seed {}). They are in no mean and no difference, which flatters the arm; in \
-                 the probability of improvement they lose.",
+                "{}: {} of {} runs of {} diverged (seed {}). They are in no mean and no interval, which flatters the arm; in the \
+                 test and in the probability of improvement they are the worst.",
                 task.name,
                 seeds.len(),
                 runs.runs.len(),
                 arm.title,
                 seeds.join(", ")
+            ));
+        }
+    }
+}
+
+fn skipped(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
+    for (arm, runs) in results.arms.iter().zip(&task.arms) {
+        let with: Vec<usize> =
+            runs.runs.iter().map(|run| run.record.skipped).filter(|count| *count > 0).collect();
+        if let Some(most) = with.iter().max() {
+            caveats.push(format!(
+                "{}: {} of {} runs of {} skipped steps whose gradients were not finite, up to {most} of {} steps. They trained \
+                 for so many fewer.",
+                task.name,
+                with.len(),
+                runs.runs.len(),
+                arm.title,
+                task.steps
+            ));
+        }
+    }
+}
+
+/// A loss of zero has no logarithm, and is the best there is.
+fn perfect(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
+    let is_perfect = |record: &Record| {
+        record.evaluation().is_some_and(|evaluation| task.about.measure.of(&evaluation) == f64::NEG_INFINITY)
+    };
+    for (arm, runs) in results.arms.iter().zip(&task.arms) {
+        let perfect = runs.runs.iter().filter(|run| is_perfect(&run.record)).count();
+        if perfect > 0 {
+            caveats.push(format!(
+                "{}: {perfect} of {} runs of {} ended with a loss of zero, which has no logarithm. They are in no mean and no \
+                 interval; in the test and in the probability of improvement they are the best.",
+                task.name,
+                runs.runs.len(),
+                arm.title
             ));
         }
     }

@@ -3,7 +3,7 @@
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
 //! ```
-//! use ablate::findings::{ArmFindings, CONFIDENCE, Findings, Overall, Profile, TaskFindings, Verdict};
+//! use ablate::findings::{ArmFindings, CONFIDENCE, FEWEST_PAIRS, Findings, Overall, Profile, TaskFindings, Verdict};
 //!
 //! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
@@ -27,7 +27,7 @@
 //! assert_eq!((name.as_str(), arms[0].verdict), ("digits", Verdict::Base));
 //! assert!(factorial.is_none()); // the study's design is another one
 //! let ArmFindings { verdict, difference, .. } = &arms[1];
-//! assert_eq!(*verdict, Verdict::Unclear); // two seeds never give a verdict
+//! assert!(*verdict == Verdict::Unclear && FEWEST_PAIRS == 6); // two seeds never give a verdict
 //! assert_eq!(difference.as_ref().map(|difference| difference.n), Some(2));
 //! let overall: &Overall = &findings.overall[1];
 //! assert_eq!((overall.better, overall.worse, overall.unclear), (0, 0, 1));
@@ -52,6 +52,10 @@ use crate::results::Results;
 /// The share of intervals that contain the true difference, over many studies; and 1 - the familywise error rate.
 pub const CONFIDENCE: f64 = 0.95;
 
+/// Fewer pairs than this have no verdict, whatever they are: of the 2^n sign patterns of an exact test at least two are as
+/// extreme as any, which is more than 1 - [`CONFIDENCE`] of 32 and less of 64.
+pub const FEWEST_PAIRS: usize = 6;
+
 /// What a comparison with the base comes to, after Holm's correction over the arms of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -60,7 +64,7 @@ pub enum Verdict {
     Base,
     /// Better than the base.
     Better,
-    /// Worse than the base; also where it diverged more often.
+    /// Worse than the base.
     Worse,
     /// The data don't say.
     Unclear,
@@ -73,13 +77,15 @@ pub enum Verdict {
 pub struct ArmFindings {
     /// What the comparison comes to.
     pub verdict: Verdict,
-    /// Runs that diverged; they are in no mean and no difference.
+    /// Runs that diverged. They are in no mean and no interval; in the test of the difference and in the probability of
+    /// improvement they lose their pair.
     pub diverged: usize,
     /// The task's measure on the test split, finished runs; absent where none finished.
     pub value: Option<Summary>,
     /// The final loss over the training split.
     pub train_loss: Option<Summary>,
-    /// The measure minus the base's, paired by seed, in the measure's own direction; absent for the base.
+    /// The measure minus the base's, paired by seed, in the measure's own direction, where a run that diverged has the worst
+    /// value; absent for the base.
     pub difference: Option<PairedDifference>,
     /// The difference's p after Holm's correction over the arms of this task.
     pub adjusted_p: Option<f64>,

@@ -59,16 +59,12 @@ pub(super) fn overall(results: &Results, tasks: &[TaskFindings], method: &Bootst
     (0..results.arms.len()).map(of_arm).collect()
 }
 
-/// A run's value where higher is better; a run that diverged is below every other.
-pub(super) fn score(task: &TaskResults, runs: &ArmRuns, seed: u64) -> Option<f64> {
+/// A run's value where higher is better; a run that diverged, or was not measured, is below every other.
+fn score(task: &TaskResults, runs: &ArmRuns, seed: u64) -> Option<f64> {
     let run = runs.runs.iter().find(|run| run.seed == seed)?;
-    Some(match run.record.evaluation() {
-        Some(evaluation) => {
-            let value = task.about.measure.of(&evaluation);
-            if task.about.measure.higher_is_better() { value } else { -value }
-        }
-        None => f64::NEG_INFINITY,
-    })
+    let value = run.record.evaluation().map(|evaluation| task.about.measure.of(&evaluation));
+    let sign = if task.about.measure.higher_is_better() { 1.0 } else { -1.0 };
+    Some(value.map(|value| sign * value).filter(|value| !value.is_nan()).unwrap_or(f64::NEG_INFINITY))
 }
 
 /// By seed, the scores of the arm and of the base.

@@ -6,7 +6,7 @@ use ablate_statistics::{
 };
 
 use super::overall::{probability, scores, steps_to_target};
-use super::{ArmFindings, CONFIDENCE, FactorEffect, Factorial, TaskFindings, Verdict};
+use super::{ArmFindings, CONFIDENCE, FEWEST_PAIRS, FactorEffect, Factorial, TaskFindings, Verdict};
 use crate::record::Record;
 use crate::results::{ArmRuns, Results, Role, TaskResults};
 
@@ -15,7 +15,7 @@ pub(super) fn findings(results: &Results, task: &TaskResults, method: &Bootstrap
         .arms
         .iter()
         .enumerate()
-        .map(|(index, arm)| if index == 0 { None } else { PairedDifference::of(&values(task, arm), method) })
+        .map(|(index, _)| if index == 0 { None } else { PairedDifference::of(&values(task, index), method) })
         .collect();
     let p: Vec<Option<f64>> = differences
         .iter()
@@ -36,14 +36,10 @@ pub(super) fn findings(results: &Results, task: &TaskResults, method: &Bootstrap
     }
 }
 
-/// By seed, the measure of the arm and of the base, where both finished and the measure is finite.
-fn values(task: &TaskResults, arm: &ArmRuns) -> Vec<(f64, f64)> {
-    let measure = |record: &Record| record.evaluation().map(|evaluation| task.about.measure.of(&evaluation));
-    let pair = |(arm, base): (&crate::results::Run, &crate::results::Run)| {
-        let pair = (measure(&arm.record)?, measure(&base.record)?);
-        (pair.0.is_finite() && pair.1.is_finite()).then_some(pair)
-    };
-    arm.runs.iter().zip(&task.arms[0].runs).filter_map(pair).collect()
+/// By seed, the measure of the arm and of the base, in the measure's own direction; a run that diverged has the worst value.
+fn values(task: &TaskResults, arm: usize) -> Vec<(f64, f64)> {
+    let sign = if task.about.measure.higher_is_better() { 1.0 } else { -1.0 };
+    scores(task, arm).into_iter().map(|(arm, base)| (sign * arm, sign * base)).collect()
 }
 
 fn arm_findings(
@@ -56,7 +52,8 @@ fn arm_findings(
     let finished: Vec<&Record> =
         arm.runs.iter().map(|run| &run.record).filter(|record| record.evaluation().is_some()).collect();
     let summary = |of: &dyn Fn(&Record) -> Option<f64>| {
-        Summary::of(&finished.iter().filter_map(|record| of(record)).collect::<Vec<_>>())
+        let values = finished.iter().filter_map(|record| of(record)).filter(|value| value.is_finite());
+        Summary::of(&values.collect::<Vec<_>>())
     };
     let diverged = |arm: &ArmRuns| arm.runs.iter().filter(|run| run.record.evaluation().is_none()).count();
     let to_target = |record: &Record| match steps_to_target(task, record) {
@@ -66,23 +63,19 @@ fn arm_findings(
     let targets = |arm: &ArmRuns| arm.runs.iter().map(|run| to_target(&run.record)).collect::<Vec<_>>();
     let pairs: Vec<(ToTarget, ToTarget)> = targets(arm).into_iter().zip(targets(base)).collect();
     let is_dead = index > 0
+        && !arm.runs.is_empty()
         && arm.runs.iter().zip(&base.runs).all(|(run, base)| {
             run.record.trajectory_sha256 == base.record.trajectory_sha256
                 && run.record.outcome == base.record.outcome
         });
-    let more_diverged = diverged(arm) > diverged(base);
     let verdict = match (&difference, adjusted_p) {
         _ if index == 0 => Verdict::Base,
         _ if is_dead => Verdict::Dead,
-        _ if more_diverged && diverged(arm) * 2 > arm.runs.len() => Verdict::Worse,
-        (Some(difference), Some(p)) if p <= 1.0 - CONFIDENCE && difference.mean != 0.0 => {
-            let better = (difference.mean > 0.0) == task.about.measure.higher_is_better();
-            // What diverged is not in the mean: it cannot be called better.
-            match (better, more_diverged) {
-                (true, false) => Verdict::Better,
-                (true, true) => Verdict::Unclear,
-                (false, _) => Verdict::Worse,
-            }
+        (Some(difference), Some(p))
+            if difference.n >= FEWEST_PAIRS && p <= 1.0 - CONFIDENCE && difference.tested_mean != 0.0 =>
+        {
+            let better = (difference.tested_mean > 0.0) == task.about.measure.higher_is_better();
+            if better { Verdict::Better } else { Verdict::Worse }
         }
         _ => Verdict::Unclear,
     };

@@ -1,4 +1,4 @@
-use anyhow::{Result, bail};
+use anyhow::Result;
 use gradient_transform::{Error, Estimate, Optimizer, Parameter, StepOutcome};
 
 use super::{Groups, Step, TrainableOptimizer};
@@ -26,9 +26,7 @@ impl TrainableOptimizer for Chain {
             .collect();
         match self.optimizer.step(&mut parameters) {
             Ok(StepOutcome::Done) => Ok(Step::Taken),
-            Ok(StepOutcome::Skipped) => {
-                bail!("the optimizer skipped a step; leave its option non_finite at error")
-            }
+            Ok(StepOutcome::Skipped) => Ok(Step::Skipped),
             Err(Error::NonFiniteGradient { name, .. } | Error::GradientTooLarge { name, .. }) => {
                 Ok(Step::UnusableGradient(name))
             }

@@ -22,6 +22,11 @@
 //! let refused = optimizer.step(&mut weights, &[Some(vec![f32::NAN, 1.0])])?;
 //! assert_eq!(refused, Step::UnusableGradient("w".into()));
 //!
+//! let skip = serde_json::Map::from_iter([("non_finite".to_owned(), "skip".into())]);
+//! let spec = OptimizerSpec::Chain(ChainSpec { options: skip, ..ChainSpec::default() });
+//! let skipped = spec.build(&registry, &groups, 0)?.step(&mut weights, &[Some(vec![f32::NAN, 1.0])])?;
+//! assert_eq!(skipped, Step::Skipped);
+//!
 //! let sgd = Baseline::named("sgd")?;
 //! assert_eq!((sgd.name(), sgd.title()), ("sgd", "SGD with momentum"));
 //! assert_eq!(OptimizerSpec::Baseline(sgd).describe(&registry)?, sgd.rule());
@@ -98,6 +103,8 @@ pub enum Step {
     Taken,
     /// The named parameter's gradient has a NaN, an infinity, or an element too large to square; nothing moved.
     UnusableGradient(String),
+    /// The same of some parameter, where the optimizer skips such steps; nothing moved, and the run goes on.
+    Skipped,
 }
 
 /// What a run needs from an optimizer. Weights and gradients are in the order of the groups that it was built for.

@@ -1,5 +1,6 @@
 //! What determines an optimizer: options, and edits of the chain that they make.
 
+use ablate_tasks::read_options;
 use anyhow::{Context, Result, bail, ensure};
 use gradient_transform::{GradientTransform, Optimizer, ParameterGroup, Rounding};
 use prodigy_plus::Options;
@@ -48,20 +49,22 @@ impl ChainSpec {
     /// # Errors
     /// An unknown option or a value of the wrong kind.
     pub fn options(&self) -> Result<Options> {
-        let mut tree = Map::new();
-        for (name, value) in &self.options {
-            let mut table = &mut tree;
-            let mut path = name.split('.').peekable();
-            while let Some(key) = path.next() {
-                if path.peek().is_none() {
-                    table.insert(key.to_owned(), none_is_null(value));
-                    break;
-                }
-                let inner = table.entry(key).or_insert_with(|| Value::Object(Map::new()));
-                table = inner.as_object_mut().with_context(|| format!("option {name}: {key} is no table"))?;
+        ensure!(
+            !self.options.contains_key("seed"),
+            "option seed: it would have no effect, as every run has a seed of its own; leave it out"
+        );
+        for name in self.options.keys() {
+            let inner = self
+                .options
+                .keys()
+                .find(|other| other.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.')));
+            if let Some(inner) = inner {
+                bail!(
+                    "options {name} and {inner}: give only the second, as the first is the table that it is in"
+                );
             }
         }
-        serde_json::from_value(Value::Object(tree))
+        read_options(&Value::Object(self.options.clone()), tree)
             .context("in the options of the chain (`ablate list options` shows them all)")
     }
 
@@ -106,6 +109,25 @@ impl ChainSpec {
         let groups = groups.iter().map(group).collect::<Result<Vec<_>>>()?;
         Ok(Optimizer::with_groups(groups, options.settings())?)
     }
+}
+
+/// From dotted names to tables within tables.
+fn tree(options: &Map<String, Value>) -> Map<String, Value> {
+    let mut tree = Map::new();
+    for (name, value) in options {
+        let mut table = &mut tree;
+        let mut path = name.split('.').peekable();
+        while let Some(key) = path.next() {
+            if path.peek().is_none() {
+                table.insert(key.to_owned(), none_is_null(value));
+                break;
+            }
+            let inner = table.entry(key).or_insert_with(|| Value::Object(Map::new()));
+            let Value::Object(inner) = inner else { break };
+            table = inner;
+        }
+    }
+    tree
 }
 
 /// TOML has no null: `eps = "none"`.
@@ -194,6 +216,30 @@ mod tests {
         assert!(error.contains("use_lion") && error.contains("use_adopt"), "{error}");
         let error = with(r#"remove = ["lion"]"#).transforms(&Registry::shipped()).err().unwrap().to_string();
         assert!(error.contains("lion") && error.contains("schedule-free"), "{error}");
+    }
+
+    #[test]
+    fn an_option_of_the_wrong_kind_is_named_and_so_is_one_that_would_have_no_effect() {
+        let cases = [
+            ("weight_decay = \"0.5\"", "option weight_decay = \"0.5\""),
+            ("weight_decay = nan", "option weight_decay: a number that is not finite"),
+            ("eps = nan", "option eps"), // and not Adam-atan2
+            ("betas = [0.9, inf]", "option betas"),
+            ("\"compat.wrong_row_mean\" = 3", "option compat.wrong_row_mean = 3"),
+            ("compat = { wrong_row_mean = 3 }\n\"compat.wrong_row_mean\" = true", "options compat and"),
+            ("seed = 3", "option seed"),
+            ("prodigy_steps = -1\nlr = 0.5", "option prodigy_steps = -1"),
+        ];
+        for (text, expected) in cases {
+            let options: Map<String, Value> = toml::from_str(text).unwrap();
+            let error = format!("{:#}", ChainSpec { options, ..ChainSpec::default() }.options().unwrap_err());
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let registry = Registry::shipped();
+        let error = registry.transform(&json!({ "transform": "adopt", "beta2": "high" })).err().unwrap();
+        assert!(format!("{error:#}").contains("option beta2"), "{error:#}");
+        let error = registry.task("digits").unwrap().build(&json!({ "batch": "all" })).err().unwrap();
+        assert!(format!("{error:#}").contains("option batch"), "{error:#}");
     }
 
     #[test]

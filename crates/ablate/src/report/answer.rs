@@ -1,7 +1,7 @@
 //! The answer in sentences, from the findings alone.
 
 use super::view::View;
-use crate::findings::Verdict;
+use crate::findings::{FEWEST_PAIRS, Verdict};
 use crate::results::Role;
 
 /// A sentence, of which the first part is its heading.
@@ -21,6 +21,8 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
     let baselines: Vec<usize> =
         view.compared().filter(|arm| view.arms()[*arm].role == Role::Baseline).collect();
     let groups = [("Left out", changed("−")), ("Added", changed("+")), ("From outside, tuned", baselines)];
+    let seeds = view.results.study.seeds;
+    let can_decide = seeds >= FEWEST_PAIRS;
     let mut sentences: Vec<Sentence> = groups
         .into_iter()
         .filter_map(|(heading, arms)| {
@@ -39,7 +41,11 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
         _ => arms.iter().map(|arm| unbroken(view, *arm)).collect::<Vec<_>>().join(", "),
     };
     let unclear = only(Verdict::Unclear);
-    if !unclear.is_empty() {
+    if !can_decide && view.compared().next().is_some() {
+        let seeds = if seeds == 1 { "one seed is".to_owned() } else { format!("{seeds} seeds are") };
+        let text = format!("{seeds} too few for any; it takes {FEWEST_PAIRS} at least.");
+        sentences.push(Sentence { heading: "No verdict", text });
+    } else if !unclear.is_empty() {
         let text = format!("{}: the data don't say in which direction, on any task.", names(&unclear));
         sentences.push(Sentence { heading: "Unclear", text });
     }
@@ -113,6 +119,7 @@ pub(super) fn counted(view: View<'_>) -> String {
 /// How to read verdicts.
 pub(super) const READING: &str = "Differences are an arm minus the base, paired by seed: every seed has the same initial weights, \
     batches and rounding for all arms. Better and worse are verdicts of a sign-flip test after Holm’s correction over the arms of a task, at 5 %. \
+    A run that diverged is worse than every one that didn’t, and two that did are equal. \
     An arm that leaves something out and is worse says that the part helps.";
 
 /// An arm's title, whose sign stays on the line of its name.

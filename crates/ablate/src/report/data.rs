@@ -7,7 +7,7 @@ use super::view::{View, word};
 use crate::record::Outcome;
 
 /// Goes up when a reader of the older form would misread the newer one.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 pub(super) fn json(view: View<'_>) -> Result<Vec<u8>> {
     let document =
@@ -33,6 +33,7 @@ struct RunLine<'a> {
     setting: String,
     outcome: &'static str,
     steps: usize,
+    skipped: usize,
     test_accuracy: Option<f64>,
     test_loss: Option<f64>,
     validation_accuracy: Option<f64>,
@@ -58,6 +59,7 @@ pub(super) fn runs(view: View<'_>) -> Result<Vec<u8>> {
                         Outcome::Diverged { .. } => "diverged",
                     },
                     steps: record.steps,
+                    skipped: record.skipped,
                     test_accuracy: test.and_then(|test| test.accuracy),
                     test_loss: test.map(|test| test.loss),
                     validation_accuracy: last.and_then(|point| point.validation.accuracy),
@@ -121,6 +123,7 @@ struct EffectLine<'a> {
     measure: &'a str,
     n: Option<usize>,
     diverged: usize,
+    pairs: Option<usize>,
     mean: Option<f64>,
     sd: Option<f64>,
     iqm: Option<f64>,
@@ -146,10 +149,11 @@ pub(super) fn effects(view: View<'_>) -> Result<Vec<u8>> {
                 measure: task.measure.name(),
                 n: found.value.map(|value| value.n),
                 diverged: found.diverged,
+                pairs: difference.map(|difference| difference.finite),
                 mean: found.value.map(|value| value.mean),
                 sd: found.value.and_then(|value| value.sd),
                 iqm: found.value.map(|value| value.iqm),
-                difference: difference.map(|difference| difference.mean),
+                difference: difference.and_then(|difference| difference.mean),
                 low: interval.map(|interval| interval.low),
                 high: interval.map(|interval| interval.high),
                 p: difference.and_then(|difference| difference.p),

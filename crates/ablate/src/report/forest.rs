@@ -1,5 +1,6 @@
 //! The forest plot: every arm's difference to the base on a task, with its interval and the seeds behind it.
 
+use ablate_statistics::PairedDifference;
 use maud::{Markup, html};
 
 use super::figure::{Scale, bottom_axis_of};
@@ -80,26 +81,27 @@ fn line(
                 _ if found.verdict == Verdict::Dead => {
                     text.value x=(right + 10.0) y=(y) dy="0.33em" { "no effect, to the bit" }
                 }
-                Some(difference) => {
+                Some(PairedDifference { mean: Some(mean), interval, finite, n, .. }) => {
                     @for (seed, value) in view.differences(task, arm) {
                         @if !is_far(value) {
                             circle.seed cx=(at(value)) cy=(y) r="2.1" { title { "seed " (seed) ": " (shown.difference(value)) } }
                         }
                     }
-                    @if let Some(interval) = difference.interval {
+                    @if let Some(interval) = interval {
                         line.interval x1=(at(interval.low)) x2=(at(interval.high)) y1=(y) y2=(y) {}
                     }
-                    @if is_far(difference.mean) {
-                        @let (tip, back) = if oriented(difference.mean) < 0.0 { (left, 9.0) } else { (right, -9.0) };
+                    @if is_far(*mean) {
+                        @let (tip, back) = if oriented(*mean) < 0.0 { (left, 9.0) } else { (right, -9.0) };
                         path.estimate d=(format!("M{tip} {y}L{:.1} {:.1}L{:.1} {:.1}Z", tip + back, y - 5.0, tip + back, y + 5.0)) {}
                     } @else {
-                        circle.estimate cx=(at(difference.mean)) cy=(y) r="4.6" {}
+                        circle.estimate cx=(at(*mean)) cy=(y) r="4.6" {}
                     }
                     text.value x=(right + 10.0) y=(y) dy="0.33em" {
-                        tspan.mean { (shown.difference(difference.mean)) } " " (shown.interval(difference.interval))
+                        tspan.mean { (shown.difference(*mean)) } " " (shown.interval(*interval))
+                        @if finite < n { title { (finite) " of " (n) " pairs; a run of each of the others diverged" } }
                     }
                 }
-                None => text.value x=(right + 10.0) y=(y) dy="0.33em" { "nothing to compare" },
+                _ => text.value x=(right + 10.0) y=(y) dy="0.33em" { "no pair finished" },
             }
             @if found.diverged > 0 {
                 text.side x=(left - 4.0) y=(y) dy="0.33em" text-anchor="end" { "✕" (found.diverged) title { (found.diverged) " runs diverged" } }
@@ -113,8 +115,9 @@ fn limits(view: View<'_>, task: usize, oriented: &dyn Fn(f64) -> f64) -> (f64, f
     let reaches: Vec<(f64, f64)> = view
         .compared()
         .filter_map(|arm| view.found(task, arm).difference.as_ref())
-        .map(|difference| {
-            let ends = difference.interval.map_or((difference.mean, difference.mean), |i| (i.low, i.high));
+        .filter_map(|difference| Some((difference.mean?, difference.interval)))
+        .map(|(mean, interval)| {
+            let ends = interval.map_or((mean, mean), |interval| (interval.low, interval.high));
             let (one, other) = (oriented(ends.0), oriented(ends.1));
             (one.min(other), one.max(other))
         })

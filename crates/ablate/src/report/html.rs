@@ -147,7 +147,7 @@ fn method(view: View<'_>) -> Markup {
         ul.prose {
             li { "Pairs: a seed determines initial weights, batches and rounding for every arm alike; the digests of the first two are compared." }
             li { "Intervals: 95 %, bootstrap-t on the paired differences (Efron and Tibshirani, 1993), 10,000 resamples." }
-            li { "p: two-sided sign-flip test of the mean difference, over all sign patterns up to 14 seeds; corrected over the arms of a task after Holm (1979)." }
+            li { "p: two-sided sign-flip test of the mean difference, over all sign patterns up to 14 seeds; corrected over the arms of a task after Holm (1979). A pair of which one run diverged counts as the largest finite difference of the arm, against the one that did; one of which both did as none." }
             li { "IQM: the mean of the middle half. P(better run): over all pairs of a run of the arm and a run of the base, the share in which the arm’s is better (Agarwal et al., 2021); a run that diverged loses. Over the tasks: the mean, its interval from resampling the seeds within each." }
             li { "Steps to the target: the first evaluation at which the validation split reached it; runs that missed it are censored at their length (Kaplan and Meier, 1958). The ratio to the base is the geometric mean over seeds that both reached." }
             li { "Curves: the mean over the seeds, and their range as a band; the base in grey; at the right, where the means end." }

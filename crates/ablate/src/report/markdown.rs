@@ -10,11 +10,17 @@ use super::Environment;
 use super::answer::{READING, answer, counted};
 use super::number::{p_value, short};
 use super::view::{View, sign, word};
-use crate::findings::FactorEffect;
+use crate::findings::{ArmFindings, FactorEffect};
+
+/// A list, a heading or a table goes on as long as its line does.
+fn line(text: &str) -> String {
+    // And not at the blanks that keep a sign beside its name.
+    text.split(char::is_control).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
 
 /// A cell must not end its row.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
+    line(text).replace('|', "\\|")
 }
 
 fn row(into: &mut String, cells: &[String]) {
@@ -29,14 +35,15 @@ fn head(into: &mut String, cells: &[String]) {
 
 pub(super) fn document(view: View<'_>, environment: &Environment) -> String {
     let study = &view.results.study;
-    let mut text = format!("# {}\n\n{}\n\n{}.\n\n", study.title, study.question, counted(view));
+    let (title, question) = (line(&study.title), line(&study.question));
+    let mut text = format!("# {title}\n\n{question}\n\n{}.\n\n", counted(view));
     for sentence in answer(view) {
-        let _ = writeln!(text, "**{}.** {}\n", sentence.heading, sentence.text);
+        let _ = writeln!(text, "**{}.** {}\n", sentence.heading, line(&sentence.text));
     }
     anchored("overview", &mut text, |text| overview(view, text));
     let _ = writeln!(text, "\n{READING}\n\n## Keep in mind\n");
     for caveat in &view.findings.caveats {
-        let _ = writeln!(text, "- {caveat}");
+        let _ = writeln!(text, "- {}", line(caveat));
     }
     for (task, _) in view.tasks() {
         one_task(view, task, &mut text);
@@ -46,11 +53,11 @@ pub(super) fn document(view: View<'_>, environment: &Environment) -> String {
         one_arm(view, arm, &mut text);
     }
     for refused in &view.results.refused {
-        let _ = writeln!(text, "\nCannot be combined: {}: {}", refused.name, refused.reason);
+        let _ = writeln!(text, "\nCannot be combined: {}: {}", refused.name, line(&refused.reason));
     }
     let _ = writeln!(text, "\n## Time and machine\n");
     for (name, value) in &environment.lines {
-        let _ = writeln!(text, "- {name}: {value}");
+        let _ = writeln!(text, "- {}: {}", line(name), line(value));
     }
     if let Some(commit) = &environment.commit {
         let _ = writeln!(text, "- Commit: {commit}");
@@ -73,22 +80,17 @@ fn overview(view: View<'_>, text: &mut String) {
     head(text, &cells);
     let mut base = vec![view.arms()[0].title.clone()];
     base.extend(view.tasks().map(|(task, _)| {
-        view.found(task, 0)
-            .value
-            .as_ref()
-            .map_or("–".to_owned(), |value| view.shown(task).value(value.mean))
+        let found = view.found(task, 0);
+        let value = found.value.as_ref().map_or("–".to_owned(), |value| view.shown(task).value(value.mean));
+        value + &diverged(found)
     }));
     row(text, &base);
     for arm in view.compared() {
         let mut cells = vec![view.arms()[arm].title.clone()];
         cells.extend(view.tasks().map(|(task, _)| {
             let found = view.found(task, arm);
-            let difference = found.difference.as_ref();
-            let shown = difference
-                .map_or("–".to_owned(), |difference| view.shown(task).difference(difference.mean));
-            let diverged =
-                if found.diverged > 0 { format!(", {} diverged", found.diverged) } else { String::new() };
-            format!("{} {shown}{diverged}", sign(found.verdict))
+            let shown = view.shown(task).mean_difference(found.difference.as_ref());
+            format!("{} {shown}{}", sign(found.verdict), diverged(found))
         }));
         row(text, &cells);
     }
@@ -97,8 +99,13 @@ fn overview(view: View<'_>, text: &mut String) {
 fn one_task(view: View<'_>, task: usize, text: &mut String) {
     let results = &view.results.tasks[task];
     let shown = view.shown(task);
-    let _ =
-        writeln!(text, "\n## {}\n\n{} {}\n", results.name, results.about.description, results.about.reason);
+    let _ = writeln!(
+        text,
+        "\n## {}\n\n{} {}\n",
+        line(&results.name),
+        results.about.description,
+        results.about.reason
+    );
     let heads = [
         "arm".to_owned(),
         shown.name().to_owned(),
@@ -159,7 +166,7 @@ fn effects(view: View<'_>, task: usize, text: &mut String) {
 /// What an arm is, and what it does on every task.
 fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
     let about = &view.arms()[arm];
-    let _ = writeln!(text, "\n### {}\n\n{}\n\n`{}`\n", about.title, about.description, about.chain);
+    let _ = writeln!(text, "\n### {}\n\n{}\n\n`{}`\n", line(&about.title), about.description, about.chain);
     anchored(&about.name, text, |text| {
         let heads = if arm == 0 {
             vec!["task", "value"]
@@ -188,14 +195,16 @@ fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
 }
 
 fn difference(view: View<'_>, task: usize, arm: usize) -> String {
-    let shown = view.shown(task);
-    view.found(task, arm).difference.as_ref().map_or(String::new(), |difference| {
-        format!("{} {}", shown.difference(difference.mean), shown.interval(difference.interval))
-    })
+    let found = view.found(task, arm).difference.as_ref();
+    found.map_or(String::new(), |difference| view.shown(task).comparison(difference))
 }
 
 fn verdict(view: View<'_>, task: usize, arm: usize) -> String {
     let found = view.found(task, arm);
-    let diverged = if found.diverged > 0 { format!(", {} diverged", found.diverged) } else { String::new() };
-    format!("{} {}{diverged}", sign(found.verdict), word(found.verdict)).trim_start().to_owned()
+    let verdict = format!("{} {}{}", sign(found.verdict), word(found.verdict), diverged(found));
+    verdict.trim_start().to_owned()
+}
+
+fn diverged(found: &ArmFindings) -> String {
+    if found.diverged > 0 { format!(", {} diverged", found.diverged) } else { String::new() }
 }

@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use ablate_statistics::{Interval, Summary};
+use ablate_statistics::{Interval, PairedDifference, Summary};
 use ablate_tasks::Measure;
 
 /// How a measure is written.
@@ -55,6 +55,23 @@ impl Shown {
         typographic(&format!("{value:+.digits$}"))
     }
 
+    /// The mean of a comparison, and of how many pairs it is where a run diverged in others.
+    pub(super) fn mean_difference(self, found: Option<&PairedDifference>) -> String {
+        let Some(found) = found else { return "–".to_owned() };
+        let mean = found.mean.map_or("–".to_owned(), |mean| self.difference(mean));
+        format!("{mean}{}", incomplete(found))
+    }
+
+    /// The same with its interval.
+    pub(super) fn comparison(self, found: &PairedDifference) -> String {
+        match found.mean {
+            Some(mean) => {
+                format!("{} {}{}", self.difference(mean), self.interval(found.interval), incomplete(found))
+            }
+            None => format!("–{}", incomplete(found)),
+        }
+    }
+
     pub(super) fn interval(self, interval: Option<Interval>) -> String {
         interval.map_or("[no interval]".to_owned(), |interval| {
             format!("[{}, {}]", self.difference(interval.low), self.difference(interval.high))
@@ -71,6 +88,12 @@ impl Shown {
             Some(summary) => self.value(summary.mean),
         }
     }
+}
+
+/// Pairs that are in the mean, where they are not all.
+fn incomplete(found: &PairedDifference) -> String {
+    let PairedDifference { n, finite, .. } = found;
+    if finite < n { format!(" ({finite} of {n} pairs)") } else { String::new() }
 }
 
 /// p as it is usually written.
@@ -101,6 +124,9 @@ pub(super) fn brief(value: f64) -> String {
 fn significant(value: f64, digits: i32) -> String {
     if value == 0.0 {
         return "0".to_owned();
+    }
+    if !value.is_finite() {
+        return "–".to_owned();
     }
     if !(1e-3..1e5).contains(&value.abs()) {
         let shown = format!("{value:.1e}");

@@ -33,10 +33,7 @@ pub(super) fn overview(view: View<'_>) -> Markup {
                                 @let found = view.found(task, arm);
                                 td class=(format!("n verdict {}", class(found.verdict))) {
                                     span.sign title=(word(found.verdict)) { (sign(found.verdict)) } " "
-                                    @match &found.difference {
-                                        Some(difference) => (view.shown(task).difference(difference.mean)),
-                                        None => "–",
-                                    }
+                                    (view.shown(task).mean_difference(found.difference.as_ref()))
                                     @if found.diverged > 0 { " ✕" (found.diverged) }
                                 }
                             }
@@ -68,7 +65,7 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
                 td.n { @match &found.value { Some(value) => (shown.value(value.iqm)), None => "–" } }
                 td class=(format!("n verdict {}", class(found.verdict))) {
                     @match &found.difference {
-                        Some(difference) => { (shown.difference(difference.mean)) " " (shown.interval(difference.interval)) }
+                        Some(difference) => (shown.comparison(difference)),
                         None => { @if arm > 0 { "–" } }
                     }
                 }
@@ -196,7 +193,7 @@ pub(super) fn runs(view: View<'_>) -> Markup {
                                         Outcome::Diverged { step, reason } => td colspan="2" { "diverged at step " (step) ": " (reason) },
                                     }
                                     td.n { @if let Some(point) = run.record.last() { (short(point.train.loss)) } }
-                                    td.n { (run.record.steps) }
+                                    td.n { (run.record.steps) @if run.record.skipped > 0 { ", " (run.record.skipped) " skipped" } }
                                     td { code { (run.record.trajectory_sha256.get(..8).unwrap_or_default()) } }
                                 }
                             }

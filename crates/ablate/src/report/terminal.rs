@@ -1,19 +1,13 @@
 //! The findings for the console.
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, CellAlignment};
 
 use super::answer::{answer, counted};
 use super::number::{p_value, short};
 use super::view::{View, sign, word};
+use crate::columns::Columns;
 use crate::findings::{Findings, Verdict};
 use crate::results::Results;
-
-/// Where no terminal says how wide it is.
-const WIDTH_IN_FILES: u16 = 120;
-
-/// Some terminals say 0. Below this, broken lines are easier to read than columns of single letters.
-const NARROWEST: u16 = 60;
 
 /// A table per task, the answer, and what limits it.
 pub fn summary(results: &Results, findings: &Findings) -> String {
@@ -33,14 +27,9 @@ pub fn summary(results: &Results, findings: &Findings) -> String {
     text
 }
 
-fn table(view: View<'_>, task: usize) -> Table {
+fn table(view: View<'_>, task: usize) -> String {
     let shown = view.shown(task);
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    if table.width().is_none_or(|width| width < NARROWEST) {
-        table.set_width(WIDTH_IN_FILES);
-    }
-    table.set_header([
+    let mut table = Columns::new([
         "arm",
         "mean ± sd",
         "difference [95 % interval]",
@@ -52,9 +41,8 @@ fn table(view: View<'_>, task: usize) -> Table {
     for arm in std::iter::once(0).chain(view.compared()) {
         let found = view.found(task, arm);
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let difference = found.difference.as_ref().map_or(String::new(), |difference| {
-            format!("{} {}", shown.difference(difference.mean), shown.interval(difference.interval))
-        });
+        let difference =
+            found.difference.as_ref().map_or(String::new(), |difference| shown.comparison(difference));
         let verdict = match found.verdict {
             Verdict::Base => Cell::new(""),
             Verdict::Unclear => Cell::new(word(found.verdict)),
@@ -77,5 +65,5 @@ fn table(view: View<'_>, task: usize) -> Table {
             right(if d.is_empty() { "–".to_owned() } else { d.join(" / ") }),
         ]);
     }
-    table
+    table.shown()
 }

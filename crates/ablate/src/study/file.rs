@@ -1,6 +1,6 @@
 //! The study file: what can be written in it.
 
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,10 +11,10 @@ use crate::optimizer::Schedule;
 #[serde(deny_unknown_fields)]
 pub struct StudyFile {
     /// The title of the report.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "one_line")]
     pub title: String,
     /// What it wants to know.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "one_line")]
     pub question: String,
     /// What is trained: names, or tables with a `task`, its options, and `name`, `steps` and `target`.
     pub tasks: Vec<TaskEntry>,
@@ -93,6 +93,23 @@ pub struct TaskEntry {
     pub options: Map<String, Value>,
 }
 
+/// A number of a task.
+fn number<N: DeserializeOwned, E: serde::de::Error>(key: &str, what: &str, value: Value) -> Result<N, E> {
+    // JSON has no number that is not finite.
+    let shown = if value.is_null() { "nan or inf".to_owned() } else { value.to_string() };
+    serde_json::from_value(value).map_err(|_| E::custom(format!("{key} of a task is {what}, not {shown}")))
+}
+
+/// A name or title, which lists, tables and headings have in one line: whatever is between words becomes a blank.
+fn one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| words(&text))
+}
+
+fn words(text: &str) -> String {
+    let is_between = |c: char| c.is_whitespace() || c.is_control();
+    text.split(is_between).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
 impl<'de> Deserialize<'de> for TaskEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut options = match Value::deserialize(deserializer)? {
@@ -109,9 +126,9 @@ impl<'de> Deserialize<'de> for TaskEntry {
             return Err(D::Error::custom("a table of tasks needs `task`, the name of what is trained"));
         };
         let task = text("task", task)?;
-        let name = take("name").map_or(Ok(task.clone()), |name| text("name", name))?;
-        let steps = take("steps").map(serde_json::from_value).transpose().map_err(D::Error::custom)?;
-        let target = take("target").map(serde_json::from_value).transpose().map_err(D::Error::custom)?;
+        let name = take("name").map_or(Ok(task.clone()), |name| Ok(words(&text("name", name)?)))?;
+        let steps = take("steps").map(|value| number("steps", "a whole number", value)).transpose()?;
+        let target = take("target").map(|value| number("target", "a finite number", value)).transpose()?;
         Ok(Self { task, name, steps, target, options })
     }
 }
@@ -139,10 +156,10 @@ pub struct Factor {
     /// The name in arms and files.
     pub name: String,
     /// The name for people; the name, if nothing else is said.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "one_line")]
     pub title: String,
     /// What it is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "one_line")]
     pub description: String,
     /// How it is switched on, where the base is without it.
     pub on: Option<Change>,

@@ -56,7 +56,7 @@ use std::fs;
 use std::path::Path;
 
 use ablate_tasks::Task;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 pub use design::{BASE, PlannedArm, arms};
@@ -118,9 +118,9 @@ pub struct Overrides {
     pub seeds: Option<usize>,
     /// A multiple of the length of every run.
     pub length: Option<f64>,
-    /// These tasks only.
+    /// These tasks only: names, or lists of them with commas between.
     pub tasks: Vec<String>,
-    /// These arms only, and the base.
+    /// These arms only, and the base; as `tasks`.
     pub arms: Vec<String>,
 }
 
@@ -129,15 +129,16 @@ impl Study {
     ///
     /// # Errors
     /// There is none, or something in it is wrong.
-    pub fn open(name_or_path: &str, registry: &Registry, overrides: &Overrides) -> Result<Self> {
-        if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
+    pub fn open(name_or_path: impl AsRef<Path>, registry: &Registry, overrides: &Overrides) -> Result<Self> {
+        let path = name_or_path.as_ref();
+        if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| path.as_os_str() == *name) {
             return Self::parse(name, text, registry, overrides);
         }
-        let path = Path::new(name_or_path);
         let text = fs::read_to_string(path).with_context(|| {
             let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
             format!(
-                "cannot read the study {name_or_path}; name a file (`ablate init` writes one) or a study that ships: {}",
+                "cannot read the study {}; name a file (`ablate init` writes one) or a study that ships: {}",
+                path.display(),
                 shipped.join(", ")
             )
         })?;
@@ -240,23 +241,53 @@ fn plan(entry: &TaskEntry, file: &StudyFile, registry: &Registry) -> Result<Plan
 /// Keeps the items of the given names, if any are given.
 fn keep<I>(
     items: &mut Vec<I>,
-    names: &[String],
+    given: &[String],
     what: &str,
     name_of: fn(&I) -> &String,
     always: fn(&I) -> bool,
 ) -> Result<()> {
-    if names.is_empty() {
+    if given.is_empty() {
         return Ok(());
     }
-    for name in names {
-        ensure!(
-            items.iter().any(|item| name_of(item) == name),
-            "the study has no {what} {name:?}; it has {}",
-            items.iter().map(|item| name_of(item).as_str()).collect::<Vec<_>>().join(", ")
-        );
+    let known: Vec<&str> = items.iter().map(|item| name_of(item).as_str()).collect();
+    let mut chosen = Vec::new();
+    for list in given {
+        chosen.extend(names(list, &known).map_err(|unknown| {
+            anyhow!(
+                "the study has no {what} {unknown:?}; it has {}",
+                known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+            )
+        })?);
     }
-    items.retain(|item| always(item) || names.contains(name_of(item)));
+    items.retain(|item| always(item) || chosen.contains(name_of(item)));
     Ok(())
+}
+
+/// The names in a list with commas between them, where a name may have commas itself: the longest name that leaves a list of names
+/// behind it. Or the first piece that is in no name.
+fn names(list: &str, known: &[&str]) -> Result<Vec<String>, String> {
+    let pieces: Vec<&str> = list.split(',').collect();
+    // By the piece that a list begins with: where its first name ends, and the rest is one of names.
+    let mut ends: Vec<Option<usize>> = vec![None; pieces.len() + 1];
+    ends[pieces.len()] = Some(pieces.len());
+    let name = |from: usize, to: usize| pieces[from..to].join(",").trim().to_owned();
+    let longest = known.iter().map(|name| name.split(',').count()).max().unwrap_or(0);
+    for from in (0..pieces.len()).rev() {
+        let to = (from + 1..=pieces.len().min(from + longest)).rev();
+        ends[from] =
+            to.into_iter().find(|&to| ends[to].is_some() && known.contains(&name(from, to).as_str()));
+    }
+    let mut names = Vec::new();
+    let mut from = 0;
+    while from < pieces.len() {
+        let Some(to) = ends[from] else {
+            let unknown = pieces.iter().map(|piece| piece.trim()).find(|piece| !known.contains(piece));
+            return Err(unknown.unwrap_or(list).to_owned());
+        };
+        names.push(name(from, to));
+        from = to;
+    }
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -299,6 +330,26 @@ mod tests {
         let error =
             parse(text, &Overrides { arms: vec!["lion".into()], ..Overrides::default() }).err().unwrap();
         assert!(error.to_string().contains("adamw"), "{error}");
+    }
+
+    #[test]
+    fn a_task_whose_name_has_a_comma_can_be_chosen() {
+        let chosen = |tasks: &[&str]| -> Result<Vec<String>> {
+            let tasks = tasks.iter().map(|name| (*name).to_owned()).collect();
+            let overrides = Overrides { tasks, ..Overrides::default() };
+            let study = Study::open("example", &Registry::shipped(), &overrides)?;
+            Ok(study.tasks.into_iter().map(|task| task.name).collect())
+        };
+        assert_eq!(chosen(&["digits, wide"]).unwrap(), ["digits, wide"]);
+        assert_eq!(chosen(&["digits"]).unwrap(), ["digits"]);
+        for both in [&["digits,digits, wide"][..], &["digits, wide, digits"], &["digits", "digits, wide"]] {
+            assert_eq!(chosen(both).unwrap(), ["digits", "digits, wide"]);
+        }
+        let error = chosen(&["digits,iris"]).unwrap_err().to_string();
+        assert!(error.contains("no task \"iris\"") && error.contains("\"digits, wide\""), "{error}");
+        // The longest name is not the right one where it leaves no name behind it.
+        assert_eq!(names("a,b,c", &["a", "a,b", "b,c"]).unwrap(), ["a", "b,c"]);
+        assert_eq!(names("", &["a"]), Err(String::new()));
     }
 
     #[test]
