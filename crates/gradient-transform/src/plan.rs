@@ -11,7 +11,7 @@ use crate::sums::SumLayout;
 use crate::transform::{Reads, Role};
 
 /// One transform's place in the plan of a tensor. The ranges are into the tensor's lists, all transforms together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Stage {
     pub(crate) role: Role,
     pub(crate) reads: Reads,
@@ -58,7 +58,7 @@ pub(crate) enum Base {
 }
 
 /// The work of one transform on every tile of a sweep.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Call {
     pub(crate) stage: usize,
     pub(crate) observes: bool,
@@ -83,7 +83,7 @@ impl Call {
 }
 
 /// One pass over a tensor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sweep {
     pub(crate) number: usize,
     pub(crate) calls: Vec<Call>,
@@ -97,7 +97,7 @@ pub(crate) struct Sweep {
 }
 
 /// The plan of one tensor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) stages: Vec<Stage>,
     pub(crate) columns: Vec<ColumnSpec>,

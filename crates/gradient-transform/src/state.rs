@@ -201,10 +201,10 @@ impl StateSpec {
 /// ```
 /// use gradient_transform::{Gathered, Sums};
 ///
-/// let (mut scalars, mut vectors) = ([0.0_f64; 1], [Gathered::zeros(2)]);
+/// let (mut scalars, mut vectors) = ([0.0_f64; 1], [Gathered::<f32>::zeros(2)]);
 /// let mut sums = Sums { scalars: &mut scalars, vectors: &mut vectors };
 /// sums.reborrow().scalars[0] += 3.0;
-/// sums.vectors[0].at(1, 1)[0] += 1.0_f32;
+/// sums.vectors[0].at(1, 1)[0] += 1.0;
 /// assert_eq!((scalars, vectors[0].values()), ([3.0], &[0.0, 1.0][..]));
 /// ```
 #[derive(Debug)]

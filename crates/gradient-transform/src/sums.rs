@@ -29,8 +29,8 @@ pub enum SumShape {
 /// ```
 /// use gradient_transform::Gathered;
 ///
-/// let mut sums = Gathered::zeros(4);
-/// sums.at(1, 2)[0] += 3.0_f32;
+/// let mut sums = Gathered::<f32>::zeros(4);
+/// sums.at(1, 2)[0] += 3.0;
 /// assert_eq!(sums.values(), [0.0, 3.0, 0.0, 0.0]);
 /// ```
 #[derive(Debug, Default)]
@@ -146,7 +146,7 @@ fn add<'p, T: Real>(
 }
 
 /// A [`SumShape`] of a tensor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SumLayout {
     /// How many sums there are.
     pub(crate) len: usize,

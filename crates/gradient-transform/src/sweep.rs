@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
@@ -77,6 +77,8 @@ impl<B> Pool<B> {
 pub(crate) struct ScratchPool<T> {
     tiles: Pool<T>,
     sums: Pool<Gathered<T>>,
+    /// Plans that were made lately.
+    plans: Mutex<Vec<Arc<Plan>>>,
 }
 
 impl<T: Real> ScratchPool<T> {
@@ -100,6 +102,23 @@ impl<T: Real> ScratchPool<T> {
             }
             f(&mut buffer[..count])
         })
+    }
+
+    /// The plan, in one place for all tensors that have the same one: with many small tensors, a step is as long as it takes to
+    /// fetch what belongs to them.
+    pub(crate) fn shared(&self, plan: Plan) -> Arc<Plan> {
+        /// Tensors of a model repeat themselves after a few.
+        const LATELY: usize = 16;
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = plans.iter().find(|made| ***made == plan) {
+            return Arc::clone(same);
+        }
+        if plans.len() == LATELY {
+            plans.remove(0);
+        }
+        let plan = Arc::new(plan);
+        plans.push(Arc::clone(&plan));
+        plan
     }
 
     /// Bytes that are held.

@@ -1,6 +1,7 @@
 //! One parameter's state, and a step over it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use smallvec::SmallVec;
@@ -41,7 +42,7 @@ pub(crate) struct Tensor<T> {
     /// The latest gradient's type.
     gradient: DType,
     /// Made at the first gradient, when the element type is known.
-    plan: Option<Plan>,
+    plan: Option<Arc<Plan>>,
     columns: Vec<Buffer>,
     vectors: Vec<Buffer>,
     scratch: Vec<Vec<T>>,
@@ -292,7 +293,7 @@ impl<T: Real> Tensor<T> {
         }
         // What is still waiting belongs to transforms that are not in the chain.
         self.waiting.clear();
-        self.plan = Some(plan);
+        self.plan = Some(run.pool.shared(plan));
     }
 
     /// Takes the plan apart and keeps the state by name, for another chain (or fewer transforms) to take up.
