@@ -113,3 +113,39 @@ fn links_between_files_lead_somewhere() {
     assert!(found > 100, "only {found} links");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// A document's text, its lines joined.
+fn text_of(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = std::fs::read_to_string(root.join(path)).unwrap();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[track_caller]
+fn assert_says(path: &str, sentence: &str) {
+    assert!(text_of(path).contains(sentence), "{path} does not say: {sentence}");
+}
+
+#[test]
+fn documents_say_how_long_tiles_are_and_how_many_tasks_there_are() {
+    let tile = gradient_transform::TILE;
+    assert_says("crates/gradient-transform/README.md", &format!("one cache-sized tile of {tile} elements"));
+    assert_says("book/src/design.md", &format!("a slice of at most {tile} consecutive elements"));
+    assert_says("book/src/determinism.md", &format!("({tile} and 2^19 elements)"));
+    assert_says("book/src/performance.md", &format!("stages of a tile of {tile} elements"));
+    let numbers = ["six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+    let tasks = numbers[ablate_tasks::shipped().len() - 6];
+    assert_says("CHANGELOG.md", &format!("ablation studies with {tasks} tasks"));
+}
+
+#[test]
+fn the_walk_through_says_when_dense_moments_and_focus_keep_what_they_keep() {
+    for commits in [
+        GradientTransform::<f32>::commits_columns(&DenseMoment::new(0.9)),
+        GradientTransform::<f32>::commits_columns(&focus::Focus::new(0.9)),
+    ] {
+        assert!(commits);
+    }
+    let kept = text_of("book/src/walk-through.md").matches("`commit`, in the last sweep, keeps it").count();
+    assert_eq!(kept, 2);
+}

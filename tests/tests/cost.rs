@@ -177,3 +177,74 @@ fn evaluation_copies_what_it_moves_and_not_what_is_frozen() {
     let copied = 4 * 1024 * 4;
     assert!((copied..copied + 1024).contains(&info.bytes_current), "{} bytes", info.bytes_current);
 }
+
+/// Tall, wide and with short axes; several chunks of elements each.
+const LONG: [&[usize]; 4] = [&[400_000, 8], &[8, 400_000], &[512, 256, 3, 7], &[3, 700, 5, 400]];
+
+#[test]
+fn the_factored_moment_needs_memory_for_rows_and_columns_and_not_for_every_chunk() {
+    // EleutherAI/gpt-neox#453
+    for shape in LONG {
+        let len: usize = shape.iter().product();
+        let (mut w, g) = (vec![1.0_f32; len], vec![0.1_f32; len]);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let (info, optimizer) = pool.install(|| {
+            let mut made = None;
+            let info = measure(|| {
+                let mut optimizer: Optimizer = Options::default().build([("w", shape)]).unwrap();
+                for _ in 0..2 {
+                    optimizer.step(&mut [Parameter::slice(&mut w, Some(&g))]).unwrap();
+                }
+                made = Some(optimizer);
+            });
+            (info, made.unwrap())
+        });
+        let most = info.bytes_max as usize - optimizer.state_bytes();
+        let accounted = optimizer.workspace_bytes();
+        assert!(
+            most < accounted + (64 << 10),
+            "{shape:?}: {most} bytes beside the state, {accounted} accounted for"
+        );
+        // Twice the row and column sums, of which the second are roots; a chunk's part of them; tiles.
+        let mut axes = shape.to_vec();
+        axes.sort_unstable();
+        let [second, largest] = [axes[axes.len() - 2], axes[axes.len() - 1]];
+        let (sums, chunk) = (len / largest + len / second, 1 << 19);
+        let part = sums.min(2 * chunk);
+        assert!(accounted < 4 * (2 * sums + part) + (256 << 10), "{shape:?}: {accounted} bytes of workspace");
+    }
+}
+
+#[test]
+fn threads_need_a_part_of_the_sums_each_and_not_all_of_them() {
+    for shape in LONG {
+        let len: usize = shape.iter().product();
+        let (mut w, g) = (vec![1.0_f32; len], vec![0.1_f32; len]);
+        let workspace = |threads, w: &mut Vec<f32>| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut optimizer: Optimizer = Options::default().build([("w", shape)]).unwrap();
+                optimizer.step(&mut [Parameter::slice(w, Some(&g))]).unwrap();
+                optimizer.workspace_bytes()
+            })
+        };
+        let [one, eight] = [1, 8].map(|threads| workspace(threads, &mut w));
+        // All chunks at once are the whole tensor, of which each adds to no more than its own elements' sums.
+        assert!(eight < one + 4 * len + 8 * (256 << 10), "{shape:?}: {one} and {eight} bytes");
+    }
+}
+
+#[test]
+fn a_gradient_is_counted_by_its_own_type() {
+    let step = |wide: bool| {
+        let mut optimizer: Optimizer =
+            Optimizer::new(gradient_transform::Descent::default(), [("w", &[1000][..])]).unwrap();
+        let mut w = vec![bf16::ONE; 1000];
+        let (single, half) = (vec![0.5_f32; 1000], vec![bf16::ONE; 1000]);
+        let parameter = Parameter::slice(&mut w, None);
+        let parameter = if wide { parameter.with_gradient(&single) } else { parameter.with_gradient(&half) };
+        optimizer.step(&mut [parameter]).unwrap();
+        optimizer.planned_traffic().0
+    };
+    assert_eq!((step(false), step(true)), (1000 * (2 + 4), 1000 * (4 + 4)));
+}

@@ -345,3 +345,28 @@ fn a_scalar_steps_like_a_vector_of_one() {
     assert_eq!(end(&[]), end(&[1]));
     assert_eq!(end(&[]), end(&[1, 1, 1]));
 }
+
+/// bfloat16 weights after some steps of the whole optimizer, with gradients of another type.
+fn with_gradients_of<G: Stored>(options: &serde_json::Value, low: f64) -> Vec<u16> {
+    let options: prodigy_plus::Options = serde_json::from_value(options.clone()).unwrap();
+    let shape = [40, 130];
+    let mut optimizer: Optimizer = options.build([("w", &shape[..])]).unwrap();
+    let mut w = vec![bf16::ONE; 40 * 130];
+    for t in 0..5 {
+        // Multiples of 1/128 below 1 are bfloat16 numbers; with `low` added, they are not.
+        let element = |i: usize| G::of(((i * 37 + t * 11) % 101) as f64 / 128.0 - 0.4 + low);
+        let gradient: Vec<G> = (0..w.len()).map(element).collect();
+        optimizer.step(&mut [Parameter::slice(&mut w, None).with_gradient(&gradient)]).unwrap();
+    }
+    w.into_iter().map(bf16::to_bits).collect()
+}
+
+#[test]
+fn float32_gradients_of_bfloat16_weights_are_those_that_bfloat16_can_hold_and_the_bits_below_count() {
+    for options in [json!({"d0": 1e-2}), json!({"d0": 1e-2, "use_adopt": true, "use_orthograd": true})] {
+        let low = 0.4 - 51.0 / 128.0;
+        assert_eq!(with_gradients_of::<f32>(&options, low), with_gradients_of::<bf16>(&options, low));
+        let low = low + 1e-3;
+        assert_ne!(with_gradients_of::<f32>(&options, low), with_gradients_of::<bf16>(&options, low));
+    }
+}

@@ -517,3 +517,71 @@ fn hyperparameters_of_a_transform_in_a_hand_made_chain_are_checked() {
         Optimizer::with_groups([group], Settings { non_finite: NonFinite::Skip, ..Settings::default() });
     assert!(matches!(result, Err(Error::OptionOutOfRange { option: "lr", .. })), "{result:?}");
 }
+
+#[test]
+fn shapes_whose_elements_cannot_be_counted_are_refused_when_the_optimizer_is_made() {
+    let huge = 1_usize << 32;
+    for shape in [&[huge, huge][..], &[huge, 0, huge], &[1 << 61]] {
+        let made = Optimizer::<f32>::new(FactoredMoment::new(0.9), [("w", shape)]).map(|_| ());
+        // The chain has no writer, but the shape comes first.
+        let too_large = Error::ShapeTooLarge { name: "w".into(), shape: shape.to_vec() };
+        assert_eq!(made, Err(too_large.clone()));
+        let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("v", &[1][..])]).unwrap();
+        let group = ParameterGroup::new(Descent::default(), [("w", shape)]);
+        assert_eq!(optimizer.add_group(group), Err(too_large));
+        assert!(optimizer.names().eq(["v"]));
+    }
+}
+
+#[test]
+fn a_tensor_without_elements_keeps_no_rows_however_many_it_has() {
+    let shape = [0, 1_usize << 40];
+    let mut optimizer: Optimizer =
+        ProdigyPlus::builder().build([("w", &shape[..]), ("v", &[1][..])]).unwrap();
+    let mut v = [1.0_f32];
+    let mut parameters =
+        [Parameter::slice::<f32>(&mut [], Some(&[])), Parameter::slice(&mut v, Some(&[1.0]))];
+    assert_eq!(optimizer.step(&mut parameters), Ok(StepOutcome::Done));
+    assert!(v[0] < 1.0);
+}
+
+#[test]
+fn learning_rates_and_d0_beyond_what_a_step_can_be_made_with_are_refused_and_the_largest_give_numbers() {
+    let two = 2.0_f64;
+    for lr in [1e155, f64::MAX, two.powi(32) * 1.001] {
+        let group = ParameterGroup::<f32>::new(Descent::default(), [("w", &[2][..])]).lr(lr);
+        let made = Optimizer::with_groups([group], Settings::default()).map(|_| ());
+        assert!(matches!(made, Err(Error::OptionOutOfRange { option: "lr", .. })), "{made:?}");
+        let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])]).unwrap();
+        assert!(matches!(optimizer.set_lr(0, lr), Err(Error::OptionOutOfRange { option: "lr", .. })));
+        assert_eq!(optimizer.lr(0), Ok(1.0));
+    }
+    let made = ProdigyPlus::builder().d0(1e200).build::<f32, &str>([("w", &[2][..])]).map(|_| ());
+    assert!(matches!(made, Err(Error::OptionOutOfRange { option: "d0", .. })), "{made:?}");
+
+    for moment in [true, false] {
+        let chain = (
+            moment.then(|| DenseMoment::new(0.9)),
+            prodigy_core::Prodigy { d0: two.powi(50), ..Default::default() },
+            ScheduleFree::default(),
+        );
+        let group = ParameterGroup::new(chain, [("w", &[2][..])]).lr(two.powi(32));
+        let mut optimizer: Optimizer = Optimizer::with_groups([group], Settings::default()).unwrap();
+        let (mut w, g) = ([1.0_f32, -1.0], [two.powi(44) as f32, -0.5]);
+        optimizer.step(&mut [Parameter::slice(&mut w, Some(&g))]).unwrap();
+        assert!(w.iter().all(|w| w.is_finite()), "{w:?}");
+    }
+}
+
+#[test]
+fn a_float64_gradient_needs_an_optimizer_that_computes_in_float64() {
+    let mut w = [bf16::ONE; 2];
+    let wide = [0.5_f64; 2];
+    let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])]).unwrap();
+    let error = optimizer.step(&mut [Parameter::slice(&mut w, None).with_gradient(&wide)]).unwrap_err();
+    assert_eq!(error, Error::GradientType { name: "w".into(), found: DType::F64 });
+    assert_eq!(w, [bf16::ONE; 2]);
+    let mut optimizer = Optimizer::<f64>::new(Descent::default(), [("w", &[2][..])]).unwrap();
+    optimizer.step(&mut [Parameter::slice(&mut w, None).with_gradient(&wide)]).unwrap();
+    assert_eq!(w, [bf16::from_f32(0.5); 2]);
+}

@@ -103,10 +103,8 @@ macro_rules! transforms {
                     Box::new(($($before,)* on.then(|| $transform), $((!on).then(|| $instead),)* $($after,)*))
                 }
 
-                fn boxed<T: Real>() -> Boxed<T> {
-                    let chain: Vec<Boxed<T>> =
-                        vec![$(Box::new($before),)* Box::new($transform), $(Box::new($after),)*];
-                    Box::new(chain)
+                fn members<T: Real>() -> Vec<Boxed<T>> {
+                    vec![$(Box::new($before),)* Box::new($transform), $(Box::new($after),)*]
                 }
 
                 fn without<T: Real>() -> Boxed<T> {
@@ -174,6 +172,11 @@ macro_rules! transforms {
             #[test]
             fn none_in_its_place_is_the_identity() {
                 properties::none_is_the_identity::<It>();
+            }
+
+            #[test]
+            fn an_identity_anywhere_changes_no_bit() {
+                properties::an_identity_changes_no_bit::<It>();
             }
 
             #[test]
@@ -367,6 +370,22 @@ transforms! {
         [decaying_schedule_free(true)] (Grams) [] [];
         lr 0.1, Linear, Exact, Moves, float32 1e-6,
         |problem| naive::schedule_free(problem, 0.1, (0.01, true), naive::grams, naive::gradient);
+}
+
+/// Sums of several chunks, too, are the same bits whatever else is in the chain.
+#[test]
+fn an_identity_changes_no_bit_of_a_tensor_longer_than_a_chunk() {
+    fn members<T: Real>() -> Vec<problem::Boxed<T>> {
+        vec![
+            Box::new(factored()),
+            Box::new(StableAdamW),
+            Box::new(prodigy(11)),
+            Box::new(schedule_free()),
+            Box::new(Cautious),
+        ]
+    }
+    let problem = problem::Problem::of(&[&[1031, 517]], 2);
+    properties::identities_change_nothing_in::<f32, f32>(&members, 1.0, &problem);
 }
 
 /// Crates that provide no transform of their own.

@@ -1,7 +1,7 @@
 //! A tensor of any rank seen as (A, P, B, Q, T), of which P and Q are averaged over.
 
 use gradient_transform::kernel::{Prefetch, inlined};
-use gradient_transform::{Real, Update};
+use gradient_transform::{Gathered, Real, Update};
 use multiversion::multiversion;
 
 /// The two axes over which squared gradients are averaged.
@@ -19,19 +19,28 @@ pub(crate) struct Axes {
 }
 
 impl Axes {
-    /// The two largest axes, if there are two and the largest has at least `min_size` elements.
+    /// The two largest axes, if there are two, the largest has at least `min_size` elements, and the tensor has elements: the
+    /// rows of one that has none could be any number.
     #[inline]
     pub(crate) fn of(shape: &[usize], min_size: usize) -> Option<Self> {
         // Asked for in every tile, so the usual case is a short one, and no list is sorted in the others.
         if let &[p, q] = shape {
             let (largest, second) = if q >= p { (1, 0) } else { (0, 1) };
-            return (p.max(q) >= min_size).then_some(Self { largest, second, a: 1, p, b: 1, q, t: 1 });
+            return (p.max(q) >= min_size && p.min(q) > 0).then_some(Self {
+                largest,
+                second,
+                a: 1,
+                p,
+                b: 1,
+                q,
+                t: 1,
+            });
         }
         Self::of_any_rank(shape, min_size)
     }
 
     fn of_any_rank(shape: &[usize], min_size: usize) -> Option<Self> {
-        if shape.len() < 2 || shape.iter().all(|&n| n < min_size) {
+        if shape.len() < 2 || shape.contains(&0) || shape.iter().all(|&n| n < min_size) {
             return None;
         }
         let (mut largest, mut second) = if shape[1] >= shape[0] { (1, 0) } else { (0, 1) };
@@ -70,8 +79,8 @@ impl Axes {
         &self,
         tile: &[T],
         offset: usize,
-        without_p: &mut [T],
-        without_q: &mut [T],
+        without_p: &mut Gathered<T>,
+        without_q: &mut Gathered<T>,
     ) {
         accumulate(self, tile, offset, without_p, without_q);
     }
@@ -132,15 +141,21 @@ struct Run {
 }
 
 #[multiversion(targets = "simd")]
-fn accumulate<T: Real>(axes: &Axes, tile: &[T], offset: usize, without_p: &mut [T], without_q: &mut [T]) {
+fn accumulate<T: Real>(
+    axes: &Axes,
+    tile: &[T],
+    offset: usize,
+    without_p: &mut Gathered<T>,
+    without_q: &mut Gathered<T>,
+) {
     let mut prefetch = Prefetch::resume();
     for Run { at, to, i, j } in axes.runs(offset, tile.len()) {
         let run = &tile[at..to];
-        let sums = &mut without_p[i..i + run.len()];
+        let sums = without_p.at(i, run.len());
         if axes.t == 1 {
-            without_q[j] += inlined::add_squares(sums, run, &mut prefetch);
+            without_q.at(j, 1)[0] += inlined::add_squares(sums, run, &mut prefetch);
         } else {
-            for ((p, q), &g) in sums.iter_mut().zip(&mut without_q[j..j + run.len()]).zip(run) {
+            for ((p, q), &g) in sums.iter_mut().zip(without_q.at(j, run.len())).zip(run) {
                 let square = g * g;
                 *p += square;
                 *q += square;
@@ -212,6 +227,7 @@ mod tests {
         assert_eq!(axes(&[33, 2, 34]), Some((2, 0)));
         assert_eq!(axes(&[31, 31]), None);
         assert_eq!(axes(&[4096]), None);
+        assert_eq!((axes(&[0, 1 << 40]), axes(&[1 << 40, 2, 0])), (None, None));
     }
 
     #[test]
@@ -223,7 +239,7 @@ mod tests {
             let n: usize = shape.iter().product();
             let g: Vec<f64> = (0..n).map(|i| ((i * 37 % 101) as f64 - 50.0) / 10.0).collect();
             let (lp, lq) = axes.lengths();
-            let (mut p, mut q) = (vec![0.0; lp], vec![0.0; lq]);
+            let (mut p, mut q) = (Gathered::zeros(lp), Gathered::zeros(lq));
             for cut in (0..n).step_by(7) {
                 axes.accumulate(&g[cut..(cut + 7).min(n)], cut, &mut p, &mut q);
             }
@@ -241,11 +257,12 @@ mod tests {
                 eq[without(e, last)] += g * g;
             }
             let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-12 * b.abs());
-            assert!(close(&p, &ep) && close(&q, &eq), "{shape:?}");
+            let (p, q) = (p.values(), q.values());
+            assert!(close(p, &ep) && close(q, &eq), "{shape:?}");
             let mut u = g.clone();
             for cut in (0..n).step_by(11) {
                 let values = &mut u[cut..(cut + 11).min(n)];
-                axes.apply(&mut Update::new(values), cut, &p, &q, |g, w| g + w);
+                axes.apply(&mut Update::new(values), cut, p, q, |g, w| g + w);
             }
             for e in 0..n {
                 let expected = g[e] + ep[without(e, first)] * eq[without(e, last)];

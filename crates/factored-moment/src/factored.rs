@@ -93,7 +93,8 @@ impl<T: Real> GradientTransform<T> for FactoredMoment {
             .scratch(without_p)
             .scratch(without_q)
             .scratch(1)
-            .sums(0, without_p + without_q)
+            .sums_over(axes.largest.min(axes.second))
+            .sums_over(axes.largest.max(axes.second))
     }
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
@@ -148,7 +149,7 @@ impl<T: Real> Moment<T> for FactoredMoment {
         match self.axes(cx.tensor) {
             None => self.dense().accumulate(cx, gradient, parameter, columns, offset, sums),
             Some(axes) => {
-                let (without_p, without_q) = sums.vector.split_at_mut(axes.lengths().0);
+                let [without_p, without_q] = sums.vectors else { return };
                 axes.accumulate(gradient, offset, without_p, without_q);
             }
         }
@@ -206,7 +207,8 @@ impl<T: Real> Moment<T> for FactoredMoment {
         let Some(axes) = self.axes(cx.tensor) else { return };
         let round = self.rounding::<T>(cx);
         let (decay, weight) = cx.step.second_moment_weights(self.beta2);
-        let (without_p, without_q) = state.vector_sums.split_at(axes.lengths().0);
+        let [without_p, without_q] = state.vector_sums else { return };
+        let (without_p, without_q) = (without_p.values(), without_q.values());
         let (row, col) = if axes.largest_is_p() { (without_p, without_q) } else { (without_q, without_p) };
         let averaged = [(row, axes.largest), (col, axes.second)];
         for (moment, (sums, axis)) in state.vectors.iter_mut().zip(averaged) {

@@ -22,6 +22,10 @@ pub(crate) fn check<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> R
     check_value(tensor, &parameter.value)?;
     if let Some(gradient) = &parameter.gradient {
         check_shape(tensor, "gradient", gradient.shape.as_ref(), gradient.as_slice().len())?;
+        let found = gradient.as_slice().dtype();
+        if found == DType::F64 && T::DTYPE == DType::F32 {
+            return Err(Error::GradientType { name: tensor.info.name.clone(), found });
+        }
     }
     Ok(())
 }
@@ -37,6 +41,17 @@ pub(crate) fn check_value<T: Real>(tensor: &Tensor<T>, value: &Value<'_>) -> Res
         return wrong(format!("it was {} before; its state is of that type", tensor.info.dtype));
     }
     Ok(())
+}
+
+/// Refuses shapes whose elements cannot be counted. Axes of length 0 don't excuse the others: what is left when one is summed over
+/// may have none of them.
+pub(crate) fn check_size(name: &str, shape: &[usize]) -> Result<()> {
+    let len = shape.iter().try_fold(1_usize, |len, &axis| len.checked_mul(axis.max(1)));
+    // The widest element has 8 bytes.
+    if len.is_some_and(|len| len <= isize::MAX as usize / 8) {
+        return Ok(());
+    }
+    Err(Error::ShapeTooLarge { name: name.to_owned(), shape: shape.to_vec() })
 }
 
 pub(crate) fn check_shape<T: Real>(

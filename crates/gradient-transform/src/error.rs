@@ -43,6 +43,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A parameter with more elements than memory can have.
+    #[error("parameter `{name}` has shape {shape:?}, which is more elements than memory can have")]
+    ShapeTooLarge {
+        /// The name.
+        name: String,
+        /// The shape.
+        shape: Vec<usize>,
+    },
     /// A name that no parameter has.
     #[error("no parameter is called `{name}`; there are: {known}")]
     UnknownName {
@@ -94,6 +102,16 @@ pub enum Error {
         found: DType,
         /// Why that is not possible, and what to do.
         reason: String,
+    },
+    /// A gradient has an element type that cannot be computed with.
+    #[error(
+        "the gradient of parameter `{name}` is {found}, but this optimizer computes in float32; make an `Optimizer<f64>`, or convert the gradient"
+    )]
+    GradientType {
+        /// The parameter.
+        name: String,
+        /// The gradient's type.
+        found: DType,
     },
     /// A gradient is infinite or not a number.
     #[error(

@@ -44,7 +44,8 @@ impl<T: Real> ParameterGroup<T> {
         }
     }
 
-    /// Sets the learning rate: finite and at least 0. Default 1.
+    /// Sets the learning rate: at least 0, and at most 2^32. With d0 at most 2^50, a step along an update as large as a gradient may
+    /// be is a number then. Default 1.
     pub fn lr(mut self, lr: f64) -> Self {
         self.lr = lr;
         self
@@ -257,9 +258,14 @@ impl<T: Real> Group<T> {
     }
 }
 
+/// With a learning rate of at most 2^32 and an estimate d of at most 2^50, a step of `lr * d` along an update of at most 2^44,
+/// the largest gradient of float32, is a number in float32, and the sum of as many squares of `lr * d` as there are steps is one
+/// in float64.
 pub(crate) fn check_lr(lr: f64) -> Result<()> {
-    Error::check("lr", lr, lr.is_finite() && lr >= 0.0, "finite and at least 0")
+    Error::check("lr", lr, (0.0..=LARGEST_LR).contains(&lr), "at least 0 and at most 2^32")
 }
+
+const LARGEST_LR: f64 = (1_u64 << 32) as f64;
 
 /// Refuses chains that make no sense; gives the estimate that this one starts with.
 fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::buffer::Buffer;
+use crate::check::check_size;
 use crate::compose::stages;
 use crate::context::{Estimate, StepContext};
 use crate::element::Real;
@@ -47,7 +48,7 @@ impl<T: Real> Optimizer<T> {
     ///
     /// # Errors
     /// [`Error::InvalidChain`], [`Error::Excluded`] or [`Error::OptionOutOfRange`] for a chain that cannot run;
-    /// [`Error::DuplicateName`].
+    /// [`Error::DuplicateName`]; [`Error::ShapeTooLarge`].
     pub fn new<'s, N: Into<String>>(
         chain: impl GradientTransform<T> + 'static,
         parameters: impl IntoIterator<Item = (N, &'s [usize])>,
@@ -86,6 +87,7 @@ impl<T: Real> Optimizer<T> {
                 if !names.insert(name.clone()) {
                     return Err(Error::DuplicateName { name });
                 }
+                check_size(&name, &shape)?;
                 tensors.push(Tensor::new(name, &shape, index));
             }
             made.push(Group::new(group.chain, group.lr, group.rounding)?);
@@ -124,10 +126,11 @@ impl<T: Real> Optimizer<T> {
         }
         let index = self.groups.len();
         let mut names: BTreeSet<&str> = self.tensors.iter().map(|t| t.info.name.as_str()).collect();
-        for (name, _) in &group.parameters {
+        for (name, shape) in &group.parameters {
             if !names.insert(name) {
                 return Err(Error::DuplicateName { name: name.clone() });
             }
+            check_size(name, shape)?;
         }
         let made = Group::new(group.chain, group.lr, group.rounding)?;
         self.groups.push(made);
@@ -144,7 +147,7 @@ impl<T: Real> Optimizer<T> {
         self.groups.get(index).ok_or(Error::NoSuch { what: "group", index, count })
     }
 
-    /// Sets a group's learning rate: finite and at least 0.
+    /// Sets a group's learning rate: at least 0 and at most 2^32.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer};
@@ -271,6 +274,22 @@ impl<T: Real> Optimizer<T> {
     /// Bytes of state kept between steps, all parameters together.
     pub fn state_bytes(&self) -> usize {
         self.tensors.iter().map(Tensor::bytes).sum()
+    }
+
+    /// Bytes of working memory that is held from step to step beside the state: sums over axes and what is made of them, which grow
+    /// with the axes and not with the product of them, and tiles and partial sums of the threads that were at work.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter, TILE};
+    ///
+    /// let n = 100 * TILE;
+    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[n][..])])?;
+    /// optimizer.step(&mut [Parameter::slice(&mut vec![0.0_f32; n], Some(&vec![1.0; n]))])?;
+    /// assert!((1..8 * 4 * TILE).contains(&optimizer.workspace_bytes())); // a few tiles of float32
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub fn workspace_bytes(&self) -> usize {
+        self.tensors.iter().map(Tensor::workspace).sum::<usize>() + self.pool.bytes()
     }
 
     /// Bytes that one step moves between memory and processor according to the plan, and the largest number of

@@ -10,6 +10,9 @@ use crate::element::{DType, Element};
 ///
 /// A contiguous row-major value or gradient is used where it lies. Any other layout (column-major, strided,
 /// broadcast) is taken through one contiguous copy.
+///
+/// A gradient may have another element type than the value, as when the gradients of bfloat16 parameters are accumulated in
+/// float32: see [`with_gradient`](Self::with_gradient).
 #[derive(Debug)]
 pub struct Parameter<'a> {
     pub(crate) value: Value<'a>,
@@ -89,6 +92,46 @@ impl<'a> Parameter<'a> {
             ValueData::Strided { view: E::strided_mut(value.into_dyn()), copy }
         };
         Self { value: Value { shape, data }, gradient: gradient.map(Gradient::new) }
+    }
+
+    /// The same parameter with this gradient, a plain slice in row-major order, whose elements may be of another type than the
+    /// value's. They are computed with as they are, not rounded to the value's type first; only float64 under an optimizer
+    /// that computes in float32 is an error.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter, ParameterGroup, Rounding, Settings};
+    /// use half::bf16;
+    ///
+    /// let group = ParameterGroup::new(Descent::default(), [("w", &[1][..])]).rounding(Rounding::Nearest);
+    /// let mut optimizer: Optimizer = Optimizer::with_groups([group], Settings::default())?;
+    /// let mut w = [bf16::ONE];
+    /// // The sum of several bfloat16 gradients, which is none: near 1, bfloat16 numbers are 2^-7 apart.
+    /// let accumulated = [1.0_f32 - 0.001];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, None).with_gradient(&accumulated)])?;
+    /// assert_eq!(w, [bf16::from_f32(0.001)]); // and not 0 or 2^-8
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub fn with_gradient<E: Element>(self, gradient: &'a [E]) -> Self {
+        let data = GradientData::Contiguous(E::slice(gradient));
+        Self { gradient: Some(Gradient { shape: None, data }), ..self }
+    }
+
+    /// As [`with_gradient`](Self::with_gradient), with an ndarray view of any layout.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter};
+    /// use half::bf16;
+    /// use ndarray::{array, Array2};
+    ///
+    /// let mut w = Array2::from_elem([2, 2], bf16::ONE);
+    /// let g = array![[1.0_f32, 0.0], [0.5, 0.0]].reversed_axes(); // column-major
+    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2, 2][..])])?;
+    /// optimizer.step(&mut [Parameter::array(w.view_mut(), None).with_gradient_array(g.view())])?;
+    /// assert_eq!(w.mapv(bf16::to_f32), array![[0.0, 0.5], [1.0, 1.0]]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub fn with_gradient_array<E: Element, D: Dimension>(self, gradient: ArrayView<'a, E, D>) -> Self {
+        Self { gradient: Some(Gradient::new(gradient)), ..self }
     }
 }
 

@@ -7,11 +7,11 @@ use crate::compose::Stages;
 use crate::context::{StepContext, TensorInfo};
 use crate::element::{DType, Real};
 use crate::state::ColumnSpec;
-use crate::sweep::{SHORTEST_TILE, TILE};
+use crate::sums::SumLayout;
 use crate::transform::{Reads, Role};
 
 /// One transform's place in the plan of a tensor. The ranges are into the tensor's lists, all transforms together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Stage {
     pub(crate) role: Role,
     pub(crate) reads: Reads,
@@ -58,7 +58,7 @@ pub(crate) enum Base {
 }
 
 /// The work of one transform on every tile of a sweep.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Call {
     pub(crate) stage: usize,
     pub(crate) observes: bool,
@@ -73,18 +73,23 @@ impl Call {
     pub(crate) fn gathers(&self) -> bool {
         self.observes || self.then == Then::Commit
     }
+
+    /// Whether it may add to its arrays of sums: a reduction's are complete when it commits.
+    pub(crate) fn gathers_arrays(&self, stages: &[Stage]) -> bool {
+        let stage = &stages[self.stage];
+        !stage.vector_sums.is_empty()
+            && (self.observes || (self.then == Then::Commit && stage.role != Role::Reduce))
+    }
 }
 
 /// One pass over a tensor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sweep {
     pub(crate) number: usize,
     pub(crate) calls: Vec<Call>,
     /// The call of the writer that moves the parameter when all others are done: in the last sweep, if nothing holds
     /// the tensor.
     pub(crate) writer: Option<usize>,
-    /// Elements of a tile.
-    pub(crate) tile: usize,
     /// Whether the parameter is looked at.
     pub(crate) parameter: bool,
     /// The columns touched, in the order of the tensor's list.
@@ -92,7 +97,7 @@ pub(crate) struct Sweep {
 }
 
 /// The plan of one tensor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) stages: Vec<Stage>,
     pub(crate) columns: Vec<ColumnSpec>,
@@ -100,7 +105,7 @@ pub(crate) struct Plan {
     /// The writer's base column, in the tensor's list.
     pub(crate) base: Option<usize>,
     pub(crate) scalar_sums: usize,
-    pub(crate) vector_sums: usize,
+    pub(crate) vector_sums: Vec<SumLayout>,
 }
 
 impl Plan {
@@ -111,7 +116,7 @@ impl Plan {
             sweeps: Vec::new(),
             base: None,
             scalar_sums: 0,
-            vector_sums: 0,
+            vector_sums: Vec::new(),
         };
         let (mut sweep, mut vectors, mut scratch) = (0, 0, 0);
         for transform in stages {
@@ -132,13 +137,13 @@ impl Plan {
                 vectors: vectors..vectors + spec.vectors.len(),
                 scratch: scratch..scratch + spec.scratch.len(),
                 scalar_sums: plan.scalar_sums..plan.scalar_sums + spec.scalar_sums,
-                vector_sums: plan.vector_sums..plan.vector_sums + spec.vector_sums,
+                vector_sums: plan.vector_sums.len()..plan.vector_sums.len() + spec.vector_sums.len(),
                 idle,
             });
             vectors += spec.vectors.len();
             scratch += spec.scratch.len();
             plan.scalar_sums += spec.scalar_sums;
-            plan.vector_sums += spec.vector_sums;
+            plan.vector_sums.extend(spec.vector_sums.iter().map(|&shape| SumLayout::new(shape, tensor)));
             if role == Role::Reduce && !idle {
                 sweep += 1;
             }
@@ -219,19 +224,16 @@ impl Plan {
             })
             .collect();
         let writer = calls.iter().position(|c| matches!(c.then, Then::Direct | Then::Displace));
-        let whole = columns.iter().filter(|c| self.columns[c.index].every == 1).count();
-        let writes = calls.iter().any(|c| c.then != Then::Nothing);
-        let tile = tile_len(1 + usize::from(parameter) + whole + usize::from(writes));
-        Sweep { number, calls, writer: writer.filter(|_| last && held.is_none()), tile, parameter, columns }
+        Sweep { number, calls, writer: writer.filter(|_| last && held.is_none()), parameter, columns }
     }
 
     /// Bytes that cross the memory bus for one step over `len` elements, if every sweep reads its columns anew.
-    pub(crate) fn bytes(&self, len: usize, parameter: DType, columns: &[Buffer]) -> u64 {
+    pub(crate) fn bytes(&self, len: usize, gradient: DType, parameter: DType, columns: &[Buffer]) -> u64 {
         self.sweeps
             .iter()
             .map(|sweep| {
                 let element = parameter.size() * len;
-                let gradient = element;
+                let gradient = gradient.size() * len;
                 let value =
                     if sweep.writer.is_some() { 2 * element } else { usize::from(sweep.parameter) * element };
                 let kept: usize = sweep
@@ -247,11 +249,4 @@ impl Plan {
             })
             .sum()
     }
-}
-
-/// Elements of a tile of a sweep that touches so many arrays: a power of two, for which they fit into three quarters of a
-/// first-level cache of 32 KiB as float32. A sweep over few arrays has longer tiles, and less to do between them.
-fn tile_len(arrays: usize) -> usize {
-    let fitting = (24 << 10) / size_of::<f32>() / arrays;
-    (1 << fitting.ilog2()).clamp(SHORTEST_TILE, TILE)
 }

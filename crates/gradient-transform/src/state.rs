@@ -2,6 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::element::{DType, Real};
+use crate::sums::{Gathered, SumShape};
 
 /// The type a column or vector has in memory.
 ///
@@ -85,13 +86,13 @@ pub struct VectorSpec {
 ///     .workspace("products") // of this step only
 ///     .vector("row_means", 8, Storage::Compute)
 ///     .scratch(8)
-///     .sums(2, 8);
+///     .sums(2, 0);
 /// let columns: &[ColumnSpec] = &spec.columns;
 /// let [average, start, products] = columns else { unreachable!() };
 /// assert_eq!((average.initial, average.kept, average.every), (Initial::Parameter, true, 1));
 /// assert_eq!((start.every, start.constant, products.kept), (11, true, false));
 /// let VectorSpec { name, len, .. } = spec.vectors[0];
-/// assert_eq!((name, len, &spec.scratch[..], spec.scalar_sums, spec.vector_sums), ("row_means", 8, &[8][..], 2, 8));
+/// assert_eq!((name, len, &spec.scratch[..], spec.scalar_sums), ("row_means", 8, &[8][..], 2));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateSpec {
@@ -103,8 +104,8 @@ pub struct StateSpec {
     pub scratch: Vec<usize>,
     /// How many scalar sums `observe` gathers.
     pub scalar_sums: usize,
-    /// Length of the vector of sums that `observe` gathers.
-    pub vector_sums: usize,
+    /// The arrays of sums that `observe` gathers.
+    pub vector_sums: Vec<SumShape>,
 }
 
 impl StateSpec {
@@ -176,10 +177,18 @@ impl StateSpec {
         self
     }
 
-    /// Sums that `observe` gathers: `scalars` numbers and a vector of `vector` elements.
+    /// Sums that `observe` gathers: `scalars` numbers, and an array of `vector` more, if that is not 0. Each chunk of a tensor
+    /// that is at work has an array of its own.
     pub fn sums(mut self, scalars: usize, vector: usize) -> Self {
         self.scalar_sums = scalars;
-        self.vector_sums = vector;
+        self.vector_sums.extend((vector > 0).then_some(SumShape::Flat(vector)));
+        self
+    }
+
+    /// One more array of sums that `observe` gathers: the tensor's elements, summed over the given axis. Each chunk that is at
+    /// work has the part that it adds to.
+    pub fn sums_over(mut self, axis: usize) -> Self {
+        self.vector_sums.push(SumShape::Over(axis));
         self
     }
 }
@@ -190,26 +199,26 @@ impl StateSpec {
 /// depend on the number of threads.
 ///
 /// ```
-/// use gradient_transform::Sums;
+/// use gradient_transform::{Gathered, Sums};
 ///
-/// let (mut scalars, mut vector) = ([0.0_f64; 1], [0.0_f32; 2]);
-/// let mut sums = Sums { scalars: &mut scalars, vector: &mut vector };
+/// let (mut scalars, mut vectors) = ([0.0_f64; 1], [Gathered::<f32>::zeros(2)]);
+/// let mut sums = Sums { scalars: &mut scalars, vectors: &mut vectors };
 /// sums.reborrow().scalars[0] += 3.0;
-/// sums.vector[1] += 1.0;
-/// assert_eq!((scalars, vector), ([3.0], [0.0, 1.0]));
+/// sums.vectors[0].at(1, 1)[0] += 1.0;
+/// assert_eq!((scalars, vectors[0].values()), ([3.0], &[0.0, 1.0][..]));
 /// ```
 #[derive(Debug)]
 pub struct Sums<'a, T> {
     /// Scalar sums.
     pub scalars: &'a mut [f64],
-    /// Vector of sums.
-    pub vector: &'a mut [T],
+    /// Arrays of sums, in the order they were declared. None in a reduction's `commit`: they were complete in its `seal`.
+    pub vectors: &'a mut [Gathered<T>],
 }
 
 impl<T> Sums<'_, T> {
     /// The same sums, for a shorter time.
     pub fn reborrow(&mut self) -> Sums<'_, T> {
-        Sums { scalars: self.scalars, vector: self.vector }
+        Sums { scalars: self.scalars, vectors: self.vectors }
     }
 }
 
@@ -242,8 +251,8 @@ pub struct TensorState<'a, T> {
     pub scratch: &'a mut [Vec<T>],
     /// The complete scalar sums; zeros in `begin`.
     pub scalar_sums: &'a [f64],
-    /// The complete vector of sums; zeros in `begin`.
-    pub vector_sums: &'a [T],
+    /// The complete arrays of sums; zeros in `begin`.
+    pub vector_sums: &'a [Gathered<T>],
 }
 
 impl<T> TensorState<'_, T> {

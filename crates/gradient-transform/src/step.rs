@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::buffer::{Slice, SliceMut};
 use crate::check::check;
-use crate::compose::stages;
+use crate::compose::{StageList, stages};
 use crate::context::{Estimate, StepContext, StepSummary};
 use crate::element::Real;
 use crate::error::{Error, Result};
@@ -65,13 +65,16 @@ impl<T: Real> Optimizer<T> {
         let before: SmallVec<[StepContext; 4]> = self.groups.iter().map(|group| group.context).collect();
         self.begin();
         let Self { groups, tensors, settings, pool, .. } = &mut *self;
-        let jobs = TensorJobs { groups, settings, pool, parallel };
+        let chains: SmallVec<[StageList<'_, T>; 2]> =
+            groups.iter().map(|group| stages(&*group.chain)).collect();
+        let jobs = TensorJobs { groups, chains: &chains, first_group: 0, settings, pool, parallel };
         let finite = settings.non_finite == NonFinite::Unchecked
             || jobs.all(tensors, parameters, &|jobs, tensor, parameter| jobs.examine(tensor, parameter));
         if finite {
             jobs.all(tensors, parameters, &|jobs, tensor, parameter| jobs.step(tensor, parameter));
             return Ok(true);
         }
+        drop(chains);
         for (group, context) in groups.iter_mut().zip(before) {
             group.context = context;
         }
@@ -273,7 +276,9 @@ impl<T: Real> StepInProgress<'_, T> {
         }
         check(tensor, &parameter)?;
         let parallel = parameter.value.len() >= SERIAL_BELOW && rayon::current_num_threads() > 1;
-        let jobs = TensorJobs { groups, settings, pool, parallel };
+        let chains = [stages(&*groups[tensor.group].chain)];
+        let first_group = tensor.group;
+        let jobs = TensorJobs { groups, chains: &chains, first_group, settings, pool, parallel };
         if settings.non_finite != NonFinite::Unchecked
             && !jobs.examine(tensor, &mut parameter)
             && let Some(error) = unusable(tensor, &parameter)
@@ -291,21 +296,35 @@ impl<T: Real> StepInProgress<'_, T> {
     }
 }
 
+/// Whether it pays to share these tensors between two threads.
+fn is_worth_splitting<T: Real>(tensors: &[Tensor<T>]) -> bool {
+    /// Elements that take as long as what is to be done for a tensor of any size.
+    const OF_ONE: usize = 1 << 10;
+    /// Elements that take a few times as long as handing them to another thread.
+    const LEAST: usize = 1 << 15;
+    // Many tensors are enough by themselves, and not looked at again and again.
+    let cost = || tensors.iter().map(|tensor| OF_ONE + tensor.info.len()).sum::<usize>();
+    tensors.len() > 1 && (tensors.len() > LEAST / OF_ONE || cost() > LEAST)
+}
+
 /// What the jobs of a step share, tensor by tensor.
-struct TensorJobs<'a, T: Real> {
+struct TensorJobs<'a, 'c, T: Real> {
     groups: &'a [Group<T>],
+    /// The chains of the groups from `first_group` on.
+    chains: &'a [StageList<'c, T>],
+    first_group: usize,
     settings: &'a Settings,
     pool: &'a ScratchPool<T>,
     parallel: bool,
 }
 
 /// What is done to one tensor, and whether that went well.
-type TensorJob<T> = dyn Fn(&TensorJobs<'_, T>, &mut Tensor<T>, &mut Parameter<'_>) -> bool + Sync;
+type TensorJob<T> = dyn Fn(&TensorJobs<'_, '_, T>, &mut Tensor<T>, &mut Parameter<'_>) -> bool + Sync;
 
-impl<T: Real> TensorJobs<'_, T> {
+impl<T: Real> TensorJobs<'_, '_, T> {
     /// Does `job` for all tensors; whether all went well.
     fn all(&self, tensors: &mut [Tensor<T>], parameters: &mut [Parameter<'_>], job: &TensorJob<T>) -> bool {
-        if self.parallel && tensors.len() > 1 {
+        if self.parallel && is_worth_splitting(tensors) {
             let middle = tensors.len() / 2;
             let (tensors, right_tensors) = tensors.split_at_mut(middle);
             let (parameters, right_parameters) = parameters.split_at_mut(middle);
@@ -341,9 +360,8 @@ impl<T: Real> TensorJobs<'_, T> {
     ) -> bool {
         let Some(gradient) = &parameter.gradient else { return true };
         let group = &self.groups[tensor.group];
-        let stages = stages(&*group.chain);
         let run = Run {
-            stages: &stages,
+            stages: &self.chains[tensor.group - self.first_group],
             step: group.context,
             rounding: group.rounding,
             seed: self.settings.seed,

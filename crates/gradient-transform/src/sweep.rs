@@ -1,8 +1,8 @@
 //! One pass of a chain over a tensor, tile by tile.
 
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
@@ -14,11 +14,14 @@ use crate::plan::{Base, Plan, Sweep, Then};
 use crate::prefetch;
 use crate::rounding::{Rounding, Stream};
 use crate::state::{Storage, Sums};
+use crate::sums::Gathered;
 use crate::tile::Tile;
 use crate::update::{Deferred, Update};
 use crate::writer::Writer;
 
-/// Elements of a tile at most; sweeps over many columns have shorter ones.
+/// Elements of a tile, but for a tensor's last.
+///
+/// One length for all sweeps, so that sums, which begin anew with every tile, are the same bits whatever else is in a chain.
 ///
 /// ```
 /// use gradient_transform::{Context, Descent, GradientTransform, Optimizer, Parameter, TILE, Tile};
@@ -45,33 +48,84 @@ use crate::writer::Writer;
 /// assert!(w.iter().enumerate().all(|(i, w)| *w == i as f32));
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-pub const TILE: usize = 4096;
-
-/// Elements of a tile at least, but for a tensor's last.
-pub(crate) const SHORTEST_TILE: usize = 1024;
+pub const TILE: usize = 1024;
 
 /// Elements of a chunk, the unit of parallel work and of partial sums. Its boundaries depend on the tensor's length
 /// alone, so sums do not depend on the number of threads.
 pub(crate) const CHUNK: usize = 1 << 19;
 
+/// Buffers that tasks borrow, kept from step to step.
+#[derive(Debug, Default)]
+struct Pool<B>(Mutex<Vec<Vec<B>>>);
+
+impl<B> Pool<B> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<B>>> {
+        // A poisoned lock only means that another thread's transform panicked; the buffers have no invariant to lose.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Vec<B>) -> R) -> R {
+        let mut buffer = self.lock().pop().unwrap_or_default();
+        let result = f(&mut buffer);
+        self.lock().push(buffer);
+        result
+    }
+}
+
 /// Working memory of the threads that are at work, kept from step to step.
 #[derive(Debug, Default)]
-pub(crate) struct ScratchPool<T>(Mutex<Vec<Vec<T>>>);
+pub(crate) struct ScratchPool<T> {
+    tiles: Pool<T>,
+    sums: Pool<Gathered<T>>,
+    /// Plans that were made lately.
+    plans: Mutex<Vec<Arc<Plan>>>,
+}
 
 impl<T: Real> ScratchPool<T> {
-    fn with<R>(&self, len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
-        // A poisoned lock only means that another thread's transform panicked; the buffers have no invariant to lose.
-        let lock = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut buffer = lock().pop().unwrap_or_default();
-        // Aligned to a cache line, so that a vector is within one.
-        const SPARE: usize = 64;
-        if buffer.len() < len + SPARE {
-            buffer.resize(len + SPARE, T::zero());
+    fn with_tiles<R>(&self, len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
+        self.tiles.with(|buffer| {
+            // Aligned to a cache line, so that a vector is within one.
+            const SPARE: usize = 64;
+            if buffer.len() < len + SPARE {
+                buffer.resize(len + SPARE, T::zero());
+            }
+            let at = buffer.as_ptr().align_offset(64).min(SPARE);
+            f(&mut buffer[at..][..len])
+        })
+    }
+
+    /// `count` arrays of sums, of any contents.
+    fn with_sums<R>(&self, count: usize, f: impl FnOnce(&mut [Gathered<T>]) -> R) -> R {
+        self.sums.with(|buffer| {
+            if buffer.len() < count {
+                buffer.resize_with(count, Gathered::default);
+            }
+            f(&mut buffer[..count])
+        })
+    }
+
+    /// The plan, in one place for all tensors that have the same one: with many small tensors, a step is as long as it takes to
+    /// fetch what belongs to them.
+    pub(crate) fn shared(&self, plan: Plan) -> Arc<Plan> {
+        /// Tensors of a model repeat themselves after a few.
+        const LATELY: usize = 16;
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = plans.iter().find(|made| ***made == plan) {
+            return Arc::clone(same);
         }
-        let at = buffer.as_ptr().align_offset(64).min(SPARE);
-        let result = f(&mut buffer[at..][..len]);
-        lock().push(buffer);
-        result
+        if plans.len() == LATELY {
+            plans.remove(0);
+        }
+        let plan = Arc::new(plan);
+        plans.push(Arc::clone(&plan));
+        plan
+    }
+
+    /// Bytes that are held.
+    pub(crate) fn bytes(&self) -> usize {
+        let tiles: usize = self.tiles.lock().iter().map(|buffer| buffer.capacity() * size_of::<T>()).sum();
+        let sums: usize = self.sums.lock().iter().flatten().map(Gathered::bytes).sum();
+        tiles + sums
     }
 }
 
@@ -116,14 +170,16 @@ impl Active<'_> {
 }
 
 /// A range of a tensor, with everything elementwise that belongs to it.
-pub(crate) struct Work<'a, T> {
+pub(crate) struct Work<'a, 's, T> {
     pub(crate) start: usize,
     pub(crate) gradient: Slice<'a>,
     pub(crate) parameter: SliceMut<'a>,
     pub(crate) columns: SmallVec<[Active<'a>; 8]>,
     /// Partial sums, one row for each chunk of the range.
     pub(crate) scalar_sums: &'a mut [f64],
-    pub(crate) vector_sums: &'a mut [T],
+    /// Arrays of sums: those of each chunk of the range, or the tensor's own where it is one chunk. None in a sweep that gathers
+    /// no arrays.
+    pub(crate) vector_sums: &'s mut [Gathered<T>],
 }
 
 /// Index within an every-`n`-th column of the first element at or after `element`.
@@ -131,10 +187,16 @@ const fn nth(element: usize, every: usize) -> usize {
     if every == 1 { element } else { element.div_ceil(every) }
 }
 
-impl<'a, T: Real> Work<'a, T> {
-    /// Splits off the first `chunks` chunks.
+impl<'a, T: Real> Work<'a, '_, T> {
+    /// The same work, with arrays of sums.
+    fn with<'b>(self, vector_sums: &'b mut [Gathered<T>]) -> Work<'a, 'b, T> {
+        let Self { start, gradient, parameter, columns, scalar_sums, .. } = self;
+        Work { start, gradient, parameter, columns, scalar_sums, vector_sums }
+    }
+
+    /// Splits off the first `chunks` chunks, which may be all.
     fn split_off_first(&mut self, chunks: usize, plan: &Plan) -> Self {
-        let (start, at) = (self.start, chunks * CHUNK);
+        let (start, at) = (self.start, self.gradient.len().min(chunks * CHUNK));
         self.start += at;
         let columns = self.columns.iter_mut().map(|column| {
             let n = nth(start + at, column.every) - nth(start, column.every);
@@ -146,7 +208,10 @@ impl<'a, T: Real> Work<'a, T> {
             parameter: self.parameter.split_off_first(at),
             columns: columns.collect(),
             scalar_sums: self.scalar_sums.split_off_mut(..chunks * plan.scalar_sums).unwrap_or_default(),
-            vector_sums: self.vector_sums.split_off_mut(..chunks * plan.vector_sums).unwrap_or_default(),
+            vector_sums: self
+                .vector_sums
+                .split_off_mut(..chunks * plan.vector_sums.len())
+                .unwrap_or_default(),
         }
     }
 }
@@ -162,22 +227,51 @@ struct Memory<'m, T> {
 }
 
 impl<'m, T: Real> Memory<'m, T> {
-    const fn len(tile: usize, columns: usize) -> usize {
-        (4 + columns) * tile
+    const fn len(columns: usize) -> usize {
+        (4 + columns) * TILE
     }
 
-    fn new(memory: &'m mut [T], tile: usize) -> Self {
-        let (gradient, memory) = memory.split_at_mut(tile);
-        let (parameter, memory) = memory.split_at_mut(tile);
-        let (update, memory) = memory.split_at_mut(tile);
-        let (displacement, columns) = memory.split_at_mut(tile);
+    fn new(memory: &'m mut [T]) -> Self {
+        let (gradient, memory) = memory.split_at_mut(TILE);
+        let (parameter, memory) = memory.split_at_mut(TILE);
+        let (update, memory) = memory.split_at_mut(TILE);
+        let (displacement, columns) = memory.split_at_mut(TILE);
         Self { gradient, parameter, columns, update, displacement }
     }
 }
 
 impl<T: Real> Job<'_, T> {
+    /// Runs the sweep over a tensor. Where arrays of sums are gathered, `totals`, several chunks go at a time, each with the part
+    /// of the arrays that it adds to; the parts are added in the order of the chunks, so that their number is of no
+    /// consequence.
+    pub(crate) fn run_all(&self, mut work: Work<'_, '_, T>, totals: &mut [Gathered<T>]) {
+        let gathers = self.sweep.calls.iter().any(|call| call.gathers_arrays(&self.plan.stages));
+        let mut chunks = work.gradient.len().div_ceil(CHUNK);
+        if !gathers {
+            return self.run(work);
+        }
+        if chunks <= 1 {
+            return self.run(work.with(totals));
+        }
+        // Two for a thread, so that one that is late does not keep all others waiting for long.
+        let round = if self.parallel { 2 * rayon::current_num_threads() } else { 1 };
+        let arrays = totals.len();
+        self.pool.with_sums(round.min(chunks) * arrays, |parts| {
+            while chunks > 0 {
+                let now = round.min(chunks);
+                let parts = &mut parts[..now * arrays];
+                let first = work.split_off_first(now, self.plan);
+                self.run(first.with(parts));
+                for (i, total) in totals.iter_mut().enumerate() {
+                    total.add(parts.iter().skip(i).step_by(arrays), self.parallel);
+                }
+                chunks -= now;
+            }
+        });
+    }
+
     /// Runs the sweep over a range, on several threads if it is long.
-    pub(crate) fn run(&self, mut work: Work<'_, T>) {
+    fn run(&self, mut work: Work<'_, '_, T>) {
         let chunks = work.gradient.len().div_ceil(CHUNK);
         if chunks > 1 {
             let first = work.split_off_first(chunks / 2, self.plan);
@@ -188,18 +282,24 @@ impl<T: Real> Job<'_, T> {
                 self.run(work);
             }
         } else {
-            self.pool.with(Memory::<T>::len(self.sweep.tile, work.columns.len()), |memory| {
-                let mut memory = Memory::new(memory, self.sweep.tile);
+            if work.gradient.len() < self.cx.tensor.len() {
+                let elements = work.start..work.start + work.gradient.len();
+                for (part, layout) in work.vector_sums.iter_mut().zip(&self.plan.vector_sums) {
+                    part.open(layout, elements.clone());
+                }
+            }
+            self.pool.with_tiles(Memory::<T>::len(work.columns.len()), |memory| {
+                let mut memory = Memory::new(memory);
                 let len = work.gradient.len();
-                for at in (0..len).step_by(self.sweep.tile) {
-                    self.tile(&mut work, at..len.min(at + self.sweep.tile), &mut memory);
+                for at in (0..len).step_by(TILE) {
+                    self.tile(&mut work, at..len.min(at + TILE), &mut memory);
                 }
             });
         }
     }
 
     /// Works on a range of `work`.
-    fn tile(&self, work: &mut Work<'_, T>, range: Range<usize>, memory: &mut Memory<'_, T>) {
+    fn tile(&self, work: &mut Work<'_, '_, T>, range: Range<usize>, memory: &mut Memory<'_, T>) {
         let (n, offset) = (range.len(), work.start + range.start);
         prefetch::next_tile(|ahead| {
             ahead.add(work.gradient, &range);
@@ -220,8 +320,7 @@ impl<T: Real> Job<'_, T> {
         let read = if self.sweep.parameter { range.clone() } else { 0..0 };
         let parameter = work.parameter.native_or_loaded(read, memory.parameter);
         let mut columns: SmallVec<[&mut [T]; 8]> = SmallVec::new();
-        for (column, loaded) in work.columns.iter_mut().zip(memory.columns.chunks_exact_mut(self.sweep.tile))
-        {
+        for (column, loaded) in work.columns.iter_mut().zip(memory.columns.chunks_exact_mut(TILE)) {
             columns.push(column.data.native_or_loaded(column.tile.clone(), loaded));
         }
 
@@ -258,15 +357,19 @@ impl<T: Real> Job<'_, T> {
                 tile.direction = displacement;
             }
             let scalars = &mut work.scalar_sums[stage.scalar_sums.clone()];
-            let vector = &mut work.vector_sums[stage.vector_sums.clone()];
+            let vectors = if call.gathers_arrays(&self.plan.stages) {
+                &mut work.vector_sums[stage.vector_sums.clone()]
+            } else {
+                &mut []
+            };
             if call.observes {
-                let sums = Sums { scalars: &mut *scalars, vector: &mut *vector };
+                let sums = Sums { scalars: &mut *scalars, vectors: &mut *vectors };
                 transform.observe(&self.cx, &mut tile, sums);
             }
             match call.then {
                 Then::Nothing | Then::Direct | Then::Displace => {}
                 Then::Emit => transform.emit(&self.cx, &mut tile),
-                Then::Commit => transform.commit(&self.cx, &mut tile, Sums { scalars, vector }),
+                Then::Commit => transform.commit(&self.cx, &mut tile, Sums { scalars, vectors }),
             }
         }
 
@@ -300,7 +403,7 @@ impl<T: Real> Job<'_, T> {
             let values = &memory.parameter[..n];
             work.parameter.range_mut(range).store(values, offset, self.rounding, self.parameter_stream);
         }
-        for (column, values) in work.columns.iter_mut().zip(memory.columns.chunks_exact(self.sweep.tile)) {
+        for (column, values) in work.columns.iter_mut().zip(memory.columns.chunks_exact(TILE)) {
             if column.stored && column.data.dtype() != T::DTYPE {
                 // What is declared as bfloat16 is rounded to the nearest, whatever the parameters are.
                 let rounding = match self.plan.columns[column.index].storage {

@@ -1,6 +1,7 @@
 //! One parameter's state, and a step over it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use smallvec::SmallVec;
@@ -12,6 +13,7 @@ use crate::element::{DType, Element, Real};
 use crate::plan::{Plan, Stage, Sweep};
 use crate::rounding::{Rounding, Stream, hash_name};
 use crate::state::{Initial, TensorState};
+use crate::sums::Gathered;
 use crate::sweep::{Active, CHUNK, Job, ScratchPool, Work};
 
 /// What a step did to one tensor.
@@ -37,13 +39,15 @@ pub(crate) struct Run<'a, T> {
 pub(crate) struct Tensor<T> {
     pub(crate) info: TensorInfo,
     pub(crate) group: usize,
+    /// The latest gradient's type.
+    gradient: DType,
     /// Made at the first gradient, when the element type is known.
-    plan: Option<Plan>,
+    plan: Option<Arc<Plan>>,
     columns: Vec<Buffer>,
     vectors: Vec<Buffer>,
     scratch: Vec<Vec<T>>,
     scalar_sums: Vec<f64>,
-    vector_sums: Vec<T>,
+    vector_sums: Vec<Gathered<T>>,
     column_keys: Vec<u64>,
     /// State by `transform/array`, loaded or kept from another chain, that waits for its transform.
     waiting: BTreeMap<String, Buffer>,
@@ -57,6 +61,7 @@ impl<T: Real> Tensor<T> {
         Self {
             info: TensorInfo { name, shape: shape.to_vec(), dtype: DType::F32, updates: 0 },
             group,
+            gradient: DType::F32,
             plan: None,
             columns: Vec::new(),
             vectors: Vec::new(),
@@ -112,7 +117,9 @@ impl<T: Real> Tensor<T> {
     fn sums_are_small(&self, stage: &Stage) -> bool {
         let limit = T::LARGEST_GRADIENT * T::LARGEST_GRADIENT;
         f64::slice(&self.scalar_sums[stage.scalar_sums.clone()]).is_within(limit)
-            && T::slice(&self.vector_sums[stage.vector_sums.clone()]).is_within(limit)
+            && self.vector_sums[stage.vector_sums.clone()]
+                .iter()
+                .all(|v| T::slice(v.values()).is_within(limit))
     }
 
     /// One step. The slices have the tensor's length, and the gradient is finite.
@@ -120,6 +127,7 @@ impl<T: Real> Tensor<T> {
         if !self.is_typed() {
             self.info.dtype = parameter.dtype();
         }
+        self.gradient = gradient.dtype();
         self.prepare(run, parameter.as_slice());
         let Some(plan) = self.plan.take() else { return };
         let info = self.info.take_for_step();
@@ -168,7 +176,7 @@ impl<T: Real> Tensor<T> {
     /// Clears sums and workspace, and prepares the stages before `end`.
     fn begin(&mut self, run: &Run<'_, T>, plan: &Plan, cx: &Context<'_>, end: usize) {
         self.scalar_sums.fill(0.0);
-        self.vector_sums.fill(T::zero());
+        self.vector_sums.iter_mut().for_each(Gathered::clear);
         for (buffer, spec) in self.columns.iter_mut().zip(&plan.columns).filter(|(_, spec)| !spec.kept) {
             *buffer = Buffer::zeros(T::DTYPE, cx.tensor.len().div_ceil(spec.every));
         }
@@ -220,18 +228,12 @@ impl<T: Real> Tensor<T> {
             })
             .collect();
         let parameter = if sweep.parameter { parameter } else { SliceMut::F32(&mut []) };
-        job.run(Work {
-            start: 0,
-            gradient,
-            parameter,
-            columns,
-            scalar_sums: &mut self.scalar_sums,
-            vector_sums: &mut self.vector_sums,
-        });
+        let scalar_sums = &mut self.scalar_sums;
+        let work = Work { start: 0, gradient, parameter, columns, scalar_sums, vector_sums: &mut [] };
+        job.run_all(work, &mut self.vector_sums);
         for call in sweep.calls.iter().filter(|c| c.gathers()) {
             let stage = &plan.stages[call.stage];
             fold(&mut self.scalar_sums, plan.scalar_sums, stage.scalar_sums.clone());
-            fold(&mut self.vector_sums, plan.vector_sums, stage.vector_sums.clone());
         }
     }
 
@@ -264,7 +266,7 @@ impl<T: Real> Tensor<T> {
         let plan = Plan::new(run.stages, &run.step, &self.info);
         let chunks = parameter.len().div_ceil(CHUNK).max(1);
         self.scalar_sums = vec![0.0; chunks * plan.scalar_sums];
-        self.vector_sums = vec![T::zero(); chunks * plan.vector_sums];
+        self.vector_sums = plan.vector_sums.iter().map(|layout| Gathered::zeros(layout.len)).collect();
         for (transform, stage) in run.stages.iter().zip(&plan.stages) {
             if stage.idle {
                 continue;
@@ -291,7 +293,7 @@ impl<T: Real> Tensor<T> {
         }
         // What is still waiting belongs to transforms that are not in the chain.
         self.waiting.clear();
-        self.plan = Some(plan);
+        self.plan = Some(run.pool.shared(plan));
     }
 
     /// Takes the plan apart and keeps the state by name, for another chain (or fewer transforms) to take up.
@@ -354,10 +356,17 @@ impl<T: Real> Tensor<T> {
         self.columns.iter().chain(&self.vectors).chain(self.waiting.values()).map(kept).sum()
     }
 
+    /// Bytes of sums and small workspace.
+    pub(crate) fn workspace(&self) -> usize {
+        let scratch: usize = self.scratch.iter().map(|array| array.capacity() * size_of::<T>()).sum();
+        let arrays: usize = self.vector_sums.iter().map(Gathered::bytes).sum();
+        scratch + arrays + self.scalar_sums.capacity() * size_of::<f64>()
+    }
+
     /// Bytes that one step moves, and its number of sweeps, once there is a plan.
     pub(crate) fn traffic(&self) -> Option<(u64, usize)> {
         let plan = self.plan.as_ref()?;
-        Some((plan.bytes(self.info.len(), self.info.dtype, &self.columns), plan.sweeps.len()))
+        Some((plan.bytes(self.info.len(), self.gradient, self.info.dtype, &self.columns), plan.sweeps.len()))
     }
 }
 
@@ -379,11 +388,7 @@ impl TensorInfo {
 }
 
 /// Moves all rows of `sums` into the first, in order, within the columns of `range`.
-fn fold<A: Copy + Default + std::ops::AddAssign>(
-    sums: &mut [A],
-    width: usize,
-    range: std::ops::Range<usize>,
-) {
+fn fold(sums: &mut [f64], width: usize, range: std::ops::Range<usize>) {
     if range.is_empty() {
         return;
     }

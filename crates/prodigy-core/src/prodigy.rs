@@ -102,7 +102,9 @@ impl Prodigy {
     /// # Errors
     /// [`Error::OptionOutOfRange`].
     pub fn check(&self) -> Result<()> {
-        Error::check("d0", self.d0, self.d0.is_finite() && self.d0 > 0.0, "finite and above 0")?;
+        // A larger one times the largest learning rate would not leave room for an update in float32: see `ParameterGroup::lr`.
+        let largest = 2.0_f64.powi(50);
+        Error::check("d0", self.d0, self.d0 > 0.0 && self.d0 <= largest, "above 0 and at most 2^50")?;
         Error::check(
             "d_coef",
             self.d_coef,

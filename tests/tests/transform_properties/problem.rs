@@ -12,6 +12,9 @@ pub(crate) type Trajectory = Vec<Vec<ArrayD<f64>>>;
 /// Dense and factored, with the larger axis first, last and in the middle; a vector; one element alone.
 pub(crate) const SHAPES: [&[usize]; 6] = [&[6, 5], &[33, 7], &[4, 40], &[2, 33, 4], &[13], &[1]];
 
+/// More than a tile of each length, and not a multiple of any: a matrix that tiles divide, one that they don't, and a vector.
+pub(crate) const TILED: [&[usize]; 3] = [&[64, 64], &[100, 131], &[3 * 2048 + 1]];
+
 /// Enough for RAdam's variance to be tractable in the last four.
 pub(crate) const STEPS: usize = 8;
 
@@ -40,9 +43,14 @@ impl Problem {
     /// of up to 3. All values fit into bfloat16, so every type sees the same problem. None is 0: there ADOPT would divide
     /// by its epsilon.
     pub(crate) fn new() -> Self {
+        Self::of(&SHAPES, STEPS)
+    }
+
+    /// The same for other tensors, and another number of steps.
+    pub(crate) fn of(shapes: &[&[usize]], steps: usize) -> Self {
         let tensor = |i: usize, f: &dyn Fn(usize) -> f64| {
             let mut element = 0;
-            ArrayD::from_shape_simple_fn(IxDyn(SHAPES[i]), || {
+            ArrayD::from_shape_simple_fn(IxDyn(shapes[i]), || {
                 element += 1;
                 f(element)
             })
@@ -54,10 +62,10 @@ impl Problem {
         let turned = |t| if t < 5 { 1.0 } else { -1.0 };
         let rounded = |x: f64| if x.abs() < 1.0 / 32.0 { 1.0 / 32.0 } else { (x * 32.0).round() / 32.0 };
         Self {
-            init: (0..SHAPES.len()).map(|i| tensor(i, &|e| 2.0 * noise(i, e, 2000))).collect(),
-            gradients: (0..STEPS)
+            init: (0..shapes.len()).map(|i| tensor(i, &|e| 2.0 * noise(i, e, 2000))).collect(),
+            gradients: (0..steps)
                 .map(|t| {
-                    (0..SHAPES.len())
+                    (0..shapes.len())
                         .map(|i| tensor(i, &|e| rounded(turned(t) * mean(i, e) + 3.0 * noise(i, e, t))))
                         .collect()
                 })
@@ -107,8 +115,8 @@ pub(crate) struct Running<T: Real, E> {
 
 impl<T: Real, E: Stored> Running<T, E> {
     pub(crate) fn new(chain: Boxed<T>, lr: f64, problem: &Problem) -> Self {
-        let names = ["dense", "tall", "wide", "cube", "vector", "single"];
-        let mut optimizer = Optimizer::new(chain, names.into_iter().zip(SHAPES)).unwrap();
+        let parameters = problem.init.iter().enumerate().map(|(i, start)| (i.to_string(), start.shape()));
+        let mut optimizer = Optimizer::new(chain, parameters).unwrap();
         optimizer.set_lr(0, lr).unwrap();
         Self { optimizer, values: problem.init.iter().map(|p| p.mapv(E::of)).collect() }
     }

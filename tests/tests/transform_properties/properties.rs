@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use conformance::pair::Stored;
-use gradient_transform::{Error, Optimizer, Real, Restored, Snapshot};
+use gradient_transform::{
+    Context, Error, GradientTransform, Optimizer, Real, Restored, Role, Snapshot, StateSpec, Storage,
+    TensorInfo, Tile,
+};
 use half::bf16;
 use ndarray::ArrayD;
 
 use super::problem::{
-    Boxed, Deviation, Problem, Running, STEPS, Trajectory, deviation, permuted, trajectory,
+    Boxed, Deviation, Problem, Running, STEPS, TILED, Trajectory, deviation, permuted, trajectory,
 };
 
 /// What becomes of a trajectory when everything is multiplied by a power of two, which rounds nothing.
@@ -56,8 +59,8 @@ pub(crate) trait Row {
     /// The chain as a tuple, with the transform switched on or off by an `Option`. Switched off, what is to stand in
     /// for it, if anything is, is switched on by another.
     fn chain<T: Real>(on: bool) -> Boxed<T>;
-    /// The chain with the transform, every member in a box.
-    fn boxed<T: Real>() -> Boxed<T>;
+    /// The members of the chain with the transform, each in a box.
+    fn members<T: Real>() -> Vec<Boxed<T>>;
     /// The chain that has no `Option` and not the transform.
     fn without<T: Real>() -> Boxed<T>;
     /// The names of the transform and of what stands in for it.
@@ -264,6 +267,81 @@ pub(crate) fn none_is_the_identity<R: Row>() {
     );
 }
 
+/// Changes nothing, in one of the ways in which something could make a sweep's tiles shorter, or sweeps more.
+#[derive(Clone, Copy, Debug)]
+struct Identity {
+    columns: usize,
+    role: Role,
+    behind_the_writer: bool,
+}
+
+impl<T: Real> GradientTransform<T> for Identity {
+    fn name(&self) -> &str {
+        "identity"
+    }
+
+    fn role(&self, _tensor: &TensorInfo) -> Role {
+        self.role
+    }
+
+    fn tempers_displacement(&self) -> bool {
+        self.behind_the_writer
+    }
+
+    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+        let names = ["first", "second", "third"];
+        names[..self.columns].iter().fold(StateSpec::new(), |spec, name| spec.column(name, Storage::Compute))
+    }
+
+    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+        // It writes, so that what is read where the gradient lies would no longer be.
+        tile.update.map(|u| u);
+    }
+}
+
+/// An identity at every place of a chain, in every way: parameters, and all state but its own.
+pub(crate) fn identities_change_nothing_in<T: Real, E: Stored>(
+    members: &dyn Fn() -> Vec<Boxed<T>>,
+    lr: f64,
+    problem: &Problem,
+) {
+    let run = |chain: Vec<Boxed<T>>| {
+        let mut running = Running::<T, E>::new(Box::new(chain), lr, problem);
+        problem.gradients.iter().for_each(|gradients| running.step(gradients));
+        let (bits, mut snapshot) = running.everything();
+        for tensor in snapshot.tensors.values_mut() {
+            tensor.arrays.retain(|key, _| !key.starts_with("identity/"));
+        }
+        (bits, snapshot)
+    };
+    let plain = run(members());
+    let writer = members().iter().position(|member| (**member).writer().is_some()).unwrap();
+    for place in 0..=members().len() {
+        let behind_the_writer = place > writer;
+        // With nothing behind it, Schedule-Free writes y without forming a displacement, which rounds otherwise. All identities
+        // behind it ask for the same one.
+        let is_direct = behind_the_writer && members().len() == writer + 1;
+        let mut expected = (!is_direct).then(|| plain.clone());
+        for (columns, role) in [(0, Role::Map), (3, Role::Map), (0, Role::Reduce)] {
+            let mut chain = members();
+            chain.insert(place, Box::new(Identity { columns, role, behind_the_writer }));
+            let found = run(chain);
+            let expected = expected.get_or_insert_with(|| found.clone());
+            let differ =
+                found.0.iter().flatten().zip(expected.0.iter().flatten()).filter(|(a, b)| a != b).count();
+            assert_eq!(differ, 0, "elements that differ with a {role:?} of {columns} columns at {place}");
+            assert!(found.1 == expected.1, "state differs with a {role:?} of {columns} columns at {place}");
+        }
+    }
+}
+
+pub(crate) fn an_identity_changes_no_bit<R: Row>() {
+    let problem = Problem::of(&TILED, 3);
+    identities_change_nothing_in::<f32, f32>(&R::members, R::LR, &problem);
+    identities_change_nothing_in::<f32, bf16>(&R::members, R::LR, &problem);
+    identities_change_nothing_in::<f64, f64>(&R::members, R::LR, &problem);
+}
+
 /// Checkpoint keys and numbers that don't belong to the transforms that are switched.
 fn of_others(snapshot: &Snapshot, toggled: &[String]) -> BTreeSet<String> {
     let other = |key: &&String| !toggled.iter().any(|name| key.starts_with(&format!("{name}/")));
@@ -323,7 +401,7 @@ pub(crate) fn boxed_is_as_a_tuple<R: Row>() {
                 running.everything()
             }
         };
-        assert!(run(R::boxed()) == run(R::chain(true)));
+        assert!(run(Box::new(R::members())) == run(R::chain(true)));
     }
 }
 
@@ -340,7 +418,7 @@ pub(crate) fn parameters_may_come_one_by_one<R: Row, E: Stored>() {
 
 /// A chain in which a transform occurs twice is refused.
 pub(crate) fn occurs_once<R: Row>() {
-    let chain: Vec<Boxed<f32>> = vec![R::boxed(), R::boxed()];
+    let chain: Vec<Boxed<f32>> = vec![Box::new(R::members()), Box::new(R::members())];
     let refused = Optimizer::new(chain, [("w", &[2, 2][..])]).err();
     assert!(matches!(refused, Some(Error::InvalidChain { .. })), "{refused:?}");
 }
