@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::buffer::Buffer;
-use crate::compose::stages;
 use crate::context::{Estimate, StepContext};
 use crate::element::Real;
 use crate::error::{Error, Result};
@@ -231,8 +230,7 @@ impl<T: Real> Optimizer<T> {
     /// # Errors
     /// [`Error::NoSuch`].
     pub fn transforms(&self, group: usize) -> Result<Vec<String>> {
-        let chain = &self.group(group)?.chain;
-        Ok(stages(&**chain).iter().map(|transform| format!("{:?}", &**transform)).collect())
+        Ok(self.group(group)?.transforms())
     }
 
     /// Steps skipped because of a non-finite gradient.
@@ -319,7 +317,7 @@ impl<T: Real> fmt::Debug for Optimizer<T> {
 }
 
 /// With a joint estimate, all groups step with the first one's d; each keeps its own d0, which it compares d with.
-fn share_first_estimate<T: Real>(groups: &mut [Group<T>]) {
+pub(crate) fn share_first_estimate<T: Real>(groups: &mut [Group<T>]) {
     if let Some((first, others)) = groups.split_first_mut() {
         for group in others.iter_mut().filter(|g| g.has_estimator()) {
             group.estimate = Estimate { d0: group.estimate.d0, ..first.estimate };
