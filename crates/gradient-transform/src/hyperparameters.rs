@@ -7,10 +7,10 @@ pub(crate) fn differences(saved: &[String], here: &[String]) -> Vec<String> {
     for here in here {
         match left.iter().position(|saved| head(saved) == head(here)) {
             Some(at) => compare(head(here), left.remove(at), here, &mut found),
-            None => found.push(format!("{here} is not in the snapshot")),
+            None => found.push(format!("{} is not in the snapshot", head(here))),
         }
     }
-    found.extend(left.into_iter().map(|saved| format!("{saved} is in the snapshot only")));
+    found.extend(left.into_iter().map(|saved| format!("{} is in the snapshot only", head(saved))));
     found
 }
 

@@ -438,19 +438,22 @@ impl TensorSnapshot {
         // A transform may have kept an array in any of the types that it can ask for.
         let kinds = [Storage::Parameter, Storage::Compute, Storage::Bf16];
         let others = kinds.map(|storage| storage.dtype::<T>(self.dtype));
+        // y moves by its base iterate, which no transform here need have.
         let own: Option<&str> = averaging.map(|averaging| averaging.base.as_str());
+        let mut is_known = own.is_none();
         for transform in chain {
             let spec = transform.state(&tensor);
             let columns = spec.columns.iter().map(|c| (c.name, tensor.len().div_ceil(c.every), c.storage));
             let vectors = spec.vectors.iter().map(|v| (v.name, v.len, v.storage));
             for (name, len, storage) in columns.chain(vectors) {
                 let key = format!("{}/{name}", transform.name());
+                is_known |= own == Some(key.as_str());
                 let others: &[DType] = if own == Some(key.as_str()) { &[] } else { &others };
                 check(&key, self.arrays.get(&key), len, storage.dtype::<T>(self.dtype), others);
             }
         }
         check("the training point", self.training.as_ref(), tensor.len(), self.dtype, &[]);
-        if let Some(base) = own {
+        if let Some(base) = own.filter(|_| !is_known) {
             check(base, self.arrays.get(base), tensor.len(), self.dtype, &others);
         }
         faults
