@@ -12,8 +12,8 @@ use gradient_transform::{
 /// v_k = beta2 r^2 v_{k-1} + (1 - beta2) g_k^2,    v_1 = g_1^2
 /// ```
 ///
-/// A tensor's first gradient only fills the moment: the tensor does not move, and the transforms behind this one do
-/// not see it.
+/// The first gradient that the moment sees of a tensor only fills it: the tensor does not move, and the transforms behind this
+/// one do not see that gradient. So it is too where the moment joins a tensor that was trained without it.
 ///
 /// Taniguchi et al., 2411.02853, Algorithm 1. As in the reference, without the paper's first moment and clipping.
 ///
@@ -23,7 +23,7 @@ pub struct Adopt<M> {
     /// The moment.
     pub moment: M,
     /// Reference 1.9.2: the first step is the group's, so that a parameter whose first gradient comes later starts
-    /// with an empty moment. Otherwise it is the tensor's own.
+    /// with an empty moment. Otherwise it is the first with a new moment of the tensor.
     pub first_step_of_group: bool,
 }
 
@@ -34,7 +34,8 @@ impl<M> Adopt<M> {
     }
 
     fn fills(&self, cx: &Context<'_>) -> bool {
-        if self.first_step_of_group { cx.step.k == 1 } else { cx.tensor.updates == 0 }
+        // A moment that is new in a tensor that is not has to be filled in either case.
+        if self.first_step_of_group { cx.step.k == 1 || cx.step.fill } else { cx.fresh }
     }
 
     /// The context in which the moment moves on.

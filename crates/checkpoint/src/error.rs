@@ -36,6 +36,18 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The names of the arrays are more than a file can have. Nothing is written.
+    #[error(
+        "the names of {arrays} arrays take {bytes} bytes, and files of safetensors hold {limit}: shorten the parameters' names, or join small parameters"
+    )]
+    TooManyArrays {
+        /// How many arrays there are.
+        arrays: usize,
+        /// What their names and places take.
+        bytes: usize,
+        /// What they may take.
+        limit: usize,
+    },
     /// It belongs to an optimizer of other groups or parameters.
     #[error(transparent)]
     Misfit(#[from] gradient_transform::Error),

@@ -11,6 +11,7 @@ pub(crate) fn to_present(from: u64, mut header: Value) -> Result<Value> {
     for version in from..VERSION {
         header = match version {
             1 => two(header).ok_or_else(|| damaged("its header is not one of version 1"))?,
+            2 => three(header).ok_or_else(|| damaged("its header is not one of version 2"))?,
             other => return Err(damaged(format!("there is no format version {other}"))),
         };
     }
@@ -38,4 +39,26 @@ fn two(header: Value) -> Option<Value> {
     header.insert("groups".to_owned(), Value::Array(groups));
     header.insert("evaluating".to_owned(), Value::Bool(false));
     Some(Value::Object(header))
+}
+
+/// Version 3 has the transforms, the averaging and the parameters' names in the state of every group. The names are not known, so
+/// groups go by their position; the averaging follows from the text about Schedule-Free, where there is one.
+fn three(mut header: Value) -> Option<Value> {
+    for group in header.get_mut("groups")?.as_array_mut()? {
+        let group = group.as_object_mut()?;
+        let transforms = serde_json::from_value::<Vec<String>>(group.remove("transforms")?).ok()?;
+        let beta1 = transforms.iter().find_map(|text| {
+            let (beta1, _) = text.strip_prefix("ScheduleFree { beta1: ")?.split_once(',')?;
+            beta1.parse::<f64>().ok()
+        });
+        let averaging = beta1.map(|weight| json!({"weight": weight, "base": "schedule-free/z"}));
+        // Version 1 had the names of the transforms only.
+        let has_hyperparameters = group.get("learning_rate").is_some_and(|rate| !rate.is_null());
+        let transforms = if has_hyperparameters { transforms } else { Vec::new() };
+        let state = group.get_mut("state")?.as_object_mut()?;
+        state.insert("transforms".to_owned(), json!(transforms));
+        state.insert("averaging".to_owned(), json!(averaging));
+        state.insert("parameters".to_owned(), json!([]));
+    }
+    Some(header)
 }

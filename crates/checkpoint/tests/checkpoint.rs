@@ -67,12 +67,12 @@ fn any_changed_or_missing_byte_is_noticed_and_changes_nothing() {
 fn a_newer_format_and_other_parameters_are_refused_with_the_reason() {
     let (optimizer, ..) = trained();
     let bytes = to_bytes(&optimizer).unwrap();
-    let at = bytes.windows(22).position(|w| w == b"checkpoint_version\":\"2").unwrap() + 21;
+    let at = bytes.windows(22).position(|w| w == b"checkpoint_version\":\"3").unwrap() + 21;
     let mut newer = bytes.clone();
-    newer[at] = b'3';
+    newer[at] = b'4';
     let mut other: Optimizer = options().build(SHAPES).unwrap();
     let error = from_bytes(&newer, &mut other).unwrap_err();
-    assert!(matches!(error, Error::Newer { found: 3, known: 2 }), "{error}");
+    assert!(matches!(error, Error::Newer { found: 4, known: 3 }), "{error}");
 
     let mut misfit: Optimizer = options().build([("b", &[6][..])]).unwrap();
     let error = from_bytes(&bytes, &mut misfit).unwrap_err();
@@ -99,9 +99,20 @@ fn a_file_of_every_version_is_read() {
     let estimate = first.estimate(0).unwrap();
     assert_eq!((first.steps(0).unwrap(), estimate.numerator), (7, 2.330910503052366e-9));
     assert_eq!(first.snapshot().tensors["layer/w"].updates, 7);
-    let mut second = make();
-    checkpoint::load(folder.join("v2.safetensors"), &mut second).unwrap();
-    assert_eq!(second.snapshot(), first.snapshot());
+    for later in ["v2.safetensors", "v3.safetensors"] {
+        let mut second = make();
+        let restored = checkpoint::load(folder.join(later), &mut second).unwrap();
+        assert_eq!(restored.new_parameters, ["later"]);
+        assert_eq!(second.snapshot(), first.snapshot(), "{later}");
+    }
+    // What is named in later versions only is known of those only.
+    let other_beta1 = options.clone().betas((0.8, 0.99));
+    for (name, said) in [("v1.safetensors", 0), ("v2.safetensors", 1), ("v3.safetensors", 1)] {
+        let groups = [(other_beta1.clone(), shapes[..2].to_vec()), (speedy.clone(), shapes[2..].to_vec())];
+        let mut other: Optimizer = options.build_groups(groups).unwrap();
+        let result = checkpoint::load(folder.join(name), &mut other);
+        assert_eq!(usize::from(result.is_err()), said, "{name}: {result:?}");
+    }
 }
 
 #[test]

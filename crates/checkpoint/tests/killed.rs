@@ -65,4 +65,7 @@ fn a_killed_save_leaves_a_whole_file() {
         checkpoint::load(&path, &mut resumed).unwrap();
         assert!(expected.contains(&resumed.snapshot()), "round {round}");
     }
+    // What the killed saves left is gone with the next one.
+    checkpoint::save(&path, &optimizer()).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

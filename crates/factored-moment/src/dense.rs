@@ -9,7 +9,8 @@ use crate::division::{Divide, Division, by_atan2, by_epsilon};
 /// (1 without an estimator).
 ///
 /// There is no bias correction unless [`crate::Rectify`] is in the chain, so the first update is `1/sqrt(1 - beta2)` times
-/// the sign of the gradient.
+/// the sign of the gradient. Only a moment that joins a tensor that was trained without it takes that first gradient's square as it
+/// is: d has grown by then, and the step would be ten times too long.
 ///
 /// A map: no cut in the chain. Keeps one value per element, in the parameter's type.
 ///

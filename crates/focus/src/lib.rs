@@ -16,7 +16,7 @@ use gradient_transform::{
 ///
 /// Liu et al., 2501.12243. There the first sign is of the gradient's moving average, and the average of the
 /// weights is debiased; here, as in the reference, it starts at 0 and shrinks when d moves, so that at first the
-/// attraction pushes every weight towards 0.
+/// attraction pushes every weight towards 0. In a tensor that was trained without it, it starts at the weights.
 ///
 /// Takes the place of a second moment; excludes the others and atan2. A map. Keeps one value per element.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -35,6 +35,12 @@ impl Estimate {
         Self { d: d0, d_prev: d0, d0, numerator: 0.0, denominator: 0.0 }
     }
 
+    /// Begins the sums anew, at the d that there is: they belong to state that is no longer there, and one of them with the
+    /// other begun anew would be an estimate of something else, which d keeps for ever if it is larger.
+    pub(crate) fn forget_sums(&mut self) {
+        (self.numerator, self.denominator) = (0.0, 0.0);
+    }
+
     /// No estimation: d is 1 for ever, so that the learning rate alone is the step size.
     pub const FIXED: Self = Self::new(1.0);
 }
@@ -89,7 +95,9 @@ pub struct StepContext {
     pub rectification: Option<Rectification>,
     /// Schedule-Free's c: the weight of this step's z in the average.
     pub averaging_weight: f64,
-    /// A second moment's first step under ADOPT, which takes the squared gradient as it is.
+    /// A second moment's first step that takes the squared gradient as it is: under ADOPT, and where the moment is new and the
+    /// tensor is not. There a moment that starts at zero would make the step `1/sqrt(1 - beta2)` times the usual size, beside a
+    /// d that has grown.
     pub fill: bool,
 }
 
@@ -139,8 +147,9 @@ impl StepContext {
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::Bf16, updates: 0 };
 /// assert_eq!((tensor.len(), tensor.is_empty()), (32, false));
-/// let cx = Context { step: StepContext::new(1, 1.0), tensor: &tensor };
+/// let cx = Context::new(StepContext::new(1, 1.0), &tensor);
 /// assert_eq!(cx.tensor.len() * cx.tensor.dtype.size(), 64); // bytes
+/// assert!(cx.fresh); // the first gradient
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
@@ -173,6 +182,23 @@ pub struct Context<'a> {
     pub step: StepContext,
     /// The tensor.
     pub tensor: &'a TensorInfo,
+    /// Whether this is the first gradient of the tensor that the transform sees, so that what it keeps is as it was made. The
+    /// tensor need not be new: the transform may have come into its chain later, or the first gradients may have stopped at
+    /// a transform before it, which held the tensor.
+    pub fresh: bool,
+}
+
+impl<'a> Context<'a> {
+    /// A step of a tensor, for a transform that has seen all of its gradients.
+    pub fn new(step: StepContext, tensor: &'a TensorInfo) -> Self {
+        Self { step, tensor, fresh: tensor.updates == 0 }
+    }
+
+    /// The context of a transform that has seen no gradient of the tensor yet, or some.
+    pub(crate) fn of(&self, fresh: bool) -> Self {
+        let fill = fresh && self.tensor.updates > 0;
+        Self { step: StepContext { fill, ..self.step }, tensor: self.tensor, fresh }
+    }
 }
 
 /// What a step did to a group, all tensors together.

@@ -72,8 +72,4 @@ impl<T: Real> Writer<T> for Descent {
             }
         }
     }
-
-    fn evaluate(&self, _parameter: &mut [T], _base: &[T]) {}
-
-    fn resume(&self, _parameter: &mut [T], _base: &[T]) {}
 }

@@ -154,6 +154,19 @@ pub enum Error {
         /// The parameter.
         name: String,
     },
+    /// A chain that averages in another way takes over: for the evaluation point x to stay where it is, the parameters y must
+    /// move, and they were not given.
+    #[error(
+        "x was averaged with a weight (Schedule-Free's beta1) of {from}, and with {to} from now on: to keep it, the y of parameter `{name}` must move. Give the parameters: `replace_chain_with` in place of `replace_chain`, and `RestoreOptions::parameters` when restoring"
+    )]
+    ParametersMustMove {
+        /// The first such parameter.
+        name: String,
+        /// The weight until now; 1 where x is y.
+        from: f64,
+        /// The weight from now on.
+        to: f64,
+    },
     /// State that does not belong to this optimizer.
     #[error("the state does not fit: {reason}")]
     State {

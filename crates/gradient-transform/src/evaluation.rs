@@ -1,15 +1,18 @@
 //! The evaluation point x, and the way back to the training point y.
 
+use serde::{Deserialize, Serialize};
+
 use crate::buffer::{Buffer, Slice, SliceMut};
 use crate::check::check_shape;
-use crate::compose::stages;
-use crate::element::{Element, Real};
+use crate::compose::{Stages, stages};
+use crate::context::TensorInfo;
+use crate::element::{DType, Element, Real};
 use crate::error::{Error, Result};
+use crate::kernel;
 use crate::optimizer::Optimizer;
 use crate::parameter::Parameter;
 use crate::rounding::{Rounding, Stream};
 use crate::tensor::Tensor;
-use crate::writer::Writer;
 
 impl<T: Real> Optimizer<T> {
     /// Puts every parameter to its evaluation point x. The training point y is kept, and [`train`](Self::train)
@@ -51,7 +54,7 @@ impl<T: Real> Optimizer<T> {
                 copy_between(value.as_slice(), copy.as_mut_slice());
             }
             training.push(copy);
-            self.at_base(tensor, &mut value, |writer, y, z| writer.evaluate(y, z));
+            self.at_base(tensor, &mut value, to_x);
             parameter.value.write_back();
         }
         self.evaluating = Some(training);
@@ -71,7 +74,7 @@ impl<T: Real> Optimizer<T> {
         for ((tensor, parameter), kept) in self.tensors.iter().zip(parameters).zip(training) {
             let mut value = parameter.value.as_mut_slice();
             if self.settings.compat.evaluation_moves_parameters {
-                self.at_base(tensor, &mut value, |writer, x, z| writer.resume(x, z));
+                self.at_base(tensor, &mut value, to_y);
             } else if !kept.is_empty() {
                 copy_between(kept.as_slice(), value);
             }
@@ -96,32 +99,94 @@ impl<T: Real> Optimizer<T> {
         check_shape(tensor, "value", None, value.len())?;
         check_shape(tensor, "output", None, out.len())?;
         out.copy_from_slice(value);
-        self.at_base(tensor, &mut E::slice_mut(out), |writer, y, z| writer.evaluate(y, z));
+        self.at_base(tensor, &mut E::slice_mut(out), to_x);
         Ok(())
     }
 
-    /// Applies `f` to the parameter and its base iterate, tile by tile.
-    fn at_base(
-        &self,
-        tensor: &Tensor<T>,
-        value: &mut SliceMut<'_>,
-        f: impl Fn(&dyn Writer<T>, &mut [T], &[T]),
-    ) {
+    /// Moves a value between x and y, by the weight of the tensor's writer.
+    fn at_base(&self, tensor: &Tensor<T>, value: &mut SliceMut<'_>, to: fn(f64) -> Between) {
         let stages = stages(&*self.groups[tensor.group].chain);
         let Some(base) = tensor.base(&stages) else { return };
-        let Some(writer) = stages.iter().find_map(|t| t.writer()) else { return };
+        if let Some(averaging) = Averaging::of(&stages) {
+            to(averaging.weight).apply::<T>(value.reborrow(), base);
+        }
+    }
+}
+
+/// How a writer's evaluation point x follows from the parameter y and its base iterate z: `y = weight x + (1 - weight) z`.
+///
+/// ```
+/// use gradient_transform::{Averaging, Descent, Optimizer};
+///
+/// // What a snapshot has of Schedule-Free with a beta1 of 0.9, and of a writer whose x is y.
+/// let averaging = Averaging { weight: 0.9, base: "schedule-free/z".to_owned() };
+/// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+/// assert!(optimizer.snapshot().groups[0].averaging.is_none());
+/// # assert_eq!(averaging.weight, 0.9);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Averaging {
+    /// The weight of x: [`Writer::evaluation_weight`](crate::Writer::evaluation_weight).
+    pub weight: f64,
+    /// Where z is, as `transform/array`.
+    pub base: String,
+}
+
+impl Averaging {
+    /// That of a chain's writer, if it keeps a base iterate.
+    pub(crate) fn of<T: Real>(stages: &Stages<'_, T>) -> Option<Self> {
+        let tensor = TensorInfo { name: String::new(), shape: vec![1], dtype: DType::F32, updates: 0 };
+        stages.iter().find_map(|transform| {
+            let writer = transform.writer()?;
+            let column = transform.state(&tensor).columns.get(writer.base_column()?)?.name;
+            Some(Self { weight: writer.evaluation_weight(), base: format!("{}/{column}", transform.name()) })
+        })
+    }
+
+    /// By what y has to move, so that x stays where it is when `later` takes the place of this averaging.
+    pub(crate) fn change(&self, later: Option<&Self>) -> Option<Between> {
+        // A base iterate of another name begins at y.
+        let to = later.filter(|later| later.base == self.base).map_or(1.0, |later| later.weight);
+        (to != self.weight).then_some(Between { from: self.weight, to })
+    }
+}
+
+/// From `from x + (1 - from) z` to `to x + (1 - to) z`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Between {
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+}
+
+fn to_x(weight: f64) -> Between {
+    Between { from: weight, to: 1.0 }
+}
+
+fn to_y(weight: f64) -> Between {
+    Between { from: 1.0, to: weight }
+}
+
+impl Between {
+    /// Moves a value, tile by tile. `base` is as long.
+    pub(crate) fn apply<T: Real>(self, mut value: SliceMut<'_>, mut base: Slice<'_>) {
         const PART: usize = 256;
-        let (mut y, mut z) = ([T::zero(); PART], [T::zero(); PART]);
-        let (mut value, mut base) = (value.reborrow(), base);
+        let (mut memory, mut of_base) = ([T::zero(); PART], [T::zero(); PART]);
+        let (from, to) = (T::of(1.0 - 1.0 / self.from), T::of(1.0 - self.to));
         let mut offset = 0;
         while !base.is_empty() {
             let n = base.len().min(PART);
-            let (y, z) = (&mut y[..n], &mut z[..n]);
+            let (values, z) = (&mut memory[..n], &mut of_base[..n]);
             let mut part = value.split_off_first(n);
-            part.as_slice().load(y);
+            part.as_slice().load(values);
             base.split_off_first(n).load(z);
-            f(writer, y, z);
-            part.store(y, offset, Rounding::Nearest, Stream::new(0, 0, 0, 0));
+            if self.from != 1.0 {
+                kernel::map2(values, z, move |y, z| y + from * (z - y));
+            }
+            if self.to != 1.0 {
+                kernel::map2(values, z, move |x, z| x + to * (z - x));
+            }
+            part.store(values, offset, Rounding::Nearest, Stream::new(0, 0, 0, 0));
             offset += n;
         }
     }

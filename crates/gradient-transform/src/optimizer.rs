@@ -5,7 +5,6 @@ use std::fmt;
 
 use crate::buffer::Buffer;
 use crate::check::check_size;
-use crate::compose::stages;
 use crate::context::{Estimate, StepContext};
 use crate::element::Real;
 use crate::error::{Error, Result};
@@ -234,8 +233,7 @@ impl<T: Real> Optimizer<T> {
     /// # Errors
     /// [`Error::NoSuch`].
     pub fn transforms(&self, group: usize) -> Result<Vec<String>> {
-        let chain = &self.group(group)?.chain;
-        Ok(stages(&**chain).iter().map(|transform| format!("{:?}", &**transform)).collect())
+        Ok(self.group(group)?.transforms())
     }
 
     /// Steps skipped because of a non-finite gradient.

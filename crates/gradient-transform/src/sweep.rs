@@ -136,6 +136,8 @@ pub(crate) struct Job<'a, T> {
     pub(crate) sweep: &'a Sweep,
     pub(crate) writer: Option<&'a dyn Writer<T>>,
     pub(crate) cx: Context<'a>,
+    /// Which transforms have seen no gradient of the tensor yet.
+    pub(crate) fresh: &'a [bool],
     /// Small workspace arrays of all stages.
     pub(crate) scratch: &'a [Vec<T>],
     pub(crate) rounding: Rounding,
@@ -331,6 +333,7 @@ impl<T: Real> Job<'_, T> {
         for call in &self.sweep.calls {
             let stage = &self.plan.stages[call.stage];
             let transform = &*self.stages[call.stage];
+            let cx = self.cx.of(self.fresh[call.stage]);
             let (own, base) = split_base(&mut columns, call.columns.clone(), call.base, parameter);
             let mut tile = Tile {
                 update: Update::deferred(values, gradient, &mut deferred),
@@ -343,9 +346,9 @@ impl<T: Real> Job<'_, T> {
                 offset,
             };
             if let (Then::Direct | Then::Displace, Some(writer)) = (call.then, self.writer) {
-                writer.direct(&self.cx, &mut tile);
+                writer.direct(&cx, &mut tile);
                 if call.then == Then::Displace {
-                    writer.displace(&self.cx, &mut tile, displacement);
+                    writer.displace(&cx, &mut tile, displacement);
                     // From here on the update is the displacement, and the other buffer holds the direction.
                     tile.update.values_mut();
                     std::mem::swap(&mut values, &mut displacement);
@@ -364,12 +367,12 @@ impl<T: Real> Job<'_, T> {
             };
             if call.observes {
                 let sums = Sums { scalars: &mut *scalars, vectors: &mut *vectors };
-                transform.observe(&self.cx, &mut tile, sums);
+                transform.observe(&cx, &mut tile, sums);
             }
             match call.then {
                 Then::Nothing | Then::Direct | Then::Displace => {}
-                Then::Emit => transform.emit(&self.cx, &mut tile),
-                Then::Commit => transform.commit(&self.cx, &mut tile, Sums { scalars, vectors }),
+                Then::Emit => transform.emit(&cx, &mut tile),
+                Then::Commit => transform.commit(&cx, &mut tile, Sums { scalars, vectors }),
             }
         }
 
@@ -381,6 +384,7 @@ impl<T: Real> Job<'_, T> {
         }
         if let (Some(call), Some(writer)) = (self.sweep.writer, self.writer) {
             let call = &self.sweep.calls[call];
+            let cx = self.cx.of(self.fresh[call.stage]);
             if displaced {
                 Update::deferred(values, gradient, &mut deferred).values_mut();
                 std::mem::swap(&mut values, &mut displacement);
@@ -395,7 +399,7 @@ impl<T: Real> Job<'_, T> {
                 scratch: &self.scratch[self.plan.stages[call.stage].scratch.clone()],
                 offset,
             };
-            writer.apply(&self.cx, &mut tile, displaced.then_some(&*displacement), parameter);
+            writer.apply(&cx, &mut tile, displaced.then_some(&*displacement), parameter);
         }
         drop(columns);
         // What has another type in memory than it was computed in.

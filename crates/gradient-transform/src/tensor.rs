@@ -1,6 +1,6 @@
 //! One parameter's state, and a step over it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -51,6 +51,10 @@ pub(crate) struct Tensor<T> {
     column_keys: Vec<u64>,
     /// State by `transform/array`, loaded or kept from another chain, that waits for its transform.
     waiting: BTreeMap<String, Buffer>,
+    /// For every transform of the plan: whether it has seen no gradient of this tensor yet.
+    fresh: Vec<bool>,
+    /// The names of those that have not, while there is no plan.
+    waiting_fresh: BTreeSet<String>,
     /// The step in progress has been through its first sweep, when the gradient was examined.
     first_sweep_done: bool,
     pub(crate) outcome: Option<Outcome>,
@@ -70,6 +74,8 @@ impl<T: Real> Tensor<T> {
             vector_sums: Vec::new(),
             column_keys: Vec::new(),
             waiting: BTreeMap::new(),
+            fresh: Vec::new(),
+            waiting_fresh: BTreeSet::new(),
             first_sweep_done: false,
             outcome: None,
         }
@@ -90,7 +96,7 @@ impl<T: Real> Tensor<T> {
             return gradient.first_beyond(T::LARGEST_GRADIENT, run.parallel).is_none();
         };
         let info = self.info.take_for_step();
-        let cx = Context { step: run.step, tensor: &info };
+        let cx = Context::new(run.step, &info);
         let finite = if self.held(run, &plan, &cx).is_some() {
             gradient.first_beyond(T::LARGEST_GRADIENT, run.parallel).is_none()
         } else {
@@ -131,7 +137,7 @@ impl<T: Real> Tensor<T> {
         self.prepare(run, parameter.as_slice());
         let Some(plan) = self.plan.take() else { return };
         let info = self.info.take_for_step();
-        let cx = Context { step: run.step, tensor: &info };
+        let cx = Context::new(run.step, &info);
         let live = |i: usize| !plan.stages[i].idle;
         let held = self.held(run, &plan, &cx);
         let end = held.map_or(plan.stages.len(), |h| h + 1);
@@ -147,22 +153,23 @@ impl<T: Real> Tensor<T> {
             }
             for (i, stage) in plan.stages[..end].iter().enumerate() {
                 if stage.sweep == sweep.number && live(i) && held != Some(i) {
-                    run.stages[i].seal(&cx, self.state(&plan, i));
+                    run.stages[i].seal(&cx.of(self.fresh[i]), self.state(&plan, i));
                 }
             }
         }
         for i in (0..end).filter(|&i| live(i)) {
-            run.stages[i].finish(&cx, self.state(&plan, i));
+            run.stages[i].finish(&cx.of(self.fresh[i]), self.state(&plan, i));
         }
         let contribution = (0..end).filter(|&i| live(i)).find_map(|i| {
             let sums = &self.scalar_sums[plan.stages[i].scalar_sums.clone()];
-            run.stages[i].estimator().map(|e| e.contribution(&cx, sums))
+            run.stages[i].estimator().map(|e| e.contribution(&cx.of(self.fresh[i]), sums))
         });
         for (buffer, _) in self.columns.iter_mut().zip(&plan.columns).filter(|(_, spec)| !spec.kept) {
             *buffer = Buffer::zeros(T::DTYPE, 0);
         }
         self.outcome =
             Some(Outcome { updated: held.is_none(), contribution: contribution.unwrap_or_default() });
+        (0..end).filter(|&i| live(i)).for_each(|i| self.fresh[i] = false);
         self.info.updates += 1;
         self.info.return_from_step(info);
         self.plan = Some(plan);
@@ -170,7 +177,7 @@ impl<T: Real> Tensor<T> {
 
     /// The stage that keeps the tensor from moving in this step.
     fn held(&self, run: &Run<'_, T>, plan: &Plan, cx: &Context<'_>) -> Option<usize> {
-        (0..plan.stages.len()).find(|&i| !plan.stages[i].idle && run.stages[i].holds(cx))
+        (0..plan.stages.len()).find(|&i| !plan.stages[i].idle && run.stages[i].holds(&cx.of(self.fresh[i])))
     }
 
     /// Clears sums and workspace, and prepares the stages before `end`.
@@ -181,7 +188,7 @@ impl<T: Real> Tensor<T> {
             *buffer = Buffer::zeros(T::DTYPE, cx.tensor.len().div_ceil(spec.every));
         }
         for i in (0..end).filter(|&i| !plan.stages[i].idle) {
-            run.stages[i].begin(cx, self.state(plan, i));
+            run.stages[i].begin(&cx.of(self.fresh[i]), self.state(plan, i));
         }
     }
 
@@ -208,6 +215,7 @@ impl<T: Real> Tensor<T> {
             sweep,
             writer: run.stages.iter().find_map(|t| t.writer()),
             cx: *cx,
+            fresh: &self.fresh,
             scratch: &self.scratch,
             rounding: run.rounding,
             parameter_stream: Stream::new(run.seed, parameter_key, 0, cx.tensor.updates),
@@ -269,37 +277,51 @@ impl<T: Real> Tensor<T> {
         self.vector_sums = plan.vector_sums.iter().map(|layout| Gathered::zeros(layout.len)).collect();
         for (transform, stage) in run.stages.iter().zip(&plan.stages) {
             if stage.idle {
+                self.fresh.push(false);
                 continue;
             }
             let spec = transform.state(&self.info);
+            let (mut made, mut arrays) = (0, 0);
             for column in &spec.columns {
                 let key = format!("{}/{}", transform.name(), column.name);
                 let dtype = column.storage.dtype::<T>(self.info.dtype);
                 let len = if column.kept { parameter.len().div_ceil(column.every) } else { 0 };
-                let kept = self.waiting.remove(&key).filter(|b| b.len() == len && b.dtype() == dtype);
-                self.columns.push(kept.unwrap_or_else(|| match column.initial {
-                    Initial::Zero => Buffer::zeros(dtype, len),
-                    Initial::Parameter => sample(parameter, column.every, dtype),
-                }));
+                let kept = self.waiting.remove(&key).filter(|b| b.len() == len);
+                made += usize::from(column.kept && kept.is_none());
+                arrays += usize::from(column.kept);
+                self.columns.push(match (kept, column.initial) {
+                    (Some(kept), _) => converted(kept, dtype),
+                    (None, Initial::Zero) => Buffer::zeros(dtype, len),
+                    (None, Initial::Parameter) => sample(parameter, column.every, dtype),
+                });
                 self.column_keys.push(hash_name(&key));
             }
             for vector in &spec.vectors {
                 let key = format!("{}/{}", transform.name(), vector.name);
                 let dtype = vector.storage.dtype::<T>(self.info.dtype);
-                let kept = self.waiting.remove(&key).filter(|b| b.len() == vector.len && b.dtype() == dtype);
+                let kept = self.waiting.remove(&key).filter(|b| b.len() == vector.len);
+                made += usize::from(kept.is_none());
+                arrays += 1;
+                let kept = kept.map(|kept| converted(kept, dtype));
                 self.vectors.push(kept.unwrap_or_else(|| Buffer::zeros(dtype, vector.len)));
             }
+            // What keeps nothing has seen what the tensor has.
+            let anew = if arrays == 0 { self.info.updates == 0 } else { made > 0 };
+            self.fresh.push(anew || self.waiting_fresh.contains(transform.name()));
             self.scratch.extend(spec.scratch.iter().map(|&len| vec![T::zero(); len]));
         }
         // What is still waiting belongs to transforms that are not in the chain.
         self.waiting.clear();
+        self.waiting_fresh.clear();
         self.plan = Some(run.pool.shared(plan));
     }
 
     /// Takes the plan apart and keeps the state by name, for another chain (or fewer transforms) to take up.
     pub(crate) fn unplan(&mut self, stages: &Stages<'_, T>) {
+        self.waiting_fresh = self.fresh(stages);
         self.waiting = self.arrays(stages).into_iter().map(|(key, buffer)| (key, buffer.clone())).collect();
         self.plan = None;
+        self.fresh.clear();
         self.columns.clear();
         self.vectors.clear();
         self.scratch.clear();
@@ -327,13 +349,28 @@ impl<T: Real> Tensor<T> {
         arrays
     }
 
+    /// The transforms that have seen no gradient of this tensor yet.
+    pub(crate) fn fresh(&self, stages: &Stages<'_, T>) -> BTreeSet<String> {
+        let mut names = self.waiting_fresh.clone();
+        let of_plan = stages.iter().zip(&self.fresh).filter(|(_, fresh)| **fresh);
+        names.extend(of_plan.map(|(transform, _)| transform.name().to_owned()));
+        names
+    }
+
     /// Puts loaded state in place of the present one; it is taken up at the next gradient.
-    pub(crate) fn restore(&mut self, dtype: DType, updates: u64, arrays: BTreeMap<String, Buffer>) {
+    pub(crate) fn restore(
+        &mut self,
+        dtype: DType,
+        updates: u64,
+        arrays: BTreeMap<String, Buffer>,
+        fresh: BTreeSet<String>,
+    ) {
         *self =
             Self { group: self.group, ..Self::new(std::mem::take(&mut self.info.name), &self.info.shape, 0) };
         self.info.dtype = dtype;
         self.info.updates = updates;
         self.waiting = arrays;
+        self.waiting_fresh = fresh;
     }
 
     /// The base column's elements, once there is state and the writer has such a column.
@@ -398,6 +435,11 @@ fn fold(sums: &mut [f64], width: usize, range: std::ops::Range<usize>) {
             first[i] += std::mem::take(&mut row[i]);
         }
     }
+}
+
+/// State that was kept in another type, as `dtype`, rounded to the nearest.
+fn converted(kept: Buffer, dtype: DType) -> Buffer {
+    if kept.dtype() == dtype { kept } else { sample(kept.as_slice(), 1, dtype) }
 }
 
 /// Every `every`-th element, converted to `dtype`.

@@ -13,7 +13,7 @@ use crate::update::Update;
 /// use gradient_transform::{Context, DType, GradientTransform, StepContext, TensorInfo, Tile, Update, map};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
-/// let cx = Context { step: StepContext::new(1, 1.0), tensor: &tensor };
+/// let cx = Context::new(StepContext::new(1, 1.0), &tensor);
 /// let mut values = [3.0_f32, -4.0];
 /// let mut tile = Tile {
 ///     update: Update::new(&mut values),

@@ -333,7 +333,7 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     ///     }
     ///
     ///     fn holds(&self, cx: &Context<'_>) -> bool {
-    ///         cx.tensor.updates == 0
+    ///         cx.fresh
     ///     }
     ///
     ///     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>, _sums: Sums<'_, f32>) {

@@ -60,9 +60,9 @@ use crate::tile::Tile;
 ///         }
 ///     }
 ///
-///     fn evaluate(&self, _parameter: &mut [T], _base: &[T]) {} // x is y
-///
-///     fn resume(&self, _parameter: &mut [T], _base: &[T]) {}
+///     fn evaluation_weight(&self) -> f64 {
+///         1.0 // x is y
+///     }
 /// }
 ///
 /// let mut optimizer: Optimizer = Optimizer::new(ExponentiatedGradient, [("w", &[2][..])])?;
@@ -93,9 +93,9 @@ pub trait Writer<T: Real>: Send + Sync {
         parameter: &mut [T],
     );
 
-    /// The evaluation point x from the parameter (in place) and the base iterate.
-    fn evaluate(&self, parameter: &mut [T], base: &[T]);
-
-    /// The inverse of [`evaluate`](Self::evaluate), up to rounding.
-    fn resume(&self, parameter: &mut [T], base: &[T]);
+    /// The weight of the evaluation point x in the parameter, `y = weight x + (1 - weight) z` with the base iterate z: above 0,
+    /// and at most 1, where x is y. Schedule-Free's beta1.
+    fn evaluation_weight(&self) -> f64 {
+        1.0
+    }
 }

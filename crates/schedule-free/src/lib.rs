@@ -222,13 +222,7 @@ impl<T: Real> Writer<T> for ScheduleFree {
         }
     }
 
-    fn evaluate(&self, parameter: &mut [T], base: &[T]) {
-        let weight = T::of(1.0 - 1.0 / self.beta1);
-        kernel::map2(parameter, base, move |y, z| y + weight * (z - y));
-    }
-
-    fn resume(&self, parameter: &mut [T], base: &[T]) {
-        let weight = T::of(1.0 - self.beta1);
-        kernel::map2(parameter, base, move |x, z| x + weight * (z - x));
+    fn evaluation_weight(&self) -> f64 {
+        self.beta1
     }
 }

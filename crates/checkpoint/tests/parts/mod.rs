@@ -54,7 +54,7 @@ pub(crate) fn assembled(Parts { header, mut arrays }: Parts) -> Vec<u8> {
         add(bytes);
     }
     let sum: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    let metadata = [("checkpoint_version", "2".to_owned()), ("checkpoint", header), ("sha256", sum)];
+    let metadata = [("checkpoint_version", "3".to_owned()), ("checkpoint", header), ("sha256", sum)];
     let metadata: HashMap<String, String> = metadata.map(|(key, value)| (key.to_owned(), value)).into();
     let views = arrays
         .iter()
