@@ -157,10 +157,6 @@ impl<T: Real> Writer<T> for Columns {
             kernel::map2(column, update, |v, u| v - u);
         }
     }
-
-    fn evaluate(&self, _parameter: &mut [T], _base: &[T]) {}
-
-    fn resume(&self, _parameter: &mut [T], _base: &[T]) {}
 }
 
 /// The bandwidth of one pattern, in GB/s (a byte per nanosecond).
