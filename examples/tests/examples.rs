@@ -40,10 +40,10 @@ fn the_custom_transform_helps_against_heavy_tails() {
 
 #[test]
 fn stochastic_rounding_gets_where_rounding_to_the_nearest_does_not() {
-    let (nearest, stochastic, noise) = bfloat16::run().unwrap();
+    let ([nearest, stochastic], noise) = bfloat16::run().unwrap();
     assert!(nearest > 0.09 && stochastic < 0.03, "{nearest} {stochastic}");
     // Rounding is taken for distance where there are few samples, and hardly where there are many.
-    let [(few_wide, few_narrow), (_, many_narrow)] = noise;
+    let [[few_wide, few_narrow], [_, many_narrow]] = noise;
     assert!(few_narrow > 10.0 * few_wide && many_narrow < 0.2 * few_narrow, "{noise:?}");
 }
 

@@ -381,7 +381,7 @@ fn an_identity_changes_no_bit_of_a_tensor_longer_than_a_chunk() {
             Box::new(StableAdamW),
             Box::new(prodigy(11)),
             Box::new(schedule_free()),
-            Box::new(Cautious),
+            Box::new(Cautious::default()),
         ]
     }
     let problem = problem::Problem::of(&[&[1031, 517]], 2);

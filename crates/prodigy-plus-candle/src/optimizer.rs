@@ -4,7 +4,9 @@ use std::path::Path;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use candle_nn::VarMap;
-use gradient_transform::{Buffer, GradientTransform, Optimizer, Parameter, Real, Restored, StepOutcome};
+use gradient_transform::{
+    Buffer, GradientTransform, Optimizer, Parameter, Real, RestoreOptions, Restored, StepOutcome,
+};
 use prodigy_plus::Options;
 
 use crate::error::{Error, Result};
@@ -203,18 +205,18 @@ impl<T: Real> VarOptimizer<T> {
     }
 
     /// Calls the engine with the variables, and no gradients.
-    pub(crate) fn at_variables<R>(
+    pub(crate) fn at_variables<R, E: Into<Error>>(
         &mut self,
-        call: impl FnOnce(&mut Optimizer<T>, &mut [Parameter<'_>]) -> gradient_transform::Result<R>,
+        call: impl FnOnce(&mut Optimizer<T>, &mut [Parameter<'_>]) -> Result<R, E>,
     ) -> Result<R> {
         let none = vec![None; self.variables.len()];
         self.with_parameters(&none, call)
     }
 
-    fn with_parameters<R>(
+    fn with_parameters<R, E: Into<Error>>(
         &mut self,
         gradients: &[Option<Tensor>],
-        call: impl FnOnce(&mut Optimizer<T>, &mut [Parameter<'_>]) -> gradient_transform::Result<R>,
+        call: impl FnOnce(&mut Optimizer<T>, &mut [Parameter<'_>]) -> Result<R, E>,
     ) -> Result<R> {
         let mut lent =
             self.variables.iter().map(|(name, var)| Lent::of(name, var)).collect::<Result<Vec<_>>>()?;
@@ -226,7 +228,7 @@ impl<T: Real> VarOptimizer<T> {
                 lent.parameter(guard.as_ref().map(|(storage, layout)| (&**storage, *layout)))
             })
             .collect::<Result<Vec<_>>>()?;
-        let outcome = call(&mut self.engine, &mut parameters)?;
+        let outcome = call(&mut self.engine, &mut parameters).map_err(Into::into)?;
         drop(parameters);
         // candle gives a variable without elements itself as the sum with another, and so as a gradient.
         drop(guards);
@@ -305,14 +307,18 @@ impl<T: Real> VarOptimizer<T> {
     /// Goes on from a saved state, and says what it lacked for this chain, and what it had too much.
     ///
     /// A state that was saved at the evaluation point puts the variables to the training point y of back then, as
-    /// [`train`](Self::train) does, so that training goes on as if it had been saved there.
+    /// [`train`](Self::train) does, so that training goes on as if it had been saved there. Otherwise the variables are taken to be
+    /// at its y. With another beta1, or a chain that averages in another way, x and z stay and the variables move to the new y.
     ///
     /// # Errors
     /// The file cannot be read, is damaged, or belongs to other parameters; it was saved at the evaluation point, of
     /// variables of other types. Nothing has changed then.
     pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<Restored> {
         let before = self.engine.snapshot();
-        let restored = checkpoint::load(path, &mut self.engine)?;
+        let restored = self.at_variables(|engine, parameters| {
+            let options = RestoreOptions { parameters: Some(parameters), ..RestoreOptions::default() };
+            checkpoint::load_with(path, engine, options)
+        })?;
         if let Err(error) = self.train() {
             self.leave_evaluation()?;
             self.engine.restore(before)?;

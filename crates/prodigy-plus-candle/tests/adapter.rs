@@ -479,3 +479,30 @@ fn the_learning_rate_multiplies_each_groups_own_also_after_resuming() {
     resumed.load_state(&state).unwrap();
     check(&mut resumed, &map, 0.75);
 }
+
+// ipex-llm#347: the loss at x was another one after resuming with another beta1, and nothing said so.
+#[test]
+fn a_state_that_is_loaded_with_another_beta1_keeps_x_and_moves_the_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.safetensors");
+    let options = Options::default().d0(1e-2);
+    let variables = map(DType::F64);
+    let at_x = |optimizer: &mut VarOptimizer<f64>, variables: &VarMap| {
+        let _at_x = optimizer.evaluate().unwrap();
+        all_values(variables)
+    };
+    let mut optimizer = VarOptimizer::<f64>::from_varmap(&variables, &options).unwrap();
+    for step in 0..6 {
+        optimizer.step(&gradients(&variables, step)).unwrap();
+    }
+    optimizer.save_state(&state).unwrap();
+    let (x, y) = (at_x(&mut optimizer, &variables), all_values(&variables));
+
+    let mut other = VarOptimizer::<f64>::from_varmap(&variables, &options.betas((0.5, 0.99))).unwrap();
+    let restored = other.load_state(&state).unwrap();
+    assert_eq!(restored.changed, ["group 0: ScheduleFree.beta1 is 0.5, and 0.9 in the snapshot"]);
+    assert_ne!(all_values(&variables), y);
+    for (now, before) in at_x(&mut other, &variables).iter().flatten().zip(x.iter().flatten()) {
+        assert!((now - before).abs() < 1e-12, "{now} {before}");
+    }
+}
