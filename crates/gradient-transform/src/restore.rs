@@ -492,7 +492,7 @@ impl<T: Real> Group<T> {
 
     /// As before the first step.
     fn begin_anew(&mut self) {
-        self.k = 0;
+        (self.k, self.still_steps) = (0, 0);
         self.seen = false;
         self.scalars.fill(0.0);
         let initial = stages(&*self.chain).iter().find_map(|t| t.estimator().map(|e| e.initial()));

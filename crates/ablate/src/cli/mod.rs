@@ -96,7 +96,7 @@ enum Command {
 /// Which study, and how much of it.
 #[derive(Args)]
 struct Which {
-    /// A study file, or a study that ships: quick, switches, factorial, example
+    /// A study file, or a study that ships: quick, switches, factorial, cautious, example
     #[arg(default_value = "quick")]
     study: PathBuf,
     /// Seeds per arm and task, instead of the study's

@@ -69,10 +69,11 @@ use crate::results::{Refused, StudyInfo};
 pub const FIRST_TUNING_SEED: u64 = 1_000_000;
 
 /// The studies that ship, by name.
-pub const SHIPPED: [(&str, &str); 4] = [
+pub const SHIPPED: [(&str, &str); 5] = [
     ("quick", include_str!("../../studies/quick.toml")),
     ("switches", include_str!("../../studies/switches.toml")),
     ("factorial", include_str!("../../studies/factorial.toml")),
+    ("cautious", include_str!("../../studies/cautious.toml")),
     ("example", include_str!("../../studies/example.toml")),
 ];
 
