@@ -165,7 +165,7 @@ const SPARSE: [(&str, Sparse); 6] = [
     ("in two rows", |row, _, _| row < 2),
     ("in twelve rows", |row, _, _| row < 12),
     // Row r with a probability that falls as 1/r.
-    ("in rows by Zipf's law", |row, _, t| hash(row, t) % (row as u64 + 1) == 0),
+    ("in rows by Zipf's law", |row, _, t| hash(row, t).is_multiple_of(row as u64 + 1)),
     ("in one element", |row, column, _| (row, column) == (3, 5)),
     ("in one row", |row, _, _| row == 3),
     ("not at all for a long time", |_, _, t| t > 30),

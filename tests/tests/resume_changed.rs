@@ -57,8 +57,11 @@ fn moves<T: Real, E: Stored>(training: &mut Training<T, E>, steps: usize) -> Vec
     moves
 }
 
+/// A chain by its name.
+type Named = (&'static str, fn() -> Boxed);
+
 /// The directions that can take the place of the factored moment that `trained` was trained with.
-fn directions() -> [(&'static str, fn() -> Boxed); 8] {
+fn directions() -> [Named; 8] {
     [
         ("dense", || boxed(DenseMoment::new(0.99))),
         ("factored otherwise", || boxed(FactoredMoment { min_size: 1000, ..FactoredMoment::new(0.99) })),
