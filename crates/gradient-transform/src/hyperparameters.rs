@@ -1,6 +1,6 @@
-//! What differs between the hyperparameters of two chains, by their `Debug` forms.
+//! Differences between the hyperparameters of two chains, by their `Debug` forms.
 
-/// What is in `saved` and `here`, by transform and field: `Transform.field is 1, and 2 in the snapshot`.
+/// The differences of `saved` and `here`, by transform and field: `Transform.field is 1, and 2 in the snapshot`.
 pub(crate) fn differences(saved: &[String], here: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     let mut left: Vec<&str> = saved.iter().map(String::as_str).collect();

@@ -201,7 +201,7 @@ impl<T: Real> Optimizer<T> {
     }
 }
 
-/// What a step came to in one group.
+/// A group's part of a step's end.
 #[derive(Clone, Copy, Default)]
 struct GroupEnd {
     summary: StepSummary,

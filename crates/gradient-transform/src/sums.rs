@@ -166,7 +166,7 @@ impl SumLayout {
         }
     }
 
-    /// What the elements of a range, which is not empty, add to.
+    /// The sums that the elements of a range, which is not empty, add to.
     fn window(&self, elements: Range<usize>) -> Window {
         let Some((axis, inner)) = self.axis else { return Window::plain(0, self.len) };
         let last = elements.end - 1;
