@@ -198,6 +198,18 @@ pub(crate) struct Group<T: Real> {
     pub(crate) seen: bool,
     /// The context of the step that is in progress.
     pub(crate) context: StepContext,
+    /// That of the step before, for a step that is refused.
+    pub(crate) previous: StepContext,
+    /// What the step in progress comes to.
+    pub(crate) end: GroupEnd,
+}
+
+/// A group's part of a step's end.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct GroupEnd {
+    pub(crate) summary: StepSummary,
+    /// The sum of the tensors' contributions to the estimate.
+    pub(crate) total: [f64; 2],
 }
 
 impl<T: Real> Group<T> {
@@ -207,8 +219,20 @@ impl<T: Real> Group<T> {
         let scalars = vec![0.0; stages(&*chain).iter().map(|t| t.group_scalars().len()).sum()];
         let estimates = stages(&*chain).iter().any(|t| t.estimator().is_some());
         let context = StepContext::new(1, lr);
-        let (k, still_steps, seen) = (0, 0, false);
-        Ok(Self { chain, lr, rounding, k, still_steps, estimates, estimate, scalars, seen, context })
+        Ok(Self {
+            chain,
+            lr,
+            rounding,
+            k: 0,
+            still_steps: 0,
+            estimates,
+            estimate,
+            scalars,
+            seen: false,
+            context,
+            previous: context,
+            end: GroupEnd::default(),
+        })
     }
 
     /// Whether a step could move it, and it has been seen to have gradients.
@@ -235,26 +259,36 @@ impl<T: Real> Group<T> {
             transform.begin_step(&self.scalars[at..at + n], &mut step);
             at += n;
         }
-        self.context = step;
+        self.previous = std::mem::replace(&mut self.context, step);
+        self.end = GroupEnd::default();
     }
 
-    pub(crate) fn end_step(&mut self, summary: &StepSummary) {
-        let stages = stages(&*self.chain);
+    /// Moves the estimate on by `total`, if there is one, and then the transforms' numbers.
+    pub(crate) fn end_step(&mut self, total: Option<[f64; 2]>) {
+        let Self { chain, context, estimate, scalars, end, k, .. } = self;
+        let stages = stages(&**chain);
+        if let Some(total) = total {
+            conclude(&stages, context, total, estimate);
+        }
         let mut at = 0;
         for transform in &stages {
             let n = transform.group_scalars().len();
-            transform.end_step(&self.context, summary, &mut self.scalars[at..at + n]);
+            transform.end_step(context, &end.summary, &mut scalars[at..at + n]);
             at += n;
         }
-        self.k += 1;
+        *k += 1;
     }
 
     /// Moves `estimate` on by `total`, if the chain has an estimator.
     pub(crate) fn conclude(&mut self, total: [f64; 2]) {
         let Self { chain, context, estimate, .. } = self;
-        if let Some(estimator) = stages(&**chain).iter().find_map(|t| t.estimator()) {
-            estimator.conclude(context, total, estimate);
-        }
+        conclude(&stages(&**chain), context, total, estimate);
+    }
+}
+
+fn conclude<T: Real>(stages: &Stages<'_, T>, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
+    if let Some(estimator) = stages.iter().find_map(|t| t.estimator()) {
+        estimator.conclude(step, total, estimate);
     }
 }
 
