@@ -245,6 +245,11 @@ impl<T: Real> Group<T> {
         self.estimates && self.can_move() && self.estimate.d > self.estimate.d0
     }
 
+    /// Goes on with an estimate of other groups. d0 stays, as it is what the group compares d with.
+    pub(crate) fn share_estimate(&mut self, estimate: &Estimate) {
+        self.estimate = Estimate { d0: self.estimate.d0, ..*estimate };
+    }
+
     /// Publishes the step's context; `d` is the estimate to step with.
     pub(crate) fn begin_step(&mut self, d: f64) {
         let stages = stages(&*self.chain);

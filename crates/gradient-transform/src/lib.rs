@@ -14,6 +14,7 @@ mod hyperparameters;
 pub mod kernel;
 mod map;
 mod moment;
+mod names;
 mod optimizer;
 mod parameter;
 mod plan;

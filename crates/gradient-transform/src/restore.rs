@@ -370,7 +370,7 @@ fn share_restored_estimate<T: Real>(groups: &mut [Group<T>], origins: &[Option<u
     };
     for (group, origin) in groups.iter_mut().zip(origins) {
         if origin.is_none() && group.estimates {
-            group.estimate = Estimate { d0: group.estimate.d0, ..shared };
+            group.share_estimate(&shared);
         }
     }
 }
@@ -472,7 +472,7 @@ impl<T: Real> Group<T> {
         let estimator = self.estimates;
         match saved.estimate {
             Some(estimate) if estimator => {
-                self.estimate = Estimate { d0: self.estimate.d0, ..estimate };
+                self.share_estimate(&estimate);
             }
             Some(_) => restored.surplus.push(format!("group {index}/estimate")),
             None if estimator => restored.missing.push(format!("group {index}/estimate")),

@@ -11,9 +11,8 @@ use crate::element::{DType, Real};
 use crate::error::{Error, Result};
 use crate::evaluation::{Averaging, Between};
 use crate::group::{Group, SplitGroups};
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, range_of};
 use crate::parameter::Parameter;
-use crate::tensor::Tensor;
 use crate::transform::GradientTransform;
 
 /// Everything that a later run needs to go on: what [`crate::Optimizer::snapshot`] gives.
@@ -182,7 +181,7 @@ impl<T: Real> Optimizer<T> {
             made.estimate = old.estimate;
             forgets = made.estimator_name() != old.estimator_name();
         } else if let Some(estimate) = of_others.filter(|_| made.estimates) {
-            made.estimate = Estimate { d0: made.estimate.d0, ..estimate };
+            made.share_estimate(&estimate);
         }
         made.set_scalars(&old.scalars_by_name());
         if let Some(parameters) = &parameters {
@@ -193,9 +192,10 @@ impl<T: Real> Optimizer<T> {
         if let Some(change) = earlier.and_then(|earlier| earlier.change(averaging(&made).as_ref())) {
             self.move_parameters(group, change, parameters)?;
         }
-        for tensor in self.tensors.iter_mut().filter(|t| t.group == group) {
-            tensor.unplan(&stages(&*self.groups[group].chain));
-        }
+        let chain = stages(&*self.groups[group].chain);
+        let range = range_of(&self.tensors, group);
+        self.tensors[range].iter_mut().for_each(|tensor| tensor.unplan(&chain));
+        drop(chain);
         self.groups[group] = made;
         if forgets {
             // A joint estimate's sums are of all groups together.
@@ -215,26 +215,29 @@ impl<T: Real> Optimizer<T> {
     ) -> Result<()> {
         let Self { tensors, groups, evaluating, .. } = self;
         let stages = stages(&*groups[group].chain);
-        let with_base = |tensor: &Tensor<T>| tensor.group == group && tensor.base(&stages).is_some();
+        let range = range_of(tensors, group);
+        let from = range.start;
+        let tensors = tensors[range].iter().map(|tensor| (tensor, tensor.base(&stages)));
         match (evaluating, parameters) {
             (Some(training), _) => {
-                // With `evaluation_moves_parameters` there is no y, which will follow from x.
-                for (tensor, y) in tensors.iter().zip(training).filter(|(_, y)| !y.is_empty()) {
-                    if let Some(base) = tensor.base(&stages).filter(|_| tensor.group == group) {
+                for ((_, base), y) in tensors.zip(training.iter_mut().skip(from)) {
+                    // With `evaluation_moves_parameters` there is no y, which will follow from x.
+                    if let Some(base) = base.filter(|_| !y.is_empty()) {
                         change.apply::<T>(y.as_mut_slice(), base);
                     }
                 }
             }
             (None, Some(parameters)) => {
-                for (tensor, parameter) in tensors.iter().zip(parameters) {
-                    if let Some(base) = tensor.base(&stages).filter(|_| tensor.group == group) {
+                for ((_, base), parameter) in tensors.zip(parameters.iter_mut().skip(from)) {
+                    if let Some(base) = base {
                         change.apply::<T>(parameter.value.as_mut_slice(), base);
                         parameter.value.write_back();
                     }
                 }
             }
             (None, None) => {
-                if let Some(tensor) = tensors.iter().find(|tensor| with_base(tensor)) {
+                let mut moving = tensors.filter(|(_, base)| base.is_some());
+                if let Some((tensor, _)) = moving.next() {
                     let name = tensor.info.name.clone();
                     return Err(Error::ParametersMustMove { name, from: change.from, to: change.to });
                 }
