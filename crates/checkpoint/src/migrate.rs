@@ -12,6 +12,7 @@ pub(crate) fn to_present(from: u64, mut header: Value) -> Result<Value> {
         header = match version {
             1 => two(header).ok_or_else(|| damaged("its header is not one of version 1"))?,
             2 => three(header).ok_or_else(|| damaged("its header is not one of version 2"))?,
+            3 => four(header).ok_or_else(|| damaged("its header is not one of version 3"))?,
             other => return Err(damaged(format!("there is no format version {other}"))),
         };
     }
@@ -61,4 +62,26 @@ fn three(mut header: Value) -> Option<Value> {
         state.insert("parameters".to_owned(), json!([]));
     }
     Some(header)
+}
+
+/// Version 4 joins short arrays, and says once what is the same of many parameters. Of a file of version 3, every array is one of its
+/// own, and every parameter a kind of its own.
+fn four(mut header: Value) -> Option<Value> {
+    let parameters = std::mem::take(header.get_mut("parameters")?.as_object_mut()?);
+    let mut kinds = Vec::with_capacity(parameters.len());
+    let mut numbers = Map::new();
+    for (name, mut kind) in parameters {
+        let keys = serde_json::from_value::<Vec<String>>(kind.get_mut("arrays")?.take()).ok()?;
+        let arrays: Map<String, Value> = keys.iter().map(|key| (key.clone(), Value::Null)).collect();
+        if arrays.len() < keys.len() {
+            return None;
+        }
+        *kind.get_mut("arrays")? = Value::Object(arrays);
+        numbers.insert(name, kinds.len().into());
+        kinds.push(kind);
+    }
+    let header = header.as_object_mut()?;
+    header.insert("kinds".to_owned(), Value::Array(kinds));
+    header.insert("parameters".to_owned(), Value::Object(numbers));
+    Some(Value::Object(std::mem::take(header)))
 }
