@@ -63,7 +63,7 @@ pub(crate) fn joined(dtype: DType, key: &str) -> String {
 
 /// The name of an array of one parameter.
 pub(crate) fn own(parameter: &str, key: &str) -> String {
-    format!("{parameter}/{key}")
+    [parameter, "/", key].concat()
 }
 
 pub(crate) fn in_file(dtype: DType) -> Dtype {

@@ -132,7 +132,7 @@ impl<T: Real> Optimizer<T> {
         let (index, first) = (self.groups.len(), self.tensors.len());
         self.groups.push(made);
         self.tensors
-            .extend(group.parameters.into_iter().map(|(name, shape)| Tensor::new(name, &shape, index)));
+            .extend(group.parameters.into_iter().map(|(name, shape)| Tensor::new(name, shape, index)));
         self.names.extend(&self.tensors, first);
         Ok(())
     }

@@ -101,6 +101,8 @@ pub(crate) struct Sweep {
 pub(crate) struct Plan {
     pub(crate) stages: Vec<Stage>,
     pub(crate) columns: Vec<ColumnSpec>,
+    /// The names of the vectors.
+    pub(crate) vectors: Vec<&'static str>,
     pub(crate) sweeps: Vec<Sweep>,
     /// The writer's base column, in the tensor's list.
     pub(crate) base: Option<usize>,
@@ -113,12 +115,13 @@ impl Plan {
         let mut plan = Self {
             stages: Vec::new(),
             columns: Vec::new(),
+            vectors: Vec::new(),
             sweeps: Vec::new(),
             base: None,
             scalar_sums: 0,
             vector_sums: Vec::new(),
         };
-        let (mut sweep, mut vectors, mut scratch) = (0, 0, 0);
+        let (mut sweep, mut scratch) = (0, 0);
         for transform in stages {
             let idle = transform.is_idle(step, tensor);
             let spec = if idle { Default::default() } else { transform.state(tensor) };
@@ -128,19 +131,20 @@ impl Plan {
                 plan.base = Some(first + column);
             }
             plan.columns.extend(spec.columns);
+            let vectors = plan.vectors.len();
+            plan.vectors.extend(spec.vectors.iter().map(|vector| vector.name));
             plan.stages.push(Stage {
                 role,
                 reads: transform.reads(),
                 sweep,
                 columns: first..plan.columns.len(),
                 commits: transform.commits_columns() || role == Role::Writer,
-                vectors: vectors..vectors + spec.vectors.len(),
+                vectors: vectors..plan.vectors.len(),
                 scratch: scratch..scratch + spec.scratch.len(),
                 scalar_sums: plan.scalar_sums..plan.scalar_sums + spec.scalar_sums,
                 vector_sums: plan.vector_sums.len()..plan.vector_sums.len() + spec.vector_sums.len(),
                 idle,
             });
-            vectors += spec.vectors.len();
             scratch += spec.scratch.len();
             plan.scalar_sums += spec.scalar_sums;
             plan.vector_sums.extend(spec.vector_sums.iter().map(|&shape| SumLayout::new(shape, tensor)));

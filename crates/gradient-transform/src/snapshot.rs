@@ -13,6 +13,7 @@ use crate::evaluation::{Averaging, Between};
 use crate::group::{Group, SplitGroups};
 use crate::optimizer::{Optimizer, range_of};
 use crate::parameter::Parameter;
+use crate::state::key;
 use crate::transform::GradientTransform;
 
 /// Everything that a later run needs to go on: what [`crate::Optimizer::snapshot`] gives.
@@ -313,10 +314,7 @@ impl<T: Real> Group<T> {
     }
 
     pub(crate) fn scalar_names(&self) -> Vec<String> {
-        stages(&*self.chain)
-            .iter()
-            .flat_map(|t| t.group_scalars().iter().map(|s| format!("{}/{s}", t.name())))
-            .collect()
+        stages(&*self.chain).iter().flat_map(|t| t.group_scalars().iter().map(|s| key(t.name(), s))).collect()
     }
 
     fn scalars_by_name(&self) -> BTreeMap<String, f64> {
