@@ -58,7 +58,12 @@ pub(crate) struct Kind {
 
 /// The name of the array in the file that has all parameters' parts of one type and key.
 pub(crate) fn joined(dtype: DType, key: &str) -> String {
-    format!("joined/{dtype}/{key}")
+    let dtype = match dtype {
+        DType::F32 => "f32",
+        DType::Bf16 => "bf16",
+        DType::F64 => "f64",
+    };
+    ["joined", dtype, key].join("/")
 }
 
 /// The name of an array of one parameter.

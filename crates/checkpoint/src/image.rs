@@ -142,11 +142,11 @@ impl<'o> Layout<'o> {
     /// Takes up the arrays of a parameter; gives the number of its kind. Parameters come in the order of their names.
     fn add(&mut self, name: &str, tensor: TensorSnapshot<&'o Buffer>) -> Result<usize> {
         let TensorSnapshot { shape, dtype, updates, fresh, mut arrays, training } = tensor;
-        if let Some(y) = training
-            && arrays.insert(TRAINING.to_owned(), y).is_some()
-        {
+        // Read as y, whether there is one or not.
+        if arrays.contains_key(TRAINING) {
             return Err(Error::OneName { name: own(name, TRAINING) });
         }
+        arrays.extend(training.map(|y| (TRAINING.to_owned(), y)));
         let mut buffers = Vec::with_capacity(arrays.len());
         let arrays = arrays.into_iter().map(|(key, buffer)| {
             buffers.push(buffer);

@@ -67,12 +67,12 @@ fn any_changed_or_missing_byte_is_noticed_and_changes_nothing() {
 fn a_newer_format_and_other_parameters_are_refused_with_the_reason() {
     let (optimizer, ..) = trained();
     let bytes = to_bytes(&optimizer).unwrap();
-    let at = bytes.windows(22).position(|w| w == b"checkpoint_version\":\"3").unwrap() + 21;
+    let at = bytes.windows(22).position(|w| w == b"checkpoint_version\":\"4").unwrap() + 21;
     let mut newer = bytes.clone();
-    newer[at] = b'4';
+    newer[at] = b'5';
     let mut other: Optimizer = options().build(SHAPES).unwrap();
     let error = from_bytes(&newer, &mut other).unwrap_err();
-    assert!(matches!(error, Error::Newer { found: 4, known: 3 }), "{error}");
+    assert!(matches!(error, Error::Newer { found: 5, known: 4 }), "{error}");
 
     let mut misfit: Optimizer = options().build([("b", &[6][..])]).unwrap();
     let error = from_bytes(&bytes, &mut misfit).unwrap_err();
@@ -99,7 +99,7 @@ fn a_file_of_every_version_is_read() {
     let estimate = first.estimate(0).unwrap();
     assert_eq!((first.steps(0).unwrap(), estimate.numerator), (7, 2.330910503052366e-9));
     assert_eq!(first.snapshot().tensors["layer/w"].updates, 7);
-    for later in ["v2.safetensors", "v3.safetensors"] {
+    for later in ["v2.safetensors", "v3.safetensors", "v4.safetensors"] {
         let mut second = make();
         let restored = checkpoint::load(folder.join(later), &mut second).unwrap();
         assert_eq!(restored.new_parameters, ["later"]);
@@ -107,7 +107,8 @@ fn a_file_of_every_version_is_read() {
     }
     // What is named in later versions only is known of those only.
     let other_beta1 = options.clone().betas((0.8, 0.99));
-    for (name, said) in [("v1.safetensors", 0), ("v2.safetensors", 1), ("v3.safetensors", 1)] {
+    let said = [("v1.safetensors", 0), ("v2.safetensors", 1), ("v3.safetensors", 1), ("v4.safetensors", 1)];
+    for (name, said) in said {
         let groups = [(other_beta1.clone(), shapes[..2].to_vec()), (speedy.clone(), shapes[2..].to_vec())];
         let mut other: Optimizer = options.build_groups(groups).unwrap();
         let result = checkpoint::load(folder.join(name), &mut other);
@@ -129,7 +130,54 @@ fn the_header_can_be_read_by_people() {
         }
     }
     insta::assert_snapshot!(serde_json::to_string_pretty(&header).unwrap());
-    assert!(metadata.tensors().contains_key("layer/w/schedule-free/z"));
+    let names = metadata.offset_keys();
+    assert_eq!(
+        names,
+        [
+            "joined/f32/factored-moment/v",
+            "joined/f32/prodigy/p0",
+            "joined/f32/prodigy/s",
+            "joined/f32/schedule-free/z",
+            "joined/bf16/factored-moment/v",
+            "joined/bf16/prodigy/p0",
+            "joined/bf16/schedule-free/z",
+        ]
+    );
+}
+
+#[test]
+fn long_arrays_have_names_of_their_own_and_short_ones_are_joined() {
+    let shapes = [("long", &[1024][..]), ("short", &[1023]), ("a", &[3])];
+    let make = || -> Optimizer { Options::default().build(shapes).unwrap() };
+    let mut optimizer = make();
+    let mut values = shapes.map(|(_, shape)| vec![0.5_f32; shape[0]]);
+    let mut parameters: Vec<Parameter<'_>> = Vec::new();
+    let gradients = values.clone();
+    for (value, gradient) in values.iter_mut().zip(&gradients) {
+        parameters.push(Parameter::slice(value, Some(gradient)));
+    }
+    optimizer.step(&mut parameters).unwrap();
+    let bytes = to_bytes(&optimizer).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let tensors = metadata.tensors();
+    assert_eq!(tensors["long/schedule-free/z"].shape, [1024]);
+    // By the parameters' names: that of `a`, and then that of `short`.
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let joined = file.tensor("joined/f32/schedule-free/z").unwrap();
+    assert_eq!(joined.shape(), [3 + 1023]);
+    let expected = &optimizer.snapshot().tensors["a"].arrays["schedule-free/z"];
+    for (index, element) in joined.data().as_chunks().0[..3].iter().enumerate() {
+        assert_eq!(f32::from_le_bytes(*element), expected.get::<f32>(index));
+    }
+    let mut read = make();
+    from_bytes(&bytes, &mut read).unwrap();
+    assert_eq!(read.snapshot(), optimizer.snapshot());
+    // y goes the same ways.
+    optimizer.eval(&mut parameters).unwrap();
+    let mut read = make();
+    from_bytes(&to_bytes(&optimizer).unwrap(), &mut read).unwrap();
+    assert!(read.is_evaluating());
+    assert_eq!(read.snapshot(), optimizer.snapshot());
 }
 
 /// Keeps arrays and does nothing.
@@ -137,6 +185,7 @@ fn the_header_can_be_read_by_people() {
 struct Keeps {
     transform: &'static str,
     arrays: &'static [&'static str],
+    len: usize,
 }
 
 impl GradientTransform<f32> for Keeps {
@@ -145,7 +194,9 @@ impl GradientTransform<f32> for Keeps {
     }
 
     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
-        self.arrays.iter().fold(StateSpec::new(), |spec, array| spec.vector(array, 1, Storage::Compute))
+        self.arrays
+            .iter()
+            .fold(StateSpec::new(), |spec, array| spec.vector(array, self.len, Storage::Compute))
     }
 }
 
@@ -153,12 +204,14 @@ impl GradientTransform<f32> for Keeps {
 fn names_that_a_file_cannot_tell_apart_are_an_error_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
-    // The first parameter with the second array is called as the second one with the first array; and the last array as the
-    // training point.
+    // The first parameter with the second array is called as the second one with the first array, where arrays have names of their
+    // own; and the last array as the training point.
+    let keeps = |arrays, len| Keeps { transform: "keeps", arrays, len };
     let cases = [
-        (["w", "w/keeps/a"], Keeps { transform: "keeps", arrays: &["b", "a/keeps/b"] }, None),
-        (["w", "w/keeps/a"], Keeps { transform: "keeps", arrays: &["b"] }, Some(())),
-        (["w", "b"], Keeps { transform: "optimizer", arrays: &["y"] }, None),
+        (["w", "w/keeps/a"], keeps(&["b", "a/keeps/b"], 1024), None),
+        (["w", "w/keeps/a"], keeps(&["b", "a/keeps/b"], 1023), Some(())),
+        (["w", "w/keeps/a"], keeps(&["b"], 1024), Some(())),
+        (["w", "b"], Keeps { transform: "optimizer", arrays: &["y"], len: 1 }, None),
     ];
     for (names, keeps, can_be_saved) in cases {
         let case = format!("{names:?} {keeps:?}");
