@@ -14,6 +14,10 @@ use crate::format::{
 };
 use crate::migrate;
 
+/// What a byte of a file may stand for at most, in bytes of memory. As a kind is described once for all of its parameters, a
+/// short file could ask for more memory than there is. A parameter without elements stands for some 20.
+const MOST_PER_BYTE: usize = 256;
+
 pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot> {
     let (length, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let data = &bytes[LENGTH + length..];
@@ -46,6 +50,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot> {
         serde_json::from_value(header).map_err(damaged)?
     };
     let Header { evaluating, groups, kinds, parameters } = header;
+    let extents: Vec<usize> = kinds.iter().map(extent).collect();
+    let described = parameters.values().filter_map(|number| extents.get(*number));
+    if described.fold(0, |sum: usize, extent| sum.saturating_add(*extent)) / MOST_PER_BYTE > bytes.len() {
+        return Err(damaged("its kinds describe more than a file of this length has"));
+    }
     let arrays = arrays.into_iter().map(|(name, info)| (name, (info.dtype, content(info)))).collect();
     let mut contents = Contents { arrays, joined: Vec::new() };
     let mut numbers = HashMap::new();
@@ -67,6 +76,13 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot> {
     contents.end()?;
     let groups = groups.into_iter().map(|group| group.state).collect();
     Ok(Snapshot { evaluating, groups, tensors })
+}
+
+/// Bytes of memory that a parameter of this kind takes beside the contents of its arrays.
+fn extent(kind: &Kind) -> usize {
+    let Kind { shape, fresh, arrays, .. } = kind;
+    let keys = arrays.keys().chain(fresh);
+    size_of_val(&shape[..]) + keys.map(|key| key.len() + size_of::<(String, Buffer)>()).sum::<usize>()
 }
 
 /// Where a parameter's part of an array is.

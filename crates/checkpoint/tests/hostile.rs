@@ -111,6 +111,23 @@ fn lengths_that_promise_more_than_the_file_has_allocate_nothing() {
 }
 
 #[test]
+fn a_kind_that_is_large_once_for_each_of_many_parameters_allocates_nothing() {
+    let mut parts = parts();
+    let kinds = parts.header["kinds"].as_array_mut().unwrap();
+    let shape = vec![1_u64; 10_000];
+    kinds.push(json!({"shape": shape, "dtype": "f32", "updates": 1, "arrays": {}}));
+    for index in 0..10_000 {
+        parts.header["parameters"][index.to_string()] = json!(2);
+    }
+    let bytes = assembled(parts);
+    let info = allocation_counter::measure(|| {
+        assert!(matches!(refused(&bytes), Error::Damaged { .. }));
+    });
+    // Written out, it is 800 MB.
+    assert!(info.bytes_max < 20_000_000, "{} bytes", info.bytes_max);
+}
+
+#[test]
 fn an_array_that_a_header_of_version_3_lists_twice_is_refused() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v3.safetensors");
     let mut parts = taken_apart(&std::fs::read(file).unwrap());
