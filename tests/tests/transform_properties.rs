@@ -180,6 +180,11 @@ macro_rules! transforms {
             }
 
             #[test]
+            fn an_identity_in_one_group_changes_no_bit_of_either() {
+                properties::an_identity_in_one_group_changes_no_bit_of_either::<It>();
+            }
+
+            #[test]
             fn toggling_it_leaves_the_state_of_others_alone() {
                 properties::toggling_it_leaves_the_others_state_alone::<It>();
             }
@@ -386,6 +391,19 @@ fn an_identity_changes_no_bit_of_a_tensor_longer_than_a_chunk() {
     }
     let problem = problem::Problem::of(&[&[1031, 517]], 2);
     properties::identities_change_nothing_in::<f32, f32>(&members, 1.0, &problem);
+}
+
+/// Nothing stands behind the writer but the identity, and what it writes is rounded after every operation.
+#[test]
+fn an_identity_changes_no_bit_where_every_operation_is_rounded() {
+    for weight_decay_by_lr in [true, false] {
+        let members = || -> Vec<problem::Boxed<f32>> {
+            let writer = decaying_schedule_free(weight_decay_by_lr);
+            vec![Box::new(ScheduleFree { round_every_operation: true, ..writer })]
+        };
+        let problem = problem::Problem::of(&problem::TILED, 3);
+        properties::identities_change_nothing_in::<f32, half::bf16>(&members, 0.1, &problem);
+    }
 }
 
 /// Crates that provide no transform of their own.

@@ -316,7 +316,13 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
         (Some((first, _)), Some((second, _))) => {
             refuse(format!("`{first}` and `{second}` both estimate the step size; keep one"))
         }
-        (Some((_, estimator)), None) => Ok(estimator.initial()),
+        (Some((name, estimator)), None) => {
+            let initial = estimator.initial();
+            match initial.fault() {
+                Some(fault) => refuse(format!("`{name}` begins with an estimate that has no steps: {fault}")),
+                None => Ok(initial),
+            }
+        }
         _ => Ok(Estimate::FIXED),
     }
 }

@@ -20,6 +20,7 @@ mod plan;
 mod prefetch;
 mod restore;
 mod rounding;
+mod samples;
 mod snapshot;
 mod state;
 mod step;

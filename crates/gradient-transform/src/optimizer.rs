@@ -74,7 +74,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new); [`Error::Excluded`] for different estimators under [`SplitGroups::Joint`].
     pub fn with_groups(
         groups: impl IntoIterator<Item = ParameterGroup<T>>,
         settings: Settings,
@@ -92,6 +92,7 @@ impl<T: Real> Optimizer<T> {
             made.push(Group::new(group.chain, group.lr, group.rounding)?);
         }
         if settings.split_groups == SplitGroups::Joint {
+            check_one_estimator(&made)?;
             share_first_estimate(&mut made);
         }
         Ok(Self {
@@ -118,7 +119,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Self::new); [`Error::EvaluationMode`] between `eval` and `train`.
+    /// As [`with_groups`](Self::with_groups); [`Error::EvaluationMode`] between `eval` and `train`.
     pub fn add_group(&mut self, group: ParameterGroup<T>) -> Result<()> {
         if self.evaluating.is_some() {
             return Err(Error::EvaluationMode);
@@ -132,6 +133,9 @@ impl<T: Real> Optimizer<T> {
             check_size(name, shape)?;
         }
         let made = Group::new(group.chain, group.lr, group.rounding)?;
+        if self.settings.split_groups == SplitGroups::Joint {
+            check_one_estimator(self.groups.iter().chain([&made]))?;
+        }
         self.groups.push(made);
         if self.settings.split_groups == SplitGroups::Joint {
             share_first_estimate(&mut self.groups);
@@ -332,6 +336,19 @@ impl<T: Real> fmt::Debug for Optimizer<T> {
             ));
         }
         list.finish()
+    }
+}
+
+/// Refuses groups whose sums cannot be added to one estimate. What a sum is of follows from the kind of estimator.
+pub(crate) fn check_one_estimator<'g, T: Real>(groups: impl IntoIterator<Item = &'g Group<T>>) -> Result<()> {
+    let mut names = groups.into_iter().filter_map(Group::estimator_name);
+    let Some(first) = names.next() else { return Ok(()) };
+    match names.find(|name| *name != first) {
+        Some(second) => {
+            let reason = "a joint estimate adds what all groups have gathered, and these gather different things; give all groups the same estimator, or let each estimate its own d (`SplitGroups::Mean` or `Each`)";
+            Err(Error::Excluded { first, second, reason })
+        }
+        None => Ok(()),
     }
 }
 

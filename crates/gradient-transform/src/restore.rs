@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::buffer::Buffer;
-use crate::check::check_shape;
+use crate::check::{check_shape, check_type};
 use crate::compose::{Stages, stages};
 use crate::context::{Estimate, StepContext, TensorInfo};
 use crate::element::{DType, Real};
@@ -38,8 +38,8 @@ use crate::tensor::Tensor;
 pub struct Restored {
     /// Parameters of which there is nothing in the snapshot: they begin as new ones.
     pub new_parameters: Vec<String>,
-    /// State that this chain keeps and the snapshot lacks, as `parameter/transform/array` or `group 0/transform/number`. It
-    /// begins anew.
+    /// State that this chain keeps and the snapshot lacks, or has of other elements than this chain samples, as
+    /// `parameter/transform/array` or `group 0/transform/number`. It begins anew.
     pub missing: Vec<String>,
     /// State of transforms that are not in this chain, named in the same way. It was left out.
     pub surplus: Vec<String>,
@@ -119,12 +119,17 @@ impl<T: Real> Optimizer<T> {
     ///
     /// # Errors
     /// As [`restore`](Self::restore), but for what the options allow; the shape errors of [`step`](Self::step) for parameters.
-    pub fn restore_with(&mut self, snapshot: Snapshot, options: RestoreOptions<'_, '_>) -> Result<Restored> {
+    pub fn restore_with(
+        &mut self,
+        mut snapshot: Snapshot,
+        options: RestoreOptions<'_, '_>,
+    ) -> Result<Restored> {
         if self.evaluating.is_some() {
             return Err(Error::EvaluationMode);
         }
         let RestoreOptions { partly, mut parameters } = options;
         let origins = self.origins(&snapshot);
+        self.drop_other_samples(&mut snapshot);
         self.check_fit(&snapshot, &origins, partly)?;
         let changes = self.changes(&snapshot, &origins);
         self.check_parameters(&snapshot, &changes, parameters.as_deref())?;
@@ -291,6 +296,7 @@ impl<T: Real> Optimizer<T> {
         for (tensor, Parameter { value, .. }) in self.tensors.iter().zip(parameters) {
             check_shape(tensor, "value", value.shape.as_ref(), value.len())?;
             let (name, found) = (tensor.info.name.clone(), value.dtype());
+            check_type::<T>(&name, found)?;
             if let Some(saved) = snapshot.tensors.get(&name).filter(|saved| saved.dtype != found) {
                 let reason = format!("it was {} in the snapshot; its state is of that type", saved.dtype);
                 return Err(Error::ElementType { name, found, reason });
@@ -396,14 +402,8 @@ impl GroupSnapshot {
         if self.still_steps > self.k {
             return Some(format!("{} of {} steps at learning rate 0", self.still_steps, self.k));
         }
-        if let Some(Estimate { d, d_prev, d0, numerator, denominator }) = self.estimate {
-            let positive = |value: f64| value.is_finite() && value > 0.0;
-            if !(positive(d) && positive(d_prev) && positive(d0)) {
-                return Some(format!("d {d}, d_prev {d_prev} and d0 {d0} must be finite and above 0"));
-            }
-            if !(numerator.is_finite() && denominator.is_finite()) {
-                return Some(format!("numerator {numerator} and denominator {denominator} must be finite"));
-            }
+        if let Some(fault) = self.estimate.and_then(|estimate| estimate.fault()) {
+            return Some(fault);
         }
         if let Some(weight) = self.averaging.as_ref().map(|averaging| averaging.weight)
             && !(weight > 0.0 && weight <= 1.0)

@@ -11,8 +11,9 @@ use crate::element::{DType, Real};
 use crate::error::{Error, Result};
 use crate::evaluation::{Averaging, Between};
 use crate::group::{Group, SplitGroups};
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, check_one_estimator};
 use crate::parameter::Parameter;
+use crate::samples::samples;
 use crate::tensor::Tensor;
 use crate::transform::GradientTransform;
 
@@ -133,7 +134,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Self::new), [`Error::NoSuch`], and [`Error::ParametersMustMove`]. Nothing has changed then.
+    /// As [`with_groups`](Self::with_groups), [`Error::NoSuch`], and [`Error::ParametersMustMove`]. Nothing has changed then.
     pub fn replace_chain(&mut self, group: usize, chain: impl GradientTransform<T> + 'static) -> Result<()> {
         self.replace(group, Box::new(chain), None)
     }
@@ -154,7 +155,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Self::new), [`Error::NoSuch`], and the shape errors of [`step`](Self::step). Nothing has changed then.
+    /// As [`with_groups`](Self::with_groups), [`Error::NoSuch`], and the shape errors of [`step`](Self::step). Nothing has changed then.
     pub fn replace_chain_with(
         &mut self,
         group: usize,
@@ -176,6 +177,10 @@ impl<T: Real> Optimizer<T> {
         made.still_steps = old.still_steps;
         made.seen = old.seen;
         let joint = self.settings.split_groups == SplitGroups::Joint;
+        if joint {
+            let others = self.groups.iter().enumerate().filter(|(index, _)| *index != group);
+            check_one_estimator(others.map(|(_, other)| other).chain([&made]))?;
+        }
         let of_others = self.groups.iter().find(|g| joint && g.estimates).map(|g| g.estimate);
         let mut forgets = false;
         if made.estimates && old.estimates {
@@ -193,8 +198,15 @@ impl<T: Real> Optimizer<T> {
         if let Some(change) = earlier.and_then(|earlier| earlier.change(averaging(&made).as_ref())) {
             self.move_parameters(group, change, parameters)?;
         }
+        let both_estimate = made.estimates && self.groups[group].estimates;
         for tensor in self.tensors.iter_mut().filter(|t| t.group == group) {
-            tensor.unplan(&stages(&*self.groups[group].chain));
+            let (old, new) = (stages(&*self.groups[group].chain), stages(&*made.chain));
+            tensor.unplan(&old);
+            let sampled = samples(&new, &tensor.info);
+            if both_estimate && sampled != samples(&old, &tensor.info) {
+                tensor.drop_waiting(&sampled);
+                forgets = true;
+            }
         }
         self.groups[group] = made;
         if forgets {

@@ -328,6 +328,11 @@ impl<T: Real> Tensor<T> {
         self.column_keys.clear();
     }
 
+    /// Leaves out samples that wait for another chain and are not what it samples.
+    pub(crate) fn drop_waiting(&mut self, samples: &[(String, usize)]) {
+        samples.iter().for_each(|(key, _)| drop(self.waiting.remove(key)));
+    }
+
     /// The state that is kept, by `transform/array`.
     pub(crate) fn arrays(&self, stages: &Stages<'_, T>) -> BTreeMap<String, &Buffer> {
         let mut arrays: BTreeMap<String, &Buffer> =

@@ -8,7 +8,9 @@ use crate::tile::Tile;
 ///
 /// For every tile of the last sweep the engine calls [`direct`](Self::direct) and [`apply`](Self::apply). With a
 /// transform behind the writer that tempers its displacement, [`displace`](Self::displace) comes in between, and
-/// `direct` and `displace` run in that transform's sweep too, so they must not change columns.
+/// `direct` and `displace` run in that transform's sweep too, so they must not change columns. Given the displacement as
+/// `displace` made it, `apply` moves the parameter as it does without one, to the bit: a transform that changes nothing is to
+/// change nothing here too.
 ///
 /// Exponentiated gradient (Kivinen and Warmuth, 1997), for weights above zero:
 ///
@@ -49,20 +51,25 @@ use crate::tile::Tile;
 ///     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
 ///         let step_size = T::of(cx.step.step_size);
 ///         let y = tile.parameter;
-///         kernel::map3(displacement, tile.update.values(), y, |_, u, y| y - y * (-step_size * u).exp());
+///         kernel::map3(displacement, tile.update.values(), y, |_, u, y| shrinkage(y, step_size * u));
 ///     }
 ///
 ///     fn apply(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: Option<&[T]>, parameter: &mut [T]) {
 ///         let step_size = T::of(cx.step.step_size);
 ///         match displacement {
 ///             Some(m) => kernel::map2(parameter, m, |y, m| y - m),
-///             None => kernel::map2(parameter, tile.update.values(), |y, u| y * (-step_size * u).exp()),
+///             None => kernel::map2(parameter, tile.update.values(), |y, u| y - shrinkage(y, step_size * u)),
 ///         }
 ///     }
 ///
 ///     fn evaluation_weight(&self) -> f64 {
 ///         1.0 // x is y
 ///     }
+/// }
+///
+/// /// `y - y exp(-step)`.
+/// fn shrinkage<T: Real>(y: T, step: T) -> T {
+///     y - y * (-step).exp()
 /// }
 ///
 /// let mut optimizer: Optimizer = Optimizer::new(ExponentiatedGradient, [("w", &[2][..])])?;

@@ -182,7 +182,7 @@ fn a_run_resumed_from_burns_record_is_the_uninterrupted_one_to_the_bit() {
         optimizer.to_record().unwrap().save(&path).unwrap();
         let mut later = layer.clone();
         let mut resumed = ModuleOptimizer::<T>::new(&later, &Options::default()).unwrap();
-        resumed.load_record(OptimizerRecord::load(&path).unwrap()).unwrap();
+        resumed.load_record(&mut later, OptimizerRecord::load(&path).unwrap()).unwrap();
         for number in 6..12 {
             step(&mut optimizer, &mut layer, number);
             step(&mut resumed, &mut later, number);
@@ -234,7 +234,7 @@ fn whatever_is_refused_changes_nothing() {
     let other: Linear = LinearConfig::new(4, 6).with_bias(false).init(&Device::flex().autodiff());
     let error = optimizer.step(1.0, &mut other.clone(), GradientsParams::new()).unwrap_err();
     assert!(matches!(&error, Error::OtherParameters { expected, .. } if expected == &["bias"]), "{error}");
-    let error = optimizer.load_record(OptimizerRecord::default()).unwrap_err().to_string();
+    let error = optimizer.load_record(&mut layer, OptimizerRecord::default()).unwrap_err().to_string();
     assert!(error.contains("checkpoint"), "{error}");
     assert_eq!(optimizer.engine().snapshot(), state);
 
@@ -386,7 +386,7 @@ fn the_learning_rate_multiplies_each_groups_own_also_after_resuming() {
         assert_eq!((optimizer.engine().lr(0).unwrap(), optimizer.engine().lr(1).unwrap()), (0.5, 0.0));
     }
     let mut resumed = build(&layer);
-    resumed.load_record(optimizer.to_record().unwrap()).unwrap();
+    resumed.load_record(&mut layer, optimizer.to_record().unwrap()).unwrap();
     check(&mut resumed, &mut layer, 0.75);
 }
 
