@@ -180,6 +180,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot> {
             let info = arrays.remove(&full).ok_or_else(|| damaged(format!("there is no array `{full}`")))?;
             kept.insert(key, decoded(info.dtype, content(info))?);
         }
+        if found < VERSION {
+            migrate::drop_other_samples(found, &shape, &mut kept);
+        }
         let training = kept.remove(TRAINING);
         tensors.insert(name, TensorSnapshot { shape, dtype, updates, fresh, arrays: kept, training });
     }

@@ -1,6 +1,8 @@
 //! Headers of older versions, brought to the present one step by step. Every version has a file in `tests/fixtures`.
 
-use gradient_transform::Estimate;
+use std::collections::BTreeMap;
+
+use gradient_transform::{Buffer, Estimate};
 use serde_json::{Map, Value, json};
 
 use crate::error::Result;
@@ -16,6 +18,16 @@ pub(crate) fn to_present(from: u64, mut header: Value) -> Result<Value> {
         };
     }
     Ok(header)
+}
+
+/// Until version 2, estimators looked at every 11th element of every tensor. Where an axis but the first is a multiple of 11, they look
+/// at others now, as the same columns were seen again and again; what was gathered there is left out.
+pub(crate) fn drop_other_samples(from: u64, shape: &[usize], arrays: &mut BTreeMap<String, Buffer>) {
+    const SAMPLES: [&str; 4] = ["prodigy/p0", "prodigy/s", "speed/p0", "speed/s"];
+    let fell_in_step = shape.iter().skip(1).any(|axis| axis.is_multiple_of(11));
+    if from < 3 && fell_in_step {
+        SAMPLES.iter().for_each(|key| drop(arrays.remove(*key)));
+    }
 }
 
 /// Version 2 has the transforms' hyperparameters and the learning rate of every group, no estimate where nothing estimates,

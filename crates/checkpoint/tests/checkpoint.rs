@@ -1,5 +1,7 @@
 //! A checkpoint resumes to the bit, and a damaged one changes nothing.
 
+mod parts;
+
 use checkpoint::{Error, from_bytes, to_bytes};
 use gradient_transform::{
     Descent, GradientTransform, Optimizer, Parameter, Restored, StateSpec, Storage, TensorInfo,
@@ -112,6 +114,64 @@ fn a_file_of_every_version_is_read() {
         let mut other: Optimizer = options.build_groups(groups).unwrap();
         let result = checkpoint::load(folder.join(name), &mut other);
         assert_eq!(usize::from(result.is_err()), said, "{name}: {result:?}");
+    }
+}
+
+/// A file of version 2 or 1, when estimators looked at every 11th element whatever the shape.
+fn of_a_time_before(version: u64, optimizer: &Optimizer) -> Vec<u8> {
+    let mut parts = parts::parts_of(optimizer);
+    let mut chains = Vec::new();
+    for group in parts.header["groups"].as_array_mut().unwrap() {
+        let state = group["state"].as_object_mut().unwrap();
+        let transforms = state.remove("transforms").unwrap();
+        state.remove("averaging");
+        state.remove("parameters");
+        let names = transforms.as_array().unwrap().iter().map(|text| text.as_str().unwrap());
+        chains.push(names.collect::<Vec<_>>().join(" | "));
+        match version {
+            1 => *group = group["state"].clone(),
+            _ => group["transforms"] = transforms,
+        }
+    }
+    if version == 1 {
+        parts.header["chains"] = chains.into();
+        parts.header.as_object_mut().unwrap().remove("evaluating");
+    }
+    parts::assembled_as(version, parts)
+}
+
+#[test]
+fn samples_of_the_first_formats_begin_anew_where_the_shape_has_other_elements_looked_at_now() {
+    // Of the second, both strides have two samples.
+    let shapes: [(&str, &[usize]); 4] =
+        [("wide", &[40, 33]), ("small", &[2, 11]), ("narrow", &[40, 32]), ("vector", &[33])];
+    for use_speed in [false, true] {
+        let options = ProdigyPlus::builder().use_speed(use_speed).d0(1e-3);
+        let mut in_step = options.clone();
+        in_step.compat.samples_keep_step_with_shape = true;
+        let mut earlier: Optimizer = in_step.build(shapes).unwrap();
+        let mut values = shapes.map(|(_, shape)| vec![0.5_f32; shape.iter().product()]);
+        for _ in 0..5 {
+            let gradients = values.clone();
+            let pairs = values.iter_mut().zip(&gradients);
+            let mut all: Vec<_> = pairs.map(|(w, g)| Parameter::slice(w, Some(g))).collect();
+            earlier.step(&mut all).unwrap();
+        }
+        let estimate = earlier.estimate(0).unwrap();
+        assert!(estimate.d > 1e-3 && estimate.numerator > 0.0, "{estimate:?}");
+        for version in [1, 2] {
+            let mut present: Optimizer = options.build(shapes).unwrap();
+            let restored = from_bytes(&of_a_time_before(version, &earlier), &mut present).unwrap();
+            let name = if use_speed { "speed" } else { "prodigy" };
+            let missing = ["wide", "small"].map(|of| ["p0", "s"].map(|array| format!("{of}/{name}/{array}")));
+            assert_eq!(restored.missing, missing.concat(), "version {version}");
+            let now = present.estimate(0).unwrap();
+            assert_eq!((now.d, now.numerator, now.denominator), (estimate.d, 0.0, 0.0));
+            let (before, after) = (earlier.snapshot().tensors, present.snapshot().tensors);
+            for kept in ["narrow", "vector"] {
+                assert_eq!(before[kept].arrays, after[kept].arrays, "version {version}");
+            }
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! A checkpoint taken apart, to be changed and put together again with the right checksum.
 
+#![allow(dead_code)] // each test takes what it needs
+
 use std::collections::HashMap;
 
 use checkpoint::to_bytes;
@@ -27,7 +29,12 @@ pub(crate) fn parts() -> Parts {
     trained
         .step(&mut [Parameter::slice(&mut w, Some(&by_w)), Parameter::slice(&mut b, Some(&by_b))])
         .unwrap();
-    let bytes = to_bytes(&trained).unwrap();
+    parts_of(&trained)
+}
+
+/// What is in the optimizer's file.
+pub(crate) fn parts_of(optimizer: &Optimizer) -> Parts {
+    let bytes = to_bytes(optimizer).unwrap();
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let header = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["checkpoint"]).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -39,8 +46,13 @@ pub(crate) fn parts() -> Parts {
     Parts { header, arrays }
 }
 
-/// A file with the right checksum.
-pub(crate) fn assembled(Parts { header, mut arrays }: Parts) -> Vec<u8> {
+/// A file of the present version with the right checksum.
+pub(crate) fn assembled(parts: Parts) -> Vec<u8> {
+    assembled_as(3, parts)
+}
+
+/// A file of a version with the right checksum.
+pub(crate) fn assembled_as(version: u64, Parts { header, mut arrays }: Parts) -> Vec<u8> {
     let header = header.to_string();
     arrays.sort();
     let mut digest = Sha256::new();
@@ -54,7 +66,7 @@ pub(crate) fn assembled(Parts { header, mut arrays }: Parts) -> Vec<u8> {
         add(bytes);
     }
     let sum: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    let metadata = [("checkpoint_version", "3".to_owned()), ("checkpoint", header), ("sha256", sum)];
+    let metadata = [("checkpoint_version", version.to_string()), ("checkpoint", header), ("sha256", sum)];
     let metadata: HashMap<String, String> = metadata.map(|(key, value)| (key.to_owned(), value)).into();
     let views = arrays
         .iter()
