@@ -18,8 +18,8 @@ pub(crate) fn samples<T: Real>(chain: &Stages<'_, T>, tensor: &TensorInfo) -> Ve
 }
 
 impl<T: Real> Optimizer<T> {
-    /// Leaves out what an estimator gathered at other elements than it looks at here, so that it begins anew. It is the estimator of a
-    /// group that looks at every so-manieth element, so one tensor of the group shows it for all.
+    /// Leaves out what an estimator gathered at other elements than it looks at here, so that it begins anew. How far apart they are is
+    /// the group's, so one tensor shows it for all of them, also for those in which both come to the same number.
     pub(crate) fn drop_other_samples(&self, snapshot: &mut Snapshot) {
         let chains: Vec<_> = self.groups.iter().map(|group| stages(&*group.chain)).collect();
         let mut others = vec![false; chains.len()];
