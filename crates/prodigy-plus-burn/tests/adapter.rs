@@ -475,7 +475,7 @@ fn a_record_of_an_engine_at_x_puts_the_module_to_its_y_and_one_that_does_not_fit
         evaluating.engine_mut().restore(optimizer.engine().snapshot()).unwrap();
         let mut parameters = [Parameter::slice(&mut weight, None), Parameter::slice(&mut bias, None)];
         evaluating.engine_mut().eval(&mut parameters).unwrap();
-        || evaluating.to_record().unwrap()
+        move || evaluating.to_record().unwrap()
     };
     // Of another type than the state, which has y.
     let mut halves = layers(DType::BF16);
