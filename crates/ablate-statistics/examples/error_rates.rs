@@ -1,0 +1,178 @@
+//! How often the corrected tests say something, in many simulated studies of arms that share a base.
+//!
+//! `cargo run --release -p ablate-statistics --example error_rates` prints the tables of this crate's README: 20,000 studies a row.
+//! With a number it is of so many studies.
+#![allow(clippy::print_stdout)]
+
+use std::env;
+
+use ablate_statistics::{detectable_difference, holm, joint_sign_flip_p, sign_flip_p, tested_differences};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Binomial, Distribution, Exp1, LogNormal, StandardNormal, StudentT};
+
+const LEVEL: f64 = 0.05;
+
+type Draw = fn(&mut ChaCha8Rng) -> f64;
+
+/// How runs of a study are drawn.
+struct Model {
+    name: &'static str,
+    draw: Draw,
+    /// The spread of the last arm as a multiple of the first one's; the others' lie between.
+    unequal: f64,
+    /// The share of pairs that are missing.
+    missing: f64,
+    /// The share of runs that diverge.
+    diverging: f64,
+    /// The share of a run that all arms of a seed have in common.
+    common: f64,
+}
+
+const PLAIN: Model =
+    Model { name: "normal runs", draw: normal, unequal: 1.0, missing: 0.0, diverging: 0.0, common: 0.0 };
+
+fn normal(generator: &mut ChaCha8Rng) -> f64 {
+    StandardNormal.sample(generator)
+}
+
+fn heavy(generator: &mut ChaCha8Rng) -> f64 {
+    StudentT::new(2.1).map_or(0.0, |t| t.sample(generator))
+}
+
+fn accuracy(generator: &mut ChaCha8Rng) -> f64 {
+    Binomial::new(360, 0.977).map_or(0.0, |correct| correct.sample(generator) as f64 / 360.0)
+}
+
+fn chance(generator: &mut ChaCha8Rng) -> f64 {
+    Binomial::new(144, 0.017).map_or(0.0, |correct| correct.sample(generator) as f64 / 144.0)
+}
+
+fn exponential(generator: &mut ChaCha8Rng) -> f64 {
+    let value: f64 = Exp1.sample(generator);
+    value - 1.0
+}
+
+fn lognormal(generator: &mut ChaCha8Rng) -> f64 {
+    LogNormal::new(0.0, 1.0).map_or(0.0, |lognormal| lognormal.sample(generator) - 0.5_f64.exp())
+}
+
+/// Differences by arm and seed of a study with these effects, in standard deviations of a difference of normal runs.
+fn study(model: &Model, seeds: usize, effects: &[f64], generator: &mut ChaCha8Rng) -> Vec<Vec<Option<f64>>> {
+    let lost = |generator: &mut ChaCha8Rng| model.diverging > 0.0 && generator.random_bool(model.diverging);
+    let common: Vec<f64> = (0..seeds).map(|_| model.common.sqrt() * (model.draw)(generator)).collect();
+    let own = (1.0 - model.common).sqrt();
+    let base: Vec<f64> = common
+        .iter()
+        .map(|common| {
+            let value = common + own * (model.draw)(generator);
+            if lost(generator) { f64::NEG_INFINITY } else { value }
+        })
+        .collect();
+    let last = effects.len().saturating_sub(1).max(1) as f64;
+    let arm = |(index, effect): (usize, &f64)| {
+        let spread = model.unequal.powf(index as f64 / last);
+        let mut run = |common: &f64| {
+            let value = common + own * spread * (model.draw)(generator) + effect * std::f64::consts::SQRT_2;
+            if lost(generator) { f64::NEG_INFINITY } else { value }
+        };
+        let pairs: Vec<(f64, f64)> =
+            common.iter().zip(&base).map(|(common, base)| (run(common), *base)).collect();
+        let mut is_there = || model.missing == 0.0 || !generator.random_bool(model.missing);
+        let present: Vec<bool> = pairs.iter().map(|_| is_there()).collect();
+        let kept: Vec<(f64, f64)> =
+            pairs.into_iter().zip(&present).filter_map(|(pair, present)| present.then_some(pair)).collect();
+        let mut tested = tested_differences(&kept).into_iter();
+        present.iter().map(|present| if *present { tested.next() } else { None }).collect()
+    };
+    effects.iter().enumerate().map(arm).collect()
+}
+
+fn alone(arms: &[Vec<Option<f64>>]) -> Vec<Option<f64>> {
+    let p = |arm: &Vec<Option<f64>>| sign_flip_p(&arm.iter().copied().flatten().collect::<Vec<_>>(), 0);
+    arms.iter().map(p).collect()
+}
+
+/// Of the studies: those with a false verdict, after the joint test, after Holm, uncorrected.
+fn false_verdicts(model: &Model, seeds: usize, effects: &[f64], studies: usize) -> [f64; 3] {
+    let mut generator = ChaCha8Rng::seed_from_u64(1);
+    let mut counts = [0_usize; 3];
+    for _ in 0..studies {
+        let arms = study(model, seeds, effects, &mut generator);
+        let single = alone(&arms);
+        for (count, p) in counts.iter_mut().zip([&joint_sign_flip_p(&arms, 0), &holm(&single), &single]) {
+            let is_false =
+                |(p, effect): (&Option<f64>, &f64)| *effect == 0.0 && p.is_some_and(|p| p <= LEVEL);
+            *count += usize::from(p.iter().zip(effects).any(is_false));
+        }
+    }
+    counts.map(|count| count as f64 / studies as f64)
+}
+
+/// Of the studies: those that find the first arm's effect, after the joint test, after Holm, uncorrected.
+fn power(seeds: usize, arms: usize, effect: f64, studies: usize) -> [f64; 3] {
+    let mut generator = ChaCha8Rng::seed_from_u64(2);
+    let mut effects = vec![0.0; arms];
+    effects[0] = effect;
+    let mut counts = [0_usize; 3];
+    for _ in 0..studies {
+        let arms = study(&PLAIN, seeds, &effects, &mut generator);
+        let single = alone(&arms);
+        for (count, p) in counts.iter_mut().zip([&joint_sign_flip_p(&arms, 0), &holm(&single), &single]) {
+            let is_up = arms[0].iter().flatten().sum::<f64>() > 0.0;
+            *count += usize::from(is_up && p[0].is_some_and(|p| p <= LEVEL));
+        }
+    }
+    counts.map(|count| count as f64 / studies as f64)
+}
+
+fn main() {
+    let studies = env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(20_000);
+    let models = [
+        PLAIN,
+        Model { name: "normal runs, of a seed correlated by 0.8", common: 0.8, ..PLAIN },
+        Model { name: "t with 2.1 degrees of freedom", draw: heavy, ..PLAIN },
+        Model { name: "accuracies, 360 examples at 97.7 %", draw: accuracy, ..PLAIN },
+        Model { name: "accuracies, 144 examples at 1.7 %", draw: chance, ..PLAIN },
+        Model { name: "normal, spreads from 1 to 5", unequal: 5.0, ..PLAIN },
+        Model { name: "normal, spreads from 1 to 1/5", unequal: 0.2, ..PLAIN },
+        Model { name: "normal, a fifth of the pairs missing", missing: 0.2, ..PLAIN },
+        Model { name: "normal, spreads from 1 to 5, a fifth missing", unequal: 5.0, missing: 0.2, ..PLAIN },
+        Model { name: "normal, a tenth of the runs diverged", diverging: 0.1, ..PLAIN },
+        Model { name: "normal, half of the runs diverged", diverging: 0.5, ..PLAIN },
+        Model { name: "exponential runs", draw: exponential, ..PLAIN },
+        Model { name: "lognormal runs", draw: lognormal, ..PLAIN },
+        Model { name: "exponential, spreads from 1 to 5", draw: exponential, unequal: 5.0, ..PLAIN },
+    ];
+    println!("a false verdict, 14 arms | seeds | joint | Holm | uncorrected");
+    for model in &models {
+        for seeds in [6, 8, 10] {
+            let [joint, holm, single] = false_verdicts(model, seeds, &[0.0; 14], studies);
+            println!("{} | {seeds} | {joint:.3} | {holm:.3} | {single:.3}", model.name);
+        }
+    }
+    println!("\na false verdict beside three arms of 3 sd, 14 arms | seeds | joint | Holm | uncorrected");
+    let effects = [[3.0; 3].as_slice(), &[0.0; 11]].concat();
+    for model in &models[..9] {
+        let [joint, holm, single] = false_verdicts(model, 10, &effects, studies);
+        println!("{} | 10 | {joint:.3} | {holm:.3} | {single:.3}", model.name);
+    }
+    println!("\nfound | arms | seeds | joint | Holm | uncorrected");
+    for arms in [5, 14] {
+        for seeds in [8, 10, 12] {
+            for effect in [0.5, 1.0, 1.5, 2.0] {
+                let [joint, holm, single] = power(seeds, arms, effect, studies);
+                println!("{effect} sd | {arms} | {seeds} | {joint:.3} | {holm:.3} | {single:.3}");
+            }
+        }
+    }
+    println!("\narms | seeds | found in 80 % by plan, sd | found");
+    for arms in [1, 5, 14, 31] {
+        for seeds in [6, 8, 10, 14, 20] {
+            let Some(effect) = detectable_difference(seeds, arms, LEVEL, 0.8) else { continue };
+            // Patterns are drawn for twenty seeds, and a study takes longer.
+            let [joint, ..] = power(seeds, arms, effect, if seeds > 12 { studies / 20 } else { studies / 4 });
+            println!("{arms} | {seeds} | {effect:.2} | {joint:.3}");
+        }
+    }
+}
