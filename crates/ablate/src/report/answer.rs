@@ -1,7 +1,7 @@
 //! The answer in sentences, from the findings alone.
 
 use super::view::View;
-use crate::findings::{FEWEST_PAIRS, Verdict};
+use crate::findings::{CONFIDENCE, FEWEST_PAIRS, Verdict};
 use crate::results::Role;
 
 /// A sentence, of which the first part is its heading.
@@ -54,7 +54,66 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
         let text = format!("{}: the same weights as the base to the bit, on every task.", names(&dead));
         sentences.push(Sentence { heading: "Does nothing", text });
     }
+    sentences.extend(over_tasks(view));
+    sentences.extend(detectable(view));
     sentences
+}
+
+/// How many verdicts stand a correction over all tasks, and which: those that do, or those that don't.
+fn over_tasks(view: View<'_>) -> Option<Sentence> {
+    let decided: Vec<(usize, usize)> = view
+        .tasks()
+        .flat_map(|(task, _)| view.compared().map(move |arm| (task, arm)))
+        .filter(|(task, arm)| matches!(view.found(*task, *arm).verdict, Verdict::Better | Verdict::Worse))
+        .collect();
+    if !view.has_tasks() || decided.is_empty() {
+        return None;
+    }
+    let stands = |(task, arm): &&(usize, usize)| {
+        view.found(*task, *arm).study_p.is_some_and(|p| p <= 1.0 - CONFIDENCE)
+    };
+    let (standing, falling): (Vec<_>, Vec<_>) = decided.iter().partition(stands);
+    let named = |of: &[&(usize, usize)]| {
+        let name = |(task, arm): &&(usize, usize)| {
+            format!("{} on {}", unbroken(view, *arm), view.results.tasks[*task].name)
+        };
+        of.iter().map(name).collect::<Vec<_>>().join(", ")
+    };
+    let which = match (standing.len(), falling.len()) {
+        (_, 0) => "all of them do".to_owned(),
+        (0, _) => "none of them does".to_owned(),
+        (some, rest) if some <= rest => format!("{some} do: {}", named(&standing)),
+        (some, _) => format!("{some} do; not {}", named(&falling)),
+    };
+    let text = format!(
+        "Verdicts are corrected within a task, so that each task may add a false one in one study of twenty. Of {} verdicts these stand \
+         a correction over all tasks: {which}.",
+        decided.len()
+    );
+    Some(Sentence { heading: "Over all tasks", text })
+}
+
+/// The smallest differences that would probably have been found.
+fn detectable(view: View<'_>) -> Option<Sentence> {
+    let of_task = |(task, results): (usize, &crate::results::TaskResults)| {
+        let found = view.findings.tasks[task].detectable?;
+        let difference = found.difference.map(|difference| {
+            let shown = view.shown(task);
+            format!("{} {}", shown.size(difference), shown.unit())
+        });
+        let deviations = format!("{:.1} sd", found.deviations);
+        Some(match difference {
+            Some(difference) => format!("{} {difference} ({deviations})", results.name),
+            None => format!("{} {deviations}", results.name),
+        })
+    };
+    let tasks: Vec<String> = view.tasks().filter_map(of_task).collect();
+    let text = format!(
+        "What four of five studies like this would find, of an arm whose differences spread over the seeds (sd) as those of the arm in the middle: \
+         {}. A smaller difference may be there and unclear.",
+        tasks.join(", ")
+    );
+    (!tasks.is_empty()).then_some(Sentence { heading: "Large enough", text })
 }
 
 /// The arms with the clearest answer first.
@@ -118,7 +177,7 @@ pub(super) fn counted(view: View<'_>) -> String {
 
 /// How to read verdicts.
 pub(super) const READING: &str = "Differences are an arm minus the base, paired by seed: every seed has the same initial weights, \
-    batches and rounding for all arms. Better and worse are verdicts of a sign-flip test after Holm’s correction over the arms of a task, at 5 %. \
+    batches and rounding for all arms. Better and worse are verdicts of a joint sign-flip test, corrected over the arms of a task, at 5 %: of tasks where no arm differs from the base, one in twenty has a false one. \
     A run that diverged is worse than every one that didn’t, and two that did are equal. \
     An arm that leaves something out and is worse says that the part helps.";
 
