@@ -3,6 +3,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::{Bootstrap, Interval};
+use crate::joint::units;
 use crate::probability::Probability;
 use crate::sign_flip::sign_flip_p;
 use crate::summary::{Summary, iqm, mean};
@@ -25,7 +26,7 @@ use crate::summary::{Summary, iqm, mean};
 /// let found = PairedDifference::of(&pairs, &Bootstrap::default()).unwrap();
 /// assert_eq!((found.n, found.finite, found.wins, found.ties), (4, 1, 3, 1));
 /// assert!(found.mean.is_some_and(|mean| (mean - 0.2).abs() < 1e-12)); // of the one pair of two finite values
-/// assert!((found.tested_mean - 0.15).abs() < 1e-12); // three times 0.2, and 0
+/// assert!((found.tested - 3_f64.sqrt()).abs() < 1e-12); // three equal differences, and 0
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairedDifference {
@@ -41,10 +42,11 @@ pub struct PairedDifference {
     pub sd: Option<f64>,
     /// The interval of the mean, [`Bootstrap::of_mean`], absent where that is: with three pairs at most, or most differences equal.
     pub interval: Option<Interval>,
-    /// What is tested, and has the sign of a verdict: the mean over all pairs, of which those without a finite difference
-    /// count as plus or minus the largest finite one (as plus or minus 1, where no finite difference is other than 0).
-    pub tested_mean: f64,
-    /// Two-sided p of the tested mean, [`sign_flip_p`]; absent below two pairs.
+    /// What is tested, and has the sign of a verdict: T of [`joint_sign_flip_p`](crate::joint_sign_flip_p) with its sign, over all pairs,
+    /// of which those without a finite difference count as plus or minus the largest finite one (as plus or minus 1, where no finite
+    /// difference is other than 0). At most the root of their number.
+    pub tested: f64,
+    /// Its two-sided p, [`sign_flip_p`]; absent below two pairs.
     pub p: Option<f64>,
     /// That of a run of the arm to have a higher value than one of the base. It says "higher", not "better".
     pub probability_of_higher: Probability,
@@ -69,7 +71,7 @@ impl PairedDifference {
             iqm: iqm(&finite),
             sd: Summary::of(&finite).and_then(|summary| summary.sd),
             interval: method.of_mean(&finite),
-            tested_mean: mean(&tested),
+            tested: units(&tested).iter().sum(),
             p: sign_flip_p(&tested, method.seed),
             probability_of_higher: Probability::of_higher(pairs, method.confidence)?,
             wins: pairs.iter().filter(|(arm, base)| arm > base).count(),

@@ -7,8 +7,8 @@ const EXACT: usize = 14;
 /// Sign patterns drawn for more seeds.
 const DRAWN: usize = 10_000;
 
-/// Sums that differ by a smaller share are equal. Differences of accuracies that are equal in counts differ in their last bits,
-/// by 1e-16 of the accuracies, which are up to a million times as large.
+/// What is a smaller share of the largest is no difference. Differences of accuracies that are equal in counts differ in their last
+/// bits, by 1e-16 of the accuracies, which are up to a million times as large.
 pub(crate) const ROUNDING: f64 = 1e-9;
 
 /// Two-sided p of arms that share a base, corrected over them: the step-down max-T test of Westfall and Young (1993,
@@ -19,9 +19,12 @@ pub(crate) const ROUNDING: f64 = 1e-9;
 /// An arm that does nothing is left out by giving it no pairs.
 ///
 /// A sign pattern turns all differences of a seed round, or none: as arms of a seed share the base's run, they may depend on
-/// each other in any way. T of an arm is |sum of d| / sqrt(sum of d^2), which for a single arm orders patterns as Student's t and as the
-/// mean do. The corrected p of the arm with the largest T is the share of patterns whose largest T of all arms is at least as large;
-/// that of the next one is the share among the arms without the first, but not less than the first one's; and so on.
+/// each other in any way. T of an arm is |sum of r| / sqrt(sum of r^2), where r is the root of a difference's size, with its sign. The
+/// corrected p of the arm with the largest T is the share of patterns whose largest T of all arms is at least as large; that of the next one is the
+/// share among the arms without the first, but not less than the first one's; and so on.
+///
+/// Roots, because one large difference among others of its sign makes the T of plain differences small, so that an arm may be worse
+/// on every seed and unclear; where differences are normal they cost a few per cent of the power (the crate's `error_rates` example has both).
 ///
 /// Rejecting where p is at most a rejects any true hypothesis in at most a share a of studies, whichever hypotheses are true,
 /// where the differences of the arms without effect are jointly symmetric around 0. Unequal variances and heavy tails do
@@ -63,7 +66,22 @@ pub fn joint_sign_flip_p(arms: &[Vec<Option<f64>>], seed: u64) -> Vec<Option<f64
     corrected
 }
 
-/// An arm's differences in units of the root of their sum of squares, so that their sum is its T.
+/// The roots of differences, with their signs, in units of the root of their sum of squares: their sum is T with its sign.
+pub(crate) fn units(differences: &[f64]) -> Vec<f64> {
+    let largest = differences.iter().map(|difference| difference.abs()).fold(0.0, f64::max);
+    let root = |difference: &f64| {
+        let share = difference / largest;
+        // The root of a rounding error would be none.
+        if share.abs() <= ROUNDING { 0.0 } else { share.abs().sqrt().copysign(share) }
+    };
+    if largest == 0.0 {
+        return vec![0.0; differences.len()];
+    }
+    let roots: Vec<f64> = differences.iter().map(root).collect();
+    let norm = roots.iter().map(|root| root * root).sum::<f64>().sqrt();
+    roots.iter().map(|root| root / norm).collect()
+}
+
 struct Column {
     arm: usize,
     units: Vec<f64>,
@@ -76,13 +94,8 @@ impl Column {
         if pairs().count() < 2 || pairs().any(|difference| !difference.is_finite()) {
             return None;
         }
-        // In units of the largest first, or else the squares of huge ones would be infinite.
-        let largest = pairs().map(|difference| difference.abs()).fold(0.0, f64::max);
-        let unit = if largest > 0.0 { largest } else { 1.0 };
-        let units: Vec<f64> = differences.iter().map(|difference| difference.unwrap_or(0.0) / unit).collect();
-        let norm = units.iter().map(|unit| unit * unit).sum::<f64>().sqrt();
-        let norm = if norm > 0.0 { norm } else { 1.0 };
-        let units: Vec<f64> = units.iter().map(|unit| unit / norm).collect();
+        let differences: Vec<f64> = differences.iter().map(|difference| difference.unwrap_or(0.0)).collect();
+        let units = units(&differences);
         let observed = units.iter().sum::<f64>().abs();
         Some(Self { arm, units, observed })
     }

@@ -2,7 +2,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::joint::{Patterns, ROUNDING, for_each_pattern};
+use crate::joint::{Patterns, ROUNDING, for_each_pattern, units};
 use crate::sign_flip::fewest_pairs;
 
 /// Simulated studies: the share of them that finds a difference is known to 1.3 per cent.
@@ -13,7 +13,7 @@ const EXACT: usize = 10;
 const DRAWN: usize = 1_000;
 
 /// Beyond, what can be found shrinks as the root of the number of seeds does.
-const LARGEST: usize = 40;
+const LARGEST: usize = 30;
 
 /// No difference is as many standard deviations.
 const MOST: f64 = 64.0;
@@ -39,16 +39,26 @@ pub fn detectable_difference(seeds: usize, arms: usize, level: f64, power: f64) 
     }
     let mut generator = ChaCha8Rng::seed_from_u64(0);
     let simulated = seeds.min(LARGEST);
+    let mut signs = Vec::new();
+    let each_seed = |seed: usize| (0..simulated).map(|other| if other == seed { 1.0 } else { 0.0 }).collect();
+    let alone: Vec<Vec<f64>> = (0..simulated).map(each_seed).collect();
+    let patterns =
+        for_each_pattern(&alone, simulated, EXACT, DRAWN, 0, |pattern| signs.push(pattern.to_vec()));
     let studies: Vec<Study> = (0..STUDIES).map(|_| Study::draw(simulated, arms, &mut generator)).collect();
     let found = |effect: f64| {
-        let count = studies.iter().filter(|study| study.p(effect) <= level).count();
+        let count = studies.iter().filter(|study| study.p(effect, &signs, patterns) <= level).count();
         count as f64 / STUDIES as f64
     };
-    if found(MOST) < power {
-        return None;
+    let mut enough = 1.0;
+    while found(enough) < power {
+        enough *= 2.0;
+        if enough > MOST {
+            return None;
+        }
     }
-    let (mut missed, mut enough) = (0.0, MOST);
-    for _ in 0..16 {
+    let mut missed = if enough > 1.0 { enough / 2.0 } else { 0.0 };
+    // To a five-hundredth, which is less than the simulation knows.
+    while enough - missed > 0.002 * enough {
         let middle = f64::midpoint(missed, enough);
         if found(middle) < power { missed = middle } else { enough = middle }
     }
@@ -58,9 +68,8 @@ pub fn detectable_difference(seeds: usize, arms: usize, level: f64, power: f64) 
 /// A study before its one effect is added.
 struct Study {
     differences: Vec<f64>,
-    /// By sign pattern: the sum of the arm's differences, that of the signs, and the largest T of the others.
-    sums: Vec<(f64, f64, f64)>,
-    patterns: Patterns,
+    /// By sign pattern, the largest T of the other arms.
+    others: Vec<f64>,
 }
 
 impl Study {
@@ -71,30 +80,28 @@ impl Study {
             base.iter().map(|base| (run() - base) * std::f64::consts::FRAC_1_SQRT_2).collect()
         };
         let arm = differences();
-        let mut rows: Vec<Vec<f64>> = arm.iter().map(|difference| vec![*difference, 1.0]).collect();
+        let mut rows = vec![Vec::new(); seeds];
         for _ in 1..arms {
-            let other = differences();
-            let norm = other.iter().map(|difference| difference * difference).sum::<f64>().sqrt();
-            for (row, difference) in rows.iter_mut().zip(other) {
-                row.push(difference / norm);
+            for (row, unit) in rows.iter_mut().zip(units(&differences())) {
+                row.push(unit);
             }
         }
-        let mut sums = Vec::new();
-        let patterns = for_each_pattern(&rows, arms + 1, EXACT, DRAWN, 0, |pattern| {
-            let largest = pattern[2..].iter().map(|sum| sum.abs()).fold(0.0, f64::max);
-            sums.push((pattern[0], pattern[1], largest));
+        let mut others = Vec::new();
+        for_each_pattern(&rows, arms - 1, EXACT, DRAWN, 0, |sums| {
+            others.push(sums.iter().map(|sum| sum.abs()).fold(0.0, f64::max));
         });
-        Self { differences: arm, sums, patterns }
+        Self { differences: arm, others }
     }
 
     /// The arm's p, as if it were the first: what stands before it in a step-down test could only make it larger where it isn't.
-    fn p(&self, effect: f64) -> f64 {
-        let with_effect = || self.differences.iter().map(|difference| difference + effect);
-        let norm = with_effect().map(|difference| difference * difference).sum::<f64>().sqrt();
-        let observed = with_effect().sum::<f64>().abs() / norm - ROUNDING;
-        let is_as_far = |&&(sum, signs, others): &&(f64, f64, f64)| {
-            ((sum + effect * signs).abs() / norm).max(others) >= observed
+    fn p(&self, effect: f64, signs: &[Vec<f64>], patterns: Patterns) -> f64 {
+        let differences: Vec<f64> = self.differences.iter().map(|difference| difference + effect).collect();
+        let units = units(&differences);
+        let observed = units.iter().sum::<f64>().abs() - ROUNDING;
+        let is_as_far = |(signs, others): &(&Vec<f64>, &f64)| {
+            let sum: f64 = signs.iter().zip(&units).map(|(sign, unit)| sign * unit).sum();
+            sum.abs().max(**others) >= observed
         };
-        self.patterns.share(self.sums.iter().filter(is_as_far).count())
+        patterns.share(signs.iter().zip(&self.others).filter(is_as_far).count())
     }
 }

@@ -1,11 +1,11 @@
 use crate::joint::joint_sign_flip_p;
 
 /// Two-sided p of the hypothesis that differences are as likely to have the one sign as the other: the share of sign
-/// patterns whose mean is at least as far from 0 (Fisher's randomisation test for pairs). Nothing is assumed of their
-/// distribution but this symmetry, which holds under the hypothesis that arm and base are exchangeable.
+/// patterns whose sum is at least as far from 0, of the roots of their sizes with their signs (Fisher's randomisation test for pairs). Nothing is assumed
+/// of their distribution but this symmetry, which holds under the hypothesis that arm and base are exchangeable.
 ///
-/// It is [`joint_sign_flip_p`] of a single arm: exact up to 14 differences, by 10,000 patterns drawn from `seed` beyond. Absent below two
-/// values, or with one that is not finite.
+/// It is [`joint_sign_flip_p`] of a single arm, which says why roots: exact up to 14 differences, by 10,000 patterns drawn from `seed` beyond.
+/// Absent below two values, or with one that is not finite.
 ///
 /// ```
 /// use ablate_statistics::sign_flip_p;

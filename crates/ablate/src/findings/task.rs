@@ -104,9 +104,9 @@ fn arm_findings(
         _ if index == 0 => Verdict::Base,
         _ if is_dead(task, index) => Verdict::Dead,
         (Some(difference), Some(p))
-            if difference.n >= FEWEST_PAIRS && p <= 1.0 - CONFIDENCE && difference.tested_mean != 0.0 =>
+            if difference.n >= FEWEST_PAIRS && p <= 1.0 - CONFIDENCE && difference.tested != 0.0 =>
         {
-            if (difference.tested_mean > 0.0) == task.about.measure.higher_is_better() {
+            if (difference.tested > 0.0) == task.about.measure.higher_is_better() {
                 Verdict::Better
             } else {
                 Verdict::Worse
