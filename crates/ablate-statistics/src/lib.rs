@@ -18,7 +18,7 @@ pub use factorial::{Effect, FactorialEffects};
 pub use holm::holm;
 pub use joint::joint_sign_flip_p;
 pub use power::detectable_difference;
-pub use probability::Probability;
+pub use probability::{Probability, error_of_share};
 pub use profile::{Profile, performance_profiles};
 pub use sign_flip::{fewest_pairs, sign_flip_p};
 pub use summary::{Summary, iqm};

@@ -107,3 +107,12 @@ fn standard_error(p: f64, n: f64) -> f64 {
     let among = (n - 1.0) * ((1.0 - p) / (2.0 - p) + p / (1.0 + p));
     (p * (1.0 - p) * (1.0 + among)).sqrt() / n
 }
+
+/// The standard error of an observed share of `n` independent events, by the binomial distribution.
+///
+/// ```
+/// assert_eq!(ablate_statistics::error_of_share(0.5, 100), 0.05);
+/// ```
+pub fn error_of_share(share: f64, n: usize) -> f64 {
+    (share * (1.0 - share) / n as f64).sqrt()
+}

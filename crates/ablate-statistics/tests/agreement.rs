@@ -169,6 +169,10 @@ fn an_arm_that_is_worse_on_every_seed_is_not_unclear_for_one_large_difference() 
         DIGITS.iter().map(|arm| arm.iter().copied().map(Some).collect()).collect();
     let p = joint_sign_flip_p(&arms, 0);
     assert!(p[0].is_some_and(|p| p <= 0.05), "{p:?}");
+    // The root of a square is plain.
+    let square = |difference: &Option<f64>| difference.map(|difference| difference * difference.abs());
+    let squares: Vec<Vec<Option<f64>>> = arms.iter().map(|arm| arm.iter().map(square).collect()).collect();
+    assert!((joint_sign_flip_p(&squares, 0)[0].unwrap() - 0.14).abs() < 0.005);
     let alone: Vec<Option<f64>> = DIGITS.iter().map(|arm| sign_flip_p(arm, 0)).collect();
     assert!(p[0] <= holm(&alone)[0]);
 }

@@ -1,5 +1,6 @@
 //! What limits the numbers, computed from the data.
 
+use ablate_statistics::error_of_share;
 use ablate_tasks::Measure;
 
 use super::{FEWEST_PAIRS, TaskFindings, Verdict};
@@ -61,7 +62,7 @@ fn choices(results: &Results, caveats: &mut Vec<String>) {
         let seeds: Vec<&str> = seeds.iter().map(String::as_str).collect();
         caveats.push(format!(
             "These runs were reported before with {} seeds. A verdict keeps its 5 % where the number of seeds was fixed before; where seeds \
-             are added until there is one, false ones are more frequent (of one arm 8.5 % with 6, 7, 8, 9 and 10 seeds).",
+             are added until there is one, false ones are more frequent (10 % of one arm, with a look at each of 6 to 10 seeds).",
             list(&seeds)
         ));
     }
@@ -224,13 +225,12 @@ fn resolution(task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<Str
     ) else {
         return;
     };
-    let (accuracy, examples) = (base.mean, examples as f64);
     caveats.push(format!(
         "{}: every run is measured on the same {examples} test examples, of which one is {:.2} percentage points. The intervals \
          cover initialisation and batches; drawing other examples would move an accuracy by a standard error of {:.1} points.",
         task.name,
-        100.0 / examples,
-        100.0 * (accuracy * (1.0 - accuracy) / examples).sqrt()
+        100.0 / examples as f64,
+        100.0 * error_of_share(base.mean, examples)
     ));
 }
 

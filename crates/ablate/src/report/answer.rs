@@ -79,41 +79,49 @@ fn over_tasks(view: View<'_>) -> Option<Sentence> {
         };
         of.iter().map(name).collect::<Vec<_>>().join(", ")
     };
+    let all = decided.len();
     let which = match (standing.len(), falling.len()) {
-        (_, 0) => "all of them do".to_owned(),
-        (0, _) => "none of them does".to_owned(),
-        (some, rest) if some <= rest => format!("{some} do: {}", named(&standing)),
-        (some, _) => format!("{some} do; not {}", named(&falling)),
+        (_, 0) => format!("all {all} verdicts"),
+        (0, _) => format!("none of the {all} verdicts"),
+        (some, rest) if some <= rest => format!("{some} of {all} verdicts ({})", named(&standing)),
+        (some, _) => format!("{some} of {all} verdicts, and not {}", named(&falling)),
     };
     let text = format!(
-        "Verdicts are corrected within a task, so that each task may add a false one in one study of twenty. Of {} verdicts these stand \
-         a correction over all tasks: {which}.",
-        decided.len()
+        "Each task may have a false verdict in one study of twenty. A correction over all tasks, with which the whole study has one as rarely, is \
+         stood by {which}."
     );
     Some(Sentence { heading: "Over all tasks", text })
 }
 
 /// The smallest differences that would probably have been found.
 fn detectable(view: View<'_>) -> Option<Sentence> {
-    let of_task = |(task, results): (usize, &crate::results::TaskResults)| {
-        let found = view.findings.tasks[task].detectable?;
-        let difference = found.difference.map(|difference| {
-            let shown = view.shown(task);
-            format!("{} {}", shown.size(difference), shown.unit())
-        });
-        let deviations = format!("{:.1} sd", found.deviations);
-        Some(match difference {
-            Some(difference) => format!("{} {difference} ({deviations})", results.name),
-            None => format!("{} {deviations}", results.name),
+    let found = || view.tasks().filter_map(|(task, _)| Some((task, view.findings.tasks[task].detectable?)));
+    let deviations = || found().map(|(_, found)| format!("{:.1}", found.deviations));
+    let first = deviations().next()?;
+    // Tasks differ by the number of arms that do something.
+    let is_one = deviations().all(|other| other == first);
+    let tasks: Vec<String> = found()
+        .filter_map(|(task, found)| {
+            let (shown, name) = (view.shown(task), &view.results.tasks[task].name);
+            let difference = format!("{name} {} {}", shown.size(found.difference?), shown.unit());
+            Some(if is_one { difference } else { format!("{difference} ({:.1})", found.deviations) })
         })
+        .collect();
+    let size = if is_one {
+        format!("{first} standard deviations")
+    } else {
+        "so many standard deviations".to_owned()
     };
-    let tasks: Vec<String> = view.tasks().filter_map(of_task).collect();
+    let of_tasks = if tasks.is_empty() {
+        String::new()
+    } else {
+        format!(" For the arm in the middle these are: {}.", tasks.join(", "))
+    };
     let text = format!(
-        "What four of five studies like this would find, of an arm whose differences spread over the seeds (sd) as those of the arm in the middle: \
-         {}. A smaller difference may be there and unclear.",
-        tasks.join(", ")
+        "Four of five studies like this find a difference of {size} of an arm's differences over the seeds.{of_tasks} A smaller one may be \
+         there and unclear."
     );
-    (!tasks.is_empty()).then_some(Sentence { heading: "Large enough", text })
+    Some(Sentence { heading: "Large enough to be found", text })
 }
 
 /// The arms with the clearest answer first.

@@ -1,5 +1,6 @@
 //! The tables of the page.
 
+use ablate_statistics::PairedSteps;
 use maud::{Markup, html};
 
 use super::number::{p_value, probability, short};
@@ -74,7 +75,7 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
                         None => "–",
                     }
                 }
-                td.n { (found.paired_steps.and_then(|steps| steps.ratio).map_or("–".to_owned(), |ratio| format!("{ratio:.2}×"))) }
+                td.n { (ratio(found, seeds)) }
                 td.n { (d(found)) }
             }
         }
@@ -92,6 +93,17 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
                 tbody { @for arm in std::iter::once(0).chain(view.compared()) { (row(arm, view.found(task, arm))) } }
             }
         }
+    }
+}
+
+/// Steps as a multiple of the base's, and of how many pairs where a run of the others missed the target.
+fn ratio(found: &ArmFindings, seeds: usize) -> String {
+    match found.paired_steps {
+        Some(PairedSteps { ratio: Some(ratio), both, .. }) if both < seeds => {
+            format!("{ratio:.2}× ({both} of {seeds} pairs)")
+        }
+        Some(PairedSteps { ratio: Some(ratio), .. }) => format!("{ratio:.2}×"),
+        _ => "–".to_owned(),
     }
 }
 
