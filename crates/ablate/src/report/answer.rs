@@ -87,8 +87,8 @@ fn over_tasks(view: View<'_>) -> Option<Sentence> {
         (some, _) => format!("{some} of {all} verdicts, and not {}", named(&falling)),
     };
     let text = format!(
-        "Each task may have a false verdict in one study of twenty. A correction over all tasks, with which the whole study has one as rarely, is \
-         stood by {which}."
+        "A correction over all tasks leaves {which}. With it the whole study has a false verdict at most once in twenty studies; without it, \
+         each of its tasks may have one as often."
     );
     Some(Sentence { heading: "Over all tasks", text })
 }
