@@ -5,7 +5,7 @@
 //! Run it with `cargo run --release -p examples --example bfloat16`.
 #![allow(clippy::print_stdout)] // an example prints
 
-use gradient_transform::{Element, Optimizer, Parameter, Result};
+use gradient_transform::{Optimizer, Parameter, Result, Scalar};
 use half::bf16;
 use prodigy_plus::ProdigyPlus;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -28,7 +28,7 @@ fn train(stochastic_rounding: bool, start: f32) -> Result<f32> {
 }
 
 /// d after 500 steps along gradients that are noise alone, for `size` weights within 0.5 of 0.
-fn d_of_noise<E: Element>(size: usize, of: fn(f32) -> E) -> Result<f64> {
+fn d_of_noise<E: Scalar>(size: usize, of: fn(f32) -> E) -> Result<f64> {
     let mut random = StdRng::seed_from_u64(1);
     let mut draw =
         |most: f32| -> Vec<E> { (0..size).map(|_| of(random.random_range(-most..most))).collect() };

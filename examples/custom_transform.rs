@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout)] // an example prints
 
 use factored_moment::FactoredMoment;
-use gradient_transform::{Context, Error, GradientTransform, Optimizer, Parameter, Real, Result, Tile};
+use gradient_transform::{Context, Error, Link, Optimizer, Parameter, Real, Result, Tile};
 use prodigy_core::Prodigy;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use schedule_free::ScheduleFree;
@@ -17,7 +17,7 @@ struct Soften {
     limit: f64,
 }
 
-impl<T: Real> GradientTransform<T> for Soften {
+impl<T: Real> Link<T> for Soften {
     fn name(&self) -> &str {
         "soften"
     }

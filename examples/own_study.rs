@@ -12,7 +12,7 @@ use ablate::registry::{Registry, TransformKind};
 use ablate_tasks::random::{Purpose, epoch_batch, generator, normal};
 use ablate_tasks::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task, TaskKind};
 use gradient_transform::{
-    Context, Error, GradientTransform, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile, kernel,
+    Context, Error, Link, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile, kernel,
 };
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ struct ClipNorm {
     max_norm: f64,
 }
 
-impl<T: Real> GradientTransform<T> for ClipNorm {
+impl<T: Real> Link<T> for ClipNorm {
     fn name(&self) -> &str {
         "clip-norm"
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use factored_moment::{DenseMoment, FactoredMoment};
-use gradient_transform::{Descent, GradientTransform, Optimizer, Parameter};
+use gradient_transform::{Descent, Link, Optimizer, Parameter};
 use plotters::prelude::*;
 use prodigy_core::Prodigy;
 use prodigy_plus::Options;
@@ -92,7 +92,7 @@ impl Gradients {
     }
 
     /// By how much the chain moves every element in the last step.
-    fn last_step(&self, chain: impl GradientTransform<f32> + 'static) -> Result<Vec<f64>> {
+    fn last_step(&self, chain: impl Link<f32> + 'static) -> Result<Vec<f64>> {
         let mut optimizer = Optimizer::new(chain, [("w", self.shape)])?;
         let mut w: Vec<f32> = (0..self.size()).map(self.weight).collect();
         let mut before = w.clone();
@@ -107,8 +107,8 @@ impl Gradients {
     fn picture(
         &self,
         path: &Path,
-        without: (&'static str, impl GradientTransform<f32> + 'static),
-        with: (&'static str, impl GradientTransform<f32> + 'static),
+        without: (&'static str, impl Link<f32> + 'static),
+        with: (&'static str, impl Link<f32> + 'static),
     ) -> Result<()> {
         let gradient: Vec<f64> = self.at(self.steps - 1).into_iter().map(f64::from).collect();
         let mut order: Vec<usize> = (0..gradient.len()).collect();
@@ -243,7 +243,7 @@ fn averaging(folder: &Path) -> Result<()> {
 
 /// d by step, on a quadratic under noise.
 fn estimates(folder: &Path) -> Result<()> {
-    let d = |estimator: Box<dyn GradientTransform<f32>>| -> Result<Vec<f64>> {
+    let d = |estimator: Box<dyn Link<f32>>| -> Result<Vec<f64>> {
         let chain = (DenseMoment::new(0.99), stableadamw::StableAdamW, estimator, ScheduleFree::new(0.9));
         let mut optimizer: Optimizer = Optimizer::new(chain, [("a", &[220][..]), ("b", &[220])])?;
         let mut generator = StdRng::seed_from_u64(1);

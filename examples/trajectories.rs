@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 use cautious::Cautious;
 use factored_moment::DenseMoment;
-use gradient_transform::{Descent, GradientTransform, Optimizer, Parameter};
+use gradient_transform::{Descent, Link, Optimizer, Parameter};
 use orthograd::OrthoGrad;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use schedule_free::ScheduleFree;
@@ -22,8 +22,8 @@ const STEPS: usize = 60;
 const CURVATURE: [f32; 2] = [1.0, 12.0];
 const START: [f32; 2] = [1.6, 0.8];
 
-fn chain(on: impl Fn(&str) -> bool) -> Vec<Box<dyn GradientTransform<f32>>> {
-    let mut chain: Vec<Box<dyn GradientTransform<f32>>> = Vec::new();
+fn chain(on: impl Fn(&str) -> bool) -> Vec<Box<dyn Link<f32>>> {
+    let mut chain: Vec<Box<dyn Link<f32>>> = Vec::new();
     if on("OrthoGrad") {
         chain.push(Box::<OrthoGrad>::default());
     }

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// Crates of the workspace whose code runs while something is trained.
-const CRATES: [&str; 14] = [
+const CRATES: [&str; 15] = [
     "ablate-tasks",
     "adopt",
     "cautious",
     "factored-moment",
     "focus",
     "gradient-transform",
+    "gradient-transform-macros",
     "grams",
     "muon-pp",
     "orthograd",

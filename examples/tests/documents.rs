@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use factored_moment::{DenseMoment, FactoredMoment};
-use gradient_transform::{Descent, GradientTransform, Optimizer, Parameter};
+use gradient_transform::{Descent, Link, Optimizer, Parameter};
 use prodigy_core::Prodigy;
 use prodigy_plus::ProdigyPlus;
 use schedule_free::ScheduleFree;
@@ -21,7 +21,7 @@ fn costs(mut optimizer: Optimizer) -> (u64, usize, u64) {
     (bytes, sweeps, optimizer.state_bytes() as u64)
 }
 
-fn chain(chain: impl GradientTransform<f32> + 'static) -> (u64, usize, u64) {
+fn chain(chain: impl Link<f32> + 'static) -> (u64, usize, u64) {
     costs(Optimizer::new(chain, [("w", &SHAPE[..])]).unwrap())
 }
 
@@ -141,8 +141,8 @@ fn documents_say_how_long_tiles_are_and_how_many_tasks_there_are() {
 #[test]
 fn the_walk_through_says_when_dense_moments_and_focus_keep_what_they_keep() {
     for commits in [
-        GradientTransform::<f32>::commits_columns(&DenseMoment::new(0.9)),
-        GradientTransform::<f32>::commits_columns(&focus::Focus::new(0.9)),
+        Link::<f32>::commits_columns(&DenseMoment::new(0.9)),
+        Link::<f32>::commits_columns(&focus::Focus::new(0.9)),
     ] {
         assert!(commits);
     }

@@ -53,6 +53,13 @@ fn collect_examples<'t>(lines: impl Iterator<Item = &'t str>, examples: &mut Str
     }
 }
 
+/// Whether an item is left out of the documentation: what an attribute's expansion refers to.
+fn is_hidden(attributes: &[syn::Attribute]) -> bool {
+    let hides =
+        |attribute: &syn::Attribute| attribute.parse_args::<syn::Ident>().is_ok_and(|word| word == "hidden");
+    attributes.iter().any(|attribute| attribute.path().is_ident("doc") && hides(attribute))
+}
+
 /// What a public `use` names, as (module, item).
 fn used(tree: &UseTree, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, String)>) {
     match tree {
@@ -131,7 +138,9 @@ fn methods(modules: &[Module], public: &BTreeSet<(Vec<String>, String)>) -> BTre
             }
             Item::Trait(item) if is_public(&item.vis) && is_public_name(&item.ident.to_string()) => {
                 found.extend(item.items.iter().filter_map(|inner| match inner {
-                    TraitItem::Fn(method) => Some(format!("{}::{}", item.ident, method.sig.ident)),
+                    TraitItem::Fn(method) if !is_hidden(&method.attrs) => {
+                        Some(format!("{}::{}", item.ident, method.sig.ident))
+                    }
                     _ => None,
                 }));
             }

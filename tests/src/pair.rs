@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use gradient_transform::{Element, Error, Optimizer, Parameter, Real, StepOutcome};
+use gradient_transform::{Error, Optimizer, Parameter, Real, Scalar, StepOutcome};
 use half::bf16;
 use ndarray::{ArrayD, IxDyn};
 use prodigy_plus::Options;
@@ -164,7 +164,7 @@ impl fmt::Debug for Run {
 }
 
 /// A type that parameters are stored in.
-pub trait Stored: Element + PartialEq + fmt::Debug {
+pub trait Stored: Scalar + PartialEq + fmt::Debug {
     /// The oracle's name of it.
     const STORAGE: Storage;
     /// One unit of rounding.

@@ -96,14 +96,14 @@ struct Engine<E> {
     from: fn(E) -> f64,
 }
 
-impl<E: gradient_transform::Element> Engine<E> {
+impl<E: gradient_transform::Scalar> Engine<E> {
     fn position(&self, i: usize) -> Result<usize, SubjectError> {
         let found = self.order.iter().position(|&p| p == i);
         found.ok_or_else(|| SubjectError::Failed(format!("parameter {i} is in no group")))
     }
 }
 
-impl<E: gradient_transform::Element> Subject for Engine<E> {
+impl<E: gradient_transform::Scalar> Subject for Engine<E> {
     fn step(&mut self, gradients: &[Option<ArrayD<f64>>], lr: Option<f64>) -> Result<(), SubjectError> {
         if let Some(factor) = lr {
             for (group, base) in self.lrs.iter().enumerate() {

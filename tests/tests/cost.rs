@@ -2,9 +2,11 @@
 //! allocator.
 
 use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use allocation_counter::measure;
-use gradient_transform::{Element, Optimizer, Parameter};
+use gradient_transform::{Descent, Link, Optimizer, Parameter, ParameterGroup, Scalar, Settings};
 use half::bf16;
 use prodigy_plus::Options;
 use serde_json::json;
@@ -40,7 +42,7 @@ struct Steady<E> {
     gradients: Vec<Vec<E>>,
 }
 
-impl<E: Element> Steady<E> {
+impl<E: Scalar> Steady<E> {
     fn new(options: &Options, shapes: &[&[usize]], element: fn(f32) -> E) -> Self {
         let named = shapes.iter().enumerate().map(|(i, shape)| (i.to_string(), *shape));
         let optimizer = options.build(named).unwrap();
@@ -111,7 +113,7 @@ fn bytes_and_sweeps_of_a_step() {
 }
 
 /// An optimizer after some steps, and the bytes per parameter that it holds by the allocator and by its own account.
-fn held<E: Element>(options: &Options, steps: usize, one: E, gradient: E) -> [f64; 2] {
+fn held<E: Scalar>(options: &Options, steps: usize, one: E, gradient: E) -> [f64; 2] {
     let (mut w, g) = (vec![one; PARAMETERS], vec![gradient; PARAMETERS]);
     // A thread of its own, so that all the work is on the thread whose allocations are counted.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
@@ -247,4 +249,113 @@ fn a_gradient_is_counted_by_its_own_type() {
         optimizer.planned_traffic().0
     };
     assert_eq!((step(false), step(true)), (1000 * (2 + 4), 1000 * (4 + 4)));
+}
+
+/// `count` groups of one small parameter each.
+fn groups(count: usize, options: &Options) -> Steady<f32> {
+    let names: Vec<String> = (0..count).map(|i| format!("layers.{i}.weight")).collect();
+    let group = |name: &String| (options.clone(), vec![(name.clone(), &[4, 3][..])]);
+    let optimizer = options.build_groups(names.iter().map(group)).unwrap();
+    let mut steady =
+        Steady { optimizer, values: vec![vec![0.5; 12]; count], gradients: vec![vec![0.1; 12]; count] };
+    (0..3).for_each(|_| steady.step());
+    steady
+}
+
+#[test]
+fn a_steady_step_allocates_nothing_however_many_groups_there_are() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let options = Options::default();
+    let policies =
+        [options.clone(), options.clone().split_groups_mean(false), options.clone().split_groups(false)];
+    for (policy, options) in policies.iter().enumerate() {
+        let counts = pool.install(|| [3, 100].map(|count| groups(count, options).allocations()));
+        assert_eq!(counts, [0, 0], "policy {policy}");
+    }
+}
+
+/// Counts how often a chain with it is taken apart.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Link<f32> for Counted {
+    fn name(&self) -> &str {
+        "counted"
+    }
+
+    fn guards_members(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+}
+
+#[test]
+fn a_step_looks_at_a_group_as_often_whatever_their_number() {
+    let looks = |count: usize| {
+        let looks = Arc::new(AtomicUsize::new(0));
+        let group = |i: usize| {
+            let chain = (Counted(Arc::clone(&looks)), Descent::default());
+            ParameterGroup::new(chain, [(i.to_string(), &[1][..])])
+        };
+        let mut optimizer: Optimizer =
+            Optimizer::with_groups((0..count).map(group), Settings::default()).unwrap();
+        let (mut values, gradient) = (vec![[0.5_f32]; count], [0.1_f32]);
+        let mut parameters: Vec<Parameter<'_>> =
+            values.iter_mut().map(|value| Parameter::slice(value, Some(&gradient))).collect();
+        looks.store(0, Ordering::Relaxed);
+        optimizer.step(&mut parameters).unwrap();
+        looks.load(Ordering::Relaxed)
+    };
+    let one = looks(1);
+    assert!(one <= 5, "{one} looks");
+    assert_eq!([looks(10), looks(1000)], [10 * one, 1000 * one]);
+}
+
+#[test]
+fn adding_a_group_costs_the_same_whatever_there_is_already() {
+    let bytes = |count: usize| {
+        let names: Vec<String> = (0..count).map(|i| i.to_string()).collect();
+        let made = names.iter().map(|name| ParameterGroup::new(Descent::default(), [(name, &[1][..])]));
+        let made: Vec<ParameterGroup> = made.collect();
+        let mut optimizer: Optimizer = Optimizer::with_groups([], Settings::default()).unwrap();
+        let info = measure(|| made.into_iter().for_each(|group| optimizer.add_group(group).unwrap()));
+        [info.count_total, info.bytes_total].map(|total| total as f64 / count as f64)
+    };
+    let [few, many] = [bytes(250), bytes(4000)];
+    // Lists that grow are copied now and then.
+    assert!(many[0] < few[0] + 1.0, "{} and {} allocations a group", few[0], many[0]);
+    assert!(many[1] < few[1] * 1.5, "{} and {} bytes a group", few[1], many[1]);
+}
+
+/// What saving and restoring one group of many small parameters costs for each: allocations, and bytes of the file's header.
+fn of_checkpoints(count: usize) -> [(&'static str, f64); 5] {
+    let names: Vec<String> = (0..count).map(|i| format!("layers.{i}.weight")).collect();
+    let build =
+        || -> Optimizer { Options::default().build(names.iter().map(|name| (name, &[10][..]))).unwrap() };
+    let mut optimizer = build();
+    let (mut values, gradient) = (vec![[0.5_f32; 10]; count], [0.1_f32; 10]);
+    let mut parameters: Vec<Parameter<'_>> =
+        values.iter_mut().map(|value| Parameter::slice(value, Some(&gradient))).collect();
+    optimizer.step(&mut parameters).unwrap();
+    let (snapshot, bytes) = (optimizer.snapshot(), checkpoint::to_bytes(&optimizer).unwrap());
+    let [mut restored, mut loaded] = [build(), build()];
+    let per_parameter = |f: &mut dyn FnMut()| measure(f).count_total as f64 / count as f64;
+    let mut snapshot = Some(snapshot);
+    [
+        ("borrowing", per_parameter(&mut || drop(optimizer.borrowed_snapshot()))),
+        ("writing", per_parameter(&mut || drop(checkpoint::to_bytes(&optimizer).unwrap()))),
+        ("restoring", per_parameter(&mut || drop(restored.restore(snapshot.take().unwrap()).unwrap()))),
+        ("reading", per_parameter(&mut || drop(checkpoint::from_bytes(&bytes, &mut loaded).unwrap()))),
+        ("bytes of the header", u64::from_le_bytes(bytes[..8].try_into().unwrap()) as f64 / count as f64),
+    ]
+}
+
+#[test]
+fn a_checkpoint_of_many_small_parameters_costs_little_for_each() {
+    let (few, many) = (of_checkpoints(250), of_checkpoints(4000));
+    // Four arrays of state, with a key and a place each. The header has the name twice.
+    let limits = [9.0, 13.0, 9.0, 23.0, 80.0];
+    for (((what, few), (_, many)), limit) in few.into_iter().zip(many).zip(limits) {
+        assert!(many < few + 1.0 && many < limit, "{what}: {few} and {many} for each");
+    }
 }

@@ -3,8 +3,8 @@
 use conformance::pair::{Run, Stored, Training};
 use factored_moment::{DenseMoment, FactoredMoment};
 use gradient_transform::{
-    DType, Descent, Error, GradientTransform, NonFinite, Optimizer, Parameter, ParameterGroup, Settings,
-    Snapshot, StepOutcome, map,
+    Context, DType, Descent, Error, Estimate, Estimator, Link, NonFinite, Optimizer, Parameter,
+    ParameterGroup, Settings, Snapshot, SplitGroups, StepContext, StepOutcome, map,
 };
 use half::bf16;
 use ndarray::{ArrayD, IxDyn};
@@ -122,6 +122,7 @@ fn build(options: &Options) -> Result<Optimizer, Error> {
 fn every_numeric_option_is_checked_at_both_ends() {
     type Set = fn(Options, f64) -> Options;
     const ABOVE_ONE: f64 = 1.0 + f64::EPSILON;
+    const LARGEST_D: f64 = (1_u64 << 50) as f64;
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     let cases: [(&str, Set, Vec<f64>, Vec<f64>); 9] = [
         ("lr", |o, v| o.lr(v), vec![0.0, 1e-3, 10.0], vec![-1e-300, -1.0, inf, -inf, nan]),
@@ -144,8 +145,8 @@ fn every_numeric_option_is_checked_at_both_ends() {
             vec![-1e-300, 1.0, ABOVE_ONE, inf, -inf, nan],
         ),
         ("weight_decay", |o, v| o.weight_decay(v), vec![0.0, 0.1, 5.0], vec![-1e-300, inf, -inf, nan]),
-        ("d0", |o, v| o.d0(v), vec![1e-300, 1.0], vec![0.0, -1e-6, inf, -inf, nan]),
-        ("d_coef", |o, v| o.d_coef(v), vec![1e-3, 2.0], vec![0.0, -1.0, inf, -inf, nan]),
+        ("d0", |o, v| o.d0(v), vec![1e-300, 1.0, LARGEST_D], vec![0.0, -1e-6, 1e16, inf, -inf, nan]),
+        ("d_coef", |o, v| o.d_coef(v), vec![1e-3, 2.0, LARGEST_D], vec![0.0, -1.0, 1e16, inf, -inf, nan]),
         ("eps", |o, v| o.eps(Some(v)), vec![1e-300, 1e-3], vec![0.0, -1e-8, inf, -inf, nan]),
         // With bias correction, beta2 = 0 would leave nothing to correct.
         (
@@ -449,7 +450,7 @@ fn an_index_of_no_group_is_refused() {
     assert_eq!(optimizer.replace_chain(1, Descent::default()), Err(expected));
 }
 
-fn reason(chain: impl GradientTransform<f32> + 'static) -> String {
+fn reason(chain: impl Link<f32> + 'static) -> String {
     match Optimizer::new(chain, [("w", &[3][..])]) {
         Err(Error::InvalidChain { reason, .. }) => reason,
         other => panic!("{other:?}"),
@@ -490,6 +491,44 @@ fn two_estimators_are_refused() {
     let speed = speed::Speed::new(0.99);
     let two = reason((prodigy, speed, ScheduleFree::new(0.9)));
     assert!(two.contains("prodigy") && two.contains("speed"), "{two}");
+}
+
+#[test]
+fn different_estimators_are_refused_under_a_joint_estimate_however_they_come_together() {
+    let group = |name: &'static str, speeds: Option<bool>| {
+        let chain: Vec<Box<dyn Link<f32>>> = match speeds {
+            Some(true) => vec![Box::new(speed::Speed::default()), Box::new(Descent::default())],
+            Some(false) => vec![Box::new(prodigy_core::Prodigy::default()), Box::new(Descent::default())],
+            None => vec![Box::new(Descent::default())],
+        };
+        ParameterGroup::new(chain, [(name, &[3][..])])
+    };
+    for split_groups in [SplitGroups::Mean, SplitGroups::Each, SplitGroups::Joint] {
+        let settings = Settings { split_groups, ..Settings::default() };
+        let joint = split_groups == SplitGroups::Joint;
+        let check = |what: &str, result: Result<(), Error>, between: [&str; 2]| match result {
+            Err(Error::Excluded { first, second, reason }) if joint => {
+                assert_eq!([first.as_str(), &second], between, "{what}");
+                assert!(reason.contains("SplitGroups::Mean"), "{what}: {reason}");
+            }
+            Ok(()) if !joint => {}
+            other => panic!("{what}, {split_groups:?}: {other:?}"),
+        };
+        let mixed = [group("a", Some(false)), group("b", None), group("c", Some(true))];
+        check("made", Optimizer::with_groups(mixed, settings).map(drop), ["prodigy", "speed"]);
+
+        let same = [group("a", Some(true)), group("b", None), group("c", Some(true))];
+        let mut optimizer = Optimizer::with_groups(same, settings).unwrap();
+        let before = optimizer.snapshot();
+        check("added", optimizer.add_group(group("d", Some(false))), ["speed", "prodigy"]);
+        let chain = (prodigy_core::Prodigy::default(), Descent::default());
+        check("replaced", optimizer.replace_chain(0, chain), ["speed", "prodigy"]);
+        assert_eq!(optimizer.snapshot() == before, joint);
+    }
+    // One that is alone may be exchanged.
+    let settings = Settings { split_groups: SplitGroups::Joint, ..Settings::default() };
+    let mut optimizer = Optimizer::with_groups([group("a", Some(true)), group("b", None)], settings).unwrap();
+    optimizer.replace_chain(0, (prodigy_core::Prodigy::default(), Descent::default())).unwrap();
 }
 
 #[test]
@@ -556,8 +595,24 @@ fn learning_rates_and_d0_beyond_what_a_step_can_be_made_with_are_refused_and_the
         assert!(matches!(optimizer.set_lr(0, lr), Err(Error::OptionOutOfRange { option: "lr", .. })));
         assert_eq!(optimizer.lr(0), Ok(1.0));
     }
-    let made = ProdigyPlus::builder().d0(1e200).build::<f32, &str>([("w", &[2][..])]).map(|_| ());
-    assert!(matches!(made, Err(Error::OptionOutOfRange { option: "d0", .. })), "{made:?}");
+    let prodigy = prodigy_core::Prodigy::default();
+    for (option, prodigy) in [
+        ("d0", prodigy_core::Prodigy { d0: 1e200, ..prodigy }),
+        ("d_coef", prodigy_core::Prodigy { d_coef: 1e200, ..prodigy }),
+        ("initial_d", prodigy_core::Prodigy { initial_d: Some(1e200), ..prodigy }),
+        ("initial_d", prodigy_core::Prodigy { initial_d: Some(f64::NAN), ..prodigy }),
+    ] {
+        for chain in [
+            Box::new(prodigy) as Box<dyn Link<f32>>,
+            Box::new(speed::Speed { prodigy, ..Default::default() }),
+        ] {
+            let made = Optimizer::new((chain, Descent::default()), [("w", &[2][..])]).map(|_| ());
+            assert!(
+                matches!(&made, Err(Error::OptionOutOfRange { option: o, .. }) if *o == option),
+                "{made:?}"
+            );
+        }
+    }
 
     for moment in [true, false] {
         let chain = (
@@ -571,6 +626,67 @@ fn learning_rates_and_d0_beyond_what_a_step_can_be_made_with_are_refused_and_the
         optimizer.step(&mut [Parameter::slice(&mut w, Some(&g))]).unwrap();
         assert!(w.iter().all(|w| w.is_finite()), "{w:?}");
     }
+}
+
+/// An estimator of somebody's own, which begins anywhere.
+#[derive(Debug)]
+struct BeginsAt(Estimate);
+
+impl Link<f32> for BeginsAt {
+    fn name(&self) -> &str {
+        "begins-at"
+    }
+
+    fn estimator(&self) -> Option<&dyn Estimator> {
+        Some(self)
+    }
+}
+
+impl Estimator for BeginsAt {
+    fn initial(&self) -> Estimate {
+        self.0
+    }
+
+    fn contribution(&self, _cx: &Context<'_>, _sums: &[f64]) -> [f64; 2] {
+        [0.0; 2]
+    }
+
+    fn conclude(&self, _step: &StepContext, _total: [f64; 2], _estimate: &mut Estimate) {}
+}
+
+#[test]
+fn an_estimate_that_no_step_can_be_made_with_is_refused_whoever_begins_with_it() {
+    let one = Estimate::new(1.0);
+    for (what, estimate) in [
+        ("at most 2^50", Estimate::new(1e16)),
+        ("above 0", Estimate { d: 0.0, ..one }),
+        ("above 0", Estimate { d_prev: f64::NAN, ..one }),
+        ("2^50 times d", Estimate { d: 1e-20, ..one }),
+        ("numerator", Estimate { numerator: f64::INFINITY, ..one }),
+    ] {
+        let refused = reason((BeginsAt(estimate), Descent::default()));
+        assert!(refused.contains("begins-at") && refused.contains(what), "{what}: {refused}");
+    }
+}
+
+#[test]
+fn a_factor_of_the_learning_rates_that_no_step_can_be_made_with_is_refused() {
+    let group = |name: &'static str, lr| ParameterGroup::new(Descent::default(), [(name, &[1][..])]).lr(lr);
+    let mut optimizer: Optimizer =
+        Optimizer::with_groups([group("a", 0.0), group("b", 8.0)], Settings::default()).unwrap();
+    let (mut a, mut b) = ([1.0_f32], [1.0_f32]);
+    // 0 times infinity is no number, and -1 times 0 is not below 0.
+    for factor in [-1.0, f64::NAN, f64::INFINITY, 1e9] {
+        let mut parameters = [Parameter::slice(&mut a, Some(&[1.0])), Parameter::slice(&mut b, Some(&[1.0]))];
+        let result = optimizer.step_at(factor, &mut parameters);
+        assert!(matches!(result, Err(Error::OptionOutOfRange { option: "lr", .. })), "{factor}: {result:?}");
+        assert_eq!((optimizer.lr(0), optimizer.lr(1)), (Ok(0.0), Ok(8.0)));
+    }
+    // Nor does a step that is refused leave them changed.
+    let spoilt = optimizer
+        .step_at(0.5, &mut [Parameter::slice(&mut a, Some(&[f32::NAN])), Parameter::slice(&mut b, None)]);
+    assert!(matches!(spoilt, Err(Error::NonFiniteGradient { .. })), "{spoilt:?}");
+    assert_eq!((optimizer.lr(0), optimizer.lr(1), a, b), (Ok(0.0), Ok(8.0), [1.0], [1.0]));
 }
 
 #[test]

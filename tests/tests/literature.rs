@@ -17,14 +17,14 @@
 use std::collections::BTreeMap;
 
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
-use gradient_transform::{Descent, GradientTransform, Optimizer, Parameter, StepOutcome};
+use gradient_transform::{Descent, Link, Optimizer, Parameter, StepOutcome};
 use muon_pp::{Precision, orthogonalise};
 use ndarray::Array2;
 use prodigy_core::{Prodigy, Samples};
 use schedule_free::ScheduleFree;
 use serde::Deserialize;
 
-type Boxed = Box<dyn GradientTransform<f64>>;
+type Boxed = Box<dyn Link<f64>>;
 
 /// Values of one step, tensor by tensor.
 type Tensors = Vec<Vec<f64>>;
@@ -84,7 +84,7 @@ impl Trajectory {
         (beta2 - power) / (1.0 - power)
     }
 
-    fn optimizer(&self, chain: impl GradientTransform<f64> + 'static) -> Optimizer<f64> {
+    fn optimizer(&self, chain: impl Link<f64> + 'static) -> Optimizer<f64> {
         let names = (0..self.shapes.len()).map(|i| format!("p{i}"));
         Optimizer::new(chain, names.zip(self.shapes.iter().map(Vec::as_slice))).unwrap()
     }
@@ -111,7 +111,7 @@ impl Trajectory {
     }
 
     /// The update of every step: how far a parameter at 0 moves under plain descent at learning rate 1.
-    fn updates_of<M: GradientTransform<f64> + 'static>(&self, moment: impl Fn(usize) -> M) -> Vec<Tensors> {
+    fn updates_of<M: Link<f64> + 'static>(&self, moment: impl Fn(usize) -> M) -> Vec<Tensors> {
         let chain = |t| (moment(t), Descent::default());
         let mut optimizer = self.optimizer(chain(1));
         let mut updates = Vec::new();

@@ -198,6 +198,15 @@ fn a_misfit_is_refused_and_changes_nothing() {
         ("a float64 parameter", with(&|s| s.tensors.get_mut(&name).unwrap().dtype = DType::F64)),
         ("steps that nobody counted", with(&|s| s.groups[1].k = u64::MAX)),
         ("gradients that nobody counted", with(&|s| s.tensors.get_mut(&name).unwrap().updates = u64::MAX)),
+        ("d beyond any", with(&|s| s.groups[0].estimate.as_mut().unwrap().d = 1e16)),
+        ("d0 beyond any", with(&|s| s.groups[0].estimate.as_mut().unwrap().d0 = 1e16)),
+        (
+            "a d_prev far above d",
+            with(&|s| {
+                let estimate = s.groups[0].estimate.as_mut().unwrap();
+                (estimate.d, estimate.d_prev) = (1e-30, 1.0);
+            }),
+        ),
         ("d of 0", with(&|s| s.groups[0].estimate.as_mut().unwrap().d = 0.0)),
         ("an infinite d_prev", with(&|s| s.groups[0].estimate.as_mut().unwrap().d_prev = f64::INFINITY)),
         ("a numerator that is none", with(&|s| s.groups[0].estimate.as_mut().unwrap().numerator = f64::NAN)),
@@ -298,7 +307,7 @@ fn bfloat16_state_under_a_float32_parameter_is_an_error_at_the_next_step() {
 }
 
 /// The chain of these options, for a group.
-fn chain_of(options: &Options) -> Box<dyn gradient_transform::GradientTransform<f32>> {
+fn chain_of(options: &Options) -> Box<dyn gradient_transform::Link<f32>> {
     let prodigy = prodigy_core::Prodigy { d0: options.d0, ..prodigy_core::Prodigy::default() };
     Box::new((
         factored_moment::FactoredMoment::new(options.betas.1),

@@ -6,22 +6,22 @@ use conformance::pair::{Run, Stored, Training};
 use factored_moment::{DenseMoment, FactoredMoment};
 use focus::Focus;
 use gradient_transform::{
-    Buffer, DType, Descent, Error, GradientTransform, Optimizer, Parameter, Real, RestoreOptions, Restored,
-    Storage, only_for,
+    Buffer, DType, Descent, Error, Link, Optimizer, Parameter, Real, RestoreOptions, Restored, Storage,
+    only_for,
 };
 use half::bf16;
 use muon_pp::Muon;
-use prodigy_core::Prodigy;
+use prodigy_core::{Prodigy, Samples};
 use schedule_free::ScheduleFree;
 use serde_json::json;
 use speed::Speed;
 use stableadamw::StableAdamW;
 
-type Boxed = Box<dyn GradientTransform<f32>>;
+type Boxed = Box<dyn Link<f32>>;
 
 const D0: f64 = 1e-3;
 
-fn boxed(transform: impl GradientTransform<f32> + 'static) -> Boxed {
+fn boxed(transform: impl Link<f32> + 'static) -> Boxed {
     Box::new(transform)
 }
 
@@ -162,6 +162,52 @@ fn an_estimator_with_new_samples_begins_its_sums_anew() {
     assert_eq!(resumed.optimizer.estimate(0).unwrap().numerator, 0.0);
     resumed.steps(20);
     assert!(resumed.d()[0] < 1.5 * d, "{:?} after {d}", resumed.d());
+}
+
+/// Estimators that look at other elements of the first tensor than the one that `trained` was trained with; of the second, all but
+/// the third look at the first element alone.
+fn other_samples() -> [Prodigy; 4] {
+    let Prodigy { samples, .. } = prodigy();
+    let every = |every| Prodigy { samples: Samples { every, ..samples }, ..prodigy() };
+    let in_step = Samples { keeps_step_with_shape: true, ..samples };
+    [every(7), every(14), every(1), Prodigy { samples: in_step, ..prodigy() }]
+}
+
+#[test]
+fn samples_of_other_elements_begin_anew_and_are_named() {
+    for other in other_samples() {
+        let before = trained(true);
+        let d = before.d()[0];
+        let chain = || (FactoredMoment::new(0.99), StableAdamW, other, ScheduleFree::default());
+        let check = |what: &str, optimizer: &Optimizer| {
+            let estimate = optimizer.estimate(0).unwrap();
+            assert_eq!(
+                (estimate.d, estimate.numerator, estimate.denominator),
+                (d, 0.0, 0.0),
+                "{what}: {other:?}"
+            );
+            let mut keys = optimizer.snapshot().tensors[&Run::name(0)].arrays.clone().into_keys();
+            assert!(keys.all(|key| !key.starts_with("prodigy/")), "{what}: {other:?}");
+        };
+        let parameters = [(Run::name(0), &[40, 33][..]), (Run::name(1), &[7])];
+        let mut restored = Optimizer::new(chain(), parameters).unwrap();
+        let said = restored.restore(before.optimizer.snapshot()).unwrap();
+        let missing = [0, 1].map(|i| ["p0", "s"].map(|array| format!("{}/prodigy/{array}", Run::name(i))));
+        assert_eq!(said.missing, missing.concat(), "{other:?}");
+        check("restored", &restored);
+        let mut replaced = trained(true);
+        replaced.optimizer.replace_chain(0, chain()).unwrap();
+        check("replaced", &replaced.optimizer);
+        replaced.steps(20);
+        assert!(replaced.d()[0] < 1.5 * d, "{:?} after {d}: {other:?}", replaced.d());
+    }
+    // Where other hyperparameters differ, the samples stay.
+    let bolder = Prodigy { d_coef: 2.0, ..prodigy() };
+    let mut replaced = trained(true);
+    let numerator = replaced.optimizer.estimate(0).unwrap().numerator;
+    let chain = (FactoredMoment::new(0.99), StableAdamW, bolder, ScheduleFree::default());
+    replaced.optimizer.replace_chain(0, chain).unwrap();
+    assert_eq!(replaced.optimizer.estimate(0).unwrap().numerator, numerator);
 }
 
 #[test]

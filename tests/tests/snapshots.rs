@@ -24,8 +24,8 @@ use conformance::pair::Stored;
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use focus::Focus;
 use gradient_transform::{
-    Buffer, Context, Descent, GradientTransform, Optimizer, Parameter, Real, StepOutcome, Sums, Tile, map,
-    only_for, rescale,
+    Buffer, Context, Descent, Link, Optimizer, Parameter, Real, StepOutcome, Sums, Tile, map, only_for,
+    rescale,
 };
 use grams::Grams;
 use half::bf16;
@@ -91,7 +91,7 @@ type Updates = Arc<Mutex<BTreeMap<String, Vec<f64>>>>;
 #[derive(Debug)]
 struct Probe(Updates);
 
-impl<T: Real> GradientTransform<T> for Probe {
+impl<T: Real> Link<T> for Probe {
     fn name(&self) -> &str {
         "probe"
     }

@@ -22,7 +22,7 @@ use ::prodigy_core::{Prodigy, Samples};
 use ::schedule_free::ScheduleFree;
 use ::speed::Speed;
 use ::stableadamw::StableAdamW;
-use gradient_transform::{Descent, GradientTransform, Real, only_for};
+use gradient_transform::{Descent, Link, Real, only_for};
 
 use properties::Permutation::{Changes, Exact, Within};
 use properties::Scale::{Invariant, Linear};
@@ -48,7 +48,7 @@ fn factored_by_atan2() -> FactoredMoment {
 }
 
 /// Muon leaves vectors alone; they go by their moment.
-fn dense_for_vectors<T: Real>() -> impl GradientTransform<T> {
+fn dense_for_vectors<T: Real>() -> impl Link<T> {
     only_for(|tensor| !Muon::takes(tensor), dense())
 }
 
@@ -112,7 +112,7 @@ macro_rules! transforms {
                 }
 
                 fn toggled() -> Vec<String> {
-                    fn name(transform: impl GradientTransform<f32>) -> String {
+                    fn name(transform: impl Link<f32>) -> String {
                         transform.name().to_owned()
                     }
                     vec![name($transform), $(name($instead)),*]
@@ -177,6 +177,11 @@ macro_rules! transforms {
             #[test]
             fn an_identity_anywhere_changes_no_bit() {
                 properties::an_identity_changes_no_bit::<It>();
+            }
+
+            #[test]
+            fn an_identity_in_one_group_changes_no_bit_of_either() {
+                properties::an_identity_in_one_group_changes_no_bit_of_either::<It>();
             }
 
             #[test]
@@ -388,12 +393,26 @@ fn an_identity_changes_no_bit_of_a_tensor_longer_than_a_chunk() {
     properties::identities_change_nothing_in::<f32, f32>(&members, 1.0, &problem);
 }
 
+/// Nothing stands behind the writer but the identity, and what it writes is rounded after every operation.
+#[test]
+fn an_identity_changes_no_bit_where_every_operation_is_rounded() {
+    for weight_decay_by_lr in [true, false] {
+        let members = || -> Vec<problem::Boxed<f32>> {
+            let writer = decaying_schedule_free(weight_decay_by_lr);
+            vec![Box::new(ScheduleFree { round_every_operation: true, ..writer })]
+        };
+        let problem = problem::Problem::of(&problem::TILED, 3);
+        properties::identities_change_nothing_in::<f32, half::bf16>(&members, 0.1, &problem);
+    }
+}
+
 /// Crates that provide no transform of their own.
 const NO_TRANSFORM: &[&str] = &[
     "ablate",
     "ablate-statistics",
     "ablate-tasks",
     "checkpoint",
+    "gradient-transform-macros",
     "prodigy-plus",
     "prodigy-plus-burn",
     "prodigy-plus-candle",

@@ -2,7 +2,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::joint::ROUNDING;
 use crate::summary::mean;
+
+/// A drawn sample whose error is a smaller share of the sample's is of one value repeated, or nearly so: what the mean of such a sample is away
+/// from the sample's, over that error, is as good as infinite, and as a number it would be the end of an interval.
+const NO_SPREAD: f64 = 0.01;
 
 /// The ends of an interval.
 ///
@@ -55,16 +60,18 @@ impl Bootstrap {
     /// every drawn sample, it goes from mean - t*_(1 - a) se to mean - t*_(a) se. It is as wide as few values ask for, and
     /// follows a skewed sample.
     ///
-    /// Without width where all values are equal. Absent below three values, and where drawn samples of one value repeated
-    /// fill a tail, so that its end is open: with three values at the default confidence, or where most of them are equal.
+    /// Absent below three values, where all values are equal, which says that they hardly differ and not by how much, and where drawn
+    /// samples of one value repeated, or of values that are nearly equal, fill a tail, so that its end is open: with three values at
+    /// the default confidence, or where most of them are equal. Values are equal where they differ by roundings.
     pub fn of_mean(&self, values: &[f64]) -> Option<Interval> {
         let n = values.len();
         if n < 3 || values.iter().any(|value| !value.is_finite()) {
             return None;
         }
         let (centre, error) = mean_and_error(values);
-        if error == 0.0 {
-            return Some(Interval { low: centre, high: centre });
+        let largest = values.iter().map(|value| value.abs()).fold(0.0, f64::max);
+        if error <= ROUNDING * largest {
+            return None;
         }
         let mut drawn = vec![0.0; n];
         let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
@@ -74,10 +81,13 @@ impl Bootstrap {
                     *value = values[generator.random_range(0..n)];
                 }
                 let (drawn_centre, drawn_error) = mean_and_error(&drawn);
-                // A sample of one value repeated says nothing about its error; it is as far out as its mean is.
-                match drawn_centre - centre {
-                    0.0 => 0.0,
-                    distance => distance / drawn_error,
+                let distance = drawn_centre - centre;
+                if distance.abs() <= ROUNDING * error {
+                    0.0
+                } else if drawn_error <= NO_SPREAD * error {
+                    distance * f64::INFINITY
+                } else {
+                    distance / drawn_error
                 }
             })
             .collect();
@@ -85,31 +95,6 @@ impl Bootstrap {
         let (low, high) = self.tails(&ratios)?;
         Some(Interval { low: centre - high * error, high: centre - low * error })
             .filter(|interval| interval.low.is_finite() && interval.high.is_finite())
-    }
-
-    /// The percentile interval of a statistic of pairs, resampled together.
-    pub(crate) fn of_pairs(
-        &self,
-        pairs: &[(f64, f64)],
-        statistic: impl Fn(&[(f64, f64)]) -> f64,
-    ) -> Option<Interval> {
-        let n = pairs.len();
-        if n < 3 {
-            return None;
-        }
-        let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
-        let mut drawn = pairs.to_vec();
-        let mut values: Vec<f64> = (0..self.resamples)
-            .map(|_| {
-                for pair in &mut drawn {
-                    *pair = pairs[generator.random_range(0..n)];
-                }
-                statistic(&drawn)
-            })
-            .collect();
-        values.sort_by(f64::total_cmp);
-        let (low, high) = self.tails(&values)?;
-        Some(Interval { low, high })
     }
 
     /// The quantiles that leave half of 1 - confidence out at either end, interpolated.
@@ -132,10 +117,6 @@ fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
 fn mean_and_error(values: &[f64]) -> (f64, f64) {
     let (n, centre) = (values.len() as f64, mean(values));
     let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
-    // The mean of equal values may differ from them by a rounding; that is no spread.
-    if values.iter().all(|value| *value == values[0]) {
-        return (values[0], 0.0);
-    }
     (centre, (squares / (n - 1.0) / n).sqrt())
 }
 
@@ -149,7 +130,8 @@ mod tests {
         assert_eq!(method.of_mean(&[1.0, 2.0, 3.0]), None); // 1 sample of 27 is three times the largest value
         assert_eq!(method.of_mean(&[1.0, 1.0, 1.0, 1.0, 2.0]), None);
         assert_eq!(method.of_mean(&[1.0, 1.0]), None);
-        assert_eq!(method.of_mean(&[1.0, 1.0, 1.0]), Some(Interval { low: 1.0, high: 1.0 }));
+        assert_eq!(method.of_mean(&[1.0, 1.0, 1.0]), None);
+        assert_eq!(method.of_mean(&[0.0; 10]), None);
         assert!(method.of_mean(&[1.0, 2.0, 3.0, 4.0]).is_some());
     }
 

@@ -3,8 +3,10 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::{Bootstrap, Interval};
+use crate::joint::units;
+use crate::probability::Probability;
 use crate::sign_flip::sign_flip_p;
-use crate::summary::{iqm, mean};
+use crate::summary::{Summary, iqm, mean};
 
 /// An arm's values against the base's, paired by seed.
 ///
@@ -24,7 +26,7 @@ use crate::summary::{iqm, mean};
 /// let found = PairedDifference::of(&pairs, &Bootstrap::default()).unwrap();
 /// assert_eq!((found.n, found.finite, found.wins, found.ties), (4, 1, 3, 1));
 /// assert!(found.mean.is_some_and(|mean| (mean - 0.2).abs() < 1e-12)); // of the one pair of two finite values
-/// assert!((found.tested_mean - 0.15).abs() < 1e-12); // three times 0.2, and 0
+/// assert!((found.tested - 3_f64.sqrt()).abs() < 1e-12); // three equal differences, and 0
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairedDifference {
@@ -36,18 +38,18 @@ pub struct PairedDifference {
     pub mean: Option<f64>,
     /// The interquartile mean of arm - base; absent without a finite pair.
     pub iqm: Option<f64>,
+    /// The standard deviation of the finite differences; absent below two of them.
+    pub sd: Option<f64>,
     /// The interval of the mean, [`Bootstrap::of_mean`], absent where that is: with three pairs at most, or most differences equal.
     pub interval: Option<Interval>,
-    /// What is tested, and has the sign of a verdict: the mean over all pairs, of which those without a finite difference
-    /// count as plus or minus the largest finite one (as plus or minus 1, where no finite difference is other than 0).
-    pub tested_mean: f64,
-    /// Two-sided p of the tested mean, [`sign_flip_p`]; absent below two pairs.
+    /// What is tested, and has the sign of a verdict: T of [`joint_sign_flip_p`](crate::joint_sign_flip_p) with its sign, over all pairs,
+    /// of which those without a finite difference count as plus or minus the largest finite one (as plus or minus 1, where no finite
+    /// difference is other than 0). At most the root of their number.
+    pub tested: f64,
+    /// Its two-sided p, [`sign_flip_p`]; absent below two pairs.
     pub p: Option<f64>,
-    /// P(arm > base) over all pairs of a run of the one and a run of the other, ties counting half (Agarwal et al.,
-    /// 2108.13264; Mann and Whitney's U over n^2). 0 to 1. It says "more", not "better".
-    pub probability_of_improvement: f64,
-    /// Its percentile interval, the seeds resampled; absent below three pairs.
-    pub probability_interval: Option<Interval>,
+    /// That of a run of the arm to have a higher value than one of the base. It says "higher", not "better".
+    pub probability_of_higher: Probability,
     /// Seeds for which the arm's value is the higher one.
     pub wins: usize,
     /// Seeds for which both are equal.
@@ -61,19 +63,17 @@ impl PairedDifference {
             return None;
         }
         let finite: Vec<f64> = pairs.iter().filter_map(finite_difference).collect();
-        let tested = tested(pairs, &finite);
-        // Each resample compares n^2 runs.
-        let coarse = Bootstrap { resamples: method.resamples.min(2000), ..*method };
+        let tested = tested_differences(pairs);
         Some(Self {
             n: pairs.len(),
             finite: finite.len(),
             mean: (!finite.is_empty()).then(|| mean(&finite)),
             iqm: iqm(&finite),
+            sd: Summary::of(&finite).and_then(|summary| summary.sd),
             interval: method.of_mean(&finite),
-            tested_mean: mean(&tested),
+            tested: units(&tested).iter().sum(),
             p: sign_flip_p(&tested, method.seed),
-            probability_of_improvement: probability_of_improvement(pairs),
-            probability_interval: coarse.of_pairs(pairs, probability_of_improvement),
+            probability_of_higher: Probability::of_higher(pairs, method.confidence)?,
             wins: pairs.iter().filter(|(arm, base)| arm > base).count(),
             ties: pairs.iter().filter(|(arm, base)| arm == base).count(),
         })
@@ -84,9 +84,18 @@ fn finite_difference((arm, base): &(f64, f64)) -> Option<f64> {
     Some(arm - base).filter(|difference| difference.is_finite())
 }
 
-/// The differences that are tested.
-fn tested(pairs: &[(f64, f64)], finite: &[f64]) -> Vec<f64> {
-    let largest = finite.iter().map(|difference| difference.abs()).fold(0.0, f64::max);
+/// The differences that [`PairedDifference`] tests, for [`joint_sign_flip_p`](crate::joint_sign_flip_p): a pair without a finite one counts as
+/// plus or minus the largest finite one, and two equal infinities as 0.
+///
+/// ```
+/// use ablate_statistics::tested_differences;
+///
+/// let lost = f64::NEG_INFINITY;
+/// assert_eq!(tested_differences(&[(2.0, 1.5), (lost, 1.0), (lost, lost)]), [0.5, -0.5, 0.0]);
+/// ```
+pub fn tested_differences(pairs: &[(f64, f64)]) -> Vec<f64> {
+    let finite = pairs.iter().filter_map(finite_difference);
+    let largest = finite.map(f64::abs).fold(0.0, f64::max);
     let largest = if largest > 0.0 { largest } else { 1.0 };
     let difference = |pair: &(f64, f64)| {
         finite_difference(pair).unwrap_or_else(|| match pair.0.partial_cmp(&pair.1) {
@@ -96,14 +105,4 @@ fn tested(pairs: &[(f64, f64)], finite: &[f64]) -> Vec<f64> {
         })
     };
     pairs.iter().map(difference).collect()
-}
-
-fn probability_of_improvement(pairs: &[(f64, f64)]) -> f64 {
-    let mut halves = 0_usize;
-    for (arm, _) in pairs {
-        for (_, base) in pairs {
-            halves += usize::from(arm > base) + usize::from(arm >= base);
-        }
-    }
-    halves as f64 / (2 * pairs.len() * pairs.len()) as f64
 }

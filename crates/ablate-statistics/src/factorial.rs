@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::{Bootstrap, Interval};
+use crate::joint::joint_sign_flip_p;
 use crate::sign_flip::sign_flip_p;
 use crate::summary::mean;
 
@@ -14,9 +15,10 @@ const MOST: usize = 16;
 ///
 /// let responses = [vec![0.0, 1.0], vec![5.0, 7.0], vec![3.0, 6.0]]; // by seed: unchanged, changed
 /// let effects = FactorialEffects::of(&responses, 1, &Bootstrap::default()).unwrap();
-/// let Effect { mean, interval, p } = effects.main[0];
+/// let Effect { mean, interval, p, adjusted_p } = effects.main[0];
 /// assert_eq!(mean, 2.0);
 /// assert!(interval.is_none_or(|interval| interval.contains(2.0)) && p == Some(0.25));
+/// assert_eq!(adjusted_p, p); // there is no other main effect
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
@@ -26,6 +28,8 @@ pub struct Effect {
     pub interval: Option<Interval>,
     /// Two-sided p of the mean, [`sign_flip_p`].
     pub p: Option<f64>,
+    /// The same, corrected over the effects of its kind (main effects, interactions, or Shapley values), [`joint_sign_flip_p`].
+    pub adjusted_p: Option<f64>,
 }
 
 /// What a full factorial over k factors says, each effect computed within a seed and then taken over the seeds.
@@ -60,21 +64,35 @@ impl FactorialEffects {
         if !(1..=MOST).contains(&factors) || responses.is_empty() || !responses.iter().all(is_complete) {
             return None;
         }
-        let over_seeds = |of: &dyn Fn(&[f64]) -> f64| {
-            let values: Vec<f64> = responses.iter().map(|seed| of(seed)).collect();
-            Effect {
-                mean: mean(&values),
-                interval: method.of_mean(&values),
-                p: sign_flip_p(&values, method.seed),
-            }
+        let pairs: Vec<(usize, usize)> =
+            (0..factors).flat_map(|i| (i + 1..factors).map(move |j| (i, j))).collect();
+        let by_factor = |of: &dyn Fn(&[f64], usize) -> f64| {
+            let effects = (0..factors).map(|i| responses.iter().map(|seed| of(seed, i)).collect());
+            over_seeds(effects.collect(), method)
         };
-        let pairs = (0..factors).flat_map(|i| (i + 1..factors).map(move |j| (i, j)));
+        let by_pair =
+            pairs.iter().map(|&(i, j)| responses.iter().map(|seed| interaction(seed, i, j)).collect());
+        let interactions = over_seeds(by_pair.collect(), method);
         Some(Self {
-            main: (0..factors).map(|i| over_seeds(&|seed| main_effect(seed, i))).collect(),
-            interactions: pairs.map(|(i, j)| (i, j, over_seeds(&|seed| interaction(seed, i, j)))).collect(),
-            shapley: (0..factors).map(|i| over_seeds(&|seed| shapley(seed, factors, i))).collect(),
+            main: by_factor(&main_effect),
+            interactions: pairs.iter().zip(interactions).map(|(&(i, j), effect)| (i, j, effect)).collect(),
+            shapley: by_factor(&|seed, i| shapley(seed, factors, i)),
         })
     }
+}
+
+/// Effects of a kind, from their values by seed.
+fn over_seeds(kind: Vec<Vec<f64>>, method: &Bootstrap) -> Vec<Effect> {
+    let by_seed: Vec<Vec<Option<f64>>> =
+        kind.iter().map(|values| values.iter().copied().map(Some).collect()).collect();
+    let adjusted = joint_sign_flip_p(&by_seed, method.seed);
+    let effect = |(values, adjusted_p): (&Vec<f64>, Option<f64>)| Effect {
+        mean: mean(values),
+        interval: method.of_mean(values),
+        p: sign_flip_p(values, method.seed),
+        adjusted_p,
+    };
+    kind.iter().zip(adjusted).map(effect).collect()
 }
 
 fn main_effect(values: &[f64], factor: usize) -> f64 {

@@ -1,20 +1,11 @@
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
-use crate::summary::mean;
-
-/// Samples up to this size are tested exactly, by all 2^n sign patterns.
-const EXACT: usize = 14;
-
-/// Sign patterns drawn for larger samples.
-const DRAWN: usize = 10_000;
+use crate::joint::joint_sign_flip_p;
 
 /// Two-sided p of the hypothesis that differences are as likely to have the one sign as the other: the share of sign
-/// patterns whose mean is at least as far from 0 (Fisher's randomisation test for pairs). Nothing is assumed of their
-/// distribution but this symmetry, which holds under the hypothesis that arm and base are exchangeable.
+/// patterns whose sum is at least as far from 0, of the roots of their sizes with their signs (Fisher's randomisation test for pairs). Nothing is assumed
+/// of their distribution but this symmetry, which holds under the hypothesis that arm and base are exchangeable.
 ///
-/// Exact up to 14 differences; beyond, by 10,000 patterns drawn from `seed`, with the observed one counted in, so that p is
-/// never too small. Absent below two values, or with one that is not finite.
+/// It is [`joint_sign_flip_p`] of a single arm, which says why roots: exact up to 14 differences, by 10,000 patterns drawn from `seed` beyond.
+/// Absent below two values, or with one that is not finite.
 ///
 /// ```
 /// use ablate_statistics::sign_flip_p;
@@ -22,28 +13,22 @@ const DRAWN: usize = 10_000;
 /// assert_eq!(sign_flip_p(&[0.0, 0.0], 0), Some(1.0));
 /// ```
 pub fn sign_flip_p(differences: &[f64], seed: u64) -> Option<f64> {
-    let n = differences.len();
-    if n < 2 || differences.iter().any(|difference| !difference.is_finite()) {
-        return None;
+    joint_sign_flip_p(&[differences.iter().copied().map(Some).collect()], seed).pop().flatten()
+}
+
+/// The fewest pairs with which a sign-flip test can reject at a level, of one arm or of many: of the 2^n sign patterns at least two are as
+/// extreme as any.
+///
+/// ```
+/// assert_eq!(ablate_statistics::fewest_pairs(0.05), 6); // 2/32 is above it, 2/64 is not
+/// ```
+pub const fn fewest_pairs(level: f64) -> usize {
+    let mut pairs = 1;
+    let mut smallest = 1.0;
+    // Below 2^-63 no study is so large.
+    while smallest > level && pairs < 64 {
+        pairs += 1;
+        smallest /= 2.0;
     }
-    // In units of the largest, or else a sum of huge ones would be infinite. A power of two rounds nothing.
-    let largest = differences.iter().map(|difference| difference.abs()).fold(0.0, f64::max);
-    let unit = if largest > 1.0 { largest.log2().floor().exp2() } else { 1.0 };
-    let differences: Vec<f64> = differences.iter().map(|difference| difference / unit).collect();
-    let observed = mean(&differences).abs() * n as f64;
-    // Sums of the same numbers in another order differ by rounding.
-    let scale: f64 = differences.iter().map(|difference| difference.abs()).sum();
-    let limit = observed - 1e-12 * scale;
-    let is_as_far = |sign: &mut dyn FnMut(usize) -> bool| {
-        let sum: f64 = (0..n).map(|i| if sign(i) { differences[i] } else { -differences[i] }).sum();
-        sum.abs() >= limit
-    };
-    if n <= EXACT {
-        let patterns = 1_u32 << n;
-        let count = (0..patterns).filter(|pattern| is_as_far(&mut |i| pattern >> i & 1 == 1)).count();
-        return Some(count as f64 / f64::from(patterns));
-    }
-    let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    let count = (0..DRAWN).filter(|_| is_as_far(&mut |_| generator.random())).count();
-    Some((count + 1) as f64 / (DRAWN + 1) as f64)
+    pairs
 }

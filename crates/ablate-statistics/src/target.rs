@@ -73,7 +73,8 @@ impl StepsToTarget {
 /// use ablate_statistics::{PairedSteps, ToTarget::{Missed, Reached}};
 /// let pairs = [(Reached(100.0), Reached(200.0)), (Reached(300.0), Missed(500.0)), (Missed(500.0), Missed(500.0))];
 /// let steps = PairedSteps::of(&pairs);
-/// assert_eq!((steps.faster, steps.slower, steps.unknown, steps.ratio), (2, 0, 1, Some(0.5)));
+/// assert_eq!((steps.faster, steps.slower, steps.unknown), (2, 0, 1));
+/// assert_eq!((steps.both, steps.ratio), (1, Some(0.5)));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairedSteps {
@@ -83,8 +84,9 @@ pub struct PairedSteps {
     pub slower: usize,
     /// Seeds for which both took the same, or both missed.
     pub unknown: usize,
-    /// The geometric mean of arm / base over the pairs in which both reached the target. It leaves misses out, and with
-    /// them what is slowest.
+    /// Pairs in which both reached the target.
+    pub both: usize,
+    /// The geometric mean of arm / base over these pairs. It leaves misses out, and with them what is slowest.
     pub ratio: Option<f64>,
     /// Two-sided p of the sign test over the pairs whose order is known, ties left out; absent without any.
     pub p: Option<f64>,
@@ -116,6 +118,7 @@ impl PairedSteps {
         let ratio = (!logarithms.is_empty())
             .then(|| (logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp());
         Self {
+            both: logarithms.len(),
             faster: faster as usize,
             slower: slower as usize,
             unknown,

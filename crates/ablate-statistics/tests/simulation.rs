@@ -1,10 +1,12 @@
 //! Many simulated studies whose truth is known: how often the statistics say so.
 #![allow(clippy::print_stdout)] // The figures are what `--nocapture` is for.
 
-use ablate_statistics::{Bootstrap, PairedDifference, holm, sign_flip_p};
+use ablate_statistics::{
+    Bootstrap, PairedDifference, Probability, detectable_difference, holm, joint_sign_flip_p, sign_flip_p,
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, LogNormal, StandardNormal};
+use rand_distr::{Binomial, Distribution, LogNormal, StandardNormal};
 
 const SEEDS: usize = 10;
 
@@ -42,28 +44,79 @@ fn a_planted_effect_is_found() {
     assert!((0.85..=0.94).contains(&found), "{found}");
 }
 
+/// Differences of ten seeds to a shared base, by arm.
+fn arms(effects: &[f64], generator: &mut ChaCha8Rng) -> Vec<Vec<Option<f64>>> {
+    let base: Vec<f64> = (0..SEEDS).map(|_| normal(generator)).collect();
+    let arm = |effect: &f64| base.iter().map(|base| Some(effect + normal(generator) - base)).collect();
+    effects.iter().map(arm).collect()
+}
+
+fn alone(arms: &[Vec<Option<f64>>]) -> Vec<Option<f64>> {
+    let p = |arm: &Vec<Option<f64>>| sign_flip_p(&arm.iter().copied().flatten().collect::<Vec<_>>(), 0);
+    arms.iter().map(p).collect()
+}
+
 #[test]
-fn eleven_null_arms_that_share_a_base_have_a_false_verdict_in_at_most_one_study_of_twenty() {
+fn fourteen_null_arms_that_share_a_base_have_a_false_verdict_in_at_most_one_study_of_twenty() {
     let mut generator = ChaCha8Rng::seed_from_u64(3);
     let mut uncorrected = 0;
     let (false_verdicts, error) = share(1000, 0.05, |_| {
-        let base: Vec<f64> = (0..SEEDS).map(|_| normal(&mut generator)).collect();
-        let p: Vec<Option<f64>> = (0..11)
-            .map(|_| {
-                let differences: Vec<f64> = base.iter().map(|base| normal(&mut generator) - base).collect();
-                sign_flip_p(&differences, 0)
-            })
-            .collect();
-        uncorrected += usize::from(p.iter().flatten().any(|p| *p <= 0.05));
-        holm(&p).into_iter().flatten().any(|p| p <= 0.05)
+        let arms = arms(&[0.0; 14], &mut generator);
+        uncorrected += usize::from(alone(&arms).into_iter().flatten().any(|p| p <= 0.05));
+        joint_sign_flip_p(&arms, 0).into_iter().flatten().any(|p| p <= 0.05)
     });
     println!(
-        "a false verdict: {:.1} % with Holm's correction, {:.1} % without",
+        "a false verdict: {:.1} % with the correction, {:.1} % without",
         100.0 * false_verdicts,
         uncorrected as f64 / 10.0
     );
     assert!(false_verdicts < 0.05 + 3.0 * error, "{false_verdicts}");
     assert!(uncorrected > 150, "without the correction it would not be needed: {uncorrected}");
+}
+
+#[test]
+fn arms_that_have_an_effect_do_not_make_those_that_have_none_be_called_better() {
+    let mut generator = ChaCha8Rng::seed_from_u64(8);
+    let spread = std::f64::consts::SQRT_2;
+    let effects = [[3.0 * spread; 3].as_slice(), &[0.0; 11]].concat();
+    let (false_verdicts, error) = share(1000, 0.05, |_| {
+        let p = joint_sign_flip_p(&arms(&effects, &mut generator), 0);
+        p[3..].iter().flatten().any(|p| *p <= 0.05)
+    });
+    println!("a false verdict among eleven beside three clear ones: {:.1} %", 100.0 * false_verdicts);
+    assert!(false_verdicts < 0.05 + 3.0 * error, "{false_verdicts}");
+}
+
+#[test]
+fn the_joint_test_finds_more_than_holms_correction_does_and_as_much_as_is_planned() {
+    let mut generator = ChaCha8Rng::seed_from_u64(9);
+    for (effect, joint_at_least, holm_at_most) in [(1.0, 0.28, 0.24), (1.5, 0.7, 0.54), (2.0, 0.92, 0.82)] {
+        let effects = [[effect * std::f64::consts::SQRT_2].as_slice(), &[0.0; 13]].concat();
+        let mut by_holm = 0;
+        let (found, _) = share(400, 0.8, |_| {
+            let arms = arms(&effects, &mut generator);
+            by_holm += usize::from(holm(&alone(&arms))[0].is_some_and(|p| p <= 0.05));
+            joint_sign_flip_p(&arms, 0)[0].is_some_and(|p| p <= 0.05)
+        });
+        let by_holm = by_holm as f64 / 400.0;
+        println!(
+            "{effect} sd, fourteen arms: found in {:.1} %, after Holm in {:.1} %",
+            100.0 * found,
+            100.0 * by_holm
+        );
+        assert!(found > joint_at_least && by_holm < holm_at_most, "{effect}: {found} {by_holm}");
+    }
+    for arms_of_study in [1, 5, 14] {
+        let planned = detectable_difference(SEEDS, arms_of_study, 0.05, 0.8).unwrap();
+        let mut effects = vec![0.0; arms_of_study];
+        effects[0] = planned * std::f64::consts::SQRT_2;
+        let (found, error) = share(1000, 0.8, |_| {
+            joint_sign_flip_p(&arms(&effects, &mut generator), 0)[0].is_some_and(|p| p <= 0.05)
+        });
+        println!("{arms_of_study} arms: {planned:.2} sd planned for 80 %, found in {:.1} %", 100.0 * found);
+        // The plan is a simulation, too.
+        assert!((found - 0.8).abs() < 6.0 * error, "{found}");
+    }
 }
 
 #[test]
@@ -96,29 +149,36 @@ fn an_arm_that_diverges_more_often_than_its_base_is_found_to_be_worse() {
                 (0..SEEDS).map(|_| (run(&mut generator, diverging), run(&mut generator, 0.0))).collect();
             let method = Bootstrap { resamples: 0, ..Bootstrap::default() };
             let difference = PairedDifference::of(&pairs, &method).unwrap();
-            difference.p.unwrap() <= 0.05 && difference.tested_mean < 0.0
+            difference.p.unwrap() <= 0.05 && difference.tested < 0.0
         });
         println!("an arm of which {diverging} diverge is found in {:.1} %", 100.0 * found);
         assert!(found > expected, "{diverging}: {found}");
     }
 }
 
-/// The share of intervals that contain the true mean: bootstrap-t, and percentile.
-fn coverage(draw: impl Fn(&mut ChaCha8Rng) -> f64, truth: f64) -> (f64, f64) {
+/// Of simulated studies the share that has an interval of the mean, and of these the share that contains it; and the latter of percentile
+/// intervals.
+fn coverage(seeds: usize, draw: impl Fn(&mut ChaCha8Rng) -> f64, truth: f64) -> (f64, f64, f64) {
+    const STUDIES: usize = 600;
     let mut generator = ChaCha8Rng::seed_from_u64(4);
-    let mut percentile = 0;
-    let (covered, _) = share(600, 0.95, |study| {
-        let values: Vec<f64> = (0..SEEDS).map(|_| draw(&mut generator)).collect();
+    let (mut present, mut covered, mut percentile) = (0, 0, 0);
+    for study in 0..STUDIES {
+        let values: Vec<f64> = (0..seeds).map(|_| draw(&mut generator)).collect();
         let method = Bootstrap { resamples: 999, seed: study as u64, ..Bootstrap::default() };
         percentile += usize::from(percentile_interval_contains(&values, truth, &mut generator));
-        method.of_mean(&values).is_none_or(|interval| interval.contains(truth))
-    });
-    (covered, percentile as f64 / 600.0)
+        if let Some(interval) = method.of_mean(&values) {
+            present += 1;
+            covered += usize::from(interval.contains(truth));
+        }
+    }
+    let of = |count: usize, all: usize| count as f64 / all.max(1) as f64;
+    (of(present, STUDIES), of(covered, present), of(percentile, STUDIES))
 }
 
 fn percentile_interval_contains(values: &[f64], truth: f64, generator: &mut ChaCha8Rng) -> bool {
+    let n = values.len();
     let mut means: Vec<f64> = (0..999)
-        .map(|_| (0..SEEDS).map(|_| values[generator.random_range(0..SEEDS)]).sum::<f64>() / SEEDS as f64)
+        .map(|_| (0..n).map(|_| values[generator.random_range(0..n)]).sum::<f64>() / n as f64)
         .collect();
     means.sort_by(f64::total_cmp);
     (means[24]..=means[974]).contains(&truth)
@@ -126,16 +186,82 @@ fn percentile_interval_contains(values: &[f64], truth: f64, generator: &mut ChaC
 
 #[test]
 fn intervals_contain_the_truth_as_often_as_they_say() {
-    let (normal_t, normal_percentile) = coverage(normal, 0.0);
     let skewed = LogNormal::new(0.0, 0.5).unwrap();
-    let (skewed_t, skewed_percentile) = coverage(|generator| skewed.sample(generator), (0.125_f64).exp());
-    println!(
-        "coverage of 95 % intervals, normal differences: bootstrap-t {normal_t:.3}, percentile {normal_percentile:.3}; \
-         lognormal: {skewed_t:.3}, {skewed_percentile:.3}"
-    );
-    // Three standard errors of 600 studies are 2.7 points.
-    assert!((0.923..=0.98).contains(&normal_t) && skewed_t > 0.91, "{normal_t} {skewed_t}");
-    assert!(normal_t > normal_percentile && skewed_t > skewed_percentile);
+    let correct = Binomial::new(360, 0.977).unwrap();
+    let accuracy = |generator: &mut ChaCha8Rng| correct.sample(generator) as f64 / 360.0;
+    let half_zero =
+        |generator: &mut ChaCha8Rng| if generator.random() { 0.0 } else { 1.0 + normal(generator) };
+    for (name, seeds, (present, covered, percentile), least) in [
+        ("normal differences", SEEDS, coverage(SEEDS, normal, 0.0), 0.923),
+        ("normal differences", 5, coverage(5, normal, 0.0), 0.915),
+        ("lognormal", SEEDS, coverage(SEEDS, |generator| skewed.sample(generator), (0.125_f64).exp()), 0.91),
+        ("accuracies", SEEDS, coverage(SEEDS, |g| accuracy(g) - accuracy(g), 0.0), 0.923),
+        ("half zeros", SEEDS, coverage(SEEDS, half_zero, 0.5), 0.91),
+    ] {
+        println!(
+            "{name}, {seeds} seeds: {:.1} % have an interval of 95 %, and {:.1} % of these contain the mean; percentile {:.1} %",
+            100.0 * present,
+            100.0 * covered,
+            100.0 * percentile
+        );
+        // Three standard errors of 600 studies are 2.7 points.
+        assert!(covered > least && covered > percentile, "{name}: {covered}");
+    }
+}
+
+#[test]
+fn intervals_of_the_probability_of_a_better_run_contain_it_as_often_as_they_say() {
+    let mut generator = ChaCha8Rng::seed_from_u64(10);
+    for seeds in [4, 5, 10, 20] {
+        for (effect, truth) in
+            [(0.0, 0.5), (0.5, 0.638_163), (1.0, 0.760_250), (2.0, 0.921_350), (3.0, 0.983_053)]
+        {
+            // Independent runs, and runs of a seed that rise and fall together.
+            for common in [0.0_f64, 0.8] {
+                let (mut widths, own) = (0.0, (1.0 - common).sqrt());
+                let (covered, _) = share(600, 0.95, |_| {
+                    let pair = |_| {
+                        let seed = common.sqrt() * normal(&mut generator);
+                        (effect + seed + own * normal(&mut generator), seed + own * normal(&mut generator))
+                    };
+                    let pairs: Vec<(f64, f64)> = (0..seeds).map(pair).collect();
+                    let interval = Probability::of_higher(&pairs, 0.95).unwrap().interval.unwrap();
+                    widths += interval.high - interval.low;
+                    interval.contains(truth)
+                });
+                println!(
+                    "P(better run) {truth:.2}, {seeds} seeds, correlation {common}: {:.1} % of intervals of 95 % contain it; width {:.2}",
+                    100.0 * covered,
+                    widths / 600.0
+                );
+                assert!(covered > 0.923, "{seeds} {effect} {common}: {covered}");
+            }
+        }
+    }
+}
+
+#[test]
+fn intervals_of_the_mean_probability_over_tasks_contain_it_as_often_as_they_say() {
+    let mut generator = ChaCha8Rng::seed_from_u64(11);
+    let effects =
+        [(0.0, 0.5), (0.0, 0.5), (1.0, 0.760_250), (2.0, 0.921_350), (3.0, 0.983_053), (-1.0, 0.239_750)];
+    let truth = effects.iter().map(|(_, truth)| truth).sum::<f64>() / 6.0;
+    for seeds in [5, 10] {
+        let (covered, _) = share(600, 0.95, |_| {
+            let mut task = |effect: f64| -> Probability {
+                let pairs: Vec<(f64, f64)> =
+                    (0..seeds).map(|_| (effect + normal(&mut generator), normal(&mut generator))).collect();
+                Probability::of_higher(&pairs, 0.95).unwrap()
+            };
+            let tasks = effects.map(|(effect, _)| task(effect));
+            Probability::mean(&tasks).unwrap().interval.unwrap().contains(truth)
+        });
+        println!(
+            "mean of six tasks, {seeds} seeds: {:.1} % of intervals of 95 % contain it",
+            100.0 * covered
+        );
+        assert!(covered > 0.923, "{covered}");
+    }
 }
 
 #[test]

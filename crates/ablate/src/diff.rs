@@ -171,6 +171,9 @@ fn difference(one: &TaskResults, arm: usize, other: &TaskResults, place: usize, 
             tuning_seeds: 0,
             evaluations: 0,
             text: String::new(),
+            arms_left_out: Vec::new(),
+            tasks_left_out: Vec::new(),
+            earlier_seeds: Vec::new(),
         },
         versions: Vec::new(),
         code: String::new(),
@@ -183,7 +186,7 @@ fn difference(one: &TaskResults, arm: usize, other: &TaskResults, place: usize, 
     let found = &findings.tasks[0].arms[1];
     let base = &findings.tasks[0].arms[0];
     let difference = found.difference.as_ref();
-    let tested = difference.map_or(0.0, |difference| difference.tested_mean);
+    let tested = difference.map_or(0.0, |difference| difference.tested);
     let improved = (tested > 0.0) == one.about.measure.higher_is_better();
     let change = match found.verdict {
         Verdict::Dead => Change::Same,

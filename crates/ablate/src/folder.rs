@@ -1,17 +1,52 @@
 //! A study's folder: the runs, and the report that is made from them.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
-use crate::findings::Findings;
+use crate::findings::{FEWEST_PAIRS, Findings};
 use crate::replace::replace;
 use crate::report::{self, Environment};
 use crate::results::Results;
 
 /// The copy of the study, by which a folder is known to be one of this program's.
 pub(crate) const STUDY_FILE: &str = "study.toml";
+
+/// What the folder's runs were reported for, so that a report knows of the looks before it.
+const LOOKS_FILE: &str = "looks.json";
+
+/// A report that was written, or was about to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Look {
+    /// The sources of its runs.
+    code: String,
+    seeds: usize,
+    /// Names, and the lengths of runs.
+    tasks: Vec<(String, usize)>,
+    arms: Vec<String>,
+}
+
+impl Look {
+    fn at(results: &Results) -> Self {
+        Self {
+            code: results.code.clone(),
+            seeds: results.study.seeds,
+            tasks: results.tasks.iter().map(|task| (task.name.clone(), task.steps)).collect(),
+            arms: results.arms.iter().skip(1).map(|arm| arm.name.clone()).collect(),
+        }
+    }
+
+    /// Whether it saw some of the differences that the other one sees.
+    fn shares(&self, other: &Self) -> bool {
+        self.code == other.code
+            && self.tasks.iter().any(|task| other.tasks.contains(task))
+            && self.arms.iter().any(|arm| other.arms.contains(arm))
+    }
+}
 
 /// A folder that may be written to.
 #[derive(Debug, Clone)]
@@ -55,6 +90,33 @@ impl Folder {
     pub(crate) fn keep_study(&self, text: &str) -> Result<()> {
         let path = self.path.join(STUDY_FILE);
         replace(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// With how many other seeds some of these results were reported before, where that was enough for a verdict; and remembers these.
+    ///
+    /// # Errors
+    /// What is remembered cannot be read or written.
+    pub(crate) fn look(&self, results: &Results) -> Result<Vec<usize>> {
+        let path = self.path.join(LOOKS_FILE);
+        let shown = path.display();
+        let mut looks: Vec<Look> = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!("{shown} is damaged; without it, the report does not know which reports were written before")
+            })?,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
+        };
+        let present = Look::at(results);
+        let earlier: BTreeSet<usize> = looks
+            .iter()
+            .filter(|look| look.shares(&present) && look.seeds >= FEWEST_PAIRS && look.seeds != present.seeds)
+            .map(|look| look.seeds)
+            .collect();
+        if !looks.contains(&present) {
+            looks.push(present);
+            replace(&path, &serde_json::to_vec(&looks)?).with_context(|| format!("cannot write {shown}"))?;
+        }
+        Ok(earlier.into_iter().collect())
     }
 
     /// Writes the report: every file is replaced when the new one is complete.
@@ -101,6 +163,48 @@ mod tests {
         Folder::take(&path).unwrap().keep_study("tasks = []").unwrap();
         fs::create_dir(path.join("runs")).unwrap();
         assert!(Folder::take(&path).is_ok());
+    }
+
+    fn results(seeds: usize, arms: &[&str], steps: usize) -> Results {
+        let study = serde_json::json!({
+            "name": "", "title": "", "question": "", "design": "", "factors": [], "seeds": seeds, "tuning_seeds": 1,
+            "evaluations": 1, "text": "",
+        });
+        let arms: Vec<_> = ["base"]
+            .iter()
+            .chain(arms)
+            .map(|name| {
+                serde_json::json!({
+                    "name": name, "title": name, "description": "", "role": "changed", "factors": [], "chain": "", "options": [],
+                })
+            })
+            .collect();
+        let task = serde_json::json!({
+            "name": "digits", "options": {}, "steps": steps, "target": 1.0, "groups": [], "arms": [],
+            "about": ablate_tasks::shipped()[0].build(&serde_json::json!({})).unwrap().about(),
+        });
+        serde_json::from_value(serde_json::json!({
+            "study": study, "versions": [], "code": "a", "arms": arms, "refused": [], "tasks": [task],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_look_at_the_same_runs_with_other_seeds_is_remembered() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::take(parent.path()).unwrap();
+        let look = |seeds, arms: &[&str], steps| folder.look(&results(seeds, arms, steps)).unwrap();
+        assert!(look(3, &["cautious"], 100).is_empty());
+        assert!(look(8, &["cautious"], 100).is_empty()); // three seeds could say nothing
+        assert!(look(8, &["cautious"], 100).is_empty());
+        assert_eq!(look(10, &["cautious", "muon"], 100), [8]);
+        assert_eq!(look(12, &["muon"], 100), [10]);
+        assert!(look(14, &["cautious"], 200).is_empty()); // other runs
+        assert!(look(14, &["adopt"], 100).is_empty());
+        assert_eq!(look(8, &["cautious"], 100), [10]);
+        fs::write(parent.path().join(LOOKS_FILE), "{").unwrap();
+        let error = folder.look(&results(8, &[], 1)).unwrap_err().to_string();
+        assert!(error.contains("looks.json is damaged"), "{error}");
     }
 
     #[test]

@@ -2,17 +2,17 @@
 
 use ablate_tasks::{TaskKind, read_options};
 use anyhow::{Context, Result, bail};
-use gradient_transform::GradientTransform;
+use gradient_transform::Link;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::transforms;
 
-type Boxed = Box<dyn GradientTransform<f32>>;
+type Boxed = Box<dyn Link<f32>>;
 type Build = Box<dyn Fn(&Value) -> Result<Boxed> + Send + Sync>;
 
-/// A transform as study files know it: a name, and options that make a [`GradientTransform`].
+/// A transform as study files know it: a name, and options that make a [`Link`].
 pub struct TransformKind {
     /// The name in study files.
     pub name: String,
@@ -33,7 +33,7 @@ impl TransformKind {
     ) -> Self
     where
         Options: DeserializeOwned + Serialize + Default,
-        G: GradientTransform<f32> + 'static,
+        G: Link<f32> + 'static,
     {
         let called = name.to_owned();
         let build = move |options: &Value| -> Result<Boxed> {
@@ -54,7 +54,7 @@ impl TransformKind {
 ///
 /// ```
 /// use ablate::registry::{Registry, TransformKind};
-/// use gradient_transform::{GradientTransform, map};
+/// use gradient_transform::{Link, map};
 /// use serde::{Deserialize, Serialize};
 ///
 /// /// What a study file may say of it: `{ transform = "limit", at = 0.5 }`.

@@ -178,6 +178,15 @@ pub struct StudyInfo {
     pub evaluations: usize,
     /// The study file.
     pub text: String,
+    /// Arms of the study that were not asked for.
+    #[serde(default)]
+    pub arms_left_out: Vec<String>,
+    /// Tasks of the study that were not asked for.
+    #[serde(default)]
+    pub tasks_left_out: Vec<String>,
+    /// With how many other seeds the same runs were reported before, where these were enough for a verdict.
+    #[serde(default)]
+    pub earlier_seeds: Vec<usize>,
 }
 
 /// All that a study measured.

@@ -127,7 +127,7 @@ pub(crate) fn shipped() -> Vec<TransformKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gradient_transform::GradientTransform;
+    use gradient_transform::Link;
 
     #[test]
     fn every_transform_is_called_what_it_calls_itself() {
@@ -136,7 +136,7 @@ mod tests {
             let transform = registry.transform(&serde_json::json!({ "transform": kind.name })).unwrap();
             // ADOPT is a way to use a moment, whose name its state has.
             let expected = if kind.name == "adopt" { "dense-moment" } else { &kind.name };
-            assert_eq!(GradientTransform::<f32>::name(&transform), expected);
+            assert_eq!(Link::<f32>::name(&transform), expected);
         }
     }
 }

@@ -64,7 +64,7 @@ fn losses(seeds: usize, diverged: usize) -> Vec<Option<f64>> {
 
 fn verdict(base: &[Option<f64>], arm: &[Option<f64>]) -> (Verdict, Option<f64>) {
     let found = Findings::of(&study(base, arm)).tasks.remove(0).arms.remove(1);
-    (found.verdict, found.probability_of_improvement)
+    (found.verdict, found.probability_of_improvement.map(|better| better.value))
 }
 
 #[test]

@@ -167,7 +167,10 @@ fn divergence_is_a_result() {
     let findings = Findings::of(&results);
     assert_eq!(findings.tasks[0].arms[broken].diverged, 3);
     assert_eq!(findings.tasks[0].arms[broken].verdict, Verdict::Unclear); // of three seeds
-    assert_eq!(findings.tasks[0].arms[broken].probability_of_improvement, Some(0.0));
+    assert_eq!(
+        findings.tasks[0].arms[broken].probability_of_improvement.map(|better| better.value),
+        Some(0.0)
+    );
     assert!(findings.caveats.iter().any(|caveat| caveat.contains("3 of 3 runs of + break diverged")));
     let (_folder, page) = report_of(&results, &Environment::default());
     assert!(page.contains("diverged at step"));

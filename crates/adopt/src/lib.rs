@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    Context, GradientTransform, Moment, Reads, Real, Result, Role, StateSpec, StepContext, Sums, TILE,
-    TensorInfo, TensorState, Tile,
+    Context, Link, MomentLink, Reads, Real, Result, Role, StateSpec, StepContext, Sums, TILE, TensorInfo,
+    TensorState, Tile,
 };
 
 /// Reads a moment's denominator before this step's gradient enters it.
@@ -44,7 +44,7 @@ impl<M> Adopt<M> {
     }
 }
 
-impl<T: Real, M: Moment<T>> GradientTransform<T> for Adopt<M> {
+impl<T: Real, M: MomentLink<T>> Link<T> for Adopt<M> {
     fn name(&self) -> &str {
         self.moment.name()
     }

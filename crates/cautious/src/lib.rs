@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    Context, GradientTransform, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile, kernel,
+    Context, Link, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile, kernel,
 };
 
 /// Leaves out the elements of a step that go against the update, and makes up for them in the others.
@@ -33,7 +33,7 @@ pub struct Cautious {
 /// The least share by which the step is scaled up.
 const LEAST: f64 = 1e-3;
 
-impl<T: Real> GradientTransform<T> for Cautious {
+impl<T: Real> Link<T> for Cautious {
     fn name(&self) -> &str {
         "cautious"
     }

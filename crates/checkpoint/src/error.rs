@@ -36,9 +36,9 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// The names of the arrays are more than a file can have. Nothing is written.
+    /// The names of parameters and arrays are more than a file can have. Nothing is written.
     #[error(
-        "the names of {arrays} arrays take {bytes} bytes, and files of safetensors hold {limit}: shorten the parameters' names, or join small parameters"
+        "the names of the parameters and of {arrays} arrays take {bytes} bytes, and files of safetensors hold {limit}: shorten the parameters' names, or join small parameters"
     )]
     TooManyArrays {
         /// How many arrays there are.

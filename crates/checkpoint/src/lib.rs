@@ -3,13 +3,15 @@
 mod error;
 mod file;
 mod format;
+mod image;
 mod migrate;
+mod read;
 
 use std::path::Path;
 
 pub use error::{Error, Result};
-use format::Image;
 use gradient_transform::{Optimizer, Real, RestoreOptions, Restored};
+use image::Image;
 
 /// Saves an optimizer's state. An earlier file is replaced when the new one is complete and on the disk, and is whole until then.
 /// State is written from where it is, so that saving takes little memory.
@@ -117,5 +119,5 @@ pub fn from_bytes_with<T: Real>(
     optimizer: &mut Optimizer<T>,
     options: RestoreOptions<'_, '_>,
 ) -> Result<Restored> {
-    Ok(optimizer.restore_with(format::read(bytes)?, options)?)
+    Ok(optimizer.restore_with(read::read(bytes)?, options)?)
 }

@@ -1,6 +1,8 @@
 //! Headers of older versions, brought to the present one step by step. Every version has a file in `tests/fixtures`.
 
-use gradient_transform::Estimate;
+use std::collections::BTreeMap;
+
+use gradient_transform::{Buffer, Estimate};
 use serde_json::{Map, Value, json};
 
 use crate::error::Result;
@@ -12,10 +14,21 @@ pub(crate) fn to_present(from: u64, mut header: Value) -> Result<Value> {
         header = match version {
             1 => two(header).ok_or_else(|| damaged("its header is not one of version 1"))?,
             2 => three(header).ok_or_else(|| damaged("its header is not one of version 2"))?,
+            3 => four(header).ok_or_else(|| damaged("its header is not one of version 3"))?,
             other => return Err(damaged(format!("there is no format version {other}"))),
         };
     }
     Ok(header)
+}
+
+/// Until version 2, estimators looked at every 11th element of every tensor. Where an axis but the first is a multiple of 11, they look
+/// at others now, as the same columns were seen again and again; what was gathered there is left out.
+pub(crate) fn drop_other_samples(from: u64, shape: &[usize], arrays: &mut BTreeMap<String, Buffer>) {
+    const SAMPLES: [&str; 4] = ["prodigy/p0", "prodigy/s", "speed/p0", "speed/s"];
+    let fell_in_step = shape.iter().skip(1).any(|axis| axis.is_multiple_of(11));
+    if from < 3 && fell_in_step {
+        SAMPLES.iter().for_each(|key| drop(arrays.remove(*key)));
+    }
 }
 
 /// Version 2 has the transforms' hyperparameters and the learning rate of every group, no estimate where nothing estimates,
@@ -61,4 +74,26 @@ fn three(mut header: Value) -> Option<Value> {
         state.insert("parameters".to_owned(), json!([]));
     }
     Some(header)
+}
+
+/// Version 4 joins short arrays, and says once what is the same of many parameters. Of a file of version 3, every array is one of its
+/// own, and every parameter a kind of its own.
+fn four(mut header: Value) -> Option<Value> {
+    let parameters = std::mem::take(header.get_mut("parameters")?.as_object_mut()?);
+    let mut kinds = Vec::with_capacity(parameters.len());
+    let mut numbers = Map::new();
+    for (name, mut kind) in parameters {
+        let keys = serde_json::from_value::<Vec<String>>(kind.get_mut("arrays")?.take()).ok()?;
+        let arrays: Map<String, Value> = keys.iter().map(|key| (key.clone(), Value::Null)).collect();
+        if arrays.len() < keys.len() {
+            return None;
+        }
+        *kind.get_mut("arrays")? = Value::Object(arrays);
+        numbers.insert(name, kinds.len().into());
+        kinds.push(kind);
+    }
+    let header = header.as_object_mut()?;
+    header.insert("kinds".to_owned(), Value::Array(kinds));
+    header.insert("parameters".to_owned(), Value::Object(numbers));
+    Some(Value::Object(std::mem::take(header)))
 }

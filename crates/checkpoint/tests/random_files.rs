@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, RngSeed, contextualize_config};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
-use parts::{assembled, optimizer, parts};
+use parts::{LONG, SHORT, assembled, optimizer, parts};
 
 fn cases(cases: u32) -> Config {
     let rng_seed = RngSeed::Fixed(1);
@@ -40,7 +40,10 @@ fn value() -> impl Strategy<Value = Value> {
         json!("schedule-free/z"),
         json!(["schedule-free/z"]),
         json!("optimizer/y"),
-        json!([6, 4]),
+        json!([48, 32]),
+        json!(["f32", 6]),
+        json!(["bf16", 0]),
+        json!(["f32", u64::MAX]),
     ];
     select([numbers, floats, others, names].concat())
 }
@@ -148,7 +151,7 @@ enum Damage {
 fn damage() -> impl Strategy<Value = Damage> {
     prop_oneof![
         select(vec![Dtype::F64, Dtype::BF16, Dtype::U8, Dtype::BOOL]).prop_map(Damage::Dtype),
-        select(vec!["w/schedule-free/z", "x/schedule-free/z", "b", ""])
+        select(vec!["w/schedule-free/z", "joined/f32/schedule-free/z", "joined/bf16/prodigy/s", "b", ""])
             .prop_map(|name| Damage::Rename(name.to_owned())),
         Just(Damage::Remove),
         Just(Damage::Shorten),
@@ -166,7 +169,7 @@ fn read(bytes: &[u8]) {
             assert_eq!(optimizer.snapshot(), before);
         }
         Ok(_) => {
-            let (mut w, mut b) = ([0.5_f32; 24], [1.0_f32; 6]);
+            let (mut w, mut b) = ([0.5_f32; LONG], [1.0_f32; SHORT]);
             let (by_w, by_b) = (w, b);
             let mut parameters =
                 [Parameter::slice(&mut w, Some(&by_w)), Parameter::slice(&mut b, Some(&by_b))];

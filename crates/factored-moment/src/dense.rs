@@ -1,6 +1,6 @@
 use gradient_transform::{
-    Context, DType, Error, GradientTransform, Moment, Real, Result, StateSpec, Storage, Sums, TensorInfo,
-    TensorState, Tile, kernel,
+    Context, DType, Error, Link, MomentLink, Real, Result, StateSpec, Storage, Sums, TensorInfo, TensorState,
+    Tile, kernel,
 };
 
 use crate::division::{Divide, Division, by_atan2, by_epsilon};
@@ -45,7 +45,7 @@ pub(crate) fn check_beta2(beta2: f64) -> Result<()> {
     Error::check("beta2", beta2, (0.0..1.0).contains(&beta2), "at least 0 and below 1")
 }
 
-impl<T: Real> GradientTransform<T> for DenseMoment {
+impl<T: Real> Link<T> for DenseMoment {
     fn name(&self) -> &str {
         "dense-moment"
     }
@@ -105,7 +105,7 @@ impl DenseMoment {
     }
 }
 
-impl<T: Real> Moment<T> for DenseMoment {
+impl<T: Real> MomentLink<T> for DenseMoment {
     fn accumulate(
         &self,
         cx: &Context<'_>,

@@ -1,6 +1,6 @@
 use gradient_transform::{
-    Buffer, Context, DType, GradientTransform, Moment, Real, Result, Role, StateSpec, Storage, Sums,
-    TensorInfo, TensorState, Tile, kernel,
+    Buffer, Context, DType, Link, MomentLink, Real, Result, Role, StateSpec, Storage, Sums, TensorInfo,
+    TensorState, Tile, kernel,
 };
 
 use crate::axes::Axes;
@@ -67,7 +67,7 @@ impl FactoredMoment {
     }
 }
 
-impl<T: Real> GradientTransform<T> for FactoredMoment {
+impl<T: Real> Link<T> for FactoredMoment {
     fn name(&self) -> &str {
         "factored-moment"
     }
@@ -83,7 +83,7 @@ impl<T: Real> GradientTransform<T> for FactoredMoment {
 
     fn state(&self, tensor: &TensorInfo) -> StateSpec {
         let Some(axes) = self.axes(tensor) else {
-            return GradientTransform::<T>::state(&self.dense(), tensor);
+            return Link::<T>::state(&self.dense(), tensor);
         };
         let (without_p, without_q) = axes.lengths();
         let (row, col) = if axes.largest_is_p() { (without_p, without_q) } else { (without_q, without_p) };
@@ -136,7 +136,7 @@ impl<T: Real> GradientTransform<T> for FactoredMoment {
 /// The scratch array whose one element says whether the two arrays of roots hold their inverses.
 const INVERTED: usize = 2;
 
-impl<T: Real> Moment<T> for FactoredMoment {
+impl<T: Real> MomentLink<T> for FactoredMoment {
     fn accumulate(
         &self,
         cx: &Context<'_>,

@@ -1,4 +1,4 @@
-use gradient_transform::{Error, GradientTransform, Real, Rectification, Result, StepContext};
+use gradient_transform::{Error, Link, Real, Rectification, Result, StepContext};
 
 /// RAdam's rectification: a warm-up that follows from the variance of the second moment.
 ///
@@ -26,7 +26,7 @@ pub struct Rectify {
     pub beta2: f64,
 }
 
-impl<T: Real> GradientTransform<T> for Rectify {
+impl<T: Real> Link<T> for Rectify {
     fn name(&self) -> &str {
         "rectify"
     }

@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    Context, DType, Error, GradientTransform, Moment, Reads, Real, Result, StateSpec, Storage, Sums,
-    TensorInfo, TensorState, Tile, kernel,
+    Context, DType, Error, Link, MomentLink, Reads, Real, Result, StateSpec, Storage, Sums, TensorInfo,
+    TensorState, Tile, kernel,
 };
 
 /// Sign descent attracted to the average of the weights, in place of a second moment.
@@ -38,7 +38,7 @@ impl Focus {
 
 const ONE_PRECONDITIONER: &str = "both turn the gradient into a direction; keep one";
 
-impl<T: Real> GradientTransform<T> for Focus {
+impl<T: Real> Link<T> for Focus {
     fn name(&self) -> &str {
         "focus"
     }
@@ -113,7 +113,7 @@ impl Focus {
     }
 }
 
-impl<T: Real> Moment<T> for Focus {
+impl<T: Real> MomentLink<T> for Focus {
     fn accumulate(
         &self,
         cx: &Context<'_>,

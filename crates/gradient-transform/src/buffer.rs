@@ -6,7 +6,7 @@ use half::bf16;
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
-use crate::element::{DType, Element, Real};
+use crate::element::{DType, Real, Scalar};
 use crate::kernel::{self, BLOCK};
 use crate::prefetch::Prefetch;
 use crate::rounding::{Rounding, Stream};
@@ -59,7 +59,7 @@ pub enum Slice<'a> {
 /// A mutably borrowed array of one of the [`DType`]s.
 ///
 /// ```
-/// use gradient_transform::{DType, Element, SliceMut};
+/// use gradient_transform::{DType, Scalar, SliceMut};
 ///
 /// let mut values = [1.0_f32, 2.0];
 /// let slice = f32::slice_mut(&mut values);
@@ -365,7 +365,7 @@ fn any_of<A: Copy, F: Fn(A) -> bool>(values: &[A], bad: F) -> bool {
     values.iter().fold(false, |any, &value| any | bad(value))
 }
 
-impl<'a, E: Element> From<&'a [E]> for Slice<'a> {
+impl<'a, E: Scalar> From<&'a [E]> for Slice<'a> {
     fn from(slice: &'a [E]) -> Self {
         E::slice(slice)
     }

@@ -33,12 +33,20 @@ pub(crate) fn check<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> R
 pub(crate) fn check_value<T: Real>(tensor: &Tensor<T>, value: &Value<'_>) -> Result<()> {
     check_shape(tensor, "value", value.shape.as_ref(), value.len())?;
     let found = value.dtype();
-    let wrong = |reason: String| Err(Error::ElementType { name: tensor.info.name.clone(), found, reason });
-    if found == DType::F64 && T::DTYPE == DType::F32 {
-        return wrong("this optimizer computes in float32; make an `Optimizer<f64>` for it".into());
-    }
+    let name = &tensor.info.name;
+    check_type::<T>(name, found)?;
     if tensor.is_typed() && tensor.info.dtype != found {
-        return wrong(format!("it was {} before; its state is of that type", tensor.info.dtype));
+        let reason = format!("it was {} before; its state is of that type", tensor.info.dtype);
+        return Err(Error::ElementType { name: name.clone(), found, reason });
+    }
+    Ok(())
+}
+
+/// Refuses a value whose type is wider than that computed in.
+pub(crate) fn check_type<T: Real>(name: &str, found: DType) -> Result<()> {
+    if found == DType::F64 && T::DTYPE == DType::F32 {
+        let reason = "this optimizer computes in float32; make an `Optimizer<f64>` for it".to_owned();
+        return Err(Error::ElementType { name: name.to_owned(), found, reason });
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::context::{StepContext, TensorInfo};
 use crate::element::Real;
-use crate::transform::GradientTransform;
+use crate::transform::Link;
 
 /// A chain's transforms in order, compositions resolved.
 pub(crate) type Stages<'a, T> = [StageRef<'a, T>];
@@ -16,13 +16,13 @@ pub(crate) type StageList<'a, T> = SmallVec<[StageRef<'a, T>; 16]>;
 
 /// A transform, and the compositions around it that may keep it from some tensors.
 pub(crate) struct StageRef<'a, T> {
-    transform: &'a dyn GradientTransform<T>,
+    transform: &'a dyn Link<T>,
     /// A vector, as it is nearly always empty, and an empty one does not allocate.
-    guards: Vec<&'a dyn GradientTransform<T>>,
+    guards: Vec<&'a dyn Link<T>>,
 }
 
 impl<'a, T: Real> Deref for StageRef<'a, T> {
-    type Target = dyn GradientTransform<T> + 'a;
+    type Target = dyn Link<T> + 'a;
 
     fn deref(&self) -> &Self::Target {
         self.transform
@@ -38,10 +38,10 @@ impl<T: Real> StageRef<'_, T> {
     }
 }
 
-pub(crate) fn stages<T: Real>(chain: &dyn GradientTransform<T>) -> StageList<'_, T> {
+pub(crate) fn stages<T: Real>(chain: &dyn Link<T>) -> StageList<'_, T> {
     fn collect<'a, T: Real>(
-        transform: &'a dyn GradientTransform<T>,
-        guards: &mut Vec<&'a dyn GradientTransform<T>>,
+        transform: &'a dyn Link<T>,
+        guards: &mut Vec<&'a dyn Link<T>>,
         into: &mut StageList<'a, T>,
     ) {
         let guard = transform.guards_members();
@@ -99,16 +99,16 @@ impl<F, G: fmt::Debug> fmt::Debug for OnlyFor<F, G> {
     }
 }
 
-impl<T: Real, F, G> GradientTransform<T> for OnlyFor<F, G>
+impl<T: Real, F, G> Link<T> for OnlyFor<F, G>
 where
     F: Fn(&TensorInfo) -> bool + Send + Sync,
-    G: GradientTransform<T>,
+    G: Link<T>,
 {
     fn name(&self) -> &str {
         self.chain.name()
     }
 
-    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn GradientTransform<T>)) -> bool {
+    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Link<T>)) -> bool {
         visit(&self.chain);
         true
     }
@@ -123,12 +123,12 @@ where
 }
 
 /// `None` is the identity: a transform that can be switched off.
-impl<T: Real, G: GradientTransform<T>> GradientTransform<T> for Option<G> {
+impl<T: Real, G: Link<T>> Link<T> for Option<G> {
     fn name(&self) -> &str {
         self.as_ref().map_or("none", |inner| inner.name())
     }
 
-    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn GradientTransform<T>)) -> bool {
+    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Link<T>)) -> bool {
         if let Some(inner) = self {
             visit(inner);
         }
@@ -137,24 +137,24 @@ impl<T: Real, G: GradientTransform<T>> GradientTransform<T> for Option<G> {
 }
 
 /// The form for chains that are chosen at run time.
-impl<T: Real> GradientTransform<T> for Box<dyn GradientTransform<T>> {
+impl<T: Real> Link<T> for Box<dyn Link<T>> {
     fn name(&self) -> &str {
         (**self).name()
     }
 
-    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn GradientTransform<T>)) -> bool {
+    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Link<T>)) -> bool {
         visit(&**self);
         true
     }
 }
 
 /// A list of transforms, run in order.
-impl<T: Real, G: GradientTransform<T>> GradientTransform<T> for Vec<G> {
+impl<T: Real, G: Link<T>> Link<T> for Vec<G> {
     fn name(&self) -> &str {
         "chain"
     }
 
-    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn GradientTransform<T>)) -> bool {
+    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Link<T>)) -> bool {
         self.iter().for_each(|member| visit(member));
         true
     }
@@ -163,12 +163,12 @@ impl<T: Real, G: GradientTransform<T>> GradientTransform<T> for Vec<G> {
 macro_rules! tuple {
     ($($member:ident $index:tt),+) => {
         /// The members, run in order.
-        impl<T: Real, $($member: GradientTransform<T>),+> GradientTransform<T> for ($($member,)+) {
+        impl<T: Real, $($member: Link<T>),+> Link<T> for ($($member,)+) {
             fn name(&self) -> &str {
                 "chain"
             }
 
-            fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn GradientTransform<T>)) -> bool {
+            fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Link<T>)) -> bool {
                 $(visit(&self.$index);)+
                 true
             }

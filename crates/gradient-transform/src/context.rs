@@ -35,6 +35,22 @@ impl Estimate {
         Self { d: d0, d_prev: d0, d0, numerator: 0.0, denominator: 0.0 }
     }
 
+    /// Why no step can be taken with it, if none can.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let Self { d, d_prev, d0, numerator, denominator } = *self;
+        if [d, d_prev, d0].into_iter().any(|value| !(value > 0.0 && value <= LARGEST_D)) {
+            return Some(format!("d {d}, d_prev {d_prev} and d0 {d0} must be above 0 and at most 2^50"));
+        }
+        // The square of the ratio rescales second moments.
+        if d_prev / d > LARGEST_D {
+            return Some(format!("d_prev {d_prev} must be at most 2^50 times d, which is {d}"));
+        }
+        if !(numerator.is_finite() && denominator.is_finite()) {
+            return Some(format!("numerator {numerator} and denominator {denominator} must be finite"));
+        }
+        None
+    }
+
     /// Begins the sums anew, at the d that there is: they belong to state that is no longer there, and one of them with the
     /// other begun anew would be an estimate of something else, which d keeps for ever if it is larger.
     pub(crate) fn forget_sums(&mut self) {
@@ -44,6 +60,9 @@ impl Estimate {
     /// No estimation: d is 1 for ever, so that the learning rate alone is the step size.
     pub const FIXED: Self = Self::new(1.0);
 }
+
+/// A larger one times the largest learning rate leaves no room for an update in float32.
+const LARGEST_D: f64 = (1_u64 << 50) as f64;
 
 /// RAdam's rectification of a step (Liu et al., 1908.03265, Algorithm 2).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +76,7 @@ pub struct Rectification {
 /// What is shared by all tensors of a group during one step.
 ///
 /// The engine fills in `k`, `lr` and the estimate; then every transform may publish more
-/// ([`crate::GradientTransform::begin_step`], in the order of the chain) before the first tensor is touched.
+/// ([`crate::Link::begin_step`], in the order of the chain) before the first tensor is touched.
 ///
 /// ```
 /// use gradient_transform::{Estimate, Rectification, StepContext};

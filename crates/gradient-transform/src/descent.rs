@@ -6,8 +6,8 @@ use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernel;
 use crate::tile::Tile;
-use crate::transform::{GradientTransform, Reads, Role};
-use crate::writer::Writer;
+use crate::transform::{Link, Reads, Role};
+use crate::writer::WriterLink;
 
 /// Plain descent: `y <- y - step_size * (u + weight_decay * y)`.
 ///
@@ -19,7 +19,7 @@ pub struct Descent {
     pub weight_decay: f64,
 }
 
-impl<T: Real> GradientTransform<T> for Descent {
+impl<T: Real> Link<T> for Descent {
     fn name(&self) -> &str {
         "descent"
     }
@@ -37,12 +37,12 @@ impl<T: Real> GradientTransform<T> for Descent {
         Reads::PARAMETER
     }
 
-    fn writer(&self) -> Option<&dyn Writer<T>> {
+    fn writer(&self) -> Option<&dyn WriterLink<T>> {
         Some(self)
     }
 }
 
-impl<T: Real> Writer<T> for Descent {
+impl<T: Real> WriterLink<T> for Descent {
     fn direct(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         if self.weight_decay != 0.0 {
             let decay = T::of(self.weight_decay);

@@ -7,7 +7,10 @@ use ndarray::ArrayViewMutD;
 use num_traits::{Float, NumAssign};
 use serde::{Deserialize, Serialize};
 
+use crate::author::pass::{MOST, Pass};
+use crate::author::{GradientTransform, Writer};
 use crate::buffer::{Buffer, Slice, SliceMut};
+use crate::number::{OnDouble, OnSingle, WithVectors, dispatch};
 use crate::parameter::StridedMut;
 
 /// The type of a tensor's elements in memory.
@@ -51,7 +54,7 @@ impl fmt::Display for DType {
 }
 
 mod sealed {
-    /// Closes [`super::Element`] to other types, and erases the type of views.
+    /// Closes [`super::Scalar`] to other types, and erases the type of views.
     pub trait Sealed: Sized {
         fn strided_mut(view: ndarray::ArrayViewMutD<'_, Self>) -> crate::parameter::StridedMut<'_>;
     }
@@ -60,15 +63,15 @@ mod sealed {
 /// A type that parameters and gradients may consist of: `f32`, [`half::bf16`] or `f64`.
 ///
 /// ```
-/// use gradient_transform::{Buffer, DType, Element};
+/// use gradient_transform::{Buffer, DType, Scalar};
 ///
-/// fn twice<E: Element>(values: Vec<E>) -> (DType, Buffer) {
+/// fn twice<E: Scalar>(values: Vec<E>) -> (DType, Buffer) {
 ///     (E::DTYPE, E::buffer([&values[..], &values[..]].concat()))
 /// }
 /// assert_eq!(twice(vec![1.0_f32]), (DType::F32, Buffer::F32(vec![1.0, 1.0])));
 /// assert_eq!(f64::slice(&[0.5]).len(), 1);
 /// ```
-pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
+pub trait Scalar: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     /// Its name at run time.
     const DTYPE: DType;
     /// A buffer that takes over `values`.
@@ -84,7 +87,7 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
 /// Tiles, small state and partial vectors are of this type; scalars that belong to a whole step are `f64` always.
 ///
 /// ```
-/// use gradient_transform::{Element, Real};
+/// use gradient_transform::{Scalar, Real};
 ///
 /// fn halves<T: Real>(values: &[T]) -> Vec<T> {
 ///     values.iter().map(|&x| x * T::of(0.5)).collect()
@@ -100,7 +103,7 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
 /// assert_eq!(f64::native(&f64::slice(&values)), Some(&[1.0][..]));
 /// assert!(f32::native(&f64::slice(&values)).is_none() && f32::native_mut(f64::slice_mut(&mut values)).is_err());
 /// ```
-pub trait Real: Element + Float + NumAssign + fmt::Debug + fmt::Display {
+pub trait Real: Scalar + Float + NumAssign + fmt::Debug + fmt::Display {
     /// The largest element that a gradient may have, 2^44 in float32 and 2^492 in float64: the squares of as many as 2^40
     /// of them can be added up.
     const LARGEST_GRADIENT: f64;
@@ -116,6 +119,12 @@ pub trait Real: Element + Float + NumAssign + fmt::Debug + fmt::Display {
     fn native<'a>(slice: &Slice<'a>) -> Option<&'a [Self]>;
     /// The elements of `slice`, if they are of this very type.
     fn native_mut<'a>(slice: SliceMut<'a>) -> Result<&'a mut [Self], SliceMut<'a>>;
+    #[doc(hidden)]
+    fn run<G: GradientTransform>(pass: Pass<'_, Self, G>) -> [f64; MOST];
+    #[doc(hidden)]
+    fn run_writer<G: Writer>(pass: Pass<'_, Self, G>);
+    /// Does work with the widest vectors that the processor has.
+    fn with_vectors<W: WithVectors<Self>>(work: W) -> W::Output;
 }
 
 macro_rules! element {
@@ -126,7 +135,7 @@ macro_rules! element {
             }
         }
 
-        impl Element for $type {
+        impl Scalar for $type {
             const DTYPE: DType = DType::$variant;
             fn buffer(values: Vec<Self>) -> Buffer {
                 Buffer::$variant(values)
@@ -146,7 +155,7 @@ element!(bf16, Bf16);
 element!(f64, F64);
 
 macro_rules! real {
-    ($type:ty, $variant:ident, $arctangent:expr) => {
+    ($type:ty, $variant:ident, $arctangent:expr, $vectors:ident, $run:ident, $run_writer:ident) => {
         impl Real for $type {
             // Half of what is left of the exponents when 2^40 is taken off.
             const LARGEST_GRADIENT: f64 = power_of_two((<$type>::MAX_EXP - 40) as u32 / 2);
@@ -182,6 +191,15 @@ macro_rules! real {
                     other => Err(other),
                 }
             }
+            fn run<G: GradientTransform>(pass: Pass<'_, Self, G>) -> [f64; MOST] {
+                G::$run(pass)
+            }
+            fn run_writer<G: Writer>(pass: Pass<'_, Self, G>) {
+                G::$run_writer(pass)
+            }
+            fn with_vectors<W: WithVectors<Self>>(work: W) -> W::Output {
+                dispatch($vectors(work))
+            }
         }
     };
 }
@@ -191,8 +209,8 @@ const fn power_of_two(exponent: u32) -> f64 {
     f64::from_bits((1023 + exponent as u64) << 52)
 }
 
-real!(f32, F32, arctangent);
-real!(f64, F64, f64::atan);
+real!(f32, F32, arctangent, OnSingle, on_f32, write_f32);
+real!(f64, F64, f64::atan, OnDouble, on_f64, write_f64);
 
 /// A polynomial, as calls of the mathematical library do not vectorise: the Chebyshev interpolation of
 /// `atan(sqrt(t))/sqrt(t)` on [0, 1], whose error is 2.5e-9. By Estrin's scheme, whose chain of dependent operations is half

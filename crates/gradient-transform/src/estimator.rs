@@ -8,7 +8,7 @@ use crate::context::{Context, Estimate, StepContext};
 ///
 /// ```
 /// use gradient_transform::{
-///     Context, Descent, Estimate, Estimator, GradientTransform, Optimizer, Parameter, Reads, Role, StateSpec,
+///     Context, Descent, Estimate, Estimator, Link, Optimizer, Parameter, Reads, Role, StateSpec,
 ///     StepContext, Storage, Sums, TensorInfo, Tile, kernel,
 /// };
 ///
@@ -18,7 +18,7 @@ use crate::context::{Context, Estimate, StepContext};
 ///     d0: f64,
 /// }
 ///
-/// impl GradientTransform<f32> for Dog {
+/// impl Link<f32> for Dog {
 ///     fn name(&self) -> &str {
 ///         "dog"
 ///     }

@@ -6,7 +6,7 @@ use crate::buffer::{Buffer, Slice, SliceMut};
 use crate::check::check_shape;
 use crate::compose::{Stages, stages};
 use crate::context::TensorInfo;
-use crate::element::{DType, Element, Real};
+use crate::element::{DType, Real, Scalar};
 use crate::error::{Error, Result};
 use crate::kernel;
 use crate::optimizer::Optimizer;
@@ -93,7 +93,7 @@ impl<T: Real> Optimizer<T> {
     ///
     /// # Errors
     /// [`Error::NoSuch`]; [`Error::ShapeMismatch`] when a slice does not have the parameter's number of elements.
-    pub fn evaluation_point<E: Element>(&self, index: usize, value: &[E], out: &mut [E]) -> Result<()> {
+    pub fn evaluation_point<E: Scalar>(&self, index: usize, value: &[E], out: &mut [E]) -> Result<()> {
         let count = self.tensors.len();
         let tensor = self.tensors.get(index).ok_or(Error::NoSuch { what: "parameter", index, count })?;
         check_shape(tensor, "value", None, value.len())?;

@@ -9,7 +9,7 @@ use crate::element::DType;
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::rounding::Rounding;
-use crate::transform::{GradientTransform, Role};
+use crate::transform::{Link, Role};
 
 /// Parameters that share a chain, a learning rate and an estimate of the step size.
 ///
@@ -24,7 +24,7 @@ use crate::transform::{GradientTransform, Role};
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 pub struct ParameterGroup<T: Real = f32> {
-    pub(crate) chain: Box<dyn GradientTransform<T>>,
+    pub(crate) chain: Box<dyn Link<T>>,
     pub(crate) lr: f64,
     pub(crate) rounding: Rounding,
     pub(crate) parameters: Vec<(String, Vec<usize>)>,
@@ -33,7 +33,7 @@ pub struct ParameterGroup<T: Real = f32> {
 impl<T: Real> ParameterGroup<T> {
     /// A group of the named parameters with the given shapes, at learning rate 1.
     pub fn new<'s, N: Into<String>>(
-        chain: impl GradientTransform<T> + 'static,
+        chain: impl Link<T> + 'static,
         parameters: impl IntoIterator<Item = (N, &'s [usize])>,
     ) -> Self {
         Self {
@@ -182,7 +182,7 @@ pub struct Settings {
 
 /// A group at work.
 pub(crate) struct Group<T: Real> {
-    pub(crate) chain: Box<dyn GradientTransform<T>>,
+    pub(crate) chain: Box<dyn Link<T>>,
     pub(crate) lr: f64,
     pub(crate) rounding: Rounding,
     /// Steps done.
@@ -198,17 +198,41 @@ pub(crate) struct Group<T: Real> {
     pub(crate) seen: bool,
     /// The context of the step that is in progress.
     pub(crate) context: StepContext,
+    /// That of the step before, for a step that is refused.
+    pub(crate) previous: StepContext,
+    /// What the step in progress comes to.
+    pub(crate) end: GroupEnd,
+}
+
+/// A group's part of a step's end.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct GroupEnd {
+    pub(crate) summary: StepSummary,
+    /// The sum of the tensors' contributions to the estimate.
+    pub(crate) total: [f64; 2],
 }
 
 impl<T: Real> Group<T> {
-    pub(crate) fn new(chain: Box<dyn GradientTransform<T>>, lr: f64, rounding: Rounding) -> Result<Self> {
+    pub(crate) fn new(chain: Box<dyn Link<T>>, lr: f64, rounding: Rounding) -> Result<Self> {
         let estimate = validate(&stages(&*chain))?;
         check_lr(lr)?;
         let scalars = vec![0.0; stages(&*chain).iter().map(|t| t.group_scalars().len()).sum()];
         let estimates = stages(&*chain).iter().any(|t| t.estimator().is_some());
         let context = StepContext::new(1, lr);
-        let (k, still_steps, seen) = (0, 0, false);
-        Ok(Self { chain, lr, rounding, k, still_steps, estimates, estimate, scalars, seen, context })
+        Ok(Self {
+            chain,
+            lr,
+            rounding,
+            k: 0,
+            still_steps: 0,
+            estimates,
+            estimate,
+            scalars,
+            seen: false,
+            context,
+            previous: context,
+            end: GroupEnd::default(),
+        })
     }
 
     /// Whether a step could move it, and it has been seen to have gradients.
@@ -219,6 +243,11 @@ impl<T: Real> Group<T> {
     /// Whether it can move, and its estimate says more than the initial one did.
     pub(crate) fn has_left_d0(&self) -> bool {
         self.estimates && self.can_move() && self.estimate.d > self.estimate.d0
+    }
+
+    /// Goes on with an estimate of other groups. d0 stays, as it is what the group compares d with.
+    pub(crate) fn share_estimate(&mut self, estimate: &Estimate) {
+        self.estimate = Estimate { d0: self.estimate.d0, ..*estimate };
     }
 
     /// Publishes the step's context; `d` is the estimate to step with.
@@ -235,26 +264,36 @@ impl<T: Real> Group<T> {
             transform.begin_step(&self.scalars[at..at + n], &mut step);
             at += n;
         }
-        self.context = step;
+        self.previous = std::mem::replace(&mut self.context, step);
+        self.end = GroupEnd::default();
     }
 
-    pub(crate) fn end_step(&mut self, summary: &StepSummary) {
-        let stages = stages(&*self.chain);
+    /// Moves the estimate on by `total`, if there is one, and then the transforms' numbers.
+    pub(crate) fn end_step(&mut self, total: Option<[f64; 2]>) {
+        let Self { chain, context, estimate, scalars, end, k, .. } = self;
+        let stages = stages(&**chain);
+        if let Some(total) = total {
+            conclude(&stages, context, total, estimate);
+        }
         let mut at = 0;
         for transform in &stages {
             let n = transform.group_scalars().len();
-            transform.end_step(&self.context, summary, &mut self.scalars[at..at + n]);
+            transform.end_step(context, &end.summary, &mut scalars[at..at + n]);
             at += n;
         }
-        self.k += 1;
+        *k += 1;
     }
 
     /// Moves `estimate` on by `total`, if the chain has an estimator.
     pub(crate) fn conclude(&mut self, total: [f64; 2]) {
         let Self { chain, context, estimate, .. } = self;
-        if let Some(estimator) = stages(&**chain).iter().find_map(|t| t.estimator()) {
-            estimator.conclude(context, total, estimate);
-        }
+        conclude(&stages(&**chain), context, total, estimate);
+    }
+}
+
+fn conclude<T: Real>(stages: &Stages<'_, T>, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
+    if let Some(estimator) = stages.iter().find_map(|t| t.estimator()) {
+        estimator.conclude(step, total, estimate);
     }
 }
 
@@ -316,13 +355,19 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
         (Some((first, _)), Some((second, _))) => {
             refuse(format!("`{first}` and `{second}` both estimate the step size; keep one"))
         }
-        (Some((_, estimator)), None) => Ok(estimator.initial()),
+        (Some((name, estimator)), None) => {
+            let initial = estimator.initial();
+            match initial.fault() {
+                Some(fault) => refuse(format!("`{name}` begins with an estimate that has no steps: {fault}")),
+                None => Ok(initial),
+            }
+        }
         _ => Ok(Estimate::FIXED),
     }
 }
 
 /// One line per transform: what a chain does to a tensor of the given shape.
-pub(crate) fn describe<T: Real>(chain: &dyn GradientTransform<T>, shape: &[usize]) -> String {
+pub(crate) fn describe<T: Real>(chain: &dyn Link<T>, shape: &[usize]) -> String {
     let tensor = TensorInfo { name: String::new(), shape: shape.to_vec(), dtype: DType::F32, updates: 0 };
     let step = StepContext::new(1, 1.0);
     let part = |t: &StageRef<'_, T>| match t.role(&tensor) {

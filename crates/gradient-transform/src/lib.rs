@@ -1,5 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+// The attributes name the crate.
+extern crate self as gradient_transform;
+
+mod author;
+mod axes;
 mod buffer;
 mod check;
 mod compose;
@@ -9,17 +14,22 @@ mod element;
 mod error;
 mod estimator;
 mod evaluation;
+mod fit;
 mod group;
 mod hyperparameters;
 pub mod kernel;
 mod map;
 mod moment;
+mod names;
+pub mod number;
 mod optimizer;
+mod origins;
 mod parameter;
 mod plan;
 mod prefetch;
 mod restore;
 mod rounding;
+mod samples;
 mod snapshot;
 mod state;
 mod step;
@@ -31,17 +41,22 @@ mod transform;
 mod update;
 mod writer;
 
+pub use author::{
+    AlongState, Column, Element, ElementOf, Fields, GradientTransform, Moment, MomentElement, Nothing,
+    Writer, fields, kind, transform,
+};
 pub use buffer::{Buffer, Slice, SliceMut};
 pub use compose::{OnlyFor, only_for};
 pub use context::{Context, Estimate, Rectification, StepContext, StepSummary, TensorInfo};
 pub use descent::Descent;
-pub use element::{DType, Element, Real};
+pub use element::{DType, Real, Scalar};
 pub use error::{Error, Result};
 pub use estimator::Estimator;
 pub use evaluation::Averaging;
 pub use group::{EngineCompat, NonFinite, ParameterGroup, Settings, SplitGroups};
 pub use map::{Map, Rescale, map, rescale};
-pub use moment::Moment;
+pub use moment::MomentLink;
+pub use number::{Backend, Num};
 pub use optimizer::Optimizer;
 pub use parameter::Parameter;
 pub use restore::{RestoreOptions, Restored};
@@ -52,6 +67,12 @@ pub use step::{StepInProgress, StepOutcome};
 pub use sums::{Gathered, SumShape};
 pub use sweep::TILE;
 pub use tile::Tile;
-pub use transform::{GradientTransform, Reads, Role};
+pub use transform::{Link, Reads, Role};
 pub use update::Update;
-pub use writer::Writer;
+pub use writer::WriterLink;
+
+/// What the attribute [`transform`] refers to.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::author::pass::{MOST, Pass, run, run_writer};
+}

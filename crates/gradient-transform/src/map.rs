@@ -8,7 +8,7 @@ use crate::element::Real;
 use crate::kernel;
 use crate::state::{StateSpec, Sums, TensorState};
 use crate::tile::Tile;
-use crate::transform::{GradientTransform, Reads, Role};
+use crate::transform::{Link, Reads, Role};
 
 /// An elementwise transform of one's own: `f(step, u, g, y)` gives the new update from the update so far, the raw
 /// gradient and the parameter, for one element.
@@ -37,7 +37,7 @@ where
 /// See [`map`].
 ///
 /// ```
-/// use gradient_transform::{GradientTransform, Map, map};
+/// use gradient_transform::{Link, Map, map};
 ///
 /// let halve: Map<f32, _> = map("halve", |_step, u: f32, _g, _y| u / 2.0);
 /// assert_eq!(halve.name(), "halve");
@@ -54,7 +54,7 @@ impl<T, F> fmt::Debug for Map<T, F> {
     }
 }
 
-impl<T, F> GradientTransform<T> for Map<T, F>
+impl<T, F> Link<T> for Map<T, F>
 where
     T: Real,
     F: Fn(&StepContext, T, T, T) -> T + Send + Sync,
@@ -99,7 +99,7 @@ where
 /// See [`rescale`].
 ///
 /// ```
-/// use gradient_transform::{GradientTransform, Rescale, rescale};
+/// use gradient_transform::{Link, Rescale, rescale};
 ///
 /// let mean: Rescale<f32, _, _> = rescale("by-mean", |u: f32| u.abs(), |sum, n| n as f64 / sum);
 /// assert_eq!(mean.name(), "by-mean");
@@ -117,7 +117,7 @@ impl<T, M, F> fmt::Debug for Rescale<T, M, F> {
     }
 }
 
-impl<T, M, F> GradientTransform<T> for Rescale<T, M, F>
+impl<T, M, F> Link<T> for Rescale<T, M, F>
 where
     T: Real,
     M: Fn(T) -> T + Send + Sync,

@@ -4,16 +4,16 @@ use crate::context::Context;
 use crate::element::Real;
 use crate::state::{Sums, TensorState};
 use crate::tile::Tile;
-use crate::transform::GradientTransform;
+use crate::transform::Link;
 
 /// A moment that preconditions the update, taken apart so that a wrapper can reorder its events (ADOPT reads the
 /// denominator before this step's gradient enters it).
 ///
-/// As a [`GradientTransform`] of its own it does what `accumulate`, `advance`, `prepare` and `divide` do, in this order.
+/// As a [`Link`] of its own it does what `accumulate`, `advance`, `prepare` and `divide` do, in this order.
 ///
 /// ```
 /// use gradient_transform::{
-///     Context, Descent, GradientTransform, Moment, Optimizer, Parameter, Real, Role, StateSpec, Storage, Sums,
+///     Context, Descent, Link, MomentLink, Optimizer, Parameter, Real, Role, StateSpec, Storage, Sums,
 ///     TensorInfo, TensorState, Tile, kernel,
 /// };
 ///
@@ -21,7 +21,7 @@ use crate::transform::GradientTransform;
 /// #[derive(Debug)]
 /// struct OneForAll;
 ///
-/// impl<T: Real> Moment<T> for OneForAll {
+/// impl<T: Real> MomentLink<T> for OneForAll {
 ///     fn accumulate(
 ///         &self,
 ///         _cx: &Context<'_>,
@@ -50,7 +50,7 @@ use crate::transform::GradientTransform;
 ///     }
 /// }
 ///
-/// impl<T: Real> GradientTransform<T> for OneForAll {
+/// impl<T: Real> Link<T> for OneForAll {
 ///     fn name(&self) -> &str {
 ///         "one-for-all"
 ///     }
@@ -84,7 +84,7 @@ use crate::transform::GradientTransform;
 /// assert!((w[0] + 2.0_f32.sqrt()).abs() < 1e-6); // v = 1/2
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-pub trait Moment<T: Real>: GradientTransform<T> {
+pub trait MomentLink<T: Real>: Link<T> {
     /// Takes a tile of gradients in: moves the moment's columns on, or adds to the sums.
     fn accumulate(
         &self,

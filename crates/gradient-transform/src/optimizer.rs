@@ -1,7 +1,8 @@
 //! The optimizer: groups of parameters, each stepped by a chain.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
 
 use crate::buffer::Buffer;
 use crate::check::check_size;
@@ -9,9 +10,10 @@ use crate::context::{Estimate, StepContext};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::group::{Group, ParameterGroup, Settings, SplitGroups, check_lr, describe};
+use crate::names::Names;
 use crate::sweep::ScratchPool;
 use crate::tensor::Tensor;
-use crate::transform::GradientTransform;
+use crate::transform::Link;
 
 /// A chain at work on named parameters.
 ///
@@ -31,7 +33,9 @@ use crate::transform::GradientTransform;
 /// ```
 pub struct Optimizer<T: Real = f32> {
     pub(crate) groups: Vec<Group<T>>,
+    /// In the order of the groups.
     pub(crate) tensors: Vec<Tensor<T>>,
+    pub(crate) names: Names,
     pub(crate) settings: Settings,
     /// The training point y of every parameter, while the parameters are at x.
     pub(crate) evaluating: Option<Vec<Buffer>>,
@@ -49,7 +53,7 @@ impl<T: Real> Optimizer<T> {
     /// [`Error::InvalidChain`], [`Error::Excluded`] or [`Error::OptionOutOfRange`] for a chain that cannot run;
     /// [`Error::DuplicateName`]; [`Error::ShapeTooLarge`].
     pub fn new<'s, N: Into<String>>(
-        chain: impl GradientTransform<T> + 'static,
+        chain: impl Link<T> + 'static,
         parameters: impl IntoIterator<Item = (N, &'s [usize])>,
     ) -> Result<Self> {
         Self::with_groups([ParameterGroup::new(chain, parameters)], Settings::default())
@@ -74,35 +78,23 @@ impl<T: Real> Optimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new); [`Error::Excluded`] for different estimators under [`SplitGroups::Joint`].
     pub fn with_groups(
         groups: impl IntoIterator<Item = ParameterGroup<T>>,
         settings: Settings,
     ) -> Result<Self> {
-        let mut names = BTreeSet::new();
-        let (mut tensors, mut made) = (Vec::new(), Vec::new());
-        for (index, group) in groups.into_iter().enumerate() {
-            for (name, shape) in group.parameters {
-                if !names.insert(name.clone()) {
-                    return Err(Error::DuplicateName { name });
-                }
-                check_size(&name, &shape)?;
-                tensors.push(Tensor::new(name, &shape, index));
-            }
-            made.push(Group::new(group.chain, group.lr, group.rounding)?);
-        }
-        if settings.split_groups == SplitGroups::Joint {
-            share_first_estimate(&mut made);
-        }
-        Ok(Self {
-            groups: made,
-            tensors,
+        let mut optimizer = Self {
+            groups: Vec::new(),
+            tensors: Vec::new(),
+            names: Names::default(),
             settings,
             evaluating: None,
             skipped: 0,
             resumed: false,
             pool: ScratchPool::default(),
-        })
+        };
+        groups.into_iter().try_for_each(|group| optimizer.add_group(group))?;
+        Ok(optimizer)
     }
 
     /// Adds a group; its parameters come behind those already there.
@@ -118,27 +110,38 @@ impl<T: Real> Optimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Self::new); [`Error::EvaluationMode`] between `eval` and `train`.
+    /// As [`with_groups`](Self::with_groups); [`Error::EvaluationMode`] between `eval` and `train`.
     pub fn add_group(&mut self, group: ParameterGroup<T>) -> Result<()> {
         if self.evaluating.is_some() {
             return Err(Error::EvaluationMode);
         }
-        let index = self.groups.len();
-        let mut names: BTreeSet<&str> = self.tensors.iter().map(|t| t.info.name.as_str()).collect();
+        let mut new = HashSet::with_capacity(group.parameters.len());
         for (name, shape) in &group.parameters {
-            if !names.insert(name) {
+            if !new.insert(name.as_str()) || self.names.find(&self.tensors, name).is_some() {
                 return Err(Error::DuplicateName { name: name.clone() });
             }
             check_size(name, shape)?;
         }
-        let made = Group::new(group.chain, group.lr, group.rounding)?;
-        self.groups.push(made);
+        let mut made = Group::new(group.chain, group.lr, group.rounding)?;
         if self.settings.split_groups == SplitGroups::Joint {
-            share_first_estimate(&mut self.groups);
+            // All before it have the same one.
+            let first = self.groups.iter().find(|group| group.estimates);
+            check_one_estimator(first.into_iter().chain([&made]))?;
+            if let Some(first) = first.filter(|_| made.estimates) {
+                made.share_estimate(&first.estimate);
+            }
         }
+        let (index, first) = (self.groups.len(), self.tensors.len());
+        self.groups.push(made);
         self.tensors
-            .extend(group.parameters.into_iter().map(|(name, shape)| Tensor::new(name, &shape, index)));
+            .extend(group.parameters.into_iter().map(|(name, shape)| Tensor::new(name, shape, index)));
+        self.names.extend(&self.tensors, first);
         Ok(())
+    }
+
+    /// The tensors of a group, which stand together.
+    pub(crate) fn tensors_of(&self, group: usize) -> &[Tensor<T>] {
+        &self.tensors[range_of(&self.tensors, group)]
     }
 
     pub(crate) fn group(&self, index: usize) -> Result<&Group<T>> {
@@ -320,8 +323,7 @@ impl<T: Real> fmt::Debug for Optimizer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut list = f.debug_list();
         for (index, group) in self.groups.iter().enumerate() {
-            let names: Vec<&str> =
-                self.tensors.iter().filter(|t| t.group == index).map(|t| t.info.name.as_str()).collect();
+            let names: Vec<&str> = self.tensors_of(index).iter().map(|t| t.info.name.as_str()).collect();
             list.entry(&format_args!(
                 "[{}] lr {} d {:e} step {} of {}",
                 describe(&*group.chain, &[64, 64]),
@@ -335,13 +337,30 @@ impl<T: Real> fmt::Debug for Optimizer<T> {
     }
 }
 
-/// With a joint estimate, all groups that have an estimator step with the first one's d; each keeps its own d0, which it
-/// compares d with.
+/// Where a group's tensors are.
+pub(crate) fn range_of<T>(tensors: &[Tensor<T>], group: usize) -> Range<usize> {
+    let from = tensors.partition_point(|tensor| tensor.group < group);
+    let count = tensors[from..].partition_point(|tensor| tensor.group == group);
+    from..from + count
+}
+
+/// Refuses groups whose sums cannot be added to one estimate. What a sum is of follows from the kind of estimator.
+pub(crate) fn check_one_estimator<'g, T: Real>(groups: impl IntoIterator<Item = &'g Group<T>>) -> Result<()> {
+    let mut names = groups.into_iter().filter_map(Group::estimator_name);
+    let Some(first) = names.next() else { return Ok(()) };
+    match names.find(|name| *name != first) {
+        Some(second) => {
+            let reason = "a joint estimate adds what all groups have gathered, and these gather different things; give all groups the same estimator, or let each estimate its own d (`SplitGroups::Mean` or `Each`)";
+            Err(Error::Excluded { first, second, reason })
+        }
+        None => Ok(()),
+    }
+}
+
+/// With a joint estimate, all groups that have an estimator step with the first one's d.
 pub(crate) fn share_first_estimate<T: Real>(groups: &mut [Group<T>]) {
     let mut estimating = groups.iter_mut().filter(|group| group.estimates);
     if let Some(first) = estimating.next() {
-        for group in estimating {
-            group.estimate = Estimate { d0: group.estimate.d0, ..first.estimate };
-        }
+        estimating.for_each(|group| group.share_estimate(&first.estimate));
     }
 }

@@ -4,7 +4,7 @@ use ndarray::{ArrayView, ArrayViewMut, ArrayViewMutD, Dimension};
 use smallvec::SmallVec;
 
 use crate::buffer::{Buffer, Slice, SliceMut};
-use crate::element::{DType, Element};
+use crate::element::{DType, Scalar};
 
 /// A parameter's value and its gradient for one step.
 ///
@@ -58,7 +58,7 @@ impl<'a> Parameter<'a> {
     /// A parameter and its gradient as plain slices, in row-major order. The shape is known from registration.
     ///
     /// A `None` gradient leaves the parameter as it is in this step.
-    pub fn slice<E: Element>(value: &'a mut [E], gradient: Option<&'a [E]>) -> Self {
+    pub fn slice<E: Scalar>(value: &'a mut [E], gradient: Option<&'a [E]>) -> Self {
         Self {
             value: Value { shape: None, data: ValueData::Contiguous(E::slice_mut(value)) },
             gradient: gradient.map(|g| Gradient { shape: None, data: GradientData::Contiguous(E::slice(g)) }),
@@ -79,7 +79,7 @@ impl<'a> Parameter<'a> {
     /// assert_eq!(w, array![[0.0, 2.0], [1.0, 3.0]]);
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
-    pub fn array<E: Element, D: Dimension>(
+    pub fn array<E: Scalar, D: Dimension>(
         value: ArrayViewMut<'a, E, D>,
         gradient: Option<ArrayView<'a, E, D>>,
     ) -> Self {
@@ -111,7 +111,7 @@ impl<'a> Parameter<'a> {
     /// assert_eq!(w, [bf16::from_f32(0.001)]); // and not 0 or 2^-8
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
-    pub fn with_gradient<E: Element>(self, gradient: &'a [E]) -> Self {
+    pub fn with_gradient<E: Scalar>(self, gradient: &'a [E]) -> Self {
         let data = GradientData::Contiguous(E::slice(gradient));
         Self { gradient: Some(Gradient { shape: None, data }), ..self }
     }
@@ -130,13 +130,13 @@ impl<'a> Parameter<'a> {
     /// assert_eq!(w.mapv(bf16::to_f32), array![[0.0, 0.5], [1.0, 1.0]]);
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
-    pub fn with_gradient_array<E: Element, D: Dimension>(self, gradient: ArrayView<'a, E, D>) -> Self {
+    pub fn with_gradient_array<E: Scalar, D: Dimension>(self, gradient: ArrayView<'a, E, D>) -> Self {
         Self { gradient: Some(Gradient::new(gradient)), ..self }
     }
 }
 
 impl<'a> Gradient<'a> {
-    fn new<E: Element, D: Dimension>(view: ArrayView<'a, E, D>) -> Self {
+    fn new<E: Scalar, D: Dimension>(view: ArrayView<'a, E, D>) -> Self {
         let shape = Some(Shape::from_slice(view.shape()));
         let data = match view.to_slice() {
             Some(slice) => GradientData::Contiguous(E::slice(slice)),
@@ -178,7 +178,7 @@ impl Value<'_> {
 
     /// Puts the row-major copy of a strided view back into the view.
     pub(crate) fn write_back(&mut self) {
-        fn assign<E: Element>(view: &mut ArrayViewMutD<'_, E>, values: &[E]) {
+        fn assign<E: Scalar>(view: &mut ArrayViewMutD<'_, E>, values: &[E]) {
             for (target, value) in view.iter_mut().zip(values) {
                 *target = *value;
             }

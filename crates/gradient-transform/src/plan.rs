@@ -20,6 +20,10 @@ pub(crate) struct Stage {
     pub(crate) columns: Range<usize>,
     /// Its columns change in the last sweep, whenever it observes.
     pub(crate) commits: bool,
+    /// It does nothing but multiply the update by this entry of its first workspace array.
+    pub(crate) scales: Option<usize>,
+    /// Its sums show an element of the update that is too large.
+    pub(crate) shows_unusable: bool,
     pub(crate) vectors: Range<usize>,
     pub(crate) scratch: Range<usize>,
     pub(crate) scalar_sums: Range<usize>,
@@ -101,6 +105,8 @@ pub(crate) struct Sweep {
 pub(crate) struct Plan {
     pub(crate) stages: Vec<Stage>,
     pub(crate) columns: Vec<ColumnSpec>,
+    /// The names of the vectors.
+    pub(crate) vectors: Vec<&'static str>,
     pub(crate) sweeps: Vec<Sweep>,
     /// The writer's base column, in the tensor's list.
     pub(crate) base: Option<usize>,
@@ -113,12 +119,13 @@ impl Plan {
         let mut plan = Self {
             stages: Vec::new(),
             columns: Vec::new(),
+            vectors: Vec::new(),
             sweeps: Vec::new(),
             base: None,
             scalar_sums: 0,
             vector_sums: Vec::new(),
         };
-        let (mut sweep, mut vectors, mut scratch) = (0, 0, 0);
+        let (mut sweep, mut scratch) = (0, 0);
         for transform in stages {
             let idle = transform.is_idle(step, tensor);
             let spec = if idle { Default::default() } else { transform.state(tensor) };
@@ -128,19 +135,22 @@ impl Plan {
                 plan.base = Some(first + column);
             }
             plan.columns.extend(spec.columns);
+            let vectors = plan.vectors.len();
+            plan.vectors.extend(spec.vectors.iter().map(|vector| vector.name));
             plan.stages.push(Stage {
                 role,
                 reads: transform.reads(),
                 sweep,
                 columns: first..plan.columns.len(),
                 commits: transform.commits_columns() || role == Role::Writer,
-                vectors: vectors..vectors + spec.vectors.len(),
+                scales: transform.scales(),
+                shows_unusable: transform.sums_show_unusable(tensor),
+                vectors: vectors..plan.vectors.len(),
                 scratch: scratch..scratch + spec.scratch.len(),
                 scalar_sums: plan.scalar_sums..plan.scalar_sums + spec.scalar_sums,
                 vector_sums: plan.vector_sums.len()..plan.vector_sums.len() + spec.vector_sums.len(),
                 idle,
             });
-            vectors += spec.vectors.len();
             scratch += spec.scratch.len();
             plan.scalar_sums += spec.scalar_sums;
             plan.vector_sums.extend(spec.vector_sums.iter().map(|&shape| SumLayout::new(shape, tensor)));

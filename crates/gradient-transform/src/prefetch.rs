@@ -163,7 +163,7 @@ fn line(address: *const u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::element::Element;
+    use crate::element::Scalar;
 
     thread_local! {
         pub(super) static ASKED_FOR: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };

@@ -11,10 +11,11 @@ use crate::element::{DType, Real};
 use crate::error::{Error, Result};
 use crate::evaluation::{Averaging, Between};
 use crate::group::{Group, SplitGroups};
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, check_one_estimator, range_of};
 use crate::parameter::Parameter;
-use crate::tensor::Tensor;
-use crate::transform::GradientTransform;
+use crate::samples::samples;
+use crate::state::key;
+use crate::transform::Link;
 
 /// Everything that a later run needs to go on: what [`crate::Optimizer::snapshot`] gives.
 ///
@@ -133,8 +134,8 @@ impl<T: Real> Optimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Self::new), [`Error::NoSuch`], and [`Error::ParametersMustMove`]. Nothing has changed then.
-    pub fn replace_chain(&mut self, group: usize, chain: impl GradientTransform<T> + 'static) -> Result<()> {
+    /// As [`with_groups`](Self::with_groups), [`Error::NoSuch`], and [`Error::ParametersMustMove`]. Nothing has changed then.
+    pub fn replace_chain(&mut self, group: usize, chain: impl Link<T> + 'static) -> Result<()> {
         self.replace(group, Box::new(chain), None)
     }
 
@@ -154,11 +155,11 @@ impl<T: Real> Optimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Self::new), [`Error::NoSuch`], and the shape errors of [`step`](Self::step). Nothing has changed then.
+    /// As [`with_groups`](Self::with_groups), [`Error::NoSuch`], and the shape errors of [`step`](Self::step). Nothing has changed then.
     pub fn replace_chain_with(
         &mut self,
         group: usize,
-        chain: impl GradientTransform<T> + 'static,
+        chain: impl Link<T> + 'static,
         parameters: &mut [Parameter<'_>],
     ) -> Result<()> {
         self.replace(group, Box::new(chain), Some(parameters))
@@ -167,7 +168,7 @@ impl<T: Real> Optimizer<T> {
     fn replace(
         &mut self,
         group: usize,
-        chain: Box<dyn GradientTransform<T>>,
+        chain: Box<dyn Link<T>>,
         parameters: Option<&mut [Parameter<'_>]>,
     ) -> Result<()> {
         let old = self.group(group)?;
@@ -176,13 +177,17 @@ impl<T: Real> Optimizer<T> {
         made.still_steps = old.still_steps;
         made.seen = old.seen;
         let joint = self.settings.split_groups == SplitGroups::Joint;
+        if joint {
+            let others = self.groups.iter().enumerate().filter(|(index, _)| *index != group);
+            check_one_estimator(others.map(|(_, other)| other).chain([&made]))?;
+        }
         let of_others = self.groups.iter().find(|g| joint && g.estimates).map(|g| g.estimate);
         let mut forgets = false;
         if made.estimates && old.estimates {
             made.estimate = old.estimate;
             forgets = made.estimator_name() != old.estimator_name();
         } else if let Some(estimate) = of_others.filter(|_| made.estimates) {
-            made.estimate = Estimate { d0: made.estimate.d0, ..estimate };
+            made.share_estimate(&estimate);
         }
         made.set_scalars(&old.scalars_by_name());
         if let Some(parameters) = &parameters {
@@ -193,9 +198,18 @@ impl<T: Real> Optimizer<T> {
         if let Some(change) = earlier.and_then(|earlier| earlier.change(averaging(&made).as_ref())) {
             self.move_parameters(group, change, parameters)?;
         }
-        for tensor in self.tensors.iter_mut().filter(|t| t.group == group) {
-            tensor.unplan(&stages(&*self.groups[group].chain));
+        let both_estimate = made.estimates && self.groups[group].estimates;
+        let (old, new) = (stages(&*self.groups[group].chain), stages(&*made.chain));
+        let range = range_of(&self.tensors, group);
+        for tensor in &mut self.tensors[range] {
+            tensor.unplan(&old);
+            let sampled = samples(&new, &tensor.info);
+            if both_estimate && sampled != samples(&old, &tensor.info) {
+                tensor.drop_waiting(&sampled);
+                forgets = true;
+            }
         }
+        drop((old, new));
         self.groups[group] = made;
         if forgets {
             // A joint estimate's sums are of all groups together.
@@ -215,26 +229,29 @@ impl<T: Real> Optimizer<T> {
     ) -> Result<()> {
         let Self { tensors, groups, evaluating, .. } = self;
         let stages = stages(&*groups[group].chain);
-        let with_base = |tensor: &Tensor<T>| tensor.group == group && tensor.base(&stages).is_some();
+        let range = range_of(tensors, group);
+        let from = range.start;
+        let tensors = tensors[range].iter().map(|tensor| (tensor, tensor.base(&stages)));
         match (evaluating, parameters) {
             (Some(training), _) => {
-                // With `evaluation_moves_parameters` there is no y, which will follow from x.
-                for (tensor, y) in tensors.iter().zip(training).filter(|(_, y)| !y.is_empty()) {
-                    if let Some(base) = tensor.base(&stages).filter(|_| tensor.group == group) {
+                for ((_, base), y) in tensors.zip(training.iter_mut().skip(from)) {
+                    // With `evaluation_moves_parameters` there is no y, which will follow from x.
+                    if let Some(base) = base.filter(|_| !y.is_empty()) {
                         change.apply::<T>(y.as_mut_slice(), base);
                     }
                 }
             }
             (None, Some(parameters)) => {
-                for (tensor, parameter) in tensors.iter().zip(parameters) {
-                    if let Some(base) = tensor.base(&stages).filter(|_| tensor.group == group) {
+                for ((_, base), parameter) in tensors.zip(parameters.iter_mut().skip(from)) {
+                    if let Some(base) = base {
                         change.apply::<T>(parameter.value.as_mut_slice(), base);
                         parameter.value.write_back();
                     }
                 }
             }
             (None, None) => {
-                if let Some(tensor) = tensors.iter().find(|tensor| with_base(tensor)) {
+                let mut moving = tensors.filter(|(_, base)| base.is_some());
+                if let Some((tensor, _)) = moving.next() {
                     let name = tensor.info.name.clone();
                     return Err(Error::ParametersMustMove { name, from: change.from, to: change.to });
                 }
@@ -310,10 +327,7 @@ impl<T: Real> Group<T> {
     }
 
     pub(crate) fn scalar_names(&self) -> Vec<String> {
-        stages(&*self.chain)
-            .iter()
-            .flat_map(|t| t.group_scalars().iter().map(|s| format!("{}/{s}", t.name())))
-            .collect()
+        stages(&*self.chain).iter().flat_map(|t| t.group_scalars().iter().map(|s| key(t.name(), s))).collect()
     }
 
     fn scalars_by_name(&self) -> BTreeMap<String, f64> {

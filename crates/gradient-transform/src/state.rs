@@ -193,6 +193,16 @@ impl StateSpec {
     }
 }
 
+/// The key of a transform's array: `transform/array`.
+pub(crate) fn key(transform: &str, array: &str) -> String {
+    [transform, "/", array].concat()
+}
+
+/// Whether this is the key of a transform's array.
+pub(crate) fn is_key(key: &str, transform: &str, array: &str) -> bool {
+    key.strip_prefix(transform).and_then(|rest| rest.strip_prefix('/')) == Some(array)
+}
+
 /// The sums that a transform gathers while it observes tiles.
 ///
 /// Every chunk of a tensor has its own, and they are added in the order of the chunks, so the result does not

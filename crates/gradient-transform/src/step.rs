@@ -1,16 +1,18 @@
 //! A step over all parameters, and one whose gradients arrive one by one.
 
+use std::slice::from_mut;
+
 use smallvec::SmallVec;
 
-use crate::buffer::{Slice, SliceMut};
+use crate::buffer::Slice;
 use crate::check::check;
-use crate::compose::{StageList, stages};
-use crate::context::{Estimate, StepContext, StepSummary};
+use crate::compose::stages;
+use crate::context::Estimate;
 use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::group::{Group, NonFinite, Settings, SplitGroups};
+use crate::group::{Group, GroupEnd, NonFinite, Settings, SplitGroups, check_lr};
 use crate::optimizer::Optimizer;
-use crate::parameter::Parameter;
+use crate::parameter::{Parameter, Value};
 use crate::sweep::ScratchPool;
 use crate::tensor::{Run, Tensor};
 
@@ -37,10 +39,12 @@ impl<T: Real> Optimizer<T> {
         if self.evaluating.is_some() {
             return Err(Error::EvaluationMode);
         }
-        for (tensor, parameter) in self.tensors.iter().zip(parameters.iter()) {
+        let mut total = 0;
+        for (tensor, parameter) in self.tensors.iter_mut().zip(parameters.iter()) {
             check(tensor, parameter)?;
+            tensor.outcome = None;
+            total += if parameter.gradient.is_some() { parameter.value.len() } else { 0 };
         }
-        let total: usize = parameters.iter().filter(|p| p.gradient.is_some()).map(|p| p.value.len()).sum();
         let parallel = total >= SERIAL_BELOW && rayon::current_num_threads() > 1;
         let done = if parallel && rayon::current_thread_index().is_none() {
             // One entry into the pool for the whole step.
@@ -52,31 +56,56 @@ impl<T: Real> Optimizer<T> {
             self.skipped += 1;
             return Ok(StepOutcome::Skipped);
         }
-        for parameter in parameters.iter_mut().filter(|p| p.gradient.is_some()) {
-            parameter.value.write_back();
-        }
         self.end();
         Ok(StepOutcome::Done)
+    }
+
+    /// A step at a factor of every group's own learning rate, which each has again afterwards: for schedules, and for frameworks
+    /// that give one learning rate with every step.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter, ParameterGroup, Settings};
+    ///
+    /// let group = |name: &'static str, lr| ParameterGroup::new(Descent::default(), [(name, &[1][..])]).lr(lr);
+    /// let groups = [group("w", 0.5), group("frozen", 0.0)];
+    /// let mut optimizer: Optimizer = Optimizer::with_groups(groups, Settings::default())?;
+    /// let (mut w, mut frozen) = ([1.0_f32], [1.0_f32]);
+    /// optimizer.step_at(0.25, &mut [
+    ///     Parameter::slice(&mut w, Some(&[1.0])),
+    ///     Parameter::slice(&mut frozen, Some(&[1.0])),
+    /// ])?;
+    /// assert_eq!((w, frozen), ([0.875], [1.0]));
+    /// assert_eq!(optimizer.lr(0)?, 0.5);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); [`Error::OptionOutOfRange`] for a factor below 0, or one that takes a group's learning rate beyond
+    /// 2^32. Nothing has changed then.
+    pub fn step_at(&mut self, factor: f64, parameters: &mut [Parameter<'_>]) -> Result<StepOutcome> {
+        // 0 times infinity is no number, and -1 times 0 is not below 0.
+        Error::check("lr", factor, factor.is_finite() && factor >= 0.0, "finite and at least 0")?;
+        let own: SmallVec<[f64; 4]> = self.groups.iter().map(|group| group.lr).collect();
+        own.iter().try_for_each(|lr| check_lr(lr * factor))?;
+        self.groups.iter_mut().for_each(|group| group.lr *= factor);
+        let outcome = self.step(parameters);
+        self.groups.iter_mut().zip(own).for_each(|(group, lr)| group.lr = lr);
+        outcome
     }
 
     /// Steps parameters whose shapes have been checked; false if a gradient cannot be stepped with and the step
     /// is to be skipped.
     fn step_checked(&mut self, parameters: &mut [Parameter<'_>], parallel: bool) -> Result<bool> {
-        let before: SmallVec<[StepContext; 4]> = self.groups.iter().map(|group| group.context).collect();
         self.begin();
         let Self { groups, tensors, settings, pool, .. } = &mut *self;
-        let chains: SmallVec<[StageList<'_, T>; 2]> =
-            groups.iter().map(|group| stages(&*group.chain)).collect();
-        let jobs = TensorJobs { groups, chains: &chains, first_group: 0, settings, pool, parallel };
-        let finite = settings.non_finite == NonFinite::Unchecked
-            || jobs.all(tensors, parameters, &|jobs, tensor, parameter| jobs.examine(tensor, parameter));
+        let jobs = TensorJobs { groups, settings, pool, parallel };
+        let finite = settings.non_finite == NonFinite::Unchecked || jobs.all(tensors, parameters, &examine);
         if finite {
-            jobs.all(tensors, parameters, &|jobs, tensor, parameter| jobs.step(tensor, parameter));
+            jobs.all(tensors, parameters, &step);
             return Ok(true);
         }
-        drop(chains);
-        for (group, context) in groups.iter_mut().zip(before) {
-            group.context = context;
+        for group in groups {
+            group.context = group.previous;
         }
         if settings.non_finite == NonFinite::Skip {
             return Ok(false);
@@ -94,6 +123,7 @@ impl<T: Real> Optimizer<T> {
             return Err(Error::EvaluationMode);
         }
         self.begin();
+        self.tensors.iter_mut().for_each(|tensor| tensor.outcome = None);
         Ok(StepInProgress { optimizer: self })
     }
 
@@ -139,9 +169,6 @@ impl<T: Real> Optimizer<T> {
             };
             group.begin_step(d);
         }
-        for tensor in &mut self.tensors {
-            tensor.outcome = None;
-        }
     }
 
     fn end(&mut self) {
@@ -151,11 +178,10 @@ impl<T: Real> Optimizer<T> {
         let add = |sum: f64, term: f64| {
             if compat.sums_in_float32 { f64::from((sum + term) as f32) } else { sum + term }
         };
-        let mut ends: SmallVec<[GroupEnd; 4]> = SmallVec::from_elem(GroupEnd::default(), groups.len());
         let mut joint_total = [0.0; 2];
         for tensor in tensors.iter() {
-            let group = &groups[tensor.group];
-            let GroupEnd { summary, total } = &mut ends[tensor.group];
+            let group = &mut groups[tensor.group];
+            let GroupEnd { summary, total } = &mut group.end;
             summary.last_updated = tensor.outcome.is_some_and(|o| o.updated);
             let Some(outcome) = tensor.outcome else { continue };
             summary.gradients += 1;
@@ -168,21 +194,19 @@ impl<T: Real> Optimizer<T> {
                 *total = [add(total[0], outcome.contribution[0]), add(total[1], outcome.contribution[1])];
             }
         }
-        for (group, GroupEnd { summary, total }) in groups.iter_mut().zip(&ends) {
+        for group in groups.iter_mut() {
+            let GroupEnd { summary, total } = group.end;
             if summary.gradients == 0 && !compat.k_advances_without_gradients {
                 continue;
             }
             let moves = group.lr > 0.0;
             group.seen |= summary.gradients > 0 && moves;
             group.still_steps += u64::from(!moves && !compat.freeze_counts_still_steps);
-            if !joint && (summary.updates > 0 || compat.k_advances_without_gradients) {
-                group.conclude(*total);
-            }
-            group.end_step(summary);
+            let concludes = !joint && (summary.updates > 0 || compat.k_advances_without_gradients);
+            group.end_step(concludes.then_some(total));
         }
         if joint {
-            let moved =
-                groups.iter().zip(&ends).any(|(group, end)| group.estimates && end.summary.updates > 0);
+            let moved = groups.iter().any(|group| group.estimates && group.end.summary.updates > 0);
             if moved || compat.k_advances_without_gradients {
                 conclude_jointly(groups, joint_total, compat.joint_d_prev_not_copied);
             }
@@ -201,26 +225,17 @@ impl<T: Real> Optimizer<T> {
     }
 }
 
-/// A group's part of a step's end.
-#[derive(Clone, Copy, Default)]
-struct GroupEnd {
-    summary: StepSummary,
-    /// The sum of the tensors' contributions to the estimate.
-    total: [f64; 2],
-}
-
 /// Moves the one estimate of all groups that have an estimator. It is the first one's, and stands still when the step that
 /// any of them is at says so.
 fn conclude_jointly<T: Real>(groups: &mut [Group<T>], total: [f64; 2], d_prev_not_copied: bool) {
-    let mut estimating = groups.iter_mut().filter(|group| group.estimates);
-    let Some(first) = estimating.next() else { return };
-    let mut others: SmallVec<[&mut Group<T>; 4]> = estimating.collect();
-    for other in &others {
+    let Some(at) = groups.iter().position(|group| group.estimates) else { return };
+    let Some((first, others)) = groups[at..].split_first_mut() else { return };
+    for other in others.iter().filter(|group| group.estimates) {
         first.context.k = first.context.k.max(other.context.k);
         first.context.moves = first.context.moves.max(other.context.moves);
     }
     first.conclude(total);
-    for other in &mut others {
+    for other in others.iter_mut().filter(|group| group.estimates) {
         let d_prev = if d_prev_not_copied { other.estimate.d_prev } else { first.estimate.d_prev };
         other.estimate = Estimate { d_prev, d0: other.estimate.d0, ..first.estimate };
     }
@@ -276,17 +291,15 @@ impl<T: Real> StepInProgress<'_, T> {
         }
         check(tensor, &parameter)?;
         let parallel = parameter.value.len() >= SERIAL_BELOW && rayon::current_num_threads() > 1;
-        let chains = [stages(&*groups[tensor.group].chain)];
-        let first_group = tensor.group;
-        let jobs = TensorJobs { groups, chains: &chains, first_group, settings, pool, parallel };
+        let jobs = TensorJobs { groups, settings, pool, parallel };
+        let (tensors, parameters) = (from_mut(tensor), from_mut(&mut parameter));
         if settings.non_finite != NonFinite::Unchecked
-            && !jobs.examine(tensor, &mut parameter)
-            && let Some(error) = unusable(tensor, &parameter)
+            && !jobs.all(tensors, parameters, &examine)
+            && let Some(error) = unusable(&tensors[0], &parameters[0])
         {
             return Err(error);
         }
-        jobs.step(tensor, &mut parameter);
-        parameter.value.write_back();
+        jobs.all(tensors, parameters, &step);
         Ok(())
     }
 
@@ -308,21 +321,38 @@ fn is_worth_splitting<T: Real>(tensors: &[Tensor<T>]) -> bool {
 }
 
 /// What the jobs of a step share, tensor by tensor.
-struct TensorJobs<'a, 'c, T: Real> {
+struct TensorJobs<'a, T: Real> {
     groups: &'a [Group<T>],
-    /// The chains of the groups from `first_group` on.
-    chains: &'a [StageList<'c, T>],
-    first_group: usize,
     settings: &'a Settings,
     pool: &'a ScratchPool<T>,
     parallel: bool,
 }
 
-/// What is done to one tensor, and whether that went well.
-type TensorJob<T> = dyn Fn(&TensorJobs<'_, '_, T>, &mut Tensor<T>, &mut Parameter<'_>) -> bool + Sync;
+/// What is done to one tensor that has a gradient, and whether that went well.
+type TensorJob<T> = dyn Fn(&mut Tensor<T>, &Run<'_, T>, &mut Value<'_>, Slice<'_>) -> bool + Sync;
 
-impl<T: Real> TensorJobs<'_, '_, T> {
-    /// Does `job` for all tensors; whether all went well.
+fn examine<T: Real>(
+    tensor: &mut Tensor<T>,
+    run: &Run<'_, T>,
+    value: &mut Value<'_>,
+    gradient: Slice<'_>,
+) -> bool {
+    tensor.examine(run, value.as_mut_slice(), gradient)
+}
+
+fn step<T: Real>(
+    tensor: &mut Tensor<T>,
+    run: &Run<'_, T>,
+    value: &mut Value<'_>,
+    gradient: Slice<'_>,
+) -> bool {
+    tensor.step(run, value.as_mut_slice(), gradient);
+    value.write_back();
+    true
+}
+
+impl<T: Real> TensorJobs<'_, T> {
+    /// Does `job` for all tensors that have a gradient; whether all went well.
     fn all(&self, tensors: &mut [Tensor<T>], parameters: &mut [Parameter<'_>], job: &TensorJob<T>) -> bool {
         if self.parallel && is_worth_splitting(tensors) {
             let middle = tensors.len() / 2;
@@ -334,40 +364,29 @@ impl<T: Real> TensorJobs<'_, '_, T> {
             );
             return left && right;
         }
-        tensors.iter_mut().zip(parameters).fold(true, |well, (tensor, parameter)| {
-            let this = job(self, tensor, parameter);
-            well && this
-        })
-    }
-
-    fn examine(&self, tensor: &mut Tensor<T>, parameter: &mut Parameter<'_>) -> bool {
-        self.with(tensor, parameter, |tensor, run, value, gradient| tensor.examine(run, value, gradient))
-    }
-
-    fn step(&self, tensor: &mut Tensor<T>, parameter: &mut Parameter<'_>) -> bool {
-        self.with(tensor, parameter, |tensor, run, value, gradient| {
-            tensor.step(run, value, gradient);
-            true
-        })
-    }
-
-    /// Calls `job` if the parameter has a gradient.
-    fn with(
-        &self,
-        tensor: &mut Tensor<T>,
-        parameter: &mut Parameter<'_>,
-        job: impl FnOnce(&mut Tensor<T>, &Run<'_, T>, SliceMut<'_>, Slice<'_>) -> bool,
-    ) -> bool {
-        let Some(gradient) = &parameter.gradient else { return true };
-        let group = &self.groups[tensor.group];
-        let run = Run {
-            stages: &self.chains[tensor.group - self.first_group],
-            step: group.context,
-            rounding: group.rounding,
-            seed: self.settings.seed,
-            pool: self.pool,
-            parallel: self.parallel,
-        };
-        job(tensor, &run, parameter.value.as_mut_slice(), gradient.as_slice())
+        let mut well = true;
+        let mut rest = tensors.iter_mut().zip(parameters).peekable();
+        // A group's tensors stand together. Its chain is taken apart where it is needed: the parts of all groups would be a list that
+        // is too long for the processor's caches where there are many.
+        while let Some((first, _)) = rest.peek() {
+            let index = first.group;
+            let group = &self.groups[index];
+            let run = Run {
+                stages: &stages(&*group.chain),
+                step: group.context,
+                rounding: group.rounding,
+                seed: self.settings.seed,
+                pool: self.pool,
+                parallel: self.parallel,
+            };
+            while let Some((tensor, Parameter { value, gradient })) =
+                rest.next_if(|(tensor, _)| tensor.group == index)
+            {
+                if let Some(gradient) = gradient {
+                    well &= job(tensor, &run, value, gradient.as_slice());
+                }
+            }
+        }
+        well
     }
 }

@@ -80,8 +80,8 @@ impl<T: Real> Gathered<T> {
         &mut self.values[at..at + len]
     }
 
-    /// The sums that are here: all of them in [`seal`](crate::GradientTransform::seal) and
-    /// [`finish`](crate::GradientTransform::finish).
+    /// The sums that are here: all of them in [`seal`](crate::Link::seal) and
+    /// [`finish`](crate::Link::finish).
     pub fn values(&self) -> &[T] {
         &self.values
     }

@@ -17,19 +17,19 @@ use crate::state::{Storage, Sums};
 use crate::sums::Gathered;
 use crate::tile::Tile;
 use crate::update::{Deferred, Update};
-use crate::writer::Writer;
+use crate::writer::WriterLink;
 
 /// Elements of a tile, but for a tensor's last.
 ///
 /// One length for all sweeps, so that sums, which begin anew with every tile, are the same bits whatever else is in a chain.
 ///
 /// ```
-/// use gradient_transform::{Context, Descent, GradientTransform, Optimizer, Parameter, TILE, Tile};
+/// use gradient_transform::{Context, Descent, Link, Optimizer, Parameter, TILE, Tile};
 ///
 /// #[derive(Debug)]
 /// struct Count;
 ///
-/// impl GradientTransform<f32> for Count {
+/// impl Link<f32> for Count {
 ///     fn name(&self) -> &str {
 ///         "count"
 ///     }
@@ -134,7 +134,7 @@ pub(crate) struct Job<'a, T> {
     pub(crate) stages: &'a Stages<'a, T>,
     pub(crate) plan: &'a Plan,
     pub(crate) sweep: &'a Sweep,
-    pub(crate) writer: Option<&'a dyn Writer<T>>,
+    pub(crate) writer: Option<&'a dyn WriterLink<T>>,
     pub(crate) cx: Context<'a>,
     /// Which transforms have seen no gradient of the tensor yet.
     pub(crate) fresh: &'a [bool],
@@ -369,10 +369,11 @@ impl<T: Real> Job<'_, T> {
                 let sums = Sums { scalars: &mut *scalars, vectors: &mut *vectors };
                 transform.observe(&cx, &mut tile, sums);
             }
-            match call.then {
-                Then::Nothing | Then::Direct | Then::Displace => {}
-                Then::Emit => transform.emit(&cx, &mut tile),
-                Then::Commit => transform.commit(&cx, &mut tile, Sums { scalars, vectors }),
+            match (call.then, stage.scales) {
+                (Then::Emit | Then::Commit, Some(i)) => tile.update.scale(tile.scratch[0][i]),
+                (Then::Nothing | Then::Direct | Then::Displace, _) => {}
+                (Then::Emit, None) => transform.emit(&cx, &mut tile),
+                (Then::Commit, None) => transform.commit(&cx, &mut tile, Sums { scalars, vectors }),
             }
         }
 

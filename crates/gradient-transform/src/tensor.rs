@@ -9,10 +9,10 @@ use smallvec::SmallVec;
 use crate::buffer::{Buffer, Slice, SliceMut};
 use crate::compose::Stages;
 use crate::context::{Context, StepContext, TensorInfo};
-use crate::element::{DType, Element, Real};
+use crate::element::{DType, Real, Scalar};
 use crate::plan::{Plan, Stage, Sweep};
 use crate::rounding::{Rounding, Stream, hash_name};
-use crate::state::{Initial, TensorState};
+use crate::state::{Initial, TensorState, key};
 use crate::sums::Gathered;
 use crate::sweep::{Active, CHUNK, Job, ScratchPool, Work};
 
@@ -61,9 +61,9 @@ pub(crate) struct Tensor<T> {
 }
 
 impl<T: Real> Tensor<T> {
-    pub(crate) fn new(name: String, shape: &[usize], group: usize) -> Self {
+    pub(crate) fn new(name: String, shape: Vec<usize>, group: usize) -> Self {
         Self {
-            info: TensorInfo { name, shape: shape.to_vec(), dtype: DType::F32, updates: 0 },
+            info: TensorInfo { name, shape, dtype: DType::F32, updates: 0 },
             group,
             gradient: DType::F32,
             plan: None,
@@ -102,7 +102,7 @@ impl<T: Real> Tensor<T> {
         } else {
             self.begin(run, &plan, &cx, plan.stages.len());
             let first = plan.stages.iter().position(|stage| !stage.idle).unwrap_or_default();
-            let shown = run.stages[first].sums_show_unusable(&info);
+            let shown = plan.stages[first].shows_unusable;
             let seen = AtomicBool::new(true);
             self.sweep(run, &plan, &plan.sweeps[0], &cx, parameter, gradient, (!shown).then_some(&seen));
             self.first_sweep_done = true;
@@ -283,7 +283,7 @@ impl<T: Real> Tensor<T> {
             let spec = transform.state(&self.info);
             let (mut made, mut arrays) = (0, 0);
             for column in &spec.columns {
-                let key = format!("{}/{}", transform.name(), column.name);
+                let key = key(transform.name(), column.name);
                 let dtype = column.storage.dtype::<T>(self.info.dtype);
                 let len = if column.kept { parameter.len().div_ceil(column.every) } else { 0 };
                 let kept = self.waiting.remove(&key).filter(|b| b.len() == len);
@@ -297,7 +297,7 @@ impl<T: Real> Tensor<T> {
                 self.column_keys.push(hash_name(&key));
             }
             for vector in &spec.vectors {
-                let key = format!("{}/{}", transform.name(), vector.name);
+                let key = key(transform.name(), vector.name);
                 let dtype = vector.storage.dtype::<T>(self.info.dtype);
                 let kept = self.waiting.remove(&key).filter(|b| b.len() == vector.len);
                 made += usize::from(kept.is_none());
@@ -328,6 +328,11 @@ impl<T: Real> Tensor<T> {
         self.column_keys.clear();
     }
 
+    /// Leaves out samples that wait for another chain and are not what it samples.
+    pub(crate) fn drop_waiting(&mut self, samples: &[(String, usize)]) {
+        samples.iter().for_each(|(key, _)| drop(self.waiting.remove(key)));
+    }
+
     /// The state that is kept, by `transform/array`.
     pub(crate) fn arrays(&self, stages: &Stages<'_, T>) -> BTreeMap<String, &Buffer> {
         let mut arrays: BTreeMap<String, &Buffer> =
@@ -337,13 +342,11 @@ impl<T: Real> Tensor<T> {
             for index in stage.columns.clone() {
                 let column = &plan.columns[index];
                 if column.kept {
-                    arrays.insert(format!("{}/{}", transform.name(), column.name), &self.columns[index]);
+                    arrays.insert(key(transform.name(), column.name), &self.columns[index]);
                 }
             }
-            if !stage.idle {
-                for (vector, index) in transform.state(&self.info).vectors.iter().zip(stage.vectors.clone()) {
-                    arrays.insert(format!("{}/{}", transform.name(), vector.name), &self.vectors[index]);
-                }
+            for index in stage.vectors.clone() {
+                arrays.insert(key(transform.name(), plan.vectors[index]), &self.vectors[index]);
             }
         }
         arrays
@@ -365,8 +368,8 @@ impl<T: Real> Tensor<T> {
         arrays: BTreeMap<String, Buffer>,
         fresh: BTreeSet<String>,
     ) {
-        *self =
-            Self { group: self.group, ..Self::new(std::mem::take(&mut self.info.name), &self.info.shape, 0) };
+        let TensorInfo { name, shape, .. } = self.info.take_for_step();
+        *self = Self::new(name, shape, self.group);
         self.info.dtype = dtype;
         self.info.updates = updates;
         self.waiting = arrays;
@@ -382,8 +385,7 @@ impl<T: Real> Tensor<T> {
         stages.iter().find_map(|transform| {
             let column = transform.writer()?.base_column()?;
             let spec = transform.state(&self.info);
-            let key = format!("{}/{}", transform.name(), spec.columns.get(column)?.name);
-            self.waiting.get(&key).map(Buffer::as_slice)
+            self.waiting.get(&key(transform.name(), spec.columns.get(column)?.name)).map(Buffer::as_slice)
         })
     }
 

@@ -5,12 +5,12 @@ use crate::update::Update;
 /// A run of consecutive elements of a tensor, in logical (row-major) order.
 ///
 /// All slices have the same length (at most [`crate::TILE`]), except those the transform did not ask for in
-/// [`crate::GradientTransform::reads`], which are empty, and columns that have a value for every n-th element only.
+/// [`crate::Link::reads`], which are empty, and columns that have a value for every n-th element only.
 ///
 /// A transform can be tried on a tile by itself:
 ///
 /// ```
-/// use gradient_transform::{Context, DType, GradientTransform, StepContext, TensorInfo, Tile, Update, map};
+/// use gradient_transform::{Context, DType, Link, StepContext, TensorInfo, Tile, Update, map};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
 /// let cx = Context::new(StepContext::new(1, 1.0), &tensor);

@@ -8,17 +8,17 @@ use crate::error::Result;
 use crate::estimator::Estimator;
 use crate::state::{StateSpec, Sums, TensorState};
 use crate::tile::Tile;
-use crate::writer::Writer;
+use crate::writer::WriterLink;
 
 /// When a transform's work on a tile can be done.
 ///
 /// ```
-/// use gradient_transform::{DType, Descent, GradientTransform, Role, TensorInfo, map, rescale};
+/// use gradient_transform::{DType, Descent, Link, Role, TensorInfo, map, rescale};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::F32, updates: 0 };
 /// assert_eq!(map("halve", |_step, u: f32, _g, _y| u / 2.0).role(&tensor), Role::Map);
 /// assert_eq!(rescale("unit-norm", |u: f32| u * u, |sum, _n| 1.0 / sum.sqrt()).role(&tensor), Role::Reduce);
-/// assert_eq!(GradientTransform::<f32>::role(&Descent::default(), &tensor), Role::Writer);
+/// assert_eq!(Link::<f32>::role(&Descent::default(), &tensor), Role::Writer);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -28,16 +28,16 @@ pub enum Role {
     Reduce,
     /// Changes no update; observes once, in the last sweep, before the parameter moves.
     Observer,
-    /// Turns the update into the displacement of the parameter: [`GradientTransform::writer`] returns it.
+    /// Turns the update into the displacement of the parameter: [`Link::writer`] returns it.
     Writer,
 }
 
 /// Which elementwise inputs a transform looks at besides the update; the engine loads no others.
 ///
 /// ```
-/// use gradient_transform::{Descent, GradientTransform, Reads};
+/// use gradient_transform::{Descent, Link, Reads};
 ///
-/// assert_eq!(GradientTransform::<f32>::reads(&Descent::default()), Reads::PARAMETER);
+/// assert_eq!(Link::<f32>::reads(&Descent::default()), Reads::PARAMETER);
 /// assert!(Reads::GRADIENT_AND_PARAMETER.gradient && !Reads::UPDATE.parameter && Reads::BASE.base);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Reads {
 ///
 /// ```
 /// use gradient_transform::{
-///     Context, Descent, Error, GradientTransform, Optimizer, Parameter, Reads, Real, Result, Role, StateSpec, Sums,
+///     Context, Descent, Error, Link, Optimizer, Parameter, Reads, Real, Result, Role, StateSpec, Sums,
 ///     TensorInfo, TensorState, Tile, kernel,
 /// };
 ///
@@ -92,7 +92,7 @@ impl Reads {
 ///     eta: f64,
 /// }
 ///
-/// impl<T: Real> GradientTransform<T> for Lars {
+/// impl<T: Real> Link<T> for Lars {
 ///     fn name(&self) -> &str {
 ///         "lars"
 ///     }
@@ -147,7 +147,7 @@ impl Reads {
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 #[allow(unused_variables)] // the names of the parameters are part of the documentation
-pub trait GradientTransform<T: Real>: Debug + Send + Sync {
+pub trait Link<T: Real>: Debug + Send + Sync {
     /// Its name: the key of its state in checkpoints, and how errors call it. Unique within a chain.
     fn name(&self) -> &str;
 
@@ -155,18 +155,18 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     /// A transform that is one thing, as almost all are, returns false.
     ///
     /// ```
-    /// use gradient_transform::{Descent, GradientTransform, Optimizer, Real};
+    /// use gradient_transform::{Descent, Link, Optimizer, Real};
     ///
     /// /// Two transforms that always go together.
     /// #[derive(Debug)]
     /// struct Both<A, B>(A, B);
     ///
-    /// impl<T: Real, A: GradientTransform<T>, B: GradientTransform<T>> GradientTransform<T> for Both<A, B> {
+    /// impl<T: Real, A: Link<T>, B: Link<T>> Link<T> for Both<A, B> {
     ///     fn name(&self) -> &str {
     ///         "both"
     ///     }
     ///
-    ///     fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn GradientTransform<T>)) -> bool {
+    ///     fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Link<T>)) -> bool {
     ///         visit(&self.0);
     ///         visit(&self.1);
     ///         true
@@ -182,7 +182,7 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     /// assert_eq!(optimizer.describe_chain(0, &[2])?, "sign | descent");
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
-    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn GradientTransform<T>)) -> bool {
+    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Link<T>)) -> bool {
         false
     }
 
@@ -209,13 +209,13 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     /// Whether it works on the displacement that the writer made, and so belongs behind it.
     ///
     /// ```
-    /// use gradient_transform::{Context, Descent, GradientTransform, Optimizer, Parameter, Tile};
+    /// use gradient_transform::{Context, Descent, Link, Optimizer, Parameter, Tile};
     ///
     /// /// No element moves by more than 0.1.
     /// #[derive(Debug)]
     /// struct ShortSteps;
     ///
-    /// impl GradientTransform<f32> for ShortSteps {
+    /// impl Link<f32> for ShortSteps {
     ///     fn name(&self) -> &str {
     ///         "short-steps"
     ///     }
@@ -262,13 +262,13 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     /// Names of the numbers that it keeps per group, 0 at first.
     ///
     /// ```
-    /// use gradient_transform::{Descent, GradientTransform, Optimizer, Parameter, StepContext, StepSummary};
+    /// use gradient_transform::{Descent, Link, Optimizer, Parameter, StepContext, StepSummary};
     ///
     /// /// A step size that falls as 1/k, and no longer after step 100.
     /// #[derive(Debug)]
     /// struct Decay;
     ///
-    /// impl GradientTransform<f32> for Decay {
+    /// impl Link<f32> for Decay {
     ///     fn name(&self) -> &str {
     ///         "decay"
     ///     }
@@ -316,14 +316,14 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     ///
     /// ```
     /// use gradient_transform::{
-    ///     Context, Descent, GradientTransform, Optimizer, Parameter, StateSpec, Storage, Sums, TensorInfo, Tile,
+    ///     Context, Descent, Link, Optimizer, Parameter, StateSpec, Storage, Sums, TensorInfo, Tile,
     /// };
     ///
     /// /// Optimistic descent, `2 g - (the gradient before)`; the first gradient is only remembered.
     /// #[derive(Debug)]
     /// struct Optimistic;
     ///
-    /// impl GradientTransform<f32> for Optimistic {
+    /// impl Link<f32> for Optimistic {
     ///     fn name(&self) -> &str {
     ///         "optimistic"
     ///     }
@@ -375,7 +375,7 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     ///
     /// ```
     /// use gradient_transform::{
-    ///     Context, Descent, GradientTransform, Optimizer, Parameter, StateSpec, Storage, Sums, TensorInfo, TensorState,
+    ///     Context, Descent, Link, Optimizer, Parameter, StateSpec, Storage, Sums, TensorInfo, TensorState,
     ///     Tile, kernel,
     /// };
     ///
@@ -383,7 +383,7 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     /// #[derive(Debug)]
     /// struct ByLargestNorm;
     ///
-    /// impl GradientTransform<f32> for ByLargestNorm {
+    /// impl Link<f32> for ByLargestNorm {
     ///     fn name(&self) -> &str {
     ///         "by-largest-norm"
     ///     }
@@ -431,6 +431,18 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
         false
     }
 
+    /// The entry of the first workspace array by which the update is multiplied, if that is all that `emit` and `commit` do.
+    /// The engine then leaves the product to the next transform that reads the update.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Link};
+    ///
+    /// assert_eq!(Link::<f32>::scales(&Descent::default()), None);
+    /// ```
+    fn scales(&self) -> Option<usize> {
+        None
+    }
+
     /// Turns complete sums into small state.
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
 
@@ -452,7 +464,7 @@ pub trait GradientTransform<T: Real>: Debug + Send + Sync {
     fn finish(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
 
     /// This transform as a writer, if it is one.
-    fn writer(&self) -> Option<&dyn Writer<T>> {
+    fn writer(&self) -> Option<&dyn WriterLink<T>> {
         None
     }
 

@@ -149,7 +149,7 @@ impl<'t, T: Real> Update<'t, T> {
     }
 
     /// Where to read the values, by what to multiply them, and where to write them, which must be done then.
-    fn take(&mut self) -> (Option<&'t [T]>, T, &mut [T]) {
+    pub(crate) fn take(&mut self) -> (Option<&'t [T]>, T, &mut [T]) {
         match &mut self.pending {
             None => (None, T::one(), self.values),
             Some(pending) => {

@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-use gradient_transform::{Context, GradientTransform, Real, Tile, kernel};
+use gradient_transform::{Context, Link, Real, Tile, kernel};
 
 /// Keeps the size of the displacement and takes the sign of the update: `m <- |m| sign(u)`.
 ///
@@ -14,7 +14,7 @@ use gradient_transform::{Context, GradientTransform, Real, Tile, kernel};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grams;
 
-impl<T: Real> GradientTransform<T> for Grams {
+impl<T: Real> Link<T> for Grams {
     fn name(&self) -> &str {
         "grams"
     }

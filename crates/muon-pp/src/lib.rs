@@ -3,8 +3,8 @@
 mod newton_schulz;
 
 use gradient_transform::{
-    Buffer, Context, DType, Error, GradientTransform, Real, Result, Role, SliceMut, StateSpec, Storage, Sums,
-    TensorInfo, TensorState, Tile, kernel,
+    Buffer, Context, DType, Error, Link, Real, Result, Role, SliceMut, StateSpec, Storage, Sums, TensorInfo,
+    TensorState, Tile, kernel,
 };
 
 pub use newton_schulz::{Precision, orthogonalise};
@@ -72,7 +72,7 @@ impl Muon {
     }
 }
 
-impl<T: Real> GradientTransform<T> for Muon {
+impl<T: Real> Link<T> for Muon {
     fn name(&self) -> &str {
         "muon"
     }

@@ -2,7 +2,7 @@
 
 use gradient_transform::kernel::{self, Prefetch};
 use gradient_transform::{
-    Context, DType, GradientTransform, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile,
+    Context, DType, Link, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile,
 };
 use multiversion::multiversion;
 
@@ -56,7 +56,7 @@ fn products<T: Real>(g: &[T], w: &[T]) -> [f64; 3] {
 /// The share of |g|^2 below which the orthogonal rest is rounding noise of the sums.
 const NOISE: f64 = 1e-13;
 
-impl<T: Real> GradientTransform<T> for OrthoGrad {
+impl<T: Real> Link<T> for OrthoGrad {
     fn name(&self) -> &str {
         "orthograd"
     }

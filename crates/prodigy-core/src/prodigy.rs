@@ -1,6 +1,6 @@
 use gradient_transform::{
-    Context, Error, Estimate, Estimator, GradientTransform, Reads, Real, Result, Role, StateSpec,
-    StepContext, Sums, TensorInfo, Tile,
+    Context, Error, Estimate, Estimator, Link, Reads, Real, Result, Role, StateSpec, StepContext, Sums,
+    TensorInfo, Tile,
 };
 
 use crate::samples::Samples;
@@ -26,14 +26,14 @@ use crate::samples::Samples;
 pub struct Prodigy {
     /// What is gathered.
     pub samples: Samples,
-    /// Initial estimate, above 0. Default 1e-6.
+    /// Initial estimate, above 0 and at most 2^50. Default 1e-6.
     pub d0: f64,
-    /// Factor of the estimate, above 0: the way to make the method bolder (2) or shyer (0.5). Default 1.
+    /// Factor of the estimate, above 0 and at most 2^50: the way to make the method bolder (2) or shyer (0.5). Default 1.
     pub d_coef: f64,
     /// From this step on d stands still and the state is freed. Steps at learning rate 0 do not count. 0, the default, for
     /// never.
     pub prodigy_steps: u64,
-    /// d before the first step, if it is not d0. (Reference 1.9.2: a group's own d0 does not initialise its d.)
+    /// d before the first step, if it is not d0: above 0 and at most 2^50. (Reference 1.9.2: a group's own d0 does not initialise its d.)
     pub initial_d: Option<f64>,
     /// Reference 1.9.2: d_prev stays behind d at the freeze, so that the moments go on shrinking.
     pub freeze_keeps_d_prev: bool,
@@ -104,13 +104,12 @@ impl Prodigy {
     pub fn check(&self) -> Result<()> {
         // A larger one times the largest learning rate would not leave room for an update in float32: see `ParameterGroup::lr`.
         let largest = 2.0_f64.powi(50);
-        Error::check("d0", self.d0, self.d0 > 0.0 && self.d0 <= largest, "above 0 and at most 2^50")?;
-        Error::check(
-            "d_coef",
-            self.d_coef,
-            self.d_coef.is_finite() && self.d_coef > 0.0,
-            "finite and above 0",
-        )?;
+        let check = |option, value: f64| {
+            Error::check(option, value, value > 0.0 && value <= largest, "above 0 and at most 2^50")
+        };
+        check("d0", self.d0)?;
+        check("d_coef", self.d_coef)?;
+        self.initial_d.map_or(Ok(()), |d| check("initial_d", d))?;
         self.samples.validate()
     }
 
@@ -151,7 +150,7 @@ impl Prodigy {
     }
 }
 
-impl<T: Real> GradientTransform<T> for Prodigy {
+impl<T: Real> Link<T> for Prodigy {
     fn name(&self) -> &str {
         "prodigy"
     }

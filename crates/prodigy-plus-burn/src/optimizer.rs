@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::optim::{GradientsParams, LearningRate, OptimizerRecord};
 use burn::tensor::{Bytes, DType};
-use gradient_transform::{Optimizer, Parameter, Real, Restored, StepOutcome};
+use gradient_transform::{Optimizer, Real, RestoreOptions, Restored, StepOutcome};
 use prodigy_plus::Options;
 
 use crate::error::Result;
@@ -75,7 +75,8 @@ impl<T: Real> ModuleOptimizer<T> {
     }
 
     /// One step of the module at a learning rate that multiplies every group's own: a factor of the step size that is found,
-    /// usually 1. A parameter without a gradient stays as it is. One in several places is stepped once, and all of them get the
+    /// usually 1. A parameter without a gradient stays as it is. A gradient may be of another type than its parameter, such as float32
+    /// that was accumulated for bfloat16; it is not rounded to the parameter's first. A parameter in several places is stepped once, and all of them get the
     /// result.
     ///
     /// # Errors
@@ -87,9 +88,9 @@ impl<T: Real> ModuleOptimizer<T> {
         module: &mut M,
         gradients: GradientsParams,
     ) -> Result<StepOutcome> {
-        let mut taken = take(module, gradients, self.engine.names())?;
+        let mut taken = take::<T, M>(module, gradients, self.engine.names())?;
         let mut parameters = taken.iter_mut().map(Taken::parameter).collect::<Result<Vec<_>>>()?;
-        let outcome = step_at(lr, &mut self.engine, &mut parameters)?;
+        let outcome = self.engine.step_at(lr, &mut parameters)?;
         drop(parameters);
         if outcome == StepOutcome::Done {
             *module = put(module.clone(), taken);
@@ -107,7 +108,7 @@ impl<T: Real> ModuleOptimizer<T> {
     /// # Errors
     /// Another module.
     pub fn evaluation_module<M: Module>(&self, module: &M) -> Result<M> {
-        let mut taken = take(module, GradientsParams::new(), self.engine.names())?;
+        let mut taken = take::<T, M>(module, GradientsParams::new(), self.engine.names())?;
         if self.engine.is_evaluating() {
             return Ok(module.clone());
         }
@@ -143,7 +144,7 @@ impl<T: Real> ModuleOptimizer<T> {
         if !self.engine.is_evaluating() {
             return Ok(());
         }
-        let mut taken = take(module, GradientsParams::new(), self.engine.names())?;
+        let mut taken = take::<T, M>(module, GradientsParams::new(), self.engine.names())?;
         let mut parameters = taken.iter_mut().map(Taken::parameter).collect::<Result<Vec<_>>>()?;
         self.engine.train(&mut parameters)?;
         drop(parameters);
@@ -192,7 +193,7 @@ impl<T: Real> ModuleOptimizer<T> {
     /// optimizer.step(1.0, &mut layer, gradients)?;
     ///
     /// let mut resumed = ProdigyPlus::new(&layer, &Options::default())?;
-    /// let restored = resumed.load_record(optimizer.to_record()?)?;
+    /// let restored = resumed.load_record(&mut layer, optimizer.to_record()?)?;
     /// assert!(restored.missing.is_empty());
     /// assert_eq!(resumed.engine().snapshot(), optimizer.engine().snapshot());
     /// # Ok::<(), prodigy_plus_burn::Error>(())
@@ -214,37 +215,39 @@ impl<T: Real> ModuleOptimizer<T> {
         Ok(OptimizerRecord::from_bytes(packed)?)
     }
 
-    /// Goes on from a record, and says what it lacked for this chain, and what it had too much. If it was made at the evaluation
-    /// point, [`train`](Self::train) comes before the next step.
+    /// Goes on from a record, and says what it lacked for this chain, and what it had too much.
+    ///
+    /// A record that was made at the evaluation point puts the module to the training point y of back then, as
+    /// [`train`](Self::train) does. Otherwise the module is taken to be at its y. With another beta1, or a chain that averages in
+    /// another way, x and z stay and the module's parameters move to the new y.
     ///
     /// # Errors
-    /// It is damaged, or belongs to another optimizer or other parameters. Nothing has changed then.
-    pub fn load_record(&mut self, record: OptimizerRecord) -> Result<Restored> {
-        let read = |bytes| -> Result<Vec<burn_pack::Tensor>, burn_pack::Error> {
-            burn_pack::Reader::from_bytes(bytes)?.into_tensors()
-        };
-        let tensors = read(record.into_bytes()?).map_err(burn::store::RecordError::from)?;
-        for tensor in tensors {
-            let (name, _, _, _, bytes) = tensor.into_parts().map_err(burn::store::RecordError::from)?;
-            if name == RECORDED {
-                return Ok(checkpoint::from_bytes(&bytes, &mut self.engine)?);
-            }
+    /// It is damaged, or belongs to another optimizer or other parameters; another module. Nothing has changed then.
+    pub fn load_record<M: Module>(&mut self, module: &mut M, record: OptimizerRecord) -> Result<Restored> {
+        let bytes = recorded(record)?;
+        let mut taken = take::<T, M>(module, GradientsParams::new(), self.engine.names())?;
+        let mut parameters = taken.iter_mut().map(Taken::parameter).collect::<Result<Vec<_>>>()?;
+        let options = RestoreOptions { parameters: Some(&mut parameters), ..RestoreOptions::default() };
+        let restored = checkpoint::from_bytes_with(&bytes, &mut self.engine, options)?;
+        if self.engine.is_evaluating() {
+            self.engine.train(&mut parameters)?;
         }
-        Err(checkpoint::Error::Damaged { reason: format!("there is no `{RECORDED}` in the record") }.into())
+        drop(parameters);
+        *module = put(module.clone(), taken);
+        Ok(restored)
     }
 }
 
-/// A step in which every group's learning rate is `factor` times its own, which it has again afterwards.
-fn step_at<T: Real>(
-    factor: LearningRate,
-    engine: &mut Optimizer<T>,
-    parameters: &mut [Parameter<'_>],
-) -> gradient_transform::Result<StepOutcome> {
-    let valid = factor.is_finite() && factor >= 0.0;
-    gradient_transform::Error::check("lr", factor, valid, "finite and at least 0")?;
-    let own: Vec<f64> = (0..).map_while(|group| engine.lr(group).ok()).collect();
-    let scaled = own.iter().enumerate().try_for_each(|(group, lr)| engine.set_lr(group, lr * factor));
-    let outcome = scaled.and_then(|()| engine.step(parameters));
-    own.into_iter().enumerate().try_for_each(|(group, lr)| engine.set_lr(group, lr))?;
-    outcome
+/// The checkpoint that is in a record.
+fn recorded(record: OptimizerRecord) -> Result<Bytes> {
+    let read = |bytes| -> Result<Vec<burn_pack::Tensor>, burn_pack::Error> {
+        burn_pack::Reader::from_bytes(bytes)?.into_tensors()
+    };
+    for tensor in read(record.into_bytes()?).map_err(burn::store::RecordError::from)? {
+        let (name, _, _, _, bytes) = tensor.into_parts().map_err(burn::store::RecordError::from)?;
+        if name == RECORDED {
+            return Ok(bytes);
+        }
+    }
+    Err(checkpoint::Error::Damaged { reason: format!("there is no `{RECORDED}` in the record") }.into())
 }

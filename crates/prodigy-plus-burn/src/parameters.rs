@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::container::TensorContainer;
 use burn::tensor::{DType, DataError, Tensor, TensorData};
-use gradient_transform::{Element, Optimizer, Parameter, Real};
+use gradient_transform::{Optimizer, Parameter, Real, Scalar};
 use half::bf16;
 
 use crate::error::{Error, Result};
@@ -32,14 +32,27 @@ pub fn parameters<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
 pub(crate) fn check_types<T: Real, M: Module>(module: &M) -> Result<()> {
     let mut names = Names::default();
     module.visit(&mut names);
-    let takes = |dtype| match dtype {
+    match names.types.into_iter().find(|(_, dtype)| !is_computed_with::<T>(*dtype)) {
+        Some((name, dtype)) => Err(Error::ElementType { name, dtype }),
+        None => Ok(()),
+    }
+}
+
+/// The types that an engine takes.
+fn is_computed_with<T: Real>(dtype: DType) -> bool {
+    match dtype {
         DType::F32 | DType::BF16 => true,
         DType::F64 => T::DTYPE == gradient_transform::DType::F64,
         _ => false,
-    };
-    match names.types.into_iter().find(|(_, dtype)| !takes(*dtype)) {
-        Some((name, dtype)) => Err(Error::ElementType { name, dtype }),
-        None => Ok(()),
+    }
+}
+
+/// The type that a gradient is taken in: its own, if the engine takes that.
+fn type_of_gradient<T: Real>(own: DType) -> DType {
+    match T::DTYPE {
+        _ if is_computed_with::<T>(own) => own,
+        gradient_transform::DType::F64 => DType::F64,
+        _ => DType::F32,
     }
 }
 
@@ -93,9 +106,13 @@ impl Taken {
     fn slices<E: Number>(&mut self) -> Result<Parameter<'_>> {
         let Self { name, values, gradient } = self;
         let unreadable = |error: DataError| Error::Read { name: name.clone(), reason: error.to_string() };
-        let gradient =
-            gradient.as_ref().map(|gradient| gradient.as_slice::<E>()).transpose().map_err(unreadable)?;
-        Ok(Parameter::slice(values.as_mut_slice::<E>().map_err(unreadable)?, gradient))
+        let parameter = Parameter::slice(values.as_mut_slice::<E>().map_err(unreadable)?, None);
+        let Some(gradient) = gradient else { return Ok(parameter) };
+        Ok(match gradient.dtype() {
+            DType::F64 => parameter.with_gradient(gradient.as_slice::<f64>().map_err(unreadable)?),
+            DType::BF16 => parameter.with_gradient(gradient.as_slice::<bf16>().map_err(unreadable)?),
+            _ => parameter.with_gradient(gradient.as_slice::<f32>().map_err(unreadable)?),
+        })
     }
 
     /// Moves the values, y, to x. `index` is the parameter's in the engine.
@@ -118,20 +135,26 @@ impl Taken {
 }
 
 /// What both burn and the engine know.
-trait Number: Element + burn::tensor::Element {}
+trait Number: Scalar + burn::tensor::Element {}
 
 impl Number for f32 {}
 impl Number for bf16 {}
 impl Number for f64 {}
 
 /// Takes the parameters of a module, and their gradients, in the order of `names`.
-pub(crate) fn take<'a, M: Module>(
+pub(crate) fn take<'a, T: Real, M: Module>(
     module: &M,
     gradients: GradientsParams,
     names: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<Taken>> {
-    let mut taker =
-        Taker { path: Vec::new(), gradients, first: HashMap::new(), found: HashMap::new(), failed: None };
+    let mut taker = Taker {
+        path: Vec::new(),
+        gradients,
+        type_of_gradient: type_of_gradient::<T>,
+        first: HashMap::new(),
+        found: HashMap::new(),
+        failed: None,
+    };
     module.visit(&mut taker);
     if let Some(error) = taker.failed {
         return Err(error);
@@ -155,6 +178,7 @@ pub(crate) fn take<'a, M: Module>(
 struct Taker {
     path: Vec<String>,
     gradients: GradientsParams,
+    type_of_gradient: fn(DType) -> DType,
     /// The first place of each parameter.
     first: HashMap<ParamId, String>,
     found: HashMap<String, Taken>,
@@ -173,7 +197,6 @@ impl ModuleVisitor for Taker {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let name = self.path.join(".");
         let tensor = param.val();
-        let dtype = tensor.dtype();
         if let Some(first) = self.first.get(&param.id) {
             let error = match (tensor.try_into_data(), self.found.get(first)) {
                 (Ok(values), Some(taken)) if !is_same(&values, &taken.values) => {
@@ -189,7 +212,11 @@ impl ModuleVisitor for Taker {
         let gradient = self.gradients.remove::<D>(param.id);
         let read = || -> Result<Taken, String> {
             let values = tensor.try_into_data().map_err(|error| error.to_string())?;
-            let gradient = gradient.map(|gradient| gradient.try_into_data_dtype(dtype)).transpose();
+            let gradient = gradient.map(|gradient| {
+                let dtype = (self.type_of_gradient)(gradient.dtype());
+                gradient.try_into_data_dtype(dtype)
+            });
+            let gradient = gradient.transpose();
             Ok(Taken { name: name.clone(), values, gradient: gradient.map_err(|error| error.to_string())? })
         };
         match read() {

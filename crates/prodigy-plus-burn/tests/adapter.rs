@@ -8,7 +8,8 @@ use burn::optim::{GradientsParams, OptimizerRecord};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use conformance::case::{Case, Precision};
 use conformance::product::{Product, product, subject};
-use gradient_transform::{NonFinite, StepOutcome};
+use gradient_transform::{NonFinite, Parameter, StepOutcome};
+use half::bf16;
 use ndarray::ArrayD;
 use prodigy_plus_burn::{Error, ModuleOptimizer, Options, ProdigyPlus, parameters};
 
@@ -182,7 +183,7 @@ fn a_run_resumed_from_burns_record_is_the_uninterrupted_one_to_the_bit() {
         optimizer.to_record().unwrap().save(&path).unwrap();
         let mut later = layer.clone();
         let mut resumed = ModuleOptimizer::<T>::new(&later, &Options::default()).unwrap();
-        resumed.load_record(OptimizerRecord::load(&path).unwrap()).unwrap();
+        resumed.load_record(&mut later, OptimizerRecord::load(&path).unwrap()).unwrap();
         for number in 6..12 {
             step(&mut optimizer, &mut layer, number);
             step(&mut resumed, &mut later, number);
@@ -234,7 +235,7 @@ fn whatever_is_refused_changes_nothing() {
     let other: Linear = LinearConfig::new(4, 6).with_bias(false).init(&Device::flex().autodiff());
     let error = optimizer.step(1.0, &mut other.clone(), GradientsParams::new()).unwrap_err();
     assert!(matches!(&error, Error::OtherParameters { expected, .. } if expected == &["bias"]), "{error}");
-    let error = optimizer.load_record(OptimizerRecord::default()).unwrap_err().to_string();
+    let error = optimizer.load_record(&mut layer, OptimizerRecord::default()).unwrap_err().to_string();
     assert!(error.contains("checkpoint"), "{error}");
     assert_eq!(optimizer.engine().snapshot(), state);
 
@@ -386,8 +387,111 @@ fn the_learning_rate_multiplies_each_groups_own_also_after_resuming() {
         assert_eq!((optimizer.engine().lr(0).unwrap(), optimizer.engine().lr(1).unwrap()), (0.5, 0.0));
     }
     let mut resumed = build(&layer);
-    resumed.load_record(optimizer.to_record().unwrap()).unwrap();
+    resumed.load_record(&mut layer, optimizer.to_record().unwrap()).unwrap();
     check(&mut resumed, &mut layer, 0.75);
+}
+
+#[test]
+fn gradients_of_a_wider_type_than_the_parameters_are_not_rounded_to_it_first() {
+    let stepped = |dtype: DType| {
+        let mut layer = layers(DType::BF16);
+        let options = Options::default().d0(1e-2);
+        let mut optimizer = ProdigyPlus::new(&layer, &options).unwrap();
+        let all = parameters(&layer);
+        let named = all.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+        let mut engine = options.build::<f32, _>(named).unwrap();
+        let mut plain = [24, 6].map(|n| vec![bf16::from_f32(0.25); n]);
+        for number in 0..8 {
+            let wave = |shape: &[usize]| {
+                let n: usize = shape.iter().product();
+                let values = (0..n).map(|i| ((i * 7 + number * 13) % 11) as f64 / 11.0 - 0.4).collect();
+                ArrayD::from_shape_vec(shape, values).unwrap()
+            };
+            let (weight, bias) = (
+                tensor::<2>(&wave(&[4, 6]), dtype, &Device::flex()),
+                tensor::<1>(&wave(&[6]), dtype, &Device::flex()),
+            );
+            // What the engine makes of them when it is given float32.
+            let wide = [
+                weight.clone().into_data().convert::<f32>().try_to_vec::<f32>().unwrap(),
+                bias.clone().into_data().convert::<f32>().try_to_vec::<f32>().unwrap(),
+            ];
+            let pairs = plain.iter_mut().zip(&wide);
+            let mut parameters: Vec<_> =
+                pairs.map(|(w, g)| Parameter::slice(w, None).with_gradient(g)).collect();
+            engine.step(&mut parameters).unwrap();
+            let mut gradients = GradientsParams::new();
+            gradients.register(layer.weight.id, weight);
+            gradients.register(layer.bias.as_ref().unwrap().id, bias);
+            assert_eq!(optimizer.step(1.0, &mut layer, gradients).unwrap(), StepOutcome::Done);
+        }
+        let plain: Vec<f64> = plain.iter().flatten().map(|w| w.to_f64()).collect();
+        assert_eq!(values(&layer), plain, "{dtype:?}");
+        plain
+    };
+    let of_bfloat16 = stepped(DType::BF16);
+    // Float64 is more than this optimizer computes in, and becomes float32.
+    for wider in [DType::F16, DType::F32, DType::F64] {
+        assert_ne!(stepped(wider), of_bfloat16, "{wider:?}");
+    }
+}
+
+// ipex-llm#347: the loss at x was another one after resuming with another beta1, and nothing said so.
+#[test]
+fn a_record_that_is_loaded_with_another_beta1_keeps_x_and_moves_the_module() {
+    let options = Options::default().d0(1e-2);
+    let mut layer = layers(DType::F64);
+    let mut optimizer = ModuleOptimizer::<f64>::new(&layer, &options).unwrap();
+    for number in 0..6 {
+        step(&mut optimizer, &mut layer, number);
+    }
+    let (x, y) = (values(&optimizer.evaluation_module(&layer).unwrap()), values(&layer));
+    let mut other = ModuleOptimizer::<f64>::new(&layer, &options.betas((0.5, 0.99))).unwrap();
+    let restored = other.load_record(&mut layer, optimizer.to_record().unwrap()).unwrap();
+    assert_eq!(restored.changed, ["group 0: ScheduleFree.beta1 is 0.5, and 0.9 in the snapshot"]);
+    assert_ne!(values(&layer), y);
+    for (now, before) in values(&other.evaluation_module(&layer).unwrap()).iter().zip(&x) {
+        assert!((now - before).abs() < 1e-12, "{now} {before}");
+    }
+    step(&mut other, &mut layer, 6);
+}
+
+// schedule_free#48, accelerate#4159
+#[test]
+fn a_record_of_an_engine_at_x_puts_the_module_to_its_y_and_one_that_does_not_fit_changes_nothing() {
+    let options = Options::default().d0(1e-2);
+    let mut layer = layers(DType::F32);
+    let mut optimizer = ProdigyPlus::new(&layer, &options).unwrap();
+    for number in 0..4 {
+        step(&mut optimizer, &mut layer, number);
+    }
+    let mut at_x = optimizer.evaluation_module(&layer).unwrap();
+    let record = {
+        let mut evaluating = ProdigyPlus::new(&layer, &options).unwrap();
+        let (mut weight, mut bias) = (
+            numbers(&layer.weight).into_iter().map(|w| w as f32).collect::<Vec<_>>(),
+            numbers(layer.bias.as_ref().unwrap()).into_iter().map(|w| w as f32).collect::<Vec<_>>(),
+        );
+        evaluating.engine_mut().restore(optimizer.engine().snapshot()).unwrap();
+        let mut parameters = [Parameter::slice(&mut weight, None), Parameter::slice(&mut bias, None)];
+        evaluating.engine_mut().eval(&mut parameters).unwrap();
+        move || evaluating.to_record().unwrap()
+    };
+    // Of another type than the state, which has y.
+    let mut halves = layers(DType::BF16);
+    let before = values(&halves);
+    let mut refusing = ProdigyPlus::new(&halves, &options).unwrap();
+    let error = refusing.load_record(&mut halves, record()).unwrap_err().to_string();
+    assert!(error.contains("weight") && error.contains("float32"), "{error}");
+    assert!(refusing.engine().snapshot().tensors.is_empty() && !refusing.engine().is_evaluating());
+    assert_eq!(values(&halves), before);
+
+    let mut resumed = ProdigyPlus::new(&at_x, &options).unwrap();
+    resumed.load_record(&mut at_x, record()).unwrap();
+    assert_eq!(values(&at_x), values(&layer));
+    step(&mut optimizer, &mut layer, 4);
+    step(&mut resumed, &mut at_x, 4);
+    assert_eq!(values(&at_x), values(&layer));
 }
 
 // schedule_free#48, accelerate#4159

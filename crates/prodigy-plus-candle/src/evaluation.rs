@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 
 use candle_core::{DType, Tensor, WithDType};
-use gradient_transform::{Element, Optimizer, Real};
+use gradient_transform::{Optimizer, Real, Scalar};
 
 use crate::error::{Error, Result};
 use crate::optimizer::VarOptimizer;
@@ -94,7 +94,7 @@ impl<T: Real> VarOptimizer<T> {
     }
 }
 
-fn point<T: Real, E: Element + WithDType>(
+fn point<T: Real, E: Scalar + WithDType>(
     engine: &Optimizer<T>,
     index: usize,
     var: &Tensor,

@@ -3,9 +3,10 @@
 use std::cell::Cell;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, Var};
-use gradient_transform::Parameter;
+use gradient_transform::{Parameter, Real};
 
 use crate::error::{Error, Result};
+use crate::optimizer::is_computed_with;
 
 /// A variable's values. While this lives, a contiguous variable of the CPU is empty, and its values are here without having
 /// been copied; those of any other were copied. Dropping it gives them back.
@@ -80,23 +81,23 @@ impl<'a> Lent<'a> {
         &'p mut self,
         gradient: Option<(&'p Storage, &Layout)>,
     ) -> Result<Parameter<'p>> {
-        let (start, end) = gradient.and_then(|(_, layout)| layout.contiguous_offsets()).unwrap_or_default();
-        let (gradient, range) = (gradient.map(|(storage, _)| storage), start..end);
+        // A gradient in a variable's memory has lost its values.
         let shared = || Error::SharedMemory { name: self.name.to_owned() };
-        Ok(match (&mut self.values, gradient) {
-            (CpuStorage::F32(values), None) => Parameter::slice(values, None),
-            (CpuStorage::BF16(values), None) => Parameter::slice(values, None),
-            (CpuStorage::F64(values), None) => Parameter::slice(values, None),
-            (CpuStorage::F32(values), Some(Storage::Cpu(CpuStorage::F32(gradient)))) => {
-                Parameter::slice(values, Some(gradient.get(range).ok_or_else(shared)?))
+        let parameter = match &mut self.values {
+            CpuStorage::F32(values) => Parameter::slice(values, None),
+            CpuStorage::BF16(values) => Parameter::slice(values, None),
+            CpuStorage::F64(values) => Parameter::slice(values, None),
+            _ => return Err(shared()),
+        };
+        let Some((storage, layout)) = gradient else { return Ok(parameter) };
+        let (start, end) = layout.contiguous_offsets().unwrap_or_default();
+        let range = start..end;
+        Ok(match storage {
+            Storage::Cpu(CpuStorage::F32(all)) => parameter.with_gradient(all.get(range).ok_or_else(shared)?),
+            Storage::Cpu(CpuStorage::BF16(all)) => {
+                parameter.with_gradient(all.get(range).ok_or_else(shared)?)
             }
-            (CpuStorage::BF16(values), Some(Storage::Cpu(CpuStorage::BF16(gradient)))) => {
-                Parameter::slice(values, Some(gradient.get(range).ok_or_else(shared)?))
-            }
-            (CpuStorage::F64(values), Some(Storage::Cpu(CpuStorage::F64(gradient)))) => {
-                Parameter::slice(values, Some(gradient.get(range).ok_or_else(shared)?))
-            }
-            // The types were made equal; a gradient in a variable's memory has lost it.
+            Storage::Cpu(CpuStorage::F64(all)) => parameter.with_gradient(all.get(range).ok_or_else(shared)?),
             _ => return Err(shared()),
         })
     }
@@ -133,9 +134,14 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// A gradient in the host's memory, row-major, of the variable's type; itself where it is that already.
-pub(crate) fn on_host(gradient: &Tensor, var: &Var) -> Result<Tensor> {
-    Ok(gradient.to_device(&Device::Cpu)?.to_dtype(var.dtype())?.contiguous()?)
+/// A gradient in the host's memory, row-major, of a type that the engine takes; itself where it is that already.
+pub(crate) fn on_host<T: Real>(gradient: &Tensor) -> Result<Tensor> {
+    let dtype = match (gradient.dtype(), T::DTYPE) {
+        (taken, _) if is_computed_with::<T>(taken) => taken,
+        (_, gradient_transform::DType::F64) => DType::F64,
+        _ => DType::F32,
+    };
+    Ok(gradient.to_device(&Device::Cpu)?.to_dtype(dtype)?.contiguous()?)
 }
 
 #[cfg(test)]

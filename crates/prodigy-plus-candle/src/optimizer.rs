@@ -4,9 +4,7 @@ use std::path::Path;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use candle_nn::VarMap;
-use gradient_transform::{
-    Buffer, GradientTransform, Optimizer, Parameter, Real, RestoreOptions, Restored, StepOutcome,
-};
+use gradient_transform::{Link, Optimizer, Parameter, Real, RestoreOptions, Restored, StepOutcome};
 use prodigy_plus::Options;
 
 use crate::error::{Error, Result};
@@ -159,21 +157,22 @@ impl<T: Real> VarOptimizer<T> {
     ///
     /// # Errors
     /// A chain that cannot run; [`Error::ElementType`].
-    pub fn from_chain(map: &VarMap, chain: impl GradientTransform<T> + 'static) -> Result<Self> {
+    pub fn from_chain(map: &VarMap, chain: impl Link<T> + 'static) -> Result<Self> {
         let variables = named_variables(map);
         Self::from_engine(Optimizer::new(chain, shapes(&variables))?, variables)
     }
 
-    /// One step. A variable without a gradient stays as it is.
+    /// One step. A variable without a gradient stays as it is. A gradient may be of another type than its variable, such as float32
+    /// that was accumulated for BF16; it is not rounded to the variable's first.
     ///
     /// # Errors
     /// A gradient that is not finite (or the step is skipped, if the options say so), evaluation mode, a learning rate
     /// out of range. Nothing has moved then.
     pub fn step(&mut self, gradients: &GradStore) -> Result<StepOutcome> {
-        let gradient = |(_, var): &(String, Var)| gradients.get(var).map(|g| on_host(g, var)).transpose();
+        let gradient = |(_, var): &(String, Var)| gradients.get(var).map(on_host::<T>).transpose();
         let gradients = self.variables.iter().map(gradient).collect::<Result<Vec<_>>>()?;
         let factor = self.learning_rate;
-        self.with_parameters(&gradients, |engine, parameters| step_at(factor, engine, parameters))
+        self.with_parameters(&gradients, |engine, parameters| engine.step_at(factor, parameters))
     }
 
     /// Puts the variables to the training point y, where they are not: after the state of an optimizer in evaluation was
@@ -314,61 +313,24 @@ impl<T: Real> VarOptimizer<T> {
     /// The file cannot be read, is damaged, or belongs to other parameters; it was saved at the evaluation point, of
     /// variables of other types. Nothing has changed then.
     pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<Restored> {
-        let before = self.engine.snapshot();
-        let restored = self.at_variables(|engine, parameters| {
+        self.at_variables(|engine, parameters| -> Result<Restored> {
             let options = RestoreOptions { parameters: Some(parameters), ..RestoreOptions::default() };
-            checkpoint::load_with(path, engine, options)
-        })?;
-        if let Err(error) = self.train() {
-            self.leave_evaluation()?;
-            self.engine.restore(before)?;
-            return Err(error);
-        }
-        Ok(restored)
-    }
-
-    /// Ends evaluation without the variables, which are of other types than the state.
-    fn leave_evaluation(&mut self) -> Result<()> {
-        let state = self.engine.snapshot().tensors;
-        let spare = |(name, var): &(String, Var)| {
-            let dtype = state.get(name).map_or(gradient_transform::DType::F32, |tensor| tensor.dtype);
-            Buffer::zeros(dtype, var.elem_count())
-        };
-        let mut spare: Vec<Buffer> = self.variables.iter().map(spare).collect();
-        let mut parameters: Vec<Parameter<'_>> = spare
-            .iter_mut()
-            .map(|values| match values {
-                Buffer::F32(values) => Parameter::slice(values, None),
-                Buffer::Bf16(values) => Parameter::slice(values, None),
-                Buffer::F64(values) => Parameter::slice(values, None),
-            })
-            .collect();
-        Ok(self.engine.train(&mut parameters)?)
+            let restored = checkpoint::load_with(path, engine, options)?;
+            if engine.is_evaluating() {
+                engine.train(parameters)?;
+            }
+            Ok(restored)
+        })
     }
 }
 
 /// The types that an engine takes.
-fn is_computed_with<T: Real>(dtype: DType) -> bool {
+pub(crate) fn is_computed_with<T: Real>(dtype: DType) -> bool {
     match dtype {
         DType::F32 | DType::BF16 => true,
         DType::F64 => T::DTYPE == gradient_transform::DType::F64,
         _ => false,
     }
-}
-
-/// A step in which every group's learning rate is `factor` times its own, which it has again afterwards.
-fn step_at<T: Real>(
-    factor: f64,
-    engine: &mut Optimizer<T>,
-    parameters: &mut [Parameter<'_>],
-) -> gradient_transform::Result<StepOutcome> {
-    let valid = factor.is_finite() && factor >= 0.0;
-    gradient_transform::Error::check("lr", factor, valid, "finite and at least 0")?;
-    let own: Vec<f64> = (0..).map_while(|group| engine.lr(group).ok()).collect();
-    let scaled = own.iter().enumerate().try_for_each(|(group, lr)| engine.set_lr(group, lr * factor));
-    let outcome = scaled.and_then(|()| engine.step(parameters));
-    own.into_iter().enumerate().try_for_each(|(group, lr)| engine.set_lr(group, lr))?;
-    outcome
 }
 
 /// `learning_rate` is a factor, 1 at first, of every group's own.

@@ -8,7 +8,8 @@ use candle_nn::{Optimizer as _, VarBuilder, VarMap};
 use conformance::case::{Case, Precision};
 use conformance::product::{Product, product, subject};
 use factored_moment::DenseMoment;
-use gradient_transform::{NonFinite, Optimizer, StepOutcome};
+use gradient_transform::{NonFinite, Optimizer, Parameter, StepOutcome};
+use half::bf16;
 use ndarray::ArrayD;
 use prodigy_core::Prodigy;
 use prodigy_plus::Options;
@@ -98,6 +99,17 @@ fn gradients(map: &VarMap, step: usize) -> GradStore {
         let noise: Vec<f64> = (0..var.elem_count()).map(wave).collect();
         let noise = Tensor::from_vec(noise, var.dims(), &Device::Cpu).unwrap().to_dtype(var.dtype()).unwrap();
         (var.clone(), (var.as_tensor() + noise).unwrap())
+    };
+    store(named_variables(map).into_iter().enumerate().map(gradient))
+}
+
+/// The same, in another type.
+fn gradients_of(dtype: DType, map: &VarMap, step: usize) -> GradStore {
+    let gradient = |(index, (_, var)): (usize, (String, Var))| {
+        let wave = |i: usize| ((i * 7 + index * 5 + step * 13) % 11) as f64 / 11.0 - 0.4;
+        let values: Vec<f64> = (0..var.elem_count()).map(wave).collect();
+        let gradient = Tensor::from_vec(values, var.dims(), &Device::Cpu).unwrap();
+        (var.clone(), gradient.to_dtype(dtype).unwrap())
     };
     store(named_variables(map).into_iter().enumerate().map(gradient))
 }
@@ -478,6 +490,41 @@ fn the_learning_rate_multiplies_each_groups_own_also_after_resuming() {
     let mut resumed = build(&map);
     resumed.load_state(&state).unwrap();
     check(&mut resumed, &map, 0.75);
+}
+
+#[test]
+fn gradients_of_a_wider_type_than_the_variables_are_not_rounded_to_it_first() {
+    let stepped = |dtype: DType| {
+        let map = map(DType::BF16);
+        let options = Options::default().d0(1e-2);
+        let mut optimizer = ProdigyPlus::from_varmap(&map, &options).unwrap();
+        let mut engine = options.build::<f32, _>(shapes(&named_variables(&map))).unwrap();
+        let mut plain: Vec<Vec<bf16>> = named_variables(&map)
+            .iter()
+            .map(|(_, var)| vec![bf16::from_f32(0.5); var.elem_count()])
+            .collect();
+        for step in 0..8 {
+            let gradients = gradients_of(dtype, &map, step);
+            // What the engine makes of them when it is given float32.
+            let wide: Vec<Vec<f32>> = named_variables(&map)
+                .iter()
+                .map(|(_, var)| values(gradients.get(var).unwrap()).into_iter().map(|g| g as f32).collect())
+                .collect();
+            let pairs = plain.iter_mut().zip(&wide);
+            let mut parameters: Vec<_> =
+                pairs.map(|(w, g)| Parameter::slice(w, None).with_gradient(g)).collect();
+            engine.step(&mut parameters).unwrap();
+            optimizer.step(&gradients).unwrap();
+        }
+        let plain: Vec<Vec<f64>> = plain.iter().map(|w| w.iter().map(|w| w.to_f64()).collect()).collect();
+        assert_eq!(all_values(&map), plain, "{dtype:?}");
+        plain
+    };
+    let of_bfloat16 = stepped(DType::BF16);
+    // Float64 is more than this optimizer computes in, and becomes float32.
+    for wider in [DType::F16, DType::F32, DType::F64] {
+        assert_ne!(stepped(wider), of_bfloat16, "{wider:?}");
+    }
 }
 
 // ipex-llm#347: the loss at x was another one after resuming with another beta1, and nothing said so.

@@ -4,7 +4,7 @@ use adopt::Adopt;
 use cautious::Cautious;
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use focus::Focus;
-use gradient_transform::{Error, GradientTransform, Moment, Real, Result, Storage, only_for};
+use gradient_transform::{Error, Link, MomentLink, Real, Result, Storage, only_for};
 use grams::Grams;
 use muon_pp::{Muon, Normalisation, Precision};
 use orthograd::OrthoGrad;
@@ -15,14 +15,14 @@ use stableadamw::StableAdamW;
 
 use crate::options::Options;
 
-type Boxed<T> = Box<dyn GradientTransform<T>>;
+type Boxed<T> = Box<dyn Link<T>>;
 
 impl Options {
     /// The transforms of the chain that these options mean, in order: to be looked at, or to be rearranged and put into
     /// an [`Optimizer`](gradient_transform::Optimizer) of one's own.
     ///
     /// ```
-    /// use gradient_transform::{Descent, GradientTransform, Optimizer};
+    /// use gradient_transform::{Descent, Link, Optimizer};
     /// use prodigy_plus::ProdigyPlus;
     /// let mut chain = ProdigyPlus::builder().transforms::<f32>()?;
     /// let names: Vec<&str> = chain.iter().map(|transform| transform.name()).collect();
@@ -93,7 +93,7 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
     Ok(chain)
 }
 
-fn boxed<T: Real>(transform: impl GradientTransform<T> + 'static) -> Boxed<T> {
+fn boxed<T: Real>(transform: impl Link<T> + 'static) -> Boxed<T> {
     Box::new(transform)
 }
 
@@ -127,7 +127,7 @@ fn preconditioner<T: Real>(options: &Options) -> Vec<Boxed<T>> {
     vec![Box::new(muon), boxed(only_for(|tensor| !Muon::takes(tensor), moment))]
 }
 
-fn with_adopt<T: Real>(options: &Options, moment: impl Moment<T> + 'static) -> Boxed<T> {
+fn with_adopt<T: Real>(options: &Options, moment: impl MomentLink<T> + 'static) -> Boxed<T> {
     if options.use_adopt {
         let first_step_of_group = options.compat.adopt_first_step_of_group;
         Box::new(Adopt { moment, first_step_of_group })

@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    Context, DType, Error, GradientTransform, Reads, Real, Result, Role, StateSpec, StepContext, StepSummary,
-    Storage, TensorInfo, Tile, Writer, kernel,
+    Context, DType, Error, Link, Reads, Real, Result, Role, StateSpec, StepContext, StepSummary, Storage,
+    TensorInfo, Tile, WriterLink, kernel,
 };
 
 /// Schedule-Free averaging: the writer that makes a learning-rate schedule needless.
@@ -70,7 +70,7 @@ impl ScheduleFree {
     }
 }
 
-impl<T: Real> GradientTransform<T> for ScheduleFree {
+impl<T: Real> Link<T> for ScheduleFree {
     fn name(&self) -> &str {
         "schedule-free"
     }
@@ -116,32 +116,46 @@ impl<T: Real> GradientTransform<T> for ScheduleFree {
         }
     }
 
-    fn writer(&self) -> Option<&dyn Writer<T>> {
+    fn writer(&self) -> Option<&dyn WriterLink<T>> {
         Some(self)
     }
 }
 
-/// `y + c (z - y)`, from the nearer end.
+/// The part of a step that draws y towards z.
 #[derive(Clone, Copy)]
-struct Lerp<T> {
+struct Average<T> {
+    c: T,
     coefficient: T,
     from_z: bool,
 }
 
-impl<T: Real> Lerp<T> {
+impl<T: Real> Average<T> {
     fn new(c: f64) -> Self {
         let from_z = c >= 0.5;
-        Self { coefficient: T::of(if from_z { c - 1.0 } else { c }), from_z }
+        Self { c: T::of(c), coefficient: T::of(if from_z { c - 1.0 } else { c }), from_z }
     }
 
+    /// `y + c (z - y)`, from the nearer end.
     #[inline(always)]
     fn at(self, y: T, z: T) -> T {
         let base = if self.from_z { z } else { y };
         base + self.coefficient * (z - y)
     }
+
+    /// `c (y - z) + step`.
+    #[inline(always)]
+    fn displacement(self, y: T, z: T, step: T) -> T {
+        (y - z) * self.c + step
+    }
+
+    /// The same with every operation rounded to bfloat16.
+    #[inline(always)]
+    fn rounded_displacement(self, y: T, z: T, step: T) -> T {
+        (((y - z).round_bf16() * self.c).round_bf16() + step).round_bf16()
+    }
 }
 
-impl<T: Real> Writer<T> for ScheduleFree {
+impl<T: Real> WriterLink<T> for ScheduleFree {
     fn base_column(&self) -> Option<usize> {
         Some(0)
     }
@@ -154,17 +168,18 @@ impl<T: Real> Writer<T> for ScheduleFree {
     }
 
     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
-        let c = T::of(cx.step.averaging_weight);
+        let average = Average::new(cx.step.averaging_weight);
         let rate = T::of(cx.step.step_size * self.share(&cx.step));
         let (update, factor) = tile.update.scaled();
         let (y, z) = (tile.parameter, &*tile.columns[0]);
         if self.rounds_every_operation(cx) {
             kernel::map4(displacement, update, y, z, move |_, u, y, z| {
-                let u = factor * u;
-                (((y - z).round_bf16() * c).round_bf16() + rate * u).round_bf16()
+                average.rounded_displacement(y, z, rate * (factor * u))
             });
         } else {
-            kernel::map4(displacement, update, y, z, move |_, u, y, z| (y - z) * c + rate * (factor * u));
+            kernel::map4(displacement, update, y, z, move |_, u, y, z| {
+                average.displacement(y, z, rate * (factor * u))
+            });
         }
     }
 
@@ -184,10 +199,12 @@ impl<T: Real> Writer<T> for ScheduleFree {
         let (decay_y, decay_z) = (T::of(decay * self.share(step)), T::of(decay));
         let step_size = T::of(step.step_size);
         let rate = T::of(step.step_size * self.share(step));
-        let lerp = Lerp::new(step.averaging_weight);
+        let average = Average::new(step.averaging_weight);
         let z = &mut *tile.columns[0];
         let (update, factor) = tile.update.scaled();
         if self.rounds_every_operation(cx) {
+            let round = |x: T| x.round_bf16();
+            let forward = move |y, z, u| round(round(average.at(y, z)) - rate * u);
             return kernel::update2(
                 parameter,
                 z,
@@ -195,29 +212,36 @@ impl<T: Real> Writer<T> for ScheduleFree {
                 displacement.unwrap_or(update),
                 move |y, z, u, m| {
                     let u = factor * u;
-                    let round = |x: T| x.round_bf16();
-                    let moved = match displacement {
-                        Some(_) => round(y - m),
-                        None => round(round(lerp.at(y, z)) - rate * u),
-                    };
+                    let is_tempered =
+                        displacement.is_some() && m != average.rounded_displacement(y, z, rate * u);
+                    let moved = if is_tempered { round(y - m) } else { forward(y, z, u) };
                     (round(moved - decay_y * y), round(round(z - step_size * u) - decay_z * y))
                 },
             );
         }
+        // y is rounded after the interpolation and again after the step, as the reference does: while steps are of
+        // the size of the last digit, the order of roundings is what p0 - y consists of.
+        let forward = move |y, z, u| average.at(y, z) - rate * u;
+        // A displacement that is as `displace` made it moves y as none does, so that an identity changes no bit.
+        let by = move |y, z, u, m| {
+            if m == average.displacement(y, z, rate * u) { forward(y, z, u) } else { y - m }
+        };
         match (displacement, decay != 0.0) {
-            // y is rounded after the interpolation and again after the step, as the reference does: while steps are of
-            // the size of the last digit, the order of roundings is what p0 - y consists of.
             (None, false) => kernel::update2(parameter, z, update, update, move |y, z, u, _| {
                 let u = factor * u;
-                (lerp.at(y, z) - rate * u, z - step_size * u)
+                (forward(y, z, u), z - step_size * u)
             }),
             (None, true) => kernel::update2(parameter, z, update, update, move |y, z, u, _| {
                 let u = factor * u;
-                (lerp.at(y, z) - rate * u - decay_y * y, z - step_size * u - decay_z * y)
+                (forward(y, z, u) - decay_y * y, z - step_size * u - decay_z * y)
             }),
-            (Some(m), _) => kernel::update2(parameter, z, update, m, move |y, z, u, m| {
+            (Some(m), false) => kernel::update2(parameter, z, update, m, move |y, z, u, m| {
                 let u = factor * u;
-                (y - m - decay_y * y, z - step_size * u - decay_z * y)
+                (by(y, z, u, m), z - step_size * u)
+            }),
+            (Some(m), true) => kernel::update2(parameter, z, update, m, move |y, z, u, m| {
+                let u = factor * u;
+                (by(y, z, u, m) - decay_y * y, z - step_size * u - decay_z * y)
             }),
         }
     }

@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    Context, Estimate, Estimator, GradientTransform, Reads, Real, Result, Role, StateSpec, StepContext, Sums,
-    TensorInfo, Tile,
+    Context, Estimate, Estimator, Link, Reads, Real, Result, Role, StateSpec, StepContext, Sums, TensorInfo,
+    Tile,
 };
 use prodigy_core::Prodigy;
 
@@ -43,7 +43,7 @@ impl Speed {
     }
 }
 
-impl<T: Real> GradientTransform<T> for Speed {
+impl<T: Real> Link<T> for Speed {
     fn name(&self) -> &str {
         "speed"
     }

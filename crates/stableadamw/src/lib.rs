@@ -1,8 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-use gradient_transform::{
-    Context, GradientTransform, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile, kernel,
-};
+use gradient_transform::{Context, Link, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile, kernel};
 
 /// Clips an update whose root mean square is above a threshold: `u <- u / max(1, RMS(u)/t)`.
 ///
@@ -15,7 +13,7 @@ use gradient_transform::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StableAdamW;
 
-impl<T: Real> GradientTransform<T> for StableAdamW {
+impl<T: Real> Link<T> for StableAdamW {
     fn name(&self) -> &str {
         "stableadamw"
     }

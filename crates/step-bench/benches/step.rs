@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use factored_moment::FactoredMoment;
-use gradient_transform::{Element, GradientTransform, Optimizer, ParameterGroup, map};
+use gradient_transform::{Link, Optimizer, ParameterGroup, Scalar, map};
 use half::bf16;
 use prodigy_core::Prodigy;
 use prodigy_plus::Options;
@@ -17,23 +17,19 @@ use stableadamw::StableAdamW;
 use step_bench::bench::{Problem, named};
 use step_bench::shapes::shapes;
 
-fn tuple(options: &Options) -> impl GradientTransform<f32> + use<> {
+fn tuple(options: &Options) -> impl Link<f32> + use<> {
     let (beta1, beta2) = options.betas;
     let prodigy = Prodigy::new(options.beta3_or_default());
     (FactoredMoment::new(beta2), StableAdamW, prodigy, ScheduleFree::new(beta1))
 }
 
-fn optimizer(
-    options: &Options,
-    chain: impl GradientTransform<f32> + 'static,
-    shapes: &[Vec<usize>],
-) -> Optimizer<f32> {
+fn optimizer(options: &Options, chain: impl Link<f32> + 'static, shapes: &[Vec<usize>]) -> Optimizer<f32> {
     let group = ParameterGroup::new(chain, named(shapes)).lr(options.lr);
     Optimizer::with_groups([group], options.settings()).expect("the chain is valid")
 }
 
 /// Stops with an error if the tuple is no longer what the default options make.
-fn check_same<E: Element>(boxed: &mut Optimizer<f32>, tuple: &mut Optimizer<f32>, problem: &Problem<E>) {
+fn check_same<E: Scalar>(boxed: &mut Optimizer<f32>, tuple: &mut Optimizer<f32>, problem: &Problem<E>) {
     for optimizer in [&mut *boxed, &mut *tuple] {
         optimizer.step(&mut problem.clone().parameters()).expect("the step is done");
     }
@@ -43,7 +39,7 @@ fn check_same<E: Element>(boxed: &mut Optimizer<f32>, tuple: &mut Optimizer<f32>
     assert_eq!(chains[0], chains[1], "the chain of the default options has changed; change the tuple too");
 }
 
-fn steps<E: Element>(criterion: &mut Criterion, name: &str, shapes: &[Vec<usize>], convert: fn(f32) -> E) {
+fn steps<E: Scalar>(criterion: &mut Criterion, name: &str, shapes: &[Vec<usize>], convert: fn(f32) -> E) {
     let options = Options::default();
     let problem = Problem::random(shapes, convert);
     let clip = map("clip", |_, u: f32, _, _| u.clamp(-1.0, 1.0));

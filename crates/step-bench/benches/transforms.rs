@@ -11,9 +11,7 @@ use cautious::Cautious;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use focus::Focus;
-use gradient_transform::{
-    Descent, GradientTransform, NonFinite, Optimizer, ParameterGroup, Settings, map, rescale,
-};
+use gradient_transform::{Descent, Link, NonFinite, Optimizer, ParameterGroup, Settings, map, rescale};
 use grams::Grams;
 use muon_pp::Muon;
 use orthograd::OrthoGrad;
@@ -23,17 +21,17 @@ use speed::Speed;
 use stableadamw::StableAdamW;
 use step_bench::bench::{Problem, named};
 
-type Boxed = Box<dyn GradientTransform<f32>>;
+type Boxed = Box<dyn Link<f32>>;
 
 const BETA2: f64 = 0.99;
 
 /// Behind a transform that changes the update.
-fn behind(transform: impl GradientTransform<f32> + 'static) -> Boxed {
+fn behind(transform: impl Link<f32> + 'static) -> Boxed {
     Box::new((transform, Descent::default()))
 }
 
 /// Before a transform that changes the displacement.
-fn before(transform: impl GradientTransform<f32> + 'static) -> Boxed {
+fn before(transform: impl Link<f32> + 'static) -> Boxed {
     Box::new((ScheduleFree::default(), transform))
 }
 

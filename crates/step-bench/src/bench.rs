@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use gradient_transform::{Element, Optimizer, Parameter};
+use gradient_transform::{Optimizer, Parameter, Scalar};
 use half::bf16;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -49,7 +49,7 @@ pub struct Problem<E> {
     gradients: Vec<Vec<E>>,
 }
 
-impl<E: Element> Problem<E> {
+impl<E: Scalar> Problem<E> {
     /// The same numbers for the same shapes. `convert` is the way from float32 to the element type.
     pub fn random(shapes: &[Vec<usize>], convert: fn(f32) -> E) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(1);
@@ -118,7 +118,7 @@ pub fn measure_fused(shapes: &[Vec<usize>], warm_up: usize, steps: usize) -> Res
     ))
 }
 
-fn run<E: Element>(
+fn run<E: Scalar>(
     mut optimizer: Optimizer<f32>,
     shapes: &[Vec<usize>],
     warm_up: usize,

@@ -6,3 +6,4 @@ pub mod bench;
 pub mod fused;
 pub mod roofline;
 pub mod shapes;
+pub mod threads;

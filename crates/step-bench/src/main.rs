@@ -8,6 +8,7 @@ use prodigy_plus::{Options, ProdigyPlus};
 use serde_json::Value;
 use step_bench::bench::{Precision, measure, measure_fused};
 use step_bench::shapes::shapes;
+use step_bench::threads;
 
 /// Measures what one step of the optimizer costs.
 ///
@@ -28,8 +29,8 @@ struct Arguments {
     #[arg(long = "option", value_name = "NAME=VALUE")]
     options: Vec<String>,
 
-    /// Threads to use
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    /// Threads to use, at most one for each core
+    #[arg(long, value_name = "N", default_value_t = threads::usual())]
     threads: usize,
 
     /// Steps to measure
@@ -61,10 +62,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let options = options(&arguments.options)?;
     let shapes = shapes(&arguments.shapes)?;
-    if arguments.threads == 0 {
-        bail!("at least one thread is needed");
-    }
-    rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global()?;
+    threads::give(arguments.threads)?;
     let build = |parameters: &[(String, &[usize])]| Ok(options.build(parameters.iter().cloned())?);
     let m = if arguments.fused {
         if arguments.dtype != Precision::F32 {

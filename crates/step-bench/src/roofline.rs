@@ -6,8 +6,8 @@
 
 use anyhow::{Result, ensure};
 use gradient_transform::{
-    Context, Descent, GradientTransform, NonFinite, Optimizer, ParameterGroup, Reads, Real, Role, Settings,
-    StateSpec, Storage, Sums, TensorInfo, Tile, Writer, kernel,
+    Context, Descent, Link, NonFinite, Optimizer, ParameterGroup, Reads, Real, Role, Settings, StateSpec,
+    Storage, Sums, TensorInfo, Tile, WriterLink, kernel,
 };
 use prodigy_plus::Options;
 use serde::Serialize;
@@ -55,7 +55,7 @@ impl Pattern {
         }
     }
 
-    fn chain(self) -> Box<dyn GradientTransform<f32>> {
+    fn chain(self) -> Box<dyn Link<f32>> {
         match self {
             Self::Read => Box::new((ReadOnly, Descent::default())),
             Self::Descent => Box::new(Descent::default()),
@@ -83,7 +83,7 @@ impl Pattern {
 #[derive(Debug)]
 struct ReadOnly;
 
-impl<T: Real> GradientTransform<T> for ReadOnly {
+impl<T: Real> Link<T> for ReadOnly {
     fn name(&self) -> &str {
         "read-only"
     }
@@ -113,7 +113,7 @@ impl<T: Real> GradientTransform<T> for ReadOnly {
 #[derive(Debug)]
 struct Columns(usize);
 
-impl<T: Real> GradientTransform<T> for Columns {
+impl<T: Real> Link<T> for Columns {
     fn name(&self) -> &str {
         "columns"
     }
@@ -131,12 +131,12 @@ impl<T: Real> GradientTransform<T> for Columns {
         names[..self.0].iter().fold(StateSpec::new(), |spec, name| spec.column(name, Storage::Parameter))
     }
 
-    fn writer(&self) -> Option<&dyn Writer<T>> {
+    fn writer(&self) -> Option<&dyn WriterLink<T>> {
         Some(self)
     }
 }
 
-impl<T: Real> Writer<T> for Columns {
+impl<T: Real> WriterLink<T> for Columns {
     fn direct(&self, _cx: &Context<'_>, _tile: &mut Tile<'_, '_, T>) {}
 
     fn displace(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {

@@ -1,10 +1,12 @@
 //! One small problem for all transforms, and running a chain on it.
 
 use conformance::pair::Stored;
-use gradient_transform::{GradientTransform, Optimizer, Parameter, Real, Snapshot, StepOutcome};
+use gradient_transform::{
+    Link, Optimizer, Parameter, ParameterGroup, Real, Settings, Snapshot, SplitGroups, StepOutcome,
+};
 use ndarray::{ArrayD, Axis, IxDyn};
 
-pub(crate) type Boxed<T> = Box<dyn GradientTransform<T>>;
+pub(crate) type Boxed<T> = Box<dyn Link<T>>;
 
 /// Parameters after every step.
 pub(crate) type Trajectory = Vec<Vec<ArrayD<f64>>>;
@@ -118,6 +120,24 @@ impl<T: Real, E: Stored> Running<T, E> {
         let parameters = problem.init.iter().enumerate().map(|(i, start)| (i.to_string(), start.shape()));
         let mut optimizer = Optimizer::new(chain, parameters).unwrap();
         optimizer.set_lr(0, lr).unwrap();
+        Self { optimizer, values: problem.init.iter().map(|p| p.mapv(E::of)).collect() }
+    }
+
+    /// A group for each of the chains, which share the tensors out.
+    pub(crate) fn in_groups(
+        chains: Vec<Boxed<T>>,
+        split_groups: SplitGroups,
+        lr: f64,
+        problem: &Problem,
+    ) -> Self {
+        let size = problem.init.len().div_ceil(chains.len());
+        let mut names = (0..).map(|i: usize| i.to_string());
+        let groups = chains.into_iter().zip(problem.init.chunks(size)).map(|(chain, init)| {
+            let parameters = init.iter().map(|start| (names.next().unwrap(), start.shape()));
+            ParameterGroup::new(chain, parameters.collect::<Vec<_>>()).lr(lr)
+        });
+        let settings = Settings { split_groups, ..Settings::default() };
+        let optimizer = Optimizer::with_groups(groups, settings).unwrap();
         Self { optimizer, values: problem.init.iter().map(|p| p.mapv(E::of)).collect() }
     }
 

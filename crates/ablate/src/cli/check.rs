@@ -3,12 +3,14 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use ablate_statistics::detectable_difference;
 use anyhow::Result;
 use indicatif::HumanDuration;
 
 use super::Which;
 use crate::columns::Columns;
 use crate::execute::{grid, run_counts, seconds_per_run};
+use crate::findings::{CONFIDENCE, FEWEST_PAIRS, POWER};
 use crate::registry::Registry;
 use crate::study::Study;
 
@@ -51,6 +53,7 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
     for refused in &study.refused {
         writeln!(text, "Cannot be combined: {}: {}", refused.name, refused.reason)?;
     }
+    writeln!(text, "\n{}", verdicts(study.file.seeds, study.arms.len().saturating_sub(1)))?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     writeln!(
         text,
@@ -63,4 +66,48 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
         HumanDuration(Duration::from_secs_f64(seconds / threads as f64))
     )?;
     Ok(text)
+}
+
+/// What so many seeds can say of so many arms, before any hour is spent on them.
+fn verdicts(seeds: usize, compared: usize) -> String {
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let (seeds_shown, arms) = (plural(seeds, "seed"), plural(compared, "arm"));
+    if compared == 0 {
+        return "There is one arm, and nothing to compare it with.".to_owned();
+    }
+    if seeds < FEWEST_PAIRS {
+        return format!(
+            "No verdict is possible with {seeds_shown}, whatever the arms do. It takes {FEWEST_PAIRS}, however many arms there are."
+        );
+    }
+    let with = |seeds: usize| detectable_difference(seeds, compared, 1.0 - CONFIDENCE, POWER);
+    let Some(found) = with(seeds) else {
+        return format!(
+            "A verdict takes {FEWEST_PAIRS} seeds; with {seeds_shown} and {arms} hardly any difference is large enough."
+        );
+    };
+    let twice =
+        with(2 * seeds).map_or(String::new(), |found| format!(" With {} seeds: {found:.1}.", 2 * seeds));
+    format!(
+        "A verdict takes {FEWEST_PAIRS} seeds, however many arms there are. With {seeds_shown} and {arms}, four of five studies find a difference \
+         of {found:.1} standard deviations (of an arm's differences over the seeds).{twice}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdicts;
+
+    #[test]
+    fn a_study_that_can_have_no_verdict_is_told_before_it_runs() {
+        for seeds in 1..6 {
+            let text = verdicts(seeds, 14);
+            assert!(text.contains("No verdict is possible") && text.contains("It takes 6"), "{text}");
+        }
+        let text = verdicts(10, 14);
+        assert!(text.contains("takes 6 seeds") && text.contains("1.5 standard deviations"), "{text}");
+        // It took twelve seeds for a verdict on any of 84 arms.
+        assert!(verdicts(7, 84).contains("standard deviations"), "{}", verdicts(7, 84));
+        assert!(verdicts(10, 0).contains("nothing to compare"));
+    }
 }

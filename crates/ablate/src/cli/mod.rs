@@ -55,7 +55,7 @@ enum Command {
         #[arg(default_value = "study.toml")]
         path: PathBuf,
     },
-    /// Explain a study before anything runs: arms, runs, time, and combinations that cannot be
+    /// Explain a study before anything runs: arms, runs, time, what it could find, and combinations that cannot be
     Check(Which),
     /// Run what is missing of a study, and write its report
     Run {

@@ -113,7 +113,8 @@ impl Parts<'_> {
             stop: self.stop,
             may_run: self.may_run,
         };
-        let results = pool.install(|| execution.results(observer))?;
+        let mut results = pool.install(|| execution.results(observer))?;
+        results.study.earlier_seeds = folder.look(&results)?;
         let findings = Findings::of(&results);
         let mut lines = if self.may_run {
             vec![

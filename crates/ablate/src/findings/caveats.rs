@@ -1,5 +1,6 @@
 //! What limits the numbers, computed from the data.
 
+use ablate_statistics::error_of_share;
 use ablate_tasks::Measure;
 
 use super::{FEWEST_PAIRS, TaskFindings, Verdict};
@@ -12,6 +13,7 @@ const MANY: usize = 6;
 pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<String> {
     let mut caveats = Vec::new();
     seeds(results, &mut caveats);
+    choices(results, &mut caveats);
     for (task, findings) in results.tasks.iter().zip(findings) {
         dead(results, task, findings, &mut caveats);
         diverged(results, task, &mut caveats);
@@ -48,17 +50,35 @@ fn seeds(results: &Results, caveats: &mut Vec<String>) {
             1_u64 << seeds,
             2.0 / (1_u64 << seeds) as f64
         )),
-        seeds @ FEWEST_PAIRS..=9 => {
-            let smallest = 2.0 / (1_u64 << seeds) as f64;
-            let comparisons = results.arms.len().saturating_sub(1);
-            if smallest * comparisons as f64 > 0.05 {
-                caveats.push(format!(
-                    "{seeds} seeds are few for {comparisons} comparisons: the smallest possible p, {smallest:.4}, is above 0.05 \
-                     after Holm's correction, so that most arms must stay unclear whatever they do."
-                ));
-            }
-        }
         _ => {}
+    }
+}
+
+/// What was asked of the same runs before, and what was left out of the study this time.
+fn choices(results: &Results, caveats: &mut Vec<String>) {
+    let study = &results.study;
+    if !study.earlier_seeds.is_empty() {
+        let seeds: Vec<String> = study.earlier_seeds.iter().map(usize::to_string).collect();
+        let seeds: Vec<&str> = seeds.iter().map(String::as_str).collect();
+        caveats.push(format!(
+            "These runs were reported before with {} seeds. A verdict keeps its 5 % where the number of seeds was fixed before; where seeds \
+             are added until there is one, false ones are more frequent (10 % of one arm, with a look at each of 6 to 10 seeds).",
+            list(&seeds)
+        ));
+    }
+    for (what, left_out, rest) in [
+        ("arms", &study.arms_left_out, results.arms.len().saturating_sub(1)),
+        ("tasks", &study.tasks_left_out, results.tasks.len()),
+    ] {
+        if !left_out.is_empty() {
+            let names: Vec<&str> = left_out.iter().map(String::as_str).collect();
+            let names = if names.len() <= MANY { format!(" ({})", list(&names)) } else { String::new() };
+            caveats.push(format!(
+                "{} of the study's {what} were left out by --{what}{names}, and what is corrected is corrected over the {rest} that are here. \
+                 Verdicts keep their 5 % where these were chosen before any was seen.",
+                left_out.len()
+            ));
+        }
     }
 }
 
@@ -205,13 +225,12 @@ fn resolution(task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<Str
     ) else {
         return;
     };
-    let (accuracy, examples) = (base.mean, examples as f64);
     caveats.push(format!(
         "{}: every run is measured on the same {examples} test examples, of which one is {:.2} percentage points. The intervals \
          cover initialisation and batches; drawing other examples would move an accuracy by a standard error of {:.1} points.",
         task.name,
-        100.0 / examples,
-        100.0 * (accuracy * (1.0 - accuracy) / examples).sqrt()
+        100.0 / examples as f64,
+        100.0 * error_of_share(base.mean, examples)
     ));
 }
 

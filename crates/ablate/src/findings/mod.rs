@@ -3,7 +3,9 @@
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
 //! ```
-//! use ablate::findings::{ArmFindings, CONFIDENCE, FEWEST_PAIRS, Findings, Overall, Profile, TaskFindings, Verdict};
+//! use ablate::findings::{
+//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, Overall, POWER, Profile, TaskFindings, Verdict,
+//! };
 //!
 //! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
@@ -23,11 +25,13 @@
 //! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
 //! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
 //! let findings = Findings::of(&execution.results(&())?);
-//! let TaskFindings { name, arms, factorial, .. } = &findings.tasks[0];
+//! let TaskFindings { name, arms, factorial, detectable, .. } = &findings.tasks[0];
 //! assert_eq!((name.as_str(), arms[0].verdict), ("digits", Verdict::Base));
 //! assert!(factorial.is_none()); // the study's design is another one
 //! let ArmFindings { verdict, difference, .. } = &arms[1];
 //! assert!(*verdict == Verdict::Unclear && FEWEST_PAIRS == 6); // two seeds never give a verdict
+//! let found: Option<&Detectable> = detectable.as_ref();
+//! assert!(found.is_none() && POWER == 0.8); // and there is no difference that they could find
 //! assert_eq!(difference.as_ref().map(|difference| difference.n), Some(2));
 //! let overall: &Overall = &findings.overall[1];
 //! assert_eq!((overall.better, overall.worse, overall.unclear), (0, 0, 1));
@@ -41,22 +45,27 @@ mod caveats;
 mod overall;
 mod task;
 
-use ablate_statistics::{Bootstrap, Interval, PairedDifference, PairedSteps, StepsToTarget, Summary};
+use ablate_statistics::{
+    Bootstrap, Interval, PairedDifference, PairedSteps, Probability, StepsToTarget, Summary, fewest_pairs,
+    joint_sign_flip_p,
+};
 use ablate_tasks::Measure;
 use serde::{Deserialize, Serialize};
 
 pub use overall::{Overall, Profile};
 
-use crate::results::Results;
+use crate::results::{Results, TaskResults};
 
 /// The share of intervals that contain the true difference, over many studies; and 1 - the familywise error rate.
 pub const CONFIDENCE: f64 = 0.95;
 
-/// Fewer pairs than this have no verdict, whatever they are: of the 2^n sign patterns of an exact test at least two are as
-/// extreme as any, which is more than 1 - [`CONFIDENCE`] of 32 and less of 64.
-pub const FEWEST_PAIRS: usize = 6;
+/// The share of studies in which a [`Detectable`] difference has a verdict.
+pub const POWER: f64 = 0.8;
 
-/// What a comparison with the base comes to, after Holm's correction over the arms of a task.
+/// Fewer pairs than this have no verdict, whatever they are, and however many arms there are, [`fewest_pairs`].
+pub const FEWEST_PAIRS: usize = fewest_pairs(1.0 - CONFIDENCE);
+
+/// What a comparison with the base comes to, after correction over the arms of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -87,10 +96,13 @@ pub struct ArmFindings {
     /// The measure minus the base's, paired by seed, in the measure's own direction, where a run that diverged has the worst
     /// value; absent for the base.
     pub difference: Option<PairedDifference>,
-    /// The difference's p after Holm's correction over the arms of this task.
+    /// The difference's p, corrected over the arms of this task, [`joint_sign_flip_p`]: of tasks where no arm has an effect, at most 5 %
+    /// have a verdict. Absent for the base, and for an arm that does nothing.
     pub adjusted_p: Option<f64>,
-    /// Share of pairs of runs, 0 to 1, in which the arm is the better one; a run that diverged loses to one that didn't.
-    pub probability_of_improvement: Option<f64>,
+    /// The same, corrected over the arms of all tasks: of studies where no arm has an effect on any task, at most 5 % have such a p below 0.05.
+    pub study_p: Option<f64>,
+    /// How probable it is that a run of the arm is better than one of the base; a run that diverged loses to one that didn't.
+    pub probability_of_improvement: Option<Probability>,
     /// Steps until the validation split reached the target, misses censored.
     pub to_target: Option<StepsToTarget>,
     /// These steps against the base's, paired by seed.
@@ -142,6 +154,8 @@ pub struct FactorEffect {
     pub interval: Option<Interval>,
     /// Two-sided p of the sign-flip test, uncorrected.
     pub p: Option<f64>,
+    /// The same, corrected over the effects of its kind on this task.
+    pub adjusted_p: Option<f64>,
 }
 
 /// What a full factorial says about its factors.
@@ -155,6 +169,15 @@ pub struct Factorial {
     pub shapley: Vec<FactorEffect>,
 }
 
+/// The smallest difference that a share [`POWER`] of studies like this one would give a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Detectable {
+    /// In standard deviations of an arm's differences, over normal runs.
+    pub deviations: f64,
+    /// In the measure's unit, for the arm whose differences spread as those of the arm in the middle; absent where they don't.
+    pub difference: Option<f64>,
+}
+
 /// A task in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskFindings {
@@ -164,6 +187,8 @@ pub struct TaskFindings {
     pub measure: Measure,
     /// By arm, in the order of [`Results::arms`].
     pub arms: Vec<ArmFindings>,
+    /// What the runs of this task could have found; absent where no verdict is possible.
+    pub detectable: Option<Detectable>,
     /// Effects and interactions, for a complete factorial without a run that diverged.
     pub factorial: Option<Factorial>,
 }
@@ -185,10 +210,17 @@ impl Findings {
     /// Computes everything from the runs.
     pub fn of(results: &Results) -> Self {
         let method = Bootstrap { confidence: CONFIDENCE, ..Bootstrap::default() };
-        let tasks: Vec<TaskFindings> =
-            results.tasks.iter().map(|task| task::findings(results, task, &method)).collect();
+        let families: Vec<Vec<Vec<Option<f64>>>> = results.tasks.iter().map(task::family).collect();
+        // A seed turns its differences round on all tasks at once: where those of a task are symmetric, so are all of them.
+        let mut of_study = joint_sign_flip_p(&families.concat(), method.seed).into_iter();
+        let of_task = |(task, family): (&TaskResults, &Vec<Vec<Option<f64>>>)| {
+            let corrected: Vec<_> =
+                joint_sign_flip_p(family, method.seed).into_iter().zip(of_study.by_ref()).collect();
+            task::findings(results, task, &corrected, &method)
+        };
+        let tasks: Vec<TaskFindings> = results.tasks.iter().zip(&families).map(of_task).collect();
         Self {
-            overall: overall::overall(results, &tasks, &method),
+            overall: overall::overall(results.arms.len(), &tasks),
             profiles: overall::profiles(results),
             caveats: caveats::caveats(results, &tasks),
             tasks,

@@ -2,53 +2,91 @@
 
 use ablate_statistics::{
     Bootstrap, Effect, FactorialEffects, PairedDifference, PairedSteps, StepsToTarget, Summary, ToTarget,
-    holm,
+    detectable_difference, tested_differences,
 };
 
-use super::overall::{probability, scores, steps_to_target};
-use super::{ArmFindings, CONFIDENCE, FEWEST_PAIRS, FactorEffect, Factorial, TaskFindings, Verdict};
+use super::overall::steps_to_target;
+use super::{
+    ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, TaskFindings, Verdict,
+};
 use crate::record::Record;
 use crate::results::{ArmRuns, Results, Role, TaskResults};
 
-pub(super) fn findings(results: &Results, task: &TaskResults, method: &Bootstrap) -> TaskFindings {
-    let differences: Vec<Option<PairedDifference>> = task
-        .arms
-        .iter()
-        .enumerate()
-        .map(|(index, _)| if index == 0 { None } else { PairedDifference::of(&values(task, index), method) })
-        .collect();
-    let p: Vec<Option<f64>> = differences
-        .iter()
-        .map(|difference| difference.as_ref().and_then(|difference| difference.p))
-        .collect();
-    let adjusted = holm(&p);
-    let arms = differences
-        .into_iter()
-        .zip(adjusted)
-        .enumerate()
-        .map(|(index, (difference, adjusted_p))| arm_findings(task, index, difference, adjusted_p))
-        .collect();
+/// What is tested on a task: by arm and seed the difference to the base. Nothing of the base, and of an arm that does nothing, of which no
+/// test is needed to know it.
+pub(super) fn family(task: &TaskResults) -> Vec<Vec<Option<f64>>> {
+    let of_arm = |arm: usize| {
+        if arm == 0 || is_dead(task, arm) {
+            return Vec::new();
+        }
+        let pairs = pairs(task, arm);
+        let present: Vec<(f64, f64)> = pairs.iter().copied().flatten().collect();
+        let mut tested = tested_differences(&present).into_iter();
+        pairs.iter().map(|pair| pair.and_then(|_| tested.next())).collect()
+    };
+    (0..task.arms.len()).map(of_arm).collect()
+}
+
+/// The findings, given every arm's p after correction over the arms of the task, and over those of all tasks.
+pub(super) fn findings(
+    results: &Results,
+    task: &TaskResults,
+    corrected: &[(Option<f64>, Option<f64>)],
+    method: &Bootstrap,
+) -> TaskFindings {
+    let arms: Vec<ArmFindings> =
+        corrected.iter().enumerate().map(|(arm, p)| arm_findings(task, arm, *p, method)).collect();
     TaskFindings {
         name: task.name.clone(),
         measure: task.about.measure,
+        detectable: detectable(&arms),
         arms,
         factorial: factorial(results, task, method),
     }
 }
 
-/// By seed, the measure of the arm and of the base, in the measure's own direction; a run that diverged has the worst value.
-fn values(task: &TaskResults, arm: usize) -> Vec<(f64, f64)> {
-    let sign = if task.about.measure.higher_is_better() { 1.0 } else { -1.0 };
-    scores(task, arm).into_iter().map(|(arm, base)| (sign * arm, sign * base)).collect()
+/// By seed of the base, the measure of the arm and of the base, in the measure's own direction; a run that diverged, or has no number,
+/// has the worst value.
+fn pairs(task: &TaskResults, arm: usize) -> Vec<Option<(f64, f64)>> {
+    let measure = task.about.measure;
+    let worst = if measure.higher_is_better() { f64::NEG_INFINITY } else { f64::INFINITY };
+    let value = |record: &Record| {
+        let value = record.evaluation().map(|evaluation| measure.of(&evaluation));
+        value.filter(|value| !value.is_nan()).unwrap_or(worst)
+    };
+    let of_seed = |seed: u64| task.arms[arm].runs.iter().find(|run| run.seed == seed);
+    let base = task.arms[0].runs.iter();
+    base.map(|run| Some((value(&of_seed(run.seed)?.record), value(&run.record)))).collect()
+}
+
+fn is_dead(task: &TaskResults, arm: usize) -> bool {
+    let (arm, base) = (&task.arms[arm], &task.arms[0]);
+    !arm.runs.is_empty()
+        && arm.runs.iter().zip(&base.runs).all(|(run, base)| {
+            run.record.trajectory_sha256 == base.record.trajectory_sha256
+                && run.record.outcome == base.record.outcome
+        })
+}
+
+/// Of the arms that are tested, the one in the middle.
+fn detectable(arms: &[ArmFindings]) -> Option<Detectable> {
+    let tested = || arms.iter().filter(|arm| arm.adjusted_p.is_some()).filter_map(|arm| arm.difference);
+    let pairs = tested().map(|difference| difference.n).min()?;
+    let deviations = detectable_difference(pairs, tested().count(), 1.0 - CONFIDENCE, POWER)?;
+    let spreads: Vec<f64> = tested().filter_map(|difference| difference.sd).collect();
+    let spread = Summary::of(&spreads).map(|spreads| spreads.median).filter(|spread| *spread > 0.0);
+    Some(Detectable { deviations, difference: spread.map(|spread| deviations * spread) })
 }
 
 fn arm_findings(
     task: &TaskResults,
     index: usize,
-    difference: Option<PairedDifference>,
-    adjusted_p: Option<f64>,
+    (adjusted_p, study_p): (Option<f64>, Option<f64>),
+    method: &Bootstrap,
 ) -> ArmFindings {
     let (arm, base) = (&task.arms[index], &task.arms[0]);
+    let pairs: Vec<(f64, f64)> = pairs(task, index).into_iter().flatten().collect();
+    let difference = if index == 0 { None } else { PairedDifference::of(&pairs, method) };
     let finished: Vec<&Record> =
         arm.runs.iter().map(|run| &run.record).filter(|record| record.evaluation().is_some()).collect();
     let summary = |of: &dyn Fn(&Record) -> Option<f64>| {
@@ -61,35 +99,37 @@ fn arm_findings(
         None => ToTarget::Missed(task.steps as f64),
     };
     let targets = |arm: &ArmRuns| arm.runs.iter().map(|run| to_target(&run.record)).collect::<Vec<_>>();
-    let pairs: Vec<(ToTarget, ToTarget)> = targets(arm).into_iter().zip(targets(base)).collect();
-    let is_dead = index > 0
-        && !arm.runs.is_empty()
-        && arm.runs.iter().zip(&base.runs).all(|(run, base)| {
-            run.record.trajectory_sha256 == base.record.trajectory_sha256
-                && run.record.outcome == base.record.outcome
-        });
+    let to_targets: Vec<(ToTarget, ToTarget)> = targets(arm).into_iter().zip(targets(base)).collect();
     let verdict = match (&difference, adjusted_p) {
         _ if index == 0 => Verdict::Base,
-        _ if is_dead => Verdict::Dead,
+        _ if is_dead(task, index) => Verdict::Dead,
         (Some(difference), Some(p))
-            if difference.n >= FEWEST_PAIRS && p <= 1.0 - CONFIDENCE && difference.tested_mean != 0.0 =>
+            if difference.n >= FEWEST_PAIRS && p <= 1.0 - CONFIDENCE && difference.tested != 0.0 =>
         {
-            let better = (difference.tested_mean > 0.0) == task.about.measure.higher_is_better();
-            if better { Verdict::Better } else { Verdict::Worse }
+            if (difference.tested > 0.0) == task.about.measure.higher_is_better() {
+                Verdict::Better
+            } else {
+                Verdict::Worse
+            }
         }
         _ => Verdict::Unclear,
     };
-    let scores = scores(task, index);
+    let is_higher_better = task.about.measure.higher_is_better();
+    let better = |difference: &PairedDifference| {
+        let higher = difference.probability_of_higher;
+        if is_higher_better { higher } else { higher.of_lower() }
+    };
     ArmFindings {
         verdict,
         diverged: diverged(arm),
         value: summary(&|record| record.evaluation().map(|evaluation| task.about.measure.of(&evaluation))),
         train_loss: summary(&|record| record.last().map(|point| point.train.loss)),
+        probability_of_improvement: difference.as_ref().map(better),
         difference,
         adjusted_p,
-        probability_of_improvement: (index > 0 && !scores.is_empty()).then(|| probability(&scores)),
+        study_p,
         to_target: StepsToTarget::of(&targets(arm)),
-        paired_steps: (index > 0).then(|| PairedSteps::of(&pairs)),
+        paired_steps: (index > 0).then(|| PairedSteps::of(&to_targets)),
         d: final_d(task, &finished),
     }
 }
@@ -98,8 +138,7 @@ fn final_d(task: &TaskResults, finished: &[&Record]) -> Vec<Option<f64>> {
     let of_group = |group: usize| {
         let values: Option<Vec<f64>> =
             finished.iter().map(|record| record.last()?.groups.get(group)?.d).collect();
-        let values = values.filter(|values| !values.is_empty())?;
-        Some(values.iter().sum::<f64>() / values.len() as f64)
+        Some(Summary::of(&values?)?.mean)
     };
     (0..task.groups.len()).map(of_group).collect()
 }
@@ -134,6 +173,7 @@ fn factorial(results: &Results, task: &TaskResults, method: &Bootstrap) -> Optio
         mean: effect.mean,
         interval: effect.interval,
         p: effect.p,
+        adjusted_p: effect.adjusted_p,
     };
     let single = |effects: &[Effect]| {
         effects.iter().zip(&names).map(|(e, name)| effect(vec![(*name).clone()], e)).collect::<Vec<_>>()

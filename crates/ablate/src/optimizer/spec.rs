@@ -2,7 +2,7 @@
 
 use ablate_tasks::read_options;
 use anyhow::{Context, Result, bail, ensure};
-use gradient_transform::{GradientTransform, Optimizer, ParameterGroup, Rounding};
+use gradient_transform::{Link, Optimizer, ParameterGroup, Rounding};
 use prodigy_plus::Options;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::registry::Registry;
 use crate::study::{Change, Insertion};
 
-type Boxed = Box<dyn GradientTransform<f32>>;
+type Boxed = Box<dyn Link<f32>>;
 
 /// A chain as a study defines it: everything that determines an optimizer, and nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

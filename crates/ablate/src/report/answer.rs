@@ -1,7 +1,7 @@
 //! The answer in sentences, from the findings alone.
 
 use super::view::View;
-use crate::findings::{FEWEST_PAIRS, Verdict};
+use crate::findings::{CONFIDENCE, FEWEST_PAIRS, Verdict};
 use crate::results::Role;
 
 /// A sentence, of which the first part is its heading.
@@ -54,7 +54,74 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
         let text = format!("{}: the same weights as the base to the bit, on every task.", names(&dead));
         sentences.push(Sentence { heading: "Does nothing", text });
     }
+    sentences.extend(over_tasks(view));
+    sentences.extend(detectable(view));
     sentences
+}
+
+/// How many verdicts stand a correction over all tasks, and which: those that do, or those that don't.
+fn over_tasks(view: View<'_>) -> Option<Sentence> {
+    let decided: Vec<(usize, usize)> = view
+        .tasks()
+        .flat_map(|(task, _)| view.compared().map(move |arm| (task, arm)))
+        .filter(|(task, arm)| matches!(view.found(*task, *arm).verdict, Verdict::Better | Verdict::Worse))
+        .collect();
+    if !view.has_tasks() || decided.is_empty() {
+        return None;
+    }
+    let stands = |(task, arm): &&(usize, usize)| {
+        view.found(*task, *arm).study_p.is_some_and(|p| p <= 1.0 - CONFIDENCE)
+    };
+    let (standing, falling): (Vec<_>, Vec<_>) = decided.iter().partition(stands);
+    let named = |of: &[&(usize, usize)]| {
+        let name = |(task, arm): &&(usize, usize)| {
+            format!("{} on {}", unbroken(view, *arm), view.results.tasks[*task].name)
+        };
+        of.iter().map(name).collect::<Vec<_>>().join(", ")
+    };
+    let all = decided.len();
+    let which = match (standing.len(), falling.len()) {
+        (_, 0) => format!("all {all} verdicts"),
+        (0, _) => format!("none of the {all} verdicts"),
+        (some, rest) if some <= rest => format!("{some} of {all} verdicts ({})", named(&standing)),
+        (some, _) => format!("{some} of {all} verdicts, and not {}", named(&falling)),
+    };
+    let text = format!(
+        "A correction over all tasks leaves {which}. With it the whole study has a false verdict at most once in twenty studies; without it, \
+         each of its tasks may have one as often."
+    );
+    Some(Sentence { heading: "Over all tasks", text })
+}
+
+/// The smallest differences that would probably have been found.
+fn detectable(view: View<'_>) -> Option<Sentence> {
+    let found = || view.tasks().filter_map(|(task, _)| Some((task, view.findings.tasks[task].detectable?)));
+    let deviations = || found().map(|(_, found)| format!("{:.1}", found.deviations));
+    let first = deviations().next()?;
+    // Tasks differ by the number of arms that do something.
+    let is_one = deviations().all(|other| other == first);
+    let tasks: Vec<String> = found()
+        .filter_map(|(task, found)| {
+            let (shown, name) = (view.shown(task), &view.results.tasks[task].name);
+            let difference = format!("{name} {} {}", shown.size(found.difference?), shown.unit());
+            Some(if is_one { difference } else { format!("{difference} ({:.1})", found.deviations) })
+        })
+        .collect();
+    let size = if is_one {
+        format!("{first} standard deviations")
+    } else {
+        "so many standard deviations".to_owned()
+    };
+    let of_tasks = if tasks.is_empty() {
+        String::new()
+    } else {
+        format!(" For the arm in the middle these are: {}.", tasks.join(", "))
+    };
+    let text = format!(
+        "Four of five studies like this find a difference of {size} of an arm's differences over the seeds.{of_tasks} A smaller one may be \
+         there and unclear."
+    );
+    Some(Sentence { heading: "Large enough to be found", text })
 }
 
 /// The arms with the clearest answer first.
@@ -118,7 +185,7 @@ pub(super) fn counted(view: View<'_>) -> String {
 
 /// How to read verdicts.
 pub(super) const READING: &str = "Differences are an arm minus the base, paired by seed: every seed has the same initial weights, \
-    batches and rounding for all arms. Better and worse are verdicts of a sign-flip test after Holm’s correction over the arms of a task, at 5 %. \
+    batches and rounding for all arms. Better and worse are verdicts of a joint sign-flip test, corrected over the arms of a task, at 5 %: of tasks where no arm differs from the base, one in twenty has a false one. \
     A run that diverged is worse than every one that didn’t, and two that did are equal. \
     An arm that leaves something out and is worse says that the part helps.";
 

@@ -131,9 +131,12 @@ struct EffectLine<'a> {
     low: Option<f64>,
     high: Option<f64>,
     p: Option<f64>,
-    p_holm: Option<f64>,
+    p_task: Option<f64>,
+    p_study: Option<f64>,
     verdict: &'a str,
     probability_of_improvement: Option<f64>,
+    probability_low: Option<f64>,
+    probability_high: Option<f64>,
     steps_to_target: Option<f64>,
     reached: Option<usize>,
 }
@@ -143,6 +146,7 @@ pub(super) fn effects(view: View<'_>) -> Result<Vec<u8>> {
         task.arms.iter().zip(view.arms()).map(move |(found, arm)| {
             let difference = found.difference.as_ref();
             let interval = difference.and_then(|difference| difference.interval);
+            let better = found.probability_of_improvement;
             EffectLine {
                 task: &task.name,
                 arm: &arm.name,
@@ -157,9 +161,12 @@ pub(super) fn effects(view: View<'_>) -> Result<Vec<u8>> {
                 low: interval.map(|interval| interval.low),
                 high: interval.map(|interval| interval.high),
                 p: difference.and_then(|difference| difference.p),
-                p_holm: found.adjusted_p,
+                p_task: found.adjusted_p,
+                p_study: found.study_p,
                 verdict: word(found.verdict),
-                probability_of_improvement: found.probability_of_improvement,
+                probability_of_improvement: better.map(|better| better.value),
+                probability_low: better.and_then(|better| better.interval).map(|interval| interval.low),
+                probability_high: better.and_then(|better| better.interval).map(|interval| interval.high),
                 steps_to_target: found.to_target.and_then(|steps| steps.median),
                 reached: found.to_target.map(|steps| steps.reached),
             }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::figure::{Scale, bottom_axis_of};
 use super::number::short;
 use super::view::View;
-use crate::findings::{FEWEST_PAIRS, FactorEffect, Factorial};
+use crate::findings::{CONFIDENCE, FactorEffect, Factorial};
 
 const CELL: f64 = 92.0;
 const CELL_HEIGHT: f64 = 40.0;
@@ -43,7 +43,7 @@ pub(super) fn interactions(view: View<'_>, task: usize, factorial: &Factorial) -
                             @let tone = if better(effect) >= 0.0 { "helps" } else { "hinders" };
                             @let weight = 0.1 + 0.75 * effect.mean.abs() / largest;
                             rect class=(tone) x=(x + 1.0) y=(y + 1.0) width=(CELL - 2.0) height=(CELL_HEIGHT - 2.0) rx="3" opacity=(format!("{weight:.2}")) {}
-                            text.cell.resolved[is_resolved(view, effect)] x=(x + CELL / 2.0) y=(y + CELL_HEIGHT / 2.0) dy="0.33em" text-anchor="middle" {
+                            text.cell.resolved[is_resolved(effect)] x=(x + CELL / 2.0) y=(y + CELL_HEIGHT / 2.0) dy="0.33em" text-anchor="middle" {
                                 (shown.difference(effect.mean))
                             }
                         }
@@ -54,10 +54,9 @@ pub(super) fn interactions(view: View<'_>, task: usize, factorial: &Factorial) -
     }
 }
 
-/// Whether it is set off as other than zero, which too few seeds cannot say.
-fn is_resolved(view: View<'_>, effect: &FactorEffect) -> bool {
-    view.results.study.seeds >= FEWEST_PAIRS
-        && effect.interval.is_some_and(|interval| !interval.contains(0.0))
+/// Whether it is set off as other than zero.
+fn is_resolved(effect: &FactorEffect) -> bool {
+    effect.adjusted_p.is_some_and(|p| p <= 1.0 - CONFIDENCE)
 }
 
 /// Effects with their intervals, better to the right.
@@ -82,7 +81,7 @@ pub(super) fn effects(view: View<'_>, task: usize, name: &str, effects: &[Factor
                 line.zero x1=(zero) x2=(zero) y1=(TOP - 6.0) y2=(bottom) {}
                 @for (row, effect) in effects.iter().enumerate() {
                     @let y = TOP + ROW * (row as f64 + 0.5);
-                    g.a2.is-better[is_resolved(view, effect)].is-unclear[!is_resolved(view, effect)] {
+                    g.a2.is-better[is_resolved(effect)].is-unclear[!is_resolved(effect)] {
                         text.name x="0" y=(y) dy="0.33em" { (view.factor_title(&effect.factors[0])) }
                         @if let Some(interval) = effect.interval {
                             line.interval x1=(at(interval.low)) x2=(at(interval.high)) y1=(y) y2=(y) {}

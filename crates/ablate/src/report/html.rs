@@ -117,7 +117,8 @@ fn one_task(view: View<'_>, task: usize) -> Markup {
                 h4 { "Do the factors add up?" }
                 p.note {
                     "A main effect is the mean change by a factor over all states of the others; a Shapley value its share of the whole \
-                     change. An interaction is half of what one factor’s effect gains where the other is changed too: blue helps, orange hinders, bold leaves zero out."
+                     change. An interaction is half of what one factor’s effect gains where the other is changed too: blue helps, orange hinders. Filled or bold: its sign-flip p is at most 0.05 after correction over the effects of its kind on this task (main effects, \
+                     Shapley values, interactions); intervals are not corrected, and nothing is corrected over kinds or tasks."
                 }
                 div.pair {
                     (heat::effects(view, task, "Main effects", &factorial.main))
@@ -146,9 +147,9 @@ fn method(view: View<'_>) -> Markup {
         h2 { "Method" }
         ul.prose {
             li { "Pairs: a seed determines initial weights, batches and rounding for every arm alike; the digests of the first two are compared." }
-            li { "Intervals: 95 %, bootstrap-t on the paired differences (Efron and Tibshirani, 1993), 10,000 resamples." }
-            li { "p: two-sided sign-flip test of the mean difference, over all sign patterns up to 14 seeds; corrected over the arms of a task after Holm (1979). A pair of which one run diverged counts as the largest finite difference of the arm, against the one that did; one of which both did as none." }
-            li { "IQM: the mean of the middle half. P(better run): over all pairs of a run of the arm and a run of the base, the share in which the arm’s is better (Agarwal et al., 2021); a run that diverged loses. Over the tasks: the mean, its interval from resampling the seeds within each." }
+            li { "Intervals: 95 %, bootstrap-t on the paired differences (Efron and Tibshirani, 1993), 10,000 resamples; none where the differences, or most of them, are equal." }
+            li { "p: two-sided sign-flip test, over all sign patterns up to 14 seeds, drawn ones beyond. A pattern turns a seed’s differences round for all arms at once, which share the base’s run; p is corrected by the largest of the arms’ standardised sums, step by step (max-T: Westfall and Young, 1993; Romano and Wolf, 2005), over the arms of a task, and again over the arms of all tasks. Arms that do nothing have no part in it. A pair of which one run diverged counts as the largest finite difference of the arm, against the one that did; one of which both did as none." }
+            li { "IQM: the mean of the middle half. P(better run): over all pairs of a run of the arm and a run of the base, the share in which the arm’s is better (Agarwal et al., 2021); a run that diverged loses. Intervals: 95 %, Newcombe (2006), method 5; over the tasks, of the mean, Zou and Donner (2008)." }
             li { "Steps to the target: the first evaluation at which the validation split reached it; runs that missed it are censored at their length (Kaplan and Meier, 1958). The ratio to the base is the geometric mean over seeds that both reached." }
             li { "Curves: the mean over the seeds, and their range as a band; the base in grey; at the right, where the means end." }
         }

@@ -106,33 +106,25 @@ fn one_task(view: View<'_>, task: usize, text: &mut String) {
         results.about.description,
         results.about.reason
     );
-    let heads = [
-        "arm".to_owned(),
-        shown.name().to_owned(),
-        "difference [95 %]".to_owned(),
-        "p, Holm".to_owned(),
-        "verdict".to_owned(),
-        "P(better run)".to_owned(),
-        format!("steps to {}, median (reached)", short(results.target)),
-    ];
+    let mut heads = vec!["arm", shown.name(), "difference [95 %]"];
+    heads.extend(p_heads(view));
+    heads.extend(["verdict", "P(better run)"]);
+    let mut heads: Vec<String> = heads.into_iter().map(str::to_owned).collect();
+    heads.push(format!("steps to {}, median (reached)", short(results.target)));
     head(text, &heads);
     for arm in std::iter::once(0).chain(view.compared()) {
         let found = view.found(task, arm);
         let steps = found.to_target.as_ref().map_or("–".to_owned(), |steps| {
             format!("{} ({}/{})", steps.median.map_or("–".to_owned(), short), steps.reached, steps.n)
         });
-        row(
-            text,
-            &[
-                view.arms()[arm].title.clone(),
-                shown.summary(found.value.as_ref()),
-                difference(view, task, arm),
-                if arm > 0 { p_value(found.adjusted_p) } else { String::new() },
-                verdict(view, task, arm),
-                found.probability_of_improvement.map_or(String::new(), |p| format!("{p:.2}")),
-                steps,
-            ],
-        );
+        let mut cells = vec![
+            view.arms()[arm].title.clone(),
+            shown.summary(found.value.as_ref()),
+            view.comparison(task, arm),
+        ];
+        cells.extend(p_values(view, task, arm));
+        cells.extend([verdict(view, task, arm), better(found), steps]);
+        row(text, &cells);
     }
     effects(view, task, text);
 }
@@ -153,11 +145,17 @@ fn effects(view: View<'_>, task: usize, text: &mut String) {
     let _ = writeln!(text);
     anchored(&format!("{}-effects", view.results.tasks[task].name), text, |text| {
         let unit = format!("{} [95 %]", shown.difference_name());
-        head(text, &["".to_owned(), "of".to_owned(), unit, "p".to_owned()]);
+        head(
+            text,
+            &["".to_owned(), "of".to_owned(), unit, "p, alone".to_owned(), "p, of its kind".to_owned()],
+        );
         for (kind, effects) in kinds {
             for effect in effects {
                 let size = format!("{} {}", shown.difference(effect.mean), shown.interval(effect.interval));
-                row(text, &[kind.to_owned(), named(effect), size, p_value(effect.p)]);
+                row(
+                    text,
+                    &[kind.to_owned(), named(effect), size, p_value(effect.p), p_value(effect.adjusted_p)],
+                );
             }
         }
     });
@@ -171,7 +169,10 @@ fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
         let heads = if arm == 0 {
             vec!["task", "value"]
         } else {
-            vec!["task", "base", "arm", "difference [95 %]", "p, Holm", "verdict", "P(better run)"]
+            let mut heads = vec!["task", "base", "arm", "difference [95 %]"];
+            heads.extend(p_heads(view));
+            heads.extend(["verdict", "P(better run)"]);
+            heads
         };
         head(text, &heads.into_iter().map(str::to_owned).collect::<Vec<_>>());
         for (task, results) in view.tasks() {
@@ -182,21 +183,28 @@ fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
             }
             cells.push(shown.summary(found.value.as_ref()));
             if arm > 0 {
-                cells.extend([
-                    difference(view, task, arm),
-                    p_value(found.adjusted_p),
-                    verdict(view, task, arm),
-                    found.probability_of_improvement.map_or(String::new(), |p| format!("{p:.2}")),
-                ]);
+                cells.push(view.comparison(task, arm));
+                cells.extend(p_values(view, task, arm));
+                cells.extend([verdict(view, task, arm), better(found)]);
             }
             row(text, &cells);
         }
     });
 }
 
-fn difference(view: View<'_>, task: usize, arm: usize) -> String {
-    let found = view.found(task, arm).difference.as_ref();
-    found.map_or(String::new(), |difference| view.shown(task).comparison(difference))
+fn p_heads(view: View<'_>) -> Vec<&'static str> {
+    if view.has_tasks() { vec!["p, this task", "p, all tasks"] } else { vec!["p"] }
+}
+
+fn p_values(view: View<'_>, task: usize, arm: usize) -> Vec<String> {
+    let found = view.found(task, arm);
+    let shown = |p| if arm > 0 { p_value(p) } else { String::new() };
+    let of_study = view.has_tasks().then(|| shown(found.study_p));
+    std::iter::once(shown(found.adjusted_p)).chain(of_study).collect()
+}
+
+fn better(found: &ArmFindings) -> String {
+    found.probability_of_improvement.map_or(String::new(), |found| format!("{:.2}", found.value))
 }
 
 fn verdict(view: View<'_>, task: usize, arm: usize) -> String {

@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use ablate_statistics::{Interval, PairedDifference, Summary};
+use ablate_statistics::{Interval, PairedDifference, Probability, Summary};
 use ablate_tasks::Measure;
 
 /// How a measure is written.
@@ -34,6 +34,20 @@ impl Shown {
             Measure::Loss => "test loss",
             Measure::LogLoss => "test loss, decades",
         }
+    }
+
+    /// The unit of a difference, after a number.
+    pub(super) fn unit(self) -> &'static str {
+        match self.0 {
+            Measure::Accuracy => "points",
+            Measure::Loss => "in loss",
+            Measure::LogLoss => "decades",
+        }
+    }
+
+    /// A difference without its sign.
+    pub(super) fn size(self, value: f64) -> String {
+        brief(self.scaled(value).abs())
     }
 
     pub(super) fn value(self, value: f64) -> String {
@@ -102,6 +116,17 @@ pub(super) fn p_value(p: Option<f64>) -> String {
         None => "–".to_owned(),
         Some(p) if p < 0.001 => "< 0.001".to_owned(),
         Some(p) => format!("{p:.3}"),
+    }
+}
+
+/// A probability with its interval, where it has one.
+pub(super) fn probability(found: Option<Probability>) -> String {
+    match found {
+        None => "–".to_owned(),
+        Some(Probability { value, interval: None }) => format!("{value:.2}"),
+        Some(Probability { value, interval: Some(interval) }) => {
+            format!("{value:.2} [{:.2}, {:.2}]", interval.low, interval.high)
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The tables of the page.
 
+use ablate_statistics::PairedSteps;
 use maud::{Markup, html};
 
-use super::number::{p_value, short};
+use super::number::{p_value, probability, short};
 use super::view::{View, class, sign, word};
 use crate::findings::ArmFindings;
 use crate::record::Outcome;
@@ -38,11 +39,7 @@ pub(super) fn overview(view: View<'_>) -> Markup {
                                 }
                             }
                             td.n {
-                                @match (overall.probability_of_improvement, overall.probability_interval) {
-                                    (Some(p), Some(interval)) => { (format!("{p:.2} [{:.2}, {:.2}]", interval.low, interval.high)) }
-                                    (Some(p), None) => (format!("{p:.2}")),
-                                    _ => "–",
-                                }
+                                (probability(overall.probability_of_improvement))
                             }
                         }
                     }
@@ -64,14 +61,12 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
                 td.n { (shown.summary(found.value.as_ref())) }
                 td.n { @match &found.value { Some(value) => (shown.value(value.iqm)), None => "–" } }
                 td class=(format!("n verdict {}", class(found.verdict))) {
-                    @match &found.difference {
-                        Some(difference) => (shown.comparison(difference)),
-                        None => { @if arm > 0 { "–" } }
-                    }
+                    (view.comparison(task, arm))
                 }
                 td.n { @if arm > 0 { (p_value(found.adjusted_p)) } }
+                @if view.has_tasks() { td.n { @if arm > 0 { (p_value(found.study_p)) } } }
                 td.id { @if arm > 0 { (sign(found.verdict)) " " (word(found.verdict)) } @if found.diverged > 0 { ", " (found.diverged) " diverged" } }
-                td.n { (found.probability_of_improvement.map_or(String::new(), |p| format!("{p:.2}"))) }
+                td.n { @if arm > 0 { (probability(found.probability_of_improvement)) } }
                 td.n {
                     @match found.to_target.as_ref() {
                         Some(steps) => {
@@ -80,7 +75,7 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
                         None => "–",
                     }
                 }
-                td.n { (found.paired_steps.and_then(|steps| steps.ratio).map_or("–".to_owned(), |ratio| format!("{ratio:.2}×"))) }
+                td.n { (ratio(found, seeds)) }
                 td.n { (d(found)) }
             }
         }
@@ -91,13 +86,24 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
                 thead {
                     tr {
                         th { "arm" } th.n { (shown.name()) ", mean ± sd" } th.n { "IQM" } th.n { "difference [95 % interval]" }
-                        th.n { "p, Holm" } th { "verdict" } th.n { "P(better run)" } th.n { "steps to " (short(results.target)) ", median (reached)" }
+                        th.n { "p, this task" } @if view.has_tasks() { th.n { "p, all tasks" } } th { "verdict" } th.n { "P(better run)" } th.n { "steps to " (short(results.target)) ", median (reached)" }
                         th.n { "steps / base’s" } th.n { "d at the end" }
                     }
                 }
                 tbody { @for arm in std::iter::once(0).chain(view.compared()) { (row(arm, view.found(task, arm))) } }
             }
         }
+    }
+}
+
+/// Steps as a multiple of the base's, and of how many pairs where a run of the others missed the target.
+fn ratio(found: &ArmFindings, seeds: usize) -> String {
+    match found.paired_steps {
+        Some(PairedSteps { ratio: Some(ratio), both, .. }) if both < seeds => {
+            format!("{ratio:.2}× ({both} of {seeds} pairs)")
+        }
+        Some(PairedSteps { ratio: Some(ratio), .. }) => format!("{ratio:.2}×"),
+        _ => "–".to_owned(),
     }
 }
 

@@ -16,7 +16,7 @@ pub fn summary(results: &Results, findings: &Findings) -> String {
     for (task, task_results) in view.tasks() {
         text += &format!("\n{}: {}\n{}\n", task_results.name, view.shown(task).name(), table(view, task));
     }
-    text += "\nDifferences are paired by seed, arm minus base; p is corrected over the arms of a task.\n\n";
+    text += "\nDifferences are paired by seed, arm minus base; p is corrected over the arms of a task (step-down max-T).\n\n";
     for sentence in answer(view) {
         text += &format!("{}. {}\n", sentence.heading, sentence.text);
     }
@@ -41,8 +41,6 @@ fn table(view: View<'_>, task: usize) -> String {
     for arm in std::iter::once(0).chain(view.compared()) {
         let found = view.found(task, arm);
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let difference =
-            found.difference.as_ref().map_or(String::new(), |difference| shown.comparison(difference));
         let verdict = match found.verdict {
             Verdict::Base => Cell::new(""),
             Verdict::Unclear => Cell::new(word(found.verdict)),
@@ -58,7 +56,7 @@ fn table(view: View<'_>, task: usize) -> String {
         table.add_row([
             Cell::new(format!("{}{diverged}", view.arms()[arm].title)),
             right(shown.summary(found.value.as_ref())),
-            right(difference),
+            right(view.comparison(task, arm)),
             right(if arm > 0 { p_value(found.adjusted_p) } else { String::new() }),
             verdict,
             right(steps),

@@ -1,5 +1,7 @@
 //! What every part of a report looks up.
 
+use ablate_statistics::Summary;
+
 use super::number::Shown;
 use crate::findings::{ArmFindings, Findings, Verdict};
 use crate::record::Point;
@@ -36,6 +38,21 @@ impl<'a> View<'a> {
 
     pub(super) fn found(self, task: usize, arm: usize) -> &'a ArmFindings {
         &self.findings.tasks[task].arms[arm]
+    }
+
+    /// An arm's difference to the base with its interval, where it can have one; nothing of the base.
+    pub(super) fn comparison(self, task: usize, arm: usize) -> String {
+        let (found, shown) = (self.found(task, arm), self.shown(task));
+        match &found.difference {
+            None if arm == 0 => String::new(),
+            Some(difference) if found.verdict != Verdict::Dead => shown.comparison(difference),
+            difference => shown.mean_difference(difference.as_ref()),
+        }
+    }
+
+    /// Whether a correction over all tasks is another one than that over the arms of a task.
+    pub(super) fn has_tasks(self) -> bool {
+        self.results.tasks.len() > 1
     }
 
     /// A factor's name for people.
@@ -119,12 +136,8 @@ pub(super) fn over_seeds(task: &TaskResults, arm: usize, of: impl Fn(&Point) -> 
             let points: Vec<&Point> = runs.iter().filter_map(|run| run.record.curve.get(index)).collect();
             let values: Vec<f64> =
                 points.iter().filter_map(|point| of(point)).filter(|value| value.is_finite()).collect();
-            Some(Band {
-                step: points.first()?.step,
-                low: values.iter().copied().reduce(f64::min)?,
-                mean: values.iter().sum::<f64>() / values.len() as f64,
-                high: values.iter().copied().reduce(f64::max)?,
-            })
+            let Summary { min, mean, max, .. } = Summary::of(&values)?;
+            Some(Band { step: points.first()?.step, low: min, mean, high: max })
         })
         .collect()
 }

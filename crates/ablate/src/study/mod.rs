@@ -62,6 +62,7 @@ use serde_json::Value;
 pub use design::{BASE, PlannedArm, arms};
 pub use file::{Change, Design, Factor, Insertion, StudyFile, TaskEntry, TuningBudget};
 
+use crate::findings::FEWEST_PAIRS;
 use crate::registry::Registry;
 use crate::results::{Refused, StudyInfo};
 
@@ -107,6 +108,10 @@ pub struct Study {
     pub arms: Vec<PlannedArm>,
     /// Combinations that cannot be.
     pub refused: Vec<Refused>,
+    /// Names of arms that the command line left out.
+    pub arms_left_out: Vec<String>,
+    /// Names of tasks that the command line left out.
+    pub tasks_left_out: Vec<String>,
 }
 
 /// No run of more steps ends.
@@ -161,9 +166,10 @@ impl Study {
         }
         check(&file)?;
         let (mut arms, refused) = arms(&file, registry)?;
-        keep(&mut arms, &overrides.arms, "arm", |planned| &planned.arm.name, |arm| arm.arm.name == BASE)?;
+        let is_base = |planned: &PlannedArm| planned.arm.name == BASE;
+        let arms_left_out = keep(&mut arms, &overrides.arms, "arm", |planned| &planned.arm.name, is_base)?;
         let mut entries = file.tasks.clone();
-        keep(&mut entries, &overrides.tasks, "task", |entry| &entry.name, |_| false)?;
+        let tasks_left_out = keep(&mut entries, &overrides.tasks, "task", |entry| &entry.name, |_| false)?;
         let tasks = entries.iter().map(|entry| plan(entry, &file, registry)).collect::<Result<Vec<_>>>()?;
         for (index, task) in tasks.iter().enumerate() {
             ensure!(
@@ -172,7 +178,16 @@ impl Study {
                 task.name
             );
         }
-        Ok(Self { name: name.to_owned(), text: text.to_owned(), file, tasks, arms, refused })
+        Ok(Self {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            file,
+            tasks,
+            arms,
+            refused,
+            arms_left_out,
+            tasks_left_out,
+        })
     }
 
     /// What is asked, for reports.
@@ -194,13 +209,16 @@ impl Study {
             tuning_seeds: self.file.tuning.seeds,
             evaluations: self.file.evaluations,
             text: self.text.clone(),
+            arms_left_out: self.arms_left_out.clone(),
+            tasks_left_out: self.tasks_left_out.clone(),
+            earlier_seeds: Vec::new(),
         }
     }
 }
 
 fn check(file: &StudyFile) -> Result<()> {
     ensure!(!file.tasks.is_empty(), "`tasks` is empty; `ablate list tasks` shows what there is");
-    ensure!(file.seeds > 0, "seeds = 0: a study needs at least one seed, and ten to tell small effects");
+    ensure!(file.seeds > 0, "seeds = 0: a study needs at least one seed, and {FEWEST_PAIRS} for a verdict");
     ensure!(
         (file.seeds as u64) < FIRST_TUNING_SEED,
         "seeds = {}: at most {}, as the next ones belong to tuning",
@@ -239,16 +257,16 @@ fn plan(entry: &TaskEntry, file: &StudyFile, registry: &Registry) -> Result<Plan
     Ok(PlannedTask { name: entry.name.clone(), kind: entry.task.clone(), options, task, steps, target })
 }
 
-/// Keeps the items of the given names, if any are given.
+/// Keeps the items of the given names, if any are given; the names of the others.
 fn keep<I>(
     items: &mut Vec<I>,
     given: &[String],
     what: &str,
     name_of: fn(&I) -> &String,
     always: fn(&I) -> bool,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     if given.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let known: Vec<&str> = items.iter().map(|item| name_of(item).as_str()).collect();
     let mut chosen = Vec::new();
@@ -260,8 +278,10 @@ fn keep<I>(
             )
         })?);
     }
-    items.retain(|item| always(item) || chosen.contains(name_of(item)));
-    Ok(())
+    let left_out = |item: &&I| !always(item) && !chosen.contains(name_of(item));
+    let names = items.iter().filter(left_out).map(|item| name_of(item).clone()).collect();
+    items.retain(|item| !left_out(&item));
+    Ok(names)
 }
 
 /// The names in a list with commas between them, where a name may have commas itself: the longest name that leaves a list of names

@@ -9,6 +9,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 use step_bench::roofline::{Bandwidth, Distance, Roofline};
 use step_bench::shapes::shapes;
+use step_bench::threads;
 
 /// Measures the memory bandwidth that the engine reaches, and how far the default step is from it.
 ///
@@ -19,8 +20,8 @@ use step_bench::shapes::shapes;
 #[derive(Parser)]
 #[command(version, after_long_help = HELP)]
 struct Arguments {
-    /// Threads to use
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    /// Threads to use, at most one for each core
+    #[arg(long, value_name = "N", default_value_t = threads::usual())]
     threads: usize,
 
     /// Size of all arrays of a pattern together; for the memory's bandwidth many times that of the last-level cache
@@ -67,11 +68,11 @@ struct Report<'a> {
 
 fn main() -> Result<()> {
     let Arguments { threads, size_mib, shapes: preset, rounds, repetitions, json } = Arguments::parse();
-    if threads == 0 || size_mib == 0 {
-        bail!("at least one thread and one MiB are needed");
+    if size_mib == 0 {
+        bail!("at least one MiB is needed");
     }
     let shapes = shapes(&preset)?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    threads::give(threads)?;
     let roofline = Roofline::measure(size_mib, &shapes, rounds, repetitions)?;
     let mut out = std::io::stdout().lock();
     if json {

@@ -1,0 +1,50 @@
+//! One element, as a transform sees it.
+
+use crate::author::GradientTransform;
+use crate::number::{Backend, Num};
+
+/// One element of a tensor, as the transform `G` sees it.
+///
+/// It is a copy. What is assigned to [`update`](ElementOf::update) and [`state`](ElementOf::state) goes back through the
+/// engine, which keeps the state in the last sweep of a step alone. So a function of an element is pure, however often it runs.
+pub type Element<B, G> = ElementOf<
+    B,
+    <G as GradientTransform>::State<Num<B>>,
+    <G as GradientTransform>::Scalars<Num<B>>,
+    <G as GradientTransform>::Along<Num<B>>,
+>;
+
+/// An element with state S, numbers K and values along axes A: [`Element`] by its parts, for wrappers.
+///
+/// ```
+/// use gradient_transform::ElementOf;
+/// use gradient_transform::number::{Backend, Num};
+///
+/// /// `u <- u/2`, whatever the transform keeps.
+/// #[inline(always)]
+/// fn halve<B: Backend, S, K, A>(e: &mut ElementOf<B, S, K, A>) {
+///     e.update = 0.5 * e.update;
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ElementOf<B: Backend, S, K, A> {
+    /// The update u so far; at the head of a chain, the gradient. Behind the writer, the displacement m: `y <- y - m`.
+    pub update: Num<B>,
+    /// The raw gradient g.
+    pub gradient: Num<B>,
+    /// The parameter y before the step.
+    pub parameter: Num<B>,
+    /// The writer's base iterate before the step: Schedule-Free's z, or the parameter itself.
+    pub base: Num<B>,
+    /// The update that the writer was given, weight decay included. A transform that reads it belongs behind the writer.
+    pub direction: Num<B>,
+    /// The transform's state of this element: [`State`](GradientTransform::State).
+    pub state: S,
+    /// The transform's numbers of this tensor and step, from [`begin`](GradientTransform::begin) and
+    /// [`finalize`](GradientTransform::finalize).
+    pub scalars: K,
+    /// The values of the element's row and column: [`Along`](GradientTransform::Along).
+    pub along: A,
+    /// Number of the formula to use: [`variant`](GradientTransform::variant). `if` and `match` on it are ordinary.
+    pub variant: u32,
+}

@@ -1,0 +1,119 @@
+//! Kinds of transforms, by their place in a chain.
+
+use super::link::{Link, WriterLink};
+use super::{GradientTransform, Writer as Writes};
+use crate::element::Real;
+
+/// Kind of the transform `G`: [`GradientTransform::Kind`].
+pub trait Kind<G> {
+    /// Whether sums are taken in the last sweep.
+    #[doc(hidden)]
+    const LAGS: bool = false;
+
+    #[doc(hidden)]
+    fn writer<T: Real>(transform: &G) -> Option<&dyn WriterLink<T>>
+    where
+        G: Link<T>,
+    {
+        let _ = transform;
+        None
+    }
+}
+
+/// A transform of updates: before the writer, or behind it if it reads [`ElementOf::direction`](super::ElementOf::direction).
+#[derive(Debug)]
+pub enum Update {}
+
+/// A transform of updates by what was measured up to the step before: ADOPT.
+///
+/// Its sums are taken in the last sweep, together with the update, and finalized after the step, so they cut no chain. In a step
+/// in which it [holds](super::GradientTransform::holds) the tensor, state and sums alone move on.
+///
+/// ```
+/// use gradient_transform::{
+///     AlongState, Backend, Context, Descent, Element, GradientTransform, Nothing, Num, Optimizer, Parameter, Real,
+///     Storage, TensorInfo, fields, kind, transform,
+/// };
+///
+/// /// Division by the norms of the row and the column of the gradient before: `u <- u / sqrt(|row| |col|)`.
+/// #[derive(Debug)]
+/// struct ByLastNorms;
+///
+/// #[fields]
+/// struct Sides<V> {
+///     row: V,
+///     col: V,
+/// }
+///
+/// #[transform("by-last-norms")]
+/// impl GradientTransform for ByLastNorms {
+///     type Along<V: Copy> = Sides<V>;
+///     type Kind = kind::Lagged;
+///
+///     fn applies(&self, tensor: &TensorInfo) -> bool {
+///         tensor.shape.len() == 2
+///     }
+///
+///     fn along(&self, tensor: &TensorInfo) -> Option<Sides<usize>> {
+///         self.applies(tensor).then_some(Sides { row: 1, col: 0 })
+///     }
+///
+///     fn vectors(&self, tensor: &TensorInfo) -> Vec<(&'static str, usize, Storage)> {
+///         vec![("row", tensor.shape[0], Storage::Compute), ("col", tensor.shape[1], Storage::Compute)]
+///     }
+///
+///     fn holds(&self, cx: &Context<'_>) -> bool {
+///         cx.fresh // there are no norms yet
+///     }
+///
+///     fn begin_along<T: Real>(&self, _cx: &Context<'_>, along: AlongState<'_, T>, _scalars: &mut Nothing<f64>) {
+///         for (values, kept) in along.values.iter_mut().zip(&*along.kept) {
+///             kept.load(values);
+///         }
+///     }
+///
+///     fn measure_along<B: Backend>(&self, e: &Element<B, Self>) -> Sides<Num<B>> {
+///         Sides { row: e.update.squared(), col: e.update.squared() }
+///     }
+///
+///     fn finalize_along<T: Real>(&self, _cx: &Context<'_>, along: AlongState<'_, T>, _scalars: &mut Nothing<f64>) {
+///         for (kept, sums) in along.kept.iter_mut().zip(along.sums) {
+///             kept.update(sums.values(), |_, sum| sum.sqrt());
+///         }
+///     }
+///
+///     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+///         e.update = e.update / (e.along.row * e.along.col).sqrt();
+///     }
+/// }
+///
+/// let mut optimizer: Optimizer = Optimizer::new((ByLastNorms, Descent::default()), [("w", &[1, 2][..])])?;
+/// let mut w = [0.0_f32, 0.0];
+/// for expected in [[0.0, 0.0], [-3.0 / 15.0_f32.sqrt(), -4.0 / 20.0_f32.sqrt()]] {
+///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, 4.0]))])?;
+///     assert!((w[0] - expected[0]).abs() < 1e-6 && (w[1] - expected[1]).abs() < 1e-6);
+/// }
+/// assert_eq!(optimizer.planned_traffic().1, 1); // one sweep
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[derive(Debug)]
+pub enum Lagged {}
+
+/// The end of a chain: a [`Writer`](super::Writer).
+#[derive(Debug)]
+pub enum Writer {}
+
+impl<G: GradientTransform> Kind<G> for Update {}
+
+impl<G: GradientTransform> Kind<G> for Lagged {
+    const LAGS: bool = true;
+}
+
+impl<G: Writes> Kind<G> for Writer {
+    fn writer<T: Real>(transform: &G) -> Option<&dyn WriterLink<T>>
+    where
+        G: Link<T>,
+    {
+        Some(transform)
+    }
+}

@@ -1,0 +1,70 @@
+//! A transform's functions of an element, run once with symbols: what they read, and what they are.
+
+use crate::author::{Element, ElementOf, Fields, GradientTransform, pass};
+use crate::number::{Graph, Input, Node, Num};
+
+/// All values that a transform calculates from an element.
+pub(super) struct Trace<'g> {
+    graph: &'g Graph,
+    /// The outgoing update of every variant.
+    updates: Vec<Num<&'g Graph>>,
+    /// The state that it leaves behind, of every variant.
+    state: Vec<Num<&'g Graph>>,
+    sums: Vec<Num<&'g Graph>>,
+    along: Vec<Num<&'g Graph>>,
+}
+
+impl Trace<'_> {
+    /// Traces a transform.
+    pub(super) fn with<G: GradientTransform, R>(transform: &G, f: impl FnOnce(&Trace<'_>) -> R) -> R {
+        let graph = Graph::new();
+        let (mut updates, mut state, mut sums, mut along) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for variant in 0..transform.variants() {
+            let mut e = symbolic::<G>(&graph, variant);
+            let (measured, measured_along) = (transform.measure(&e), transform.measure_along(&e));
+            sums.extend((0..pass::sums::<G>()).map(|i| measured.get(i)));
+            along.extend((0..pass::along::<G>()).map(|i| measured_along.get(i)));
+            transform.update(&mut e);
+            updates.push(e.update);
+            state.extend((0..pass::columns::<G>()).map(|i| e.state.get(i)));
+        }
+        f(&Trace { graph: &graph, updates, state, sums, along })
+    }
+
+    pub(super) fn reads(&self, input: Input) -> bool {
+        let values = [&self.updates, &self.state, &self.sums, &self.along];
+        values.into_iter().flatten().any(|&value| self.graph.reads(value, input))
+    }
+
+    /// The number by which the update is multiplied, if nothing else happens to it.
+    pub(super) fn scales(&self) -> Option<usize> {
+        let ([update], []) = (&self.updates[..], &self.state[..]) else { return None };
+        let Node::Mul(a, b) = self.graph.node(self.graph.symbol(*update)) else { return None };
+        match (self.graph.node(a), self.graph.node(b)) {
+            (Node::Input(Input::Scalar(i)), Node::Input(Input::Update))
+            | (Node::Input(Input::Update), Node::Input(Input::Scalar(i))) => Some(i),
+            _ => None,
+        }
+    }
+
+    pub(super) fn sums_a_square_of_the_update(&self) -> bool {
+        let update = self.graph.input(Input::Update);
+        let square = self.graph.symbol(update * update);
+        self.sums.iter().chain(&self.along).any(|&sum| self.graph.symbol(sum) == square)
+    }
+}
+
+/// The element of a trace, in a variant.
+pub(super) fn symbolic<G: GradientTransform>(graph: &Graph, variant: u32) -> Element<&Graph, G> {
+    ElementOf {
+        update: graph.input(Input::Update),
+        gradient: graph.input(Input::Gradient),
+        parameter: graph.input(Input::Parameter),
+        base: graph.input(Input::Base),
+        direction: graph.input(Input::Direction),
+        state: Fields::from_fn(|i| graph.input(Input::State(i))),
+        scalars: Fields::from_fn(|i| graph.input(Input::Scalar(i))),
+        along: Fields::from_fn(|i| graph.input(Input::Along(i))),
+        variant,
+    }
+}
