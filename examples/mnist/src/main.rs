@@ -70,6 +70,7 @@ enum Kind {
 }
 
 /// Either optimizer, where candle's trait is not enough: the evaluation point and d.
+#[allow(clippy::large_enum_variant)] // there is one of it
 enum Trainer {
     ProdigyPlus(ProdigyPlus),
     AdamW(AdamW),
