@@ -345,6 +345,7 @@ fn groups_that_come_late_under_adopt_or_speed_find_their_distance_and_do_not_hol
     let elements = SHAPE.iter().product::<usize>() as f64;
     // Clipping bounds the root mean square, and ADOPT's first update of an element is its second gradient over its first: of a dense
     // moment, one element can be all of it.
+    #[allow(clippy::type_complexity)] // read in one place
     let kinds: [(&str, f64, fn(Options) -> Options); 4] = [
         ("adopt", 6.0, |o| o.use_adopt(true)),
         ("adopt, dense", elements.sqrt(), |o| o.use_adopt(true).factored(false)),
