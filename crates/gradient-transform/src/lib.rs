@@ -71,7 +71,7 @@ pub use transform::{Link, Reads, Role};
 pub use update::Update;
 pub use writer::WriterLink;
 
-/// What the attribute [`transform`] refers to.
+/// Names that the attribute [`transform`] refers to.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::author::pass::{MOST, Pass, run, run_writer};

@@ -42,7 +42,7 @@ pub(super) const fn along<G: GradientTransform>() -> usize {
     <G::Along<usize> as Fields<usize>>::NAMES.len()
 }
 
-/// What a loop does with an element, and what it keeps.
+/// Work of a loop on an element, and its results that are kept.
 pub(super) trait Work<G: GradientTransform> {
     const KEEPS_UPDATE: bool = false;
     /// Whether it may keep the state: where the pass says so.
@@ -123,7 +123,7 @@ impl<G: Writer, const DISPLACED: bool> Work<G> for Write<DISPLACED> {
     }
 }
 
-/// What a pass is to do.
+/// Task of a pass.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Task {
     /// The outgoing update; the state too, if it is to be kept.
@@ -135,7 +135,7 @@ pub(super) enum Task {
     Accumulate,
 }
 
-/// What a writer's pass is to do.
+/// Task of a writer's pass.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WriterTask {
     Displace,
@@ -291,7 +291,7 @@ impl<T: Real, G: GradientTransform, W: Work<G>> WithVectors<T> for Loop<'_, T, G
     }
 }
 
-/// What is the same for all elements of a tile.
+/// Values shared by all elements of a tile.
 struct Fixed<B: Vectors, K> {
     factor: Num<B>,
     scalars: K,
