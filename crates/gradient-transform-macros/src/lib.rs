@@ -53,26 +53,22 @@ pub fn transform(name: TokenStream, item: TokenStream) -> TokenStream {
         const HAS_THE_ATTRIBUTE_TRANSFORM: () = ();
     ));
     if of("GradientTransform") {
-        item.items.extend(loops(
-            "run",
-            ["on_f32", "on_f64"],
-            &quote!([f64; ::gradient_transform::__private::MOST]),
-        ));
+        item.items.extend(loops("run", ["on_f32", "on_f64"]));
     } else if of("Writer") {
-        item.items.extend(loops("run_writer", ["write_f32", "write_f64"], &quote!(())));
+        item.items.extend(loops("run_writer", ["write_f32", "write_f64"]));
     }
     let plain = of("Moment").then(|| plain_moment(&item));
     quote!(#item #plain).into()
 }
 
 /// Functions that are not generic, in which loops are compiled.
-fn loops(run: &str, names: [&str; 2], output: &proc_macro2::TokenStream) -> [ImplItem; 2] {
+fn loops(run: &str, names: [&str; 2]) -> [ImplItem; 2] {
     let run = format_ident!("{run}");
     [(names[0], "f32"), (names[1], "f64")].map(|(name, number)| {
         let (name, number) = (format_ident!("{name}"), format_ident!("{number}"));
         parse_quote! {
-            fn #name(pass: ::gradient_transform::__private::Pass<'_, #number, Self>) -> #output {
-                ::gradient_transform::__private::#run(pass)
+            fn #name(pass: ::gradient_transform::__private::Pass<'_, '_, #number, Self>) {
+                ::gradient_transform::__private::#run(pass);
             }
         }
     })
@@ -81,7 +77,7 @@ fn loops(run: &str, names: [&str; 2], output: &proc_macro2::TokenStream) -> [Imp
 /// A moment as a transform: it accumulates, and divides.
 fn plain_moment(item: &ItemImpl) -> proc_macro2::TokenStream {
     let (of, (generics, _, bounds)) = (&item.self_ty, item.generics.split_for_impl());
-    let loops = loops("run", ["on_f32", "on_f64"], &quote!([f64; ::gradient_transform::__private::MOST]));
+    let loops = loops("run", ["on_f32", "on_f64"]);
     quote! {
         impl #generics ::gradient_transform::GradientTransform for #of #bounds {
             type State<V: Copy> = <Self as ::gradient_transform::Moment>::State<V>;
@@ -194,6 +190,22 @@ pub fn fields(_: TokenStream, item: TokenStream) -> TokenStream {
                     #(#numbers => self.#names,)*
                     _ => panic!("no field has this number"),
                 }
+            }
+
+            #[inline(always)]
+            fn iter(&self) -> impl Iterator<Item = &#value>
+            where
+                #value: 'static,
+            {
+                [#(&self.#names),*].into_iter()
+            }
+
+            #[inline(always)]
+            fn iter_mut(&mut self) -> impl Iterator<Item = &mut #value>
+            where
+                #value: 'static,
+            {
+                [#(&mut self.#names),*].into_iter()
             }
         }
     }

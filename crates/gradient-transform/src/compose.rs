@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 use smallvec::SmallVec;
 
+use crate::author::fused::Loops;
 use crate::context::{StepContext, TensorInfo};
 use crate::element::Real;
 use crate::transform::Link;
@@ -15,10 +16,12 @@ pub(crate) type Stages<'a, T> = [StageRef<'a, T>];
 pub(crate) type StageList<'a, T> = SmallVec<[StageRef<'a, T>; 16]>;
 
 /// A transform, and the compositions around it that may keep it from some tensors.
-pub(crate) struct StageRef<'a, T> {
+pub(crate) struct StageRef<'a, T: 'static> {
     transform: &'a dyn Link<T>,
     /// A vector, as it is nearly always empty, and an empty one does not allocate.
     guards: Vec<&'a dyn Link<T>>,
+    /// Loops that the compositions around it know.
+    pub(crate) loops: &'a [&'static dyn Loops<T>],
 }
 
 impl<'a, T: Real> Deref for StageRef<'a, T> {
@@ -42,21 +45,23 @@ pub(crate) fn stages<T: Real>(chain: &dyn Link<T>) -> StageList<'_, T> {
     fn collect<'a, T: Real>(
         transform: &'a dyn Link<T>,
         guards: &mut Vec<&'a dyn Link<T>>,
+        loops: &'a [&'static dyn Loops<T>],
         into: &mut StageList<'a, T>,
     ) {
         let guard = transform.guards_members();
         if guard {
             guards.push(transform);
         }
-        if !transform.members(&mut |member| collect(member, guards, into)) {
-            into.push(StageRef { transform, guards: guards.clone() });
+        let loops = if transform.loops().is_empty() { loops } else { transform.loops() };
+        if !transform.members(&mut |member| collect(member, guards, loops, into)) {
+            into.push(StageRef { transform, guards: guards.clone(), loops });
         }
         if guard {
             guards.pop();
         }
     }
     let mut into = StageList::new();
-    collect(chain, &mut Vec::new(), &mut into);
+    collect(chain, &mut Vec::new(), &[], &mut into);
     into
 }
 

@@ -1,13 +1,9 @@
 //! The writer that does nothing but descend.
 
+use crate::author::{Element, GradientTransform, Writer, fields, kind, transform};
 use crate::context::Context;
-use crate::context::TensorInfo;
-use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::kernel;
-use crate::tile::Tile;
-use crate::transform::{Link, Reads, Role};
-use crate::writer::WriterLink;
+use crate::number::{Backend, Num};
 
 /// Plain descent: `y <- y - step_size * (u + weight_decay * y)`.
 ///
@@ -19,57 +15,43 @@ pub struct Descent {
     pub weight_decay: f64,
 }
 
-impl<T: Real> Link<T> for Descent {
-    fn name(&self) -> &str {
-        "descent"
-    }
+/// Numbers of a step.
+#[fields]
+pub struct Rate<V> {
+    /// By how much the parameter moves along the update.
+    pub step_size: V,
+}
+
+#[transform("descent")]
+impl GradientTransform for Descent {
+    type Scalars<V: Copy> = Rate<V>;
+    type Kind = kind::Writer;
 
     fn validate(&self) -> Result<()> {
         let decay = self.weight_decay;
         Error::check("weight_decay", decay, decay.is_finite() && decay >= 0.0, "finite and at least 0")
     }
 
-    fn role(&self, _tensor: &TensorInfo) -> Role {
-        Role::Writer
+    fn begin(&self, cx: &Context<'_>, scalars: &mut Rate<f64>) {
+        scalars.step_size = cx.step.step_size;
     }
 
-    fn reads(&self) -> Reads {
-        Reads::PARAMETER
-    }
-
-    fn writer(&self) -> Option<&dyn WriterLink<T>> {
-        Some(self)
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.update + self.weight_decay * e.parameter;
     }
 }
 
-impl<T: Real> WriterLink<T> for Descent {
-    fn direct(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        if self.weight_decay != 0.0 {
-            let decay = T::of(self.weight_decay);
-            tile.update.map2(tile.parameter, move |u, y| u + decay * y);
-        }
+#[transform]
+impl Writer for Descent {
+    fn directs(&self) -> bool {
+        self.weight_decay != 0.0
     }
 
-    fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
-        let step_size = T::of(cx.step.step_size);
-        let (update, factor) = tile.update.scaled();
-        kernel::map2(displacement, update, move |_, u| step_size * (factor * u));
+    fn displace<B: Backend>(&self, e: &Element<B, Self>) -> Num<B> {
+        e.scalars.step_size * e.update
     }
 
-    fn apply(
-        &self,
-        cx: &Context<'_>,
-        tile: &mut Tile<'_, '_, T>,
-        displacement: Option<&[T]>,
-        parameter: &mut [T],
-    ) {
-        let step_size = T::of(cx.step.step_size);
-        match displacement {
-            Some(displacement) => kernel::map2(parameter, displacement, move |y, m| y - m),
-            None => {
-                let (update, factor) = tile.update.scaled();
-                kernel::map2(parameter, update, move |y, u| y - step_size * (factor * u));
-            }
-        }
+    fn write<B: Backend>(&self, e: &mut Element<B, Self>, displacement: Option<Num<B>>) {
+        e.parameter = e.parameter - displacement.unwrap_or(e.scalars.step_size * e.update);
     }
 }

@@ -1,5 +1,6 @@
 //! The types that a tensor's elements may have, and the types that arithmetic is done in.
 
+use std::cell::Cell;
 use std::fmt;
 
 use half::bf16;
@@ -7,11 +8,12 @@ use ndarray::ArrayViewMutD;
 use num_traits::{Float, NumAssign};
 use serde::{Deserialize, Serialize};
 
-use crate::author::pass::{MOST, Pass};
+use crate::author::pass::Pass;
 use crate::author::{GradientTransform, Writer};
 use crate::buffer::{Buffer, Slice, SliceMut};
 use crate::number::{OnDouble, OnSingle, WithVectors, dispatch};
 use crate::parameter::StridedMut;
+use crate::sweep::TILE;
 
 /// The type of a tensor's elements in memory.
 ///
@@ -119,10 +121,16 @@ pub trait Real: Scalar + Float + NumAssign + fmt::Debug + fmt::Display {
     fn native<'a>(slice: &Slice<'a>) -> Option<&'a [Self]>;
     /// The elements of `slice`, if they are of this very type.
     fn native_mut<'a>(slice: SliceMut<'a>) -> Result<&'a mut [Self], SliceMut<'a>>;
+    /// Working memory of the thread, of any contents.
     #[doc(hidden)]
-    fn run<G: GradientTransform>(pass: Pass<'_, Self, G>) -> [f64; MOST];
+    fn with_workspace<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R;
+    /// A tile of zeros.
     #[doc(hidden)]
-    fn run_writer<G: Writer>(pass: Pass<'_, Self, G>);
+    fn zeros() -> &'static [Self; TILE];
+    #[doc(hidden)]
+    fn run<G: GradientTransform>(pass: Pass<'_, '_, Self, G>);
+    #[doc(hidden)]
+    fn run_writer<G: Writer>(pass: Pass<'_, '_, Self, G>);
     /// Does work with the widest vectors that the processor has.
     fn with_vectors<W: WithVectors<Self>>(work: W) -> W::Output;
 }
@@ -191,11 +199,31 @@ macro_rules! real {
                     other => Err(other),
                 }
             }
-            fn run<G: GradientTransform>(pass: Pass<'_, Self, G>) -> [f64; MOST] {
-                G::$run(pass)
+            fn with_workspace<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R {
+                thread_local! {
+                    static WORKSPACE: Cell<Vec<$type>> = const { Cell::new(Vec::new()) };
+                }
+                if len == 0 {
+                    return f(&mut []);
+                }
+                let mut workspace = WORKSPACE.take();
+                if workspace.len() < len {
+                    workspace.resize(len, 0.0);
+                }
+                let result = f(&mut workspace[..len]);
+                WORKSPACE.set(workspace);
+                result
             }
-            fn run_writer<G: Writer>(pass: Pass<'_, Self, G>) {
-                G::$run_writer(pass)
+            #[inline(always)]
+            fn zeros() -> &'static [Self; TILE] {
+                static ZEROS: [$type; TILE] = [0.0; TILE];
+                &ZEROS
+            }
+            fn run<G: GradientTransform>(pass: Pass<'_, '_, Self, G>) {
+                G::$run(pass);
+            }
+            fn run_writer<G: Writer>(pass: Pass<'_, '_, Self, G>) {
+                G::$run_writer(pass);
             }
             fn with_vectors<W: WithVectors<Self>>(work: W) -> W::Output {
                 dispatch($vectors(work))

@@ -42,8 +42,8 @@ mod update;
 mod writer;
 
 pub use author::{
-    AlongState, Column, Element, ElementOf, Fields, GradientTransform, Moment, MomentElement, Nothing,
-    Writer, fields, kind, transform,
+    AlongState, Column, Element, ElementOf, Fields, Fused, GradientTransform, Moment, MomentElement, Nothing,
+    Transforms, Writer, fields, fused, kind, transform,
 };
 pub use buffer::{Buffer, Slice, SliceMut};
 pub use compose::{OnlyFor, only_for};
@@ -74,5 +74,5 @@ pub use writer::WriterLink;
 /// Names that the attribute [`transform`] refers to.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::author::pass::{MOST, Pass, run, run_writer};
+    pub use crate::author::pass::{Pass, run, run_writer};
 }

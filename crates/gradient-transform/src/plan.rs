@@ -1,7 +1,9 @@
 //! How a chain runs over one tensor: which transform works in which sweep, and which columns cross the memory bus.
 
+use std::any::TypeId;
 use std::ops::Range;
 
+use crate::author::fused::Program;
 use crate::buffer::Buffer;
 use crate::compose::Stages;
 use crate::context::{StepContext, TensorInfo};
@@ -98,6 +100,8 @@ pub(crate) struct Sweep {
     pub(crate) parameter: bool,
     /// The columns touched, in the order of the tensor's list.
     pub(crate) columns: Vec<ColumnUse>,
+    /// What it does in one loop, if it does.
+    pub(crate) program: Option<Program>,
 }
 
 /// The plan of one tensor.
@@ -112,6 +116,8 @@ pub(crate) struct Plan {
     pub(crate) base: Option<usize>,
     pub(crate) scalar_sums: usize,
     pub(crate) vector_sums: Vec<SumLayout>,
+    /// Loops that run the chain, among those that its composition knows.
+    pub(crate) loops: Option<usize>,
 }
 
 impl Plan {
@@ -124,6 +130,7 @@ impl Plan {
             base: None,
             scalar_sums: 0,
             vector_sums: Vec::new(),
+            loops: None,
         };
         let (mut sweep, mut scratch) = (0, 0);
         for transform in stages {
@@ -164,7 +171,42 @@ impl Plan {
             }
         }
         plan.sweeps = plan.sweeps_to(sweep, None);
+        plan.fuse(stages);
         plan
+    }
+
+    /// Finds loops that were made for the transforms that take part, apart from observers, which look at gradient and parameter
+    /// alone.
+    fn fuse<T: Real>(&mut self, stages: &Stages<'_, T>) {
+        let member = |i: &usize| !self.stages[*i].idle && self.stages[*i].role != Role::Observer;
+        let members: Vec<usize> = (0..stages.len()).filter(member).collect();
+        let types: Option<Vec<TypeId>> = members.iter().map(|&i| Some(stages[i].concrete()?.type_id())).collect();
+        let (Some(types), Some(first)) = (types, stages.first()) else { return };
+        let Some(loops) = first.loops.iter().position(|loops| loops.types() == types) else { return };
+        let programs: Option<Vec<Program>> =
+            self.sweeps.iter().map(|sweep| self.program(sweep, &members)).collect();
+        if let Some(programs) = programs {
+            self.loops = Some(loops);
+            self.sweeps.iter_mut().zip(programs).for_each(|(sweep, program)| sweep.program = Some(program));
+        }
+    }
+
+    /// What a sweep does, where the chain consists of `members` and observers.
+    fn program(&self, sweep: &Sweep, members: &[usize]) -> Option<Program> {
+        let calls = sweep.calls.iter().filter(|call| self.stages[call.stage].role != Role::Observer);
+        let (mut count, mut last) = (0, None);
+        for call in calls {
+            let expected = members.get(count) == Some(&call.stage);
+            if !expected || matches!(call.base, Base::Column(_)) {
+                return None;
+            }
+            (count, last) = (count + 1, Some(call));
+        }
+        match (sweep.writer, last?.then) {
+            (Some(_), _) => (count == members.len()).then_some(Program::Commit),
+            (None, Then::Nothing) if last?.observes => Some(Program::Measure(count - 1)),
+            (None, _) => None,
+        }
     }
 
     /// Whether nothing is lost if a step ends after the first sweep.
@@ -234,7 +276,7 @@ impl Plan {
             })
             .collect();
         let writer = calls.iter().position(|c| matches!(c.then, Then::Direct | Then::Displace));
-        Sweep { number, calls, writer: writer.filter(|_| last && held.is_none()), parameter, columns }
+        Sweep { number, calls, writer: writer.filter(|_| last && held.is_none()), parameter, columns, program: None }
     }
 
     /// Bytes that cross the memory bus for one step over `len` elements, if every sweep reads its columns anew.

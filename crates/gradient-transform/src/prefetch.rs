@@ -44,7 +44,7 @@ thread_local! {
     static COLUMNS_AHEAD: RefCell<Columns> =
         const { RefCell::new(Columns { groups: [Groups::NONE; COLUMNS], begun: 0, len: 0, total: 0 }) };
     static SUSPENDED: Cell<Prefetch> =
-        const { Cell::new(Prefetch { groups: Groups::NONE, until_next: u32::MAX, every: 1, blocks: 0 }) };
+        const { Cell::new(Prefetch { groups: Groups::NONE, until_next: u32::MAX, every: 1, at_once: 1, blocks: 0 }) };
 }
 
 impl Columns {
@@ -75,8 +75,10 @@ pub(crate) fn next_tile(add: impl FnOnce(&mut Columns)) {
         add(columns);
         (columns.groups[..columns.len].first().copied().unwrap_or(Groups::NONE), columns.total)
     });
-    let every = SUSPENDED.get().blocks.checked_div(total).map_or(u32::MAX, |every| every.max(1));
-    SUSPENDED.set(Prefetch { groups, until_next: every, every, blocks: 0 });
+    let blocks = SUSPENDED.get().blocks;
+    let every = blocks.checked_div(total).map_or(u32::MAX, |every| every.max(1));
+    let at_once = total.checked_div(blocks).map_or(1, |_| total.div_ceil(blocks));
+    SUSPENDED.set(Prefetch { groups, until_next: every, every, at_once, blocks: 0 });
 }
 
 /// What a loop over a tile asks for on its way. For loops of one's own; those of [`crate::kernel`] do it by themselves.
@@ -87,6 +89,8 @@ pub struct Prefetch {
     until_next: u32,
     /// Blocks between two requests.
     every: u32,
+    /// Groups of a request.
+    at_once: u32,
     /// Blocks of this tile so far.
     blocks: u32,
 }
@@ -105,7 +109,10 @@ impl Prefetch {
         self.blocks = self.blocks.wrapping_add(1);
         self.until_next = self.until_next.wrapping_sub(1);
         if self.until_next == 0 {
-            self.request();
+            self.until_next = self.every;
+            for _ in 0..self.at_once {
+                self.request();
+            }
         }
     }
 
@@ -119,7 +126,6 @@ impl Prefetch {
         }
         self.groups.next = self.groups.next.wrapping_add(GROUP * LINE);
         self.groups.left -= 1;
-        self.until_next = self.every;
         if self.groups.left == 0 {
             self.next_column();
         }
@@ -208,7 +214,7 @@ mod tests {
 
     #[test]
     fn loops_outside_a_sweep_count_on_without_end() {
-        let mut prefetch = Prefetch { groups: Groups::NONE, until_next: 1, every: 1, blocks: u32::MAX };
+        let mut prefetch = Prefetch { groups: Groups::NONE, until_next: 1, every: 1, at_once: 1, blocks: u32::MAX };
         ASKED_FOR.with_borrow_mut(Vec::clear);
         (0..3).for_each(|_| prefetch.block());
         assert!(ASKED_FOR.take().is_empty());

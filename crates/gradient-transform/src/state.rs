@@ -226,6 +226,11 @@ pub struct Sums<'a, T> {
 }
 
 impl<T> Sums<'_, T> {
+    /// No sums.
+    pub(crate) fn none() -> Self {
+        Self { scalars: &mut [], vectors: &mut [] }
+    }
+
     /// The same sums, for a shorter time.
     pub fn reborrow(&mut self) -> Sums<'_, T> {
         Sums { scalars: self.scalars, vectors: self.vectors }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
+use crate::author::fused::{Loops, Program, Remaining, Source};
+use crate::author::pass::Arrays;
 use crate::buffer::{Slice, SliceMut};
 use crate::compose::Stages;
 use crate::context::Context;
@@ -16,6 +18,7 @@ use crate::rounding::{Rounding, Stream};
 use crate::state::{Storage, Sums};
 use crate::sums::Gathered;
 use crate::tile::Tile;
+use crate::transform::Role;
 use crate::update::{Deferred, Update};
 use crate::writer::WriterLink;
 
@@ -49,6 +52,9 @@ use crate::writer::WriterLink;
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 pub const TILE: usize = 1024;
+
+/// Elements of a tensor from which on tiles are asked for ahead: smaller ones tend to be in the second-level cache.
+const AHEAD: usize = 1 << 16;
 
 /// Elements of a chunk, the unit of parallel work and of partial sums. Its boundaries depend on the tensor's length
 /// alone, so sums do not depend on the number of threads.
@@ -130,10 +136,12 @@ impl<T: Real> ScratchPool<T> {
 }
 
 /// What all chunks of one sweep share.
-pub(crate) struct Job<'a, T> {
+pub(crate) struct Job<'a, T: 'static> {
     pub(crate) stages: &'a Stages<'a, T>,
     pub(crate) plan: &'a Plan,
     pub(crate) sweep: &'a Sweep,
+    /// Loops that run the whole chain, if there are such.
+    pub(crate) loops: Option<&'static dyn Loops<T>>,
     pub(crate) writer: Option<&'a dyn WriterLink<T>>,
     pub(crate) cx: Context<'a>,
     /// Which transforms have seen no gradient of the tensor yet.
@@ -303,14 +311,18 @@ impl<T: Real> Job<'_, T> {
     /// Works on a range of `work`.
     fn tile(&self, work: &mut Work<'_, '_, T>, range: Range<usize>, memory: &mut Memory<'_, T>) {
         let (n, offset) = (range.len(), work.start + range.start);
-        prefetch::next_tile(|ahead| {
-            ahead.add(work.gradient, &range);
-            ahead.add(work.parameter.as_slice(), &range);
-            for column in &mut work.columns {
-                column.begin_tile(work.start, &range);
-                ahead.add(column.data.as_slice(), &column.tile);
-            }
-        });
+        for column in &mut work.columns {
+            column.begin_tile(work.start, &range);
+        }
+        if self.cx.tensor.len() >= AHEAD {
+            prefetch::next_tile(|ahead| {
+                ahead.add(work.gradient, &range);
+                ahead.add(work.parameter.as_slice(), &range);
+                for column in &mut work.columns {
+                    ahead.add(column.data.as_slice(), &column.tile);
+                }
+            });
+        }
 
         let gradient = match T::native(&work.gradient) {
             Some(values) => &values[range.clone()],
@@ -324,6 +336,30 @@ impl<T: Real> Job<'_, T> {
         let mut columns: SmallVec<[&mut [T]; 8]> = SmallVec::new();
         for (column, loaded) in work.columns.iter_mut().zip(memory.columns.chunks_exact_mut(TILE)) {
             columns.push(column.data.native_or_loaded(column.tile.clone(), loaded));
+        }
+
+        if let (Some(program), Some(loops)) = (self.sweep.program, self.loops) {
+            let sums = (&mut *work.scalar_sums, &mut *work.vector_sums);
+            self.observe_all(sums, gradient, parameter, &mut columns, offset);
+            let mut arrays = Arrays::of(gradient, offset);
+            match program {
+                Program::Measure(_) => arrays.parameter = parameter,
+                Program::Commit => arrays.written = parameter,
+            }
+            let mut source = Source {
+                stages: self.stages,
+                planned: &self.plan.stages,
+                tensor: self.cx.tensor,
+                calls: self.sweep.calls.iter(),
+                columns: Remaining::new(&mut columns),
+                scalar_sums: Remaining::new(work.scalar_sums),
+                vector_sums: Remaining::new(work.vector_sums),
+                scratch: self.scratch,
+            };
+            loops.run(program, &mut source, arrays);
+            self.examine(work.gradient.range(range.clone()));
+            drop(columns);
+            return self.store(work, range, memory);
         }
 
         let (mut values, mut displacement) = (&mut memory.update[..n], &mut memory.displacement[..n]);
@@ -378,11 +414,7 @@ impl<T: Real> Job<'_, T> {
         }
 
         // Behind the calls, as the elements are in the first-level cache now.
-        if let Some(finite) =
-            self.finite.filter(|_| !work.gradient.range(range.clone()).is_within(T::LARGEST_GRADIENT))
-        {
-            finite.store(false, Ordering::Relaxed);
-        }
+        self.examine(work.gradient.range(range.clone()));
         if let (Some(call), Some(writer)) = (self.sweep.writer, self.writer) {
             let call = &self.sweep.calls[call];
             let cx = self.cx.of(self.fresh[call.stage]);
@@ -403,7 +435,50 @@ impl<T: Real> Job<'_, T> {
             writer.apply(&cx, &mut tile, displaced.then_some(&*displacement), parameter);
         }
         drop(columns);
-        // What has another type in memory than it was computed in.
+        self.store(work, range, memory);
+    }
+
+    /// Lets all observers look at a tile.
+    fn observe_all(
+        &self,
+        (scalar_sums, vector_sums): (&mut [f64], &mut [Gathered<T>]),
+        gradient: &[T],
+        parameter: &[T],
+        columns: &mut [&mut [T]],
+        offset: usize,
+    ) {
+        for call in self.sweep.calls.iter().filter(|call| self.plan.stages[call.stage].role == Role::Observer) {
+            let stage = &self.plan.stages[call.stage];
+            let mut tile = Tile {
+                update: Update::new(&mut []),
+                direction: &[],
+                gradient,
+                parameter,
+                base: &[],
+                columns: &mut columns[call.columns.clone()],
+                scratch: &self.scratch[stage.scratch.clone()],
+                offset,
+            };
+            let vectors = match call.gathers_arrays(&self.plan.stages) {
+                true => &mut vector_sums[stage.vector_sums.clone()],
+                false => &mut [],
+            };
+            let scalars = &mut scalar_sums[stage.scalar_sums.clone()];
+            let cx = self.cx.of(self.fresh[call.stage]);
+            self.stages[call.stage].observe(&cx, &mut tile, Sums { scalars, vectors });
+        }
+    }
+
+    /// Looks for elements of a tile's gradient that cannot be stepped with, as far as that has been asked for.
+    fn examine(&self, gradient: Slice<'_>) {
+        if let Some(finite) = self.finite.filter(|_| !gradient.is_within(T::LARGEST_GRADIENT)) {
+            finite.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Stores what has another type in memory than it was computed in.
+    fn store(&self, work: &mut Work<'_, '_, T>, range: Range<usize>, memory: &Memory<'_, T>) {
+        let (n, offset) = (range.len(), work.start + range.start);
         if self.sweep.writer.is_some() && work.parameter.dtype() != T::DTYPE {
             let values = &memory.parameter[..n];
             work.parameter.range_mut(range).store(values, offset, self.rounding, self.parameter_stream);

@@ -25,7 +25,7 @@ pub(crate) struct Outcome {
 }
 
 /// What the tensors of a step share, besides the context.
-pub(crate) struct Run<'a, T> {
+pub(crate) struct Run<'a, T: 'static> {
     pub(crate) stages: &'a Stages<'a, T>,
     pub(crate) step: StepContext,
     pub(crate) rounding: Rounding,
@@ -213,6 +213,7 @@ impl<T: Real> Tensor<T> {
             stages: run.stages,
             plan,
             sweep,
+            loops: plan.loops.and_then(|loops| run.stages.first()?.loops.get(loops).copied()),
             writer: run.stages.iter().find_map(|t| t.writer()),
             cx: *cx,
             fresh: &self.fresh,

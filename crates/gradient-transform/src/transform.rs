@@ -1,7 +1,9 @@
 //! The trait that everything in a chain implements.
 
+use std::any::Any;
 use std::fmt::Debug;
 
+use crate::author::fused::Loops;
 use crate::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::element::Real;
 use crate::error::Result;
@@ -471,5 +473,17 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// This transform as an estimator of the step size, if it is one.
     fn estimator(&self) -> Option<&dyn Estimator> {
         None
+    }
+
+    /// The transform itself, if it is written as functions of an element.
+    #[doc(hidden)]
+    fn concrete(&self) -> Option<&dyn Any> {
+        None
+    }
+
+    /// Loops that run whole chains.
+    #[doc(hidden)]
+    fn loops(&self) -> &[&'static dyn Loops<T>] {
+        &[]
     }
 }

@@ -30,6 +30,21 @@ pub trait Fields<V: Copy>: Copy {
 
     /// The field at a position, below the number of names.
     fn get(&self, index: usize) -> V;
+
+    /// The fields in their order.
+    fn iter(&self) -> impl Iterator<Item = &V>
+    where
+        V: 'static;
+
+    /// The fields in their order, to be changed.
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut V>
+    where
+        V: 'static;
+}
+
+/// Number of fields.
+pub(crate) const fn count<F: Fields<V>, V: Copy>() -> usize {
+    F::NAMES.len()
 }
 
 /// No values: state, numbers or sums of a transform that has none.
@@ -52,5 +67,21 @@ impl<V: Copy> Fields<V> for Nothing<V> {
 
     fn get(&self, _index: usize) -> V {
         unreachable!("there are no fields")
+    }
+
+    #[inline(always)]
+    fn iter(&self) -> impl Iterator<Item = &V>
+    where
+        V: 'static,
+    {
+        std::iter::empty()
+    }
+
+    #[inline(always)]
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut V>
+    where
+        V: 'static,
+    {
+        std::iter::empty()
     }
 }

@@ -1,14 +1,29 @@
 //! Kinds of transforms, by their place in a chain.
 
 use super::link::{Link, WriterLink};
+use super::work::{self, Work};
 use super::{GradientTransform, Writer as Writes};
 use crate::element::Real;
 
 /// Kind of the transform `G`: [`GradientTransform::Kind`].
-pub trait Kind<G> {
+pub trait Kind<G: GradientTransform> {
     /// Whether sums are taken in the last sweep.
     #[doc(hidden)]
     const LAGS: bool = false;
+    /// Its work in a loop of several transforms: before the last sweep, in it, and in it with nothing behind.
+    #[doc(hidden)]
+    type Emit: Work<G> + 'static;
+    #[doc(hidden)]
+    type Commit: Work<G> + 'static;
+    #[doc(hidden)]
+    type CommitLast: Work<G> + 'static;
+
+    /// Whether it is a writer that completes the update.
+    #[doc(hidden)]
+    fn directs(transform: &G) -> bool {
+        let _ = transform;
+        false
+    }
 
     #[doc(hidden)]
     fn writer<T: Real>(transform: &G) -> Option<&dyn WriterLink<T>>
@@ -103,13 +118,28 @@ pub enum Lagged {}
 #[derive(Debug)]
 pub enum Writer {}
 
-impl<G: GradientTransform> Kind<G> for Update {}
+impl<G: GradientTransform> Kind<G> for Update {
+    type Emit = work::Update<false>;
+    type Commit = work::Update<true>;
+    type CommitLast = work::Update<true>;
+}
 
 impl<G: GradientTransform> Kind<G> for Lagged {
     const LAGS: bool = true;
+    type Emit = work::Update<false>;
+    type Commit = work::UpdateAndMeasure;
+    type CommitLast = work::UpdateAndMeasure;
 }
 
 impl<G: Writes> Kind<G> for Writer {
+    type Emit = work::Around<false>;
+    type Commit = work::Around<true>;
+    type CommitLast = work::Write;
+
+    fn directs(transform: &G) -> bool {
+        transform.directs()
+    }
+
     fn writer<T: Real>(transform: &G) -> Option<&dyn WriterLink<T>>
     where
         G: Link<T>,

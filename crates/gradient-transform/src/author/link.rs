@@ -1,10 +1,11 @@
 //! An author's transform as a link of the engine.
 
-use std::array;
+use std::any::Any;
 
-use crate::author::pass::{self, Along, MOST, Pass, Task, WriterTask};
+use crate::author::part::{Along, Part};
+use crate::author::pass::{Arrays, Pass, Task, WriterTask};
 use crate::author::trace::Trace;
-use crate::author::{AlongState, Column, Fields, GradientTransform, Writer as Writes, kind::Kind};
+use crate::author::{AlongState, Column, Fields, count, GradientTransform, Writer as Writes, kind::Kind};
 use crate::axes::Axes;
 use crate::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::element::Real;
@@ -18,6 +19,10 @@ use crate::transform::{Reads, Role};
 pub(super) use crate::writer::WriterLink;
 
 impl<T: Real, G: GradientTransform> Link<T> for G {
+    fn concrete(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+
     fn name(&self) -> &str {
         GradientTransform::name(self)
     }
@@ -41,7 +46,7 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     fn role(&self, tensor: &TensorInfo) -> Role {
         if <G::Kind as Kind<G>>::writer::<T>(self).is_some() {
             Role::Writer
-        } else if G::Kind::LAGS || (pass::sums::<G>() == 0 && self.along(tensor).is_none()) {
+        } else if G::Kind::LAGS || (count::<G::Sums<f64>, f64>() == 0 && self.along(tensor).is_none()) {
             Role::Map
         } else {
             Role::Reduce
@@ -63,8 +68,8 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     fn state(&self, tensor: &TensorInfo) -> StateSpec {
         let columns = GradientTransform::columns(self, tensor);
         let names = <G::State<Column> as Fields<Column>>::NAMES;
-        // One number more for the variant.
-        let mut spec = StateSpec::new().sums(pass::sums::<G>(), 0).scratch(pass::scalars::<G>() + 1);
+        // More numbers for the variant, and for the axis that each array along axes lacks.
+        let mut spec = StateSpec::new().sums(count::<G::Sums<f64>, f64>(), 0).scratch(kept_numbers::<G>());
         for (i, name) in names.iter().enumerate() {
             let Column { storage, initial, present } = columns.get(i);
             if present {
@@ -76,7 +81,7 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
             spec.vectors.push(VectorSpec { name, len, storage });
         }
         if let Some(lacking) = self.along(tensor) {
-            for axis in (0..pass::along::<G>()).map(|i| lacking.get(i)) {
+            for axis in (0..count::<G::Along<usize>, usize>()).map(|i| lacking.get(i)) {
                 let others = tensor.shape.iter().enumerate().filter(|(i, _)| *i != axis);
                 spec.scratch.push(others.map(|(_, n)| n).product());
                 spec.vector_sums.push(SumShape::Over(axis));
@@ -111,18 +116,17 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     }
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        if !G::Kind::LAGS {
-            return measure(self, cx, tile, sums);
-        }
-        if GradientTransform::holds(self, cx) {
-            let (source, factor) = tile.update.scaled();
-            let mut pass = arrays(self, tile.gradient, tile.parameter, tile.scratch, tile.offset);
-            (pass.source, pass.factor) = (Some(source), factor);
-            pass.columns = columns(self, cx, tile.columns);
-            pass.along = along(self, cx, tile.scratch, sums.vectors);
-            pass.task = Task::Accumulate;
-            add(sums.scalars, T::run(pass));
-        }
+        let task = match G::Kind::LAGS {
+            false if self.measures(cx.tensor) => Task::Measure,
+            true if GradientTransform::holds(self, cx) => Task::Accumulate,
+            _ => return,
+        };
+        let (source, factor) = tile.update.scaled();
+        let mut pass = pass(self, cx, tile.gradient, tile.columns, tile.scratch, sums, tile.offset);
+        (pass.arrays.source, pass.arrays.factor) = (Some(source), factor);
+        (pass.arrays.parameter, pass.arrays.base) = (tile.parameter, tile.base);
+        (pass.arrays.direction, pass.task) = (tile.direction, task);
+        T::run(pass);
     }
 
     fn sums_show_unusable(&self, tensor: &TensorInfo) -> bool {
@@ -137,15 +141,14 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     }
 
     fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        update(self, cx, tile, &mut [], Task::Update { keeps_state: false });
+        update(self, cx, tile, Sums::none(), Task::Update { keeps_state: false });
     }
 
     fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         if G::Kind::LAGS && self.measures(cx.tensor) {
-            let totals = update(self, cx, tile, sums.vectors, Task::UpdateAndMeasure);
-            add(sums.scalars, totals);
+            update(self, cx, tile, sums, Task::UpdateAndMeasure);
         } else {
-            update(self, cx, tile, &mut [], Task::Update { keeps_state: true });
+            update(self, cx, tile, Sums::none(), Task::Update { keeps_state: true });
         }
     }
 
@@ -170,18 +173,16 @@ impl<T: Real, G: Writes> WriterLink<T> for G {
     }
 
     fn direct(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        if !Writes::directs(self) {
-            return;
+        if Writes::directs(self) {
+            update(self, cx, tile, Sums::none(), Task::Update { keeps_state: false });
         }
-        update(self, cx, tile, &mut [], Task::Update { keeps_state: false });
     }
 
     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
         let (source, factor) = tile.update.scaled();
-        let mut pass = arrays(self, tile.gradient, tile.parameter, tile.scratch, tile.offset);
-        (pass.source, pass.factor, pass.update) = (Some(source), factor, displacement);
-        pass.columns = columns(self, cx, tile.columns);
-        pass.writer_task = WriterTask::Displace;
+        let mut pass = pass(self, cx, tile.gradient, tile.columns, tile.scratch, Sums::none(), tile.offset);
+        (pass.arrays.source, pass.arrays.factor, pass.arrays.update) = (Some(source), factor, displacement);
+        (pass.arrays.parameter, pass.writer_task) = (tile.parameter, WriterTask::Displace);
         T::run_writer(pass);
     }
 
@@ -193,11 +194,10 @@ impl<T: Real, G: Writes> WriterLink<T> for G {
         parameter: &mut [T],
     ) {
         let (source, factor) = tile.update.scaled();
-        let mut pass = arrays(self, tile.gradient, &[], tile.scratch, tile.offset);
-        (pass.source, pass.factor, pass.written) = (Some(source), factor, parameter);
-        pass.columns = columns(self, cx, tile.columns);
+        let mut pass = pass(self, cx, tile.gradient, tile.columns, tile.scratch, Sums::none(), tile.offset);
+        (pass.arrays.source, pass.arrays.factor, pass.arrays.written) = (Some(source), factor, parameter);
         if let Some(displacement) = displacement {
-            (pass.displacement, pass.writer_task) = (displacement, WriterTask::WriteDisplaced);
+            (pass.arrays.displacement, pass.writer_task) = (displacement, WriterTask::WriteDisplaced);
         }
         T::run_writer(pass);
     }
@@ -214,7 +214,7 @@ trait Measures {
 
 impl<G: GradientTransform> Measures for G {
     fn measures(&self, tensor: &TensorInfo) -> bool {
-        pass::sums::<G>() > 0 || self.along(tensor).is_some()
+        count::<G::Sums<f64>, f64>() > 0 || self.along(tensor).is_some()
     }
 }
 
@@ -233,6 +233,12 @@ fn finalize<T: Real, G: GradientTransform>(transform: &G, cx: &Context<'_>, mut 
     keep(transform, cx, scalars, state);
 }
 
+/// Numbers that are kept for the loops of a step: those of the tensor, the variant, and for each array along axes the axis that
+/// it lacks.
+const fn kept_numbers<G: GradientTransform>() -> usize {
+    count::<G::Scalars<f64>, f64>() + 1 + count::<G::Along<usize>, usize>()
+}
+
 /// Keeps the numbers of a tensor and a step where the loops find them.
 fn keep<T: Real, G: GradientTransform>(
     transform: &G,
@@ -241,99 +247,80 @@ fn keep<T: Real, G: GradientTransform>(
     state: TensorState<'_, T>,
 ) {
     let kept = &mut state.scratch[0];
-    let count = pass::scalars::<G>();
+    let count = count::<G::Scalars<f64>, f64>();
     for (i, kept) in kept[..count].iter_mut().enumerate() {
         *kept = T::of(values.get(i));
     }
     kept[count] = T::of(f64::from(transform.variant(cx, &values)));
+    if let Some(lacking) = transform.along(cx.tensor) {
+        for (i, kept) in kept[count + 1..].iter_mut().enumerate() {
+            *kept = T::of(lacking.get(i) as f64);
+        }
+    }
 }
 
-/// A loop over the tile of these arrays.
-fn arrays<'a, T: Real, G: GradientTransform>(
+/// A transform's part in a loop.
+#[inline]
+pub(super) fn part<'a, 'c, T: Real, G: GradientTransform>(
     transform: &'a G,
+    tensor: &TensorInfo,
+    columns: &'a mut [&'c mut [T]],
+    scratch: &'a [Vec<T>],
+    sums: Sums<'a, T>,
+) -> Part<'a, 'c, T, G> {
+    let all = columns.len() == count::<G::State<Column>, Column>();
+    let present = match all {
+        true => Fields::from_fn(|_| true),
+        false => {
+            let declared = GradientTransform::columns(transform, tensor);
+            Fields::from_fn(|i| declared.get(i).present)
+        }
+    };
+    let Sums { scalars, vectors } = sums;
+    let lacking = &scratch[0][count::<G::Scalars<f64>, f64>() + 1..];
+    // A tensor without such arrays has no memory for them.
+    let along = (!lacking.is_empty() && scratch.len() > 1).then(|| {
+        let lacking = |i: usize| lacking[i].f64() as usize;
+        let axes = || (0..count::<G::Along<usize>, usize>()).map(lacking);
+        let (first, last) = (axes().min().unwrap_or_default(), axes().max().unwrap_or_default());
+        Along {
+            axes: Axes::of(tensor, first, last),
+            lacks_first: Fields::from_fn(|i| lacking(i) == first),
+            values: Fields::from_fn(|i| &scratch[1 + i][..]),
+            sums: vectors,
+        }
+    });
+    Part { transform, columns, present, scalars: &scratch[0], along, sums: scalars, directs: false }
+}
+
+/// A loop over a tile of a gradient.
+fn pass<'a, 'c, T: Real, G: GradientTransform>(
+    transform: &'a G,
+    cx: &Context<'_>,
     gradient: &'a [T],
-    parameter: &'a [T],
+    columns: &'a mut [&'c mut [T]],
     scratch: &'a [Vec<T>],
+    sums: Sums<'a, T>,
     offset: usize,
-) -> Pass<'a, T, G> {
-    let mut pass = Pass::new(transform, &scratch[0]);
-    (pass.gradient, pass.parameter, pass.offset) = (gradient, parameter, offset);
-    pass
-}
-
-/// The columns by their number, with empty ones for those that the tensor does not have.
-fn columns<'a, T, G: GradientTransform>(
-    transform: &G,
-    cx: &Context<'_>,
-    columns: &'a mut [&mut [T]],
-) -> [&'a mut [T]; MOST] {
-    let all = columns.len() == pass::columns::<G>();
-    let declared = (!all).then(|| GradientTransform::columns(transform, cx.tensor));
-    let mut columns = columns.iter_mut();
-    array::from_fn(|i| {
-        let present = i < pass::columns::<G>() && declared.is_none_or(|declared| declared.get(i).present);
-        if present { columns.next().map(|column| &mut **column).unwrap_or_default() } else { &mut [][..] }
-    })
-}
-
-/// The arrays along axes, if the tensor has them.
-fn along<'a, T: Real, G: GradientTransform>(
-    transform: &G,
-    cx: &Context<'_>,
-    scratch: &'a [Vec<T>],
-    sums: &'a mut [crate::sums::Gathered<T>],
-) -> Option<Along<'a, T>> {
-    let lacking = transform.along(cx.tensor)?;
-    let axes = (0..pass::along::<G>()).map(|i| lacking.get(i));
-    let (first, last) = (axes.clone().min()?, axes.max()?);
-    Some(Along {
-        axes: Axes::of(cx.tensor, first, last),
-        lacks_first: array::from_fn(|i| i < pass::along::<G>() && lacking.get(i) == first),
-        values: &scratch[1..],
-        sums,
-    })
-}
-
-fn measure<T: Real, G: GradientTransform>(
-    transform: &G,
-    cx: &Context<'_>,
-    tile: &mut Tile<'_, '_, T>,
-    into: Sums<'_, T>,
-) {
-    if !transform.measures(cx.tensor) {
-        return;
-    }
-    let (source, factor) = tile.update.scaled();
-    let mut pass = arrays(transform, tile.gradient, tile.parameter, tile.scratch, tile.offset);
-    (pass.source, pass.factor) = (Some(source), factor);
-    (pass.base, pass.direction) = (tile.base, tile.direction);
-    pass.columns = columns(transform, cx, tile.columns);
-    pass.along = along(transform, cx, tile.scratch, into.vectors);
-    pass.task = Task::Measure;
-    add(into.scalars, T::run(pass));
-}
-
-fn add(sums: &mut [f64], totals: [f64; MOST]) {
-    for (sum, total) in sums.iter_mut().zip(totals) {
-        *sum += total;
-    }
+) -> Pass<'a, 'c, T, G> {
+    let part = part(transform, cx.tensor, columns, scratch, sums);
+    let arrays = Arrays::of(gradient, offset);
+    Pass { arrays, part, task: Task::Measure, writer_task: WriterTask::Write }
 }
 
 fn update<T: Real, G: GradientTransform>(
     transform: &G,
     cx: &Context<'_>,
     tile: &mut Tile<'_, '_, T>,
-    sums: &mut [crate::sums::Gathered<T>],
+    sums: Sums<'_, T>,
     task: Task,
-) -> [f64; MOST] {
+) {
     let (source, factor, update) = tile.update.take();
-    let mut pass = arrays(transform, tile.gradient, tile.parameter, tile.scratch, tile.offset);
-    (pass.source, pass.factor, pass.update) = (source, factor, update);
-    (pass.base, pass.direction) = (tile.base, tile.direction);
-    pass.columns = columns(transform, cx, tile.columns);
-    pass.along = along(transform, cx, tile.scratch, sums);
-    pass.task = task;
-    T::run(pass)
+    let mut pass = pass(transform, cx, tile.gradient, tile.columns, tile.scratch, sums, tile.offset);
+    (pass.arrays.source, pass.arrays.factor, pass.arrays.update) = (source, factor, update);
+    (pass.arrays.parameter, pass.arrays.base) = (tile.parameter, tile.base);
+    (pass.arrays.direction, pass.task) = (tile.direction, task);
+    T::run(pass);
 }
 
 #[cfg(test)]

@@ -1,17 +1,25 @@
 //! An author's side: functions of one element, and of numbers on the host.
 
+mod along;
+pub(crate) mod array;
 mod element;
 mod fields;
+pub(crate) mod fused;
 pub mod kind;
 mod link;
 mod moment;
+pub(crate) mod part;
 pub(crate) mod pass;
 mod trace;
+pub(crate) mod work;
+pub(crate) mod works;
 
 use std::fmt::Debug;
 
 pub use element::{Element, ElementOf};
+pub(crate) use fields::count;
 pub use fields::{Fields, Nothing};
+pub use fused::{Fused, Transforms, fused};
 pub use gradient_transform_macros::{fields, transform};
 pub use moment::{Moment, MomentElement};
 
@@ -247,7 +255,7 @@ impl<T> AlongState<'_, T> {
     message = "`{Self}` is not a gradient transform",
     note = "implement `GradientTransform` for it, with `#[transform(\"name\")]` above the `impl`"
 )]
-pub trait GradientTransform: Debug + Send + Sync + Sized {
+pub trait GradientTransform: Debug + Send + Sync + Sized + 'static {
     /// State of an element, by name: a struct under the attribute `#[fields]`. Saved as `transform/field`.
     type State<V: Copy>: Fields<V>;
     /// Numbers of a tensor and step, by name: float64 on the host, rounded to the type computed in for elements.
@@ -262,9 +270,9 @@ pub trait GradientTransform: Debug + Send + Sync + Sized {
     #[doc(hidden)]
     const HAS_THE_ATTRIBUTE_TRANSFORM: ();
     #[doc(hidden)]
-    fn on_f32(pass: pass::Pass<'_, f32, Self>) -> [f64; pass::MOST];
+    fn on_f32(pass: pass::Pass<'_, '_, f32, Self>);
     #[doc(hidden)]
-    fn on_f64(pass: pass::Pass<'_, f64, Self>) -> [f64; pass::MOST];
+    fn on_f64(pass: pass::Pass<'_, '_, f64, Self>);
 
     /// Name in errors, checkpoints and reports: lower case, words joined by hyphens.
     fn name(&self) -> &str;
@@ -463,9 +471,9 @@ pub trait Writer: GradientTransform<Kind = kind::Writer> {
     #[doc(hidden)]
     const HAS_THE_ATTRIBUTE_TRANSFORM: ();
     #[doc(hidden)]
-    fn write_f32(pass: pass::Pass<'_, f32, Self>);
+    fn write_f32(pass: pass::Pass<'_, '_, f32, Self>);
     #[doc(hidden)]
-    fn write_f64(pass: pass::Pass<'_, f64, Self>);
+    fn write_f64(pass: pass::Pass<'_, '_, f64, Self>);
 
     /// Position in the state of the base iterate, if that is not the parameter itself.
     fn base(&self) -> Option<usize> {

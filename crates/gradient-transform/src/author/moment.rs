@@ -66,7 +66,7 @@ pub type MomentElement<B, M> =
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 #[allow(unused_variables)] // the names of the parameters are part of the documentation
-pub trait Moment: Debug + Send + Sync + Sized {
+pub trait Moment: Debug + Send + Sync + Sized + 'static {
     /// See [`GradientTransform::State`](crate::GradientTransform::State).
     type State<V: Copy>: Fields<V>;
     /// See [`GradientTransform::Scalars`](crate::GradientTransform::Scalars).

@@ -1,141 +1,45 @@
-//! Loops over a tile that call a transform's functions of an element.
+//! Loops over a tile that call transforms' functions of an element.
 //!
 //! ```text
-//! for every run of the tile, within which arrays along two axes are a slice and a number (or two slices):
-//!     for every block of 32 elements of the run, and for its rest:
-//!         for every vector of the block:
-//!             e <- update, gradient, parameter, base, direction, state, scalars, along
-//!             e <- the transform's function of e
-//!             update, state, parameter or sums <- e, as far as this loop keeps them
+//! expand: every element's value of the arrays along axes, into arrays as long as the tile
+//! for every vector of the tile's blocks of 32 elements, and of its rest:
+//!     e <- update, gradient, parameter, base, direction, state, scalars, along
+//!     e <- the transforms' functions of e, one after the other
+//!     update, state, parameter or sums <- e, as far as this loop keeps them
+//! reduce: what every element adds to the sums along axes, from arrays as long as the tile
 //! ```
 //!
-//! A sum has 32 lanes on every instruction set: element `i` of a run is added to lane `i mod 32`, but for the rest of the run,
-//! which is added one by one behind the lanes. So its bits do not depend on the width of the vectors.
+//! A sum has 32 lanes on every instruction set: element `i` of a tile is added to lane `i mod 32`, but for those behind the last full
+//! block, which are added one by one behind the lanes. So its bits do not depend on the width of the vectors, nor on the transforms
+//! that share a loop.
 
-use std::array;
-use std::marker::PhantomData;
+use std::ops::Range;
 
+use crate::author::array::{Array, Block, Len, with_len};
 use crate::author::kind::Kind;
-use crate::author::{Column, Element, ElementOf, Fields, GradientTransform, Writer};
-use crate::axes::{Axes, Run};
+use crate::author::part::{Part, Shared};
+use crate::author::work::{Accumulate, Displace, Measure, Update, UpdateAndMeasure, Write, WriteDisplaced};
+use crate::author::works::{Before, End, Works};
+use crate::author::{GradientTransform, Writer};
 use crate::element::Real;
-use crate::kernel::{self, Prefetch};
+use crate::kernel::Prefetch;
 use crate::number::{LANES, Num, Vectors, WithVectors};
-use crate::sums::Gathered;
 
-/// Arrays of state, sums, numbers, or arrays along axes that a transform may have of each.
-pub const MOST: usize = 8;
-
-pub(super) const fn columns<G: GradientTransform>() -> usize {
-    <G::State<Column> as Fields<Column>>::NAMES.len()
-}
-
-pub(super) const fn scalars<G: GradientTransform>() -> usize {
-    <G::Scalars<f64> as Fields<f64>>::NAMES.len()
-}
-
-pub(super) const fn sums<G: GradientTransform>() -> usize {
-    <G::Sums<f64> as Fields<f64>>::NAMES.len()
-}
-
-pub(super) const fn along<G: GradientTransform>() -> usize {
-    <G::Along<usize> as Fields<usize>>::NAMES.len()
-}
-
-/// Work of a loop on an element, and its results that are kept.
-pub(super) trait Work<G: GradientTransform> {
-    const KEEPS_UPDATE: bool = false;
-    /// Whether it may keep the state: where the pass says so.
-    const KEEPS_STATE: bool = false;
-    const KEEPS_PARAMETER: bool = false;
-    const KEEPS_SUMS: bool = false;
-
-    fn element<B: Vectors>(transform: &G, e: &mut Element<B, G>, displacement: Num<B>);
-}
-
-/// The outgoing update, and the state if the pass keeps it.
-pub(super) struct Update;
-/// The sums.
-pub(super) struct Measure;
-/// The outgoing update, the state and the sums.
-pub(super) struct UpdateAndMeasure;
-/// The state and the sums, of a tensor that does not move.
-pub(super) struct Accumulate;
-/// The displacement, as an update.
-pub(super) struct Displace;
-/// The parameter and the writer's state, by the update or the displacement.
-pub(super) struct Write<const DISPLACED: bool>;
-
-impl<G: GradientTransform> Work<G> for Update {
-    const KEEPS_UPDATE: bool = true;
-    const KEEPS_STATE: bool = true;
-
-    #[inline(always)]
-    fn element<B: Vectors>(transform: &G, e: &mut Element<B, G>, _: Num<B>) {
-        transform.update(e);
-    }
-}
-
-impl<G: GradientTransform> Work<G> for Measure {
-    const KEEPS_SUMS: bool = true;
-
-    #[inline(always)]
-    fn element<B: Vectors>(_: &G, _: &mut Element<B, G>, _: Num<B>) {}
-}
-
-impl<G: GradientTransform> Work<G> for UpdateAndMeasure {
-    const KEEPS_UPDATE: bool = true;
-    const KEEPS_STATE: bool = true;
-    const KEEPS_SUMS: bool = true;
-
-    #[inline(always)]
-    fn element<B: Vectors>(transform: &G, e: &mut Element<B, G>, _: Num<B>) {
-        transform.update(e);
-    }
-}
-
-impl<G: GradientTransform> Work<G> for Accumulate {
-    const KEEPS_STATE: bool = true;
-    const KEEPS_SUMS: bool = true;
-
-    #[inline(always)]
-    fn element<B: Vectors>(transform: &G, e: &mut Element<B, G>, _: Num<B>) {
-        transform.update(e);
-    }
-}
-
-impl<G: Writer> Work<G> for Displace {
-    const KEEPS_UPDATE: bool = true;
-
-    #[inline(always)]
-    fn element<B: Vectors>(transform: &G, e: &mut Element<B, G>, _: Num<B>) {
-        e.update = transform.displace(e);
-    }
-}
-
-impl<G: Writer, const DISPLACED: bool> Work<G> for Write<DISPLACED> {
-    const KEEPS_STATE: bool = true;
-    const KEEPS_PARAMETER: bool = true;
-
-    #[inline(always)]
-    fn element<B: Vectors>(transform: &G, e: &mut Element<B, G>, displacement: Num<B>) {
-        transform.write(e, if DISPLACED { Some(displacement) } else { None });
-    }
-}
-
-/// Task of a pass.
+/// Task of a loop of one transform.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Task {
-    /// The outgoing update; the state too, if it is to be kept.
+    /// The outgoing update, and the state if it is to be kept.
     Update {
         keeps_state: bool,
     },
     Measure,
+    /// Of a transform that lags: the outgoing update, the state and the sums.
     UpdateAndMeasure,
+    /// Of a transform that holds the tensor: the state and the sums.
     Accumulate,
 }
 
-/// Task of a writer's pass.
+/// Task of a writer's loop.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WriterTask {
     Displace,
@@ -143,419 +47,266 @@ pub(super) enum WriterTask {
     WriteDisplaced,
 }
 
-/// A loop over a tile. Arrays that are not looked at are empty.
-#[derive(Debug)]
-pub struct Pass<'a, T, G> {
-    pub(super) transform: &'a G,
+/// Arrays of a tile that do not belong to a transform. Those that are not looked at are empty.
+pub struct Arrays<'a, T> {
     /// Where the update is, if that is not where it goes.
-    pub(super) source: Option<&'a [T]>,
+    pub(crate) source: Option<&'a [T]>,
     /// By what it is still to be multiplied.
-    pub(super) factor: T,
-    pub(super) update: &'a mut [T],
-    pub(super) gradient: &'a [T],
+    pub(crate) factor: T,
+    pub(crate) update: &'a mut [T],
+    pub(crate) gradient: &'a [T],
     /// The parameter, where it is only read.
-    pub(super) parameter: &'a [T],
+    pub(crate) parameter: &'a [T],
     /// The parameter, where it is written.
-    pub(super) written: &'a mut [T],
-    pub(super) base: &'a [T],
-    pub(super) direction: &'a [T],
-    pub(super) displacement: &'a [T],
-    pub(super) columns: [&'a mut [T]; MOST],
-    /// The transform's numbers, and its variant.
-    pub(super) scalars: &'a [T],
-    pub(super) along: Option<Along<'a, T>>,
+    pub(crate) written: &'a mut [T],
+    pub(crate) base: &'a [T],
+    /// Empty where it is the update itself.
+    pub(crate) direction: &'a [T],
+    pub(crate) displacement: &'a [T],
+    /// Index of the first element within the tensor.
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
+
+/// A loop of one transform over a tile.
+pub struct Pass<'a, 'c, T, G: GradientTransform> {
+    pub(super) arrays: Arrays<'a, T>,
+    pub(super) part: Part<'a, 'c, T, G>,
     pub(super) task: Task,
     pub(super) writer_task: WriterTask,
-    /// Index of the first element within the tensor.
-    pub(super) offset: usize,
-}
-
-/// Arrays along the two axes that a transform sums over.
-#[derive(Debug)]
-pub(super) struct Along<'a, T> {
-    pub(super) axes: Axes,
-    /// For each array: whether it lacks the first of the axes, or else the second.
-    pub(super) lacks_first: [bool; MOST],
-    pub(super) values: &'a [Vec<T>],
-    pub(super) sums: &'a mut [Gathered<T>],
-}
-
-/// An array along axes, within a run.
-#[derive(Clone, Copy)]
-enum Values<'a, T> {
-    Slice(&'a [T]),
-    Number(T),
-}
-
-impl<'a, T: Real, G: GradientTransform> Pass<'a, T, G> {
-    /// A loop that looks at nothing but the update.
-    pub(super) fn new(transform: &'a G, scalars: &'a [T]) -> Self {
-        const {
-            let fits = columns::<G>() <= MOST && self::scalars::<G>() <= MOST;
-            assert!(
-                fits && sums::<G>() <= MOST && along::<G>() <= MOST,
-                "a transform of one element has at most 8 of each"
-            );
-        }
-        Self {
-            transform,
-            source: None,
-            factor: T::one(),
-            update: &mut [],
-            gradient: &[],
-            parameter: &[],
-            written: &mut [],
-            base: &[],
-            direction: &[],
-            displacement: &[],
-            columns: array::from_fn(|_| &mut [][..]),
-            scalars,
-            along: None,
-            task: Task::Update { keeps_state: false },
-            writer_task: WriterTask::Write,
-            offset: 0,
-        }
-    }
-
-    /// Runs it, whatever it is to do; gives the sums. To be compiled where the transform is written: see [`run`].
-    #[inline(always)]
-    fn perform(self) -> [f64; MOST] {
-        match self.task {
-            Task::Update { .. } => self.over_tile(Update),
-            Task::Measure => self.over_tile(Measure),
-            Task::UpdateAndMeasure if G::Kind::LAGS => self.over_tile(UpdateAndMeasure),
-            Task::Accumulate if G::Kind::LAGS => self.over_tile(Accumulate),
-            Task::UpdateAndMeasure | Task::Accumulate => unreachable!("of transforms that lag alone"),
-        }
-    }
-
-    fn over_tile<W: Work<G>>(self, _: W) -> [f64; MOST] {
-        T::with_vectors(Loop { pass: self, work: PhantomData::<W> })
-    }
 }
 
 /// Runs a pass. `#[transform]` calls it from a function that is not generic, so that a transform's loops are compiled in its own
 /// crate, once, and not in every program that uses it.
 #[doc(hidden)]
 #[inline(always)]
-pub fn run<T: Real, G: GradientTransform>(pass: Pass<'_, T, G>) -> [f64; MOST] {
-    pass.perform()
+pub fn run<T: Real, G: GradientTransform>(pass: Pass<'_, '_, T, G>) {
+    let parts = (pass.part, ());
+    match pass.task {
+        Task::Update { keeps_state: true } => over::<T, Before<Update<true>, G, End>, false>(pass.arrays, parts),
+        Task::Update { keeps_state: false } => over::<T, Before<Update<false>, G, End>, false>(pass.arrays, parts),
+        Task::Measure => over::<T, Before<Measure, G, End>, false>(pass.arrays, parts),
+        Task::UpdateAndMeasure if G::Kind::LAGS => {
+            over::<T, Before<UpdateAndMeasure, G, End>, false>(pass.arrays, parts);
+        }
+        Task::Accumulate if G::Kind::LAGS => over::<T, Before<Accumulate, G, End>, false>(pass.arrays, parts),
+        Task::UpdateAndMeasure | Task::Accumulate => unreachable!("of transforms that lag alone"),
+    }
 }
 
 /// Runs a writer's pass. See [`run`].
 #[doc(hidden)]
 #[inline(always)]
-pub fn run_writer<T: Real, G: Writer>(pass: Pass<'_, T, G>) {
+pub fn run_writer<T: Real, G: Writer>(pass: Pass<'_, '_, T, G>) {
+    let parts = (pass.part, ());
     match pass.writer_task {
-        WriterTask::Displace => pass.over_tile(Displace),
-        WriterTask::Write => pass.over_tile(Write::<false>),
-        WriterTask::WriteDisplaced => pass.over_tile(Write::<true>),
-    };
-}
-
-/// See [`Pass::run`].
-struct Loop<'a, T, G, W> {
-    pass: Pass<'a, T, G>,
-    work: PhantomData<W>,
-}
-
-impl<T: Real, G: GradientTransform, W: Work<G>> WithVectors<T> for Loop<'_, T, G, W> {
-    type Output = [f64; MOST];
-
-    #[inline(always)]
-    fn run<B: Vectors<Element = T>>(self, numbers: B) -> [f64; MOST] {
-        let mut pass = self.pass;
-        let keeps_state = !matches!(pass.task, Task::Update { keeps_state: false }) || W::KEEPS_PARAMETER;
-        let number = |value: T| Num::new(numbers, numbers.splat(value));
-        let fixed = Fixed {
-            factor: number(pass.factor),
-            scalars: <G::Scalars<Num<B>>>::from_fn(
-                #[inline(always)]
-                |i| number(pass.scalars[i]),
-            ),
-            variant: pass.scalars[self::scalars::<G>()].f64() as u32,
-            keeps_state,
-        };
-        let len = pass.source.map_or(pass.update.len(), <[T]>::len);
-        let mut totals = [0.0; MOST];
-        let Some(mut along) = pass.along.take() else {
-            let run = Run { at: 0, to: len, i: 0, j: 0 };
-            pass.over::<B, W>(&fixed, &run, None, &mut totals);
-            return totals;
-        };
-        let axes = along.axes.clone();
-        for run in axes.runs(pass.offset, len) {
-            pass.over::<B, W>(&fixed, &run, Some(&mut along), &mut totals);
-        }
-        totals
+        WriterTask::Displace => over::<T, Before<Displace, G, End>, false>(pass.arrays, parts),
+        WriterTask::Write => over::<T, Before<Write, G, End>, false>(pass.arrays, parts),
+        WriterTask::WriteDisplaced => over::<T, Before<WriteDisplaced, G, End>, false>(pass.arrays, parts),
     }
 }
 
-/// Values shared by all elements of a tile.
-struct Fixed<B: Vectors, K> {
-    factor: Num<B>,
-    scalars: K,
-    variant: u32,
-    keeps_state: bool,
-}
-
-/// Lanes of a sum over a run.
-struct Lanes<T> {
-    lanes: [T; LANES],
-    /// The sum of the rest, one by one.
-    rest: T,
-}
-
-impl<T: Real> Lanes<T> {
-    #[inline(always)]
-    fn new() -> Self {
-        Self { lanes: [T::zero(); LANES], rest: T::zero() }
-    }
-
-    #[inline(always)]
-    fn total(&self) -> T {
-        kernel::total(self.lanes) + self.rest
-    }
-}
-
-/// A vector's place in arrays.
-trait Place<B: Vectors>: Copy {
-    fn load(self, numbers: B, array: &[B::Element]) -> B::Value;
-    fn store(self, numbers: B, array: &mut [B::Element], value: B::Value);
-    /// Adds to its lanes.
-    fn add(self, numbers: B, lanes: &mut Lanes<B::Element>, value: B::Value);
-}
-
-/// Vector `vector` of the block of [`LANES`] elements that begins at `block`.
-#[derive(Clone, Copy)]
-struct InBlock {
-    block: usize,
-    vector: usize,
-}
-
-/// A vector of at most `count` elements, vector `vector` of the rest that begins at `rest`.
-#[derive(Clone, Copy)]
-struct InRest {
-    rest: usize,
-    vector: usize,
-    count: usize,
-}
-
-impl<B: Vectors> Place<B> for InBlock {
-    #[inline(always)]
-    fn load(self, _: B, array: &[B::Element]) -> B::Value {
-        B::vectors(&array[self.block..self.block + LANES])[self.vector]
-    }
-
-    #[inline(always)]
-    fn store(self, _: B, array: &mut [B::Element], value: B::Value) {
-        B::vectors_mut(&mut array[self.block..self.block + LANES])[self.vector] = value;
-    }
-
-    #[inline(always)]
-    fn add(self, numbers: B, lanes: &mut Lanes<B::Element>, value: B::Value) {
-        let lanes = &mut B::vectors_mut(&mut lanes.lanes)[self.vector];
-        *lanes = numbers.add(*lanes, value);
-    }
-}
-
-impl InRest {
-    #[inline(always)]
-    fn range<B: Vectors>(self) -> std::ops::Range<usize> {
-        let first = self.rest + self.vector * B::WIDTH;
-        first..first + self.count
-    }
-}
-
-impl<B: Vectors> Place<B> for InRest {
-    #[inline(always)]
-    fn load(self, numbers: B, array: &[B::Element]) -> B::Value {
-        numbers.load_some(&array[self.range::<B>()])
-    }
-
-    #[inline(always)]
-    fn store(self, numbers: B, array: &mut [B::Element], value: B::Value) {
-        numbers.store_some(&mut array[self.range::<B>()], value);
-    }
-
-    #[inline(always)]
-    fn add(self, numbers: B, lanes: &mut Lanes<B::Element>, value: B::Value) {
-        let mut elements = [<B::Element as num_traits::Zero>::zero(); LANES];
-        numbers.store_some(&mut elements[..self.count], value);
-        for &element in &elements[..self.count] {
-            lanes.rest += element;
-        }
-    }
-}
-
-impl<T: Real, G: GradientTransform> Pass<'_, T, G> {
-    /// The loop over a run.
-    #[inline(always)]
-    fn over<B: Vectors<Element = T>, W: Work<G>>(
-        &mut self,
-        fixed: &Fixed<B, G::Scalars<Num<B>>>,
-        run: &Run,
-        along: Option<&mut Along<'_, T>>,
-        totals: &mut [f64; MOST],
-    ) {
-        let (start, end) = (run.at, run.to);
-        let blocks = (end - start) / LANES;
-        let rest = (end - start) % LANES;
-        let mut lanes: [Lanes<T>; MOST] = array::from_fn(|_| Lanes::new());
-        let mut row_lanes: [Lanes<T>; MOST] = array::from_fn(|_| Lanes::new());
-        let (values, mut sums) = match along {
-            None => ([Values::Number(T::zero()); MOST], array::from_fn(|_| &mut [][..])),
-            Some(along) => along.within(run),
-        };
-        let mut prefetch = Prefetch::resume();
-        for block in 0..blocks {
-            if block % 2 == 0 {
-                prefetch.block();
-            }
-            for vector in 0..LANES / B::WIDTH {
-                let place = InBlock { block: start + block * LANES, vector };
-                let within = InBlock { block: block * LANES, vector };
-                self.element::<B, W, _>(fixed, place, within, &values, &mut sums, &mut lanes, &mut row_lanes);
-            }
+/// Runs the works `L` over a tile. At the `HEAD` of a chain the update is the gradient, and none is left behind.
+pub(crate) fn over<'a, 'c: 'a, T: Real, L: Works<T>, const HEAD: bool>(
+    mut arrays: Arrays<'a, T>,
+    mut parts: L::Parts<'a, 'c>,
+) {
+    let (tile, offset) = (arrays.len, arrays.offset);
+    let (full, rest) = (tile / LANES * LANES, tile % LANES);
+    let usual = L::is_usual(&parts);
+    T::with_workspace(L::ALONG * tile.next_multiple_of(LANES), |workspace| {
+        L::expand(&parts, workspace, offset, tile);
+        let mut store = L::store();
+        if full > 0 {
+            with_len(full, |len| {
+                let arrays = arrays.open(0..tile, len);
+                let opened = L::open(&mut parts, &mut store, workspace, tile, len);
+                if HEAD && usual {
+                    T::with_vectors(Loop::<T, L, HEAD, HEAD> { arrays: &arrays, opened: &opened, len });
+                } else {
+                    T::with_vectors(Loop::<T, L, HEAD, false> { arrays: &arrays, opened: &opened, len });
+                }
+            });
         }
         if rest > 0 {
-            prefetch.block();
-            for vector in 0..rest.div_ceil(B::WIDTH) {
-                let count = (rest - vector * B::WIDTH).min(B::WIDTH);
-                let place = InRest { rest: start + blocks * LANES, vector, count };
-                let within = InRest { rest: blocks * LANES, vector, count };
-                self.element::<B, W, _>(fixed, place, within, &values, &mut sums, &mut lanes, &mut row_lanes);
-            }
+            let mut rests = L::store();
+            let mut copies = Copies::of(&arrays, full..tile);
+            with_len(rest, |len| {
+                let mut arrays = copies.arrays(&arrays);
+                let arrays = arrays.open(0..LANES, len);
+                let opened = L::open_rest(&mut parts, &mut rests, workspace, tile, len);
+                T::with_vectors(Loop::<T, L, HEAD, false> { arrays: &arrays, opened: &opened, len });
+            });
+            copies.put_back(&mut arrays, full..tile);
+            L::close_rest(&mut parts, &mut store, &rests, tile);
         }
-        prefetch.suspend();
-        if W::KEEPS_SUMS {
-            for (total, lanes) in totals.iter_mut().zip(&lanes).take(self::sums::<G>()) {
-                *total += lanes.total().f64();
-            }
-            for i in 0..self::along::<G>() {
-                if let (Values::Number(_), [sum]) = (values[i], &mut *sums[i]) {
-                    *sum += row_lanes[i].total();
-                }
-            }
-        }
-    }
-
-    /// The work on one vector: at `place` of the tile's arrays, and at `within` of arrays along axes.
-    #[allow(clippy::too_many_arguments)] // the state of one loop, which must be in registers
-    #[inline(always)]
-    fn element<B: Vectors<Element = T>, W: Work<G>, P: Place<B>>(
-        &mut self,
-        fixed: &Fixed<B, G::Scalars<Num<B>>>,
-        place: P,
-        within: P,
-        values: &[Values<'_, T>; MOST],
-        sums: &mut [&mut [T]; MOST],
-        lanes: &mut [Lanes<T>; MOST],
-        row_lanes: &mut [Lanes<T>; MOST],
-    ) {
-        let numbers = fixed.factor.backend;
-        let number = |value| Num::new(numbers, value);
-        let get = Get { numbers, place };
-        let update = match self.source {
-            Some(source) => place.load(numbers, source),
-            None => place.load(numbers, self.update),
-        };
-        let update = fixed.factor * number(update);
-        let mut e = ElementOf {
-            update,
-            gradient: get.of(self.gradient),
-            parameter: get.of(if W::KEEPS_PARAMETER { self.written } else { self.parameter }),
-            base: get.of(self.base),
-            direction: if self.direction.is_empty() { update } else { get.of(self.direction) },
-            state: <G::State<Num<B>>>::from_fn(
-                #[inline(always)]
-                |i| get.of(self.columns[i]),
-            ),
-            scalars: fixed.scalars,
-            along: <G::Along<Num<B>>>::from_fn(
-                #[inline(always)]
-                |i| match values[i] {
-                    Values::Number(value) => number(numbers.splat(value)),
-                    Values::Slice(values) => number(within.load(numbers, values)),
-                },
-            ),
-            variant: fixed.variant,
-        };
-        if W::KEEPS_SUMS {
-            let measured = self.transform.measure(&e);
-            for (i, lanes) in lanes.iter_mut().enumerate().take(self::sums::<G>()) {
-                place.add(numbers, lanes, measured.get(i).value);
-            }
-            let measured = self.transform.measure_along(&e);
-            for i in 0..self::along::<G>() {
-                match values[i] {
-                    Values::Number(_) => place.add(numbers, &mut row_lanes[i], measured.get(i).value),
-                    Values::Slice(_) => {
-                        let sum = within.load(numbers, sums[i]);
-                        within.store(numbers, sums[i], numbers.add(sum, measured.get(i).value));
-                    }
-                }
-            }
-        }
-        W::element(self.transform, &mut e, get.of(self.displacement));
-        if W::KEEPS_UPDATE {
-            place.store(numbers, self.update, e.update.value);
-        }
-        if W::KEEPS_PARAMETER {
-            place.store(numbers, self.written, e.parameter.value);
-        }
-        if W::KEEPS_STATE && fixed.keeps_state {
-            for i in 0..self::columns::<G>() {
-                if !self.columns[i].is_empty() {
-                    place.store(numbers, self.columns[i], e.state.get(i).value);
-                }
-            }
-        }
-    }
+        L::finish(&mut parts, &store, workspace, offset, tile);
+    });
 }
 
-impl<T: Real> Along<'_, T> {
-    /// Values and sums of the arrays within a run.
+/// The loop over a tile, compiled for every instruction set: nothing else is.
+///
+/// One that is `USUAL` is for transforms that all have variant 0: the formulas of others are not in it.
+struct Loop<'l, 'r, 'n, T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> {
+    arrays: &'l Opened<'r, 'n, T>,
+    opened: &'l L::Opened<'r, 'n>,
+    len: Len<'n>,
+}
+
+impl<T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> WithVectors<T>
+    for Loop<'_, '_, '_, T, L, HEAD, USUAL>
+{
+    type Output = ();
+
     #[inline(always)]
-    fn within(&mut self, run: &Run) -> ([Values<'_, T>; MOST], [&mut [T]; MOST]) {
-        let len = run.to - run.at;
-        let one = self.axes.second_is_last();
-        let lacks_first = self.lacks_first;
-        let mut values = self.values.iter();
-        let mut sums = self.sums.iter_mut();
-        let values = array::from_fn(|k| {
-            // Sums are gathered before there are values.
-            let array = values.next().map(Vec::as_slice).unwrap_or_default();
-            match (lacks_first[k], one) {
-                (true, _) => Values::Slice(array.get(run.i..run.i + len).unwrap_or_default()),
-                (false, false) => Values::Slice(array.get(run.j..run.j + len).unwrap_or_default()),
-                (false, true) => Values::Number(array.get(run.j).copied().unwrap_or_else(T::zero)),
-            }
-        });
-        let sums = array::from_fn(|k| match sums.next() {
-            None => &mut [][..],
-            Some(sums) => match (lacks_first[k], one) {
-                (true, _) => sums.at(run.i, len),
-                (false, false) => sums.at(run.j, len),
-                (false, true) => sums.at(run.j, 1),
+    fn run<B: Vectors<Element = T>>(self, numbers: B) {
+        // Copies, as what is written in the loop cannot change them.
+        let (arrays, opened, len) = (*self.arrays, *self.opened, self.len);
+        let number = |value: B::Value| Num::new(numbers, value);
+        let factor = number(numbers.splat(arrays.factor));
+        let fixed = L::fixed::<B, USUAL>(&opened, numbers);
+        // One that leaves something behind has somewhere to do so.
+        let (updates, writes) = (!HEAD && L::UPDATES, L::WRITES);
+        let Some(out) = arrays.out.map(Some).or((!updates && !writes).then_some(None)) else { return };
+        let mut prefetch = Prefetch::resume();
+        len.for_each::<B>(
+            2,
+            #[inline(always)]
+            || prefetch.block(),
+            #[inline(always)]
+            |i| {
+                let gradient = number(arrays.gradient.get::<B>(i));
+                let update = if HEAD { gradient } else { factor * number(arrays.source.get::<B>(i)) };
+                let mut shared = Shared {
+                    numbers,
+                    update,
+                    gradient,
+                    parameter: number(arrays.parameter.get::<B>(i)),
+                    base: number(arrays.base.get::<B>(i)),
+                    direction: match arrays.direction {
+                        Some(direction) => number(direction.get::<B>(i)),
+                        None => update,
+                    },
+                    displacement: number(arrays.displacement.get::<B>(i)),
+                };
+                L::element(&opened, &fixed, i, &mut shared);
+                match out {
+                    Some(out) if writes => out.set::<B>(i, shared.parameter.value),
+                    Some(out) if updates => out.set::<B>(i, shared.update.value),
+                    _ => {}
+                }
             },
-        });
-        (values, sums)
+        );
+        prefetch.suspend();
     }
 }
 
-/// Reads a vector of an array, or zero where the array is not looked at.
+/// Arrays in a loop.
 #[derive(Clone, Copy)]
-struct Get<B, P> {
-    numbers: B,
-    place: P,
+struct Opened<'r, 'n, T> {
+    source: Array<'r, 'n, T, false>,
+    factor: T,
+    gradient: Array<'r, 'n, T, false>,
+    parameter: Array<'r, 'n, T, false>,
+    base: Array<'r, 'n, T, false>,
+    direction: Option<Array<'r, 'n, T, false>>,
+    displacement: Array<'r, 'n, T, false>,
+    /// The update or the parameter that is left behind.
+    out: Option<Array<'r, 'n, T, true>>,
 }
 
-impl<B: Vectors, P: Place<B>> Get<B, P> {
-    #[inline(always)]
-    fn of(self, array: &[B::Element]) -> Num<B> {
-        let value =
-            if array.is_empty() { self.numbers.constant(0.0) } else { self.place.load(self.numbers, array) };
-        Num::new(self.numbers, value)
+impl<'a, T: Real> Arrays<'a, T> {
+    /// The arrays of a tile of a gradient: no others.
+    pub(crate) fn of(gradient: &'a [T], offset: usize) -> Self {
+        Self {
+            source: None,
+            factor: T::one(),
+            update: &mut [],
+            gradient,
+            parameter: &[],
+            written: &mut [],
+            base: &[],
+            direction: &[],
+            displacement: &[],
+            offset,
+            len: gradient.len(),
+        }
+    }
+}
+
+impl<T: Real> Arrays<'_, T> {
+    /// The arrays of a range, with zeros for those that are not there.
+    fn open<'r, 'n>(&'r mut self, range: Range<usize>, len: Len<'n>) -> Opened<'r, 'n, T> {
+        let read = |array: &'r [T]| len.read(array.get(range.clone()).unwrap_or(T::zeros()));
+        let written = self.written.get_mut(range.clone()).map(|array| len.change(array));
+        let update = self.update.get_mut(range.clone()).map(|array| len.change(array));
+        Opened {
+            source: self.source.map(read).or(update.map(Array::reads)).unwrap_or(read(&[])),
+            factor: self.factor,
+            gradient: read(self.gradient),
+            parameter: written.map_or(read(self.parameter), Array::reads),
+            base: read(self.base),
+            direction: (!self.direction.is_empty()).then(|| read(self.direction)),
+            displacement: read(self.displacement),
+            out: written.or(update),
+        }
+    }
+}
+
+/// Copies of arrays behind the last full block of a tile, filled up with zeros.
+struct Copies<T> {
+    source: Block<T>,
+    update: Block<T>,
+    gradient: Block<T>,
+    parameter: Block<T>,
+    written: Block<T>,
+    base: Block<T>,
+    direction: Block<T>,
+    displacement: Block<T>,
+}
+
+impl<T: Real> Copies<T> {
+    fn of(arrays: &Arrays<'_, T>, range: Range<usize>) -> Self {
+        let copy = |array: &[T]| {
+            let mut copy = [T::zero(); LANES];
+            if let Some(array) = array.get(range.clone()) {
+                copy[..array.len()].copy_from_slice(array);
+            }
+            copy
+        };
+        Self {
+            source: copy(arrays.source.unwrap_or_default()),
+            update: copy(arrays.update),
+            gradient: copy(arrays.gradient),
+            parameter: copy(arrays.parameter),
+            written: copy(arrays.written),
+            base: copy(arrays.base),
+            direction: copy(arrays.direction),
+            displacement: copy(arrays.displacement),
+        }
+    }
+
+    fn arrays(&mut self, of: &Arrays<'_, T>) -> Arrays<'_, T> {
+        Arrays {
+            source: of.source.is_some().then_some(&self.source),
+            factor: of.factor,
+            update: &mut self.update,
+            gradient: &self.gradient,
+            parameter: if of.parameter.is_empty() { &[] } else { &self.parameter },
+            written: &mut self.written,
+            base: &self.base,
+            direction: if of.direction.is_empty() { &[] } else { &self.direction },
+            displacement: &self.displacement,
+            offset: 0,
+            len: LANES,
+        }
+    }
+
+    fn put_back(&self, arrays: &mut Arrays<'_, T>, range: Range<usize>) {
+        for (array, copy) in [(&mut *arrays.update, &self.update), (&mut *arrays.written, &self.written)] {
+            if let Some(array) = array.get_mut(range.clone()) {
+                array.copy_from_slice(&copy[..array.len()]);
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A transform's functions of an element, run once with symbols: what they read, and what they are.
 
-use crate::author::{Element, ElementOf, Fields, GradientTransform, pass};
+use crate::author::{Column, Element, ElementOf, Fields, GradientTransform, count};
 use crate::number::{Graph, Input, Node, Num};
 
 /// All values that a transform calculates from an element.
@@ -22,11 +22,11 @@ impl Trace<'_> {
         for variant in 0..transform.variants() {
             let mut e = symbolic::<G>(&graph, variant);
             let (measured, measured_along) = (transform.measure(&e), transform.measure_along(&e));
-            sums.extend((0..pass::sums::<G>()).map(|i| measured.get(i)));
-            along.extend((0..pass::along::<G>()).map(|i| measured_along.get(i)));
+            sums.extend((0..count::<G::Sums<f64>, f64>()).map(|i| measured.get(i)));
+            along.extend((0..count::<G::Along<usize>, usize>()).map(|i| measured_along.get(i)));
             transform.update(&mut e);
             updates.push(e.update);
-            state.extend((0..pass::columns::<G>()).map(|i| e.state.get(i)));
+            state.extend((0..count::<G::State<Column>, Column>()).map(|i| e.state.get(i)));
         }
         f(&Trace { graph: &graph, updates, state, sums, along })
     }

@@ -29,7 +29,9 @@ pub struct Double<S>(S);
 /// }
 /// assert_eq!((count::<Single<pulp::Scalar>>(), count::<Double<pulp::Scalar>>()), (LANES, LANES));
 /// ```
-pub trait Vectors: Backend {
+///
+/// Implemented here alone: loops rely on a vector being nothing but its elements.
+pub trait Vectors: Backend<Value: 'static> + sealed::Sealed + 'static {
     /// Type of an element.
     type Element: Real;
     /// Elements of a vector: a divisor of [`LANES`].
@@ -46,6 +48,13 @@ pub trait Vectors: Backend {
     /// `element` in all places.
     fn splat(self, element: Self::Element) -> Self::Value;
 }
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl<S> sealed::Sealed for Single<S> {}
+impl<S> sealed::Sealed for Double<S> {}
 
 /// Work with the widest vectors of the processor, done by [`Real::with_vectors`]. All that it calls is `#[inline(always)]`.
 ///

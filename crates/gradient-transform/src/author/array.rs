@@ -1,0 +1,214 @@
+//! Arrays that a loop reads and writes in vectors, without comparing its index with their lengths.
+//!
+//! Comparisons were half of all instructions of the default chain (`valgrind --tool=callgrind` over `step-bench`): they stay in a loop
+//! even for arrays that nothing looks at.
+//!
+//! Why it is sound: every loop has a lifetime `'n` of its own, which no other loop has, as [`with_len`] calls a function that is
+//! generic over it, and which nothing can shorten or lengthen, as it is invariant. [`Len::indices`] alone makes an [`Index`] of `'n`:
+//! the first element of a vector that ends at or before the loop's length, rounded up to a whole block. An [`Array`] of `'n` has that
+//! many elements, or it has one block and is indexed modulo that, because its constructors compare. A vector has a whole fraction of
+//! a block of elements and nothing else in it, because [`Vectors`] cannot be implemented outside of this crate. So an index and an
+//! array of the same lifetime fit each other. What an array borrows outlives it by its other lifetime. An array to be changed was
+//! borrowed mutably, so nobody else sees it, and copies of it behave like references to `Cell`s: they cannot be sent to another thread.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use crate::number::{LANES, Vectors};
+
+/// A block of elements.
+pub(crate) type Block<T> = [T; LANES];
+
+/// A lifetime that belongs to one loop.
+type Brand<'n> = PhantomData<fn(&'n ()) -> &'n ()>;
+
+/// The number of elements of a loop.
+#[derive(Clone, Copy)]
+pub struct Len<'n> {
+    elements: usize,
+    brand: Brand<'n>,
+}
+
+/// The first element of a vector in its loop.
+#[derive(Clone, Copy)]
+pub struct Index<'n> {
+    element: usize,
+    brand: Brand<'n>,
+}
+
+/// Prepares a loop over so many elements. Arrays go on to the end of the last block.
+#[inline(always)]
+pub(crate) fn with_len<R>(elements: usize, f: impl for<'n> FnOnce(Len<'n>) -> R) -> R {
+    f(Len { elements, brand: PhantomData })
+}
+
+impl<'n> Len<'n> {
+    /// Calls `f` for the vectors of the loop, and `before` before every so many blocks.
+    #[inline(always)]
+    pub(crate) fn for_each<B: Vectors>(
+        self,
+        blocks: usize,
+        mut before: impl FnMut(),
+        mut f: impl FnMut(Index<'n>),
+    ) {
+        let mut at = 0;
+        while at < self.elements {
+            before();
+            let end = self.elements.min(at + blocks * LANES);
+            while at < end {
+                f(Index { element: at, brand: PhantomData });
+                at += B::WIDTH;
+            }
+        }
+    }
+
+    fn fits<T>(self, elements: &[T]) {
+        assert!(elements.len() >= self.elements.next_multiple_of(LANES), "an array is as long as the loop");
+    }
+
+    /// An array that the loop reads, from its first element on.
+    #[inline]
+    pub(crate) fn read<T>(self, elements: &[T]) -> Array<'_, 'n, T, false> {
+        self.fits(elements);
+        Array::new(NonNull::from(elements).cast())
+    }
+
+    /// An array that the loop changes, from its first element on.
+    #[inline]
+    pub(crate) fn change<T>(self, elements: &mut [T]) -> Array<'_, 'n, T, true> {
+        self.fits(elements);
+        Array::new(NonNull::from(elements).cast())
+    }
+
+    /// One block for all blocks.
+    #[inline]
+    pub(crate) fn lanes<T>(self, block: &mut Block<T>) -> Lanes<'_, 'n, T> {
+        Lanes(Array::new(NonNull::from(block).cast()))
+    }
+}
+
+/// Elements of a loop, to be read, and if `CHANGES`, to be written.
+pub(crate) struct Array<'r, 'n, T, const CHANGES: bool> {
+    first: NonNull<T>,
+    borrowed: PhantomData<&'r [T]>,
+    brand: Brand<'n>,
+}
+
+/// One block for all blocks of a loop.
+pub(crate) struct Lanes<'r, 'n, T>(Array<'r, 'n, T, true>);
+
+impl<T, const CHANGES: bool> Copy for Array<'_, '_, T, CHANGES> {}
+
+impl<T, const CHANGES: bool> Clone for Array<'_, '_, T, CHANGES> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Lanes<'_, '_, T> {}
+
+impl<T> Clone for Lanes<'_, '_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<'r, 'n, T, const CHANGES: bool> Array<'r, 'n, T, CHANGES> {
+    #[inline(always)]
+    fn new(first: NonNull<T>) -> Self {
+        Self { first, borrowed: PhantomData, brand: PhantomData }
+    }
+
+    /// The same array, to be read only.
+    #[inline(always)]
+    pub(crate) fn reads(self) -> Array<'r, 'n, T, false> {
+        Array::new(self.first)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'n>) -> B::Value {
+        // SAFETY: see the module. The elements are initialised, and no reference to them is alive but those that were borrowed from.
+        unsafe { self.first.add(index.element).cast::<B::Value>().read_unaligned() }
+    }
+}
+
+impl<'n, T> Array<'_, 'n, T, true> {
+    #[inline(always)]
+    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'n>, value: B::Value) {
+        // SAFETY: see the module. The array was borrowed mutably.
+        unsafe { self.first.add(index.element).cast::<B::Value>().write_unaligned(value) }
+    }
+}
+
+impl<'n, T> Lanes<'_, 'n, T> {
+    #[inline(always)]
+    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'n>) -> B::Value {
+        self.0.get::<B>(index.within_block())
+    }
+
+    #[inline(always)]
+    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'n>, value: B::Value) {
+        self.0.set::<B>(index.within_block(), value);
+    }
+}
+
+impl Index<'_> {
+    #[inline(always)]
+    fn within_block(self) -> Self {
+        Self { element: self.element % LANES, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Real;
+    use crate::number::WithVectors;
+
+    struct Adds<'l, 'r, 'n, T>(
+        Len<'n>,
+        Array<'r, 'n, T, false>,
+        Array<'r, 'n, T, true>,
+        Lanes<'r, 'n, T>,
+        PhantomData<&'l ()>,
+    );
+
+    impl<T: Real> WithVectors<T> for Adds<'_, '_, '_, T> {
+        type Output = usize;
+
+        #[inline(always)]
+        fn run<B: Vectors<Element = T>>(self, numbers: B) -> usize {
+            let Self(len, given, changed, lanes, _) = self;
+            let mut groups = 0;
+            len.for_each::<B>(
+                2,
+                || groups += 1,
+                |i| {
+                    changed.set::<B>(i, numbers.add(given.get::<B>(i), changed.get::<B>(i)));
+                    lanes.set::<B>(i, numbers.add(lanes.get::<B>(i), given.get::<B>(i)));
+                },
+            );
+            groups
+        }
+    }
+
+    #[test]
+    fn arrays_are_read_and_written_at_their_indices() {
+        let given: Vec<f32> = (0..96).map(|i| i as f32).collect();
+        let (mut changed, mut lanes) = ([-1.0; 97], [0.0; LANES]);
+        let groups = with_len(96, |len| {
+            let (given, changed, lanes) = (len.read(&given), len.change(&mut changed), len.lanes(&mut lanes));
+            f32::with_vectors(Adds(len, given, changed, lanes, PhantomData))
+        });
+        assert_eq!(groups, 2);
+        assert!((0..96).all(|i| changed[i] == i as f32 - 1.0) && changed[96] == -1.0);
+        assert!((0..LANES).all(|i| lanes[i] == (3 * i + 96) as f32));
+    }
+
+    #[test]
+    #[should_panic(expected = "as long as the loop")]
+    fn an_array_must_have_the_last_block_to_its_end() {
+        with_len(33, |len| drop(len.read(&[0.0; 63])));
+    }
+}

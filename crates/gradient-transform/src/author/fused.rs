@@ -1,0 +1,271 @@
+//! Chains of known transforms, each sweep of which is one loop.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::marker::PhantomData;
+use std::slice;
+
+use crate::author::kind::Kind;
+use crate::author::link::part;
+use crate::author::part::Part;
+use crate::author::pass::{Arrays, over};
+use crate::author::work::{Measure, Work};
+use crate::author::works::{Before, End, Works};
+use crate::author::GradientTransform;
+use crate::compose::Stages;
+use crate::context::TensorInfo;
+use crate::element::Real;
+use crate::plan::{Call, Stage};
+use crate::state::Sums;
+use crate::sums::Gathered;
+use crate::transform::{Link, Role};
+
+/// What a sweep does in one loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The transforms before one, and what that measures.
+    Measure(usize),
+    /// All of the step.
+    Commit,
+}
+
+/// The tile of a sweep, as far as the transforms' own arrays go.
+pub struct Source<'a, 'c, T: Real> {
+    pub(crate) stages: &'a Stages<'a, T>,
+    pub(crate) planned: &'a [Stage],
+    pub(crate) tensor: &'a TensorInfo,
+    /// Those of the transforms in the loop.
+    pub(crate) calls: slice::Iter<'a, Call>,
+    pub(crate) columns: Remaining<'a, &'c mut [T]>,
+    pub(crate) scalar_sums: Remaining<'a, f64>,
+    pub(crate) vector_sums: Remaining<'a, Gathered<T>>,
+    pub(crate) scratch: &'a [Vec<T>],
+}
+
+/// A list of which ranges are taken one after the other.
+pub(crate) struct Remaining<'a, V> {
+    list: &'a mut [V],
+    taken: usize,
+}
+
+impl<'a, V> Remaining<'a, V> {
+    pub(crate) fn new(list: &'a mut [V]) -> Self {
+        Self { list, taken: 0 }
+    }
+
+    fn take(&mut self, range: std::ops::Range<usize>) -> &'a mut [V] {
+        let (_, list) = std::mem::take(&mut self.list).split_at_mut(range.start - self.taken);
+        let (own, list) = list.split_at_mut(range.len());
+        (self.list, self.taken) = (list, range.end);
+        own
+    }
+}
+
+impl<'a, 'c, T: Real> Source<'a, 'c, T> {
+    /// The part of the next transform.
+    #[inline]
+    pub(super) fn next<G: GradientTransform>(&mut self) -> Part<'a, 'c, T, G> {
+        let Some(call) = self.calls.find(|call| self.planned[call.stage].role != Role::Observer) else {
+            unreachable!("a loop has as many transforms as calls")
+        };
+        let Some(transform) = self.stages[call.stage].concrete().and_then(<dyn Any>::downcast_ref::<G>)
+        else {
+            unreachable!("the types were compared when the plan was made")
+        };
+        let stage = &self.planned[call.stage];
+        let vectors = match call.gathers_arrays(self.planned) {
+            true => self.vector_sums.take(stage.vector_sums.clone()),
+            false => &mut [],
+        };
+        let scalars = match call.gathers() {
+            true => self.scalar_sums.take(stage.scalar_sums.clone()),
+            false => &mut [],
+        };
+        let columns = self.columns.take(call.columns.clone());
+        let scratch = &self.scratch[stage.scratch.clone()];
+        let directs = G::Kind::directs(transform);
+        Part { directs, ..part(transform, self.tensor, columns, scratch, Sums { scalars, vectors }) }
+    }
+}
+
+/// Transforms whose sweeps are loops of their own.
+pub trait Members<T: Real>: 'static {
+    /// The work of the whole step.
+    type Commits: Works<T>;
+    /// The work of `G` in the last sweep, if these are behind it.
+    type CommitOf<G: GradientTransform>: Work<G> + 'static;
+
+    fn types(into: &mut Vec<TypeId>);
+    /// Visits the work up to transform `at`, which measures.
+    fn measuring<V: Visitor<T>>(at: usize, visitor: V);
+}
+
+pub trait Visitor<T: Real> {
+    fn visit<L: Works<T>>(self);
+}
+
+impl<T: Real> Members<T> for End {
+    type Commits = End;
+    type CommitOf<G: GradientTransform> = <G::Kind as Kind<G>>::CommitLast;
+
+    fn types(_: &mut Vec<TypeId>) {}
+    fn measuring<V: Visitor<T>>(_: usize, _: V) {
+        unreachable!("a transform of the list measures")
+    }
+}
+
+impl<T: Real, G: GradientTransform, L: Members<T>> Members<T> for (G, L) {
+    type Commits = Before<L::CommitOf<G>, G, L::Commits>;
+    type CommitOf<H: GradientTransform> = <H::Kind as Kind<H>>::Commit;
+
+    fn types(into: &mut Vec<TypeId>) {
+        into.push(TypeId::of::<G>());
+        L::types(into);
+    }
+
+    fn measuring<V: Visitor<T>>(at: usize, visitor: V) {
+        match at {
+            0 => visitor.visit::<Before<Measure, G, End>>(),
+            _ => L::measuring(at - 1, Within::<<G::Kind as Kind<G>>::Emit, G, V>(visitor, PhantomData)),
+        }
+    }
+}
+
+/// A visitor of the works behind `W` of `G`.
+struct Within<W, G, V>(V, PhantomData<(W, G)>);
+
+impl<T: Real, G: GradientTransform, W: Work<G> + 'static, V: Visitor<T>> Visitor<T> for Within<W, G, V> {
+    fn visit<L: Works<T>>(self) {
+        self.0.visit::<Before<W, G, L>>();
+    }
+}
+
+struct Run<'s, 'a, 'c, T: Real>(&'s mut Source<'a, 'c, T>, Arrays<'a, T>);
+
+impl<'a, 'c: 'a, T: Real> Visitor<T> for Run<'_, 'a, 'c, T> {
+    fn visit<L: Works<T>>(self) {
+        let Self(source, arrays) = self;
+        let parts = L::parts(source);
+        over::<T, L, true>(arrays, parts);
+    }
+}
+
+/// Loops for a list of transforms.
+pub trait Loops<T: Real>: Send + Sync {
+    /// Types of the transforms, in order.
+    fn types(&self) -> Vec<TypeId>;
+    fn run<'a>(&self, program: Program, source: &mut Source<'a, '_, T>, arrays: Arrays<'a, T>);
+}
+
+struct LoopsOf<L>(PhantomData<fn() -> L>);
+
+impl<T: Real, L: Members<T>> Loops<T> for LoopsOf<L> {
+    fn types(&self) -> Vec<TypeId> {
+        let mut types = Vec::new();
+        L::types(&mut types);
+        types
+    }
+
+    fn run<'a>(&self, program: Program, source: &mut Source<'a, '_, T>, arrays: Arrays<'a, T>) {
+        let run = Run(source, arrays);
+        match program {
+            Program::Measure(at) => L::measuring(at, run),
+            Program::Commit => run.visit::<L::Commits>(),
+        }
+    }
+}
+
+/// Tuples of transforms that a loop can be made of: written as [`GradientTransform`]s, one of them a
+/// [`Writer`](crate::author::Writer).
+pub trait Transforms<T: Real> {
+    #[doc(hidden)]
+    type List: Members<T>;
+}
+
+macro_rules! transforms {
+    ($($member:ident),+; $list:ty) => {
+        impl<T: Real, $($member: GradientTransform),+> Transforms<T> for ($($member,)+) {
+            type List = $list;
+        }
+    };
+}
+
+transforms!(A; (A, End));
+transforms!(A, B; (A, (B, End)));
+transforms!(A, B, C; (A, (B, (C, End))));
+transforms!(A, B, C, D; (A, (B, (C, (D, End)))));
+transforms!(A, B, C, D, E; (A, (B, (C, (D, (E, End))))));
+transforms!(A, B, C, D, E, F; (A, (B, (C, (D, (E, (F, End)))))));
+
+/// A chain of which each sweep is one loop over memory: see [`fused`].
+pub struct Fused<C, T: Real> {
+    chain: C,
+    loops: Vec<&'static dyn Loops<T>>,
+}
+
+/// Runs a tuple of transforms fused: every sweep of the chain is one loop, compiled for these types.
+///
+/// The same bits come out as without it. It is faster, as an element passes from transform to transform in registers, and takes longer to
+/// compile. It needs every transform of the tuple to take part: for tensors to which one does not
+/// [apply](GradientTransform::applies), and in a step in which one [holds](GradientTransform::holds) the tensor, the transforms run
+/// one after the other as ever.
+///
+/// ```
+/// use gradient_transform::{
+///     Backend, Descent, Element, GradientTransform, Optimizer, Parameter, fused, transform,
+/// };
+///
+/// #[derive(Debug)]
+/// struct Sign;
+///
+/// #[transform("sign")]
+/// impl GradientTransform for Sign {
+///     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+///         e.update = e.update.sign();
+///     }
+/// }
+///
+/// let mut optimizer: Optimizer = Optimizer::new(fused((Sign, Descent::default())), [("w", &[2][..])])?;
+/// let mut w = [0.0_f32, 0.0];
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, -3.0]))])?;
+/// assert_eq!(w, [-1.0, 1.0]);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub fn fused<C: Transforms<T>, T: Real>(chain: C) -> Fused<C, T> {
+    Fused::new(chain).with::<C>()
+}
+
+impl<C, T: Real> Fused<C, T> {
+    /// A chain of any form, without loops yet.
+    pub fn new(chain: C) -> Self {
+        Self { chain, loops: Vec::new() }
+    }
+
+    /// Loops for chains that consist of these transforms in this order, apart from an estimator of the step size.
+    #[must_use]
+    pub fn with<L: Transforms<T>>(mut self) -> Self {
+        self.loops.push(&LoopsOf::<L::List>(PhantomData));
+        self
+    }
+}
+
+impl<C: fmt::Debug, T: Real> fmt::Debug for Fused<C, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fused").field(&self.chain).finish()
+    }
+}
+
+impl<T: Real, C: Link<T>> Link<T> for Fused<C, T> {
+    fn name(&self) -> &str {
+        self.chain.name()
+    }
+
+    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Link<T>)) -> bool {
+        visit(&self.chain);
+        true
+    }
+
+    fn loops(&self) -> &[&'static dyn Loops<T>] {
+        &self.loops
+    }
+}
