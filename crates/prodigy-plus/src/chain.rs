@@ -97,7 +97,7 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
 /// optimised, crates share the generic code of those that they depend on.
 #[cfg(all(debug_assertions, not(test)))]
 #[used]
-static COMPILED_HERE: fn(&Options, Option<f64>) -> Result<Vec<Boxed<f32>>> = chain::<f32>;
+static COMPILED_HERE: fn(&Options) -> Result<Vec<Boxed<f32>>> = Options::transforms::<f32>;
 
 fn boxed<T: Real>(transform: impl Link<T> + 'static) -> Boxed<T> {
     Box::new(transform)
