@@ -2,15 +2,13 @@
 //!
 //! Options that the engine does not have yet are found out by asking and left out, so the mixes grow with the engine.
 
-mod random_runs;
-
 use conformance::pair::{Run, Stored, Training, compare};
 use gradient_transform::{Error, Real, StepOutcome};
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 use serde_json::json;
 
-use random_runs::{STEPS, cases, run};
+use crate::random_runs::{STEPS, cases, run};
 
 /// Checks one case. Combinations that the engine refuses are not counted.
 fn agree<T: Real, E: Stored>(run: &Run, tolerance: f64, d: f64) -> Result<(), TestCaseError> {

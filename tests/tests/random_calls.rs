@@ -2,15 +2,13 @@
 //! with missing gradients, at changing learning rates; evaluation; checkpoints; new groups; and calls that are mistakes,
 //! after which everything must be as before.
 
-mod random_runs;
-
 use conformance::pair::{Run, Training, deviation};
 use gradient_transform::{Error, Parameter, StepOutcome};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value};
 
-use random_runs::{cases, own, run, shape};
+use crate::random_runs::{cases, own, run, shape};
 
 type Engine = Training<f64, f64>;
 

@@ -1,11 +1,8 @@
 //! One suite of properties, stamped on every transform: a row of the table below for each, and a test for each row and
 //! property, so that a failure names both.
 
-#[path = "transform_properties/naive.rs"]
 mod naive;
-#[path = "transform_properties/problem.rs"]
 mod problem;
-#[path = "transform_properties/properties.rs"]
 mod properties;
 
 use std::collections::BTreeSet;

@@ -71,6 +71,19 @@ pub use transform::{Link, Reads, Role};
 pub use update::Update;
 pub use writer::WriterLink;
 
+/// What most callers use of the engine, so that it is compiled here and not once more in each of their binaries: where
+/// little is optimised, crates share the generic code of those that they depend on.
+#[cfg(all(debug_assertions, not(test)))]
+#[used]
+static COMPILED_HERE: fn(&mut Optimizer<f32>, Snapshot, &mut [Parameter<'_>]) -> Result<Snapshot> =
+    |optimizer, snapshot, parameters| {
+        optimizer.restore(snapshot)?;
+        optimizer.step(parameters)?;
+        optimizer.eval(parameters)?;
+        optimizer.train(parameters)?;
+        Ok(optimizer.snapshot())
+    };
+
 /// Names that the attribute [`transform`] refers to.
 #[doc(hidden)]
 pub mod __private {

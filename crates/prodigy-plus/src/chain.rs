@@ -93,6 +93,12 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
     Ok(chain)
 }
 
+/// The transforms, so that they are compiled here and not once more in each of the callers' binaries: where little is
+/// optimised, crates share the generic code of those that they depend on.
+#[cfg(all(debug_assertions, not(test)))]
+#[used]
+static COMPILED_HERE: fn(&Options) -> Result<Vec<Boxed<f32>>> = Options::transforms::<f32>;
+
 fn boxed<T: Real>(transform: impl Link<T> + 'static) -> Boxed<T> {
     Box::new(transform)
 }

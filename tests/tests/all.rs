@@ -1,0 +1,30 @@
+//! All tests of this crate but `cost`, in one binary. `cargo test -p conformance extremes` runs those of one file.
+
+mod case_reader;
+mod concurrency;
+mod conformance;
+mod determinism;
+mod engine_equals_oracle;
+mod errors;
+mod evaluation;
+mod extremes;
+mod groups;
+mod literature;
+mod oracle;
+mod random_calls;
+mod random_runs;
+mod resume;
+mod resume_changed;
+mod snapshots;
+mod transform_properties;
+
+#[test]
+fn every_file_beside_this_one_is_compiled() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(module) = name.strip_suffix(".rs").filter(|module| !["all", "cost"].contains(module)) {
+            assert!(include_str!("all.rs").contains(&format!("\nmod {module};\n")), "all.rs lacks {name}");
+        }
+    }
+}
