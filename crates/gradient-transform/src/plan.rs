@@ -180,7 +180,8 @@ impl Plan {
     fn fuse<T: Real>(&mut self, stages: &Stages<'_, T>) {
         let member = |i: &usize| !self.stages[*i].idle && self.stages[*i].role != Role::Observer;
         let members: Vec<usize> = (0..stages.len()).filter(member).collect();
-        let types: Option<Vec<TypeId>> = members.iter().map(|&i| Some(stages[i].concrete()?.type_id())).collect();
+        let types: Option<Vec<TypeId>> =
+            members.iter().map(|&i| Some(stages[i].concrete()?.type_id())).collect();
         let (Some(types), Some(first)) = (types, stages.first()) else { return };
         let Some(loops) = first.loops.iter().position(|loops| loops.types() == types) else { return };
         let programs: Option<Vec<Program>> =
@@ -276,7 +277,14 @@ impl Plan {
             })
             .collect();
         let writer = calls.iter().position(|c| matches!(c.then, Then::Direct | Then::Displace));
-        Sweep { number, calls, writer: writer.filter(|_| last && held.is_none()), parameter, columns, program: None }
+        Sweep {
+            number,
+            calls,
+            writer: writer.filter(|_| last && held.is_none()),
+            parameter,
+            columns,
+            program: None,
+        }
     }
 
     /// Bytes that cross the memory bus for one step over `len` elements, if every sweep reads its columns anew.

@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn loops_outside_a_sweep_count_on_without_end() {
-        let mut prefetch = Prefetch { groups: Groups::NONE, until_next: 1, every: 1, at_once: 1, blocks: u32::MAX };
+        let mut prefetch =
+            Prefetch { groups: Groups::NONE, until_next: 1, every: 1, at_once: 1, blocks: u32::MAX };
         ASKED_FOR.with_borrow_mut(Vec::clear);
         (0..3).for_each(|_| prefetch.block());
         assert!(ASKED_FOR.take().is_empty());

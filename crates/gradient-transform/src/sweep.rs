@@ -447,7 +447,8 @@ impl<T: Real> Job<'_, T> {
         columns: &mut [&mut [T]],
         offset: usize,
     ) {
-        for call in self.sweep.calls.iter().filter(|call| self.plan.stages[call.stage].role == Role::Observer) {
+        for call in self.sweep.calls.iter().filter(|call| self.plan.stages[call.stage].role == Role::Observer)
+        {
             let stage = &self.plan.stages[call.stage];
             let mut tile = Tile {
                 update: Update::new(&mut []),

@@ -5,13 +5,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::slice;
 
+use crate::author::GradientTransform;
 use crate::author::kind::Kind;
 use crate::author::link::part;
 use crate::author::part::Part;
 use crate::author::pass::{Arrays, over};
 use crate::author::work::{Measure, Work};
 use crate::author::works::{Before, End, Works};
-use crate::author::GradientTransform;
 use crate::compose::Stages;
 use crate::context::TensorInfo;
 use crate::element::Real;
@@ -269,3 +269,6 @@ impl<T: Real, C: Link<T>> Link<T> for Fused<C, T> {
         &self.loops
     }
 }
+
+#[cfg(test)]
+mod tests;

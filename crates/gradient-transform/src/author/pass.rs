@@ -83,8 +83,12 @@ pub struct Pass<'a, 'c, T, G: GradientTransform> {
 pub fn run<T: Real, G: GradientTransform>(pass: Pass<'_, '_, T, G>) {
     let parts = (pass.part, ());
     match pass.task {
-        Task::Update { keeps_state: true } => over::<T, Before<Update<true>, G, End>, false>(pass.arrays, parts),
-        Task::Update { keeps_state: false } => over::<T, Before<Update<false>, G, End>, false>(pass.arrays, parts),
+        Task::Update { keeps_state: true } => {
+            over::<T, Before<Update<true>, G, End>, false>(pass.arrays, parts)
+        }
+        Task::Update { keeps_state: false } => {
+            over::<T, Before<Update<false>, G, End>, false>(pass.arrays, parts)
+        }
         Task::Measure => over::<T, Before<Measure, G, End>, false>(pass.arrays, parts),
         Task::UpdateAndMeasure if G::Kind::LAGS => {
             over::<T, Before<UpdateAndMeasure, G, End>, false>(pass.arrays, parts);
@@ -290,10 +294,10 @@ impl<T: Real> Copies<T> {
         Arrays {
             source: of.source.is_some().then_some(&self.source),
             factor: of.factor,
-            update: &mut self.update,
+            update: if of.update.is_empty() { &mut [] } else { &mut self.update },
             gradient: &self.gradient,
             parameter: if of.parameter.is_empty() { &[] } else { &self.parameter },
-            written: &mut self.written,
+            written: if of.written.is_empty() { &mut [] } else { &mut self.written },
             base: &self.base,
             direction: if of.direction.is_empty() { &[] } else { &self.direction },
             displacement: &self.displacement,

@@ -2,11 +2,11 @@
 
 use std::marker::PhantomData;
 
-use crate::author::{GradientTransform, count};
 use crate::author::array::{Index, Len};
 use crate::author::fused::Source;
 use crate::author::part::{Fixed, Opened, Part, Shared, Store};
 use crate::author::work::Work;
+use crate::author::{GradientTransform, count};
 use crate::element::Real;
 use crate::number::{LANES, Vectors};
 
