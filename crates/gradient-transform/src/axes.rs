@@ -4,7 +4,7 @@ use crate::context::TensorInfo;
 
 /// Two axes of a tensor, P and Q.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Axes {
+pub struct Axes {
     a: usize,
     p: usize,
     b: usize,
@@ -13,7 +13,7 @@ pub(crate) struct Axes {
 }
 
 /// A part of a tile within which the arrays' elements follow one another, or one of them is a single element.
-pub(crate) struct Run {
+pub struct Run {
     /// Its range within the tile.
     pub(crate) at: usize,
     pub(crate) to: usize,
@@ -41,6 +41,16 @@ impl Axes {
         }
     }
 
+    /// So many elements in one run.
+    pub(crate) const fn line(len: usize) -> Self {
+        Self { a: 1, p: 1, b: 1, q: len, t: 1 }
+    }
+
+    /// Elements of a run that no tile cuts.
+    pub(crate) const fn run_length(&self) -> usize {
+        if self.t == 1 { self.q } else { self.t }
+    }
+
     /// Whether Q is the tensor's last axis, so that a run has one element of the array that lacks Q.
     pub(crate) const fn second_is_last(&self) -> bool {
         self.t == 1
@@ -49,7 +59,7 @@ impl Axes {
     /// The runs of the elements from `offset` on, `len` of them.
     #[inline(always)]
     pub(crate) fn runs(&self, offset: usize, len: usize) -> Runs<'_> {
-        let length = if self.t == 1 { self.q } else { self.t };
+        let length = self.run_length();
         let row = offset / length; // (a, p, b), or (a, p, b, q)
         Runs { axes: self, length, row, within: offset - row * length, at: 0, len }
     }

@@ -1,5 +1,8 @@
 //! Arrays along axes, and the elements of a tile that belong to their elements.
 
+use crate::author::array::{Block, Stretch, Within};
+use crate::author::part::Along;
+use crate::author::{Fields, GradientTransform};
 use crate::axes::{Axes, Run};
 use crate::element::Real;
 use crate::kernel;
@@ -17,7 +20,8 @@ pub(super) struct Places<'a> {
 }
 
 /// The elements of an array that belong to a run.
-enum Within {
+#[derive(Clone, Copy)]
+enum Place {
     /// As many as the run has, from this one on.
     From(usize),
     /// This one.
@@ -26,11 +30,125 @@ enum Within {
 
 impl Places<'_> {
     #[inline(always)]
-    fn within(&self, run: &Run) -> Within {
+    fn within(&self, run: &Run) -> Place {
         match (self.lacks_first, self.axes.second_is_last()) {
-            (true, _) => Within::From(run.i),
-            (false, false) => Within::From(run.j),
-            (false, true) => Within::One(run.j),
+            (true, _) => Place::From(run.i),
+            (false, false) => Place::From(run.j),
+            (false, true) => Place::One(run.j),
+        }
+    }
+}
+
+/// Arrays along axes of one transform in a loop.
+pub struct Side<'r, T: Copy, G: GradientTransform> {
+    arrays: Arrays<'r, T, G>,
+    /// Values of which a run has one, in every element of a block.
+    values: &'r mut G::Along<Block<T>>,
+    /// Their sums, in lanes.
+    lanes: &'r mut G::Along<Block<T>>,
+}
+
+enum Arrays<'r, T, G: GradientTransform> {
+    /// Those of the tensor, within runs that consist of whole blocks. There are no sums in loops that do not measure.
+    Runs { axes: &'r Axes, lacks_first: G::Along<bool>, values: G::Along<&'r [T]>, sums: &'r mut [Gathered<T>] },
+    /// As long as the tile: every element's value, and what it adds.
+    Flat { values: &'r mut [T], sums: &'r mut [T], len: usize, from: usize },
+}
+
+/// Arrays along axes within a run.
+pub struct AlongRun<'x, 's, T, G: GradientTransform> {
+    pub(super) values: G::Along<Within<'x, 's, T, false>>,
+    pub(super) sums: G::Along<Within<'x, 's, T, true>>,
+}
+
+impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
+    /// `workspace` is that of the tile, if it has some; the loop begins with element `from` of the tile, which has `len`.
+    pub(super) fn new(
+        along: Option<&'r mut Along<'_, T, G>>,
+        [values, lanes]: &'r mut [G::Along<Block<T>>; 2],
+        workspace: &'r mut [T],
+        len: usize,
+        from: usize,
+    ) -> Self {
+        let arrays = match along.filter(|_| workspace.is_empty()) {
+            Some(Along { axes, lacks_first, values, sums }) => {
+                let values = Fields::from_fn(|i| values.get(i));
+                Arrays::Runs { axes, lacks_first: *lacks_first, values, sums }
+            }
+            None => {
+                let (values, sums) = workspace.split_at_mut(workspace.len() / 2);
+                Arrays::Flat { values, sums, len: len.next_multiple_of(LANES), from }
+            }
+        };
+        Self { arrays, values, lanes }
+    }
+
+    /// The arrays within a run.
+    #[inline(always)]
+    pub(super) fn open<'x, 's>(&'x mut self, run: &Run, stretch: Stretch<'_, 's>) -> AlongRun<'x, 's, T, G> {
+        let Self { arrays, values: blocks, lanes } = self;
+        match arrays {
+            Arrays::Runs { axes, lacks_first, values, sums } => {
+                let place = |i: usize| Places { axes, lacks_first: lacks_first.get(i), offset: 0 }.within(run);
+                let (mut blocks, mut lanes, mut sums) = (blocks.iter_mut(), lanes.iter_mut(), sums.iter_mut());
+                AlongRun {
+                    values: Fields::from_fn(
+                        #[inline(always)]
+                        |i| match (place(i), blocks.next()) {
+                            (Place::From(from), _) => stretch.read(&values.get(i)[from..]),
+                            (Place::One(at), Some(block)) => {
+                                block.fill(values.get(i)[at]);
+                                stretch.same(block)
+                            }
+                            (Place::One(_), None) => unreachable!("there is a block for every array"),
+                        },
+                    ),
+                    sums: Fields::from_fn(
+                        #[inline(always)]
+                        |i| match (place(i), sums.next(), lanes.next()) {
+                            (Place::From(from), Some(sums), _) => {
+                                stretch.change(sums.at(from, run.to - run.at))
+                            }
+                            (_, _, Some(lanes)) => {
+                                lanes.fill(T::zero());
+                                stretch.lanes(lanes)
+                            }
+                            (_, _, None) => unreachable!("there is a block for every array"),
+                        },
+                    ),
+                }
+            }
+            Arrays::Flat { values, sums, len, from } => {
+                let from = *from;
+                let (mut values, mut sums) = (values.chunks_exact(*len), sums.chunks_exact_mut(*len));
+                AlongRun {
+                    values: Fields::from_fn(
+                        #[inline(always)]
+                        |_| match values.next() {
+                            Some(values) => stretch.read(&values[from..]),
+                            None => unreachable!("there is memory for every array"),
+                        },
+                    ),
+                    sums: Fields::from_fn(
+                        #[inline(always)]
+                        |_| match sums.next() {
+                            Some(sums) => stretch.change(&mut sums[from..]),
+                            None => unreachable!("there is memory for every array"),
+                        },
+                    ),
+                }
+            }
+        }
+    }
+
+    /// Adds the sums of which a run has one where they belong.
+    #[inline(always)]
+    pub(super) fn close(&mut self, run: &Run) {
+        let Arrays::Runs { axes, lacks_first, sums, .. } = &mut self.arrays else { return };
+        for (i, (sums, lanes)) in sums.iter_mut().zip(self.lanes.iter()).enumerate() {
+            if let Place::One(at) = (Places { axes, lacks_first: lacks_first.get(i), offset: 0 }).within(run) {
+                sums.at(at, 1)[0] += kernel::total(*lanes);
+            }
         }
     }
 }
@@ -51,11 +169,11 @@ impl<T: Real> WithVectors<T> for Expand<'_, T> {
         for run in places.axes.runs(places.offset, expanded.len()) {
             let expanded = &mut expanded[run.at..run.to];
             match places.within(&run) {
-                Within::From(from) => {
+                Place::From(from) => {
                     let values = &values[from..from + expanded.len()];
                     expanded.iter_mut().zip(values).for_each(|(to, &value)| *to = value);
                 }
-                Within::One(at) => {
+                Place::One(at) => {
                     let value = values[at];
                     expanded.iter_mut().for_each(|to| *to = value);
                 }
@@ -81,11 +199,11 @@ impl<T: Real> WithVectors<T> for Reduce<'_, T> {
         for run in places.axes.runs(places.offset, terms.len()) {
             let terms = &terms[run.at..run.to];
             match places.within(&run) {
-                Within::From(from) => {
+                Place::From(from) => {
                     let sums = sums.at(from, terms.len());
                     sums.iter_mut().zip(terms).for_each(|(sum, &term)| *sum += term);
                 }
-                Within::One(at) => {
+                Place::One(at) => {
                     let (blocks, rest) = terms.as_chunks::<LANES>();
                     let behind = rest.iter().fold(T::zero(), |sum, &term| sum + term);
                     let mut lanes = [T::zero(); LANES];

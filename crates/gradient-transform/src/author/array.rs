@@ -13,6 +13,7 @@
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::number::{LANES, Vectors};
@@ -30,11 +31,21 @@ pub struct Len<'n> {
     brand: Brand<'n>,
 }
 
-/// The first element of a vector in its loop.
+/// The first element of a vector in its loop, and in its stretch of it.
 #[derive(Clone, Copy)]
-pub struct Index<'n> {
+pub struct Index<'n, 's> {
     element: usize,
     brand: Brand<'n>,
+    stretch: Brand<'s>,
+}
+
+/// A part of a loop.
+#[derive(Clone, Copy)]
+pub struct Stretch<'n, 's> {
+    start: usize,
+    end: usize,
+    brand: Brand<'n>,
+    stretch: Brand<'s>,
 }
 
 /// Prepares a loop over so many elements. Arrays go on to the end of the last block.
@@ -43,24 +54,111 @@ pub(crate) fn with_len<R>(elements: usize, f: impl for<'n> FnOnce(Len<'n>) -> R)
     f(Len { elements, brand: PhantomData })
 }
 
-impl<'n> Len<'n> {
-    /// Calls `f` for the vectors of the loop, and `before` before every so many blocks.
+impl<'n, 's> Stretch<'n, 's> {
+    /// Calls `f` for the vectors, and `before` before every so many blocks.
     #[inline(always)]
     pub(crate) fn for_each<B: Vectors>(
         self,
         blocks: usize,
         mut before: impl FnMut(),
-        mut f: impl FnMut(Index<'n>),
+        mut f: impl FnMut(Index<'n, 's>),
     ) {
-        let mut at = 0;
-        while at < self.elements {
+        let mut at = self.start;
+        while at < self.end {
             before();
-            let end = self.elements.min(at + blocks * LANES);
+            let end = self.end.min(at + blocks * LANES);
             while at < end {
-                f(Index { element: at, brand: PhantomData });
+                f(Index { element: at, brand: PhantomData, stretch: PhantomData });
                 at += B::WIDTH;
             }
         }
+    }
+
+    fn fits<T>(self, elements: &[T]) {
+        let len = (self.end - self.start).next_multiple_of(LANES);
+        assert!(elements.len() >= len, "an array is as long as the stretch");
+    }
+
+    /// An array that the stretch reads, from its first element on.
+    #[inline(always)]
+    pub(crate) fn read<'r, T>(self, elements: &'r [T]) -> Within<'r, 's, T, false> {
+        self.fits(elements);
+        Within::new(elements.as_ptr().cast_mut().wrapping_sub(self.start), usize::MAX)
+    }
+
+    /// An array that the stretch changes, from its first element on.
+    #[inline(always)]
+    pub(crate) fn change<'r, T>(self, elements: &'r mut [T]) -> Within<'r, 's, T, true> {
+        self.fits(elements);
+        Within::new(elements.as_mut_ptr().wrapping_sub(self.start), usize::MAX)
+    }
+
+    /// One block for all blocks of the stretch, to be read.
+    #[inline(always)]
+    pub(crate) fn same<'r, T>(self, block: &'r Block<T>) -> Within<'r, 's, T, false> {
+        Within::new(block.as_ptr().cast_mut(), LANES - 1)
+    }
+
+    /// One block for all blocks of the stretch, to be changed.
+    #[inline(always)]
+    pub(crate) fn lanes<'r, T>(self, block: &'r mut Block<T>) -> Within<'r, 's, T, true> {
+        Within::new(block.as_mut_ptr(), LANES - 1)
+    }
+}
+
+/// Elements of a stretch, to be read, and if `CHANGES`, to be written: an array, or one block for all.
+pub(crate) struct Within<'r, 's, T, const CHANGES: bool> {
+    /// Where element 0 of the loop would be.
+    first: *mut T,
+    /// An index and this is where its vector begins.
+    mask: usize,
+    borrowed: PhantomData<&'r [T]>,
+    stretch: Brand<'s>,
+}
+
+impl<T, const CHANGES: bool> Copy for Within<'_, '_, T, CHANGES> {}
+
+impl<T, const CHANGES: bool> Clone for Within<'_, '_, T, CHANGES> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<'s, T, const CHANGES: bool> Within<'_, 's, T, CHANGES> {
+    #[inline(always)]
+    fn new(first: *mut T, mask: usize) -> Self {
+        Self { first, mask, borrowed: PhantomData, stretch: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'_, 's>) -> B::Value {
+        // SAFETY: see the module. The elements are initialised, and no reference to them is alive but those that were borrowed from.
+        unsafe { self.first.wrapping_add(index.element & self.mask).cast::<B::Value>().read_unaligned() }
+    }
+}
+
+impl<'s, T> Within<'_, 's, T, true> {
+    #[inline(always)]
+    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'_, 's>, value: B::Value) {
+        // SAFETY: see the module. The array was borrowed mutably.
+        unsafe {
+            self.first.wrapping_add(index.element & self.mask).cast::<B::Value>().write_unaligned(value);
+        }
+    }
+}
+
+impl<'n> Len<'n> {
+    /// A part of the loop, from one block to another or to the end.
+    #[inline(always)]
+    pub(crate) fn stretch<R>(
+        self,
+        range: Range<usize>,
+        f: impl for<'s> FnOnce(Stretch<'n, 's>) -> R,
+    ) -> R {
+        let within = range.start <= range.end && range.end <= self.elements;
+        let whole = range.start % LANES == 0 && (range.end % LANES == 0 || range.end == self.elements);
+        assert!(within && whole, "a stretch is made of blocks of its loop");
+        f(Stretch { start: range.start, end: range.end, brand: PhantomData, stretch: PhantomData })
     }
 
     fn fits<T>(self, elements: &[T]) {
@@ -127,7 +225,7 @@ impl<'r, 'n, T, const CHANGES: bool> Array<'r, 'n, T, CHANGES> {
     }
 
     #[inline(always)]
-    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'n>) -> B::Value {
+    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'n, '_>) -> B::Value {
         // SAFETY: see the module. The elements are initialised, and no reference to them is alive but those that were borrowed from.
         unsafe { self.first.add(index.element).cast::<B::Value>().read_unaligned() }
     }
@@ -135,7 +233,7 @@ impl<'r, 'n, T, const CHANGES: bool> Array<'r, 'n, T, CHANGES> {
 
 impl<'n, T> Array<'_, 'n, T, true> {
     #[inline(always)]
-    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'n>, value: B::Value) {
+    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'n, '_>, value: B::Value) {
         // SAFETY: see the module. The array was borrowed mutably.
         unsafe { self.first.add(index.element).cast::<B::Value>().write_unaligned(value) }
     }
@@ -143,17 +241,17 @@ impl<'n, T> Array<'_, 'n, T, true> {
 
 impl<'n, T> Lanes<'_, 'n, T> {
     #[inline(always)]
-    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'n>) -> B::Value {
+    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'n, '_>) -> B::Value {
         self.0.get::<B>(index.within_block())
     }
 
     #[inline(always)]
-    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'n>, value: B::Value) {
+    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'n, '_>, value: B::Value) {
         self.0.set::<B>(index.within_block(), value);
     }
 }
 
-impl Index<'_> {
+impl Index<'_, '_> {
     #[inline(always)]
     fn within_block(self) -> Self {
         Self { element: self.element % LANES, ..self }
@@ -166,29 +264,34 @@ mod tests {
     use crate::element::Real;
     use crate::number::WithVectors;
 
-    struct Adds<'l, 'r, 'n, T>(
+    struct Adds<'r, 'n, T>(
         Len<'n>,
         Array<'r, 'n, T, false>,
         Array<'r, 'n, T, true>,
         Lanes<'r, 'n, T>,
-        PhantomData<&'l ()>,
+        &'r mut [T],
     );
 
-    impl<T: Real> WithVectors<T> for Adds<'_, '_, '_, T> {
+    impl<T: Real> WithVectors<T> for Adds<'_, '_, T> {
         type Output = usize;
 
         #[inline(always)]
         fn run<B: Vectors<Element = T>>(self, numbers: B) -> usize {
-            let Self(len, given, changed, lanes, _) = self;
+            let Self(len, given, changed, lanes, within) = self;
             let mut groups = 0;
-            len.for_each::<B>(
-                2,
-                || groups += 1,
-                |i| {
-                    changed.set::<B>(i, numbers.add(given.get::<B>(i), changed.get::<B>(i)));
-                    lanes.set::<B>(i, numbers.add(lanes.get::<B>(i), given.get::<B>(i)));
-                },
-            );
+            len.stretch(32..96, |stretch| {
+                let (within, same) = (stretch.change(within), [T::one(); LANES]);
+                let same = stretch.same(&same);
+                stretch.for_each::<B>(
+                    1,
+                    || groups += 1,
+                    |i| {
+                        changed.set::<B>(i, numbers.add(given.get::<B>(i), changed.get::<B>(i)));
+                        lanes.set::<B>(i, numbers.add(lanes.get::<B>(i), given.get::<B>(i)));
+                        within.set::<B>(i, numbers.add(within.get::<B>(i), same.get::<B>(i)));
+                    },
+                );
+            });
             groups
         }
     }
@@ -197,20 +300,32 @@ mod tests {
     fn arrays_are_read_and_written_at_their_indices() {
         let given: Vec<f32> = (0..96).map(|i| i as f32).collect();
         let (mut changed, mut lanes) = ([-1.0; 97], [0.0; LANES]);
+        let mut within: Vec<f32> = (0..64).map(|i| i as f32).collect();
         let groups = with_len(96, |len| {
             let (given, changed, lanes) = (len.read(&given), len.change(&mut changed), len.lanes(&mut lanes));
-            f32::with_vectors(Adds(len, given, changed, lanes, PhantomData))
+            f32::with_vectors(Adds(len, given, changed, lanes, &mut within))
         });
         assert_eq!(groups, 2);
-        assert!((0..96).all(|i| changed[i] == i as f32 - 1.0) && changed[96] == -1.0);
-        assert!((0..LANES).all(|i| lanes[i] == (3 * i + 96) as f32));
+        assert!((32..96).all(|i| changed[i] == i as f32 - 1.0) && changed[31] == -1.0 && changed[96] == -1.0);
+        assert!((0..LANES).all(|i| lanes[i] == (2 * i + 96) as f32));
+        assert!((0..64).all(|i| within[i] == i as f32 + 1.0));
     }
 
     #[test]
     #[should_panic(expected = "as long as the loop")]
     fn an_array_must_have_the_last_block_to_its_end() {
-        with_len(33, |len| {
-            len.read(&[0.0; 63]);
-        });
+        with_len(33, |len| drop(len.read(&[0.0; 63])));
+    }
+
+    #[test]
+    #[should_panic(expected = "as long as the stretch")]
+    fn an_array_of_a_stretch_must_have_its_last_block() {
+        with_len(70, |len| len.stretch(32..70, |stretch| drop(stretch.read(&[0.0; 63]))));
+    }
+
+    #[test]
+    #[should_panic(expected = "made of blocks")]
+    fn a_stretch_begins_with_a_block() {
+        with_len(70, |len| len.stretch(3..35, |_| ()));
     }
 }

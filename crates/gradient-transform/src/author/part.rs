@@ -1,6 +1,6 @@
 //! The arrays of one transform in a loop.
 
-use crate::author::along::{Expand, Places, Reduce};
+use crate::author::along::{AlongRun, Expand, Places, Reduce, Side};
 use crate::author::array::{Array, Block, Index, Lanes, Len};
 use crate::author::work::Work;
 use crate::author::{Element, ElementOf, Fields, GradientTransform, count};
@@ -43,6 +43,8 @@ pub struct Store<T: Copy, G: GradientTransform> {
     sums: G::Sums<Block<T>>,
     /// The sums of the elements behind the lanes.
     behind: G::Sums<T>,
+    /// Blocks of arrays along axes, and of their sums.
+    sides: [G::Along<Block<T>>; 2],
 }
 
 impl<T: Real, G: GradientTransform> Store<T, G> {
@@ -52,6 +54,7 @@ impl<T: Real, G: GradientTransform> Store<T, G> {
             state: Fields::from_fn(|_| zeros),
             sums: Fields::from_fn(|_| zeros),
             behind: Fields::from_fn(|_| T::zero()),
+            sides: [Fields::from_fn(|_| zeros); 2],
         }
     }
 }
@@ -63,8 +66,6 @@ pub struct Opened<'r, 'n, T: Copy, G: GradientTransform> {
     variant: u32,
     directs: bool,
     state: G::State<State<'r, 'n, T>>,
-    /// Every element's value of the arrays along axes; where they are measured, what it adds to their sums.
-    along: G::Along<Array<'r, 'n, T, true>>,
     sums: G::Sums<Lanes<'r, 'n, T>>,
 }
 
@@ -130,14 +131,20 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
         self.variant() == 0 && !self.directs
     }
 
-    /// Gives every element its value of the arrays along axes, in working memory. An array that the tensor does not have is zero.
-    pub(super) fn expand(&self, workspace: &mut [T], offset: usize, len: usize) {
-        let arrays = workspace.chunks_exact_mut(len.next_multiple_of(LANES));
-        for (i, expanded) in arrays.enumerate() {
-            let Some(along) = &self.along else {
-                expanded.fill(T::zero());
-                continue;
-            };
+    /// The axes of the arrays along axes, if the tensor has any.
+    pub(super) fn axes(&self) -> Option<&Axes> {
+        self.along.as_ref().map(|along| &along.axes)
+    }
+
+    /// Gives every element its value of the arrays along axes, in working memory, with sums of zero. An array that the tensor does
+    /// not have is zero.
+    pub(super) fn expand<W: Work<G>>(&self, workspace: &mut [T], offset: usize, len: usize) {
+        let (values, sums) = workspace.split_at_mut(workspace.len() / 2);
+        if W::KEEPS_SUMS {
+            sums.fill(T::zero());
+        }
+        let Some(along) = self.along.as_ref().filter(|_| W::READS_ALONG) else { return values.fill(T::zero()) };
+        for (i, expanded) in values.chunks_exact_mut(len.next_multiple_of(LANES)).enumerate() {
             let places = Places { axes: &along.axes, lacks_first: along.lacks_first.get(i), offset };
             T::with_vectors(Expand { values: along.values.get(i), expanded: &mut expanded[..len], places });
         }
@@ -150,10 +157,11 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
         workspace: &'r mut [T],
         tile: usize,
         len: Len<'n>,
-    ) -> Opened<'r, 'n, T, G> {
+    ) -> (Opened<'r, 'n, T, G>, Side<'r, T, G>) {
         let variant = self.variant();
         let mut columns = self.columns.iter_mut();
-        Opened {
+        let side = Side::new(self.along.as_mut(), &mut store.sides, workspace, tile, 0);
+        let opened = Opened {
             transform: self.transform,
             scalars: self.scalars,
             variant,
@@ -162,9 +170,9 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
                 let column = if self.present.get(i) { columns.next() } else { None };
                 State::new(len, column.map(|column| &mut **column))
             }),
-            along: expanded(workspace, tile, 0, len),
             sums: with_each(&mut store.sums, |_, lanes| len.lanes(lanes)),
-        }
+        };
+        (opened, side)
     }
 
     /// Copies of the arrays behind a tile's last full block, as one block, filled up with zeros.
@@ -174,13 +182,15 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
         workspace: &'r mut [T],
         tile: usize,
         len: Len<'n>,
-    ) -> Opened<'r, 'n, T, G> {
+    ) -> (Opened<'r, 'n, T, G>, Side<'r, T, G>) {
+        let variant = self.variant();
         let full = tile / LANES * LANES;
         let mut columns = self.columns.iter();
-        Opened {
+        let side = Side::new(self.along.as_mut(), &mut rest.sides, workspace, tile, full);
+        let opened = Opened {
             transform: self.transform,
             scalars: self.scalars,
-            variant: self.variant(),
+            variant,
             directs: self.directs,
             state: with_each(&mut rest.state, |i, copy| {
                 let column = if self.present.get(i) { columns.next() } else { None };
@@ -190,9 +200,9 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
                 });
                 State::new(len, copy)
             }),
-            along: expanded(workspace, tile, full, len),
             sums: with_each(&mut rest.sums, |_, lanes| len.lanes(lanes)),
-        }
+        };
+        (opened, side)
     }
 
     /// Puts the results behind the last full block where they belong.
@@ -227,27 +237,14 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
         for (i, sum) in self.sums.iter_mut().enumerate() {
             *sum += (kernel::total(store.sums.get(i)) + store.behind.get(i)).f64();
         }
-        let Some(along) = &mut self.along else { return };
-        let terms = workspace.chunks_exact(len.next_multiple_of(LANES));
+        // What was added to the sums of runs is there already.
+        let Some(along) = self.along.as_mut().filter(|_| !workspace.is_empty()) else { return };
+        let terms = workspace[workspace.len() / 2..].chunks_exact(len.next_multiple_of(LANES));
         for (i, (terms, sums)) in terms.zip(&mut *along.sums).enumerate() {
             let places = Places { axes: &along.axes, lacks_first: along.lacks_first.get(i), offset };
             T::with_vectors(Reduce { terms: &terms[..len], sums, places });
         }
     }
-}
-
-/// The arrays of working memory for a tile, from an element on.
-fn expanded<'r, 'n, T: Real, A: Fields<Array<'r, 'n, T, true>>>(
-    workspace: &'r mut [T],
-    tile: usize,
-    from: usize,
-    len: Len<'n>,
-) -> A {
-    let mut arrays = workspace.chunks_exact_mut(tile.next_multiple_of(LANES));
-    Fields::from_fn(|_| match arrays.next() {
-        Some(array) => len.change(&mut array[from..]),
-        None => unreachable!("there is memory for every array"),
-    })
 }
 
 /// Fields made of those of a store, which have the same names.
@@ -281,10 +278,11 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
 
     /// The work on a vector, and within it that of the transforms behind.
     #[inline(always)]
-    pub(super) fn element<W: Work<G>, B: Vectors<Element = T>>(
+    pub(super) fn element<'s, W: Work<G>, B: Vectors<Element = T>>(
         &self,
         fixed: &Fixed<B, G>,
-        i: Index<'n>,
+        along: &AlongRun<'_, 's, T, G>,
+        i: Index<'n, 's>,
         shared: &mut Shared<B>,
         behind: impl FnOnce(&mut Shared<B>),
     ) {
@@ -302,7 +300,7 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
             scalars: fixed.scalars,
             along: Fields::from_fn(
                 #[inline(always)]
-                |k| Num::new(numbers, self.along.get(k).get::<B>(i)),
+                |k| Num::new(numbers, along.values.get(k).get::<B>(i)),
             ),
             variant: fixed.variant,
         };
@@ -318,7 +316,10 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
             let measured = self.transform.measure_along(&e);
             each::<G::Along<()>>(
                 #[inline(always)]
-                |k| self.along.get(k).set::<B>(i, measured.get(k).value),
+                |k| {
+                    let sums = along.sums.get(k);
+                    sums.set::<B>(i, numbers.add(sums.get::<B>(i), measured.get(k).value));
+                },
             );
         }
         W::before(self.transform, &mut e, fixed.directs);
@@ -335,7 +336,7 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
     }
 
     #[inline(always)]
-    fn keep<B: Vectors<Element = T>>(&self, i: Index<'n>, e: &Element<B, G>) {
+    fn keep<B: Vectors<Element = T>>(&self, i: Index<'n, '_>, e: &Element<B, G>) {
         each::<G::State<()>>(
             #[inline(always)]
             |k| {

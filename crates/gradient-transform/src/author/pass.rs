@@ -15,12 +15,15 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use crate::author::array::{Array, Block, Len, with_len};
 use crate::author::kind::Kind;
 use crate::author::part::{Part, Shared};
 use crate::author::work::{Accumulate, Displace, Measure, Update, UpdateAndMeasure, Write, WriteDisplaced};
 use crate::author::works::{Before, End, Works};
 use crate::author::{GradientTransform, Writer};
+use crate::axes::Axes;
 use crate::element::Real;
 use crate::kernel::Prefetch;
 use crate::number::{LANES, Num, Vectors, WithVectors};
@@ -83,12 +86,8 @@ pub struct Pass<'a, 'c, T, G: GradientTransform> {
 pub fn run<T: Real, G: GradientTransform>(pass: Pass<'_, '_, T, G>) {
     let parts = (pass.part, ());
     match pass.task {
-        Task::Update { keeps_state: true } => {
-            over::<T, Before<Update<true>, G, End>, false>(pass.arrays, parts)
-        }
-        Task::Update { keeps_state: false } => {
-            over::<T, Before<Update<false>, G, End>, false>(pass.arrays, parts)
-        }
+        Task::Update { keeps_state: true } => over::<T, Before<Update<true>, G, End>, false>(pass.arrays, parts),
+        Task::Update { keeps_state: false } => over::<T, Before<Update<false>, G, End>, false>(pass.arrays, parts),
         Task::Measure => over::<T, Before<Measure, G, End>, false>(pass.arrays, parts),
         Task::UpdateAndMeasure if G::Kind::LAGS => {
             over::<T, Before<UpdateAndMeasure, G, End>, false>(pass.arrays, parts);
@@ -118,17 +117,23 @@ pub(crate) fn over<'a, 'c: 'a, T: Real, L: Works<T>, const HEAD: bool>(
     let (tile, offset) = (arrays.len, arrays.offset);
     let (full, rest) = (tile / LANES * LANES, tile % LANES);
     let usual = L::is_usual(&parts);
-    T::with_workspace(L::ALONG * tile.next_multiple_of(LANES), |workspace| {
-        L::expand(&parts, workspace, offset, tile);
+    let runs = runs::<T, L>(&parts, offset, tile);
+    let flat = if runs.is_some() { 0 } else { 2 * L::ALONG * tile.next_multiple_of(LANES) };
+    T::with_workspace(flat, |workspace| {
+        if flat > 0 {
+            L::expand(&parts, workspace, offset, tile);
+        }
         let mut store = L::store();
         if full > 0 {
             with_len(full, |len| {
                 let arrays = arrays.open(0..tile, len);
-                let opened = L::open(&mut parts, &mut store, workspace, tile, len);
+                let (opened, sides) = L::open(&mut parts, &mut store, workspace, tile, len);
+                let (axes, offset) = runs.map_or((Axes::line(full), 0), |axes| (axes, offset));
+                let (arrays, opened) = (&arrays, &opened);
                 if HEAD && usual {
-                    T::with_vectors(Loop::<T, L, HEAD, HEAD> { arrays: &arrays, opened: &opened, len });
+                    T::with_vectors(Loop::<T, L, HEAD, HEAD> { arrays, opened, sides, axes, offset, full, len });
                 } else {
-                    T::with_vectors(Loop::<T, L, HEAD, false> { arrays: &arrays, opened: &opened, len });
+                    T::with_vectors(Loop::<T, L, HEAD, false> { arrays, opened, sides, axes, offset, full, len });
                 }
             });
         }
@@ -137,9 +142,10 @@ pub(crate) fn over<'a, 'c: 'a, T: Real, L: Works<T>, const HEAD: bool>(
             let mut copies = Copies::of(&arrays, full..tile);
             with_len(rest, |len| {
                 let mut arrays = copies.arrays(&arrays);
-                let arrays = arrays.open(0..LANES, len);
-                let opened = L::open_rest(&mut parts, &mut rests, workspace, tile, len);
-                T::with_vectors(Loop::<T, L, HEAD, false> { arrays: &arrays, opened: &opened, len });
+                let arrays = &arrays.open(0..LANES, len);
+                let (opened, sides) = L::open_rest(&mut parts, &mut rests, workspace, tile, len);
+                let (opened, axes) = (&opened, Axes::line(rest));
+                T::with_vectors(Loop::<T, L, HEAD, false> { arrays, opened, sides, axes, offset: 0, full: rest, len });
             });
             copies.put_back(&mut arrays, full..tile);
             L::close_rest(&mut parts, &mut store, &rests, tile);
@@ -148,12 +154,27 @@ pub(crate) fn over<'a, 'c: 'a, T: Real, L: Works<T>, const HEAD: bool>(
     });
 }
 
+/// The axes by which a tile is cut into runs of whole blocks, if it can be: where one transform alone has arrays along axes.
+fn runs<T: Real, L: Works<T>>(parts: &L::Parts<'_, '_>, offset: usize, tile: usize) -> Option<Axes> {
+    let mut axes = SmallVec::new();
+    L::axes(parts, &mut axes);
+    let [axes] = axes[..] else { return None };
+    let blocks = [offset, tile, axes.run_length()].iter().all(|n| n % LANES == 0);
+    blocks.then(|| axes.clone())
+}
+
 /// The loop over a tile, compiled for every instruction set: nothing else is.
 ///
 /// One that is `USUAL` is for transforms that all have variant 0: the formulas of others are not in it.
 struct Loop<'l, 'r, 'n, T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> {
     arrays: &'l Opened<'r, 'n, T>,
     opened: &'l L::Opened<'r, 'n>,
+    sides: L::Sides<'r>,
+    /// What the loop is cut into.
+    axes: Axes,
+    /// Index of its first element by these axes.
+    offset: usize,
+    full: usize,
     len: Len<'n>,
 }
 
@@ -165,7 +186,7 @@ impl<T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> WithVectors<T>
     #[inline(always)]
     fn run<B: Vectors<Element = T>>(self, numbers: B) {
         // Copies, as what is written in the loop cannot change them.
-        let (arrays, opened, len) = (*self.arrays, *self.opened, self.len);
+        let (arrays, opened, len, mut sides) = (*self.arrays, *self.opened, self.len, self.sides);
         let number = |value: B::Value| Num::new(numbers, value);
         let factor = number(numbers.splat(arrays.factor));
         let fixed = L::fixed::<B, USUAL>(&opened, numbers);
@@ -173,34 +194,45 @@ impl<T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> WithVectors<T>
         let (updates, writes) = (!HEAD && L::UPDATES, L::WRITES);
         let Some(out) = arrays.out.map(Some).or((!updates && !writes).then_some(None)) else { return };
         let mut prefetch = Prefetch::resume();
-        len.for_each::<B>(
-            2,
-            #[inline(always)]
-            || prefetch.block(),
-            #[inline(always)]
-            |i| {
-                let gradient = number(arrays.gradient.get::<B>(i));
-                let update = if HEAD { gradient } else { factor * number(arrays.source.get::<B>(i)) };
-                let mut shared = Shared {
-                    numbers,
-                    update,
-                    gradient,
-                    parameter: number(arrays.parameter.get::<B>(i)),
-                    base: number(arrays.base.get::<B>(i)),
-                    direction: match arrays.direction {
-                        Some(direction) => number(direction.get::<B>(i)),
-                        None => update,
-                    },
-                    displacement: number(arrays.displacement.get::<B>(i)),
-                };
-                L::element(&opened, &fixed, i, &mut shared);
-                match out {
-                    Some(out) if writes => out.set::<B>(i, shared.parameter.value),
-                    Some(out) if updates => out.set::<B>(i, shared.update.value),
-                    _ => {}
-                }
-            },
-        );
+        for run in self.axes.runs(self.offset, self.full) {
+            len.stretch(
+                run.at..run.to,
+                #[inline(always)]
+                |stretch| {
+                    let along = L::open_run(&mut sides, &run, stretch);
+                    stretch.for_each::<B>(
+                        2,
+                        #[inline(always)]
+                        || prefetch.block(),
+                        #[inline(always)]
+                        |i| {
+                            let gradient = number(arrays.gradient.get::<B>(i));
+                            let update =
+                                if HEAD { gradient } else { factor * number(arrays.source.get::<B>(i)) };
+                            let mut shared = Shared {
+                                numbers,
+                                update,
+                                gradient,
+                                parameter: number(arrays.parameter.get::<B>(i)),
+                                base: number(arrays.base.get::<B>(i)),
+                                direction: match arrays.direction {
+                                    Some(direction) => number(direction.get::<B>(i)),
+                                    None => update,
+                                },
+                                displacement: number(arrays.displacement.get::<B>(i)),
+                            };
+                            L::element(&opened, &fixed, &along, i, &mut shared);
+                            match out {
+                                Some(out) if writes => out.set::<B>(i, shared.parameter.value),
+                                Some(out) if updates => out.set::<B>(i, shared.update.value),
+                                _ => {}
+                            }
+                        },
+                    );
+                },
+            );
+            L::close_run(&mut sides, &run);
+        }
         prefetch.suspend();
     }
 }

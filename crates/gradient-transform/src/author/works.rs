@@ -2,11 +2,15 @@
 
 use std::marker::PhantomData;
 
-use crate::author::array::{Index, Len};
+use smallvec::SmallVec;
+
+use crate::author::{GradientTransform, count};
+use crate::author::along::{AlongRun, Side};
+use crate::author::array::{Index, Len, Stretch};
 use crate::author::fused::Source;
 use crate::author::part::{Fixed, Opened, Part, Shared, Store};
 use crate::author::work::Work;
-use crate::author::{GradientTransform, count};
+use crate::axes::{Axes, Run};
 use crate::element::Real;
 use crate::number::{LANES, Vectors};
 
@@ -15,6 +19,8 @@ pub trait Works<T: Real>: 'static {
     type Parts<'a, 'c: 'a>;
     type Store;
     type Opened<'r, 'n>: Copy;
+    type Sides<'r>;
+    type AlongRun<'x, 's>;
     type Fixed<B: Vectors<Element = T>>;
     const WRITES: bool;
     /// Whether an update is left behind.
@@ -23,7 +29,16 @@ pub trait Works<T: Real>: 'static {
     /// Arrays along axes that all have.
     const ALONG: usize;
 
+    /// Axes of the arrays along axes, of every transform that has some.
+    fn axes<'p>(parts: &'p Self::Parts<'_, '_>, into: &mut SmallVec<[&'p Axes; 2]>);
     fn expand(parts: &Self::Parts<'_, '_>, workspace: &mut [T], offset: usize, len: usize);
+    /// The arrays along axes within a run.
+    fn open_run<'x, 's>(
+        sides: &'x mut Self::Sides<'_>,
+        run: &Run,
+        stretch: Stretch<'_, 's>,
+    ) -> Self::AlongRun<'x, 's>;
+    fn close_run(sides: &mut Self::Sides<'_>, run: &Run);
     /// The transforms' parts of a tile.
     fn parts<'a, 'c: 'a>(source: &mut Source<'a, 'c, T>) -> Self::Parts<'a, 'c>;
     fn store() -> Self::Store;
@@ -33,14 +48,14 @@ pub trait Works<T: Real>: 'static {
         workspace: &'r mut [T],
         tile: usize,
         len: Len<'n>,
-    ) -> Self::Opened<'r, 'n>;
+    ) -> (Self::Opened<'r, 'n>, Self::Sides<'r>);
     fn open_rest<'r, 'n>(
         parts: &'r mut Self::Parts<'_, '_>,
         rest: &'r mut Self::Store,
         workspace: &'r mut [T],
         tile: usize,
         len: Len<'n>,
-    ) -> Self::Opened<'r, 'n>;
+    ) -> (Self::Opened<'r, 'n>, Self::Sides<'r>);
     fn is_usual(parts: &Self::Parts<'_, '_>) -> bool;
     fn fixed<'r, 'n, B: Vectors<Element = T>, const USUAL: bool>(
         opened: &Self::Opened<'r, 'n>,
@@ -48,13 +63,14 @@ pub trait Works<T: Real>: 'static {
     ) -> Self::Fixed<B>
     where
         Self: 'r + 'n;
-    fn element<'r, 'n, B: Vectors<Element = T>>(
+    fn element<'r, 'n, 'x, 's, B: Vectors<Element = T>>(
         opened: &Self::Opened<'r, 'n>,
         fixed: &Self::Fixed<B>,
-        i: Index<'n>,
+        along: &Self::AlongRun<'x, 's>,
+        i: Index<'n, 's>,
         shared: &mut Shared<B>,
     ) where
-        Self: 'r;
+        Self: 'r + 'x;
     fn close_rest(parts: &mut Self::Parts<'_, '_>, main: &mut Self::Store, rest: &Self::Store, tile: usize);
     fn finish(
         parts: &mut Self::Parts<'_, '_>,
@@ -75,17 +91,34 @@ impl<T: Real> Works<T> for End {
     type Parts<'a, 'c: 'a> = ();
     type Store = ();
     type Opened<'r, 'n> = ();
+    type Sides<'r> = ();
+    type AlongRun<'x, 's> = ();
     type Fixed<B: Vectors<Element = T>> = ();
     const WRITES: bool = false;
     const UPDATES: bool = false;
 
     const ALONG: usize = 0;
 
+    fn axes<'p>((): &'p (), _: &mut SmallVec<[&'p Axes; 2]>) {}
     fn expand((): &(), _: &mut [T], _: usize, _: usize) {}
+    #[inline(always)]
+    fn open_run<'x, 's>((): &'x mut (), _: &Run, _: Stretch<'_, 's>) {}
+    #[inline(always)]
+    fn close_run((): &mut (), _: &Run) {}
     fn parts<'a, 'c: 'a>(_: &mut Source<'a, 'c, T>) {}
     fn store() {}
-    fn open<'r, 'n>((): &'r mut (), (): &'r mut (), _: &'r mut [T], _: usize, _: Len<'n>) {}
-    fn open_rest<'r, 'n>((): &'r mut (), (): &'r mut (), _: &'r mut [T], _: usize, _: Len<'n>) {}
+    fn open<'r, 'n>((): &'r mut (), (): &'r mut (), _: &'r mut [T], _: usize, _: Len<'n>) -> ((), ()) {
+        ((), ())
+    }
+    fn open_rest<'r, 'n>(
+        (): &'r mut (),
+        (): &'r mut (),
+        _: &'r mut [T],
+        _: usize,
+        _: Len<'n>,
+    ) -> ((), ()) {
+        ((), ())
+    }
     fn is_usual((): &()) -> bool {
         true
     }
@@ -96,9 +129,9 @@ impl<T: Real> Works<T> for End {
     {
     }
     #[inline(always)]
-    fn element<'r, 'n, B: Vectors<Element = T>>((): &(), (): &(), _: Index<'n>, _: &mut Shared<B>)
+    fn element<'r, 'n, 'x, 's, B: Vectors<Element = T>>((): &(), (): &(), (): &(), _: Index<'n, 's>, _: &mut Shared<B>)
     where
-        Self: 'r,
+        Self: 'r + 'x,
     {
     }
     fn close_rest((): &mut (), (): &mut (), (): &(), _: usize) {}
@@ -109,6 +142,8 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
     type Parts<'a, 'c: 'a> = (Part<'a, 'c, T, G>, L::Parts<'a, 'c>);
     type Store = (Store<T, G>, L::Store);
     type Opened<'r, 'n> = (Opened<'r, 'n, T, G>, L::Opened<'r, 'n>);
+    type Sides<'r> = (Side<'r, T, G>, L::Sides<'r>);
+    type AlongRun<'x, 's> = (AlongRun<'x, 's, T, G>, L::AlongRun<'x, 's>);
     type Fixed<B: Vectors<Element = T>> = (Fixed<B, G>, L::Fixed<B>);
     const WRITES: bool = W::WRITES || L::WRITES;
     const UPDATES: bool = W::UPDATES || L::UPDATES;
@@ -116,11 +151,29 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
     const ALONG: usize = count::<G::Along<bool>, bool>() + L::ALONG;
 
     fn expand((own, behind): &Self::Parts<'_, '_>, workspace: &mut [T], offset: usize, len: usize) {
-        let (first, others) = workspace.split_at_mut(own_workspace::<G>(len));
-        if W::READS_ALONG {
-            own.expand(first, offset, len);
-        }
+        let (first, others) = workspace.split_at_mut(own_workspace::<T, G>(workspace, len));
+        own.expand::<W>(first, offset, len);
         L::expand(behind, others, offset, len);
+    }
+
+    fn axes<'p>((own, behind): &'p Self::Parts<'_, '_>, into: &mut SmallVec<[&'p Axes; 2]>) {
+        into.extend(own.axes());
+        L::axes(behind, into);
+    }
+
+    #[inline(always)]
+    fn open_run<'x, 's>(
+        (side, sides): &'x mut Self::Sides<'_>,
+        run: &Run,
+        stretch: Stretch<'_, 's>,
+    ) -> Self::AlongRun<'x, 's> {
+        (side.open(run, stretch), L::open_run(sides, run, stretch))
+    }
+
+    #[inline(always)]
+    fn close_run((side, sides): &mut Self::Sides<'_>, run: &Run) {
+        side.close(run);
+        L::close_run(sides, run);
     }
 
     fn parts<'a, 'c: 'a>(source: &mut Source<'a, 'c, T>) -> Self::Parts<'a, 'c> {
@@ -137,9 +190,11 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
         workspace: &'r mut [T],
         tile: usize,
         len: Len<'n>,
-    ) -> Self::Opened<'r, 'n> {
-        let (first, others) = workspace.split_at_mut(own_workspace::<G>(tile));
-        (own.open(store, first, tile, len), L::open(behind, stores, others, tile, len))
+    ) -> (Self::Opened<'r, 'n>, Self::Sides<'r>) {
+        let (first, others) = workspace.split_at_mut(own_workspace::<T, G>(workspace, tile));
+        let (own, side) = own.open(store, first, tile, len);
+        let (behind, sides) = L::open(behind, stores, others, tile, len);
+        ((own, behind), (side, sides))
     }
 
     fn open_rest<'r, 'n>(
@@ -148,9 +203,11 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
         workspace: &'r mut [T],
         tile: usize,
         len: Len<'n>,
-    ) -> Self::Opened<'r, 'n> {
-        let (first, others) = workspace.split_at_mut(own_workspace::<G>(tile));
-        (own.open_rest(rest, first, tile, len), L::open_rest(behind, rests, others, tile, len))
+    ) -> (Self::Opened<'r, 'n>, Self::Sides<'r>) {
+        let (first, others) = workspace.split_at_mut(own_workspace::<T, G>(workspace, tile));
+        let (own, side) = own.open_rest(rest, first, tile, len);
+        let (behind, sides) = L::open_rest(behind, rests, others, tile, len);
+        ((own, behind), (side, sides))
     }
 
     fn is_usual((own, behind): &Self::Parts<'_, '_>) -> bool {
@@ -169,20 +226,22 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
     }
 
     #[inline(always)]
-    fn element<'r, 'n, B: Vectors<Element = T>>(
+    fn element<'r, 'n, 'x, 's, B: Vectors<Element = T>>(
         (own, behind): &Self::Opened<'r, 'n>,
         (fixed, fixed_behind): &Self::Fixed<B>,
-        i: Index<'n>,
+        (along, along_behind): &Self::AlongRun<'x, 's>,
+        i: Index<'n, 's>,
         shared: &mut Shared<B>,
     ) where
-        Self: 'r,
+        Self: 'r + 'x,
     {
         own.element::<W, B>(
             fixed,
+            along,
             i,
             shared,
             #[inline(always)]
-            |shared| L::element(behind, fixed_behind, i, shared),
+            |shared| L::element(behind, fixed_behind, along_behind, i, shared),
         );
     }
 
@@ -203,13 +262,13 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
         offset: usize,
         len: usize,
     ) {
-        let (first, others) = workspace.split_at(own_workspace::<G>(len));
+        let (first, others) = workspace.split_at(own_workspace::<T, G>(workspace, len));
         own.finish::<W>(store, first, offset, len);
         L::finish(behind, stores, others, offset, len);
     }
 }
 
-/// Elements of working memory that a transform has for a tile.
-const fn own_workspace<G: GradientTransform>(tile: usize) -> usize {
-    count::<G::Along<bool>, bool>() * tile.next_multiple_of(LANES)
+/// Elements of working memory that a transform has for a tile, if there is some.
+fn own_workspace<T, G: GradientTransform>(workspace: &[T], tile: usize) -> usize {
+    if workspace.is_empty() { 0 } else { 2 * count::<G::Along<bool>, bool>() * tile.next_multiple_of(LANES) }
 }
