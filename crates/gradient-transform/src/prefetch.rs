@@ -44,7 +44,7 @@ thread_local! {
     static COLUMNS_AHEAD: RefCell<Columns> =
         const { RefCell::new(Columns { groups: [Groups::NONE; COLUMNS], begun: 0, len: 0, total: 0 }) };
     static SUSPENDED: Cell<Prefetch> =
-        const { Cell::new(Prefetch { groups: Groups::NONE, until_next: u32::MAX, every: 1, at_once: 1, blocks: 0 }) };
+        const { Cell::new(Prefetch { groups: Groups::NONE, total: 0, expected: 1, due: 0, blocks: 0 }) };
 }
 
 impl Columns {
@@ -75,22 +75,20 @@ pub(crate) fn next_tile(add: impl FnOnce(&mut Columns)) {
         add(columns);
         (columns.groups[..columns.len].first().copied().unwrap_or(Groups::NONE), columns.total)
     });
-    let blocks = SUSPENDED.get().blocks;
-    let every = blocks.checked_div(total).map_or(u32::MAX, |every| every.max(1));
-    let at_once = total.checked_div(blocks).map_or(1, |_| total.div_ceil(blocks));
-    SUSPENDED.set(Prefetch { groups, until_next: every, every, at_once, blocks: 0 });
+    // Of the first tile it is not known.
+    let expected = Some(SUSPENDED.get().blocks).filter(|blocks| *blocks > 0).unwrap_or(total.max(1));
+    SUSPENDED.set(Prefetch { groups, total, expected, due: 0, blocks: 0 });
 }
 
 /// What a loop over a tile asks for on its way. For loops of one's own; those of [`crate::kernel`] do it by themselves.
 #[derive(Clone, Copy)]
 pub struct Prefetch {
     groups: Groups,
-    /// Blocks until the next request.
-    until_next: u32,
-    /// Blocks between two requests.
-    every: u32,
-    /// Groups of a request.
-    at_once: u32,
+    /// Groups to be asked for during the tile, and the blocks that it is expected to have.
+    total: u32,
+    expected: u32,
+    /// What has not been asked for yet of the groups that are due by now, times the expected blocks.
+    due: u32,
     /// Blocks of this tile so far.
     blocks: u32,
 }
@@ -107,12 +105,10 @@ impl Prefetch {
     pub fn block(&mut self) {
         // Loops outside a sweep count on for as long as their thread lives.
         self.blocks = self.blocks.wrapping_add(1);
-        self.until_next = self.until_next.wrapping_sub(1);
-        if self.until_next == 0 {
-            self.until_next = self.every;
-            for _ in 0..self.at_once {
-                self.request();
-            }
+        self.due += self.total;
+        while self.due >= self.expected {
+            self.due -= self.expected;
+            self.request();
         }
     }
 
@@ -139,7 +135,7 @@ impl Prefetch {
             groups
         });
         if self.groups.left == 0 {
-            self.until_next = u32::MAX;
+            (self.total, self.due) = (0, 0);
         }
     }
 
@@ -214,8 +210,7 @@ mod tests {
 
     #[test]
     fn loops_outside_a_sweep_count_on_without_end() {
-        let mut prefetch =
-            Prefetch { groups: Groups::NONE, until_next: 1, every: 1, at_once: 1, blocks: u32::MAX };
+        let mut prefetch = Prefetch { groups: Groups::NONE, total: 1, expected: 1, due: 0, blocks: u32::MAX };
         ASKED_FOR.with_borrow_mut(Vec::clear);
         (0..3).for_each(|_| prefetch.block());
         assert!(ASKED_FOR.take().is_empty());

@@ -356,7 +356,7 @@ impl<T: Real> Job<'_, T> {
                 vector_sums: Remaining::new(work.vector_sums),
                 scratch: self.scratch,
             };
-            loops.run(program, &mut source, arrays);
+            loops.run(program, &mut source, &mut arrays);
             self.examine(work.gradient.range(range.clone()));
             drop(columns);
             return self.store(work, range, memory);

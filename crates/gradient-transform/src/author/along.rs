@@ -50,7 +50,12 @@ pub struct Side<'r, T: Copy, G: GradientTransform> {
 
 enum Arrays<'r, T, G: GradientTransform> {
     /// Those of the tensor, within runs that consist of whole blocks. There are no sums in loops that do not measure.
-    Runs { axes: &'r Axes, lacks_first: G::Along<bool>, values: G::Along<&'r [T]>, sums: &'r mut [Gathered<T>] },
+    Runs {
+        axes: &'r Axes,
+        lacks_first: G::Along<bool>,
+        values: G::Along<&'r [T]>,
+        sums: &'r mut [Gathered<T>],
+    },
     /// As long as the tile: every element's value, and what it adds.
     Flat { values: &'r mut [T], sums: &'r mut [T], len: usize, from: usize },
 }
@@ -89,8 +94,10 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
         let Self { arrays, values: blocks, lanes } = self;
         match arrays {
             Arrays::Runs { axes, lacks_first, values, sums } => {
-                let place = |i: usize| Places { axes, lacks_first: lacks_first.get(i), offset: 0 }.within(run);
-                let (mut blocks, mut lanes, mut sums) = (blocks.iter_mut(), lanes.iter_mut(), sums.iter_mut());
+                let place =
+                    |i: usize| Places { axes, lacks_first: lacks_first.get(i), offset: 0 }.within(run);
+                let (mut blocks, mut lanes, mut sums) =
+                    (blocks.iter_mut(), lanes.iter_mut(), sums.iter_mut());
                 AlongRun {
                     values: Fields::from_fn(
                         #[inline(always)]
@@ -146,7 +153,8 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
     pub(super) fn close(&mut self, run: &Run) {
         let Arrays::Runs { axes, lacks_first, sums, .. } = &mut self.arrays else { return };
         for (i, (sums, lanes)) in sums.iter_mut().zip(self.lanes.iter()).enumerate() {
-            if let Place::One(at) = (Places { axes, lacks_first: lacks_first.get(i), offset: 0 }).within(run) {
+            if let Place::One(at) = (Places { axes, lacks_first: lacks_first.get(i), offset: 0 }).within(run)
+            {
                 sums.at(at, 1)[0] += kernel::total(*lanes);
             }
         }

@@ -140,13 +140,12 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, V: Visitor<T>> Visitor
     }
 }
 
-struct Run<'s, 'a, 'c, T: Real>(&'s mut Source<'a, 'c, T>, Arrays<'a, T>);
+struct Run<'s, 'a, 'c, T: Real>(&'s mut Source<'a, 'c, T>, &'s mut Arrays<'a, T>);
 
 impl<'a, 'c: 'a, T: Real> Visitor<T> for Run<'_, 'a, 'c, T> {
     fn visit<L: Works<T>>(self) {
         let Self(source, arrays) = self;
-        let parts = L::parts(source);
-        over::<T, L, true>(arrays, parts);
+        over::<T, L, true>(arrays, &mut L::parts(source));
     }
 }
 
@@ -154,7 +153,7 @@ impl<'a, 'c: 'a, T: Real> Visitor<T> for Run<'_, 'a, 'c, T> {
 pub trait Loops<T: Real>: Send + Sync {
     /// Types of the transforms, in order.
     fn types(&self) -> Vec<TypeId>;
-    fn run<'a>(&self, program: Program, source: &mut Source<'a, '_, T>, arrays: Arrays<'a, T>);
+    fn run<'a>(&self, program: Program, source: &mut Source<'a, '_, T>, arrays: &mut Arrays<'a, T>);
 }
 
 struct LoopsOf<L>(PhantomData<fn() -> L>);
@@ -166,7 +165,7 @@ impl<T: Real, L: Members<T>> Loops<T> for LoopsOf<L> {
         types
     }
 
-    fn run<'a>(&self, program: Program, source: &mut Source<'a, '_, T>, arrays: Arrays<'a, T>) {
+    fn run<'a>(&self, program: Program, source: &mut Source<'a, '_, T>, arrays: &mut Arrays<'a, T>) {
         let run = Run(source, arrays);
         match program {
             Program::Measure(at) => L::measuring(at, run),

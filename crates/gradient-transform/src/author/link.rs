@@ -5,7 +5,7 @@ use std::any::Any;
 use crate::author::part::{Along, Part};
 use crate::author::pass::{Arrays, Pass, Task, WriterTask};
 use crate::author::trace::Trace;
-use crate::author::{AlongState, Column, Fields, count, GradientTransform, Writer as Writes, kind::Kind};
+use crate::author::{AlongState, Column, Fields, GradientTransform, Writer as Writes, count, kind::Kind};
 use crate::axes::Axes;
 use crate::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::element::Real;

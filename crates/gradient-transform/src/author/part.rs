@@ -143,7 +143,9 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
         if W::KEEPS_SUMS {
             sums.fill(T::zero());
         }
-        let Some(along) = self.along.as_ref().filter(|_| W::READS_ALONG) else { return values.fill(T::zero()) };
+        let Some(along) = self.along.as_ref().filter(|_| W::READS_ALONG) else {
+            return values.fill(T::zero());
+        };
         for (i, expanded) in values.chunks_exact_mut(len.next_multiple_of(LANES)).enumerate() {
             let places = Places { axes: &along.axes, lacks_first: along.lacks_first.get(i), offset };
             T::with_vectors(Expand { values: along.values.get(i), expanded: &mut expanded[..len], places });

@@ -83,16 +83,16 @@ pub struct Pass<'a, 'c, T, G: GradientTransform> {
 /// crate, once, and not in every program that uses it.
 #[doc(hidden)]
 #[inline(always)]
-pub fn run<T: Real, G: GradientTransform>(pass: Pass<'_, '_, T, G>) {
-    let parts = (pass.part, ());
+pub fn run<T: Real, G: GradientTransform>(mut pass: Pass<'_, '_, T, G>) {
+    let (arrays, parts) = (&mut pass.arrays, &mut (pass.part, ()));
     match pass.task {
-        Task::Update { keeps_state: true } => over::<T, Before<Update<true>, G, End>, false>(pass.arrays, parts),
-        Task::Update { keeps_state: false } => over::<T, Before<Update<false>, G, End>, false>(pass.arrays, parts),
-        Task::Measure => over::<T, Before<Measure, G, End>, false>(pass.arrays, parts),
+        Task::Update { keeps_state: true } => over::<T, Before<Update<true>, G, End>, false>(arrays, parts),
+        Task::Update { keeps_state: false } => over::<T, Before<Update<false>, G, End>, false>(arrays, parts),
+        Task::Measure => over::<T, Before<Measure, G, End>, false>(arrays, parts),
         Task::UpdateAndMeasure if G::Kind::LAGS => {
-            over::<T, Before<UpdateAndMeasure, G, End>, false>(pass.arrays, parts);
+            over::<T, Before<UpdateAndMeasure, G, End>, false>(arrays, parts);
         }
-        Task::Accumulate if G::Kind::LAGS => over::<T, Before<Accumulate, G, End>, false>(pass.arrays, parts),
+        Task::Accumulate if G::Kind::LAGS => over::<T, Before<Accumulate, G, End>, false>(arrays, parts),
         Task::UpdateAndMeasure | Task::Accumulate => unreachable!("of transforms that lag alone"),
     }
 }
@@ -100,57 +100,82 @@ pub fn run<T: Real, G: GradientTransform>(pass: Pass<'_, '_, T, G>) {
 /// Runs a writer's pass. See [`run`].
 #[doc(hidden)]
 #[inline(always)]
-pub fn run_writer<T: Real, G: Writer>(pass: Pass<'_, '_, T, G>) {
-    let parts = (pass.part, ());
+pub fn run_writer<T: Real, G: Writer>(mut pass: Pass<'_, '_, T, G>) {
+    let (arrays, parts) = (&mut pass.arrays, &mut (pass.part, ()));
     match pass.writer_task {
-        WriterTask::Displace => over::<T, Before<Displace, G, End>, false>(pass.arrays, parts),
-        WriterTask::Write => over::<T, Before<Write, G, End>, false>(pass.arrays, parts),
-        WriterTask::WriteDisplaced => over::<T, Before<WriteDisplaced, G, End>, false>(pass.arrays, parts),
+        WriterTask::Displace => over::<T, Before<Displace, G, End>, false>(arrays, parts),
+        WriterTask::Write => over::<T, Before<Write, G, End>, false>(arrays, parts),
+        WriterTask::WriteDisplaced => over::<T, Before<WriteDisplaced, G, End>, false>(arrays, parts),
     }
 }
 
 /// Runs the works `L` over a tile. At the `HEAD` of a chain the update is the gradient, and none is left behind.
 pub(crate) fn over<'a, 'c: 'a, T: Real, L: Works<T>, const HEAD: bool>(
-    mut arrays: Arrays<'a, T>,
-    mut parts: L::Parts<'a, 'c>,
+    arrays: &mut Arrays<'a, T>,
+    parts: &mut L::Parts<'a, 'c>,
 ) {
     let (tile, offset) = (arrays.len, arrays.offset);
     let (full, rest) = (tile / LANES * LANES, tile % LANES);
-    let usual = L::is_usual(&parts);
-    let runs = runs::<T, L>(&parts, offset, tile);
+    let usual = L::is_usual(parts);
+    let runs = runs::<T, L>(parts, offset, tile);
     let flat = if runs.is_some() { 0 } else { 2 * L::ALONG * tile.next_multiple_of(LANES) };
     T::with_workspace(flat, |workspace| {
         if flat > 0 {
-            L::expand(&parts, workspace, offset, tile);
+            L::expand(parts, workspace, offset, tile);
         }
         let mut store = L::store();
         if full > 0 {
             with_len(full, |len| {
                 let arrays = arrays.open(0..tile, len);
-                let (opened, sides) = L::open(&mut parts, &mut store, workspace, tile, len);
-                let (axes, offset) = runs.map_or((Axes::line(full), 0), |axes| (axes, offset));
-                let (arrays, opened) = (&arrays, &opened);
+                let (opened, mut sides) = L::open(parts, &mut store, workspace, tile, len);
+                let line = Axes::line(full);
+                let (axes, offset) = runs.as_ref().map_or((&line, 0), |axes| (axes, offset));
+                let (arrays, opened, sides) = (&arrays, &opened, &mut sides);
                 if HEAD && usual {
-                    T::with_vectors(Loop::<T, L, HEAD, HEAD> { arrays, opened, sides, axes, offset, full, len });
+                    T::with_vectors(Loop::<T, L, HEAD, HEAD> {
+                        arrays,
+                        opened,
+                        sides,
+                        axes,
+                        offset,
+                        full,
+                        len,
+                    });
                 } else {
-                    T::with_vectors(Loop::<T, L, HEAD, false> { arrays, opened, sides, axes, offset, full, len });
+                    T::with_vectors(Loop::<T, L, HEAD, false> {
+                        arrays,
+                        opened,
+                        sides,
+                        axes,
+                        offset,
+                        full,
+                        len,
+                    });
                 }
             });
         }
         if rest > 0 {
             let mut rests = L::store();
-            let mut copies = Copies::of(&arrays, full..tile);
+            let mut copies = Copies::of(arrays, full..tile);
             with_len(rest, |len| {
-                let mut arrays = copies.arrays(&arrays);
+                let mut arrays = copies.arrays(arrays);
                 let arrays = &arrays.open(0..LANES, len);
-                let (opened, sides) = L::open_rest(&mut parts, &mut rests, workspace, tile, len);
-                let (opened, axes) = (&opened, Axes::line(rest));
-                T::with_vectors(Loop::<T, L, HEAD, false> { arrays, opened, sides, axes, offset: 0, full: rest, len });
+                let (opened, mut sides) = L::open_rest(parts, &mut rests, workspace, tile, len);
+                let (opened, sides, axes) = (&opened, &mut sides, &Axes::line(rest));
+                T::with_vectors(Loop::<T, L, HEAD, false> {
+                    arrays,
+                    opened,
+                    sides,
+                    axes,
+                    offset: 0,
+                    full: rest,
+                    len,
+                });
             });
-            copies.put_back(&mut arrays, full..tile);
-            L::close_rest(&mut parts, &mut store, &rests, tile);
+            copies.put_back(arrays, full..tile);
+            L::close_rest(parts, &mut store, &rests, tile);
         }
-        L::finish(&mut parts, &store, workspace, offset, tile);
+        L::finish(parts, &store, workspace, offset, tile);
     });
 }
 
@@ -169,9 +194,9 @@ fn runs<T: Real, L: Works<T>>(parts: &L::Parts<'_, '_>, offset: usize, tile: usi
 struct Loop<'l, 'r, 'n, T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> {
     arrays: &'l Opened<'r, 'n, T>,
     opened: &'l L::Opened<'r, 'n>,
-    sides: L::Sides<'r>,
+    sides: &'l mut L::Sides<'r>,
     /// What the loop is cut into.
-    axes: Axes,
+    axes: &'l Axes,
     /// Index of its first element by these axes.
     offset: usize,
     full: usize,
@@ -186,7 +211,7 @@ impl<T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> WithVectors<T>
     #[inline(always)]
     fn run<B: Vectors<Element = T>>(self, numbers: B) {
         // Copies, as what is written in the loop cannot change them.
-        let (arrays, opened, len, mut sides) = (*self.arrays, *self.opened, self.len, self.sides);
+        let (arrays, opened, len, sides) = (*self.arrays, *self.opened, self.len, self.sides);
         let number = |value: B::Value| Num::new(numbers, value);
         let factor = number(numbers.splat(arrays.factor));
         let fixed = L::fixed::<B, USUAL>(&opened, numbers);
@@ -199,7 +224,7 @@ impl<T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> WithVectors<T>
                 run.at..run.to,
                 #[inline(always)]
                 |stretch| {
-                    let along = L::open_run(&mut sides, &run, stretch);
+                    let along = L::open_run(sides, &run, stretch);
                     stretch.for_each::<B>(
                         2,
                         #[inline(always)]
@@ -231,7 +256,7 @@ impl<T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> WithVectors<T>
                     );
                 },
             );
-            L::close_run(&mut sides, &run);
+            L::close_run(sides, &run);
         }
         prefetch.suspend();
     }

@@ -4,12 +4,12 @@ use std::marker::PhantomData;
 
 use smallvec::SmallVec;
 
-use crate::author::{GradientTransform, count};
 use crate::author::along::{AlongRun, Side};
 use crate::author::array::{Index, Len, Stretch};
 use crate::author::fused::Source;
 use crate::author::part::{Fixed, Opened, Part, Shared, Store};
 use crate::author::work::Work;
+use crate::author::{GradientTransform, count};
 use crate::axes::{Axes, Run};
 use crate::element::Real;
 use crate::number::{LANES, Vectors};
@@ -110,13 +110,7 @@ impl<T: Real> Works<T> for End {
     fn open<'r, 'n>((): &'r mut (), (): &'r mut (), _: &'r mut [T], _: usize, _: Len<'n>) -> ((), ()) {
         ((), ())
     }
-    fn open_rest<'r, 'n>(
-        (): &'r mut (),
-        (): &'r mut (),
-        _: &'r mut [T],
-        _: usize,
-        _: Len<'n>,
-    ) -> ((), ()) {
+    fn open_rest<'r, 'n>((): &'r mut (), (): &'r mut (), _: &'r mut [T], _: usize, _: Len<'n>) -> ((), ()) {
         ((), ())
     }
     fn is_usual((): &()) -> bool {
@@ -129,8 +123,13 @@ impl<T: Real> Works<T> for End {
     {
     }
     #[inline(always)]
-    fn element<'r, 'n, 'x, 's, B: Vectors<Element = T>>((): &(), (): &(), (): &(), _: Index<'n, 's>, _: &mut Shared<B>)
-    where
+    fn element<'r, 'n, 'x, 's, B: Vectors<Element = T>>(
+        (): &(),
+        (): &(),
+        (): &(),
+        _: Index<'n, 's>,
+        _: &mut Shared<B>,
+    ) where
         Self: 'r + 'x,
     {
     }
@@ -176,6 +175,7 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
         L::close_run(sides, run);
     }
 
+    #[inline]
     fn parts<'a, 'c: 'a>(source: &mut Source<'a, 'c, T>) -> Self::Parts<'a, 'c> {
         (source.next(), L::parts(source))
     }
