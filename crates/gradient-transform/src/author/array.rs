@@ -152,7 +152,8 @@ impl<'n> Len<'n> {
     #[inline(always)]
     pub(crate) fn stretch<R>(self, range: Range<usize>, f: impl for<'s> FnOnce(Stretch<'n, 's>) -> R) -> R {
         let within = range.start <= range.end && range.end <= self.elements;
-        let whole = range.start % LANES == 0 && (range.end % LANES == 0 || range.end == self.elements);
+        let ends = range.end.is_multiple_of(LANES) || range.end == self.elements;
+        let whole = range.start.is_multiple_of(LANES) && ends;
         assert!(within && whole, "a stretch is made of blocks of its loop");
         f(Stretch { start: range.start, end: range.end, brand: PhantomData, stretch: PhantomData })
     }

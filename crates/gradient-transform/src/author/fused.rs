@@ -214,7 +214,7 @@ pub struct Fused<C, T: Real> {
 ///     Backend, Descent, Element, GradientTransform, Optimizer, Parameter, fused, transform,
 /// };
 ///
-/// #[derive(Debug)]
+/// #[derive(Clone, Debug)]
 /// struct Sign;
 ///
 /// #[transform("sign")]

@@ -51,7 +51,7 @@ pub enum Update {}
 /// };
 ///
 /// /// Division by the norms of the row and the column of the gradient before: `u <- u / sqrt(|row| |col|)`.
-/// #[derive(Debug)]
+/// #[derive(Clone, Debug)]
 /// struct ByLastNorms;
 ///
 /// #[fields]

@@ -76,7 +76,7 @@ impl Column {
 /// };
 ///
 /// /// `row <- 0.9 row + 0.1 (sum of g^2 over the columns)`, `col` likewise over the rows; `u <- u / sqrt(row col / sum(row))`.
-/// #[derive(Debug)]
+/// #[derive(Clone, Debug)]
 /// struct Factored;
 ///
 /// #[fields]
@@ -170,7 +170,7 @@ impl<T> AlongState<'_, T> {
 /// };
 ///
 /// /// Lion (Chen et al., 2023, algorithm 2).
-/// #[derive(Debug)]
+/// #[derive(Clone, Debug)]
 /// struct Lion {
 ///     beta1: f64,
 ///     beta2: f64,
@@ -250,12 +250,14 @@ impl<T> AlongState<'_, T> {
 /// assert_eq!(w, [3.0, 3.5]); // a step of a tenth of the length
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
+///
+/// It is `Clone`, and best `Copy`: every loop has a copy of the hyperparameters, which stay in registers so.
 #[allow(unused_variables)] // the names of the parameters are part of the documentation
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a gradient transform",
     note = "implement `GradientTransform` for it, with `#[transform(\"name\")]` above the `impl`"
 )]
-pub trait GradientTransform: Debug + Send + Sync + Sized + 'static {
+pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     /// State of an element, by name: a struct under the attribute `#[fields]`. Saved as `transform/field`.
     type State<V: Copy>: Fields<V>;
     /// Numbers of a tensor and step, by name: float64 on the host, rounded to the type computed in for elements.
@@ -362,13 +364,15 @@ pub trait GradientTransform: Debug + Send + Sync + Sized + 'static {
 
     /// Number of the formula that elements use in this step of a tensor, below [`variants`](Self::variants): [`ElementOf::variant`].
     ///
+    /// The usual formula is best 0: [fused](crate::fused) loops are also compiled for that one alone, without the comparisons.
+    ///
     /// ```
     /// use gradient_transform::{
     ///     Backend, Context, Descent, Element, GradientTransform, Nothing, Optimizer, Parameter, transform,
     /// };
     ///
     /// /// The sign of the update in the first step, and the update afterwards.
-    /// #[derive(Debug)]
+    /// #[derive(Clone, Debug)]
     /// struct SignAtFirst;
     ///
     /// #[transform("sign-at-first")]
@@ -422,7 +426,7 @@ pub trait GradientTransform: Debug + Send + Sync + Sized + 'static {
 /// };
 ///
 /// /// `y <- y exp(-step_size u)`.
-/// #[derive(Debug)]
+/// #[derive(Clone, Debug)]
 /// struct ExponentiatedGradient;
 ///
 /// #[fields]

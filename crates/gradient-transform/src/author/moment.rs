@@ -27,7 +27,7 @@ pub type MomentElement<B, M> =
 /// };
 ///
 /// /// `v <- v/2 + g^2/2`; `u <- u / sqrt(v)`.
-/// #[derive(Debug)]
+/// #[derive(Clone, Debug)]
 /// struct Halves;
 ///
 /// #[fields]
@@ -66,7 +66,7 @@ pub type MomentElement<B, M> =
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 #[allow(unused_variables)] // the names of the parameters are part of the documentation
-pub trait Moment: Debug + Send + Sync + Sized + 'static {
+pub trait Moment: Clone + Debug + Send + Sync + 'static {
     /// See [`GradientTransform::State`](crate::GradientTransform::State).
     type State<V: Copy>: Fields<V>;
     /// See [`GradientTransform::Scalars`](crate::GradientTransform::Scalars).

@@ -105,6 +105,8 @@ impl<T: Copy, G: GradientTransform> Clone for Opened<'_, '_, T, G> {
 
 /// Numbers that are the same for all elements, as vectors.
 pub struct Fixed<B: Vectors, G: GradientTransform> {
+    /// A copy: its hyperparameters stay in registers, as nothing that is written can change them.
+    transform: G,
     scalars: G::Scalars<Num<B>>,
     variant: u32,
     directs: bool,
@@ -269,6 +271,7 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
     #[inline(always)]
     pub(super) fn fixed<B: Vectors<Element = T>, const USUAL: bool>(&self, numbers: B) -> Fixed<B, G> {
         Fixed {
+            transform: self.transform.clone(),
             scalars: Fields::from_fn(
                 #[inline(always)]
                 |i| Num::new(numbers, numbers.splat(self.scalars[i])),
@@ -307,7 +310,7 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
             variant: fixed.variant,
         };
         if W::KEEPS_SUMS {
-            let measured = self.transform.measure(&e);
+            let measured = fixed.transform.measure(&e);
             each::<G::Sums<()>>(
                 #[inline(always)]
                 |k| {
@@ -315,7 +318,7 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
                     lanes.set::<B>(i, numbers.add(lanes.get::<B>(i), measured.get(k).value));
                 },
             );
-            let measured = self.transform.measure_along(&e);
+            let measured = fixed.transform.measure_along(&e);
             each::<G::Along<()>>(
                 #[inline(always)]
                 |k| {
@@ -324,14 +327,18 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
                 },
             );
         }
-        W::before(self.transform, &mut e, fixed.directs);
+        W::before(&fixed.transform, &mut e, fixed.directs);
         (shared.update, shared.direction) = (e.update, e.direction);
         if W::KEEPS_STATE && !W::WRITES {
             self.keep(i, &e);
         }
         behind(shared);
         if W::WRITES {
-            W::after(self.transform, &mut e, if W::DISPLACES { shared.update } else { shared.displacement });
+            W::after(
+                &fixed.transform,
+                &mut e,
+                if W::DISPLACES { shared.update } else { shared.displacement },
+            );
             shared.parameter = e.parameter;
             self.keep(i, &e);
         }
@@ -352,9 +359,6 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
 
 /// Calls `f` for every field, written out one after the other.
 #[inline(always)]
-fn each<F: Fields<()>>(mut f: impl FnMut(usize)) {
-    F::from_fn(
-        #[inline(always)]
-        |i| f(i),
-    );
+fn each<F: Fields<()>>(f: impl FnMut(usize)) {
+    F::from_fn(f);
 }

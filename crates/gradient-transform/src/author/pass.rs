@@ -1,13 +1,17 @@
 //! Loops over a tile that call transforms' functions of an element.
 //!
 //! ```text
-//! expand: every element's value of the arrays along axes, into arrays as long as the tile
-//! for every vector of the tile's blocks of 32 elements, and of its rest:
-//!     e <- update, gradient, parameter, base, direction, state, scalars, along
-//!     e <- the transforms' functions of e, one after the other
-//!     update, state, parameter or sums <- e, as far as this loop keeps them
-//! reduce: what every element adds to the sums along axes, from arrays as long as the tile
+//! for every run of the tile:                                                              (one, if there are no arrays along axes)
+//!     open the run's part of the arrays along axes: slices of them, or one number for the whole run
+//!     for every vector of the run's blocks of 32 elements:
+//!         e <- update, gradient, parameter, base, direction, state, scalars, along
+//!         e <- the transforms' functions of e, one after the other
+//!         update, state, parameter or sums <- e, as far as this loop keeps them
+//! the same for the elements behind the last full block, in copies filled up with zeros
 //! ```
+//!
+//! Where runs do not consist of whole blocks, or two transforms have arrays along axes, the tile is one run. Every element's values of
+//! these arrays are written out beforehand, and what every element adds to their sums is added up behind the loop.
 //!
 //! A sum has 32 lanes on every instruction set: element `i` of a tile is added to lane `i mod 32`, but for those behind the last full
 //! block, which are added one by one behind the lanes. So its bits do not depend on the width of the vectors, nor on the transforms

@@ -6,7 +6,7 @@ use crate::number::{Backend, Graph, Num};
 use crate::{DType, TILE};
 
 /// Every operation, every input, two arrays of state, two numbers, two sums.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Everything;
 
 #[fields]
@@ -115,7 +115,7 @@ fn loops_over_tiles_give_the_bits_of_the_traced_formula_for_every_length() {
 }
 
 /// Takes the mean over an axis off.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Centred {
     axis: usize,
 }
