@@ -28,7 +28,7 @@ use crate::context::{Context, Estimate, StepContext};
 ///     }
 ///
 ///     fn reads(&self) -> Reads {
-///         Reads::GRADIENT_AND_PARAMETER
+///         Reads::GRADIENT_AND_PARAMETER_ALONE
 ///     }
 ///
 ///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {

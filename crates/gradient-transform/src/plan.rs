@@ -175,13 +175,16 @@ impl Plan {
         plan
     }
 
-    /// Finds loops that were made for the transforms that take part, apart from observers, which look at gradient and parameter
-    /// alone.
+    /// Finds loops that were made for the transforms that take part, apart from observers that do not look at the update.
     fn fuse<T: Real>(&mut self, stages: &Stages<'_, T>) {
         let member = |i: &usize| !self.stages[*i].idle && self.stages[*i].role != Role::Observer;
         let members: Vec<usize> = (0..stages.len()).filter(member).collect();
         let types: Option<Vec<TypeId>> =
             members.iter().map(|&i| Some(stages[i].concrete()?.type_id())).collect();
+        let observes = |stage: &&Stage| !stage.idle && stage.role == Role::Observer;
+        if self.stages.iter().filter(observes).any(|stage| stage.reads.update || stage.reads.base) {
+            return;
+        }
         let (Some(types), Some(first)) = (types, stages.first()) else { return };
         let Some(loops) = first.loops.iter().position(|loops| loops.types() == types) else { return };
         let programs: Option<Vec<Program>> =
@@ -198,7 +201,8 @@ impl Plan {
         let (mut count, mut last) = (0, None);
         for call in calls {
             let expected = members.get(count) == Some(&call.stage);
-            if !expected || matches!(call.base, Base::Column(_)) {
+            // A loop has no base iterate for transforms other than the writer.
+            if !expected || call.base != Base::Unread {
                 return None;
             }
             (count, last) = (count + 1, Some(call));

@@ -403,6 +403,12 @@ impl<T: Real> Tensor<T> {
         scratch + arrays + self.scalar_sums.capacity() * size_of::<f64>()
     }
 
+    /// Whether its sweeps are loops of the whole chain.
+    #[cfg(test)]
+    pub(crate) fn is_fused(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.loops.is_some())
+    }
+
     /// Bytes that one step moves, and its number of sweeps, once there is a plan.
     pub(crate) fn traffic(&self) -> Option<(u64, usize)> {
         let plan = self.plan.as_ref()?;

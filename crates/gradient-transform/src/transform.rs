@@ -28,22 +28,26 @@ pub enum Role {
     Map,
     /// `emit` needs what `seal` computes from all tiles: the chain is cut here, and another sweep begins.
     Reduce,
-    /// Changes no update; observes once, in the last sweep, before the parameter moves.
+    /// Changes no update; observes once, in the last sweep, before the parameter moves. One that does not look at the update says so
+    /// in [`Link::reads`].
     Observer,
     /// Turns the update into the displacement of the parameter: [`Link::writer`] returns it.
     Writer,
 }
 
-/// Which elementwise inputs a transform looks at besides the update; the engine loads no others.
+/// Which elementwise inputs a transform looks at; the engine loads no others.
 ///
 /// ```
 /// use gradient_transform::{Descent, Link, Reads};
 ///
 /// assert_eq!(Link::<f32>::reads(&Descent::default()), Reads::PARAMETER);
 /// assert!(Reads::GRADIENT_AND_PARAMETER.gradient && !Reads::UPDATE.parameter && Reads::BASE.base);
+/// assert!(Reads::UPDATE.update && !Reads::GRADIENT_AND_PARAMETER_ALONE.update);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
+    /// The update. A [fused](crate::fused) chain has none at hand for observers.
+    pub update: bool,
     /// The raw gradient.
     pub gradient: bool,
     /// The parameter before this step, y.
@@ -54,13 +58,15 @@ pub struct Reads {
 
 impl Reads {
     /// Nothing but the update.
-    pub const UPDATE: Self = Self { gradient: false, parameter: false, base: false };
+    pub const UPDATE: Self = Self { update: true, gradient: false, parameter: false, base: false };
     /// The parameter too.
-    pub const PARAMETER: Self = Self { gradient: false, parameter: true, base: false };
+    pub const PARAMETER: Self = Self { parameter: true, ..Self::UPDATE };
     /// The base iterate too.
-    pub const BASE: Self = Self { gradient: false, parameter: false, base: true };
+    pub const BASE: Self = Self { base: true, ..Self::UPDATE };
     /// The raw gradient and the parameter too.
-    pub const GRADIENT_AND_PARAMETER: Self = Self { gradient: true, parameter: true, base: false };
+    pub const GRADIENT_AND_PARAMETER: Self = Self { gradient: true, parameter: true, ..Self::UPDATE };
+    /// The raw gradient and the parameter, and not the update: of estimators.
+    pub const GRADIENT_AND_PARAMETER_ALONE: Self = Self { update: false, ..Self::GRADIENT_AND_PARAMETER };
 }
 
 /// One link of an optimizer's chain.

@@ -164,7 +164,7 @@ impl<T: Real> Link<T> for Prodigy {
     }
 
     fn reads(&self) -> Reads {
-        Reads::GRADIENT_AND_PARAMETER
+        Reads::GRADIENT_AND_PARAMETER_ALONE
     }
 
     fn state(&self, tensor: &TensorInfo) -> StateSpec {

@@ -174,8 +174,15 @@ impl<T: Real, L: Members<T>> Loops<T> for LoopsOf<L> {
     }
 }
 
-/// Tuples of transforms that a loop can be made of: written as [`GradientTransform`]s, one of them a
+/// Tuples of up to six transforms that a loop can be made of: written as [`GradientTransform`]s, one of them a
 /// [`Writer`](crate::author::Writer).
+///
+/// ```
+/// use gradient_transform::{Descent, Real, Transforms};
+///
+/// fn is_a_tuple_of_transforms<T: Real, L: Transforms<T>>(_: L) {}
+/// is_a_tuple_of_transforms::<f32, _>((Descent::default(),));
+/// ```
 pub trait Transforms<T: Real> {
     #[doc(hidden)]
     type List: Members<T>;
@@ -236,6 +243,17 @@ pub fn fused<C: Transforms<T>, T: Real>(chain: C) -> Fused<C, T> {
 
 impl<C, T: Real> Fused<C, T> {
     /// A chain of any form, without loops yet.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Fused, Link, Optimizer};
+    ///
+    /// // A chain that is put together at run time.
+    /// let chain: Vec<Box<dyn Link<f32>>> = vec![Box::new(Descent::default())];
+    /// let chain = Fused::new(chain).with::<(Descent,)>();
+    /// assert_eq!(format!("{chain:?}"), "Fused([Descent { weight_decay: 0.0 }])");
+    /// Optimizer::new(chain, [("w", &[2][..])])?;
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
     pub fn new(chain: C) -> Self {
         Self { chain, loops: Vec::new() }
     }

@@ -55,6 +55,7 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
 
     fn reads(&self) -> Reads {
         Trace::with(self, |trace| Reads {
+            update: true,
             gradient: trace.reads(Input::Gradient),
             parameter: trace.reads(Input::Parameter),
             base: trace.reads(Input::Base),

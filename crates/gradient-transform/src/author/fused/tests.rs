@@ -12,8 +12,9 @@ use crate::number::{Backend, Num};
 use crate::optimizer::Optimizer;
 use crate::parameter::Parameter;
 use crate::rounding::Rounding;
-use crate::state::Storage;
-use crate::transform::Link;
+use crate::state::{StateSpec, Storage, Sums};
+use crate::tile::Tile;
+use crate::transform::{Link, Reads, Role};
 
 #[fields]
 struct One<V> {
@@ -237,6 +238,7 @@ const SHAPES: [&[usize]; 14] = [
 fn check<T: Real, P: Scalar + PartialEq>(
     one_by_one: impl Link<T> + 'static,
     in_one_loop: impl Link<T> + 'static,
+    is_fused: impl Fn(&[usize]) -> bool,
     stored: impl Fn(f64) -> P,
 ) {
     let names: Vec<String> = SHAPES.iter().map(|shape| format!("{shape:?}")).collect();
@@ -266,6 +268,9 @@ fn check<T: Real, P: Scalar + PartialEq>(
         }
     }
     assert_eq!(runs[0].0.snapshot(), runs[1].0.snapshot());
+    for (i, shape) in SHAPES.into_iter().enumerate() {
+        assert_eq!([0, 1].map(|k| runs[k].0.tensors[i].is_fused()), [false, is_fused(shape)], "{shape:?}");
+    }
 }
 
 macro_rules! agree {
@@ -273,9 +278,9 @@ macro_rules! agree {
         #[test]
         fn $name() {
             let chain = || ($($transform,)+);
-            check::<f32, f32>(chain(), fused(chain()), |x| x as f32);
-            check::<f64, f64>(chain(), fused(chain()), |x| x);
-            check::<f32, half::bf16>(chain(), fused(chain()), half::bf16::from_f64);
+            check::<f32, f32>(chain(), fused(chain()), |_| true, |x| x as f32);
+            check::<f64, f64>(chain(), fused(chain()), |_| true, |x| x);
+            check::<f32, half::bf16>(chain(), fused(chain()), |_| true, half::bf16::from_f64);
         }
     };
 }
@@ -320,13 +325,68 @@ fn a_gradient_that_is_not_finite_moves_nothing() {
     assert_eq!((w, optimizer.snapshot()), (before, snapshot));
 }
 
+/// Takes the base iterate off.
+#[derive(Clone, Debug)]
+struct FromBase;
+
+#[transform("from-base")]
+impl GradientTransform for FromBase {
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.update + 0.1 * (e.parameter - e.base);
+    }
+}
+
+/// An observer of the update.
+#[derive(Debug)]
+struct Witness {
+    reads: Reads,
+}
+
+impl<T: Real> Link<T> for Witness {
+    fn name(&self) -> &str {
+        "witness"
+    }
+
+    fn role(&self, _tensor: &TensorInfo) -> Role {
+        Role::Observer
+    }
+
+    fn reads(&self) -> Reads {
+        self.reads
+    }
+
+    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+        StateSpec::new().sums(1, 0)
+    }
+
+    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        sums.scalars[0] += tile.gradient.len() as f64;
+    }
+}
+
 #[test]
-fn a_chain_of_other_transforms_runs_link_by_link() {
-    // A transform that is not among the types, and one that keeps away from some tensors.
-    let chain = || (crate::rescale("half", |_| 1.0, |_, _| 0.5), Clip, Averaged { decay: 0.0 });
+fn a_chain_that_the_loops_are_not_for_runs_link_by_link() {
+    let writer = Averaged { decay: 0.0 };
+    // A transform that is not among the types.
+    let chain = || (crate::rescale("half", |_| 1.0, |_, _| 0.5), Clip, writer.clone());
     let other = super::Fused::new(chain()).with::<(Clip, Averaged)>();
-    check::<f32, f32>(chain(), other, |x| x as f32);
-    let chain = || (crate::only_for(|tensor| tensor.shape.len() == 2, Clip), Averaged { decay: 0.0 });
+    check::<f32, f32>(chain(), other, |_| false, |x| x as f32);
+    // One that keeps away from some tensors.
+    let chain = || (crate::only_for(|tensor| tensor.shape.len() == 2, Clip), writer.clone());
     let other = super::Fused::new(chain()).with::<(Clip, Averaged)>();
-    check::<f32, f32>(chain(), other, |x| x as f32);
+    check::<f32, f32>(chain(), other, |shape| shape.len() == 2, |x| x as f32);
+    // One that reads the base iterate: the writer's, or the parameter.
+    let chain = || (FromBase, writer.clone());
+    check::<f32, f32>(chain(), fused(chain()), |_| false, |x| x as f32);
+    let chain = || (FromBase, Clip, crate::Descent::default());
+    check::<f32, f32>(chain(), fused(chain()), |_| false, |x| x as f32);
+}
+
+#[test]
+fn an_observer_stands_beside_the_loops_unless_it_looks_at_the_update() {
+    for reads in [Reads::GRADIENT_AND_PARAMETER_ALONE, Reads::GRADIENT_AND_PARAMETER] {
+        let chain = || (Clip, Witness { reads }, Averaged { decay: 0.0 });
+        let other = super::Fused::new(chain()).with::<(Clip, Averaged)>();
+        check::<f32, f32>(chain(), other, |_| !reads.update, |x| x as f32);
+    }
 }
