@@ -209,7 +209,7 @@ impl<T> AlongState<'_, T> {
 /// };
 ///
 /// /// `u <- trust |y|/|u| u`.
-/// #[derive(Debug)]
+/// #[derive(Clone, Debug)]
 /// struct Lars {
 ///     trust: f64,
 /// }
