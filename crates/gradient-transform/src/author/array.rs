@@ -3,13 +3,21 @@
 //! Comparisons were half of all instructions of the default chain (`valgrind --tool=callgrind` over `step-bench`): they stay in a loop
 //! even for arrays that nothing looks at.
 //!
-//! Why it is sound: every loop has a lifetime `'n` of its own, which no other loop has, as [`with_len`] calls a function that is
-//! generic over it, and which nothing can shorten or lengthen, as it is invariant. [`Len::indices`] alone makes an [`Index`] of `'n`:
-//! the first element of a vector that ends at or before the loop's length, rounded up to a whole block. An [`Array`] of `'n` has that
-//! many elements, or it has one block and is indexed modulo that, because its constructors compare. A vector has a whole fraction of
-//! a block of elements and nothing else in it, because [`Vectors`] cannot be implemented outside of this crate. So an index and an
-//! array of the same lifetime fit each other. What an array borrows outlives it by its other lifetime. An array to be changed was
-//! borrowed mutably, so nobody else sees it, and copies of it behave like references to `Cell`s: they cannot be sent to another thread.
+//! Why it is sound:
+//!
+//! * Every loop has a lifetime `'n` of its own, which no other loop has: [`with_len`] calls a function that is generic over it, and it is
+//!   invariant, so that nothing can shorten or lengthen it.
+//! * [`Stretch::for_each`] alone makes an [`Index`] of `'n`: the first element of a vector that ends at or before the loop's length,
+//!   rounded up to a whole block.
+//! * An [`Array`] of `'n` has that many elements, because its constructors compare. [`Lanes`] are one block, and are indexed modulo that.
+//! * A part of a loop is a [`Stretch`] with a lifetime `'s` of its own, likewise. An index of `'s` is in it, and an array [`Within`] it has
+//!   its elements, or is one block.
+//! * A vector has a whole fraction of a block of elements and nothing else in it, because [`Vectors`] cannot be implemented outside of
+//!   this crate.
+//!
+//! So an index and an array of one lifetime fit each other. What an array borrows outlives it by its other lifetime. An array to be
+//! changed was borrowed mutably, so nobody else sees it, and copies of it behave like references to `Cell`s: they cannot be sent to
+//! another thread.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
