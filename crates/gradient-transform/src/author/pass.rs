@@ -183,11 +183,11 @@ pub(crate) fn over<'a, 'c: 'a, T: Real, L: Works<T>, const HEAD: bool>(
     });
 }
 
-/// The axes by which a tile is cut into runs of whole blocks, if it can be: where one transform alone has arrays along axes.
+/// The axes by which a tile is cut into runs of whole blocks, if it can be: where one transform alone may have arrays along axes.
 fn runs<T: Real, L: Works<T>>(parts: &L::Parts<'_, '_>, offset: usize, tile: usize) -> Option<Axes> {
     let mut axes = SmallVec::new();
     L::axes(parts, &mut axes);
-    let [axes] = axes[..] else { return None };
+    let [Some(axes)] = axes[..] else { return None };
     let blocks = [offset, tile, axes.run_length()].iter().all(|n| n % LANES == 0);
     blocks.then(|| axes.clone())
 }

@@ -29,8 +29,8 @@ pub trait Works<T: Real>: 'static {
     /// Arrays along axes that all have.
     const ALONG: usize;
 
-    /// Axes of the arrays along axes, of every transform that has some.
-    fn axes<'p>(parts: &'p Self::Parts<'_, '_>, into: &mut SmallVec<[&'p Axes; 2]>);
+    /// Axes of the arrays along axes, of every transform that may have some: nothing if the tensor has none.
+    fn axes<'p>(parts: &'p Self::Parts<'_, '_>, into: &mut SmallVec<[Option<&'p Axes>; 2]>);
     fn expand(parts: &Self::Parts<'_, '_>, workspace: &mut [T], offset: usize, len: usize);
     /// The arrays along axes within a run.
     fn open_run<'x, 's>(
@@ -99,7 +99,7 @@ impl<T: Real> Works<T> for End {
 
     const ALONG: usize = 0;
 
-    fn axes<'p>((): &'p (), _: &mut SmallVec<[&'p Axes; 2]>) {}
+    fn axes<'p>((): &'p (), _: &mut SmallVec<[Option<&'p Axes>; 2]>) {}
     fn expand((): &(), _: &mut [T], _: usize, _: usize) {}
     #[inline(always)]
     fn open_run<'x, 's>((): &'x mut (), _: &Run, _: Stretch<'_, 's>) {}
@@ -155,8 +155,10 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
         L::expand(behind, others, offset, len);
     }
 
-    fn axes<'p>((own, behind): &'p Self::Parts<'_, '_>, into: &mut SmallVec<[&'p Axes; 2]>) {
-        into.extend(own.axes());
+    fn axes<'p>((own, behind): &'p Self::Parts<'_, '_>, into: &mut SmallVec<[Option<&'p Axes>; 2]>) {
+        if count::<G::Along<bool>, bool>() > 0 {
+            into.push(own.axes());
+        }
         L::axes(behind, into);
     }
 
