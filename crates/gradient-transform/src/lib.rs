@@ -71,7 +71,7 @@ pub use transform::{Link, Reads, Role};
 pub use update::Update;
 pub use writer::WriterLink;
 
-/// What most callers use of the engine, so that it is compiled here and not once more in each of their binaries: where
+/// The part of the engine that most callers use, so that it is compiled here and not once more in each of their binaries: where
 /// little is optimised, crates share the generic code of those that they depend on.
 #[cfg(all(debug_assertions, not(test)))]
 #[used]

@@ -100,7 +100,7 @@ pub(crate) struct Sweep {
     pub(crate) parameter: bool,
     /// The columns touched, in the order of the tensor's list.
     pub(crate) columns: Vec<ColumnUse>,
-    /// What it does in one loop, if it does.
+    /// Its work, if it is one loop.
     pub(crate) program: Option<Program>,
 }
 
@@ -195,7 +195,7 @@ impl Plan {
         }
     }
 
-    /// What a sweep does, where the chain consists of `members` and observers.
+    /// Work of a sweep as one loop, where the chain consists of `members` and observers.
     fn program(&self, sweep: &Sweep, members: &[usize]) -> Option<Program> {
         let calls = sweep.calls.iter().filter(|call| self.stages[call.stage].role != Role::Observer);
         let (mut count, mut last) = (0, None);

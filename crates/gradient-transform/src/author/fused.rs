@@ -3,6 +3,7 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::slice;
 
 use crate::author::GradientTransform;
@@ -20,7 +21,7 @@ use crate::state::Sums;
 use crate::sums::Gathered;
 use crate::transform::{Link, Role};
 
-/// What a sweep does in one loop.
+/// Work of a sweep that is one loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// The transforms before one, and what that measures.
@@ -53,7 +54,7 @@ impl<'a, V> Remaining<'a, V> {
         Self { list, taken: 0 }
     }
 
-    fn take(&mut self, range: std::ops::Range<usize>) -> &'a mut [V] {
+    fn take(&mut self, range: Range<usize>) -> &'a mut [V] {
         let (_, list) = std::mem::take(&mut self.list).split_at_mut(range.start - self.taken);
         let (own, list) = list.split_at_mut(range.len());
         (self.list, self.taken) = (list, range.end);

@@ -10,7 +10,7 @@ use crate::kernel;
 use crate::number::{LANES, Num, Vectors};
 use crate::sums::Gathered;
 
-/// What one transform brings to a loop over a tile.
+/// Arrays and numbers of one transform for a loop over a tile.
 pub struct Part<'a, 'c, T, G: GradientTransform> {
     pub(super) transform: &'a G,
     /// The columns that the tensor has.

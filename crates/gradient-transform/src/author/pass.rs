@@ -135,26 +135,11 @@ pub(crate) fn over<'a, 'c: 'a, T: Real, L: Works<T>, const HEAD: bool>(
                 let line = Axes::line(full);
                 let (axes, offset) = runs.as_ref().map_or((&line, 0), |axes| (axes, offset));
                 let (arrays, opened, sides) = (&arrays, &opened, &mut sides);
+                let work = Loop::<T, L, HEAD> { arrays, opened, sides, axes, offset, len };
                 if HEAD && usual {
-                    T::with_vectors(Loop::<T, L, HEAD, HEAD> {
-                        arrays,
-                        opened,
-                        sides,
-                        axes,
-                        offset,
-                        full,
-                        len,
-                    });
+                    T::with_vectors(Usual(work));
                 } else {
-                    T::with_vectors(Loop::<T, L, HEAD, false> {
-                        arrays,
-                        opened,
-                        sides,
-                        axes,
-                        offset,
-                        full,
-                        len,
-                    });
+                    T::with_vectors(work);
                 }
             });
         }
@@ -166,15 +151,7 @@ pub(crate) fn over<'a, 'c: 'a, T: Real, L: Works<T>, const HEAD: bool>(
                 let arrays = &arrays.open(0..LANES, len);
                 let (opened, mut sides) = L::open_rest(parts, &mut rests, workspace, tile, len);
                 let (opened, sides, axes) = (&opened, &mut sides, &Axes::line(rest));
-                T::with_vectors(Loop::<T, L, HEAD, false> {
-                    arrays,
-                    opened,
-                    sides,
-                    axes,
-                    offset: 0,
-                    full: rest,
-                    len,
-                });
+                T::with_vectors(Loop::<T, L, HEAD> { arrays, opened, sides, axes, offset: 0, len });
             });
             copies.put_back(arrays, full..tile);
             L::close_rest(parts, &mut store, &rests, tile);
@@ -193,27 +170,41 @@ fn runs<T: Real, L: Works<T>>(parts: &L::Parts<'_, '_>, offset: usize, tile: usi
 }
 
 /// The loop over a tile, compiled for every instruction set: nothing else is.
-///
-/// One that is `USUAL` is for transforms that all have variant 0: the formulas of others are not in it.
-struct Loop<'l, 'r, 'n, T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> {
+struct Loop<'l, 'r, 'n, T: Real, L: Works<T>, const HEAD: bool> {
     arrays: &'l Opened<'r, 'n, T>,
     opened: &'l L::Opened<'r, 'n>,
     sides: &'l mut L::Sides<'r>,
-    /// What the loop is cut into.
+    /// The axes by which it is cut into runs.
     axes: &'l Axes,
     /// Index of its first element by these axes.
     offset: usize,
-    full: usize,
     len: Len<'n>,
 }
 
-impl<T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> WithVectors<T>
-    for Loop<'_, '_, '_, T, L, HEAD, USUAL>
-{
+/// A loop for transforms that all have variant 0: the formulas of others are not in it.
+struct Usual<W>(W);
+
+impl<T: Real, L: Works<T>, const HEAD: bool> WithVectors<T> for Loop<'_, '_, '_, T, L, HEAD> {
     type Output = ();
 
     #[inline(always)]
     fn run<B: Vectors<Element = T>>(self, numbers: B) {
+        self.over_vectors::<B, false>(numbers);
+    }
+}
+
+impl<T: Real, L: Works<T>, const HEAD: bool> WithVectors<T> for Usual<Loop<'_, '_, '_, T, L, HEAD>> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<B: Vectors<Element = T>>(self, numbers: B) {
+        self.0.over_vectors::<B, HEAD>(numbers);
+    }
+}
+
+impl<T: Real, L: Works<T>, const HEAD: bool> Loop<'_, '_, '_, T, L, HEAD> {
+    #[inline(always)]
+    fn over_vectors<B: Vectors<Element = T>, const USUAL: bool>(self, numbers: B) {
         // Copies, as what is written in the loop cannot change them.
         let (arrays, opened, len, sides) = (*self.arrays, *self.opened, self.len, self.sides);
         let number = |value: B::Value| Num::new(numbers, value);
@@ -223,7 +214,7 @@ impl<T: Real, L: Works<T>, const HEAD: bool, const USUAL: bool> WithVectors<T>
         let (updates, writes) = (!HEAD && L::UPDATES, L::WRITES);
         let Some(out) = arrays.out.map(Some).or((!updates && !writes).then_some(None)) else { return };
         let mut prefetch = Prefetch::resume();
-        for run in self.axes.runs(self.offset, self.full) {
+        for run in self.axes.runs(self.offset, self.len.elements()) {
             len.stretch(
                 run.at..run.to,
                 #[inline(always)]

@@ -1,4 +1,4 @@
-//! What a loop does with an element for one transform.
+//! Work of one transform on an element of a loop.
 
 use crate::author::{Element, GradientTransform, Writer};
 use crate::number::{Num, Vectors};
@@ -16,10 +16,10 @@ pub trait Work<G: GradientTransform> {
     /// Whether the transforms behind it change a displacement.
     const DISPLACES: bool = false;
 
-    /// What comes before the work of the transforms behind it. A writer `directs` if it completes the update.
+    /// Work before that of the transforms behind it. A writer `directs` if it completes the update.
     fn before<B: Vectors>(transform: &G, e: &mut Element<B, G>, directs: bool);
 
-    /// What comes after it. `displacement` is what they made of the writer's.
+    /// Work after it. `displacement` is the writer's, as they changed it.
     fn after<B: Vectors>(transform: &G, e: &mut Element<B, G>, displacement: Num<B>) {
         let _ = (transform, e, displacement);
     }

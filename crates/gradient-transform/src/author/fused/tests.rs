@@ -391,3 +391,14 @@ fn an_observer_stands_beside_the_loops_unless_it_looks_at_the_update() {
         check::<f32, f32>(chain(), other, |_| !reads.update, |x| x as f32);
     }
 }
+
+#[test]
+fn a_fused_chain_without_a_writer_or_in_the_wrong_order_is_refused_like_any_other() {
+    let parameters = || [("w", &[2][..])];
+    let without = Optimizer::<f32>::new(fused((Clip, Clip2)), parameters());
+    let behind = Optimizer::<f32>::new(fused((Averaged { decay: 0.0 }, Clip)), parameters());
+    let before = Optimizer::<f32>::new(fused((Agreeing, Averaged { decay: 0.0 })), parameters());
+    for refused in [without, behind, before] {
+        assert!(matches!(refused, Err(Error::InvalidChain { .. })), "{refused:?}");
+    }
+}
