@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    Context, Link, MomentLink, Reads, Real, Result, Role, StateSpec, StepContext, Sums, TILE, TensorInfo,
-    TensorState, Tile,
+    AlongState, Backend, Column, Context, Element, GradientTransform, Moment, Num, Real, Result, StepContext,
+    Storage, TensorInfo, kind, transform,
 };
 
 /// Reads a moment's denominator before this step's gradient enters it.
@@ -44,7 +44,13 @@ impl<M> Adopt<M> {
     }
 }
 
-impl<T: Real, M: MomentLink<T>> Link<T> for Adopt<M> {
+#[transform]
+impl<M: Moment> GradientTransform for Adopt<M> {
+    type State<V: Copy> = M::State<V>;
+    type Scalars<V: Copy> = M::Scalars<V>;
+    type Along<V: Copy> = M::Along<V>;
+    type Kind = kind::Lagged;
+
     fn name(&self) -> &str {
         self.moment.name()
     }
@@ -57,63 +63,60 @@ impl<T: Real, M: MomentLink<T>> Link<T> for Adopt<M> {
         self.moment.excludes()
     }
 
-    /// A map, whatever the moment is: what it emits follows from earlier steps.
-    fn role(&self, _tensor: &TensorInfo) -> Role {
-        Role::Map
+    fn columns(&self, tensor: &TensorInfo) -> M::State<Column> {
+        self.moment.columns(tensor)
     }
 
-    fn reads(&self) -> Reads {
-        self.moment.reads()
+    fn along(&self, tensor: &TensorInfo) -> Option<M::Along<usize>> {
+        self.moment.along(tensor)
     }
 
-    fn applies(&self, tensor: &TensorInfo) -> bool {
-        self.moment.applies(tensor)
-    }
-
-    fn state(&self, tensor: &TensorInfo) -> StateSpec {
-        self.moment.state(tensor)
+    fn vectors(&self, tensor: &TensorInfo) -> Vec<(&'static str, usize, Storage)> {
+        self.moment.vectors(tensor)
     }
 
     fn holds(&self, cx: &Context<'_>) -> bool {
         self.fills(cx)
     }
 
-    fn begin(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
-        self.moment.prepare(cx, state);
+    fn begin(&self, cx: &Context<'_>, scalars: &mut M::Scalars<f64>) {
+        self.moment.begin(&self.filling(cx), scalars);
     }
 
-    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        if self.fills(cx) {
-            let Tile { update, parameter, columns, offset, .. } = tile;
-            self.moment.accumulate(&self.filling(cx), update.values(), parameter, columns, *offset, sums);
-        }
+    fn begin_along<T: Real>(
+        &self,
+        cx: &Context<'_>,
+        along: AlongState<'_, T>,
+        scalars: &mut M::Scalars<f64>,
+    ) {
+        self.moment.prepare(cx, along, scalars);
     }
 
-    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        self.moment.divide(cx, tile);
+    fn measure_along<B: Backend>(&self, e: &Element<B, Self>) -> M::Along<Num<B>> {
+        self.moment.measure_along(e)
     }
 
-    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, mut sums: Sums<'_, T>) {
-        let mut divide_then_accumulate = |gradient: &[T], tile: &mut Tile<'_, '_, T>| {
-            self.moment.divide(cx, tile);
-            self.moment.accumulate(cx, gradient, tile.parameter, tile.columns, tile.offset, sums.reborrow());
-        };
-        match tile.update.unwritten() {
-            Some(gradient) => divide_then_accumulate(gradient, tile),
-            None => {
-                let mut copy = [T::zero(); TILE];
-                let copy = &mut copy[..tile.update.len()];
-                copy.copy_from_slice(tile.update.values());
-                divide_then_accumulate(copy, tile);
-            }
-        }
+    fn finalize_along<T: Real>(
+        &self,
+        cx: &Context<'_>,
+        along: AlongState<'_, T>,
+        _scalars: &mut M::Scalars<f64>,
+    ) {
+        self.moment.advance(&self.filling(cx), along);
     }
 
-    fn commits_columns(&self) -> bool {
-        true
+    fn variant(&self, cx: &Context<'_>, scalars: &M::Scalars<f64>) -> u32 {
+        self.moment.variant(cx, scalars)
     }
 
-    fn finish(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
-        self.moment.advance(&self.filling(cx), state);
+    fn variants(&self) -> u32 {
+        self.moment.variants()
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        let mut divided = *e;
+        self.moment.divide(&mut divided);
+        self.moment.accumulate(e);
+        e.update = divided.update;
     }
 }

@@ -1,8 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-use gradient_transform::{
-    Context, Link, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile, kernel,
-};
+use gradient_transform::{Backend, Context, Element, GradientTransform, Num, fields, transform};
 
 /// Leaves out the elements of a step that go against the update, and makes up for them in the others.
 ///
@@ -33,61 +31,55 @@ pub struct Cautious {
 /// The least share by which the step is scaled up.
 const LEAST: f64 = 1e-3;
 
-impl<T: Real> Link<T> for Cautious {
-    fn name(&self) -> &str {
-        "cautious"
-    }
+/// Numbers of elements.
+#[fields]
+pub struct Counts<V> {
+    /// Those whose displacement goes along the update.
+    pub kept: V,
+    /// Those that have an update.
+    pub with_update: V,
+}
+
+/// Numbers of a tensor and step.
+#[fields]
+pub struct Scale<V> {
+    /// `1 / max(share, 1e-3)`.
+    pub factor: V,
+    /// The factor less one.
+    pub more: V,
+    /// The averaging weight c.
+    pub c: V,
+}
+
+#[transform("cautious")]
+impl GradientTransform for Cautious {
+    type Sums<V: Copy> = Counts<V>;
+    type Scalars<V: Copy> = Scale<V>;
 
     fn excludes(&self) -> &[(&'static str, &'static str)] {
         &[("grams", "both temper the same displacement; keep one")]
     }
 
-    fn tempers_displacement(&self) -> bool {
-        true
+    fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Counts<Num<B>> {
+        let (m, u) = (e.update, e.direction);
+        Counts { kept: (m * u).gt(0.0).select(1.0, 0.0), with_update: u.equals(0.0).select(0.0, 1.0) }
     }
 
-    fn role(&self, _tensor: &TensorInfo) -> Role {
-        Role::Reduce
+    fn finalize(&self, cx: &Context<'_>, sums: Counts<f64>, scalars: &mut Scale<f64>) {
+        let of = if self.scales_displacement { cx.tensor.len() as f64 } else { sums.with_update.max(1.0) };
+        scalars.factor = 1.0 / (sums.kept / of).max(LEAST);
+        scalars.more = scalars.factor - 1.0;
+        scalars.c = cx.step.averaging_weight;
     }
 
-    fn reads(&self) -> Reads {
-        Reads { parameter: true, ..Reads::BASE }
-    }
-
-    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
-        StateSpec::new().scratch(1).sums(2, 0)
-    }
-
-    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        let one_where = |yes: bool| if yes { T::one() } else { T::zero() };
-        let kept = kernel::sum2(tile.update.values(), tile.direction, |m, u| one_where(m * u > T::zero()));
-        sums.scalars[0] += kept;
-        sums.scalars[1] += kernel::sum(tile.direction, |u| one_where(u != T::zero()));
-    }
-
-    fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
-        let [kept, with_update] = [state.scalar_sums[0], state.scalar_sums[1]];
-        let of = if self.scales_displacement { cx.tensor.len() as f64 } else { with_update.max(1.0) };
-        state.scratch[0][0] = T::of(1.0 / (kept / of).max(LEAST));
-    }
-
-    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        let factor = tile.scratch[0][0];
-        if self.scales_displacement {
-            return tile
-                .update
-                .map2(tile.direction, move |m, u| if m * u > T::zero() { m * factor } else { T::zero() });
-        }
-        let (c, more) = (T::of(cx.step.averaging_weight), factor - T::one());
-        let (u, y, z) = (tile.direction, tile.parameter, tile.base);
-        kernel::map4(tile.update.values_mut(), u, y, z, move |m, u, y, z| {
-            if m * u > T::zero() {
-                m + more * (m - c * (y - z))
-            } else if u == T::zero() {
-                m
-            } else {
-                T::zero()
-            }
-        });
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        let (m, u, Scale { factor, more, c }) = (e.update, e.direction, e.scalars);
+        let agrees = (m * u).gt(0.0);
+        e.update = if self.scales_displacement {
+            agrees.select(factor * m, 0.0)
+        } else {
+            let scaled = m + more * (m - c * (e.parameter - e.base));
+            agrees.select(scaled, u.equals(0.0).select(m, 0.0))
+        };
     }
 }

@@ -1,9 +1,8 @@
 use gradient_transform::{
-    Context, DType, Error, Link, MomentLink, Real, Result, StateSpec, Storage, Sums, TensorInfo, TensorState,
-    Tile, kernel,
+    Backend, Context, DType, Error, Moment, MomentElement, Num, Result, StepContext, fields, transform,
 };
 
-use crate::division::{Divide, Division, by_atan2, by_epsilon};
+use crate::division::{Division, FORMULAS, divide};
 
 /// The full second moment: `v <- beta2 r^2 v + (1 - beta2) g^2`, `u = g / (sqrt(v) + eps)`, with `r = d_prev/d`
 /// (1 without an estimator).
@@ -45,84 +44,70 @@ pub(crate) fn check_beta2(beta2: f64) -> Result<()> {
     Error::check("beta2", beta2, (0.0..1.0).contains(&beta2), "at least 0 and below 1")
 }
 
-impl<T: Real> Link<T> for DenseMoment {
-    fn name(&self) -> &str {
-        "dense-moment"
-    }
+/// State of an element.
+#[fields]
+pub struct Second<V> {
+    /// The second moment.
+    pub v: V,
+}
+
+/// Numbers of a tensor and step.
+#[fields]
+pub struct Weights<V> {
+    /// Of what the moment was.
+    pub decay: V,
+    /// Of the squared gradient.
+    pub weight: V,
+    /// eps, or atan2's b.
+    pub division: V,
+    /// 1 where the roots of a factored moment are inverted.
+    pub inverted: V,
+}
+
+/// Variants of a formula that round to bfloat16 between operations.
+const ROUNDING: u32 = FORMULAS;
+
+#[transform("dense-moment")]
+impl Moment for DenseMoment {
+    type State<V: Copy> = Second<V>;
+    type Scalars<V: Copy> = Weights<V>;
 
     fn validate(&self) -> Result<()> {
         check_beta2(self.beta2)?;
         self.division.validate()
     }
 
-    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
-        StateSpec::new().column("v", Storage::Parameter)
+    fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
+        *scalars = weights(&cx.step, self.beta2, self.division);
     }
 
-    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        // Computed again in every sweep, and stored in the last, so that a refused step has changed nothing.
-        let next = self.next::<T>(cx);
-        self.divide_by(cx, tile, next);
-    }
-
-    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        let Tile { update, parameter, columns, offset, .. } = tile;
-        self.accumulate(cx, update.values(), parameter, columns, *offset, sums);
-        self.divide(cx, tile);
-    }
-
-    fn commits_columns(&self) -> bool {
-        true
-    }
-}
-
-impl DenseMoment {
-    /// The next value of v.
-    fn next<T: Real>(&self, cx: &Context<'_>) -> impl Fn(T, T) -> T + use<T> {
-        let (decay, weight) = cx.step.second_moment_weights(self.beta2);
-        let (decay, weight) = (T::of(decay), T::of(weight));
+    fn variant(&self, cx: &Context<'_>, _scalars: &Weights<f64>) -> u32 {
         let rounds = self.round_twice && cx.tensor.dtype == DType::Bf16;
-        move |v, g| {
-            if rounds {
-                ((v * decay).round_bf16() + weight * (g * g)).round_bf16()
-            } else {
-                v * decay + weight * (g * g)
-            }
-        }
+        self.division.formula(&cx.step) + if rounds { ROUNDING } else { 0 }
     }
 
-    fn divide_by<T: Real>(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, moment: impl Fn(T, T) -> T) {
-        if cx.step.rectification.is_some_and(|r| !r.tractable) {
-            return;
-        }
-        let v = &*tile.columns[0];
-        match self.division.at::<T>(cx) {
-            Divide::Epsilon(eps) => {
-                tile.update.map2(v, move |g, v| by_epsilon(g, moment(v, g).sqrt(), eps));
-            }
-            Divide::Atan2(b) => tile.update.map2(v, move |g, v| by_atan2(g, moment(v, g).sqrt(), b)),
-        }
+    fn variants(&self) -> u32 {
+        2 * ROUNDING
+    }
+
+    fn accumulate<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
+        e.state.v = next(e.state.v, e.update, &e.scalars, e.variant >= ROUNDING);
+    }
+
+    fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
+        e.update = divide(e.variant % ROUNDING, e.update, e.state.v.sqrt(), e.scalars.division);
     }
 }
 
-impl<T: Real> MomentLink<T> for DenseMoment {
-    fn accumulate(
-        &self,
-        cx: &Context<'_>,
-        gradient: &[T],
-        _parameter: &[T],
-        columns: &mut [&mut [T]],
-        _offset: usize,
-        _sums: Sums<'_, T>,
-    ) {
-        kernel::map2(columns[0], gradient, self.next(cx));
-    }
+/// The numbers of a step.
+pub(crate) fn weights(step: &StepContext, beta2: f64, division: Division) -> Weights<f64> {
+    let (decay, weight) = step.second_moment_weights(beta2);
+    Weights { decay, weight, division: division.number(step), inverted: 0.0 }
+}
 
-    fn advance(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
-
-    fn prepare(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
-
-    fn divide(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        self.divide_by(cx, tile, |v, _| v);
-    }
+/// The next second moment of an element.
+#[inline(always)]
+pub(crate) fn next<B: Backend>(v: Num<B>, g: Num<B>, weights: &Weights<Num<B>>, rounds: bool) -> Num<B> {
+    let (kept, entering) = (v * weights.decay, weights.weight * (g * g));
+    if rounds { (kept.round_bf16() + entering).round_bf16() } else { kept + entering }
 }

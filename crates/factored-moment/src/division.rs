@@ -1,4 +1,4 @@
-use gradient_transform::{Context, Error, Real, Result};
+use gradient_transform::{Backend, Error, Num, Real, Result, StepContext};
 use serde::{Deserialize, Serialize};
 
 /// How an update is divided by its denominator, the root of the second moment.
@@ -41,57 +41,79 @@ impl Division {
         }
     }
 
-    /// This division in the arithmetic of one step.
-    pub(crate) fn at<T: Real>(&self, cx: &Context<'_>) -> Divide<T> {
+    /// The number that the formula of this division needs: eps, or b.
+    pub(crate) fn number(&self, step: &StepContext) -> f64 {
         match *self {
-            Self::Epsilon(eps) => Divide::Epsilon(T::of(eps)),
-            Self::Atan2 => Divide::Atan2(T::of(cx.step.clip_threshold())),
+            Self::Epsilon(eps) => eps,
+            Self::Atan2 => step.clip_threshold(),
+        }
+    }
+
+    /// Which formula it is.
+    pub(crate) fn formula(&self, step: &StepContext) -> u32 {
+        match self {
+            _ if step.rectification.is_some_and(|r| !r.tractable) => UNDIVIDED,
+            Self::Epsilon(_) => EPSILON,
+            Self::Atan2 => ATAN2,
         }
     }
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum Divide<T> {
-    Epsilon(T),
-    Atan2(T),
-}
+/// The usual one: the same as [`EPSILON`] from the inverse of the root, where eps is small beside it.
+pub(crate) const SMALL_EPSILON: u32 = 0;
+/// `u / (root + eps)`.
+pub(crate) const EPSILON: u32 = 1;
+/// `b atan2(u, b root)`.
+pub(crate) const ATAN2: u32 = 2;
+/// While RAdam's rectifier is zero: `u`.
+pub(crate) const UNDIVIDED: u32 = 3;
+/// Number of formulas.
+pub(crate) const FORMULAS: u32 = 4;
 
+/// An update divided by the root of a moment, by one of the formulas. `number` is eps or b.
 #[inline(always)]
-pub(crate) fn by_epsilon<T: Real>(g: T, denominator: T, eps: T) -> T {
-    g / (denominator + eps)
+pub(crate) fn divide<B: Backend>(formula: u32, u: Num<B>, root: Num<B>, number: Num<B>) -> Num<B> {
+    // In the order of how often they are asked for: comparisons are cheaper than a jump by table.
+    if formula == SMALL_EPSILON {
+        // 1/(1 + x) = 1 - x for x = eps/root: a division takes as long as the rest of a sweep over a tile.
+        (u * root) * (1.0 - number * root)
+    } else if formula == EPSILON {
+        u / (root + number)
+    } else if formula == ATAN2 {
+        u.atan2(root * number) * number
+    } else {
+        u
+    }
 }
 
-/// Whether [`by_small_epsilon`] cuts off less than it rounds, for inverse denominators up to `largest`.
+/// Whether [`SMALL_EPSILON`] cuts off less than it rounds, for inverse roots up to `largest`.
 pub(crate) fn epsilon_is_small<T: Real>(eps: T, largest: T) -> bool {
     let x = eps * largest;
     x * x <= T::epsilon() / T::of(8.0)
-}
-
-/// `g / (denominator + eps)` from the inverse of the denominator, with 1/(1 + x) = 1 - x for x = eps/denominator: a division
-/// takes as long as the rest of a sweep over a tile.
-#[inline(always)]
-pub(crate) fn by_small_epsilon<T: Real>(g: T, inverse: T, eps: T) -> T {
-    (g * inverse) * (T::one() - eps * inverse)
-}
-
-/// `b atan2(g, b * denominator)` for a denominator that is not negative.
-#[inline(always)]
-pub(crate) fn by_atan2<T: Real>(g: T, denominator: T, b: T) -> T {
-    let (rise, run) = (g.abs(), denominator * b);
-    // By comparisons, as `min` and `max` would lose what is not a number.
-    let (low, high) = if rise > run { (run, rise) } else { (rise, run) };
-    let ratio = if high == T::zero() { T::zero() } else { low / high };
-    let angle = ratio.arctangent();
-    let angle = if rise > run { T::of(std::f64::consts::FRAC_PI_2) - angle } else { angle };
-    angle.copysign(g) * b
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// `divide` of single numbers, by way of a chain.
+    fn divided(formula: u32, u: f32, root: f32, number: f32) -> f32 {
+        use gradient_transform::number::{Vectors, WithVectors};
+        struct One(u32, [f32; 3]);
+        impl WithVectors<f32> for One {
+            type Output = f32;
+            #[inline(always)]
+            fn run<B: Vectors<Element = f32>>(self, numbers: B) -> f32 {
+                let [u, root, number] = self.1.map(|x| Num::splat(numbers, x));
+                divide(self.0, u, root, number).first()
+            }
+        }
+        f32::with_vectors(One(formula, [u, root, number]))
+    }
+
     #[test]
     fn the_arctangent_of_a_quotient_agrees_with_float64_and_loses_no_nan() {
+        let by_atan2 = |g: f32, root: f32, b: f32| divided(ATAN2, g, root, b);
         let sizes = [0.0_f32, 1e-30, 3e-9, 0.02, 1.0, 70.0, 1e20];
         for g in sizes.iter().flat_map(|&g| [g, -g]) {
             for denominator in sizes {
@@ -109,7 +131,7 @@ mod tests {
         for denominator in [8.2e-5_f32, 1e-3, 0.7, 50.0] {
             assert!(epsilon_is_small(eps, denominator.recip()), "{denominator}");
             let exact = 0.3 / (f64::from(denominator) + f64::from(eps));
-            let relative = f64::from(by_small_epsilon(0.3, denominator.recip(), eps)) / exact - 1.0;
+            let relative = f64::from(divided(SMALL_EPSILON, 0.3, denominator.recip(), eps)) / exact - 1.0;
             assert!(relative.abs() < 4.0 * f64::from(f32::EPSILON), "{denominator} {relative:e}");
         }
         assert!(!epsilon_is_small(eps, 2e4) && !epsilon_is_small(eps, f32::INFINITY));

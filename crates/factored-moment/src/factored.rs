@@ -1,11 +1,11 @@
 use gradient_transform::{
-    Buffer, Context, DType, Link, MomentLink, Real, Result, Role, StateSpec, Storage, Sums, TensorInfo,
-    TensorState, Tile, kernel,
+    AlongState, Backend, Buffer, Column, Context, DType, Moment, MomentElement, Num, Real, Result, Storage,
+    TensorInfo, fields, kernel, transform,
 };
 
 use crate::axes::Axes;
-use crate::dense::{DenseMoment, check_beta2};
-use crate::division::{Divide, Division, by_atan2, by_epsilon, by_small_epsilon, epsilon_is_small};
+use crate::dense::{Second, Weights, check_beta2, next, weights};
+use crate::division::{Division, EPSILON, FORMULAS, SMALL_EPSILON, divide, epsilon_is_small};
 
 /// The factored second moment: row and column means of the squared gradient over the two largest axes.
 ///
@@ -55,11 +55,6 @@ impl FactoredMoment {
         Axes::of(&tensor.shape, self.min_size)
     }
 
-    /// What becomes of tensors that are not factored.
-    fn dense(&self) -> DenseMoment {
-        DenseMoment { beta2: self.beta2, division: self.division, round_twice: self.round_twice }
-    }
-
     /// Rounds as the reference does between two operations on narrow means.
     fn rounding<T: Real>(&self, cx: &Context<'_>) -> impl Fn(T) -> T + use<T> {
         let narrow = self.round_twice && self.storage == Storage::Parameter && cx.tensor.dtype == DType::Bf16;
@@ -67,154 +62,103 @@ impl FactoredMoment {
     }
 }
 
-impl<T: Real> Link<T> for FactoredMoment {
-    fn name(&self) -> &str {
-        "factored-moment"
-    }
+/// Arrays of a matrix.
+#[fields]
+pub struct Means<V> {
+    /// Without the largest axis.
+    pub row: V,
+    /// Without the second largest.
+    pub col: V,
+}
+
+/// Variants for tensors that are not factored.
+const DENSE: u32 = FORMULAS;
+/// Variants that round to bfloat16 between operations.
+const ROUNDING: u32 = 2 * FORMULAS;
+
+#[transform("factored-moment")]
+impl Moment for FactoredMoment {
+    type State<V: Copy> = Second<V>;
+    type Scalars<V: Copy> = Weights<V>;
+    type Along<V: Copy> = Means<V>;
 
     fn validate(&self) -> Result<()> {
         check_beta2(self.beta2)?;
         self.division.validate()
     }
 
-    fn role(&self, tensor: &TensorInfo) -> Role {
-        if self.axes(tensor).is_some() { Role::Reduce } else { Role::Map }
+    fn columns(&self, tensor: &TensorInfo) -> Second<Column> {
+        Second { v: if self.axes(tensor).is_some() { Column::ABSENT } else { Column::ZEROS } }
     }
 
-    fn state(&self, tensor: &TensorInfo) -> StateSpec {
-        let Some(axes) = self.axes(tensor) else {
-            return Link::<T>::state(&self.dense(), tensor);
-        };
-        let (without_p, without_q) = axes.lengths();
-        let (row, col) = if axes.largest_is_p() { (without_p, without_q) } else { (without_q, without_p) };
-        StateSpec::new()
-            .vector("row", row, self.storage)
-            .vector("col", col, self.storage)
-            .scratch(without_p)
-            .scratch(without_q)
-            .scratch(1)
-            .sums_over(axes.largest.min(axes.second))
-            .sums_over(axes.largest.max(axes.second))
+    fn along(&self, tensor: &TensorInfo) -> Option<Means<usize>> {
+        self.axes(tensor).map(|axes| Means { row: axes.largest, col: axes.second })
     }
 
-    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        if self.axes(cx.tensor).is_some() {
-            let Tile { update, parameter, columns, offset, .. } = tile;
-            self.accumulate(cx, update.values(), parameter, columns, *offset, sums);
-        }
+    fn vectors(&self, tensor: &TensorInfo) -> Vec<(&'static str, usize, Storage)> {
+        let Some(axes) = self.axes(tensor) else { return Vec::new() };
+        let len = |axis: usize| tensor.len() / tensor.shape[axis];
+        vec![("row", len(axes.largest), self.storage), ("col", len(axes.second), self.storage)]
     }
 
-    fn sums_show_unusable(&self, tensor: &TensorInfo) -> bool {
-        self.axes(tensor).is_some()
+    fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
+        *scalars = weights(&cx.step, self.beta2, self.division);
     }
 
-    fn seal(&self, cx: &Context<'_>, mut state: TensorState<'_, T>) {
-        self.advance(cx, state.reborrow());
-        self.prepare(cx, state);
-    }
-
-    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+    fn variant(&self, cx: &Context<'_>, scalars: &Weights<f64>) -> u32 {
+        let formula = self.division.formula(&cx.step);
         match self.axes(cx.tensor) {
-            Some(_) => self.divide(cx, tile),
-            None => self.dense().emit(cx, tile),
+            Some(_) if formula == EPSILON && scalars.inverted == 1.0 => SMALL_EPSILON,
+            Some(_) => formula,
+            None if self.round_twice && cx.tensor.dtype == DType::Bf16 => formula + DENSE + ROUNDING,
+            None => formula + DENSE,
         }
     }
 
-    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        match self.axes(cx.tensor) {
-            Some(_) => self.divide(cx, tile),
-            None => self.dense().commit(cx, tile, sums),
+    fn variants(&self) -> u32 {
+        2 * ROUNDING
+    }
+
+    fn accumulate<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
+        if e.variant & DENSE != 0 {
+            e.state.v = next(e.state.v, e.update, &e.scalars, e.variant & ROUNDING != 0);
         }
     }
 
-    /// Those of a dense moment.
-    fn commits_columns(&self) -> bool {
-        true
-    }
-}
-
-/// The scratch array whose one element says whether the two arrays of roots hold their inverses.
-const INVERTED: usize = 2;
-
-impl<T: Real> MomentLink<T> for FactoredMoment {
-    fn accumulate(
-        &self,
-        cx: &Context<'_>,
-        gradient: &[T],
-        parameter: &[T],
-        columns: &mut [&mut [T]],
-        offset: usize,
-        sums: Sums<'_, T>,
-    ) {
-        match self.axes(cx.tensor) {
-            None => self.dense().accumulate(cx, gradient, parameter, columns, offset, sums),
-            Some(axes) => {
-                let [without_p, without_q] = sums.vectors else { return };
-                axes.accumulate(gradient, offset, without_p, without_q);
-            }
-        }
+    fn measure_along<B: Backend>(&self, e: &MomentElement<B, Self>) -> Means<Num<B>> {
+        let square = e.update * e.update;
+        Means { row: square, col: square }
     }
 
-    fn divide(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        let Some(axes) = self.axes(cx.tensor) else {
-            return self.dense().divide(cx, tile);
-        };
-        if cx.step.rectification.is_some_and(|r| !r.tractable) {
-            return;
-        }
-        let (without_p, without_q) = (&tile.scratch[0], &tile.scratch[1]);
-        match self.division.at::<T>(cx) {
-            Divide::Epsilon(eps) => {
-                if tile.scratch[INVERTED][0] == T::one() {
-                    let f = move |g, inverse| by_small_epsilon(g, inverse, eps);
-                    axes.apply(&mut tile.update, tile.offset, without_p, without_q, f);
-                } else {
-                    let f = move |g, root| by_epsilon(g, root, eps);
-                    axes.apply(&mut tile.update, tile.offset, without_p, without_q, f);
-                }
-            }
-            Divide::Atan2(b) => {
-                let f = move |g, root| by_atan2(g, root, b);
-                axes.apply(&mut tile.update, tile.offset, without_p, without_q, f);
-            }
-        }
+    fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
+        let root = if e.variant & DENSE != 0 { e.state.v.sqrt() } else { e.along.row * e.along.col };
+        e.update = divide(e.variant % FORMULAS, e.update, root, e.scalars.division);
     }
 
-    fn prepare(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
-        let Some(axes) = self.axes(cx.tensor) else { return };
-        let round = self.rounding::<T>(cx);
-        let [without_p, without_q, inverted] = state.scratch else { return };
-        let (row, col) = if axes.largest_is_p() {
-            (&mut *without_p, &mut *without_q)
-        } else {
-            (&mut *without_q, &mut *without_p)
-        };
-        state.vectors[1].load(col);
-        kernel::map(col, |mean| round(mean.sqrt()));
-        row_roots(&state.vectors[0], self.row_mean(cx.tensor, &axes), &round, row);
-        inverted[0] = T::zero();
-        if let Division::Epsilon(eps) = self.division {
-            let largest = (least(without_p) * least(without_q)).recip();
-            if epsilon_is_small(T::of(eps), largest) {
-                kernel::map(without_p, |root| root.recip());
-                kernel::map(without_q, |root| root.recip());
-                inverted[0] = T::one();
-            }
-        }
-    }
-
-    fn advance(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
+    fn advance<T: Real>(&self, cx: &Context<'_>, along: AlongState<'_, T>) {
         let Some(axes) = self.axes(cx.tensor) else { return };
         let round = self.rounding::<T>(cx);
         let (decay, weight) = cx.step.second_moment_weights(self.beta2);
-        let [without_p, without_q] = state.vector_sums else { return };
-        let (without_p, without_q) = (without_p.values(), without_q.values());
-        let (row, col) = if axes.largest_is_p() { (without_p, without_q) } else { (without_q, without_p) };
-        let averaged = [(row, axes.largest), (col, axes.second)];
-        for (moment, (sums, axis)) in state.vectors.iter_mut().zip(averaged) {
-            let (decay, weight) = (T::of(decay), T::of(weight));
+        let (decay, weight) = (T::of(decay), T::of(weight));
+        for ((mean, sums), axis) in along.kept.iter_mut().zip(along.sums).zip([axes.largest, axes.second]) {
             let count = T::of(1.0 / cx.tensor.shape[axis].max(1) as f64);
-            moment.update(sums, |moment, sum| round(moment * decay) + weight * (sum * count));
+            mean.update(sums.values(), |mean, sum| round(mean * decay) + weight * (sum * count));
+        }
+    }
+
+    fn prepare<T: Real>(&self, cx: &Context<'_>, along: AlongState<'_, T>, scalars: &mut Weights<f64>) {
+        let (Some(axes), [row, col]) = (self.axes(cx.tensor), along.values) else { return };
+        let round = self.rounding::<T>(cx);
+        along.kept[1].load(col);
+        kernel::map(col, |mean| round(mean.sqrt()));
+        row_roots(&along.kept[0], self.row_mean(cx.tensor, &axes), &round, row);
+        if let Division::Epsilon(eps) = self.division {
+            let largest = (least(row) * least(col)).recip();
+            if epsilon_is_small(T::of(eps), largest) {
+                kernel::map(row, |root| root.recip());
+                kernel::map(col, |root| root.recip());
+                scalars.inverted = 1.0;
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ mod division;
 mod factored;
 mod rectify;
 
-pub use dense::DenseMoment;
+pub use dense::{DenseMoment, Second, Weights};
 pub use division::Division;
-pub use factored::FactoredMoment;
+pub use factored::{FactoredMoment, Means};
 pub use rectify::Rectify;

@@ -1,4 +1,6 @@
-use gradient_transform::{Error, Link, Real, Rectification, Result, StepContext};
+use gradient_transform::{
+    Backend, Element, Error, GradientTransform, Rectification, Result, StepContext, transform,
+};
 
 /// RAdam's rectification: a warm-up that follows from the variance of the second moment.
 ///
@@ -26,11 +28,8 @@ pub struct Rectify {
     pub beta2: f64,
 }
 
-impl<T: Real> Link<T> for Rectify {
-    fn name(&self) -> &str {
-        "rectify"
-    }
-
+#[transform("rectify")]
+impl GradientTransform for Rectify {
     fn validate(&self) -> Result<()> {
         Error::check(
             "beta2",
@@ -54,4 +53,6 @@ impl<T: Real> Link<T> for Rectify {
         step.rectification = Some(Rectification { factor, tractable });
         step.step_size *= factor;
     }
+
+    fn update<B: Backend>(&self, _e: &mut Element<B, Self>) {}
 }

@@ -1,9 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-use gradient_transform::{
-    Context, DType, Error, Link, MomentLink, Reads, Real, Result, StateSpec, Storage, Sums, TensorInfo,
-    TensorState, Tile, kernel,
-};
+use gradient_transform::{Backend, Context, DType, Error, Moment, MomentElement, Result, fields, transform};
 
 /// Sign descent attracted to the average of the weights, in place of a second moment.
 ///
@@ -38,10 +35,30 @@ impl Focus {
 
 const ONE_PRECONDITIONER: &str = "both turn the gradient into a direction; keep one";
 
-impl<T: Real> Link<T> for Focus {
-    fn name(&self) -> &str {
-        "focus"
-    }
+/// State of an element.
+#[fields]
+pub struct Average<V> {
+    /// The average of the weight.
+    pub average: V,
+}
+
+/// Numbers of a step.
+#[fields]
+pub struct Weights<V> {
+    /// Of what the average was.
+    pub decay: V,
+    /// Of the weight.
+    pub weight: V,
+}
+
+/// Variants: bits.
+const UNDIVIDED: u32 = 1;
+const ROUNDING: u32 = 2;
+
+#[transform("focus")]
+impl Moment for Focus {
+    type State<V: Copy> = Average<V>;
+    type Scalars<V: Copy> = Weights<V>;
 
     fn validate(&self) -> Result<()> {
         Error::check("beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "at least 0 and below 1")?;
@@ -61,76 +78,34 @@ impl<T: Real> Link<T> for Focus {
         ]
     }
 
-    fn reads(&self) -> Reads {
-        Reads::PARAMETER
+    fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
+        (scalars.decay, scalars.weight) = cx.step.second_moment_weights(self.beta2);
     }
 
-    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
-        StateSpec::new().column("average", Storage::Parameter)
+    fn variant(&self, cx: &Context<'_>, _scalars: &Weights<f64>) -> u32 {
+        let undivided = if cx.step.rectification.is_some_and(|r| !r.tractable) { UNDIVIDED } else { 0 };
+        undivided | if self.round_twice && cx.tensor.dtype == DType::Bf16 { ROUNDING } else { 0 }
     }
 
-    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        // Computed again in every sweep, and stored in the last, so that a refused step has changed nothing.
-        self.attract(cx, tile, self.next(cx));
+    fn variants(&self) -> u32 {
+        4
     }
 
-    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        let Tile { update, parameter, columns, offset, .. } = tile;
-        self.accumulate(cx, update.values(), parameter, columns, *offset, sums);
-        self.divide(cx, tile);
-    }
-
-    fn commits_columns(&self) -> bool {
-        true
-    }
-}
-
-impl Focus {
-    /// The next average of the weights.
-    fn next<T: Real>(&self, cx: &Context<'_>) -> impl Fn(T, T) -> T + use<T> {
-        let (decay, weight) = cx.step.second_moment_weights(self.beta2);
-        let (decay, weight) = (T::of(decay), T::of(weight));
-        let rounds = self.round_twice && cx.tensor.dtype == DType::Bf16;
+    fn accumulate<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
+        let (y, Weights { decay, weight }) = (e.parameter, e.scalars);
+        let kept = e.state.average * decay;
         // One rounding for the product and the sum: while a weight stands still, the sign of y - m is that of the
         // rounding errors, and this keeps them as small as they can be.
-        move |m, y| {
-            if rounds {
-                y.mul_add(weight, (m * decay).round_bf16()).round_bf16()
-            } else {
-                y.mul_add(weight, m * decay)
-            }
+        e.state.average = if e.variant & ROUNDING != 0 {
+            y.mul_add(weight, kept.round_bf16()).round_bf16()
+        } else {
+            y.mul_add(weight, kept)
+        };
+    }
+
+    fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
+        if e.variant & UNDIVIDED == 0 {
+            e.update = e.update.sign() + self.gamma * (e.parameter - e.state.average).sign();
         }
-    }
-
-    fn attract<T: Real>(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, average: impl Fn(T, T) -> T) {
-        if cx.step.rectification.is_some_and(|r| !r.tractable) {
-            return;
-        }
-        let gamma = T::of(self.gamma);
-        tile.update.map3(tile.parameter, tile.columns[0], move |g, y, m| {
-            kernel::sign(g) + gamma * kernel::sign(y - average(m, y))
-        });
-    }
-}
-
-impl<T: Real> MomentLink<T> for Focus {
-    fn accumulate(
-        &self,
-        cx: &Context<'_>,
-        _gradient: &[T],
-        parameter: &[T],
-        columns: &mut [&mut [T]],
-        _offset: usize,
-        _sums: Sums<'_, T>,
-    ) {
-        kernel::map2(columns[0], parameter, self.next(cx));
-    }
-
-    fn advance(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
-
-    fn prepare(&self, _cx: &Context<'_>, _state: TensorState<'_, T>) {}
-
-    fn divide(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        self.attract(cx, tile, |m, _| m);
     }
 }

@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-use gradient_transform::{Context, Link, Real, Tile, kernel};
+use gradient_transform::{Backend, Element, GradientTransform, transform};
 
 /// Keeps the size of the displacement and takes the sign of the update: `m <- |m| sign(u)`.
 ///
@@ -14,20 +14,13 @@ use gradient_transform::{Context, Link, Real, Tile, kernel};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grams;
 
-impl<T: Real> Link<T> for Grams {
-    fn name(&self) -> &str {
-        "grams"
-    }
-
+#[transform("grams")]
+impl GradientTransform for Grams {
     fn excludes(&self) -> &[(&'static str, &'static str)] {
         &[("cautious", "both temper the same displacement; keep one")]
     }
 
-    fn tempers_displacement(&self) -> bool {
-        true
-    }
-
-    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        tile.update.map2(tile.direction, |m, u| m.abs() * kernel::sign(u));
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.update.abs() * e.direction.sign();
     }
 }

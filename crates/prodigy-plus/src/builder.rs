@@ -1,6 +1,6 @@
 use gradient_transform::{Optimizer, ParameterGroup, Real, Result, Rounding, Settings};
 
-use crate::chain::chain;
+use crate::chain::{chain, fused};
 use crate::options::Options;
 
 /// Prodigy + Schedule-Free: the full optimizer with the documented defaults.
@@ -116,7 +116,7 @@ impl Options {
         let options = Options { compat: self.compat, ..options };
         let initial_d = self.compat.group_d0_ignored.then_some(self.d0);
         let rounding = if options.stochastic_rounding { Rounding::Stochastic } else { Rounding::Nearest };
-        Ok(ParameterGroup::new(chain::<T>(&options, initial_d)?, parameters)
+        Ok(ParameterGroup::new(fused(chain::<T>(&options, initial_d)?), parameters)
             .lr(options.lr)
             .rounding(rounding))
     }

@@ -4,7 +4,7 @@ use adopt::Adopt;
 use cautious::Cautious;
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use focus::Focus;
-use gradient_transform::{Error, Link, MomentLink, Real, Result, Storage, only_for};
+use gradient_transform::{Error, Fused, GradientTransform, Link, Moment, Real, Result, Storage, only_for};
 use grams::Grams;
 use muon_pp::{Muon, Normalisation, Precision};
 use orthograd::OrthoGrad;
@@ -98,6 +98,10 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
 #[cfg(all(debug_assertions, not(test)))]
 #[used]
 static COMPILED_HERE: fn(&Options) -> Result<Vec<Boxed<f32>>> = Options::transforms::<f32>;
+/// The chain, with one loop for each sweep of the usual ones.
+pub(crate) fn fused<T: Real>(chain: Vec<Boxed<T>>) -> Fused<Vec<Boxed<T>>, T> {
+    Fused::new(chain).with::<(FactoredMoment, StableAdamW, ScheduleFree)>()
+}
 
 fn boxed<T: Real>(transform: impl Link<T> + 'static) -> Boxed<T> {
     Box::new(transform)
@@ -133,7 +137,7 @@ fn preconditioner<T: Real>(options: &Options) -> Vec<Boxed<T>> {
     vec![Box::new(muon), boxed(only_for(|tensor| !Muon::takes(tensor), moment))]
 }
 
-fn with_adopt<T: Real>(options: &Options, moment: impl MomentLink<T> + 'static) -> Boxed<T> {
+fn with_adopt<T: Real>(options: &Options, moment: impl Moment + GradientTransform + 'static) -> Boxed<T> {
     if options.use_adopt {
         let first_step_of_group = options.compat.adopt_first_step_of_group;
         Box::new(Adopt { moment, first_step_of_group })

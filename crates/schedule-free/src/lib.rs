@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    Context, DType, Error, Link, Reads, Real, Result, Role, StateSpec, StepContext, StepSummary, Storage,
-    TensorInfo, Tile, WriterLink, kernel,
+    Backend, Column, Context, DType, Element, Error, GradientTransform, Num, Result, StepContext,
+    StepSummary, TensorInfo, Writer, fields, kind, transform,
 };
 
 /// Schedule-Free averaging: the writer that makes a learning-rate schedule needless.
@@ -60,20 +60,55 @@ impl ScheduleFree {
         }
     }
 
-    fn rounds_every_operation(&self, cx: &Context<'_>) -> bool {
-        self.round_every_operation && cx.tensor.dtype == DType::Bf16
-    }
-
-    /// a = 1 - beta1 (1 - c): the share of a step that y takes.
+    /// By how much of a step y moves: `1 - beta1 (1 - c)`.
     fn share(&self, step: &StepContext) -> f64 {
         1.0 - self.beta1 * (1.0 - step.averaging_weight)
     }
+
+    /// Weight decay that is not multiplied by the step size, if there is any in this step.
+    fn decoupled_decay(&self, step: &StepContext) -> f64 {
+        let unrectified = step.rectification.is_some_and(|r| r.factor == 0.0);
+        match self.weight_decay_by_lr {
+            false if self.decay_while_unrectified || !unrectified => self.weight_decay,
+            _ => 0.0,
+        }
+    }
 }
 
-impl<T: Real> Link<T> for ScheduleFree {
-    fn name(&self) -> &str {
-        "schedule-free"
-    }
+/// State of an element.
+#[fields]
+pub struct Iterate<V> {
+    /// The base iterate.
+    pub z: V,
+}
+
+/// Numbers of a step.
+#[fields]
+pub struct Step<V> {
+    /// The averaging weight.
+    pub c: V,
+    /// The same from the nearer end: c, or c - 1.
+    pub from_nearer: V,
+    /// By how much z moves along the update.
+    pub step_size: V,
+    /// By how much y moves along the update.
+    pub rate: V,
+    /// By how much y shrinks.
+    pub decay_y: V,
+    /// By how much z shrinks.
+    pub decay_z: V,
+}
+
+/// Variants: bits.
+const FROM_Z: u32 = 1;
+const DECAYS: u32 = 2;
+const ROUNDS: u32 = 4;
+
+#[transform("schedule-free")]
+impl GradientTransform for ScheduleFree {
+    type State<V: Copy> = Iterate<V>;
+    type Scalars<V: Copy> = Step<V>;
+    type Kind = kind::Writer;
 
     fn validate(&self) -> Result<()> {
         let decay = self.weight_decay;
@@ -86,16 +121,8 @@ impl<T: Real> Link<T> for ScheduleFree {
         Error::check("weight_decay", decay, decay.is_finite() && decay >= 0.0, "finite and at least 0")
     }
 
-    fn role(&self, _tensor: &TensorInfo) -> Role {
-        Role::Writer
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::PARAMETER
-    }
-
-    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
-        StateSpec::new().column("z", Storage::Parameter).copied()
+    fn columns(&self, _tensor: &TensorInfo) -> Iterate<Column> {
+        Iterate { z: Column::COPY }
     }
 
     fn group_scalars(&self) -> &'static [&'static str] {
@@ -116,137 +143,87 @@ impl<T: Real> Link<T> for ScheduleFree {
         }
     }
 
-    fn writer(&self) -> Option<&dyn WriterLink<T>> {
-        Some(self)
+    fn begin(&self, cx: &Context<'_>, scalars: &mut Step<f64>) {
+        let (c, share, decay) =
+            (cx.step.averaging_weight, self.share(&cx.step), self.decoupled_decay(&cx.step));
+        *scalars = Step {
+            c,
+            from_nearer: if c >= 0.5 { c - 1.0 } else { c },
+            step_size: cx.step.step_size,
+            rate: cx.step.step_size * share,
+            decay_y: decay * share,
+            decay_z: decay,
+        };
+    }
+
+    fn variant(&self, cx: &Context<'_>, scalars: &Step<f64>) -> u32 {
+        let bit = |holds, bit| if holds { bit } else { 0 };
+        bit(scalars.c >= 0.5, FROM_Z)
+            | bit(scalars.decay_z != 0.0, DECAYS)
+            | bit(self.round_every_operation && cx.tensor.dtype == DType::Bf16, ROUNDS)
+    }
+
+    fn variants(&self) -> u32 {
+        8
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.update + self.weight_decay * e.parameter;
     }
 }
 
-/// The part of a step that draws y towards z.
-#[derive(Clone, Copy)]
-struct Average<T> {
-    c: T,
-    coefficient: T,
-    from_z: bool,
+/// `y + c (z - y) - rate u`. y is rounded after the interpolation and again after the step, as the reference does: while steps
+/// are of the size of the last digit, the order of roundings is what p0 - y consists of.
+#[inline(always)]
+fn forward<B: Backend>(e: &Element<B, ScheduleFree>) -> Num<B> {
+    let (y, z) = (e.parameter, e.state.z);
+    let base = if e.variant & FROM_Z != 0 { z } else { y };
+    let averaged = base + e.scalars.from_nearer * (z - y);
+    let step = e.scalars.rate * e.update;
+    if e.variant & ROUNDS != 0 { (averaged.round_bf16() - step).round_bf16() } else { averaged - step }
 }
 
-impl<T: Real> Average<T> {
-    fn new(c: f64) -> Self {
-        let from_z = c >= 0.5;
-        Self { c: T::of(c), coefficient: T::of(if from_z { c - 1.0 } else { c }), from_z }
-    }
-
-    /// `y + c (z - y)`, from the nearer end.
-    #[inline(always)]
-    fn at(self, y: T, z: T) -> T {
-        let base = if self.from_z { z } else { y };
-        base + self.coefficient * (z - y)
-    }
-
-    /// `c (y - z) + step`.
-    #[inline(always)]
-    fn displacement(self, y: T, z: T, step: T) -> T {
-        (y - z) * self.c + step
-    }
-
-    /// The same with every operation rounded to bfloat16.
-    #[inline(always)]
-    fn rounded_displacement(self, y: T, z: T, step: T) -> T {
-        (((y - z).round_bf16() * self.c).round_bf16() + step).round_bf16()
-    }
+#[inline(always)]
+fn round<B: Backend>(rounds: bool, x: Num<B>) -> Num<B> {
+    if rounds { x.round_bf16() } else { x }
 }
 
-impl<T: Real> WriterLink<T> for ScheduleFree {
-    fn base_column(&self) -> Option<usize> {
+#[transform]
+impl Writer for ScheduleFree {
+    fn base(&self) -> Option<usize> {
         Some(0)
-    }
-
-    fn direct(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        if self.weight_decay != 0.0 && self.weight_decay_by_lr {
-            let decay = T::of(self.weight_decay);
-            tile.update.map2(tile.parameter, move |u, y| u + decay * y);
-        }
-    }
-
-    fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
-        let average = Average::new(cx.step.averaging_weight);
-        let rate = T::of(cx.step.step_size * self.share(&cx.step));
-        let (update, factor) = tile.update.scaled();
-        let (y, z) = (tile.parameter, &*tile.columns[0]);
-        if self.rounds_every_operation(cx) {
-            kernel::map4(displacement, update, y, z, move |_, u, y, z| {
-                average.rounded_displacement(y, z, rate * (factor * u))
-            });
-        } else {
-            kernel::map4(displacement, update, y, z, move |_, u, y, z| {
-                average.displacement(y, z, rate * (factor * u))
-            });
-        }
-    }
-
-    fn apply(
-        &self,
-        cx: &Context<'_>,
-        tile: &mut Tile<'_, '_, T>,
-        displacement: Option<&[T]>,
-        parameter: &mut [T],
-    ) {
-        let step = &cx.step;
-        let unrectified = step.rectification.is_some_and(|r| r.factor == 0.0);
-        let decay = match self.weight_decay_by_lr {
-            false if self.decay_while_unrectified || !unrectified => self.weight_decay,
-            _ => 0.0,
-        };
-        let (decay_y, decay_z) = (T::of(decay * self.share(step)), T::of(decay));
-        let step_size = T::of(step.step_size);
-        let rate = T::of(step.step_size * self.share(step));
-        let average = Average::new(step.averaging_weight);
-        let z = &mut *tile.columns[0];
-        let (update, factor) = tile.update.scaled();
-        if self.rounds_every_operation(cx) {
-            let round = |x: T| x.round_bf16();
-            let forward = move |y, z, u| round(round(average.at(y, z)) - rate * u);
-            return kernel::update2(
-                parameter,
-                z,
-                update,
-                displacement.unwrap_or(update),
-                move |y, z, u, m| {
-                    let u = factor * u;
-                    let is_tempered =
-                        displacement.is_some() && m != average.rounded_displacement(y, z, rate * u);
-                    let moved = if is_tempered { round(y - m) } else { forward(y, z, u) };
-                    (round(moved - decay_y * y), round(round(z - step_size * u) - decay_z * y))
-                },
-            );
-        }
-        // y is rounded after the interpolation and again after the step, as the reference does: while steps are of
-        // the size of the last digit, the order of roundings is what p0 - y consists of.
-        let forward = move |y, z, u| average.at(y, z) - rate * u;
-        // A displacement that is as `displace` made it moves y as none does, so that an identity changes no bit.
-        let by = move |y, z, u, m| {
-            if m == average.displacement(y, z, rate * u) { forward(y, z, u) } else { y - m }
-        };
-        match (displacement, decay != 0.0) {
-            (None, false) => kernel::update2(parameter, z, update, update, move |y, z, u, _| {
-                let u = factor * u;
-                (forward(y, z, u), z - step_size * u)
-            }),
-            (None, true) => kernel::update2(parameter, z, update, update, move |y, z, u, _| {
-                let u = factor * u;
-                (forward(y, z, u) - decay_y * y, z - step_size * u - decay_z * y)
-            }),
-            (Some(m), false) => kernel::update2(parameter, z, update, m, move |y, z, u, m| {
-                let u = factor * u;
-                (by(y, z, u, m), z - step_size * u)
-            }),
-            (Some(m), true) => kernel::update2(parameter, z, update, m, move |y, z, u, m| {
-                let u = factor * u;
-                (by(y, z, u, m) - decay_y * y, z - step_size * u - decay_z * y)
-            }),
-        }
     }
 
     fn evaluation_weight(&self) -> f64 {
         self.beta1
+    }
+
+    fn directs(&self) -> bool {
+        self.weight_decay != 0.0 && self.weight_decay_by_lr
+    }
+
+    fn displace<B: Backend>(&self, e: &Element<B, Self>) -> Num<B> {
+        let (back, step) = (e.parameter - e.state.z, e.scalars.rate * e.update);
+        if e.variant & ROUNDS != 0 {
+            ((back.round_bf16() * e.scalars.c).round_bf16() + step).round_bf16()
+        } else {
+            back * e.scalars.c + step
+        }
+    }
+
+    fn write<B: Backend>(&self, e: &mut Element<B, Self>, displacement: Option<Num<B>>) {
+        let (y, z, rounds) = (e.parameter, e.state.z, e.variant & ROUNDS != 0);
+        let moved = match displacement {
+            None => forward(e),
+            // A displacement that is as `displace` made it moves y as none does, so that an identity changes no bit.
+            Some(m) => m.equals(self.displace(e)).select(forward(e), round(rounds, y - m)),
+        };
+        let stepped = round(rounds, z - e.scalars.step_size * e.update);
+        if e.variant & DECAYS != 0 {
+            e.parameter = round(rounds, moved - e.scalars.decay_y * y);
+            e.state.z = round(rounds, stepped - e.scalars.decay_z * y);
+        } else {
+            (e.parameter, e.state.z) = (moved, stepped);
+        }
     }
 }

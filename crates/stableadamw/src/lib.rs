@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-use gradient_transform::{Context, Link, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile, kernel};
+use gradient_transform::{Backend, Context, Element, GradientTransform, Num, fields, transform};
 
 /// Clips an update whose root mean square is above a threshold: `u <- u / max(1, RMS(u)/t)`.
 ///
@@ -13,33 +13,35 @@ use gradient_transform::{Context, Link, Real, Role, StateSpec, Sums, TensorInfo,
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StableAdamW;
 
-impl<T: Real> Link<T> for StableAdamW {
-    fn name(&self) -> &str {
-        "stableadamw"
+/// Sum over a tensor.
+#[fields]
+pub struct Squares<V> {
+    /// `u^2`.
+    pub update: V,
+}
+
+/// Number of a tensor and step.
+#[fields]
+pub struct Clip<V> {
+    /// `1 / max(1, RMS(u)/t)`.
+    pub factor: V,
+}
+
+#[transform("stableadamw")]
+impl GradientTransform for StableAdamW {
+    type Sums<V: Copy> = Squares<V>;
+    type Scalars<V: Copy> = Clip<V>;
+
+    fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Squares<Num<B>> {
+        Squares { update: e.update.squared() }
     }
 
-    fn role(&self, _tensor: &TensorInfo) -> Role {
-        Role::Reduce
+    fn finalize(&self, cx: &Context<'_>, sums: Squares<f64>, scalars: &mut Clip<f64>) {
+        let rms = (sums.update / cx.tensor.len() as f64).sqrt();
+        scalars.factor = 1.0 / (rms / cx.step.clip_threshold()).max(1.0);
     }
 
-    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
-        StateSpec::new().scratch(1).sums(1, 0)
-    }
-
-    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        sums.scalars[0] += kernel::sum(tile.update.values(), |u| u * u);
-    }
-
-    fn sums_show_unusable(&self, _tensor: &TensorInfo) -> bool {
-        true
-    }
-
-    fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
-        let rms = (state.scalar_sums[0] / cx.tensor.len() as f64).sqrt();
-        state.scratch[0][0] = T::of(1.0 / (rms / cx.step.clip_threshold()).max(1.0));
-    }
-
-    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        tile.update.scale(tile.scratch[0][0]);
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.scalars.factor * e.update;
     }
 }
