@@ -1,6 +1,6 @@
 //! Arrays along axes, and the elements of a tile that belong to their elements.
 
-use crate::author::array::{Block, Stretch, Within};
+use crate::author::array::{Block, BlockIndex, Lanes, Stretch, Within};
 use crate::author::part::Along;
 use crate::author::{Fields, GradientTransform};
 use crate::axes::{Axes, Run};
@@ -66,17 +66,40 @@ pub struct AlongRun<'x, 's, T, G: GradientTransform> {
     pub(super) sums: G::Along<Within<'x, 's, T, true>>,
 }
 
+/// Arrays along axes within a block.
+pub struct AlongBlock<'x, T, G: GradientTransform> {
+    pub(super) values: G::Along<Lanes<'x, T, false>>,
+    pub(super) sums: G::Along<Lanes<'x, T, true>>,
+}
+
+impl<'x, 's, T: Real, G: GradientTransform> AlongRun<'x, 's, T, G> {
+    /// The arrays within a block.
+    #[inline(always)]
+    pub(super) fn block(&self, block: BlockIndex<'_, 's>) -> AlongBlock<'x, T, G> {
+        AlongBlock {
+            values: Fields::from_fn(
+                #[inline(always)]
+                |i| self.values.get(i).block(block),
+            ),
+            sums: Fields::from_fn(
+                #[inline(always)]
+                |i| self.sums.get(i).block(block),
+            ),
+        }
+    }
+}
+
 impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
     /// `workspace` is that of the tile, if it has some; the loop begins with element `from` of the tile, which has `len`.
     pub(super) fn new(
-        along: Option<&'r mut Along<'_, T, G>>,
+        along: Option<(&'r Along<'_, T, G>, &'r mut [Gathered<T>])>,
         [values, lanes]: &'r mut [G::Along<Block<T>>; 2],
         workspace: &'r mut [T],
         len: usize,
         from: usize,
     ) -> Self {
         let arrays = match along.filter(|_| workspace.is_empty()) {
-            Some(Along { axes, lacks_first, values, sums }) => {
+            Some((Along { axes, lacks_first, values, .. }, sums)) => {
                 let values = Fields::from_fn(|i| values.get(i));
                 Arrays::Runs { axes, lacks_first: *lacks_first, values, sums }
             }

@@ -7,11 +7,12 @@
 //!
 //! * Every loop has a lifetime `'n` of its own, which no other loop has: [`with_len`] calls a function that is generic over it, and it is
 //!   invariant, so that nothing can shorten or lengthen it.
-//! * [`Stretch::for_each`] alone makes an [`Index`] of `'n`: the first element of a vector that ends at or before the loop's length,
-//!   rounded up to a whole block.
-//! * An [`Array`] of `'n` has that many elements, because its constructors compare. [`Lanes`] are one block, and are indexed modulo that.
-//! * A part of a loop is a [`Stretch`] with a lifetime `'s` of its own, likewise. An index of `'s` is in it, and an array [`Within`] it has
+//! * [`Stretch::for_each`] alone makes an [`BlockIndex`] of `'n`, and that alone an [`Index`]: a block that begins before the loop's end,
+//!   and a vector that is within this block.
+//! * An [`Array`] of `'n` has as many elements as the loop, rounded up to a whole block, because its constructors compare.
+//! * A part of a loop is a [`Stretch`] with a lifetime `'s` of its own, likewise. A block of `'s` is in it, and an array [`Within`] it has
 //!   its elements, or is one block.
+//! * [`Lanes`] are one block, and the vector of any index is within a block.
 //! * A vector has a whole fraction of a block of elements and nothing else in it, because [`Vectors`] cannot be implemented outside of
 //!   this crate.
 //!
@@ -39,12 +40,22 @@ pub struct Len<'n> {
     brand: Brand<'n>,
 }
 
-/// The first element of a vector in its loop, and in its stretch of it.
+/// A block of a loop, and of its stretch of it.
 #[derive(Clone, Copy)]
-pub struct Index<'n, 's> {
-    element: usize,
+pub struct BlockIndex<'n, 's> {
+    first: usize,
     brand: Brand<'n>,
     stretch: Brand<'s>,
+}
+
+/// A vector of a block of a loop.
+#[derive(Clone, Copy)]
+pub struct Index<'n> {
+    /// The first element of the block.
+    block: usize,
+    /// The first element of the vector within the block.
+    within: usize,
+    brand: Brand<'n>,
 }
 
 /// A part of a loop.
@@ -63,21 +74,21 @@ pub(crate) fn with_len<R>(elements: usize, f: impl for<'n> FnOnce(Len<'n>) -> R)
 }
 
 impl<'n, 's> Stretch<'n, 's> {
-    /// Calls `f` for the vectors, and `before` before every so many blocks.
+    /// Calls `f` for the blocks, and `before` before every so many of them.
     #[inline(always)]
-    pub(crate) fn for_each<B: Vectors>(
+    pub(crate) fn for_each(
         self,
         blocks: usize,
         mut before: impl FnMut(),
-        mut f: impl FnMut(Index<'n, 's>),
+        mut f: impl FnMut(BlockIndex<'n, 's>),
     ) {
         let mut at = self.start;
         while at < self.end {
             before();
             let end = self.end.min(at + blocks * LANES);
             while at < end {
-                f(Index { element: at, brand: PhantomData, stretch: PhantomData });
-                at += B::WIDTH;
+                f(BlockIndex { first: at, brand: PhantomData, stretch: PhantomData });
+                at += LANES;
             }
         }
     }
@@ -114,11 +125,23 @@ impl<'n, 's> Stretch<'n, 's> {
     }
 }
 
+impl<'n> BlockIndex<'n, '_> {
+    /// Calls `f` for the vectors.
+    #[inline(always)]
+    pub(crate) fn for_each<B: Vectors>(self, mut f: impl FnMut(Index<'n>)) {
+        let mut within = 0;
+        while within < LANES {
+            f(Index { block: self.first, within, brand: PhantomData });
+            within += B::WIDTH;
+        }
+    }
+}
+
 /// Elements of a stretch, to be read, and if `CHANGES`, to be written: an array, or one block for all.
 pub(crate) struct Within<'r, 's, T, const CHANGES: bool> {
     /// Where element 0 of the loop would be.
     first: *mut T,
-    /// An index and this is where its vector begins.
+    /// An index and this is where its block begins.
     mask: usize,
     borrowed: PhantomData<&'r [T]>,
     stretch: Brand<'s>,
@@ -132,26 +155,16 @@ impl<T, const CHANGES: bool> Clone for Within<'_, '_, T, CHANGES> {
     }
 }
 
-impl<'s, T, const CHANGES: bool> Within<'_, 's, T, CHANGES> {
+impl<'r, 's, T, const CHANGES: bool> Within<'r, 's, T, CHANGES> {
     #[inline(always)]
     fn new(first: *mut T, mask: usize) -> Self {
         Self { first, mask, borrowed: PhantomData, stretch: PhantomData }
     }
 
+    /// Its elements of a block.
     #[inline(always)]
-    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'_, 's>) -> B::Value {
-        // SAFETY: see the module. The elements are initialised, and no reference to them is alive but those that were borrowed from.
-        unsafe { self.first.wrapping_add(index.element & self.mask).cast::<B::Value>().read_unaligned() }
-    }
-}
-
-impl<'s, T> Within<'_, 's, T, true> {
-    #[inline(always)]
-    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'_, 's>, value: B::Value) {
-        // SAFETY: see the module. The array was borrowed mutably.
-        unsafe {
-            self.first.wrapping_add(index.element & self.mask).cast::<B::Value>().write_unaligned(value);
-        }
+    pub(crate) fn block(self, block: BlockIndex<'_, 's>) -> Lanes<'r, T, CHANGES> {
+        Lanes { first: self.first.wrapping_add(block.first & self.mask), borrowed: PhantomData }
     }
 }
 
@@ -187,12 +200,6 @@ impl<'n> Len<'n> {
         self.fits(elements);
         Array::new(NonNull::from(elements).cast())
     }
-
-    /// One block for all blocks.
-    #[inline]
-    pub(crate) fn lanes<T>(self, block: &mut Block<T>) -> Lanes<'_, 'n, T> {
-        Lanes(Array::new(NonNull::from(block).cast()))
-    }
 }
 
 /// Elements of a loop, to be read, and if `CHANGES`, to be written.
@@ -202,8 +209,11 @@ pub(crate) struct Array<'r, 'n, T, const CHANGES: bool> {
     brand: Brand<'n>,
 }
 
-/// One block for all blocks of a loop.
-pub(crate) struct Lanes<'r, 'n, T>(Array<'r, 'n, T, true>);
+/// A block, to be read, and if `CHANGES`, to be written.
+pub(crate) struct Lanes<'r, T, const CHANGES: bool> {
+    first: *mut T,
+    borrowed: PhantomData<&'r [T]>,
+}
 
 impl<T, const CHANGES: bool> Copy for Array<'_, '_, T, CHANGES> {}
 
@@ -213,9 +223,9 @@ impl<T, const CHANGES: bool> Clone for Array<'_, '_, T, CHANGES> {
     }
 }
 
-impl<T> Copy for Lanes<'_, '_, T> {}
+impl<T, const CHANGES: bool> Copy for Lanes<'_, T, CHANGES> {}
 
-impl<T> Clone for Lanes<'_, '_, T> {
+impl<T, const CHANGES: bool> Clone for Lanes<'_, T, CHANGES> {
     fn clone(&self) -> Self {
         *self
     }
@@ -234,36 +244,39 @@ impl<'r, 'n, T, const CHANGES: bool> Array<'r, 'n, T, CHANGES> {
     }
 
     #[inline(always)]
-    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'n, '_>) -> B::Value {
+    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'n>) -> B::Value {
         // SAFETY: see the module. The elements are initialised, and no reference to them is alive but those that were borrowed from.
-        unsafe { self.first.add(index.element).cast::<B::Value>().read_unaligned() }
+        unsafe { self.first.add(index.block + index.within).cast::<B::Value>().read_unaligned() }
     }
 }
 
 impl<'n, T> Array<'_, 'n, T, true> {
     #[inline(always)]
-    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'n, '_>, value: B::Value) {
+    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'n>, value: B::Value) {
         // SAFETY: see the module. The array was borrowed mutably.
-        unsafe { self.first.add(index.element).cast::<B::Value>().write_unaligned(value) }
+        unsafe { self.first.add(index.block + index.within).cast::<B::Value>().write_unaligned(value) }
     }
 }
 
-impl<'n, T> Lanes<'_, 'n, T> {
+impl<T, const CHANGES: bool> Lanes<'_, T, CHANGES> {
     #[inline(always)]
-    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'n, '_>) -> B::Value {
-        self.0.get::<B>(index.within_block())
-    }
-
-    #[inline(always)]
-    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'n, '_>, value: B::Value) {
-        self.0.set::<B>(index.within_block(), value);
+    pub(crate) fn get<B: Vectors<Element = T>>(self, index: Index<'_>) -> B::Value {
+        // SAFETY: as for `Array`: the elements of a block are initialised, and a vector of a block ends within it.
+        unsafe { self.first.wrapping_add(index.within).cast::<B::Value>().read_unaligned() }
     }
 }
 
-impl Index<'_, '_> {
+impl<'r, T> Lanes<'r, T, true> {
+    /// The lanes of a block.
     #[inline(always)]
-    fn within_block(self) -> Self {
-        Self { element: self.element % LANES, ..self }
+    pub(crate) fn of(block: &'r mut Block<T>) -> Self {
+        Self { first: block.as_mut_ptr(), borrowed: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set<B: Vectors<Element = T>>(self, index: Index<'_>, value: B::Value) {
+        // SAFETY: as for `get`, and the block was borrowed mutably.
+        unsafe { self.first.wrapping_add(index.within).cast::<B::Value>().write_unaligned(value) }
     }
 }
 
@@ -277,7 +290,7 @@ mod tests {
         Len<'n>,
         Array<'r, 'n, T, false>,
         Array<'r, 'n, T, true>,
-        Lanes<'r, 'n, T>,
+        Lanes<'r, T, true>,
         &'r mut [T],
     );
 
@@ -291,13 +304,16 @@ mod tests {
             len.stretch(32..96, |stretch| {
                 let (within, same) = (stretch.change(within), [T::one(); LANES]);
                 let same = stretch.same(&same);
-                stretch.for_each::<B>(
+                stretch.for_each(
                     1,
                     || groups += 1,
-                    |i| {
-                        changed.set::<B>(i, numbers.add(given.get::<B>(i), changed.get::<B>(i)));
-                        lanes.set::<B>(i, numbers.add(lanes.get::<B>(i), given.get::<B>(i)));
-                        within.set::<B>(i, numbers.add(within.get::<B>(i), same.get::<B>(i)));
+                    |block| {
+                        let (within, same) = (within.block(block), same.block(block));
+                        block.for_each::<B>(|i| {
+                            changed.set::<B>(i, numbers.add(given.get::<B>(i), changed.get::<B>(i)));
+                            lanes.set::<B>(i, numbers.add(lanes.get::<B>(i), given.get::<B>(i)));
+                            within.set::<B>(i, numbers.add(within.get::<B>(i), same.get::<B>(i)));
+                        });
                     },
                 );
             });
@@ -311,7 +327,7 @@ mod tests {
         let (mut changed, mut lanes) = ([-1.0; 97], [0.0; LANES]);
         let mut within: Vec<f32> = (0..64).map(|i| i as f32).collect();
         let groups = with_len(96, |len| {
-            let (given, changed, lanes) = (len.read(&given), len.change(&mut changed), len.lanes(&mut lanes));
+            let (given, changed, lanes) = (len.read(&given), len.change(&mut changed), Lanes::of(&mut lanes));
             f32::with_vectors(Adds(len, given, changed, lanes, &mut within))
         });
         assert_eq!(groups, 2);

@@ -3,22 +3,19 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::slice;
 
 use crate::author::GradientTransform;
 use crate::author::kind::Kind;
 use crate::author::link::part;
-use crate::author::part::Part;
-use crate::author::pass::{Arrays, over};
+use crate::author::part::{Own, Part};
+use crate::author::pass::{Arrays, Passes};
 use crate::author::work::{Measure, Work};
 use crate::author::works::{Before, End, Works};
 use crate::compose::Stages;
 use crate::context::TensorInfo;
 use crate::element::Real;
 use crate::plan::{Call, Stage};
-use crate::state::Sums;
-use crate::sums::Gathered;
 use crate::transform::{Link, Role};
 
 /// Work of a sweep that is one loop.
@@ -30,42 +27,19 @@ pub enum Program {
     Commit,
 }
 
-/// The tile of a sweep, as far as the transforms' own arrays go.
-pub struct Source<'a, 'c, T: Real> {
+/// The transforms of a sweep over a tensor.
+pub struct Source<'a, T: Real> {
     pub(crate) stages: &'a Stages<'a, T>,
     pub(crate) planned: &'a [Stage],
     pub(crate) tensor: &'a TensorInfo,
     /// Those of the transforms in the loop.
     pub(crate) calls: slice::Iter<'a, Call>,
-    pub(crate) columns: Remaining<'a, &'c mut [T]>,
-    pub(crate) scalar_sums: Remaining<'a, f64>,
-    pub(crate) vector_sums: Remaining<'a, Gathered<T>>,
     pub(crate) scratch: &'a [Vec<T>],
 }
 
-/// A list of which ranges are taken one after the other.
-pub(crate) struct Remaining<'a, V> {
-    list: &'a mut [V],
-    taken: usize,
-}
-
-impl<'a, V> Remaining<'a, V> {
-    pub(crate) fn new(list: &'a mut [V]) -> Self {
-        Self { list, taken: 0 }
-    }
-
-    fn take(&mut self, range: Range<usize>) -> &'a mut [V] {
-        let (_, list) = std::mem::take(&mut self.list).split_at_mut(range.start - self.taken);
-        let (own, list) = list.split_at_mut(range.len());
-        (self.list, self.taken) = (list, range.end);
-        own
-    }
-}
-
-impl<'a, 'c, T: Real> Source<'a, 'c, T> {
+impl<'a, T: Real> Source<'a, T> {
     /// The part of the next transform.
-    #[inline]
-    pub(super) fn next<G: GradientTransform>(&mut self) -> Part<'a, 'c, T, G> {
+    pub(super) fn next<G: GradientTransform>(&mut self) -> Part<'a, T, G> {
         let Some(call) = self.calls.find(|call| self.planned[call.stage].role != Role::Observer) else {
             unreachable!("a loop has as many transforms as calls")
         };
@@ -74,19 +48,20 @@ impl<'a, 'c, T: Real> Source<'a, 'c, T> {
             unreachable!("the types were compared when the plan was made")
         };
         let stage = &self.planned[call.stage];
-        let vectors = match call.gathers_arrays(self.planned) {
-            true => self.vector_sums.take(stage.vector_sums.clone()),
-            false => &mut [],
+        let sums = if call.gathers() { stage.scalar_sums.clone() } else { 0..0 };
+        let vector_sums = match call.gathers_arrays(self.planned) {
+            true => stage.vector_sums.clone(),
+            false => stage.vector_sums.start..stage.vector_sums.start,
         };
-        let scalars = match call.gathers() {
-            true => self.scalar_sums.take(stage.scalar_sums.clone()),
-            false => &mut [],
-        };
-        let columns = self.columns.take(call.columns.clone());
         let scratch = &self.scratch[stage.scratch.clone()];
         let directs = G::Kind::directs(transform);
-        Part { directs, ..part(transform, self.tensor, columns, scratch, Sums { scalars, vectors }) }
+        Part { directs, ..part(transform, self.tensor, call.columns.clone(), scratch, sums, vector_sums) }
     }
+}
+
+/// Tiles of a range of a tensor, one after the other.
+pub trait Tiles<T> {
+    fn each(&mut self, work: &mut dyn FnMut(&mut Arrays<'_, T>, &mut Own<'_, '_, T>));
 }
 
 /// Transforms whose sweeps are loops of their own.
@@ -141,12 +116,13 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, V: Visitor<T>> Visitor
     }
 }
 
-struct Run<'s, 'a, 'c, T: Real>(&'s mut Source<'a, 'c, T>, &'s mut Arrays<'a, T>);
+struct Run<'s, 'a, T: Real>(&'s mut Source<'a, T>, &'s mut dyn Tiles<T>);
 
-impl<'a, 'c: 'a, T: Real> Visitor<T> for Run<'_, 'a, 'c, T> {
+impl<T: Real> Visitor<T> for Run<'_, '_, T> {
     fn visit<L: Works<T>>(self) {
-        let Self(source, arrays) = self;
-        over::<T, L, true>(arrays, &mut L::parts(source));
+        let Self(source, tiles) = self;
+        let mut passes = Passes::<T, L, true>::new(L::parts(source));
+        tiles.each(&mut |arrays, own| passes.over(arrays, own));
     }
 }
 
@@ -154,7 +130,7 @@ impl<'a, 'c: 'a, T: Real> Visitor<T> for Run<'_, 'a, 'c, T> {
 pub trait Loops<T: Real>: Send + Sync {
     /// Types of the transforms, in order.
     fn types(&self) -> Vec<TypeId>;
-    fn run<'a>(&self, program: Program, source: &mut Source<'a, '_, T>, arrays: &mut Arrays<'a, T>);
+    fn run(&self, program: Program, source: &mut Source<'_, T>, tiles: &mut dyn Tiles<T>);
 }
 
 struct LoopsOf<L>(PhantomData<fn() -> L>);
@@ -166,8 +142,8 @@ impl<T: Real, L: Members<T>> Loops<T> for LoopsOf<L> {
         types
     }
 
-    fn run<'a>(&self, program: Program, source: &mut Source<'a, '_, T>, arrays: &mut Arrays<'a, T>) {
-        let run = Run(source, arrays);
+    fn run(&self, program: Program, source: &mut Source<'_, T>, tiles: &mut dyn Tiles<T>) {
+        let run = Run(source, tiles);
         match program {
             Program::Measure(at) => L::measuring(at, run),
             Program::Commit => run.visit::<L::Commits>(),

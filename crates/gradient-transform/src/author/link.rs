@@ -1,8 +1,9 @@
 //! An author's transform as a link of the engine.
 
 use std::any::Any;
+use std::ops::Range;
 
-use crate::author::part::{Along, Part};
+use crate::author::part::{Along, Own, Part};
 use crate::author::pass::{Arrays, Pass, Task, WriterTask};
 use crate::author::trace::Trace;
 use crate::author::{AlongState, Column, Fields, GradientTransform, Writer as Writes, count, kind::Kind};
@@ -260,15 +261,15 @@ fn keep<T: Real, G: GradientTransform>(
     }
 }
 
-/// A transform's part in a loop.
-#[inline]
-pub(super) fn part<'a, 'c, T: Real, G: GradientTransform>(
+/// A transform's part of loops, with its ranges of what a tile has.
+pub(super) fn part<'a, T: Real, G: GradientTransform>(
     transform: &'a G,
     tensor: &TensorInfo,
-    columns: &'a mut [&'c mut [T]],
+    columns: Range<usize>,
     scratch: &'a [Vec<T>],
-    sums: Sums<'a, T>,
-) -> Part<'a, 'c, T, G> {
+    sums: Range<usize>,
+    vector_sums: Range<usize>,
+) -> Part<'a, T, G> {
     let all = columns.len() == count::<G::State<Column>, Column>();
     let present = match all {
         true => Fields::from_fn(|_| true),
@@ -277,8 +278,8 @@ pub(super) fn part<'a, 'c, T: Real, G: GradientTransform>(
             Fields::from_fn(|i| declared.get(i).present)
         }
     };
-    let Sums { scalars, vectors } = sums;
-    let lacking = &scratch[0][count::<G::Scalars<f64>, f64>() + 1..];
+    let (scalars, kept) = scratch[0].split_at(count::<G::Scalars<f64>, f64>());
+    let (variant, lacking) = (kept[0].f64() as u32, &kept[1..]);
     // A tensor without such arrays has no memory for them.
     let along = (!lacking.is_empty() && scratch.len() > 1).then(|| {
         let lacking = |i: usize| lacking[i].f64() as usize;
@@ -288,10 +289,10 @@ pub(super) fn part<'a, 'c, T: Real, G: GradientTransform>(
             axes: Axes::of(tensor, first, last),
             lacks_first: Fields::from_fn(|i| lacking(i) == first),
             values: Fields::from_fn(|i| &scratch[1 + i][..]),
-            sums: vectors,
+            sums: vector_sums,
         }
     });
-    Part { transform, columns, present, scalars: &scratch[0], along, sums: scalars, directs: false }
+    Part { transform, scalars, variant, directs: false, columns, present, sums, along }
 }
 
 /// A loop over a tile of a gradient.
@@ -304,9 +305,11 @@ fn pass<'a, 'c, T: Real, G: GradientTransform>(
     sums: Sums<'a, T>,
     offset: usize,
 ) -> Pass<'a, 'c, T, G> {
-    let part = part(transform, cx.tensor, columns, scratch, sums);
-    let arrays = Arrays::of(gradient, offset);
-    Pass { arrays, part, task: Task::Measure, writer_task: WriterTask::Write }
+    let Sums { scalars: scalar_sums, vectors: vector_sums } = sums;
+    let (all, every_sum, every_array) = (0..columns.len(), 0..scalar_sums.len(), 0..vector_sums.len());
+    let part = part(transform, cx.tensor, all, scratch, every_sum, every_array);
+    let (arrays, own) = (Arrays::of(gradient, offset), Own { columns, scalar_sums, vector_sums });
+    Pass { arrays, own, part, task: Task::Measure, writer_task: WriterTask::Write }
 }
 
 fn update<T: Real, G: GradientTransform>(

@@ -1,28 +1,32 @@
 //! The arrays of one transform in a loop.
 
-use crate::author::along::{AlongRun, Expand, Places, Reduce, Side};
+use std::ops::Range;
+
+use crate::author::along::{AlongBlock, Expand, Places, Reduce, Side};
 use crate::author::array::{Array, Block, Index, Lanes, Len};
 use crate::author::work::Work;
-use crate::author::{Element, ElementOf, Fields, GradientTransform, count};
+use crate::author::{Element, ElementOf, Fields, GradientTransform};
 use crate::axes::Axes;
 use crate::element::Real;
 use crate::kernel;
 use crate::number::{LANES, Num, Vectors};
 use crate::sums::Gathered;
 
-/// Arrays and numbers of one transform for a loop over a tile.
-pub struct Part<'a, 'c, T, G: GradientTransform> {
+/// What loops need of one transform, the same for all tiles of a sweep.
+pub struct Part<'a, T, G: GradientTransform> {
     pub(super) transform: &'a G,
-    /// The columns that the tensor has.
-    pub(super) columns: &'a mut [&'c mut [T]],
-    pub(super) present: G::State<bool>,
-    /// The numbers of the tensor and the step, and behind them the variant.
+    /// The numbers of the tensor and the step.
     pub(super) scalars: &'a [T],
-    pub(super) along: Option<Along<'a, T, G>>,
-    /// Where sums are added. Empty in loops that do not measure.
-    pub(super) sums: &'a mut [f64],
+    pub(super) variant: u32,
     /// Of a writer: whether it completes the update.
     pub(super) directs: bool,
+    /// Its columns among those of the tile.
+    pub(super) columns: Range<usize>,
+    /// Which of the declared columns the tensor has.
+    pub(super) present: G::State<bool>,
+    /// Where sums are added, among those of the tile.
+    pub(super) sums: Range<usize>,
+    pub(super) along: Option<Along<'a, T, G>>,
 }
 
 /// Arrays along the two axes that a transform sums over.
@@ -31,27 +35,67 @@ pub(crate) struct Along<'a, T, G: GradientTransform> {
     /// Whether the array lacks the first of the axes, or else the second.
     pub(super) lacks_first: G::Along<bool>,
     pub(super) values: G::Along<&'a [T]>,
-    /// Empty in loops that do not measure.
-    pub(super) sums: &'a mut [Gathered<T>],
+    /// Its arrays of sums among those of the tile. None in loops that do not measure.
+    pub(super) sums: Range<usize>,
 }
 
-/// Working memory of a part for a tile.
+/// Arrays of a tile that belong to transforms: each has its [`Part`] of them.
+pub struct Own<'t, 'c, T> {
+    pub(crate) columns: &'t mut [&'c mut [T]],
+    pub(crate) scalar_sums: &'t mut [f64],
+    pub(crate) vector_sums: &'t mut [Gathered<T>],
+}
+
+/// Lists of which the transforms of a loop take their ranges, one after the other.
+pub struct Remaining<'r, 'c, T> {
+    columns: Ranges<'r, &'c mut [T]>,
+    vector_sums: Ranges<'r, Gathered<T>>,
+}
+
+struct Ranges<'r, V> {
+    list: &'r mut [V],
+    taken: usize,
+}
+
+impl<'r, V> Ranges<'r, V> {
+    #[inline]
+    fn take(&mut self, range: &Range<usize>) -> &'r mut [V] {
+        let (_, list) = std::mem::take(&mut self.list).split_at_mut(range.start - self.taken);
+        let (own, list) = list.split_at_mut(range.len());
+        (self.list, self.taken) = (list, range.end);
+        own
+    }
+}
+
+impl<'c, T> Own<'_, 'c, T> {
+    pub(super) fn remaining(&mut self) -> Remaining<'_, 'c, T> {
+        Remaining {
+            columns: Ranges { list: self.columns, taken: 0 },
+            vector_sums: Ranges { list: self.vector_sums, taken: 0 },
+        }
+    }
+}
+
+/// Working memory of a part: sums of a tile.
 pub struct Store<T: Copy, G: GradientTransform> {
-    /// The columns behind the last full block.
-    state: G::State<Block<T>>,
-    /// The sums in lanes.
+    /// In lanes.
     sums: G::Sums<Block<T>>,
-    /// The sums of the elements behind the lanes.
+    /// Of the elements behind the lanes.
     behind: G::Sums<T>,
     /// Blocks of arrays along axes, and of their sums.
     sides: [G::Along<Block<T>>; 2],
+}
+
+/// Copies of a part's columns behind a tile's last full block.
+pub struct Rest<T: Copy, G: GradientTransform> {
+    state: G::State<Block<T>>,
+    store: Store<T, G>,
 }
 
 impl<T: Real, G: GradientTransform> Store<T, G> {
     pub(super) fn new() -> Self {
         let zeros = [T::zero(); LANES];
         Self {
-            state: Fields::from_fn(|_| zeros),
             sums: Fields::from_fn(|_| zeros),
             behind: Fields::from_fn(|_| T::zero()),
             sides: [Fields::from_fn(|_| zeros); 2],
@@ -59,14 +103,16 @@ impl<T: Real, G: GradientTransform> Store<T, G> {
     }
 }
 
-/// A part in a loop.
+impl<T: Real, G: GradientTransform> Rest<T, G> {
+    pub(super) fn new() -> Self {
+        Self { state: Fields::from_fn(|_| [T::zero(); LANES]), store: Store::new() }
+    }
+}
+
+/// A part's arrays in a loop.
 pub struct Opened<'r, 'n, T: Copy, G: GradientTransform> {
-    transform: &'r G,
-    scalars: &'r [T],
-    variant: u32,
-    directs: bool,
     state: G::State<State<'r, 'n, T>>,
-    sums: G::Sums<Lanes<'r, 'n, T>>,
+    sums: G::Sums<Lanes<'r, T, true>>,
 }
 
 /// A column in a loop. One that the tensor does not have is zero, whatever is assigned to it.
@@ -123,14 +169,10 @@ pub struct Shared<B: Vectors> {
     pub(super) displacement: Num<B>,
 }
 
-impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
-    fn variant(&self) -> u32 {
-        self.scalars[count::<G::Scalars<f64>, f64>()].f64() as u32
-    }
-
+impl<T: Real, G: GradientTransform> Part<'_, T, G> {
     /// Whether it has variant 0 and nothing to direct.
     pub(super) fn is_usual(&self) -> bool {
-        self.variant() == 0 && !self.directs
+        self.variant == 0 && !self.directs
     }
 
     /// The axes of the arrays along axes, if the tensor has any.
@@ -155,48 +197,57 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
     }
 
     /// The arrays of a tile's full blocks.
-    pub(super) fn open<'r, 'n>(
-        &'r mut self,
+    #[inline]
+    pub(super) fn open<'r, 'n, W: Work<G>>(
+        &'r self,
         store: &'r mut Store<T, G>,
+        own: &mut Remaining<'r, '_, T>,
         workspace: &'r mut [T],
         tile: usize,
         len: Len<'n>,
     ) -> (Opened<'r, 'n, T, G>, Side<'r, T, G>) {
-        let variant = self.variant();
-        let mut columns = self.columns.iter_mut();
-        let side = Side::new(self.along.as_mut(), &mut store.sides, workspace, tile, 0);
+        let mut columns = own.columns.take(&self.columns).iter_mut();
+        if W::KEEPS_SUMS {
+            store.sums.iter_mut().for_each(|lanes| lanes.fill(T::zero()));
+            store.behind = Fields::from_fn(|_| T::zero());
+        }
         let opened = Opened {
-            transform: self.transform,
-            scalars: self.scalars,
-            variant,
-            directs: self.directs,
             state: Fields::from_fn(|i| {
                 let column = if self.present.get(i) { columns.next() } else { None };
                 State::new(len, column.map(|column| &mut **column))
             }),
-            sums: with_each(&mut store.sums, |_, lanes| len.lanes(lanes)),
+            sums: with_each(&mut store.sums, |_, lanes| Lanes::of(lanes)),
         };
-        (opened, side)
+        (opened, self.side(&mut store.sides, own, workspace, tile, 0))
+    }
+
+    #[inline]
+    fn side<'r>(
+        &'r self,
+        sides: &'r mut [G::Along<Block<T>>; 2],
+        own: &mut Remaining<'r, '_, T>,
+        workspace: &'r mut [T],
+        tile: usize,
+        from: usize,
+    ) -> Side<'r, T, G> {
+        let along = self.along.as_ref().map(|along| (along, own.vector_sums.take(&along.sums)));
+        Side::new(along, sides, workspace, tile, from)
     }
 
     /// Copies of the arrays behind a tile's last full block, as one block, filled up with zeros.
     pub(super) fn open_rest<'r, 'n>(
-        &'r mut self,
-        rest: &'r mut Store<T, G>,
+        &'r self,
+        rest: &'r mut Rest<T, G>,
+        own: &mut Remaining<'r, '_, T>,
         workspace: &'r mut [T],
         tile: usize,
         len: Len<'n>,
     ) -> (Opened<'r, 'n, T, G>, Side<'r, T, G>) {
-        let variant = self.variant();
         let full = tile / LANES * LANES;
-        let mut columns = self.columns.iter();
-        let side = Side::new(self.along.as_mut(), &mut rest.sides, workspace, tile, full);
+        let mut columns = own.columns.take(&self.columns).iter();
+        let Rest { state, store } = rest;
         let opened = Opened {
-            transform: self.transform,
-            scalars: self.scalars,
-            variant,
-            directs: self.directs,
-            state: with_each(&mut rest.state, |i, copy| {
+            state: with_each(state, |i, copy| {
                 let column = if self.present.get(i) { columns.next() } else { None };
                 let copy = column.map(|column| {
                     copy[..tile - full].copy_from_slice(&column[full..tile]);
@@ -204,16 +255,22 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
                 });
                 State::new(len, copy)
             }),
-            sums: with_each(&mut rest.sums, |_, lanes| len.lanes(lanes)),
+            sums: with_each(&mut store.sums, |_, lanes| Lanes::of(lanes)),
         };
-        (opened, side)
+        (opened, self.side(&mut store.sides, own, workspace, tile, full))
     }
 
     /// Puts the results behind the last full block where they belong.
-    pub(super) fn close_rest<W: Work<G>>(&mut self, main: &mut Store<T, G>, rest: &Store<T, G>, tile: usize) {
+    pub(super) fn close_rest<W: Work<G>>(
+        &self,
+        store: &mut Store<T, G>,
+        rest: &Rest<T, G>,
+        columns: &mut [&mut [T]],
+        tile: usize,
+    ) {
         let full = tile / LANES * LANES;
         if W::KEEPS_STATE {
-            let mut columns = self.columns.iter_mut();
+            let mut columns = columns[self.columns.clone()].iter_mut();
             for (i, copy) in rest.state.iter().enumerate() {
                 if let Some(column) = if self.present.get(i) { columns.next() } else { None } {
                     column[full..tile].copy_from_slice(&copy[..tile - full]);
@@ -221,16 +278,18 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
             }
         }
         if W::KEEPS_SUMS {
-            for (behind, lanes) in main.behind.iter_mut().zip(rest.sums.iter()) {
+            for (behind, lanes) in store.behind.iter_mut().zip(rest.store.sums.iter()) {
                 *behind = lanes[..tile - full].iter().fold(*behind, |sum, &x| sum + x);
             }
         }
     }
 
     /// Adds the sums of the tile where they belong.
+    #[inline]
     pub(super) fn finish<W: Work<G>>(
-        &mut self,
+        &self,
         store: &Store<T, G>,
+        own: &mut Own<'_, '_, T>,
         workspace: &[T],
         offset: usize,
         len: usize,
@@ -238,15 +297,29 @@ impl<T: Real, G: GradientTransform> Part<'_, '_, T, G> {
         if !W::KEEPS_SUMS {
             return;
         }
-        for (i, sum) in self.sums.iter_mut().enumerate() {
+        for (i, sum) in own.scalar_sums[self.sums.clone()].iter_mut().enumerate() {
             *sum += (kernel::total(store.sums.get(i)) + store.behind.get(i)).f64();
         }
         // What was added to the sums of runs is there already.
-        let Some(along) = self.along.as_mut().filter(|_| !workspace.is_empty()) else { return };
+        let Some(along) = self.along.as_ref().filter(|_| !workspace.is_empty()) else { return };
         let terms = workspace[workspace.len() / 2..].chunks_exact(len.next_multiple_of(LANES));
-        for (i, (terms, sums)) in terms.zip(&mut *along.sums).enumerate() {
+        for (i, (terms, sums)) in terms.zip(&mut own.vector_sums[along.sums.clone()]).enumerate() {
             let places = Places { axes: &along.axes, lacks_first: along.lacks_first.get(i), offset };
             T::with_vectors(Reduce { terms: &terms[..len], sums, places });
+        }
+    }
+
+    /// Its numbers as vectors.
+    #[inline(always)]
+    pub(super) fn fixed<B: Vectors<Element = T>, const USUAL: bool>(&self, numbers: B) -> Fixed<B, G> {
+        Fixed {
+            transform: self.transform.clone(),
+            scalars: Fields::from_fn(
+                #[inline(always)]
+                |i| Num::new(numbers, numbers.splat(self.scalars[i])),
+            ),
+            variant: if USUAL { 0 } else { self.variant },
+            directs: !USUAL && self.directs,
         }
     }
 }
@@ -268,26 +341,13 @@ fn with_each<'r, V: Copy + 'static, U: Copy, F: Fields<V>, O: Fields<U>>(
 }
 
 impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
-    #[inline(always)]
-    pub(super) fn fixed<B: Vectors<Element = T>, const USUAL: bool>(&self, numbers: B) -> Fixed<B, G> {
-        Fixed {
-            transform: self.transform.clone(),
-            scalars: Fields::from_fn(
-                #[inline(always)]
-                |i| Num::new(numbers, numbers.splat(self.scalars[i])),
-            ),
-            variant: if USUAL { 0 } else { self.variant },
-            directs: !USUAL && self.directs,
-        }
-    }
-
     /// The work on a vector, and within it that of the transforms behind.
     #[inline(always)]
-    pub(super) fn element<'s, W: Work<G>, B: Vectors<Element = T>>(
+    pub(super) fn element<W: Work<G>, B: Vectors<Element = T>>(
         &self,
         fixed: &Fixed<B, G>,
-        along: &AlongRun<'_, 's, T, G>,
-        i: Index<'n, 's>,
+        along: &AlongBlock<'_, T, G>,
+        i: Index<'n>,
         shared: &mut Shared<B>,
         behind: impl FnOnce(&mut Shared<B>),
     ) {
@@ -345,7 +405,7 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
     }
 
     #[inline(always)]
-    fn keep<B: Vectors<Element = T>>(&self, i: Index<'n, '_>, e: &Element<B, G>) {
+    fn keep<B: Vectors<Element = T>>(&self, i: Index<'n>, e: &Element<B, G>) {
         each::<G::State<()>>(
             #[inline(always)]
             |k| {

@@ -19,12 +19,12 @@
 
 use std::ops::Range;
 
-use smallvec::SmallVec;
-
 use crate::author::array::{Array, Block, Len, with_len};
 use crate::author::kind::Kind;
-use crate::author::part::{Part, Shared};
-use crate::author::work::{Accumulate, Displace, Measure, Update, UpdateAndMeasure, Write, WriteDisplaced};
+use crate::author::part::{Own, Part, Shared};
+use crate::author::work::{
+    Accumulate, Displace, Measure, Update, UpdateAndMeasure, Work, Write, WriteDisplaced,
+};
 use crate::author::works::{Before, End, Works};
 use crate::author::{GradientTransform, Writer};
 use crate::axes::Axes;
@@ -78,7 +78,8 @@ pub struct Arrays<'a, T> {
 /// A loop of one transform over a tile.
 pub struct Pass<'a, 'c, T, G: GradientTransform> {
     pub(super) arrays: Arrays<'a, T>,
-    pub(super) part: Part<'a, 'c, T, G>,
+    pub(super) own: Own<'a, 'c, T>,
+    pub(super) part: Part<'a, T, G>,
     pub(super) task: Task,
     pub(super) writer_task: WriterTask,
 }
@@ -87,16 +88,13 @@ pub struct Pass<'a, 'c, T, G: GradientTransform> {
 /// crate, once, and not in every program that uses it.
 #[doc(hidden)]
 #[inline(always)]
-pub fn run<T: Real, G: GradientTransform>(mut pass: Pass<'_, '_, T, G>) {
-    let (arrays, parts) = (&mut pass.arrays, &mut (pass.part, ()));
+pub fn run<T: Real, G: GradientTransform>(pass: Pass<'_, '_, T, G>) {
     match pass.task {
-        Task::Update { keeps_state: true } => over::<T, Before<Update<true>, G, End>, false>(arrays, parts),
-        Task::Update { keeps_state: false } => over::<T, Before<Update<false>, G, End>, false>(arrays, parts),
-        Task::Measure => over::<T, Before<Measure, G, End>, false>(arrays, parts),
-        Task::UpdateAndMeasure if G::Kind::LAGS => {
-            over::<T, Before<UpdateAndMeasure, G, End>, false>(arrays, parts);
-        }
-        Task::Accumulate if G::Kind::LAGS => over::<T, Before<Accumulate, G, End>, false>(arrays, parts),
+        Task::Update { keeps_state: true } => over::<T, G, Update<true>>(pass),
+        Task::Update { keeps_state: false } => over::<T, G, Update<false>>(pass),
+        Task::Measure => over::<T, G, Measure>(pass),
+        Task::UpdateAndMeasure if G::Kind::LAGS => over::<T, G, UpdateAndMeasure>(pass),
+        Task::Accumulate if G::Kind::LAGS => over::<T, G, Accumulate>(pass),
         Task::UpdateAndMeasure | Task::Accumulate => unreachable!("of transforms that lag alone"),
     }
 }
@@ -104,73 +102,106 @@ pub fn run<T: Real, G: GradientTransform>(mut pass: Pass<'_, '_, T, G>) {
 /// Runs a writer's pass. See [`run`].
 #[doc(hidden)]
 #[inline(always)]
-pub fn run_writer<T: Real, G: Writer>(mut pass: Pass<'_, '_, T, G>) {
-    let (arrays, parts) = (&mut pass.arrays, &mut (pass.part, ()));
+pub fn run_writer<T: Real, G: Writer>(pass: Pass<'_, '_, T, G>) {
     match pass.writer_task {
-        WriterTask::Displace => over::<T, Before<Displace, G, End>, false>(arrays, parts),
-        WriterTask::Write => over::<T, Before<Write, G, End>, false>(arrays, parts),
-        WriterTask::WriteDisplaced => over::<T, Before<WriteDisplaced, G, End>, false>(arrays, parts),
+        WriterTask::Displace => over::<T, G, Displace>(pass),
+        WriterTask::Write => over::<T, G, Write>(pass),
+        WriterTask::WriteDisplaced => over::<T, G, WriteDisplaced>(pass),
     }
 }
 
-/// Runs the works `L` over a tile. At the `HEAD` of a chain the update is the gradient, and none is left behind.
-pub(crate) fn over<'a, 'c: 'a, T: Real, L: Works<T>, const HEAD: bool>(
-    arrays: &mut Arrays<'a, T>,
-    parts: &mut L::Parts<'a, 'c>,
-) {
-    let (tile, offset) = (arrays.len, arrays.offset);
-    let (full, rest) = (tile / LANES * LANES, tile % LANES);
-    let usual = L::is_usual(parts);
-    let runs = runs::<T, L>(parts, offset, tile);
-    let flat = if runs.is_some() { 0 } else { 2 * L::ALONG * tile.next_multiple_of(LANES) };
-    T::with_workspace(flat, |workspace| {
-        if flat > 0 {
-            L::expand(parts, workspace, offset, tile);
-        }
-        let mut store = L::store();
-        if full > 0 {
-            with_len(full, |len| {
-                let arrays = arrays.open(0..tile, len);
-                let (opened, mut sides) = L::open(parts, &mut store, workspace, tile, len);
-                let line = Axes::line(full);
-                let (axes, offset) = runs.as_ref().map_or((&line, 0), |axes| (axes, offset));
-                let (arrays, opened, sides) = (&arrays, &opened, &mut sides);
-                let work = Loop::<T, L, HEAD> { arrays, opened, sides, axes, offset, len };
-                if HEAD && usual {
-                    T::with_vectors(Usual(work));
-                } else {
-                    T::with_vectors(work);
-                }
-            });
-        }
-        if rest > 0 {
-            let mut rests = L::store();
-            let mut copies = Copies::of(arrays, full..tile);
-            with_len(rest, |len| {
-                let mut arrays = copies.arrays(arrays);
-                let arrays = &arrays.open(0..LANES, len);
-                let (opened, mut sides) = L::open_rest(parts, &mut rests, workspace, tile, len);
-                let (opened, sides, axes) = (&opened, &mut sides, &Axes::line(rest));
-                T::with_vectors(Loop::<T, L, HEAD> { arrays, opened, sides, axes, offset: 0, len });
-            });
-            copies.put_back(arrays, full..tile);
-            L::close_rest(parts, &mut store, &rests, tile);
-        }
-        L::finish(parts, &store, workspace, offset, tile);
-    });
+fn over<T: Real, G: GradientTransform, W: Work<G> + 'static>(pass: Pass<'_, '_, T, G>) {
+    let Pass { mut arrays, mut own, part, .. } = pass;
+    Passes::<T, Before<W, G, End>, false>::new((part, ())).over(&mut arrays, &mut own);
 }
 
-/// The axes by which a tile is cut into runs of whole blocks, if it can be: where one transform alone may have arrays along axes.
-fn runs<T: Real, L: Works<T>>(parts: &L::Parts<'_, '_>, offset: usize, tile: usize) -> Option<Axes> {
-    let mut axes = SmallVec::new();
-    L::axes(parts, &mut axes);
-    let [Some(axes)] = axes[..] else { return None };
-    let blocks = [offset, tile, axes.run_length()].iter().all(|n| n % LANES == 0);
-    blocks.then(|| axes.clone())
+/// The works `L` over the tiles of a range. At the `HEAD` of a chain the update is the gradient, and none is left behind.
+pub(crate) struct Passes<'a, T: Real, L: Works<T>, const HEAD: bool> {
+    parts: L::Parts<'a>,
+    store: L::Store,
+    usual: bool,
+    /// The axes by which tiles can be cut into runs.
+    axes: Option<Axes>,
+}
+
+impl<'a, T: Real, L: Works<T>, const HEAD: bool> Passes<'a, T, L, HEAD> {
+    pub(crate) fn new(parts: L::Parts<'a>) -> Self {
+        let axes = L::axes(&parts).filter(|axes| L::HAVE_ALONG == 1 && axes.run_length() % LANES == 0);
+        Self { axes: axes.cloned(), usual: L::is_usual(&parts), store: L::store(), parts }
+    }
+
+    /// A tile.
+    pub(crate) fn over(&mut self, arrays: &mut Arrays<'_, T>, own: &mut Own<'_, '_, T>) {
+        let (tile, offset) = (arrays.len, arrays.offset);
+        let axes = self.axes.as_ref().filter(|_| offset % LANES == 0 && tile % LANES == 0);
+        if L::ALONG == 0 || axes.is_some() {
+            return Self::full(&self.parts, &mut self.store, self.usual, axes, &mut [], arrays, own);
+        }
+        T::with_workspace(2 * L::ALONG * tile.next_multiple_of(LANES), |workspace| {
+            L::expand(&self.parts, workspace, offset, tile);
+            Self::full(&self.parts, &mut self.store, self.usual, None, workspace, arrays, own);
+        });
+    }
+
+    /// The full blocks of a tile, and what is behind them.
+    fn full(
+        parts: &L::Parts<'_>,
+        store: &mut L::Store,
+        usual: bool,
+        axes: Option<&Axes>,
+        workspace: &mut [T],
+        arrays: &mut Arrays<'_, T>,
+        own: &mut Own<'_, '_, T>,
+    ) {
+        let (tile, offset) = (arrays.len, arrays.offset);
+        let (full, rest) = (tile / LANES * LANES, tile % LANES);
+        with_len(full, |len| {
+            let arrays = &arrays.open(0..tile, len);
+            let (opened, mut sides) = L::open(parts, store, &mut own.remaining(), workspace, tile, len);
+            let line = Axes::line(full);
+            let (axes, offset) = axes.map_or((&line, 0), |axes| (axes, offset));
+            let (opened, sides) = (&opened, &mut sides);
+            let work = Loop::<T, L, HEAD> { parts, arrays, opened, sides, axes, offset, len };
+            if HEAD && usual {
+                T::with_vectors(Usual(work));
+            } else {
+                T::with_vectors(work);
+            }
+        });
+        if rest > 0 {
+            Self::rest(parts, store, workspace, arrays, own);
+        }
+        L::finish(parts, store, own, workspace, offset, tile);
+    }
+
+    /// What is behind the full blocks.
+    #[cold]
+    fn rest(
+        parts: &L::Parts<'_>,
+        store: &mut L::Store,
+        workspace: &mut [T],
+        arrays: &mut Arrays<'_, T>,
+        own: &mut Own<'_, '_, T>,
+    ) {
+        let tile = arrays.len;
+        let range = tile / LANES * LANES..tile;
+        let (mut copies, mut rest) = (Copies::of(arrays, range.clone()), L::rest());
+        with_len(range.len(), |len| {
+            let mut arrays = copies.arrays(arrays);
+            let arrays = &arrays.open(0..LANES, len);
+            let (opened, mut sides) =
+                L::open_rest(parts, &mut rest, &mut own.remaining(), workspace, tile, len);
+            let (opened, sides, axes) = (&opened, &mut sides, &Axes::line(range.len()));
+            T::with_vectors(Loop::<T, L, HEAD> { parts, arrays, opened, sides, axes, offset: 0, len });
+        });
+        copies.put_back(arrays, range);
+        L::close_rest(parts, store, &rest, own.columns, tile);
+    }
 }
 
 /// The loop over a tile, compiled for every instruction set: nothing else is.
-struct Loop<'l, 'r, 'n, T: Real, L: Works<T>, const HEAD: bool> {
+struct Loop<'l, 'p, 'r, 'n, T: Real, L: Works<T>, const HEAD: bool> {
+    parts: &'l L::Parts<'p>,
     arrays: &'l Opened<'r, 'n, T>,
     opened: &'l L::Opened<'r, 'n>,
     sides: &'l mut L::Sides<'r>,
@@ -184,7 +215,7 @@ struct Loop<'l, 'r, 'n, T: Real, L: Works<T>, const HEAD: bool> {
 /// A loop for transforms that all have variant 0: the formulas of others are not in it.
 struct Usual<W>(W);
 
-impl<T: Real, L: Works<T>, const HEAD: bool> WithVectors<T> for Loop<'_, '_, '_, T, L, HEAD> {
+impl<T: Real, L: Works<T>, const HEAD: bool> WithVectors<T> for Loop<'_, '_, '_, '_, T, L, HEAD> {
     type Output = ();
 
     #[inline(always)]
@@ -193,7 +224,7 @@ impl<T: Real, L: Works<T>, const HEAD: bool> WithVectors<T> for Loop<'_, '_, '_,
     }
 }
 
-impl<T: Real, L: Works<T>, const HEAD: bool> WithVectors<T> for Usual<Loop<'_, '_, '_, T, L, HEAD>> {
+impl<T: Real, L: Works<T>, const HEAD: bool> WithVectors<T> for Usual<Loop<'_, '_, '_, '_, T, L, HEAD>> {
     type Output = ();
 
     #[inline(always)]
@@ -202,51 +233,60 @@ impl<T: Real, L: Works<T>, const HEAD: bool> WithVectors<T> for Usual<Loop<'_, '
     }
 }
 
-impl<T: Real, L: Works<T>, const HEAD: bool> Loop<'_, '_, '_, T, L, HEAD> {
+impl<'n, T: Real, L: Works<T>, const HEAD: bool> Loop<'_, '_, '_, 'n, T, L, HEAD> {
     #[inline(always)]
     fn over_vectors<B: Vectors<Element = T>, const USUAL: bool>(self, numbers: B) {
         // Copies, as what is written in the loop cannot change them.
         let (arrays, opened, len, sides) = (*self.arrays, *self.opened, self.len, self.sides);
         let number = |value: B::Value| Num::new(numbers, value);
         let factor = number(numbers.splat(arrays.factor));
-        let fixed = L::fixed::<B, USUAL>(&opened, numbers);
+        let fixed = L::fixed::<B, USUAL>(self.parts, numbers);
         // One that leaves something behind has somewhere to do so.
         let (updates, writes) = (!HEAD && L::UPDATES, L::WRITES);
         let Some(out) = arrays.out.map(Some).or((!updates && !writes).then_some(None)) else { return };
         let mut prefetch = Prefetch::resume();
-        for run in self.axes.runs(self.offset, self.len.elements()) {
+        for run in self.axes.runs(self.offset, len.elements()) {
             len.stretch(
                 run.at..run.to,
                 #[inline(always)]
                 |stretch| {
                     let along = L::open_run(sides, &run, stretch);
-                    stretch.for_each::<B>(
+                    stretch.for_each(
                         2,
                         #[inline(always)]
                         || prefetch.block(),
                         #[inline(always)]
-                        |i| {
-                            let gradient = number(arrays.gradient.get::<B>(i));
-                            let update =
-                                if HEAD { gradient } else { factor * number(arrays.source.get::<B>(i)) };
-                            let mut shared = Shared {
-                                numbers,
-                                update,
-                                gradient,
-                                parameter: number(arrays.parameter.get::<B>(i)),
-                                base: number(arrays.base.get::<B>(i)),
-                                direction: match arrays.direction {
-                                    Some(direction) => number(direction.get::<B>(i)),
-                                    None => update,
+                        |block| {
+                            let along = L::block(&along, block);
+                            block.for_each::<B>(
+                                #[inline(always)]
+                                |i| {
+                                    let gradient = number(arrays.gradient.get::<B>(i));
+                                    let update = if HEAD {
+                                        gradient
+                                    } else {
+                                        factor * number(arrays.source.get::<B>(i))
+                                    };
+                                    let mut shared = Shared {
+                                        numbers,
+                                        update,
+                                        gradient,
+                                        parameter: number(arrays.parameter.get::<B>(i)),
+                                        base: number(arrays.base.get::<B>(i)),
+                                        direction: match arrays.direction {
+                                            Some(direction) => number(direction.get::<B>(i)),
+                                            None => update,
+                                        },
+                                        displacement: number(arrays.displacement.get::<B>(i)),
+                                    };
+                                    L::element(&opened, &fixed, &along, i, &mut shared);
+                                    match out {
+                                        Some(out) if writes => out.set::<B>(i, shared.parameter.value),
+                                        Some(out) if updates => out.set::<B>(i, shared.update.value),
+                                        _ => {}
+                                    }
                                 },
-                                displacement: number(arrays.displacement.get::<B>(i)),
-                            };
-                            L::element(&opened, &fixed, &along, i, &mut shared);
-                            match out {
-                                Some(out) if writes => out.set::<B>(i, shared.parameter.value),
-                                Some(out) if updates => out.set::<B>(i, shared.update.value),
-                                _ => {}
-                            }
+                            );
                         },
                     );
                 },
