@@ -49,10 +49,8 @@ impl<'a, T: Real> Source<'a, T> {
         };
         let stage = &self.planned[call.stage];
         let sums = if call.gathers() { stage.scalar_sums.clone() } else { 0..0 };
-        let vector_sums = match call.gathers_arrays(self.planned) {
-            true => stage.vector_sums.clone(),
-            false => stage.vector_sums.start..stage.vector_sums.start,
-        };
+        let gathers = call.gathers_arrays(self.planned);
+        let vector_sums = if gathers { stage.vector_sums.clone() } else { 0..0 };
         let scratch = &self.scratch[stage.scratch.clone()];
         let directs = G::Kind::directs(transform);
         Part { directs, ..part(transform, self.tensor, call.columns.clone(), scratch, sums, vector_sums) }

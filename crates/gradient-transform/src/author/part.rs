@@ -60,6 +60,9 @@ struct Ranges<'r, V> {
 impl<'r, V> Ranges<'r, V> {
     #[inline]
     fn take(&mut self, range: &Range<usize>) -> &'r mut [V] {
+        if range.is_empty() {
+            return &mut [];
+        }
         let (_, list) = std::mem::take(&mut self.list).split_at_mut(range.start - self.taken);
         let (own, list) = list.split_at_mut(range.len());
         (self.list, self.taken) = (list, range.end);

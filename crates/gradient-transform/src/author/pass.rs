@@ -158,7 +158,8 @@ impl<'a, T: Real, L: Works<T>, const HEAD: bool> Passes<'a, T, L, HEAD> {
         with_len(full, |len| {
             let arrays = &arrays.open(0..tile, len);
             let (opened, mut sides) = L::open(parts, store, &mut own.remaining(), workspace, tile, len);
-            let line = Axes::line(full);
+            // None without a full block: a run is not without elements.
+            let line = Axes::line(full.max(1));
             let (axes, offset) = axes.map_or((&line, 0), |axes| (axes, offset));
             let (opened, sides) = (&opened, &mut sides);
             let work = Loop::<T, L, HEAD> { parts, arrays, opened, sides, axes, offset, len };
