@@ -15,6 +15,7 @@ mod random_calls;
 mod random_runs;
 mod resume;
 mod resume_changed;
+mod shared_sums;
 mod snapshots;
 mod transform_properties;
 

@@ -32,6 +32,17 @@ pub struct Cautious {
 const LEAST: f64 = 1e-3;
 
 /// Numbers of elements.
+///
+/// ```
+/// use cautious::{Cautious, Counts, Scale};
+/// use gradient_transform::{Context, DType, GradientTransform, StepContext, TensorInfo};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
+/// let cx = Context::new(StepContext::new(1, 0.5), &tensor);
+/// let mut scale = Scale { factor: 1.0, more: 0.0, c: 0.0 };
+/// Cautious::default().finalize(&cx, Counts { kept: 1.0, with_update: 2.0 }, &mut scale);
+/// assert_eq!((scale.factor, scale.more), (2.0, 1.0));
+/// ```
 #[fields]
 pub struct Counts<V> {
     /// Those whose displacement goes along the update.

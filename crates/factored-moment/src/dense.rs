@@ -45,6 +45,16 @@ pub(crate) fn check_beta2(beta2: f64) -> Result<()> {
 }
 
 /// State of an element.
+///
+/// ```
+/// use factored_moment::{FactoredMoment, Second};
+/// use gradient_transform::{Column, DType, Moment, TensorInfo};
+///
+/// let tensor = |shape| TensorInfo { name: "w".into(), shape, dtype: DType::F32, updates: 0 };
+/// let moment = FactoredMoment::new(0.99);
+/// assert_eq!(Moment::columns(&moment, &tensor(vec![64])), Second { v: Column::ZEROS });
+/// assert_eq!(Moment::columns(&moment, &tensor(vec![64, 48])), Second { v: Column::ABSENT }); // factored
+/// ```
 #[fields]
 pub struct Second<V> {
     /// The second moment.
@@ -52,6 +62,17 @@ pub struct Second<V> {
 }
 
 /// Numbers of a tensor and step.
+///
+/// ```
+/// use factored_moment::{DenseMoment, Weights};
+/// use gradient_transform::{Context, DType, Fields, Moment, StepContext, TensorInfo};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
+/// let cx = Context::new(StepContext::new(1, 0.5), &tensor);
+/// let mut weights = Weights::from_fn(|_| 0.0);
+/// Moment::begin(&DenseMoment::new(0.75), &cx, &mut weights);
+/// assert_eq!((weights.decay, weights.weight, weights.division), (0.75, 0.25, 1e-8));
+/// ```
 #[fields]
 pub struct Weights<V> {
     /// Of what the moment was.

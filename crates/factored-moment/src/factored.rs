@@ -17,7 +17,7 @@ use crate::division::{Division, EPSILON, FORMULAS, SMALL_EPSILON, divide, epsilo
 /// u = g / (sqrt(row / mean(row)) * sqrt(col) + eps)
 /// ```
 ///
-/// Tensors of rank 0 or 1, and those without an axis of at least `min_size` elements, have a [`DenseMoment`] instead.
+/// Tensors of rank 0 or 1, and those without an axis of at least `min_size` elements, have a [`crate::DenseMoment`] instead.
 ///
 /// Reads the gradient once before anything can be emitted, so the chain is cut behind it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,6 +63,14 @@ impl FactoredMoment {
 }
 
 /// Arrays of a matrix.
+///
+/// ```
+/// use factored_moment::{FactoredMoment, Means};
+/// use gradient_transform::{DType, Moment, TensorInfo};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![64, 48], dtype: DType::F32, updates: 0 };
+/// assert_eq!(Moment::along(&FactoredMoment::new(0.99), &tensor), Some(Means { row: 0, col: 1 })); // the axes that they lack
+/// ```
 #[fields]
 pub struct Means<V> {
     /// Without the largest axis.

@@ -36,6 +36,13 @@ impl Focus {
 const ONE_PRECONDITIONER: &str = "both turn the gradient into a direction; keep one";
 
 /// State of an element.
+///
+/// ```
+/// use focus::Average;
+/// use gradient_transform::Fields;
+///
+/// assert_eq!(<Average<f64> as Fields<f64>>::NAMES, ["average"]); // `focus/average` in checkpoints
+/// ```
 #[fields]
 pub struct Average<V> {
     /// The average of the weight.
@@ -43,6 +50,17 @@ pub struct Average<V> {
 }
 
 /// Numbers of a step.
+///
+/// ```
+/// use focus::{Focus, Weights};
+/// use gradient_transform::{Context, DType, Moment, StepContext, TensorInfo};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
+/// let cx = Context::new(StepContext::new(1, 0.5), &tensor);
+/// let mut weights = Weights { decay: 0.0, weight: 0.0 };
+/// Moment::begin(&Focus::new(0.75), &cx, &mut weights);
+/// assert_eq!((weights.decay, weights.weight), (0.75, 0.25));
+/// ```
 #[fields]
 pub struct Weights<V> {
     /// Of what the average was.

@@ -142,6 +142,14 @@ pub enum Error {
         /// The type that is computed in.
         dtype: DType,
     },
+    /// Gradients were to be given one by one, and a transform takes sums over several tensors before any of them moves.
+    #[error(
+        "`{transform}` takes sums over several tensors before any of them moves, so a step needs all gradients at once: give them to `step`, or leave it out of the chain"
+    )]
+    NeedsAllGradients {
+        /// The first such transform.
+        transform: String,
+    },
     /// A step was asked for in evaluation mode.
     #[error("the parameters are at the evaluation point x; call `train` before the next step")]
     EvaluationMode,

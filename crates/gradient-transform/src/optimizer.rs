@@ -11,6 +11,7 @@ use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::group::{Group, ParameterGroup, Settings, SplitGroups, check_lr, describe};
 use crate::names::Names;
+use crate::shared_sums;
 use crate::sweep::ScratchPool;
 use crate::tensor::Tensor;
 use crate::transform::Link;
@@ -42,6 +43,8 @@ pub struct Optimizer<T: Real = f32> {
     pub(crate) skipped: u64,
     /// State was loaded and no step done since.
     pub(crate) resumed: bool,
+    /// The transforms with sums over several tensors, in the order in which the sums are completed.
+    pub(crate) shared_sums: Vec<String>,
     pub(crate) pool: ScratchPool<T>,
 }
 
@@ -78,7 +81,8 @@ impl<T: Real> Optimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Self::new); [`Error::Excluded`] for different estimators under [`SplitGroups::Joint`].
+    /// As [`new`](Self::new); [`Error::Excluded`] for different estimators under [`SplitGroups::Joint`], and for transforms with
+    /// [sums over several tensors](crate::SumsOver) that stand in different orders.
     pub fn with_groups(
         groups: impl IntoIterator<Item = ParameterGroup<T>>,
         settings: Settings,
@@ -91,6 +95,7 @@ impl<T: Real> Optimizer<T> {
             evaluating: None,
             skipped: 0,
             resumed: false,
+            shared_sums: Vec::new(),
             pool: ScratchPool::default(),
         };
         groups.into_iter().try_for_each(|group| optimizer.add_group(group))?;
@@ -131,6 +136,7 @@ impl<T: Real> Optimizer<T> {
                 made.share_estimate(&first.estimate);
             }
         }
+        self.shared_sums = shared_sums::order(self.groups.iter().chain([&made]))?;
         let (index, first) = (self.groups.len(), self.tensors.len());
         self.groups.push(made);
         self.tensors

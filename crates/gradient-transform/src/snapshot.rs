@@ -14,6 +14,7 @@ use crate::group::{Group, SplitGroups};
 use crate::optimizer::{Optimizer, check_one_estimator, range_of};
 use crate::parameter::Parameter;
 use crate::samples::samples;
+use crate::shared_sums;
 use crate::state::key;
 use crate::transform::Link;
 
@@ -181,6 +182,8 @@ impl<T: Real> Optimizer<T> {
             let others = self.groups.iter().enumerate().filter(|(index, _)| *index != group);
             check_one_estimator(others.map(|(_, other)| other).chain([&made]))?;
         }
+        let (before, behind) = (&self.groups[..group], &self.groups[group + 1..]);
+        let shared_sums = shared_sums::order(before.iter().chain([&made]).chain(behind))?;
         let of_others = self.groups.iter().find(|g| joint && g.estimates).map(|g| g.estimate);
         let mut forgets = false;
         if made.estimates && old.estimates {
@@ -211,6 +214,7 @@ impl<T: Real> Optimizer<T> {
         }
         drop((old, new));
         self.groups[group] = made;
+        self.shared_sums = shared_sums;
         if forgets {
             // A joint estimate's sums are of all groups together.
             let joint = self.settings.split_groups == SplitGroups::Joint;

@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 use crate::group::{Group, GroupEnd, NonFinite, Settings, SplitGroups, check_lr};
 use crate::optimizer::Optimizer;
 use crate::parameter::{Parameter, Value};
+use crate::shared_sums;
 use crate::sweep::ScratchPool;
-use crate::tensor::{Run, Tensor};
+use crate::tensor::{Progress, Run, Tensor};
 
 /// Steps smaller than this many elements in all run on the calling thread: entering a thread pool costs more.
 const SERIAL_BELOW: usize = 100_000;
@@ -42,7 +43,7 @@ impl<T: Real> Optimizer<T> {
         let mut total = 0;
         for (tensor, parameter) in self.tensors.iter_mut().zip(parameters.iter()) {
             check(tensor, parameter)?;
-            tensor.outcome = None;
+            (tensor.outcome, tensor.progress) = (None, Progress::default());
             total += if parameter.gradient.is_some() { parameter.value.len() } else { 0 };
         }
         let parallel = total >= SERIAL_BELOW && rayon::current_num_threads() > 1;
@@ -97,10 +98,17 @@ impl<T: Real> Optimizer<T> {
     /// is to be skipped.
     fn step_checked(&mut self, parameters: &mut [Parameter<'_>], parallel: bool) -> Result<bool> {
         self.begin();
-        let Self { groups, tensors, settings, pool, .. } = &mut *self;
+        let Self { groups, tensors, settings, shared_sums, pool, .. } = &mut *self;
         let jobs = TensorJobs { groups, settings, pool, parallel };
         let finite = settings.non_finite == NonFinite::Unchecked || jobs.all(tensors, parameters, &examine);
         if finite {
+            for name in &*shared_sums {
+                jobs.all(tensors, parameters, &|tensor, run, value, gradient| {
+                    tensor.step(run, value.as_mut_slice(), gradient, Some(name));
+                    true
+                });
+                shared_sums::complete(name, groups, tensors);
+            }
             jobs.all(tensors, parameters, &step);
             return Ok(true);
         }
@@ -117,13 +125,17 @@ impl<T: Real> Optimizer<T> {
     /// gradient to [`StepInProgress::parameter`], and then call [`StepInProgress::end`].
     ///
     /// # Errors
-    /// [`Error::EvaluationMode`].
+    /// [`Error::EvaluationMode`]; [`Error::NeedsAllGradients`] for chains with [sums over several tensors](crate::SumsOver).
     pub fn begin_step(&mut self) -> Result<StepInProgress<'_, T>> {
         if self.evaluating.is_some() {
             return Err(Error::EvaluationMode);
         }
+        if let Some(transform) = self.shared_sums.first() {
+            return Err(Error::NeedsAllGradients { transform: transform.clone() });
+        }
         self.begin();
-        self.tensors.iter_mut().for_each(|tensor| tensor.outcome = None);
+        let tensors = self.tensors.iter_mut();
+        tensors.for_each(|tensor| (tensor.outcome, tensor.progress) = (None, Progress::default()));
         Ok(StepInProgress { optimizer: self })
     }
 
@@ -346,7 +358,7 @@ fn step<T: Real>(
     value: &mut Value<'_>,
     gradient: Slice<'_>,
 ) -> bool {
-    tensor.step(run, value.as_mut_slice(), gradient);
+    tensor.step(run, value.as_mut_slice(), gradient, None);
     value.write_back();
     true
 }

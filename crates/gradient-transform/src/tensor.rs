@@ -24,6 +24,13 @@ pub(crate) struct Outcome {
     pub(crate) contribution: [f64; 2],
 }
 
+/// The sweeps that a step has been through, and those of them behind which the transforms were sealed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    swept: usize,
+    sealed: usize,
+}
+
 /// What the tensors of a step share, besides the context.
 pub(crate) struct Run<'a, T: 'static> {
     pub(crate) stages: &'a Stages<'a, T>,
@@ -55,8 +62,8 @@ pub(crate) struct Tensor<T> {
     fresh: Vec<bool>,
     /// The names of those that have not, while there is no plan.
     waiting_fresh: BTreeSet<String>,
-    /// The step in progress has been through its first sweep, when the gradient was examined.
-    first_sweep_done: bool,
+    /// How far the step in progress is.
+    pub(crate) progress: Progress,
     pub(crate) outcome: Option<Outcome>,
 }
 
@@ -76,7 +83,7 @@ impl<T: Real> Tensor<T> {
             waiting: BTreeMap::new(),
             fresh: Vec::new(),
             waiting_fresh: BTreeSet::new(),
-            first_sweep_done: false,
+            progress: Progress::default(),
             outcome: None,
         }
     }
@@ -90,7 +97,6 @@ impl<T: Real> Tensor<T> {
     /// nothing, it is done on this occasion, so that the gradient is not read once more; nothing that is kept has changed when
     /// this returns.
     pub(crate) fn examine(&mut self, run: &Run<'_, T>, parameter: SliceMut<'_>, gradient: Slice<'_>) -> bool {
-        self.first_sweep_done = false;
         let unchanged = self.is_planned(run);
         let Some(plan) = self.plan.take_if(|plan| unchanged && plan.first_sweep_stores_nothing()) else {
             return gradient.first_beyond(T::LARGEST_GRADIENT, run.parallel).is_none();
@@ -105,7 +111,7 @@ impl<T: Real> Tensor<T> {
             let shown = plan.stages[first].shows_unusable;
             let seen = AtomicBool::new(true);
             self.sweep(run, &plan, &plan.sweeps[0], &cx, parameter, gradient, (!shown).then_some(&seen));
-            self.first_sweep_done = true;
+            self.progress.swept = 1;
             if shown {
                 // Many elements that are large enough can come to as much as one that is too large.
                 self.sums_are_small(&plan.stages[first])
@@ -128,8 +134,15 @@ impl<T: Real> Tensor<T> {
                 .all(|v| T::slice(v.values()).is_within(limit))
     }
 
-    /// One step. The slices have the tensor's length, and the gradient is finite.
-    pub(crate) fn step(&mut self, run: &Run<'_, T>, mut parameter: SliceMut<'_>, gradient: Slice<'_>) {
+    /// One step, as far as the transform `until` has taken its sums, or to its end. The slices have the tensor's length, and the
+    /// gradient is finite.
+    pub(crate) fn step(
+        &mut self,
+        run: &Run<'_, T>,
+        mut parameter: SliceMut<'_>,
+        gradient: Slice<'_>,
+        until: Option<&str>,
+    ) {
         if !self.is_typed() {
             self.info.dtype = parameter.dtype();
         }
@@ -137,28 +150,55 @@ impl<T: Real> Tensor<T> {
         self.prepare(run, parameter.as_slice());
         let Some(plan) = self.plan.take() else { return };
         let info = self.info.take_for_step();
-        let cx = Context::new(run.step, &info);
+        if self.advance(run, &plan, &info, parameter.reborrow(), gradient, until) {
+            self.info.updates += 1;
+        }
+        self.info.return_from_step(info);
+        self.plan = Some(plan);
+    }
+
+    /// Goes on with a step; whether it came to its end.
+    fn advance(
+        &mut self,
+        run: &Run<'_, T>,
+        plan: &Plan,
+        info: &TensorInfo,
+        mut parameter: SliceMut<'_>,
+        gradient: Slice<'_>,
+        until: Option<&str>,
+    ) -> bool {
+        let cx = Context::new(run.step, info);
         let live = |i: usize| !plan.stages[i].idle;
-        let held = self.held(run, &plan, &cx);
+        let held = self.held(run, plan, &cx);
         let end = held.map_or(plan.stages.len(), |h| h + 1);
-        let first_sweep_done = std::mem::take(&mut self.first_sweep_done);
-        if !first_sweep_done {
-            self.begin(run, &plan, &cx, end);
+        let until = until.map(|name| run.stages[..end].iter().position(|stage| stage.name() == name));
+        let last = match until {
+            Some(Some(stage)) if live(stage) => Some(plan.stages[stage].sweep),
+            Some(_) => return false,
+            None => None,
+        };
+        if self.progress.swept == 0 {
+            self.begin(run, plan, &cx, end);
         }
         let of_held = held.map(|h| plan.sweeps_of_held(h));
         let sweeps: &[Sweep] = of_held.as_deref().unwrap_or(&plan.sweeps);
-        for sweep in sweeps {
-            if sweep.number > 0 || !first_sweep_done {
-                self.sweep(run, &plan, sweep, &cx, parameter.reborrow(), gradient, None);
+        for sweep in sweeps.iter().skip(self.progress.sealed) {
+            if sweep.number >= self.progress.swept {
+                self.sweep(run, plan, sweep, &cx, parameter.reborrow(), gradient, None);
+                self.progress.swept += 1;
             }
+            if last == Some(sweep.number) {
+                return false;
+            }
+            self.progress.sealed += 1;
             for (i, stage) in plan.stages[..end].iter().enumerate() {
                 if stage.sweep == sweep.number && live(i) && held != Some(i) {
-                    run.stages[i].seal(&cx.of(self.fresh[i]), self.state(&plan, i));
+                    run.stages[i].seal(&cx.of(self.fresh[i]), self.state(plan, i));
                 }
             }
         }
         for i in (0..end).filter(|&i| live(i)) {
-            run.stages[i].finish(&cx.of(self.fresh[i]), self.state(&plan, i));
+            run.stages[i].finish(&cx.of(self.fresh[i]), self.state(plan, i));
         }
         let contribution = (0..end).filter(|&i| live(i)).find_map(|i| {
             let sums = &self.scalar_sums[plan.stages[i].scalar_sums.clone()];
@@ -170,9 +210,15 @@ impl<T: Real> Tensor<T> {
         self.outcome =
             Some(Outcome { updated: held.is_none(), contribution: contribution.unwrap_or_default() });
         (0..end).filter(|&i| live(i)).for_each(|i| self.fresh[i] = false);
-        self.info.updates += 1;
-        self.info.return_from_step(info);
-        self.plan = Some(plan);
+        self.progress = Progress::default();
+        true
+    }
+
+    /// A transform's sums over the tensor, if they have been taken in the step in progress.
+    pub(crate) fn sums_of(&mut self, stage: usize) -> Option<&mut [f64]> {
+        let stage = &self.plan.as_ref()?.stages[stage];
+        let taken = !stage.idle && self.progress.swept > stage.sweep;
+        taken.then(|| &mut self.scalar_sums[stage.scalar_sums.clone()])
     }
 
     /// The stage that keeps the tensor from moving in this step.

@@ -8,6 +8,7 @@ use crate::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::element::Real;
 use crate::error::Result;
 use crate::estimator::Estimator;
+use crate::shared_sums::SumsOver;
 use crate::state::{StateSpec, Sums, TensorState};
 use crate::tile::Tile;
 use crate::writer::WriterLink;
@@ -250,6 +251,11 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// When its work on a tile of `tensor` can be done.
     fn role(&self, tensor: &TensorInfo) -> Role {
         Role::Map
+    }
+
+    /// What the sums of a reduction are taken over.
+    fn sums_over(&self) -> SumsOver {
+        SumsOver::Tensor
     }
 
     /// What it looks at besides the update.

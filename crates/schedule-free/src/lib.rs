@@ -76,6 +76,14 @@ impl ScheduleFree {
 }
 
 /// State of an element.
+///
+/// ```
+/// use gradient_transform::{Column, DType, GradientTransform, TensorInfo};
+/// use schedule_free::{Iterate, ScheduleFree};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
+/// assert_eq!(ScheduleFree::new(0.9).columns(&tensor), Iterate { z: Column::COPY });
+/// ```
 #[fields]
 pub struct Iterate<V> {
     /// The base iterate.
@@ -83,6 +91,17 @@ pub struct Iterate<V> {
 }
 
 /// Numbers of a step.
+///
+/// ```
+/// use gradient_transform::{Context, DType, Fields, GradientTransform, StepContext, TensorInfo};
+/// use schedule_free::{ScheduleFree, Step};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
+/// let cx = Context::new(StepContext::new(1, 0.5), &tensor);
+/// let mut numbers = Step::from_fn(|_| 0.0);
+/// ScheduleFree::new(0.9).begin(&cx, &mut numbers);
+/// assert_eq!((numbers.c, numbers.step_size, numbers.rate), (1.0, 0.5, 0.5)); // in the first step y and z move alike
+/// ```
 #[fields]
 pub struct Step<V> {
     /// The averaging weight.

@@ -14,6 +14,17 @@ use gradient_transform::{Backend, Context, Element, GradientTransform, Num, fiel
 pub struct StableAdamW;
 
 /// Sum over a tensor.
+///
+/// ```
+/// use gradient_transform::{Context, DType, GradientTransform, StepContext, TensorInfo};
+/// use stableadamw::{Clip, Squares, StableAdamW};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
+/// let cx = Context::new(StepContext::new(1, 0.5), &tensor);
+/// let mut clip = Clip { factor: 1.0 };
+/// StableAdamW.finalize(&cx, Squares { update: 50.0 }, &mut clip);
+/// assert_eq!(clip.factor, 0.2); // the root mean square is 5
+/// ```
 #[fields]
 pub struct Squares<V> {
     /// `u^2`.

@@ -10,8 +10,9 @@ use crate::author::{AlongState, Column, Fields, GradientTransform, Writer as Wri
 use crate::axes::Axes;
 use crate::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::element::Real;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::number::Input;
+use crate::shared_sums::SumsOver;
 use crate::state::{ColumnSpec, StateSpec, Sums, TensorState, VectorSpec};
 use crate::sums::SumShape;
 use crate::tile::Tile;
@@ -29,6 +30,10 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     }
 
     fn validate(&self) -> Result<()> {
+        if G::Kind::LAGS && GradientTransform::sums_over(self) != SumsOver::Tensor {
+            let reason = "a transform that lags has sums over each tensor alone".into();
+            return Err(Error::InvalidChain { chain: GradientTransform::name(self).into(), reason });
+        }
         GradientTransform::validate(self)
     }
 
@@ -52,6 +57,10 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
         } else {
             Role::Reduce
         }
+    }
+
+    fn sums_over(&self) -> SumsOver {
+        GradientTransform::sums_over(self)
     }
 
     fn reads(&self) -> Reads {

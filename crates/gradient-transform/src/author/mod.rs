@@ -28,6 +28,7 @@ use crate::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::element::Real;
 use crate::error::Result;
 use crate::number::{Backend, Num};
+use crate::shared_sums::SumsOver;
 use crate::state::{Initial, Storage};
 use crate::sums::Gathered;
 
@@ -315,6 +316,11 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     /// Whether the tensor stands still in this step, in which the transform's state alone moves on: for a [`kind::Lagged`].
     fn holds(&self, cx: &Context<'_>) -> bool {
         false
+    }
+
+    /// What [`Sums`](Self::Sums) are taken over. A [`kind::Lagged`] has sums over each tensor alone.
+    fn sums_over(&self) -> SumsOver {
+        SumsOver::Tensor
     }
 
     /// Names of the numbers kept for a parameter group, 0 at first.
