@@ -79,7 +79,8 @@ fn groups(chains: [Box<dyn Link<f64>>; 2]) -> Result<Optimizer<f64>, Error> {
     let groups = chains.into_iter().zip(names).map(|(chain, names)| {
         let shapes = [[SIZES[at]], [SIZES[at + 1]]];
         at += 2;
-        let parameters: Vec<(&str, &[usize])> = names.into_iter().zip(shapes.iter().map(|s| &s[..])).collect();
+        let parameters: Vec<(&str, &[usize])> =
+            names.into_iter().zip(shapes.iter().map(|s| &s[..])).collect();
         ParameterGroup::new(chain, parameters)
     });
     Optimizer::with_groups(groups, Settings::default())
@@ -163,7 +164,10 @@ fn nothing_moves_where_a_gradient_is_not_finite_and_the_next_step_goes_as_if_it_
     step(&mut optimizer, &all(&gradients)).unwrap();
     let usual = std::mem::replace(&mut gradients[3][5], f64::NAN);
     let refused = step(&mut optimizer, &all(&gradients)).unwrap_err();
-    assert!(matches!(refused, Error::NonFiniteGradient { ref name, index: 5, .. } if name == "d"), "{refused}");
+    assert!(
+        matches!(refused, Error::NonFiniteGradient { ref name, index: 5, .. } if name == "d"),
+        "{refused}"
+    );
     gradients[3][5] = usual;
     let moved = step(&mut optimizer, &all(&gradients)).unwrap();
     assert_scaled(&moved[3], &gradients[3], 1.0 / norm(&gradients));
@@ -216,11 +220,11 @@ fn a_step_whose_gradients_come_one_by_one_is_refused() {
 #[test]
 fn groups_that_complete_their_sums_in_different_orders_are_refused() {
     let other = Clip { name: "other", ..CLIP };
-    let refused = groups([
-        Box::new((CLIP, other, Descent::default())),
-        Box::new((other, CLIP, Descent::default())),
-    ]);
-    assert!(matches!(refused.err(), Some(Error::Excluded { first, second, .. }) if first == "clip" && second == "other"));
+    let refused =
+        groups([Box::new((CLIP, other, Descent::default())), Box::new((other, CLIP, Descent::default()))]);
+    assert!(
+        matches!(refused.err(), Some(Error::Excluded { first, second, .. }) if first == "clip" && second == "other")
+    );
     let mut optimizer =
         groups([Box::new((CLIP, other, Descent::default())), Box::new((other, Descent::default()))]).unwrap();
     assert!(optimizer.replace_chain(1, (other, CLIP, Descent::default())).is_err());

@@ -117,7 +117,10 @@ pub(crate) fn complete<T: Real>(name: &str, groups: &[Group<T>], tensors: &mut [
         }
     };
     let put = |totals: &Totals, tensors: &mut [Tensor<T>], stage: usize| {
-        tensors.iter_mut().filter_map(|tensor| tensor.sums_of(stage)).for_each(|sums| sums.copy_from_slice(totals));
+        tensors
+            .iter_mut()
+            .filter_map(|tensor| tensor.sums_of(stage))
+            .for_each(|sums| sums.copy_from_slice(totals));
     };
     // A group's tensors stand together.
     let of_groups = |tensors: &mut [Tensor<T>], f: &mut dyn FnMut(&mut [Tensor<T>], usize, SumsOver)| {

@@ -341,7 +341,7 @@ struct TensorJobs<'a, T: Real> {
 }
 
 /// What is done to one tensor that has a gradient, and whether that went well.
-type TensorJob<T> = dyn Fn(&mut Tensor<T>, &Run<'_, T>, &mut Value<'_>, Slice<'_>) -> bool + Sync;
+type TensorJob<'j, T> = dyn Fn(&mut Tensor<T>, &Run<'_, T>, &mut Value<'_>, Slice<'_>) -> bool + Sync + 'j;
 
 fn examine<T: Real>(
     tensor: &mut Tensor<T>,
@@ -365,7 +365,12 @@ fn step<T: Real>(
 
 impl<T: Real> TensorJobs<'_, T> {
     /// Does `job` for all tensors that have a gradient; whether all went well.
-    fn all(&self, tensors: &mut [Tensor<T>], parameters: &mut [Parameter<'_>], job: &TensorJob<T>) -> bool {
+    fn all(
+        &self,
+        tensors: &mut [Tensor<T>],
+        parameters: &mut [Parameter<'_>],
+        job: &TensorJob<'_, T>,
+    ) -> bool {
         if self.parallel && is_worth_splitting(tensors) {
             let middle = tensors.len() / 2;
             let (tensors, right_tensors) = tensors.split_at_mut(middle);
