@@ -42,8 +42,8 @@ mod update;
 mod writer;
 
 pub use author::{
-    AlongState, Column, Element, ElementOf, Fields, Fused, GradientTransform, Moment, MomentElement, Nothing,
-    Transforms, Writer, fields, fused, kind, transform,
+    AlongState, Column, Element, ElementOf, Fields, Fused, GradientTransform, Loops, Moment, MomentElement,
+    Nothing, Transforms, Writer, fields, fused, kind, loops, transform,
 };
 pub use buffer::{Buffer, Slice, SliceMut};
 pub use compose::{OnlyFor, only_for};

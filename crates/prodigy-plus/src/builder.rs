@@ -1,6 +1,7 @@
 use gradient_transform::{Optimizer, ParameterGroup, Real, Result, Rounding, Settings};
 
-use crate::chain::{chain, fused};
+use crate::chain::chain;
+use crate::loops::fused;
 use crate::options::Options;
 
 /// Prodigy + Schedule-Free: the full optimizer with the documented defaults.

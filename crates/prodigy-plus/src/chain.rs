@@ -1,10 +1,12 @@
 //! From options to a chain.
 
+use std::any::Any;
+
 use adopt::Adopt;
 use cautious::Cautious;
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use focus::Focus;
-use gradient_transform::{Error, Fused, GradientTransform, Link, Moment, Real, Result, Storage, only_for};
+use gradient_transform::{DType, Error, GradientTransform, Link, Moment, Real, Result, Storage, only_for};
 use grams::Grams;
 use muon_pp::{Muon, Normalisation, Precision};
 use orthograd::OrthoGrad;
@@ -15,7 +17,7 @@ use stableadamw::StableAdamW;
 
 use crate::options::Options;
 
-type Boxed<T> = Box<dyn Link<T>>;
+pub(crate) type Boxed<T> = Box<dyn Link<T>>;
 
 impl Options {
     /// The transforms of the chain that these options mean, in order: to be looked at, or to be rearranged and put into
@@ -48,7 +50,7 @@ impl Options {
 ///
 /// Where options that exclude each other were let through, FOCUS goes before Muon, and Cautious before Grams.
 /// `initial_d` is what d starts from, where that is not the group's own d0.
-pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Vec<Boxed<T>>> {
+fn chain_of<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Vec<Boxed<T>>> {
     let compat = &options.compat;
     let (beta1, beta2) = options.betas;
     Error::check("beta2", beta2, (0.0..1.0).contains(&beta2), "at least 0 and below 1")?;
@@ -93,14 +95,24 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
     Ok(chain)
 }
 
-/// The transforms, so that they are compiled here and not once more in each of the callers' binaries: where little is
-/// optimised, crates share the generic code of those that they depend on.
-#[cfg(all(debug_assertions, not(test)))]
-#[used]
-static COMPILED_HERE: fn(&Options) -> Result<Vec<Boxed<f32>>> = Options::transforms::<f32>;
-/// The chain, with one loop for each sweep of the usual ones.
-pub(crate) fn fused<T: Real>(chain: Vec<Boxed<T>>) -> Fused<Vec<Boxed<T>>, T> {
-    Fused::new(chain).with::<(FactoredMoment, StableAdamW, ScheduleFree)>()
+/// As `chain_of`, compiled here for both types, and not in every program that uses it.
+pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Vec<Boxed<T>>> {
+    #[inline(never)]
+    fn single(options: &Options, initial_d: Option<f64>) -> Result<Vec<Boxed<f32>>> {
+        chain_of(options, initial_d)
+    }
+    #[inline(never)]
+    fn double(options: &Options, initial_d: Option<f64>) -> Result<Vec<Boxed<f64>>> {
+        chain_of(options, initial_d)
+    }
+    let made: Box<dyn Any> = match T::DTYPE {
+        DType::F64 => Box::new(double(options, initial_d)?),
+        _ => Box::new(single(options, initial_d)?),
+    };
+    match made.downcast::<Vec<Boxed<T>>>() {
+        Ok(chain) => Ok(*chain),
+        Err(_) => unreachable!("float32 and float64 are all types that are computed in"),
+    }
 }
 
 fn boxed<T: Real>(transform: impl Link<T> + 'static) -> Boxed<T> {

@@ -3,6 +3,7 @@
 mod builder;
 mod chain;
 mod compat;
+mod loops;
 mod options;
 mod rules;
 

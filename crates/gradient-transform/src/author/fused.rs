@@ -52,8 +52,12 @@ impl<'a, T: Real> Source<'a, T> {
         let gathers = call.gathers_arrays(self.planned);
         let vector_sums = if gathers { stage.vector_sums.clone() } else { 0..0 };
         let scratch = &self.scratch[stage.scratch.clone()];
-        let directs = G::Kind::directs(transform);
-        Part { directs, ..part(transform, self.tensor, call.columns.clone(), scratch, sums, vector_sums) }
+        let (directs, base) = (G::Kind::directs(transform), G::Kind::base(transform));
+        Part {
+            directs,
+            base,
+            ..part(transform, self.tensor, call.columns.clone(), scratch, sums, vector_sums)
+        }
     }
 }
 
@@ -124,11 +128,31 @@ impl<T: Real> Visitor<T> for Run<'_, '_, T> {
     }
 }
 
-/// Loops for a list of transforms.
+/// Loops that are compiled for a list of transforms: what [`loops`] gives.
 pub trait Loops<T: Real>: Send + Sync {
     /// Types of the transforms, in order.
+    #[doc(hidden)]
     fn types(&self) -> Vec<TypeId>;
+    #[doc(hidden)]
     fn run(&self, program: Program, source: &mut Source<'_, T>, tiles: &mut dyn Tiles<T>);
+}
+
+/// Loops for chains that consist of the transforms `L` in this order, apart from an estimator of the step size. They are compiled where
+/// `L` and `T` are known.
+///
+/// ```
+/// use gradient_transform::{Descent, Fused, Link, Loops, Optimizer, loops};
+///
+/// // A chain that is put together at run time.
+/// let chain: Vec<Box<dyn Link<f32>>> = vec![Box::new(Descent::default())];
+/// static DESCENT: &dyn Loops<f32> = loops::<(Descent,), f32>();
+/// let chain = Fused::new(chain).with(DESCENT);
+/// assert_eq!(format!("{chain:?}"), "Fused([Descent { weight_decay: 0.0 }])");
+/// Optimizer::new(chain, [("w", &[2][..])])?;
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub const fn loops<L: Transforms<T>, T: Real>() -> &'static dyn Loops<T> {
+    &LoopsOf::<L::List>(PhantomData)
 }
 
 struct LoopsOf<L>(PhantomData<fn() -> L>);
@@ -213,30 +237,26 @@ pub struct Fused<C, T: Real> {
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 pub fn fused<C: Transforms<T>, T: Real>(chain: C) -> Fused<C, T> {
-    Fused::new(chain).with::<C>()
+    Fused::new(chain).with(loops::<C, T>())
 }
 
 impl<C, T: Real> Fused<C, T> {
     /// A chain of any form, without loops yet.
     ///
     /// ```
-    /// use gradient_transform::{Descent, Fused, Link, Optimizer};
+    /// use gradient_transform::{Descent, Fused, Optimizer};
     ///
-    /// // A chain that is put together at run time.
-    /// let chain: Vec<Box<dyn Link<f32>>> = vec![Box::new(Descent::default())];
-    /// let chain = Fused::new(chain).with::<(Descent,)>();
-    /// assert_eq!(format!("{chain:?}"), "Fused([Descent { weight_decay: 0.0 }])");
-    /// Optimizer::new(chain, [("w", &[2][..])])?;
+    /// let mut optimizer: Optimizer = Optimizer::new(Fused::new(Descent::default()), [("w", &[2][..])])?; // link by link
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     pub fn new(chain: C) -> Self {
         Self { chain, loops: Vec::new() }
     }
 
-    /// Loops for chains that consist of these transforms in this order, apart from an estimator of the step size.
+    /// With loops that run it if it is the chain that they were made for. See [`loops`].
     #[must_use]
-    pub fn with<L: Transforms<T>>(mut self) -> Self {
-        self.loops.push(&LoopsOf::<L::List>(PhantomData));
+    pub fn with(mut self, loops: &'static dyn Loops<T>) -> Self {
+        self.loops.push(loops);
         self
     }
 }

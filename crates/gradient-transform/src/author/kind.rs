@@ -25,6 +25,13 @@ pub trait Kind<G: GradientTransform> {
         false
     }
 
+    /// Of a writer: the position of the base iterate in its state, if that is not the parameter.
+    #[doc(hidden)]
+    fn base(transform: &G) -> Option<usize> {
+        let _ = transform;
+        None
+    }
+
     #[doc(hidden)]
     fn writer<T: Real>(transform: &G) -> Option<&dyn WriterLink<T>>
     where
@@ -138,6 +145,10 @@ impl<G: Writes> Kind<G> for Writer {
 
     fn directs(transform: &G) -> bool {
         transform.directs()
+    }
+
+    fn base(transform: &G) -> Option<usize> {
+        transform.base()
     }
 
     fn writer<T: Real>(transform: &G) -> Option<&dyn WriterLink<T>>

@@ -301,7 +301,7 @@ pub(super) fn part<'a, T: Real, G: GradientTransform>(
             sums: vector_sums,
         }
     });
-    Part { transform, scalars, variant, directs: false, columns, present, sums, along }
+    Part { transform, scalars, variant, directs: false, base: None, columns, present, sums, along }
 }
 
 /// A loop over a tile of a gradient.

@@ -19,7 +19,7 @@ use std::fmt::Debug;
 pub use element::{Element, ElementOf};
 pub(crate) use fields::count;
 pub use fields::{Fields, Nothing};
-pub use fused::{Fused, Transforms, fused};
+pub use fused::{Fused, Loops, Transforms, fused, loops};
 pub use gradient_transform_macros::{fields, transform};
 pub use moment::{Moment, MomentElement};
 

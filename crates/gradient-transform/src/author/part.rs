@@ -20,6 +20,8 @@ pub struct Part<'a, T, G: GradientTransform> {
     pub(super) variant: u32,
     /// Of a writer: whether it completes the update.
     pub(super) directs: bool,
+    /// Of a writer: its base iterate, if that is not the parameter.
+    pub(super) base: Option<usize>,
     /// Its columns among those of the tile.
     pub(super) columns: Range<usize>,
     /// Which of the declared columns the tensor has.
@@ -159,6 +161,7 @@ pub struct Fixed<B: Vectors, G: GradientTransform> {
     scalars: G::Scalars<Num<B>>,
     variant: u32,
     directs: bool,
+    base: Option<usize>,
 }
 
 /// Values of an element that all transforms of a loop see.
@@ -323,6 +326,7 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
             ),
             variant: if USUAL { 0 } else { self.variant },
             directs: !USUAL && self.directs,
+            base: self.base,
         }
     }
 }
@@ -389,6 +393,9 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
                     sums.set::<B>(i, numbers.add(sums.get::<B>(i), measured.get(k).value));
                 },
             );
+        }
+        if W::DISPLACES {
+            shared.base = fixed.base.map_or(e.parameter, |base| e.state.get(base));
         }
         W::before(&fixed.transform, &mut e, fixed.directs);
         (shared.update, shared.direction) = (e.update, e.direction);

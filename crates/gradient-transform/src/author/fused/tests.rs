@@ -193,7 +193,7 @@ impl Writer for Averaged {
     }
 }
 
-/// Of a displacement, what has the sign of the direction, scaled by its share.
+/// Of a displacement, what has the sign of the direction, scaled by its share; else a step towards the base iterate.
 #[derive(Clone, Debug)]
 struct Agreeing;
 
@@ -213,7 +213,7 @@ impl GradientTransform for Agreeing {
 
     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
         let agrees = (e.update * e.direction).gt(0.0);
-        e.update = agrees.select(e.scalars.value * e.update, e.update.constant(0.0));
+        e.update = agrees.select(e.scalars.value * e.update, 0.01 * (e.parameter - e.base));
     }
 }
 
@@ -289,6 +289,7 @@ macro_rules! agree {
 agree!(two_reductions_agree, Scaled, Clip, Averaged { decay: 0.0 });
 agree!(two_transforms_with_arrays_along_different_axes_agree, Scaled, ByLast, Averaged { decay: 0.0 });
 agree!(a_transform_behind_the_writer_agrees, Clip, Averaged { decay: 0.1 }, Agreeing);
+agree!(a_transform_behind_a_writer_without_state_agrees, Clip, crate::Descent::default(), Agreeing);
 agree!(everything_at_once_agrees, Clip, ByLast, Scaled, Clip2, Averaged { decay: 0.1 }, Agreeing);
 
 /// [`Clip`] by another name, to stand in a chain twice.
@@ -370,13 +371,13 @@ fn a_chain_that_the_loops_are_not_for_runs_link_by_link() {
     let writer = Averaged { decay: 0.0 };
     // A transform that is not among the types.
     let chain = || (crate::rescale("half", |_| 1.0, |_, _| 0.5), Clip, writer.clone());
-    let other = super::Fused::new(chain()).with::<(Clip, Averaged)>();
+    let other = super::Fused::new(chain()).with(super::loops::<(Clip, Averaged), _>());
     check::<f32, f32>(chain(), other, |_| false, |x| x as f32);
     // One that keeps away from some tensors.
     let chain = || (crate::only_for(|tensor| tensor.shape.len() == 2, Clip), writer.clone());
-    let other = super::Fused::new(chain()).with::<(Clip, Averaged)>();
+    let other = super::Fused::new(chain()).with(super::loops::<(Clip, Averaged), _>());
     check::<f32, f32>(chain(), other, |shape| shape.len() == 2, |x| x as f32);
-    // One that reads the base iterate: the writer's, or the parameter.
+    // One before the writer that reads the base iterate: the writer's, or the parameter.
     let chain = || (FromBase, writer.clone());
     check::<f32, f32>(chain(), fused(chain()), |_| false, |x| x as f32);
     let chain = || (FromBase, Clip, crate::Descent::default());
@@ -387,7 +388,7 @@ fn a_chain_that_the_loops_are_not_for_runs_link_by_link() {
 fn an_observer_stands_beside_the_loops_unless_it_looks_at_the_update() {
     for reads in [Reads::GRADIENT_AND_PARAMETER_ALONE, Reads::GRADIENT_AND_PARAMETER] {
         let chain = || (Clip, Witness { reads }, Averaged { decay: 0.0 });
-        let other = super::Fused::new(chain()).with::<(Clip, Averaged)>();
+        let other = super::Fused::new(chain()).with(super::loops::<(Clip, Averaged), _>());
         check::<f32, f32>(chain(), other, |_| !reads.update, |x| x as f32);
     }
 }
