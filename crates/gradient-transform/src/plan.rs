@@ -4,7 +4,6 @@ use std::any::TypeId;
 use std::ops::Range;
 
 use crate::author::fused::Program;
-use crate::buffer::Buffer;
 use crate::compose::Stages;
 use crate::context::{StepContext, TensorInfo};
 use crate::element::{DType, Real};
@@ -296,7 +295,13 @@ impl Plan {
     }
 
     /// Bytes that cross the memory bus for one step over `len` elements, if every sweep reads its columns anew.
-    pub(crate) fn bytes(&self, len: usize, gradient: DType, parameter: DType, columns: &[Buffer]) -> u64 {
+    pub(crate) fn bytes(
+        &self,
+        len: usize,
+        gradient: DType,
+        parameter: DType,
+        column: impl Fn(usize) -> DType,
+    ) -> u64 {
         self.sweeps
             .iter()
             .map(|sweep| {
@@ -310,7 +315,7 @@ impl Plan {
                     .map(|c| {
                         // By its declared length: workspace has no memory between steps.
                         let elements = len.div_ceil(self.columns[c.index].every);
-                        elements * columns[c.index].dtype().size() * (1 + usize::from(c.stored))
+                        elements * column(c.index).size() * (1 + usize::from(c.stored))
                     })
                     .sum();
                 (gradient + value + kept) as u64

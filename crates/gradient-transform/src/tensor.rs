@@ -458,7 +458,10 @@ impl<T: Real> Tensor<T> {
     /// Bytes that one step moves, and its number of sweeps, once there is a plan.
     pub(crate) fn traffic(&self) -> Option<(u64, usize)> {
         let plan = self.plan.as_ref()?;
-        Some((plan.bytes(self.info.len(), self.gradient, self.info.dtype, &self.columns), plan.sweeps.len()))
+        Some((
+            plan.bytes(self.info.len(), self.gradient, self.info.dtype, |i| self.columns[i].dtype()),
+            plan.sweeps.len(),
+        ))
     }
 }
 

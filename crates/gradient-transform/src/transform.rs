@@ -8,6 +8,7 @@ use crate::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::element::Real;
 use crate::error::Result;
 use crate::estimator::Estimator;
+use crate::explain::Equations;
 use crate::shared_sums::SumsOver;
 use crate::state::{StateSpec, Sums, TensorState};
 use crate::tile::Tile;
@@ -261,6 +262,11 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// What it looks at besides the update.
     fn reads(&self) -> Reads {
         Reads::UPDATE
+    }
+
+    /// What it does to an element of a tensor, as equations, if it is made of such.
+    fn equations(&self, tensor: &TensorInfo) -> Equations {
+        Equations::default()
     }
 
     /// What it keeps of a tensor.

@@ -2,8 +2,10 @@
 
 use super::link::{Link, WriterLink};
 use super::work::{self, Work};
-use super::{GradientTransform, Writer as Writes};
+use super::{GradientTransform, Writer as Writes, equations};
+use crate::context::TensorInfo;
 use crate::element::Real;
+use crate::explain::Equations;
 
 /// Kind of the transform `G`: [`GradientTransform::Kind`].
 pub trait Kind<G: GradientTransform> {
@@ -30,6 +32,12 @@ pub trait Kind<G: GradientTransform> {
     fn base(transform: &G) -> Option<usize> {
         let _ = transform;
         None
+    }
+
+    /// Its equations.
+    #[doc(hidden)]
+    fn equations(transform: &G, tensor: &TensorInfo) -> Equations {
+        equations::equations(transform, tensor)
     }
 
     #[doc(hidden)]
@@ -149,6 +157,10 @@ impl<G: Writes> Kind<G> for Writer {
 
     fn base(transform: &G) -> Option<usize> {
         transform.base()
+    }
+
+    fn equations(transform: &G, tensor: &TensorInfo) -> Equations {
+        equations::of_writer(transform, tensor)
     }
 
     fn writer<T: Real>(transform: &G) -> Option<&dyn WriterLink<T>>

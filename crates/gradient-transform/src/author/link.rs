@@ -11,6 +11,7 @@ use crate::axes::Axes;
 use crate::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::element::Real;
 use crate::error::{Error, Result};
+use crate::explain::Equations;
 use crate::number::Input;
 use crate::shared_sums::SumsOver;
 use crate::state::{ColumnSpec, StateSpec, Sums, TensorState, VectorSpec};
@@ -74,6 +75,10 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
 
     fn scales(&self) -> Option<usize> {
         Trace::with(self, |trace| trace.scales())
+    }
+
+    fn equations(&self, tensor: &TensorInfo) -> Equations {
+        G::Kind::equations(self, tensor)
     }
 
     fn state(&self, tensor: &TensorInfo) -> StateSpec {

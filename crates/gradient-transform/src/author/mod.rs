@@ -3,6 +3,7 @@
 mod along;
 pub(crate) mod array;
 mod element;
+mod equations;
 mod fields;
 pub(crate) mod fused;
 pub mod kind;
