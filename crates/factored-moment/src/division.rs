@@ -96,19 +96,17 @@ pub(crate) fn epsilon_is_small<T: Real>(eps: T, largest: T) -> bool {
 mod tests {
     use super::*;
 
-    /// `divide` of single numbers, by way of a chain.
+    /// `divide` of single numbers.
     fn divided(formula: u32, u: f32, root: f32, number: f32) -> f32 {
-        use gradient_transform::number::{Vectors, WithVectors};
-        struct One(u32, [f32; 3]);
-        impl WithVectors<f32> for One {
-            type Output = f32;
-            #[inline(always)]
-            fn run<B: Vectors<Element = f32>>(self, numbers: B) -> f32 {
-                let [u, root, number] = self.1.map(|x| Num::splat(numbers, x));
-                divide(self.0, u, root, number).first()
-            }
-        }
-        f32::with_vectors(One(formula, [u, root, number]))
+        use gradient_transform::number::{Graph, Input};
+        let graph = Graph::new();
+        let inputs = [Input::Update, Input::State(0), Input::Scalar(0)];
+        let [of_u, of_root, of_number] = inputs.map(|input| graph.input(input));
+        graph.value(divide(formula, of_u, of_root, of_number), |input| match input {
+            Input::Update => u,
+            Input::State(_) => root,
+            _ => number,
+        })
     }
 
     #[test]
