@@ -28,10 +28,12 @@ pub struct Equations {
     pub update: Vec<String>,
     /// The arrays of state, in the last sweep.
     pub state: Vec<String>,
-    /// Of a writer with transforms behind it: the displacement m.
+    /// Of a writer with transforms behind it: the displacement, which is u from there on. What u was is the direction.
     pub displace: Vec<String>,
-    /// Of a writer: the parameter y.
+    /// Of a writer: the parameter y, and its arrays of state.
     pub write: Vec<String>,
+    /// The same by the displacement, as the transforms behind the writer leave it.
+    pub write_displaced: Vec<String>,
 }
 
 impl<T: Real> Optimizer<T> {
@@ -91,24 +93,28 @@ impl<T: Real> Explained<'_, T> {
         if own == Equations::default() {
             return None;
         }
-        let Equations { measure, update, state, displace, write } = own;
-        let is_writer = self.plan.stages[call.stage].role == Role::Writer;
-        let writes = sweep.writer.is_some() && is_writer;
-        let mut lines = if call.observes && !is_writer { measure } else { Vec::new() };
-        match call.then {
-            Then::Nothing => {}
-            Then::Emit => lines.extend(update),
-            Then::Commit => lines.extend(update.into_iter().chain(state)),
-            Then::Direct if writes => lines.extend(update.into_iter().chain(write).chain(state)),
-            Then::Direct => lines.extend(update),
-            // The parameter moves by what the transforms behind leave of the displacement.
-            Then::Displace if writes => {
-                lines.extend(update.into_iter().chain(displace));
-                lines.extend(std::iter::once("y <- y - m".to_owned()).chain(state));
-            }
-            Then::Displace => lines.extend(update.into_iter().chain(displace)),
-        }
-        Some(lines)
+        let Equations { measure, update, state, displace, write, .. } = own;
+        // One that lags takes its sums in the last sweep.
+        let lags = self.plan.stages[call.stage].role == Role::Map;
+        let measures = if lags { call.then == Then::Commit } else { call.observes };
+        let measure = if measures { measure } else { Vec::new() };
+        let then = match call.then {
+            Then::Nothing => Vec::new(),
+            Then::Emit => update,
+            Then::Commit => [update, state].concat(),
+            Then::Direct if sweep.writer.is_some() => [update, write].concat(),
+            Then::Direct => update,
+            Then::Displace => [update, displace].concat(),
+        };
+        Some([measure, then].concat())
+    }
+
+    /// What a writer does when the transforms behind it are done.
+    fn written(&self, sweep: &Sweep) -> Option<(&str, Vec<String>)> {
+        let call = &sweep.calls[sweep.writer?];
+        let transform = &self.stages[call.stage];
+        (call.then == Then::Displace)
+            .then(|| (transform.name(), transform.equations(self.tensor).write_displaced))
     }
 }
 
@@ -128,9 +134,10 @@ impl<T: Real> fmt::Display for Explained<'_, T> {
             for call in &sweep.calls {
                 let name = self.stages[call.stage].name();
                 let lines = self.equations(call, sweep).unwrap_or_else(|| vec!["(works on tiles)".into()]);
-                for (i, line) in lines.iter().enumerate() {
-                    writeln!(f, "    {:width$}  {line}", if i == 0 { name } else { "" })?;
-                }
+                list(f, name, &lines, width)?;
+            }
+            if let Some((name, lines)) = self.written(sweep) {
+                list(f, name, &lines, width)?;
             }
         }
         let (len, dtype) = (self.tensor.len(), self.tensor.dtype);
@@ -138,6 +145,12 @@ impl<T: Real> fmt::Display for Explained<'_, T> {
         let bytes = self.plan.bytes(len, dtype, dtype, stored);
         writeln!(f, "{} bytes per element and step.", Rounded(bytes as f64 / len.max(1) as f64))
     }
+}
+
+/// Equations beside a name.
+fn list(f: &mut fmt::Formatter<'_>, name: &str, lines: &[String], width: usize) -> fmt::Result {
+    let names = std::iter::once(name).chain(std::iter::repeat(""));
+    names.zip(lines).try_for_each(|(name, line)| writeln!(f, "    {name:width$}  {line}"))
 }
 
 /// A number with at most one digit behind the point.

@@ -4,7 +4,7 @@ use crate::author::trace::symbolic;
 use crate::author::{Column, Element, Fields, GradientTransform, Writer};
 use crate::context::{Context, StepContext, TensorInfo};
 use crate::explain::Equations;
-use crate::number::{Graph, Num};
+use crate::number::{Graph, Input, Num};
 
 /// The equations of the formula that a tensor's elements use once steps are usual ones.
 pub(super) fn equations<G: GradientTransform>(transform: &G, tensor: &TensorInfo) -> Equations {
@@ -34,12 +34,17 @@ pub(super) fn of_writer<G: Writer>(transform: &G, tensor: &TensorInfo) -> Equati
     if transform.directs() {
         transform.update(e);
         equations.update.extend(changed("u", graph.equation(e.update)));
-        e.update = graph.input(crate::number::Input::Update);
+        e.update = graph.input(Input::Update);
     }
-    equations.displace = vec![format!("m <- {}", graph.equation(transform.displace(e)))];
+    equations.displace = vec![format!("u <- {}", graph.equation(transform.displace(e)))];
+    let mut displaced = *e;
     transform.write(e, None);
     equations.write.extend(changed("y", graph.equation(e.parameter)));
-    equations.state = state(transform, tensor, &graph, e);
+    equations.write.extend(state(transform, tensor, &graph, e));
+    displaced.update = graph.input(Input::Direction);
+    transform.write(&mut displaced, Some(graph.input(Input::Update)));
+    equations.write_displaced.extend(changed("y", graph.equation(displaced.parameter)));
+    equations.write_displaced.extend(state(transform, tensor, &graph, &displaced));
     equations
 }
 
