@@ -146,6 +146,6 @@ fn the_walk_through_says_when_dense_moments_and_focus_keep_what_they_keep() {
     ] {
         assert!(commits);
     }
-    let kept = text_of("book/src/walk-through.md").matches("`commit`, in the last sweep, keeps it").count();
+    let kept = text_of("book/src/walk-through.md").matches("The engine keeps it in the last sweep").count();
     assert_eq!(kept, 2);
 }

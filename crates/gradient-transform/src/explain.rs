@@ -13,10 +13,10 @@ use crate::transform::Role;
 /// What a transform does to an element, as equations for people to read: `u <- factor u`.
 ///
 /// ```
-/// use gradient_transform::{DType, Descent, Link, TensorInfo};
+/// use gradient_transform::{DType, Descent, Equations, Link, TensorInfo};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::F32, updates: 0 };
-/// let equations = Link::<f32>::equations(&Descent { weight_decay: 0.1 }, &tensor);
+/// let equations: Equations = Link::<f32>::equations(&Descent { weight_decay: 0.1 }, &tensor);
 /// assert_eq!(equations.update, ["u <- u + 0.1 y"]);
 /// assert_eq!(equations.write, ["y <- y - step_size u"]);
 /// ```
