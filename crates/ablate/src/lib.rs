@@ -4,12 +4,14 @@
 
 pub mod cli;
 mod columns;
+pub mod command;
 mod console;
 pub mod diff;
 pub mod execute;
 pub mod findings;
 mod folder;
 pub mod optimizer;
+pub mod measured;
 mod progress;
 pub mod record;
 pub mod registry;

@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use ablate::findings::{
-//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, Overall, POWER, Profile, TaskFindings, Verdict,
+//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, Overall, POWER, Profile, Repeats, TaskFindings, Verdict,
 //! };
 //!
 //! # use std::sync::atomic::AtomicBool;
@@ -25,9 +25,11 @@
 //! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
 //! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
 //! let findings = Findings::of(&execution.results(&())?);
-//! let TaskFindings { name, arms, factorial, detectable, .. } = &findings.tasks[0];
+//! let TaskFindings { name, arms, factorial, detectable, repeats, .. } = &findings.tasks[0];
 //! assert_eq!((name.as_str(), arms[0].verdict), ("digits", Verdict::Base));
 //! assert!(factorial.is_none()); // the study's design is another one
+//! let again: Option<&Repeats> = repeats.as_ref();
+//! assert!(again.is_none()); // what trains here is known to give the same numbers again
 //! let ArmFindings { verdict, difference, .. } = &arms[1];
 //! assert!(*verdict == Verdict::Unclear && FEWEST_PAIRS == 6); // two seeds never give a verdict
 //! let found: Option<&Detectable> = detectable.as_ref();
@@ -178,6 +180,19 @@ pub struct Detectable {
     pub difference: Option<f64>,
 }
 
+/// What came of running the base twice with the same seed, which a command is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Repeats {
+    /// Seeds that were run twice.
+    pub pairs: usize,
+    /// Those with the same numbers both times.
+    pub equal: usize,
+    /// By how much the measure differs between two runs of a seed, [`repeat_noise`](ablate_statistics::repeat_noise).
+    pub noise: Option<f64>,
+    /// The share of this in the variance of the differences of the arm in the middle.
+    pub share: Option<f64>,
+}
+
 /// A task in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskFindings {
@@ -189,6 +204,8 @@ pub struct TaskFindings {
     pub arms: Vec<ArmFindings>,
     /// What the runs of this task could have found; absent where no verdict is possible.
     pub detectable: Option<Detectable>,
+    /// The base's runs beside themselves; absent for a task that is no command.
+    pub repeats: Option<Repeats>,
     /// Effects and interactions, for a complete factorial without a run that diverged.
     pub factorial: Option<Factorial>,
 }

@@ -2,15 +2,16 @@
 
 use ablate_statistics::{
     Bootstrap, Effect, FactorialEffects, PairedDifference, PairedSteps, StepsToTarget, Summary, ToTarget,
-    detectable_difference, tested_differences,
+    detectable_difference, repeat_noise, tested_differences,
 };
+use ablate_tasks::Split;
 
 use super::overall::steps_to_target;
 use super::{
-    ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, TaskFindings, Verdict,
+    ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, Repeats, TaskFindings, Verdict,
 };
 use crate::record::Record;
-use crate::results::{ArmRuns, Results, Role, TaskResults};
+use crate::results::{ArmRuns, Results, Role, Run, TaskResults};
 
 /// What is tested on a task: by arm and seed the difference to the base. Nothing of the base, and of an arm that does nothing, of which no
 /// test is needed to know it.
@@ -40,9 +41,28 @@ pub(super) fn findings(
         name: task.name.clone(),
         measure: task.about.measure,
         detectable: detectable(&arms),
+        repeats: repeats(task, &arms),
         arms,
         factorial: factorial(results, task, method),
     }
+}
+
+/// The base's runs beside themselves.
+fn repeats(task: &TaskResults, arms: &[ArmFindings]) -> Option<Repeats> {
+    let again = &task.launched.as_ref()?.repeats;
+    let first = |run: &Run| task.arms[0].runs.iter().find(|first| first.seed == run.seed);
+    let pairs: Vec<(&Run, &Run)> = again.iter().filter_map(|run| Some((first(run)?, run))).collect();
+    let is_equal = |(first, run): &&(&Run, &Run)| is_same(&first.record, &run.record);
+    let of = |run: &Run| run.record.evaluation().map_or(f64::NAN, |found| task.about.measure.of(&found));
+    let values: Vec<(f64, f64)> = pairs.iter().map(|(first, run)| (of(first), of(run))).collect();
+    let noise = repeat_noise(&values);
+    let spread = middle_spread(arms);
+    Some(Repeats {
+        pairs: pairs.len(),
+        equal: pairs.iter().filter(is_equal).count(),
+        noise,
+        share: noise.zip(spread).map(|(noise, spread)| (noise / spread).powi(2).min(1.0)),
+    })
 }
 
 /// By seed of the base, the measure of the arm and of the base, in the measure's own direction; a run that diverged, or has no number,
@@ -62,10 +82,18 @@ fn pairs(task: &TaskResults, arm: usize) -> Vec<Option<(f64, f64)>> {
 fn is_dead(task: &TaskResults, arm: usize) -> bool {
     let (arm, base) = (&task.arms[arm], &task.arms[0]);
     !arm.runs.is_empty()
-        && arm.runs.iter().zip(&base.runs).all(|(run, base)| {
-            run.record.trajectory_sha256 == base.record.trajectory_sha256
-                && run.record.outcome == base.record.outcome
-        })
+        && arm.runs.iter().zip(&base.runs).all(|(run, base)| is_same(&run.record, &base.record))
+}
+
+fn is_same(one: &Record, other: &Record) -> bool {
+    one.trajectory_sha256 == other.trajectory_sha256 && one.outcome == other.outcome
+}
+
+/// How the differences of the arm in the middle spread, of those that are tested.
+fn middle_spread(arms: &[ArmFindings]) -> Option<f64> {
+    let tested = arms.iter().filter(|arm| arm.adjusted_p.is_some()).filter_map(|arm| arm.difference?.sd);
+    let spreads: Vec<f64> = tested.collect();
+    Summary::of(&spreads).map(|spreads| spreads.median).filter(|spread| *spread > 0.0)
 }
 
 /// Of the arms that are tested, the one in the middle.
@@ -73,9 +101,7 @@ fn detectable(arms: &[ArmFindings]) -> Option<Detectable> {
     let tested = || arms.iter().filter(|arm| arm.adjusted_p.is_some()).filter_map(|arm| arm.difference);
     let pairs = tested().map(|difference| difference.n).min()?;
     let deviations = detectable_difference(pairs, tested().count(), 1.0 - CONFIDENCE, POWER)?;
-    let spreads: Vec<f64> = tested().filter_map(|difference| difference.sd).collect();
-    let spread = Summary::of(&spreads).map(|spreads| spreads.median).filter(|spread| *spread > 0.0);
-    Some(Detectable { deviations, difference: spread.map(|spread| deviations * spread) })
+    Some(Detectable { deviations, difference: middle_spread(arms).map(|spread| deviations * spread) })
 }
 
 fn arm_findings(
@@ -123,13 +149,15 @@ fn arm_findings(
         verdict,
         diverged: diverged(arm),
         value: summary(&|record| record.evaluation().map(|evaluation| task.about.measure.of(&evaluation))),
-        train_loss: summary(&|record| record.last().map(|point| point.train.loss)),
+        train_loss: summary(&|record| {
+            record.last().filter(|_| task.measures(Split::Train)).map(|point| point.train.loss)
+        }),
         probability_of_improvement: difference.as_ref().map(better),
         difference,
         adjusted_p,
         study_p,
-        to_target: StepsToTarget::of(&targets(arm)),
-        paired_steps: (index > 0).then(|| PairedSteps::of(&to_targets)),
+        to_target: task.validated_target().and_then(|_| StepsToTarget::of(&targets(arm))),
+        paired_steps: (index > 0 && task.validated_target().is_some()).then(|| PairedSteps::of(&to_targets)),
         d: final_d(task, &finished),
     }
 }

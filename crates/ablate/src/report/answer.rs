@@ -2,7 +2,7 @@
 
 use super::view::View;
 use crate::findings::{CONFIDENCE, FEWEST_PAIRS, Verdict};
-use crate::results::Role;
+use crate::results::{Role, TaskResults};
 
 /// A sentence, of which the first part is its heading.
 pub(super) struct Sentence {
@@ -51,12 +51,49 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
     }
     let dead = only(Verdict::Dead);
     if !dead.is_empty() {
-        let text = format!("{}: the same weights as the base to the bit, on every task.", names(&dead));
+        let text = format!("{}: {}, on every task.", names(&dead), view.sameness());
         sentences.push(Sentence { heading: "Does nothing", text });
     }
     sentences.extend(over_tasks(view));
     sentences.extend(detectable(view));
+    sentences.extend(repeats(view));
     sentences
+}
+
+/// Whether a seed determines a command's run, and else what the differences are to be read against.
+fn repeats(view: View<'_>) -> Option<Sentence> {
+    let found = || {
+        let of_task = |(task, results): (usize, &'_ TaskResults)| {
+            let repeats = view.findings.tasks[task].repeats.filter(|repeats| repeats.pairs > 0)?;
+            Some((task, results.name.clone(), repeats))
+        };
+        view.tasks().filter_map(of_task)
+    };
+    let apart: Vec<String> = found()
+        .filter(|(_, _, repeats)| repeats.equal < repeats.pairs)
+        .map(|(task, name, repeats)| {
+            let shown = view.shown(task);
+            let noise = repeats.noise.map_or("apart".to_owned(), |noise| {
+                format!("{} {} apart", shown.size(noise), shown.unit())
+            });
+            let share = repeats.share.map_or(String::new(), |share| {
+                format!(", which is {:.0} % of the variance of an arm’s differences", 100.0 * share)
+            });
+            let pairs = if repeats.pairs == 1 { "1 seed".to_owned() } else { format!("{} seeds", repeats.pairs) };
+            format!("on {name} {noise} ({} of {pairs}{share})", repeats.pairs - repeats.equal)
+        })
+        .collect();
+    if apart.is_empty() {
+        found().next()?;
+        let text = "two runs of the base with the same seed had the same numbers to the last digit.".to_owned();
+        return Some(Sentence { heading: "Run twice", text });
+    }
+    let text = format!(
+        "a seed does not determine a run: two runs of the base with the same seed were {}. This noise is in every difference, and so in what is \
+         tested: verdicts keep their 5 %. A difference of single runs that is no larger says nothing.",
+        apart.join(", ")
+    );
+    Some(Sentence { heading: "Run twice", text })
 }
 
 /// How many verdicts stand a correction over all tasks, and which: those that do, or those that don't.
@@ -184,10 +221,18 @@ pub(super) fn counted(view: View<'_>) -> String {
 }
 
 /// How to read verdicts.
-pub(super) const READING: &str = "Differences are an arm minus the base, paired by seed: every seed has the same initial weights, \
-    batches and rounding for all arms. Better and worse are verdicts of a joint sign-flip test, corrected over the arms of a task, at 5 %: of tasks where no arm differs from the base, one in twenty has a false one. \
-    A run that diverged is worse than every one that didn’t, and two that did are equal. \
-    An arm that leaves something out and is worse says that the part helps.";
+pub(super) fn reading(view: View<'_>) -> String {
+    let pairs = if view.runs_commands() {
+        "every arm was given the same seeds, and what that makes equal is the command’s affair"
+    } else {
+        "every seed has the same initial weights, batches and rounding for all arms"
+    };
+    format!(
+        "Differences are an arm minus the base, paired by seed: {pairs}. Better and worse are verdicts of a joint sign-flip test, corrected over the \
+         arms of a task, at 5 %: of tasks where no arm differs from the base, one in twenty has a false one. A run that diverged is worse than \
+         every one that didn’t, and two that did are equal. An arm that leaves something out and is worse says that the part helps."
+    )
+}
 
 /// An arm's title, whose sign stays on the line of its name.
 fn unbroken(view: View<'_>, arm: usize) -> String {

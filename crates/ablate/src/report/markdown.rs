@@ -7,8 +7,8 @@
 use std::fmt::Write;
 
 use super::Environment;
-use super::answer::{READING, answer, counted};
-use super::number::{p_value, short};
+use super::answer::{answer, counted, reading};
+use super::number::p_value;
 use super::view::{View, sign, word};
 use crate::findings::{ArmFindings, FactorEffect};
 
@@ -41,7 +41,7 @@ pub(super) fn document(view: View<'_>, environment: &Environment) -> String {
         let _ = writeln!(text, "**{}.** {}\n", sentence.heading, line(&sentence.text));
     }
     anchored("overview", &mut text, |text| overview(view, text));
-    let _ = writeln!(text, "\n{READING}\n\n## Keep in mind\n");
+    let _ = writeln!(text, "\n{}\n\n## Keep in mind\n", reading(view));
     for caveat in &view.findings.caveats {
         let _ = writeln!(text, "- {}", line(caveat));
     }
@@ -110,13 +110,11 @@ fn one_task(view: View<'_>, task: usize, text: &mut String) {
     heads.extend(p_heads(view));
     heads.extend(["verdict", "P(better run)"]);
     let mut heads: Vec<String> = heads.into_iter().map(str::to_owned).collect();
-    heads.push(format!("steps to {}, median (reached)", short(results.target)));
+    heads.push(view.steps_to_target_head(task));
     head(text, &heads);
     for arm in std::iter::once(0).chain(view.compared()) {
         let found = view.found(task, arm);
-        let steps = found.to_target.as_ref().map_or("–".to_owned(), |steps| {
-            format!("{} ({}/{})", steps.median.map_or("–".to_owned(), short), steps.reached, steps.n)
-        });
+        let steps = view.steps_to_target(task, arm);
         let mut cells = vec![
             view.arms()[arm].title.clone(),
             shown.summary(found.value.as_ref()),

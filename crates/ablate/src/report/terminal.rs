@@ -49,9 +49,7 @@ fn table(view: View<'_>, task: usize) -> String {
         };
         let diverged =
             if found.diverged > 0 { format!("\n{} diverged", found.diverged) } else { String::new() };
-        let steps = found.to_target.as_ref().map_or("–".to_owned(), |steps| {
-            format!("{} ({}/{})", steps.median.map_or("–".to_owned(), short), steps.reached, steps.n)
-        });
+        let steps = view.steps_to_target(task, arm);
         let d: Vec<String> = found.d.iter().flatten().map(|d| short(*d)).collect();
         table.add_row([
             Cell::new(format!("{}{diverged}", view.arms()[arm].title)),
