@@ -224,8 +224,14 @@ fn the_same_training_as_a_task_that_ships_and_as_a_command_has_the_same_numbers_
     let (here, there) = (Findings::of(&here), Findings::of(&there));
     let (here, there) = (&here.tasks[0], &there.tasks[0]);
     for (one, other) in here.arms.iter().zip(&there.arms) {
-        assert_eq!((one.verdict, one.diverged, one.difference), (other.verdict, other.diverged, other.difference));
-        assert_eq!((one.adjusted_p, one.value, one.train_loss), (other.adjusted_p, other.value, other.train_loss));
+        assert_eq!(
+            (one.verdict, one.diverged, one.difference),
+            (other.verdict, other.diverged, other.difference)
+        );
+        assert_eq!(
+            (one.adjusted_p, one.value, one.train_loss),
+            (other.adjusted_p, other.value, other.train_loss)
+        );
     }
     // It is a comparison of something.
     let verdicts: Vec<Verdict> = here.arms.iter().map(|arm| arm.verdict).collect();

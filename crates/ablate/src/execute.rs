@@ -269,7 +269,9 @@ impl Execution<'_> {
         let of_pair = |((task, arm), tuning): ((usize, usize), &Option<Tuning>)| {
             let setting = tuning.as_ref().map(|tuning| tuning.chosen);
             let seeds = 0..self.study.file.seeds as u64;
-            seeds.map(|seed| Job { task, arm, setting, seed, final_split: Split::Test, repeat: 0 }).collect::<Vec<_>>()
+            seeds
+                .map(|seed| Job { task, arm, setting, seed, final_split: Split::Test, repeat: 0 })
+                .collect::<Vec<_>>()
         };
         self.pairs().zip(tunings).flat_map(of_pair).collect()
     }
@@ -336,17 +338,25 @@ impl Execution<'_> {
             &missing.iter().map(|&index| jobs[index]).collect::<Vec<_>>(),
             jobs.len() - missing.len(),
         );
-        let stage = Stage { execution: self, observer, resources: Resources::new(rayon::current_num_threads()), ended: Mutex::default() };
+        let stage = Stage {
+            execution: self,
+            observer,
+            resources: Resources::new(rayon::current_num_threads()),
+            ended: Mutex::default(),
+        };
         // A run is long: were several handed out together, one thread would be left with a queue of them at the end.
         let done = missing.par_iter().with_max_len(1).map(|&index| {
-            stage.attempt(&jobs[index], || stage.try_job(&jobs[index], &addresses[index])).map(|run| (index, run))
+            stage
+                .attempt(&jobs[index], || stage.try_job(&jobs[index], &addresses[index]))
+                .map(|run| (index, run))
         });
         let done = done.collect::<Result<Vec<_>>>()?;
         for (index, attempt) in done {
             runs[index] = match attempt {
                 Attempt::Done(run) => Some(*run),
                 Attempt::Elsewhere => {
-                    let waited = stage.attempt(&jobs[index], || stage.wait_for(&jobs[index], &addresses[index]));
+                    let waited =
+                        stage.attempt(&jobs[index], || stage.wait_for(&jobs[index], &addresses[index]));
                     if let Attempt::Done(run) = waited? { Some(*run) } else { None }
                 }
                 Attempt::Failed => None,
@@ -396,7 +406,10 @@ impl Stage<'_> {
                 let (task, arm) = (&study.tasks[job.task].name, &study.arms[job.arm].arm.name);
                 ended.failures.push(error.context(format!("task {task}, arm {arm}")));
                 if ended.done == 0 && ended.failures.len() >= HOPELESS {
-                    return Err(failure(&mut ended.failures, "every run failed so far, and the others were not begun"));
+                    return Err(failure(
+                        &mut ended.failures,
+                        "every run failed so far, and the others were not begun",
+                    ));
                 }
                 Ok(Attempt::Failed)
             }
@@ -476,7 +489,11 @@ fn failure(failures: &mut Vec<anyhow::Error>, what_else: &str) -> anyhow::Error 
 
 /// A study has arms of chains or of options, as its tasks need them.
 fn unlike(task: &PlannedTask, arm: &PlannedArm) -> anyhow::Error {
-    anyhow!("arm {} is none of task {}: a command takes options, and a task that ships an optimizer", arm.arm.name, task.name)
+    anyhow!(
+        "arm {} is none of task {}: a command takes options, and a task that ships an optimizer",
+        arm.arm.name,
+        task.name
+    )
 }
 
 fn assignment<'a>(job: &Job, task: &PlannedTask, options: &'a Map<String, Value>) -> Assignment<'a> {
@@ -537,7 +554,8 @@ pub fn run_counts(study: &Study) -> RunCounts {
 /// The task or the optimizer failed.
 pub fn seconds_per_run(study: &Study, registry: &Registry, task: &PlannedTask) -> Result<Option<f64>> {
     const PROBED: usize = 12;
-    let (Training::Task(trained), Recipe::Optimizer(optimizer)) = (&task.training, &study.arms[0].recipe) else {
+    let (Training::Task(trained), Recipe::Optimizer(optimizer)) = (&task.training, &study.arms[0].recipe)
+    else {
         return Ok(None);
     };
     let steps = task.steps.min(PROBED);

@@ -59,7 +59,8 @@ impl Place {
 
     /// Files of an extension beside the runs.
     fn stored(&self, extension: &str) -> usize {
-        let entries = fs::read_dir(self.path("out/runs")).into_iter().flatten().flatten().map(|entry| entry.path());
+        let entries =
+            fs::read_dir(self.path("out/runs")).into_iter().flatten().flatten().map(|entry| entry.path());
         entries.filter(|path| path.extension().is_some_and(|found| found == extension)).count()
     }
 }
@@ -114,7 +115,10 @@ fn a_script_is_measured_and_what_it_said_is_stored() {
     assert_eq!(again, results);
     let text = markdown(&results);
     assert!(text.contains("two runs of the base with the same seed had the same numbers"), "{text}");
-    assert!(text.contains("every arm was given the same seeds") && !text.contains("no run reached"), "{text}");
+    assert!(
+        text.contains("every arm was given the same seeds") && !text.contains("no run reached"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -162,11 +166,17 @@ fn what_a_script_says_beside_its_lines_is_kept_and_disturbs_nothing() {
 
 #[test]
 fn a_run_that_fails_is_told_and_costs_no_other_one() {
-    let place = Place::new(&format!("[ $1 = 1 ] && [ $3 = 1 ] && {{ echo out of memory >&2; exit 3; }}\n{TRAIN}"));
+    let place =
+        Place::new(&format!("[ $1 = 1 ] && [ $3 = 1 ] && {{ echo out of memory >&2; exit 3; }}\n{TRAIN}"));
     let error = place.error(&study(COMMAND));
-    for expected in
-        ["1 run failed", "what has ended is stored", "task script, arm slow: seed 1", "exit status: 3", "out of memory", ".log"]
-    {
+    for expected in [
+        "1 run failed",
+        "what has ended is stored",
+        "task script, arm slow: seed 1",
+        "exit status: 3",
+        "out of memory",
+        ".log",
+    ] {
         assert!(error.contains(expected), "{expected}: {error}");
     }
     assert_eq!(place.stored("json"), 4);
@@ -313,12 +323,17 @@ fn a_source_that_changes_while_the_study_runs_makes_its_runs_nobodys() {
 fn runs_that_a_seed_does_not_determine_are_noticed_and_their_noise_is_told() {
     let script = "echo x >> count; n=$(wc -l < count)\necho \"{\\\"split\\\": \\\"test\\\", \\\"loss\\\": $(($3 * 10 + n * n)).25}\" > $2";
     let place = Place::new(script);
-    let results = place.run(&study(&format!("{COMMAND}\nrepeats = 2")).replace("seeds = 2", "seeds = 6")).unwrap();
+    let results =
+        place.run(&study(&format!("{COMMAND}\nrepeats = 2")).replace("seeds = 2", "seeds = 6")).unwrap();
     let repeats = Findings::of(&results).tasks[0].repeats.unwrap();
     assert_eq!((repeats.pairs, repeats.equal), (2, 0));
     assert!(repeats.noise.is_some_and(|noise| noise >= 1.0) && repeats.share.is_some());
     let text = markdown(&results);
-    assert!(text.contains("**Run twice.** a seed does not determine a run") && text.contains("in loss apart (2 of 2 seeds"), "{text}");
+    assert!(
+        text.contains("**Run twice.** a seed does not determine a run")
+            && text.contains("in loss apart (2 of 2 seeds"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -383,11 +398,17 @@ fn mistakes_in_a_command_are_named_before_anything_runs() {
         (study(COMMAND).replace("steps = 3", ""), "a command needs `steps`"),
         (study(COMMAND).replace("train.sh\"]", "trian.sh\"]"), "no file \"trian.sh\""),
         (study(COMMAND).replace("sources = [\"train.sh\"]", ""), "`sources` is missing"),
-        (study(COMMAND).replace("on = { lr = 1 }", "on = { remove = [\"prodigy\"] }"), "a command has options only"),
+        (
+            study(COMMAND).replace("on = { lr = 1 }", "on = { remove = [\"prodigy\"] }"),
+            "a command has options only",
+        ),
         (study(COMMAND).replace("lr = 3", "lr = 3\nseed = 4"), "option seed: the name is taken"),
         (format!("baselines = [\"sgd\"]\n{}", study(COMMAND)), "arms of a command are its own"),
         (format!("{}\n[[tasks]]\ntask = \"digits\"", study(COMMAND)), "commands, or none of them"),
-        (study(&format!("{COMMAND}\n[[tasks]]\nname = \"script\"\nsteps = 1\nsources = []\n{COMMAND}")), "two tasks"),
+        (
+            study(&format!("{COMMAND}\n[[tasks]]\nname = \"script\"\nsteps = 1\nsources = []\n{COMMAND}")),
+            "two tasks",
+        ),
     ] {
         let error = format!("{:#}", place.study(&text).err().unwrap_or_else(|| panic!("{text}")));
         assert!(error.contains(expected), "{text}: {error}");

@@ -29,6 +29,9 @@ const STOPPED: u8 = 130;
 /// A study trains small tasks with an optimizer, with parts of it changed, and with tuned baselines; every arm meets the
 /// same initial weights, batches and rounding. What it finds is a report: report.html in the study's folder.
 ///
+/// What trains can be a script in any language, too: a study names its command, and it prints a line of JSON for every
+/// evaluation. `ablate init` writes a study file that says how.
+///
 /// Without a command, the study `quick` that ships is run: a minute or two.
 #[derive(Parser)]
 #[command(version, after_long_help = EXAMPLES)]
@@ -63,7 +66,7 @@ enum Command {
         which: Which,
         #[command(flatten)]
         place: Place,
-        /// Runs at the same time, at most one per core; 0 for just that. The results don't depend on it
+        /// Cores to use, one per run (or as many as the study says of a command); 0 for all. The results don't depend on it
         #[arg(long, value_name = "N", default_value_t = 0)]
         threads: usize,
     },

@@ -163,7 +163,9 @@ impl CommandTask {
             );
         }
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let variable = |name: &String| (name.clone(), std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
+        let variable = |name: &String| {
+            (name.clone(), std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+        };
         Ok(Self {
             sources: sources::digest(folder, &patterns)?,
             patterns,
@@ -186,10 +188,20 @@ impl CommandTask {
     /// For reports.
     pub(crate) fn about(&self, steps: usize) -> About {
         let CommandEntry { command, description, reason, measure, test_examples, .. } = &self.entry;
-        let description =
-            if description.is_empty() { format!("The command {}.", command.join(" ")) } else { description.clone() };
+        let description = if description.is_empty() {
+            format!("The command {}.", command.join(" "))
+        } else {
+            description.clone()
+        };
         // A command has no target of its own, and a study says whether there is one.
-        About { description, reason: reason.clone(), measure: *measure, target: 0.0, test_examples: *test_examples, steps }
+        About {
+            description,
+            reason: reason.clone(),
+            measure: *measure,
+            target: 0.0,
+            test_examples: *test_examples,
+            steps,
+        }
     }
 
     /// That every option of an arm has a place, and every place a value.
@@ -197,7 +209,8 @@ impl CommandTask {
     /// # Errors
     /// One that hasn't.
     pub(crate) fn check(&self, options: &Map<String, Value>, setting: Option<Setting>) -> Result<()> {
-        let assignment = Assignment { options, setting, seed: 0, steps: 1, final_split: Split::Test, repeat: 0 };
+        let assignment =
+            Assignment { options, setting, seed: 0, steps: 1, final_split: Split::Test, repeat: 0 };
         self.filled(&assignment, &|name| Ok(Some(format!("/{name}")))).map(drop)
     }
 
@@ -318,7 +331,8 @@ impl CommandTask {
                     return Ok(measured);
                 }
                 Err(error) if tried > *retries => {
-                    let tries = if tried > 1 { format!(", the last of {tried} tries") } else { String::new() };
+                    let tries =
+                        if tried > 1 { format!(", the last of {tried} tries") } else { String::new() };
                     return Err(error.context(format!("seed {}{tries}", assignment.seed)));
                 }
                 Err(_) => {}
@@ -358,11 +372,16 @@ impl CommandTask {
         })?;
         let writes_file = self.writes_file();
         let (out, said) = (path("out"), path("said"));
-        let log = File::create(&place.log).with_context(|| format!("cannot write {}", place.log.display()))?;
+        let log =
+            File::create(&place.log).with_context(|| format!("cannot write {}", place.log.display()))?;
         let mut command = Command::new(&arguments[0]);
         command.args(&arguments[1..]).current_dir(&self.folder).stdin(std::process::Stdio::null());
         command.stderr(log.try_clone()?);
-        if writes_file { command.stdout(log) } else { command.stdout(File::create(&said)?) };
+        if writes_file {
+            command.stdout(log)
+        } else {
+            command.stdout(File::create(&said)?)
+        };
         self.set_environment(&mut command, gpu);
         command.envs(variables);
         let limits = Limits {
@@ -409,7 +428,10 @@ impl CommandTask {
 
     fn writes_file(&self) -> bool {
         let CommandEntry { command, environment, .. } = &self.entry;
-        command.iter().chain(environment.values()).any(|template| places(template).any(|place| place == "out"))
+        command
+            .iter()
+            .chain(environment.values())
+            .any(|template| places(template).any(|place| place == "out"))
     }
 
     fn set_environment(&self, command: &mut Command, gpu: Option<&str>) {
@@ -418,7 +440,11 @@ impl CommandTask {
         let cores = self.entry.cores;
         for name in ["OMP_NUM_THREADS", "RAYON_NUM_THREADS"] {
             // Those of this program are for its own runs.
-            if cores > 0 { command.env(name, cores.to_string()) } else { command.env_remove(name) };
+            if cores > 0 {
+                command.env(name, cores.to_string())
+            } else {
+                command.env_remove(name)
+            };
         }
         if let Some(gpu) = gpu {
             command.env("CUDA_VISIBLE_DEVICES", gpu);
@@ -452,7 +478,8 @@ fn shown(value: &Value) -> String {
 fn append(path: &Path, content: &[u8]) -> Result<()> {
     use std::io::Write;
     let file = fs::OpenOptions::new().append(true).open(path);
-    file.and_then(|mut file| file.write_all(content)).with_context(|| format!("cannot write {}", path.display()))
+    file.and_then(|mut file| file.write_all(content))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn last_lines(path: &Path) -> String {

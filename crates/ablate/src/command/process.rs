@@ -98,11 +98,13 @@ impl Lines<'_> {
             self.file = File::open(self.path).ok();
         }
         if let Some(file) = &mut self.file {
-            file.read_to_end(&mut self.unfinished).with_context(|| format!("cannot read {}", self.path.display()))?;
+            file.read_to_end(&mut self.unfinished)
+                .with_context(|| format!("cannot read {}", self.path.display()))?;
         }
         let mut start = 0;
         while start < self.unfinished.len() {
-            let end = self.unfinished[start..].iter().position(|byte| *byte == b'\n').map(|length| start + length);
+            let end =
+                self.unfinished[start..].iter().position(|byte| *byte == b'\n').map(|length| start + length);
             let Some(end) = end.or(is_whole.then_some(self.unfinished.len())) else { break };
             let line = String::from_utf8_lossy(&self.unfinished[start..end]).trim().to_owned();
             start = (end + 1).min(self.unfinished.len());
@@ -128,9 +130,9 @@ impl Group {
         // So that a signal reaches what it starts as well, and Ctrl-C comes from here alone.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(command, 0);
-        let child = command.spawn().with_context(|| {
-            format!("{} cannot be started", command.get_program().to_string_lossy())
-        })?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("{} cannot be started", command.get_program().to_string_lossy()))?;
         running::started(child.id());
         Ok(Self { child, has_ended: false })
     }

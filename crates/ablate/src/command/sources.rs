@@ -47,7 +47,10 @@ fn files(folder: &Path, patterns: &[String]) -> Result<BTreeSet<PathBuf>> {
             }
         }
         let named = format!("`sources`: there is no file {pattern:?} in {}", shown(folder));
-        ensure!(files.len() > before || has_file(&files, pattern), "{named}; a pattern is relative to the study file");
+        ensure!(
+            files.len() > before || has_file(&files, pattern),
+            "{named}; a pattern is relative to the study file"
+        );
     }
     Ok(files)
 }
@@ -92,7 +95,10 @@ mod tests {
         fs::rename(folder.path().join("model/block.py"), folder.path().join("model/blocks.py")).unwrap();
         assert_ne!(of(&patterns).unwrap(), second);
         let error = format!("{:#}", of(&["trian.py"]).unwrap_err());
-        assert!(error.contains("no file \"trian.py\"") && error.contains("relative to the study file"), "{error}");
+        assert!(
+            error.contains("no file \"trian.py\"") && error.contains("relative to the study file"),
+            "{error}"
+        );
         assert!(format!("{:#}", of(&["a***"]).unwrap_err()).contains("no pattern"));
         assert!(of(&[]).is_ok());
     }

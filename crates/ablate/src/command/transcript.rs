@@ -117,7 +117,11 @@ impl Transcript {
                 Split::Validation => "validation",
                 Split::Test => "test",
             };
-            let number = if loss.is_finite() { format!("accuracy was {accuracy:?}") } else { format!("loss was {loss}") };
+            let number = if loss.is_finite() {
+                format!("accuracy was {accuracy:?}")
+            } else {
+                format!("loss was {loss}")
+            };
             self.diverged.get_or_insert((self.step, format!("the {what} {number}")));
             return Ok(None);
         }
@@ -131,7 +135,8 @@ impl Transcript {
             }
             Split::Validation => {
                 self.validation = Some(evaluation);
-                let train = mean(&std::mem::take(&mut self.train)).or(self.curve.last().map(|point| point.train));
+                let train =
+                    mean(&std::mem::take(&mut self.train)).or(self.curve.last().map(|point| point.train));
                 let point = self.point(train, evaluation, seconds);
                 // What is said twice of a step is said better the second time.
                 if self.curve.last().is_some_and(|last| last.step == self.step) {
@@ -156,7 +161,8 @@ impl Transcript {
     /// Losses and accuracies determine whether two runs are the same; further numbers may be times.
     fn digest(&mut self, split: Split, evaluation: &Evaluation) {
         let Evaluation { loss, accuracy } = evaluation;
-        let line = format!("{} {split:?} {:x} {:x?}\n", self.step, loss.to_bits(), accuracy.map(f64::to_bits));
+        let line =
+            format!("{} {split:?} {:x} {:x?}\n", self.step, loss.to_bits(), accuracy.map(f64::to_bits));
         self.numbers.update(line);
         if self.step == 0 {
             self.start += &format!("{split:?} {loss:.DIGITS_OF_START$e}\n");
@@ -186,7 +192,8 @@ impl Transcript {
                 }
             ),
         };
-        let mut curve = if is_validated { std::mem::take(&mut self.curve) } else { thinned(&self.training_curve) };
+        let mut curve =
+            if is_validated { std::mem::take(&mut self.curve) } else { thinned(&self.training_curve) };
         if curve.is_empty() {
             let shown = match outcome {
                 Outcome::Finished { evaluation } => evaluation,
@@ -211,14 +218,19 @@ impl Transcript {
         if self.test.is_none() {
             unmeasured.push(Split::Test);
         }
-        let hex = |digest: Sha256| digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex =
+            |digest: Sha256| digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let record = Record {
             outcome,
             curve,
             steps: self.step,
             skipped: 0,
             state_bytes: None,
-            initial_sha256: if self.start.is_empty() { String::new() } else { hex(Sha256::new_with_prefix(&self.start)) },
+            initial_sha256: if self.start.is_empty() {
+                String::new()
+            } else {
+                hex(Sha256::new_with_prefix(&self.start))
+            },
             batches_sha256: String::new(),
             trajectory_sha256: hex(self.numbers),
         };
@@ -227,9 +239,7 @@ impl Transcript {
 }
 
 fn mean(evaluations: &[Evaluation]) -> Option<Evaluation> {
-    let of = |values: Vec<f64>| {
-        ablate_statistics::Summary::of(&values).map(|summary| summary.mean)
-    };
+    let of = |values: Vec<f64>| ablate_statistics::Summary::of(&values).map(|summary| summary.mean);
     let loss = of(evaluations.iter().map(|evaluation| evaluation.loss).collect())?;
     let accuracies: Option<Vec<f64>> = evaluations.iter().map(|evaluation| evaluation.accuracy).collect();
     Some(Evaluation { loss, accuracy: accuracies.and_then(of) })
@@ -248,9 +258,7 @@ fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
         Value::Null => Some(f64::NAN),
-        Value::String(text) => {
-            text.parse().ok().filter(|number: &f64| !number.is_finite())
-        }
+        Value::String(text) => text.parse().ok().filter(|number: &f64| !number.is_finite()),
         _ => None,
     }
 }
@@ -270,7 +278,10 @@ fn quoted(text: &str) -> String {
         }
         // A text with a quote in it is left as it is, and then is no JSON.
         if index % 2 == 0 {
-            found += &part.replace("NaN", "\"NaN\"").replace("-Infinity", "\"-inf\"").replace("Infinity", "\"inf\"");
+            found += &part
+                .replace("NaN", "\"NaN\"")
+                .replace("-Infinity", "\"-inf\"")
+                .replace("Infinity", "\"inf\"");
         } else {
             found += part;
         }
@@ -280,7 +291,11 @@ fn quoted(text: &str) -> String {
 
 fn shortened(text: &str) -> String {
     const LETTERS: usize = 120;
-    if text.chars().count() <= LETTERS { text.to_owned() } else { text.chars().take(LETTERS).chain(['…']).collect() }
+    if text.chars().count() <= LETTERS {
+        text.to_owned()
+    } else {
+        text.chars().take(LETTERS).chain(['…']).collect()
+    }
 }
 
 #[cfg(test)]
@@ -324,7 +339,8 @@ mod tests {
         let last = only(&[r#"{"split": "test", "loss": 2.0}"#]);
         assert_eq!(last.unmeasured, [Split::Train, Split::Validation]);
         assert_eq!(last.record.curve.len(), 1);
-        let lines: Vec<String> = (1..=1000).map(|step| format!("{{\"step\": {step}, \"loss\": {step}}}")).collect();
+        let lines: Vec<String> =
+            (1..=1000).map(|step| format!("{{\"step\": {step}, \"loss\": {step}}}")).collect();
         let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         lines.push(r#"{"split": "test", "loss": 2.0}"#);
         let trained = only(&lines);
@@ -342,7 +358,9 @@ mod tests {
     fn a_loss_that_is_no_number_is_divergence_however_it_is_written() {
         for loss in ["NaN", "Infinity", "-Infinity", "null", "\"nan\"", "1e999"] {
             let line = format!("{{\"step\": 7, \"note\": \"NaN\", \"loss\": {loss}}}");
-            let Ok(Measured { record, .. }) = read(&[&line, "{\"split\": \"test\", \"loss\": 1}"], Split::Test) else {
+            let Ok(Measured { record, .. }) =
+                read(&[&line, "{\"split\": \"test\", \"loss\": 1}"], Split::Test)
+            else {
                 assert_eq!(loss, "1e999"); // which serde_json refuses
                 continue;
             };
@@ -354,7 +372,8 @@ mod tests {
     #[test]
     fn two_runs_are_the_same_where_their_losses_are() {
         let digest = |loss: &str, time: &str| {
-            let line = format!("{{\"step\": 0, \"split\": \"validation\", \"loss\": {loss}, \"seconds\": {time}}}");
+            let line =
+                format!("{{\"step\": 0, \"split\": \"validation\", \"loss\": {loss}, \"seconds\": {time}}}");
             let record = read(&[&line], Split::Test).unwrap().record;
             (record.trajectory_sha256, record.initial_sha256)
         };

@@ -226,10 +226,8 @@ fn targets(results: &Results, task: &TaskResults, findings: &TaskFindings, cavea
         findings.arms[arm].to_target.as_ref().is_some_and(|steps| steps.reached < task.arms[arm].runs.len())
     });
     if missed.len() == results.arms.len() && findings.arms.iter().all(no_run_reached) {
-        caveats.push(format!(
-            "{}: no run reached the target {target}; it says nothing about speed.",
-            task.name
-        ));
+        caveats
+            .push(format!("{}: no run reached the target {target}; it says nothing about speed.", task.name));
     } else if !missed.is_empty() {
         caveats.push(format!(
             "{}: some runs of {} missed the target {target}. Their steps are censored at {}, and medians count them as longer.",

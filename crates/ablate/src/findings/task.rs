@@ -8,7 +8,8 @@ use ablate_tasks::Split;
 
 use super::overall::steps_to_target;
 use super::{
-    ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, Repeats, TaskFindings, Verdict,
+    ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, Repeats, TaskFindings,
+    Verdict,
 };
 use crate::record::Record;
 use crate::results::{ArmRuns, Results, Role, Run, TaskResults};

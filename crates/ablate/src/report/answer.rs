@@ -73,19 +73,21 @@ fn repeats(view: View<'_>) -> Option<Sentence> {
         .filter(|(_, _, repeats)| repeats.equal < repeats.pairs)
         .map(|(task, name, repeats)| {
             let shown = view.shown(task);
-            let noise = repeats.noise.map_or("apart".to_owned(), |noise| {
-                format!("{} {} apart", shown.size(noise), shown.unit())
-            });
+            let noise = repeats
+                .noise
+                .map_or("apart".to_owned(), |noise| format!("{} {} apart", shown.size(noise), shown.unit()));
             let share = repeats.share.map_or(String::new(), |share| {
                 format!(", which is {:.0} % of the variance of an arm’s differences", 100.0 * share)
             });
-            let pairs = if repeats.pairs == 1 { "1 seed".to_owned() } else { format!("{} seeds", repeats.pairs) };
+            let pairs =
+                if repeats.pairs == 1 { "1 seed".to_owned() } else { format!("{} seeds", repeats.pairs) };
             format!("on {name} {noise} ({} of {pairs}{share})", repeats.pairs - repeats.equal)
         })
         .collect();
     if apart.is_empty() {
         found().next()?;
-        let text = "two runs of the base with the same seed had the same numbers to the last digit.".to_owned();
+        let text =
+            "two runs of the base with the same seed had the same numbers to the last digit.".to_owned();
         return Some(Sentence { heading: "Run twice", text });
     }
     let text = format!(

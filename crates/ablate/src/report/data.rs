@@ -99,7 +99,13 @@ pub(super) fn curves(view: View<'_>) -> Result<Vec<u8>> {
         task.arms.iter().zip(view.arms()).flat_map(move |(runs, arm)| {
             runs.runs.iter().flat_map(move |run| {
                 run.record.curve.iter().flat_map(move |point| {
-                    let groups = || point.groups.iter().zip(&task.groups).map(|(group, name)| (Some(group), name.as_str()));
+                    let groups = || {
+                        point
+                            .groups
+                            .iter()
+                            .zip(&task.groups)
+                            .map(|(group, name)| (Some(group), name.as_str()))
+                    };
                     // A command has no groups that anybody knows of.
                     let without = point.groups.is_empty().then_some((None, ""));
                     groups().chain(without).map(move |(group, name)| CurveLine {
@@ -108,7 +114,8 @@ pub(super) fn curves(view: View<'_>) -> Result<Vec<u8>> {
                         seed: run.seed,
                         step: point.step,
                         batch_loss: point.batch_loss,
-                        train_loss: Some(point.train.loss).filter(|_| !run.unmeasured.contains(&Split::Train)),
+                        train_loss: Some(point.train.loss)
+                            .filter(|_| !run.unmeasured.contains(&Split::Train)),
                         validation_loss: Some(point.validation.loss)
                             .filter(|_| !run.unmeasured.contains(&Split::Validation)),
                         validation_accuracy: point.validation.accuracy,

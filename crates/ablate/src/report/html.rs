@@ -9,7 +9,7 @@ use super::answer::{answer, counted, reading};
 use super::curves::{Quantity, panels};
 use super::forest::forest;
 use super::number::short;
-use super::view::{View, points};
+use super::view::{Curve, View, points};
 use super::{Environment, heat, profile, tables, time};
 use crate::record::Point;
 use crate::results::{Run, TaskResults};
@@ -157,13 +157,7 @@ fn further(results: &TaskResults) -> BTreeSet<&str> {
     curves.map(|(name, _)| name.as_str()).collect()
 }
 
-fn curves_of(
-    view: View<'_>,
-    task: usize,
-    name: &str,
-    is_log: bool,
-    of: &dyn Fn(&Run) -> Vec<(usize, Option<f64>)>,
-) -> Markup {
+fn curves_of(view: View<'_>, task: usize, name: &str, is_log: bool, of: &dyn Fn(&Run) -> Curve) -> Markup {
     let Some(figure) = panels(view, task, &Quantity { name, is_log, of }) else { return html! {} };
     html! { h4 { (name) } (figure) }
 }

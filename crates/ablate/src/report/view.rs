@@ -62,7 +62,11 @@ impl<'a> View<'a> {
 
     /// What two runs have that are told to be the same.
     pub(super) fn sameness(self) -> &'static str {
-        if self.runs_commands() { "the same numbers as the base to the last digit" } else { "the same weights as the base to the bit" }
+        if self.runs_commands() {
+            "the same numbers as the base to the last digit"
+        } else {
+            "the same weights as the base to the bit"
+        }
     }
 
     /// Steps to the target: the median, and how many runs got there.
@@ -75,7 +79,9 @@ impl<'a> View<'a> {
     /// Its heading.
     pub(super) fn steps_to_target_head(self, task: usize) -> String {
         let target = self.results.tasks[task].validated_target();
-        target.map_or("steps to a target".to_owned(), |target| format!("steps to {}, median (reached)", short(target)))
+        target.map_or("steps to a target".to_owned(), |target| {
+            format!("steps to {}, median (reached)", short(target))
+        })
     }
 
     /// A factor's name for people.
@@ -150,18 +156,17 @@ pub(super) struct Band {
     pub(super) high: f64,
 }
 
+/// A quantity of a run by step.
+pub(super) type Curve = Vec<(usize, Option<f64>)>;
+
 /// A quantity of a run's points.
-pub(super) fn points<'r>(run: &'r Run, of: &dyn Fn(&Point) -> Option<f64>) -> Vec<(usize, Option<f64>)> {
+pub(super) fn points<'r>(run: &'r Run, of: &dyn Fn(&Point) -> Option<f64>) -> Curve {
     run.record.curve.iter().map(|point| (point.step, of(point))).collect()
 }
 
 /// A quantity of the curves over the seeds of an arm; points without a finite value are left out.
-pub(super) fn over_seeds(
-    task: &TaskResults,
-    arm: usize,
-    of: impl Fn(&Run) -> Vec<(usize, Option<f64>)>,
-) -> Vec<Band> {
-    let runs: Vec<Vec<(usize, Option<f64>)>> = task.arms[arm].runs.iter().map(of).collect();
+pub(super) fn over_seeds(task: &TaskResults, arm: usize, of: impl Fn(&Run) -> Curve) -> Vec<Band> {
+    let runs: Vec<Curve> = task.arms[arm].runs.iter().map(of).collect();
     let length = runs.iter().map(Vec::len).max().unwrap_or(0);
     (0..length)
         .filter_map(|index| {

@@ -57,7 +57,9 @@ pub fn arms(study: &StudyFile, registry: &Registry) -> Result<(Vec<PlannedArm>, 
     if let Some(baseline) = study.baselines.first()
         && runs_commands(study)
     {
-        bail!("baseline {baseline}: the arms of a command are its own; give it a factor whose options mean that");
+        bail!(
+            "baseline {baseline}: the arms of a command are its own; give it a factor whose options mean that"
+        );
     }
     for baseline in &study.baselines {
         arms.push(from_outside(Baseline::named(baseline)?));

@@ -144,7 +144,10 @@ impl<'de> Deserialize<'de> for TaskEntry {
         let target = take("target").map(|value| number("target", "a finite number", value)).transpose()?;
         let (options, command) = if is_command {
             let entry = read_options(&Value::Object(options), Clone::clone);
-            (Map::new(), Some(entry.map_err(|error| D::Error::custom(format!("the command {name}: {error:#}")))?))
+            (
+                Map::new(),
+                Some(entry.map_err(|error| D::Error::custom(format!("the command {name}: {error:#}")))?),
+            )
         } else {
             (options, None)
         };

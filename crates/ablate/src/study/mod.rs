@@ -183,7 +183,13 @@ impl Study {
         Self::parse_in(Path::new(""), name, text, registry, overrides)
     }
 
-    fn parse_in(folder: &Path, name: &str, text: &str, registry: &Registry, overrides: &Overrides) -> Result<Self> {
+    fn parse_in(
+        folder: &Path,
+        name: &str,
+        text: &str,
+        registry: &Registry,
+        overrides: &Overrides,
+    ) -> Result<Self> {
         let mut file: StudyFile = toml::from_str(text).with_context(|| format!("in the study {name}"))?;
         if let Some(seeds) = overrides.seeds {
             file.seeds = seeds;
@@ -197,7 +203,8 @@ impl Study {
         let arms_left_out = keep(&mut arms, &overrides.arms, "arm", |planned| &planned.arm.name, is_base)?;
         let mut entries = file.tasks.clone();
         let tasks_left_out = keep(&mut entries, &overrides.tasks, "task", |entry| &entry.name, |_| false)?;
-        let tasks = entries.iter().map(|entry| plan(entry, &file, registry, folder)).collect::<Result<Vec<_>>>()?;
+        let tasks =
+            entries.iter().map(|entry| plan(entry, &file, registry, folder)).collect::<Result<Vec<_>>>()?;
         for (index, task) in tasks.iter().enumerate() {
             check_command(task, &arms)?;
             ensure!(
