@@ -2,9 +2,11 @@
 
 mod bootstrap;
 mod difference;
+mod equivalence;
 mod factorial;
 mod holm;
 mod joint;
+mod plan;
 mod power;
 mod probability;
 mod profile;
@@ -15,9 +17,11 @@ mod target;
 
 pub use bootstrap::{Bootstrap, Interval};
 pub use difference::{PairedDifference, tested_differences};
+pub use equivalence::joint_equivalence_p;
 pub use factorial::{Effect, FactorialEffects};
 pub use holm::holm;
 pub use joint::joint_sign_flip_p;
+pub use plan::{SeedPlan, spread_interval};
 pub use power::detectable_difference;
 pub use probability::{Probability, error_of_share};
 pub use profile::{Profile, performance_profiles};

@@ -177,6 +177,7 @@ impl Execution<'_> {
                 options: task.options.clone(),
                 steps: task.steps,
                 target: task.target,
+                matters: task.matters,
                 groups: match &task.training {
                     Training::Task(task) => group_names(&**task),
                     Training::Command(_) => Vec::new(),

@@ -3,13 +3,14 @@
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
 //! ```
-//! use ablate::results::{Arm, ArmRuns, Candidate, Launched, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
+//! use ablate::results::{Arm, ArmRuns, Candidate, Launched, Matters, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
 //!
 //! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
 //! #     seeds = 2
+//! #     matters = 0.005
 //! #     length = 0.01
 //! #     baselines = ["sgd"]
 //! #     tuning = { rates = [0.1], seeds = 1 }
@@ -34,6 +35,7 @@
 //! let command: Option<&Launched> = launched.as_ref();
 //! assert!(command.is_none() && results.tasks[0].measures(ablate_tasks::Split::Test));
 //! assert_eq!(results.tasks[0].validated_target(), Some(0.975));
+//! assert_eq!(results.tasks[0].matters, Some(Matters::Difference(0.005))); // half a percentage point
 //! let ArmRuns { tuning, runs } = &arms[2];
 //! let Tuning { candidates, chosen, .. } = tuning.as_ref().unwrap();
 //! let tried: &[Candidate] = candidates;
@@ -166,6 +168,19 @@ pub struct ArmRuns {
     pub runs: Vec<Run>,
 }
 
+/// The smallest difference that matters.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Matters {
+    /// In the measure's unit: a loss, decades, or a share of examples.
+    Difference(f64),
+    /// As a multiple of how the base's runs spread over the seeds.
+    OfSpread {
+        /// Standard deviations.
+        sd: f64,
+    },
+}
+
 /// A task and what was run on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskResults {
@@ -180,6 +195,9 @@ pub struct TaskResults {
     /// The target of this study, an accuracy or a loss; absent where a command has none.
     #[serde(default)]
     pub target: Option<f64>,
+    /// The smallest difference that matters, where the study says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matters: Option<Matters>,
     /// The names of its parameter groups.
     pub groups: Vec<String>,
     /// By arm, in the order of [`Results::arms`].

@@ -13,6 +13,8 @@ pub struct Overall {
     pub better: usize,
     /// Tasks on which it is worse.
     pub worse: usize,
+    /// Tasks on which it makes no difference that matters.
+    pub equivalent: usize,
     /// Tasks on which the data don't say.
     pub unclear: usize,
     /// Tasks on which it does nothing.
@@ -42,6 +44,7 @@ pub(super) fn overall(arms: usize, tasks: &[TaskFindings]) -> Vec<Overall> {
         Overall {
             better: count(Verdict::Better),
             worse: count(Verdict::Worse),
+            equivalent: count(Verdict::Equivalent),
             unclear: count(Verdict::Unclear),
             dead: count(Verdict::Dead),
             probability_of_improvement: Probability::mean(&probabilities),

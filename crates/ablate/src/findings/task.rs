@@ -8,11 +8,11 @@ use ablate_tasks::Split;
 
 use super::overall::steps_to_target;
 use super::{
-    ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, Repeats, TaskFindings,
-    Verdict,
+    ArmFindings, CONFIDENCE, Corrected, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, Repeats,
+    TaskFindings, Verdict,
 };
 use crate::record::Record;
-use crate::results::{ArmRuns, Results, Role, Run, TaskResults};
+use crate::results::{ArmRuns, Matters, Results, Role, Run, TaskResults};
 
 /// What is tested on a task: by arm and seed the difference to the base. Nothing of the base, and of an arm that does nothing, of which no
 /// test is needed to know it.
@@ -29,11 +29,41 @@ pub(super) fn family(task: &TaskResults) -> Vec<Vec<Option<f64>>> {
     (0..task.arms.len()).map(of_arm).collect()
 }
 
+/// By arm and seed the difference to the base, where both runs have a number or neither has; infinite where one of them alone diverged, which no margin covers.
+pub(super) fn finite_family(task: &TaskResults) -> Vec<Vec<Option<f64>>> {
+    let of_arm = |arm: usize| {
+        if arm == 0 || is_dead(task, arm) {
+            return Vec::new();
+        }
+        // Two that diverged have no difference, and no number either.
+        let difference = |(arm, base): (f64, f64)| (arm != base || arm.is_finite()).then_some(arm - base);
+        pairs(task, arm).into_iter().map(|pair| pair.and_then(difference)).collect()
+    };
+    (0..task.arms.len()).map(of_arm).collect()
+}
+
+/// By arm, the smallest difference that matters; 0 where nothing is said of it.
+pub(super) fn margins(task: &TaskResults) -> Vec<f64> {
+    vec![margin(task).unwrap_or(0.0); task.arms.len()]
+}
+
+fn margin(task: &TaskResults) -> Option<f64> {
+    let of =
+        |run: &Run| Some(task.about.measure.of(&run.record.evaluation()?)).filter(|value| value.is_finite());
+    match task.matters? {
+        Matters::Difference(difference) => Some(difference),
+        Matters::OfSpread { sd } => {
+            let values: Vec<f64> = task.arms[0].runs.iter().filter_map(of).collect();
+            Some(sd * Summary::of(&values)?.sd?).filter(|margin| *margin > 0.0)
+        }
+    }
+}
+
 /// The findings, given every arm's p after correction over the arms of the task, and over those of all tasks.
 pub(super) fn findings(
     results: &Results,
     task: &TaskResults,
-    corrected: &[(Option<f64>, Option<f64>)],
+    corrected: &[Corrected],
     method: &Bootstrap,
 ) -> TaskFindings {
     let arms: Vec<ArmFindings> =
@@ -41,6 +71,7 @@ pub(super) fn findings(
     TaskFindings {
         name: task.name.clone(),
         measure: task.about.measure,
+        matters: margin(task),
         detectable: detectable(&arms),
         repeats: repeats(task, &arms),
         arms,
@@ -108,7 +139,7 @@ fn detectable(arms: &[ArmFindings]) -> Option<Detectable> {
 fn arm_findings(
     task: &TaskResults,
     index: usize,
-    (adjusted_p, study_p): (Option<f64>, Option<f64>),
+    Corrected { different: (adjusted_p, study_p), alike: (equivalence_p, study_equivalence_p) }: Corrected,
     method: &Bootstrap,
 ) -> ArmFindings {
     let (arm, base) = (&task.arms[index], &task.arms[0]);
@@ -130,6 +161,11 @@ fn arm_findings(
     let verdict = match (&difference, adjusted_p) {
         _ if index == 0 => Verdict::Base,
         _ if is_dead(task, index) => Verdict::Dead,
+        (Some(difference), _)
+            if difference.finite >= FEWEST_PAIRS && equivalence_p.is_some_and(|p| p <= 1.0 - CONFIDENCE) =>
+        {
+            Verdict::Equivalent
+        }
         (Some(difference), Some(p))
             if difference.n >= FEWEST_PAIRS && p <= 1.0 - CONFIDENCE && difference.tested != 0.0 =>
         {
@@ -157,6 +193,8 @@ fn arm_findings(
         difference,
         adjusted_p,
         study_p,
+        equivalence_p,
+        study_equivalence_p,
         to_target: task.validated_target().and_then(|_| StepsToTarget::of(&targets(arm))),
         paired_steps: (index > 0 && task.validated_target().is_some()).then(|| PairedSteps::of(&to_targets)),
         d: final_d(task, &finished),

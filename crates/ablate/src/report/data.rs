@@ -8,7 +8,7 @@ use super::view::{View, word};
 use crate::record::Outcome;
 
 /// Goes up when a reader of the older form would misread the newer one.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 pub(super) fn json(view: View<'_>) -> Result<Vec<u8>> {
     let document =
@@ -148,6 +148,9 @@ struct EffectLine<'a> {
     p: Option<f64>,
     p_task: Option<f64>,
     p_study: Option<f64>,
+    matters: Option<f64>,
+    p_equivalence_task: Option<f64>,
+    p_equivalence_study: Option<f64>,
     verdict: &'a str,
     probability_of_improvement: Option<f64>,
     probability_low: Option<f64>,
@@ -178,6 +181,9 @@ pub(super) fn effects(view: View<'_>) -> Result<Vec<u8>> {
                 p: difference.and_then(|difference| difference.p),
                 p_task: found.adjusted_p,
                 p_study: found.study_p,
+                matters: task.matters,
+                p_equivalence_task: found.equivalence_p,
+                p_equivalence_study: found.study_equivalence_p,
                 verdict: word(found.verdict),
                 probability_of_improvement: better.map(|better| better.value),
                 probability_low: better.and_then(|better| better.interval).map(|interval| interval.low),

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use super::Environment;
 use super::answer::{answer, counted, reading};
 use super::number::p_value;
-use super::view::{View, sign, word};
+use super::view::{View, sign};
 use crate::findings::{ArmFindings, FactorEffect};
 
 /// A list, a heading or a table goes on as long as its line does.
@@ -121,7 +121,7 @@ fn one_task(view: View<'_>, task: usize, text: &mut String) {
             view.comparison(task, arm),
         ];
         cells.extend(p_values(view, task, arm));
-        cells.extend([verdict(view, task, arm), better(found), steps]);
+        cells.extend([view.verdict(task, arm), better(found), steps]);
         row(text, &cells);
     }
     effects(view, task, text);
@@ -183,7 +183,7 @@ fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
             if arm > 0 {
                 cells.push(view.comparison(task, arm));
                 cells.extend(p_values(view, task, arm));
-                cells.extend([verdict(view, task, arm), better(found)]);
+                cells.extend([view.verdict(task, arm), better(found)]);
             }
             row(text, &cells);
         }
@@ -203,12 +203,6 @@ fn p_values(view: View<'_>, task: usize, arm: usize) -> Vec<String> {
 
 fn better(found: &ArmFindings) -> String {
     found.probability_of_improvement.map_or(String::new(), |found| format!("{:.2}", found.value))
-}
-
-fn verdict(view: View<'_>, task: usize, arm: usize) -> String {
-    let found = view.found(task, arm);
-    let verdict = format!("{} {}{}", sign(found.verdict), word(found.verdict), diverged(found));
-    verdict.trim_start().to_owned()
 }
 
 fn diverged(found: &ArmFindings) -> String {

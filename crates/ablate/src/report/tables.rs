@@ -65,7 +65,7 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
                 }
                 td.n { @if arm > 0 { (p_value(found.adjusted_p)) } }
                 @if view.has_tasks() { td.n { @if arm > 0 { (p_value(found.study_p)) } } }
-                td.id { @if arm > 0 { (sign(found.verdict)) " " (word(found.verdict)) } @if found.diverged > 0 { ", " (found.diverged) " diverged" } }
+                td.id { (view.verdict(task, arm)) }
                 td.n { @if arm > 0 { (probability(found.probability_of_improvement)) } }
                 td.n { (view.steps_to_target(task, arm)) }
                 td.n { (ratio(found, seeds)) }

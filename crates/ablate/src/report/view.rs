@@ -2,7 +2,7 @@
 
 use ablate_statistics::Summary;
 
-use super::number::{Shown, short};
+use super::number::{Shown, p_value, short};
 use crate::findings::{ArmFindings, Findings, Verdict};
 use crate::record::Point;
 use crate::results::{Arm, Results, Role, Run, TaskResults};
@@ -48,6 +48,30 @@ impl<'a> View<'a> {
             Some(difference) if found.verdict != Verdict::Dead => shown.comparison(difference),
             difference => shown.mean_difference(difference.as_ref()),
         }
+    }
+
+    /// A verdict with what belongs to it; nothing of the base but its runs that diverged.
+    pub(super) fn verdict(self, task: usize, arm: usize) -> String {
+        let found = self.found(task, arm);
+        let verdict = match found.verdict {
+            Verdict::Base => String::new(),
+            // Its p is of another hypothesis than that of the column before it.
+            Verdict::Equivalent => {
+                format!(
+                    "{} {} (p = {})",
+                    sign(found.verdict),
+                    word(found.verdict),
+                    p_value(found.equivalence_p)
+                )
+            }
+            verdict => format!("{} {}", sign(verdict), word(verdict)),
+        };
+        let diverged = (found.diverged > 0).then(|| format!("{} diverged", found.diverged));
+        [Some(verdict).filter(|verdict| !verdict.is_empty()), diverged]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// Whether a correction over all tasks is another one than that over the arms of a task.
@@ -121,6 +145,7 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
         Verdict::Base => "base",
         Verdict::Better => "better",
         Verdict::Worse => "worse",
+        Verdict::Equivalent => "no difference that matters",
         Verdict::Unclear => "unclear",
         Verdict::Dead => "no effect",
     }
@@ -132,6 +157,7 @@ pub(super) fn sign(verdict: Verdict) -> &'static str {
         Verdict::Base => "",
         Verdict::Better => "▲",
         Verdict::Worse => "▼",
+        Verdict::Equivalent => "≈",
         Verdict::Unclear => "·",
         Verdict::Dead => "=",
     }
@@ -143,6 +169,7 @@ pub(super) fn class(verdict: Verdict) -> &'static str {
         Verdict::Base => "is-base",
         Verdict::Better => "is-better",
         Verdict::Worse => "is-worse",
+        Verdict::Equivalent => "is-equivalent",
         Verdict::Unclear => "is-unclear",
         Verdict::Dead => "is-dead",
     }

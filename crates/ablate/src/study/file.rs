@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::command::CommandEntry;
 use crate::optimizer::Schedule;
+use crate::results::Matters;
 
 /// A study file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -44,6 +45,8 @@ pub struct StudyFile {
     /// Options of the base, by their documented names.
     #[serde(default)]
     pub base: Map<String, Value>,
+    /// The smallest difference that matters, on every task that says nothing else.
+    pub matters: Option<Matters>,
     /// What is varied.
     #[serde(default, rename = "factor")]
     pub factors: Vec<Factor>,
@@ -91,6 +94,8 @@ pub struct TaskEntry {
     pub steps: Option<usize>,
     /// The target; the task's own, if nothing else is said.
     pub target: Option<f64>,
+    /// The smallest difference that matters; the study's, if nothing else is said.
+    pub matters: Option<Matters>,
     /// The task's options.
     pub options: Map<String, Value>,
     /// For a task that is a command.
@@ -99,6 +104,9 @@ pub struct TaskEntry {
 
 /// The kind and the name of a command that has none.
 pub(super) const COMMAND: &str = "command";
+
+const MATTERS: &str =
+    "a difference in the unit of its measure, or { sd = … }, a multiple of the base's spread over seeds";
 
 /// A number of a task.
 fn number<N: DeserializeOwned, E: serde::de::Error>(key: &str, what: &str, value: Value) -> Result<N, E> {
@@ -142,6 +150,7 @@ impl<'de> Deserialize<'de> for TaskEntry {
         let name = take("name").map_or(Ok(task.clone()), |name| Ok(words(&text("name", name)?)))?;
         let steps = take("steps").map(|value| number("steps", "a whole number", value)).transpose()?;
         let target = take("target").map(|value| number("target", "a finite number", value)).transpose()?;
+        let matters = take("matters").map(|value| number("matters", MATTERS, value)).transpose()?;
         let (options, command) = if is_command {
             let entry = read_options(&Value::Object(options), Clone::clone);
             (
@@ -151,7 +160,7 @@ impl<'de> Deserialize<'de> for TaskEntry {
         } else {
             (options, None)
         };
-        Ok(Self { task, name, steps, target, options, command })
+        Ok(Self { task, name, steps, target, matters, options, command })
     }
 }
 

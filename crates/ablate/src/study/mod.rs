@@ -68,7 +68,7 @@ use crate::command::CommandTask;
 use crate::findings::FEWEST_PAIRS;
 use crate::optimizer::Setting;
 use crate::registry::Registry;
-use crate::results::{Refused, StudyInfo};
+use crate::results::{Matters, Refused, StudyInfo};
 
 /// The seeds that tuning uses; far from the reported ones, which count from 0.
 pub const FIRST_TUNING_SEED: u64 = 1_000_000;
@@ -96,6 +96,8 @@ pub struct PlannedTask {
     pub steps: usize,
     /// The target, an accuracy or a loss; absent where a command has none.
     pub target: Option<f64>,
+    /// The smallest difference that matters.
+    pub matters: Option<Matters>,
 }
 
 /// What a run does.
@@ -301,7 +303,11 @@ fn plan(entry: &TaskEntry, file: &StudyFile, registry: &Registry, folder: &Path)
     ensure!(steps <= MOST_STEPS, "task {}: {steps:e} steps; at most {MOST_STEPS:e}", entry.name);
     let options = Value::Object(entry.options.clone());
     let (name, kind) = (entry.name.clone(), entry.task.clone());
-    Ok(PlannedTask { name, kind, options, training, steps: steps as usize, target })
+    let matters = entry.matters.or(file.matters);
+    if let Some(Matters::Difference(size) | Matters::OfSpread { sd: size }) = matters {
+        ensure!(size.is_finite() && size > 0.0, "task {name}: matters = {size}: a difference above 0");
+    }
+    Ok(PlannedTask { name, kind, options, training, steps: steps as usize, target, matters })
 }
 
 /// That a command can be told what every arm means.
@@ -441,6 +447,8 @@ mod tests {
             ("tasks = [3]", "a name or a table"),
             ("tasks = [\"digits\"]\nseeds = 0", "seeds"),
             ("tasks = [\"digits\"]\nlength = -1", "length"),
+            ("tasks = [\"digits\"]\nmatters = 0", "matters = 0: a difference above 0"),
+            ("tasks = [{ task = \"digits\", matters = \"much\" }]", "matters of a task is a difference"),
             ("tasks = [\"digits\"]\nsedes = 3", "sedes"),
             ("tasks = [{ task = \"digits\", hiden = [3] }]", "hiden"),
             ("tasks = [\"digits\"", "line 1"),
