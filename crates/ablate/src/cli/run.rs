@@ -96,7 +96,7 @@ fn devices(study: &Study) -> usize {
     study.tasks.iter().map(of_task).max().unwrap_or(0)
 }
 
-fn folder(study: &Study, place: &Place) -> PathBuf {
+pub(super) fn folder(study: &Study, place: &Place) -> PathBuf {
     place.out.clone().unwrap_or_else(|| Path::new("ablation").join(&study.name))
 }
 
