@@ -454,7 +454,7 @@ impl Stage<'_> {
                 train(&plan, registry, on_point, go_on)?.map(Measured::from)
             }
             (Training::Command(command), Recipe::Options(options)) => {
-                let place = Place { folder: store.folder(), log: store.path(address, "log") };
+                let place = Place { store, address };
                 command.run(&assignment(job, task, options), &self.resources, &place, on_point, &go_on)?
             }
             _ => return Err(unlike(task, arm)),

@@ -162,6 +162,9 @@ pub enum Found {
     Damaged(String),
 }
 
+/// Between the address of a run and what tells its folders from each other.
+const WORK: &str = ".work-";
+
 /// A folder of runs.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -196,9 +199,11 @@ impl Store {
         Ok(Self { folder })
     }
 
-    /// Where it is.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// A folder for a run to work in, which is gone when it is dropped. No two have the same: a command that outlived a killed program may still write to
+    /// its own.
+    pub(crate) fn work_folder(&self, address: &str) -> Result<tempfile::TempDir> {
+        let folder = tempfile::Builder::new().prefix(&format!("{address}{WORK}")).tempdir_in(&self.folder);
+        folder.with_context(|| format!("cannot write to {}", self.folder.display()))
     }
 
     pub(crate) fn path(&self, address: &str, extension: &str) -> PathBuf {
@@ -260,6 +265,13 @@ impl Store {
             let is_lock = path.extension().is_some_and(|extension| extension == "lock");
             if is_lock && let Some(address) = path.file_stem().and_then(|stem| stem.to_str()) {
                 drop(self.claim(address));
+            }
+            let name = entry.file_name();
+            if let Some((address, _)) = name.to_str().and_then(|name| name.split_once(WORK))
+                && let Ok(Some(_claim)) = self.claim(address)
+            {
+                // Where it fails, a command still writes to it.
+                let _ = fs::remove_dir_all(&path);
             }
         }
     }
@@ -335,7 +347,13 @@ mod tests {
         assert!(claim.is_some());
         store.tidy();
         assert!(store.claim("x").unwrap().is_none(), "tidying must not take a claim away");
+        // Nor the folder that a run works in, which goes with the claim when its program was killed.
+        let work = store.work_folder("x").unwrap().keep();
+        store.tidy();
+        assert!(work.is_dir());
         drop(claim);
+        store.tidy();
+        assert!(!work.exists());
         assert!(store.claim("x").unwrap().is_some());
         assert_eq!(fs::read_dir(folder.path().join("runs")).unwrap().count(), 0);
     }

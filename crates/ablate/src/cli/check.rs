@@ -12,7 +12,7 @@ use crate::columns::Columns;
 use crate::execute::{RunCounts, grid, run_counts, seconds_per_run};
 use crate::findings::{CONFIDENCE, FEWEST_PAIRS, POWER};
 use crate::registry::Registry;
-use crate::study::{PlannedTask, Study};
+use crate::study::{PlannedTask, Recipe, Study};
 
 pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
     let study = Study::open(&which.study, registry, &which.overrides())?;
@@ -36,14 +36,16 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
     }
     writeln!(text, "{}", tasks.shown())?;
 
-    let mut arms = Columns::new(["arm", "chain", "runs as"]);
+    let mut arms = Columns::new(["arm", "chain, or a command's options", "runs as"]);
     for planned in &study.arms {
         let settings = grid(planned, &study.file.tuning.rates).len();
         let tuned = match settings {
             0 => "it is".to_owned(),
             settings => format!("the best of {settings} settings"),
         };
-        let options = planned.arm.options.iter().map(|(name, value)| format!("\n{name} = {value}"));
+        let has_chain = matches!(planned.recipe, Recipe::Optimizer(_));
+        let options = planned.arm.options.iter().filter(|_| has_chain);
+        let options = options.map(|(name, value)| format!("\n{name} = {value}"));
         arms.add_row([
             format!("{}\n{}", planned.arm.title, planned.arm.name),
             planned.arm.chain.clone() + &options.collect::<String>(),

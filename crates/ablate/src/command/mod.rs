@@ -1,4 +1,30 @@
 //! A task that is a command: a script in any language that says what it measures, a JSON object a line.
+//!
+//! ```
+//! use ablate::command::{CommandEntry, CommandTask};
+//! use ablate::registry::Registry;
+//! use ablate::study::{Overrides, Study, Training};
+//!
+//! let text = r#"
+//!     [[tasks]]
+//!     command = ["python3", "train.py", "--seed={seed}", "--{option}={value}"]
+//!     sources = []
+//!     steps = 100
+//!     [base]
+//!     lr = 0.1
+//! "#;
+//! let study = Study::parse("script", text, &Registry::shipped(), &Overrides::default())?;
+//! let Training::Command(task) = &study.tasks[0].training else { panic!("it is a command") };
+//! let task: &CommandTask = task;
+//! let CommandEntry { command, cores, .. } = task.entry();
+//! assert_eq!((command.len(), *cores), (4, 1));
+//! assert_eq!(task.sources(), None); // none is named
+//!
+//! let text = text.replace("--{option}={value}", "--rate=0.1");
+//! let error = Study::parse("script", &text, &Registry::shipped(), &Overrides::default()).err().unwrap();
+//! assert!(format!("{error:#}").contains("option lr does not reach the command"));
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 mod process;
 mod resources;
@@ -27,7 +53,7 @@ use crate::measured::Measured;
 use crate::optimizer::Setting;
 use crate::record::Point;
 use crate::run::Next;
-use crate::store::CommandKey;
+use crate::store::{CommandKey, Store};
 
 /// The options' names and values, one after the other.
 const EACH: [&str; 2] = ["option", "value"];
@@ -127,10 +153,16 @@ pub(crate) struct Assignment<'a> {
 
 /// Where a run may write.
 pub(crate) struct Place<'a> {
-    /// A folder that exists.
-    pub(crate) folder: &'a Path,
+    /// The store, and the run's address in it.
+    pub(crate) store: &'a Store,
+    pub(crate) address: &'a str,
+}
+
+impl Place<'_> {
     /// What the command said beside its lines: kept, and replaced by the next run of the same address.
-    pub(crate) log: PathBuf,
+    fn log(&self) -> PathBuf {
+        self.store.path(self.address, "log")
+    }
 }
 
 impl CommandTask {
@@ -356,7 +388,8 @@ impl CommandTask {
         on_point: &mut impl FnMut(&Point),
         go_on: &dyn Fn() -> Next,
     ) -> Result<Option<Measured>> {
-        let work = tempfile::tempdir_in(place.folder).context("there is no place for the run")?;
+        let work = place.store.work_folder(place.address)?;
+        let log_path = place.log();
         // The command runs in another folder.
         let work_folder = std::path::absolute(work.path())?;
         let path = |name: &str| work_folder.join(if name == "out" { "out.jsonl" } else { name });
@@ -372,8 +405,7 @@ impl CommandTask {
         })?;
         let writes_file = self.writes_file();
         let (out, said) = (path("out"), path("said"));
-        let log =
-            File::create(&place.log).with_context(|| format!("cannot write {}", place.log.display()))?;
+        let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
         let mut command = Command::new(&arguments[0]);
         command.args(&arguments[1..]).current_dir(&self.folder).stdin(std::process::Stdio::null());
         command.stderr(log.try_clone()?);
@@ -417,12 +449,12 @@ impl CommandTask {
         if let Ok(written) = fs::read(file)
             && (outcome.is_err() || !writes_file)
         {
-            append(&place.log, &written)?;
+            append(&log_path, &written)?;
         }
         outcome.map(Some).map_err(|error| {
-            let last = last_lines(&place.log);
+            let last = last_lines(&log_path);
             let last = if last.is_empty() { String::new() } else { format!("; its last lines:\n{last}\n") };
-            error.context(format!("all that it said is in {}{last}", place.log.display()))
+            error.context(format!("all that it said is in {}{last}", log_path.display()))
         })
     }
 
