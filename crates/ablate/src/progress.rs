@@ -196,3 +196,33 @@ impl Observer for Progress {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ablate_tasks::Split;
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_tried_again_does_not_count_twice() {
+        let now = Instant::now();
+        let mut stage = Stage {
+            bar: ProgressBar::hidden(),
+            begun: Vec::new(),
+            name: String::new(),
+            runs: 2,
+            done: 0,
+            diverged: 0,
+            started: now,
+            last_line: now,
+        };
+        stage.bar.set_length(2000);
+        let job = |seed| Job { task: 0, arm: 0, setting: None, seed, final_split: Split::Test, repeat: 0 };
+        for (seed, units, position) in
+            [(0, 500, 500), (1, 100, 600), (0, 800, 900), (0, 100, 900), (0, 1000, 1100), (1, 1000, 2000)]
+        {
+            stage.advance(&job(seed), units);
+            assert_eq!(stage.bar.position(), position, "seed {seed} at {units}");
+        }
+    }
+}

@@ -201,10 +201,9 @@ impl Transcript {
             };
             curve.push(self.point(Some(shown), shown, 0.0));
         }
-        let known = curve.iter().map(|point| point.train).find(Evaluation::is_finite).or(self.first_train);
         for point in &mut curve {
             if !point.train.is_finite() {
-                point.train = known.unwrap_or(point.validation);
+                point.train = self.first_train.unwrap_or(point.validation);
             }
         }
         let mut unmeasured = Vec::new();
@@ -325,7 +324,7 @@ mod tests {
         let Measured { record, further, unmeasured } = read(&lines, Split::Test).unwrap();
         assert_eq!(record.evaluation(), Some(Evaluation { loss: 2.0, accuracy: None }));
         let curve: Vec<_> = record.curve.iter().map(|p| (p.step, p.train.loss, p.validation.loss)).collect();
-        assert_eq!(curve, [(0, 2.0, 3.0), (2, 2.0, 2.25), (4, 1.0, 2.125)]);
+        assert_eq!(curve, [(0, 2.5, 3.0), (2, 2.0, 2.25), (4, 1.0, 2.125)]);
         assert_eq!(further["lr"], [(1, 0.1), (2, 0.05)]);
         assert_eq!(further["tokens per second"], [(4, 1e3)]);
         assert!(unmeasured.is_empty() && record.steps == 4);
