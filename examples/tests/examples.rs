@@ -186,3 +186,55 @@ fn a_study_uses_a_task_and_a_transform_of_ones_own() {
         assert_eq!(trajectories.len(), names.len(), "{}", task.name);
     }
 }
+
+#[test]
+fn the_same_training_as_a_task_that_ships_and_as_a_command_has_the_same_numbers_and_verdicts() {
+    use ablate::{
+        execute::Execution,
+        findings::{Findings, Verdict},
+        registry::Registry,
+        store::Store,
+        study::{Overrides, Study},
+    };
+    let by_command = include_str!("../own_training.toml");
+    let (before, rest) = by_command.split_once("[[tasks]]").unwrap();
+    let (_, factors) = rest.split_once("\n[[factor]]").unwrap();
+    let task = "tasks = [{ task = \"quadratic\", side = 12, steps = 200 }]\nevaluations = 10";
+    let shipped = format!("{before}{task}\n[[factor]]{factors}");
+    let by_command = by_command.replace("../target/release/own_training", env!("CARGO_BIN_EXE_own_training"));
+    let run = |text: &str| {
+        let registry = Registry::shipped();
+        let study = Study::parse("own_training", text, &registry, &Overrides::default()).unwrap();
+        let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+        let store = Store::open(folder.path()).unwrap();
+        let execution =
+            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        execution.results(&()).unwrap()
+    };
+    let (here, there) = (run(&shipped), run(&by_command));
+    for (one, other) in here.tasks[0].arms.iter().zip(&there.tasks[0].arms) {
+        for (one, other) in one.runs.iter().zip(&other.runs) {
+            assert_eq!(one.record.evaluation(), other.record.evaluation());
+            let curve = |run: &ablate::results::Run| {
+                run.record.curve.iter().map(|p| (p.step, p.train, p.validation)).collect::<Vec<_>>()
+            };
+            assert_eq!(curve(one), curve(other));
+        }
+    }
+    let (here, there) = (Findings::of(&here), Findings::of(&there));
+    let (here, there) = (&here.tasks[0], &there.tasks[0]);
+    for (one, other) in here.arms.iter().zip(&there.arms) {
+        assert_eq!(
+            (one.verdict, one.diverged, one.difference),
+            (other.verdict, other.diverged, other.difference)
+        );
+        assert_eq!(
+            (one.adjusted_p, one.value, one.train_loss),
+            (other.adjusted_p, other.value, other.train_loss)
+        );
+    }
+    // It is a comparison of something.
+    let verdicts: Vec<Verdict> = here.arms.iter().map(|arm| arm.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Base, Verdict::Better, Verdict::Better, Verdict::Worse]);
+    assert_eq!(there.repeats.map(|repeats| (repeats.pairs, repeats.equal)), Some((1, 1)));
+}

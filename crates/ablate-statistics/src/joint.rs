@@ -1,11 +1,20 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Up to so many seeds all sign patterns are tried.
-const EXACT: usize = 14;
+/// How much is tried.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// Up to so many seeds all sign patterns are tried.
+    pub(crate) exact: usize,
+    /// Sign patterns drawn for more seeds.
+    pub(crate) drawn: usize,
+}
 
-/// Sign patterns drawn for more seeds.
-const DRAWN: usize = 10_000;
+impl Effort {
+    pub(crate) const VERDICT: Self = Self { exact: 14, drawn: 10_000 };
+    /// For a plan patterns need not be as many as for a verdict.
+    pub(crate) const PLAN: Self = Self { exact: 10, drawn: 1_000 };
+}
 
 /// What is a smaller share of the largest is no difference. Differences of accuracies that are equal in counts differ in their last
 /// bits, by 1e-16 of the accuracies, which are up to a million times as large.
@@ -42,28 +51,56 @@ pub(crate) const ROUNDING: f64 = 1e-9;
 /// assert!(p[0].is_some_and(|p| p > 0.5) && p[2].is_none());
 /// ```
 pub fn joint_sign_flip_p(arms: &[Vec<Option<f64>>], seed: u64) -> Vec<Option<f64>> {
-    let mut columns: Vec<Column> =
-        arms.iter().enumerate().filter_map(|(arm, differences)| Column::of(arm, differences)).collect();
+    let columns =
+        arms.iter().enumerate().filter_map(|(arm, differences)| Column::of(arm, differences, Sides::Two));
+    let mut corrected = vec![None; arms.len()];
+    for (arm, p) in step_down(columns.collect(), seed, Sides::Two, Effort::VERDICT) {
+        corrected[arm] = Some(p);
+    }
+    corrected
+}
+
+/// Whether large sums of either sign are evidence, or positive ones alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sides {
+    One,
+    Two,
+}
+
+/// By column, its arm and its p corrected over all columns, the clearest first.
+pub(crate) fn step_down(
+    mut columns: Vec<Column>,
+    seed: u64,
+    sides: Sides,
+    effort: Effort,
+) -> Vec<(usize, f64)> {
     columns.sort_by(|a, b| b.observed.total_cmp(&a.observed));
     let seeds = columns.iter().map(|column| column.units.len()).max().unwrap_or(0);
     let rows: Vec<Vec<f64>> = (0..seeds)
         .map(|seed| columns.iter().map(|column| column.units.get(seed).copied().unwrap_or(0.0)).collect())
         .collect();
     let mut counts = vec![0_usize; columns.len()];
-    let patterns = for_each_pattern(&rows, columns.len(), EXACT, DRAWN, seed, |sums| {
-        let mut largest = 0.0_f64;
+    let mut count = |sums: &[f64], of: &dyn Fn(f64) -> f64| {
+        let mut largest = f64::NEG_INFINITY;
         for (column, (sum, count)) in columns.iter().zip(sums.iter().zip(&mut counts)).rev() {
-            largest = largest.max(sum.abs());
+            largest = largest.max(of(*sum));
             *count += usize::from(largest >= column.observed - ROUNDING);
         }
+    };
+    let patterns = for_each_pattern(&rows, columns.len(), effort, seed, |sums| match sides {
+        Sides::Two => count(sums, &f64::abs),
+        // Of two patterns that are each other's opposite, one is given.
+        Sides::One => {
+            count(sums, &|sum| sum);
+            count(sums, &|sum| -sum);
+        }
     });
-    let mut corrected = vec![None; arms.len()];
     let mut before = 0.0_f64;
-    for (column, count) in columns.iter().zip(counts) {
-        before = before.max(patterns.share(count));
-        corrected[column.arm] = Some(before);
-    }
-    corrected
+    let with_p = columns.iter().zip(counts).map(|(column, count)| {
+        before = before.max(patterns.share(count, sides));
+        (column.arm, before)
+    });
+    with_p.collect()
 }
 
 /// The roots of differences, with their signs, in units of the root of their sum of squares: their sum is T with its sign.
@@ -82,21 +119,24 @@ pub(crate) fn units(differences: &[f64]) -> Vec<f64> {
     roots.iter().map(|root| root / norm).collect()
 }
 
-struct Column {
+/// What is tested of an arm.
+pub(crate) struct Column {
     arm: usize,
     units: Vec<f64>,
     observed: f64,
 }
 
 impl Column {
-    fn of(arm: usize, differences: &[Option<f64>]) -> Option<Self> {
+    /// Absent where there is too little of it.
+    pub(crate) fn of(arm: usize, differences: &[Option<f64>], sides: Sides) -> Option<Self> {
         let pairs = || differences.iter().flatten();
         if pairs().count() < 2 || pairs().any(|difference| !difference.is_finite()) {
             return None;
         }
         let differences: Vec<f64> = differences.iter().map(|difference| difference.unwrap_or(0.0)).collect();
         let units = units(&differences);
-        let observed = units.iter().sum::<f64>().abs();
+        let sum = units.iter().sum::<f64>();
+        let observed = if sides == Sides::Two { sum.abs() } else { sum };
         Some(Self { arm, units, observed })
     }
 }
@@ -110,19 +150,20 @@ pub(crate) struct Patterns {
 
 impl Patterns {
     /// The share that so many of them are. The observed one is surely among all, and is counted in where patterns are drawn.
-    pub(crate) fn share(self, count: usize) -> f64 {
+    pub(crate) fn share(self, count: usize, sides: Sides) -> f64 {
         let observed = usize::from(self.are_drawn);
-        (count + observed) as f64 / (self.tried + observed) as f64
+        // Of one side, a pattern and its opposite are two.
+        let tried = if sides == Sides::Two { self.tried } else { 2 * self.tried };
+        (count + observed) as f64 / (tried + observed) as f64
     }
 }
 
 /// Calls `each` with the columns' sums over the rows under sign patterns: all of them, but for those that turn every sign of another one
-/// round, with at most `exact` rows, or else `drawn` of them.
+/// round, or else some that are drawn.
 pub(crate) fn for_each_pattern(
     rows: &[Vec<f64>],
     columns: usize,
-    exact: usize,
-    drawn: usize,
+    Effort { exact, drawn }: Effort,
     seed: u64,
     mut each: impl FnMut(&[f64]),
 ) -> Patterns {

@@ -2,24 +2,30 @@
 
 mod bootstrap;
 mod difference;
+mod equivalence;
 mod factorial;
 mod holm;
 mod joint;
+mod plan;
 mod power;
 mod probability;
 mod profile;
+mod repeat;
 mod sign_flip;
 mod summary;
 mod target;
 
 pub use bootstrap::{Bootstrap, Interval};
 pub use difference::{PairedDifference, tested_differences};
+pub use equivalence::joint_equivalence_p;
 pub use factorial::{Effect, FactorialEffects};
 pub use holm::holm;
 pub use joint::joint_sign_flip_p;
+pub use plan::{SeedPlan, spread_interval};
 pub use power::detectable_difference;
 pub use probability::{Probability, error_of_share};
 pub use profile::{Profile, performance_profiles};
+pub use repeat::repeat_noise;
 pub use sign_flip::{fewest_pairs, sign_flip_p};
 pub use summary::{Summary, iqm};
 pub use target::{PairedSteps, StepsToTarget, ToTarget};

@@ -2,15 +2,11 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::joint::{Patterns, ROUNDING, for_each_pattern, units};
+use crate::joint::{Effort, Patterns, ROUNDING, Sides, for_each_pattern, units};
 use crate::sign_flip::fewest_pairs;
 
 /// Simulated studies: the share of them that finds a difference is known to 1.3 per cent.
 const STUDIES: usize = 1_000;
-
-/// With more seeds than this, patterns are drawn: for a plan they need not be as many as for a verdict.
-const EXACT: usize = 10;
-const DRAWN: usize = 1_000;
 
 /// Beyond, what can be found shrinks as the root of the number of seeds does.
 const LARGEST: usize = 30;
@@ -43,7 +39,7 @@ pub fn detectable_difference(seeds: usize, arms: usize, level: f64, power: f64) 
     let each_seed = |seed: usize| (0..simulated).map(|other| if other == seed { 1.0 } else { 0.0 }).collect();
     let alone: Vec<Vec<f64>> = (0..simulated).map(each_seed).collect();
     let patterns =
-        for_each_pattern(&alone, simulated, EXACT, DRAWN, 0, |pattern| signs.push(pattern.to_vec()));
+        for_each_pattern(&alone, simulated, Effort::PLAN, 0, |pattern| signs.push(pattern.to_vec()));
     let studies: Vec<Study> = (0..STUDIES).map(|_| Study::draw(simulated, arms, &mut generator)).collect();
     let found = |effect: f64| {
         let count = studies.iter().filter(|study| study.p(effect, &signs, patterns) <= level).count();
@@ -87,7 +83,7 @@ impl Study {
             }
         }
         let mut others = Vec::new();
-        for_each_pattern(&rows, arms - 1, EXACT, DRAWN, 0, |sums| {
+        for_each_pattern(&rows, arms - 1, Effort::PLAN, 0, |sums| {
             others.push(sums.iter().map(|sum| sum.abs()).fold(0.0, f64::max));
         });
         Self { differences: arm, others }
@@ -102,6 +98,6 @@ impl Study {
             let sum: f64 = signs.iter().zip(&units).map(|(sign, unit)| sign * unit).sum();
             sum.abs().max(**others) >= observed
         };
-        patterns.share(signs.iter().zip(&self.others).filter(is_as_far).count())
+        patterns.share(signs.iter().zip(&self.others).filter(is_as_far).count(), Sides::Two)
     }
 }

@@ -2,11 +2,12 @@
 #![allow(clippy::print_stdout)] // The figures are what `--nocapture` is for.
 
 use ablate_statistics::{
-    Bootstrap, PairedDifference, Probability, detectable_difference, holm, joint_sign_flip_p, sign_flip_p,
+    Bootstrap, PairedDifference, Probability, SeedPlan, detectable_difference, holm, joint_equivalence_p,
+    joint_sign_flip_p, sign_flip_p,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Binomial, Distribution, LogNormal, StandardNormal};
+use rand_distr::{Binomial, Distribution, Exp1, LogNormal, StandardNormal, StudentT};
 
 const SEEDS: usize = 10;
 
@@ -271,4 +272,158 @@ fn the_same_pairs_have_the_same_answer_again() {
         (0..SEEDS).map(|_| (0.3 + normal(&mut generator), normal(&mut generator))).collect();
     let method = Bootstrap::default();
     assert_eq!(PairedDifference::of(&pairs, &method), PairedDifference::of(&pairs, &method));
+}
+
+/// Of studies of fifteen arms that share a base, with effects in units of a run's spread and a margin of 1: the share that calls an arm equivalent whose effect is
+/// at the margin, and of the arms without an effect the share that is called so. `spread` is the last arm's, the others' lie between.
+fn equivalence(
+    studies: usize,
+    seeds: usize,
+    spread: f64,
+    margin: f64,
+    draw: impl Fn(&mut ChaCha8Rng) -> f64,
+) -> (f64, f64) {
+    const ARMS: usize = 15;
+    let mut generator = ChaCha8Rng::seed_from_u64(12);
+    let (mut wrong, mut right, mut equivalent) = (0, 0, 0);
+    for _ in 0..studies {
+        let base: Vec<f64> = (0..seeds).map(|_| draw(&mut generator)).collect();
+        // Five at the one end of the margin, five at the other, five without an effect.
+        let effect = |arm: usize| [margin, -margin, 0.0][arm % 3];
+        let arms: Vec<Vec<Option<f64>>> = (0..ARMS)
+            .map(|arm| {
+                let own = 1.0 + (spread - 1.0) * arm as f64 / (ARMS - 1) as f64;
+                base.iter().map(|base| Some(effect(arm) + own * draw(&mut generator) - base)).collect()
+            })
+            .collect();
+        let p = joint_equivalence_p(&arms, &[margin; ARMS], 0);
+        let is_equivalent = |arm: usize| p[arm].is_some_and(|p| p <= 0.05);
+        wrong += usize::from((0..ARMS).any(|arm| effect(arm) != 0.0 && is_equivalent(arm)));
+        equivalent += ARMS / 3;
+        right += (0..ARMS).filter(|arm| effect(*arm) == 0.0 && is_equivalent(*arm)).count();
+    }
+    (wrong as f64 / studies as f64, right as f64 / equivalent as f64)
+}
+
+#[test]
+fn an_arm_that_makes_a_difference_that_matters_is_called_equivalent_in_at_most_one_study_of_twenty() {
+    const STUDIES: usize = 500;
+    let error = (0.05_f64 * 0.95 / STUDIES as f64).sqrt();
+    let heavy = StudentT::new(2.1).unwrap();
+    let correct = Binomial::new(360, 0.977).unwrap();
+    let exponential = |generator: &mut ChaCha8Rng| -> f64 { Exp1.sample(generator) };
+    let centred = |generator: &mut ChaCha8Rng| -> f64 { exponential(generator) - 1.0 };
+    for (name, (wrong, right)) in [
+        ("normal, margin of 1 spread, 6 seeds", equivalence(STUDIES, 6, 1.0, 1.0, normal)),
+        ("normal, margin of 1 spread, 10 seeds", equivalence(STUDIES, 10, 1.0, 1.0, normal)),
+        ("normal, margin of 2 spreads, 10 seeds", equivalence(STUDIES, 10, 1.0, 2.0, normal)),
+        ("normal, spreads from 1 to 3, margin of 2, 10 seeds", equivalence(STUDIES, 10, 3.0, 2.0, normal)),
+        ("Student's t, margin of 2, 10 seeds", equivalence(STUDIES, 10, 1.0, 2.0, |g| heavy.sample(g))),
+        (
+            "accuracies in points, margin of 1, 10 seeds",
+            equivalence(STUDIES, 10, 1.0, 1.0, |g| 100.0 * correct.sample(g) as f64 / 360.0),
+        ),
+        ("exponential, equal spreads, margin of 2, 10 seeds", equivalence(STUDIES, 10, 1.0, 2.0, centred)),
+    ] {
+        println!(
+            "{name}: an arm at the margin called equivalent in {:.1} %, one without effect in {:.1} %",
+            100.0 * wrong,
+            100.0 * right
+        );
+        assert!(wrong < 0.05 + 3.0 * error, "{name}: {wrong}");
+    }
+    // Where the assumption fails: skewed runs of arms that spread otherwise than the base.
+    let lognormal = LogNormal::new(0.0, 1.0).unwrap();
+    let lognormal = |generator: &mut ChaCha8Rng| lognormal.sample(generator) - 0.5_f64.exp();
+    let mut worst = 0.0_f64;
+    for (name, (wrong, _)) in [
+        (
+            "exponential, spreads from 1 to 3, margin of 2, 10 seeds",
+            equivalence(STUDIES, 10, 3.0, 2.0, centred),
+        ),
+        (
+            "exponential, spreads from 1 to 3, margin of 4, 10 seeds",
+            equivalence(STUDIES, 10, 3.0, 4.0, centred),
+        ),
+        (
+            "exponential, spreads from 1 to 5, margin of 5, 14 seeds",
+            equivalence(STUDIES, 14, 5.0, 5.0, centred),
+        ),
+        (
+            "lognormal, spreads from 1 to 3, margin of 4, 10 seeds",
+            equivalence(STUDIES, 10, 3.0, 4.0, lognormal),
+        ),
+    ] {
+        println!("{name}: an arm at the margin called equivalent in {:.1} %", 100.0 * wrong);
+        worst = worst.max(wrong);
+    }
+    assert!(worst > 0.06, "the README says that it is not to be trusted here: {worst}");
+}
+
+#[test]
+fn arms_without_an_effect_are_found_equivalent_where_the_margin_is_wide_or_the_seeds_are_many() {
+    let mut before = 0.0;
+    for (seeds, margin) in [(6, 1.0), (10, 1.0), (10, 2.0), (14, 2.0)] {
+        let (_, right) = equivalence(200, seeds, 1.0, margin, normal);
+        println!("{seeds} seeds, margin of {margin}: {:.1} %", 100.0 * right);
+        assert!(right >= before, "{right} {before}");
+        before = right;
+    }
+    assert!(before > 0.8, "{before}");
+}
+
+#[test]
+fn as_many_seeds_as_are_planned_find_what_they_shall() {
+    let exponential = |generator: &mut ChaCha8Rng| -> f64 { Exp1.sample(generator) };
+    for arms in [1, 15] {
+        for (size, power) in [(1.2, 0.8), (1.2, 0.9), (2.0, 0.8)] {
+            let seeds = SeedPlan::of_difference(arms, 0.05, power).unwrap().seeds(size).unwrap();
+            let mut generator = ChaCha8Rng::seed_from_u64(13);
+            let mut found = |draw: &dyn Fn(&mut ChaCha8Rng) -> f64| {
+                let (found, _) = share(300, power, |_| {
+                    let base: Vec<f64> = (0..seeds).map(|_| draw(&mut generator)).collect();
+                    let effect = size * std::f64::consts::SQRT_2;
+                    let mut arm = |effect: f64| {
+                        base.iter().map(|base| Some(effect + draw(&mut generator) - base)).collect::<Vec<_>>()
+                    };
+                    let arms: Vec<_> =
+                        (0..arms).map(|index| arm(if index == 0 { effect } else { 0.0 })).collect();
+                    joint_sign_flip_p(&arms, 0)[0].is_some_and(|p| p <= 0.05)
+                });
+                found
+            };
+            let (of_normal, of_skewed) = (found(&normal), found(&exponential));
+            println!(
+                "{arms} arms, {size} sd, planned {power}: {seeds} seeds, found in {:.1} %, of exponential runs {:.1} %",
+                100.0 * of_normal,
+                100.0 * of_skewed
+            );
+            // A seed more or less is up to five points, and three standard errors are seven.
+            assert!(of_normal > power - 0.07 && of_normal < power + 0.15, "{arms} {size}: {of_normal}");
+            assert!(of_skewed > power - 0.12, "{arms} {size}: {of_skewed}");
+        }
+        for (margin, power) in [(1.5, 0.8), (1.5, 0.9)] {
+            let seeds = SeedPlan::of_equivalence(arms, 0.05, power).unwrap().seeds(margin).unwrap();
+            let mut generator = ChaCha8Rng::seed_from_u64(14);
+            let (mut all, mut right) = (0, 0);
+            while all < 600 {
+                let base: Vec<f64> = (0..seeds).map(|_| normal(&mut generator)).collect();
+                let mut arm =
+                    || base.iter().map(|base| Some(normal(&mut generator) - base)).collect::<Vec<_>>();
+                let arms: Vec<_> = (0..arms).map(|_| arm()).collect();
+                let margins = vec![margin * std::f64::consts::SQRT_2; arms.len()];
+                right += joint_equivalence_p(&arms, &margins, 0)
+                    .iter()
+                    .filter(|p| p.is_some_and(|p| p <= 0.05))
+                    .count();
+                all += arms.len();
+            }
+            let found = right as f64 / all as f64;
+            println!(
+                "{arms} arms, margin of {margin} sd, planned {power}: {seeds} seeds, found in {:.1} %",
+                100.0 * found
+            );
+            assert!(found > power - 0.08 && found < power + 0.15, "{arms} {margin}: {found}");
+        }
+    }
 }

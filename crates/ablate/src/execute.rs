@@ -5,7 +5,7 @@
 //! ```
 //! use std::sync::Mutex;
 //!
-//! use ablate::execute::{Interrupted, Job, Observer, grid, run_counts, seconds_per_run};
+//! use ablate::execute::{Interrupted, Job, Observer, RunCounts, grid, run_counts, seconds_per_run};
 //! use ablate::record::{Point, Record};
 //!
 //! /// Writes down what it hears.
@@ -45,9 +45,10 @@
 //! # let folder = tempfile::tempdir()?;
 //! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
 //! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
-//! assert_eq!(run_counts(&study), (2, 6)); // for tuning: one rate, two schedules; reported: three arms, two seeds
+//! // For tuning: one rate, two schedules. Reported: three arms, two seeds. Only commands are run a second time.
+//! assert_eq!(run_counts(&study), RunCounts { tuning: 2, reported: 6, repeated: 0 });
 //! assert_eq!(grid(&study.arms[2], &study.file.tuning.rates).len(), 2);
-//! assert!(seconds_per_run(&study, &registry, &study.tasks[0])? > 0.0);
+//! assert!(seconds_per_run(&study, &registry, &study.tasks[0])?.is_some_and(|seconds| seconds > 0.0));
 //! let diary = Diary::default();
 //! let results = execution.results(&diary)?;
 //! assert_eq!(*diary.0.lock().unwrap(), ["tuning: 2 to do, 0 stored", "measuring: 6 to do, 0 stored"]);
@@ -61,19 +62,23 @@
 //! ```
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ablate_tasks::{Evaluation, Split};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use rayon::prelude::*;
+use serde_json::{Map, Value};
 
+use crate::command::{Assignment, Place, Resources, SourcesChanged};
+use crate::measured::Measured;
 use crate::optimizer::Setting;
 use crate::record::{Point, Record};
 use crate::registry::Registry;
-use crate::results::{ArmRuns, Candidate, Results, Run, TaskResults, Tuning};
+use crate::results::{ArmRuns, Candidate, Launched, Results, Run, TaskResults, Tuning};
 use crate::run::{Next, Plan, group_names, train};
 use crate::store::{Found, Key, Store};
-use crate::study::{FIRST_TUNING_SEED, PlannedArm, PlannedTask, Study};
+use crate::study::{FIRST_TUNING_SEED, PlannedArm, PlannedTask, Recipe, Study, Training};
 use crate::versions::{CODE, versions};
 
 /// How often a run that another process does is looked for.
@@ -92,7 +97,15 @@ pub struct Job {
     pub seed: u64,
     /// The split of its final evaluation.
     pub final_split: Split,
+    /// 0, or which time it is run again, to see whether equal runs are equal.
+    pub repeat: usize,
 }
+
+/// Failures without a success after which the others of a stage would fail, too.
+const HOPELESS: usize = 3;
+
+/// Failures that are told with all that is known of them.
+const TOLD: usize = 3;
 
 /// Hears of a study's progress, from several threads at once.
 pub trait Observer: Sync {
@@ -145,36 +158,64 @@ impl Execution<'_> {
     pub fn results(&self, observer: &dyn Observer) -> Result<Results> {
         let tuned = self.do_all("tuning", &self.tuning_jobs(), observer)?;
         let tunings = self.tunings(&tuned);
-        let jobs = self.reported_jobs(&tunings);
-        let mut records = self.do_all("measuring", &jobs, observer)?.into_iter().zip(&jobs);
+        let mut jobs = self.reported_jobs(&tunings);
+        jobs.extend(self.repeated_jobs(&tunings));
+        let runs = self.do_all("measuring", &jobs, observer)?;
+        let mut runs = jobs.iter().zip(runs).map(|(job, measured)| (job, Run::of(job.seed, measured)));
         let study = self.study;
         let mut tunings = tunings.into_iter();
         let mut tasks = Vec::new();
         for task in &study.tasks {
             let arms = study.arms.iter().map(|_| {
-                let runs = records.by_ref().take(study.file.seeds);
-                let runs = runs.map(|(record, job)| Run { seed: job.seed, record }).collect();
+                let runs = runs.by_ref().take(study.file.seeds).map(|(_, run)| run).collect();
                 ArmRuns { tuning: tunings.next().flatten(), runs }
             });
             let arms = arms.collect();
             tasks.push(TaskResults {
                 name: task.name.clone(),
-                about: task.task.about(),
+                about: task.about(),
                 options: task.options.clone(),
                 steps: task.steps,
                 target: task.target,
-                groups: group_names(&*task.task),
+                matters: task.matters,
+                groups: match &task.training {
+                    Training::Task(task) => group_names(&**task),
+                    Training::Command(_) => Vec::new(),
+                },
                 arms,
+                launched: match &task.training {
+                    Training::Task(_) => None,
+                    Training::Command(command) => Some(Launched {
+                        command: command.entry().command.clone(),
+                        sources: command.sources().map(str::to_owned),
+                        repeats: Vec::new(),
+                    }),
+                },
             });
+        }
+        for (job, run) in runs {
+            if let Some(launched) = &mut tasks[job.task].launched {
+                launched.repeats.push(run);
+            }
         }
         Ok(Results {
             study: study.info(),
             versions: versions(),
-            code: CODE.to_owned(),
+            code: self.code(),
             arms: study.arms.iter().map(|planned| planned.arm.clone()).collect(),
             refused: study.refused.clone(),
             tasks,
         })
+    }
+
+    /// The digest of the sources that determine the runs: this program's, or the commands'.
+    fn code(&self) -> String {
+        let sources = |task: &PlannedTask| match &task.training {
+            Training::Task(_) => None,
+            Training::Command(command) => Some(command.sources().unwrap_or("unknown").to_owned()),
+        };
+        let sources: Vec<String> = self.study.tasks.iter().filter_map(sources).collect();
+        if sources.is_empty() { CODE.to_owned() } else { sources.join("+") }
     }
 
     fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
@@ -192,6 +233,7 @@ impl Execution<'_> {
                     setting: Some(setting),
                     seed,
                     final_split: Split::Validation,
+                    repeat: 0,
                 })
             })
         });
@@ -199,16 +241,16 @@ impl Execution<'_> {
     }
 
     /// By task and arm, nothing for the arms that are run as they are.
-    fn tunings(&self, records: &[Record]) -> Vec<Option<Tuning>> {
+    fn tunings(&self, runs: &[Measured]) -> Vec<Option<Tuning>> {
         let budget = &self.study.file.tuning;
-        let mut records = records.iter();
+        let mut tuned = runs.iter();
         let of_pair = |(task, arm): (usize, usize)| {
-            let measure = self.study.tasks[task].task.about().measure;
+            let measure = self.study.tasks[task].about().measure;
             let candidates: Vec<Candidate> = grid(&self.study.arms[arm], &budget.rates)
                 .into_iter()
                 .map(|setting| {
                     let runs: Vec<Option<Evaluation>> =
-                        records.by_ref().take(budget.seeds).map(Record::evaluation).collect();
+                        tuned.by_ref().take(budget.seeds).map(|run| run.record.evaluation()).collect();
                     let finished: Option<Vec<f64>> =
                         runs.iter().map(|run| run.map(|evaluation| measure.of(&evaluation))).collect();
                     let mean = finished.map(|values| values.iter().sum::<f64>() / values.len() as f64);
@@ -228,35 +270,56 @@ impl Execution<'_> {
         let of_pair = |((task, arm), tuning): ((usize, usize), &Option<Tuning>)| {
             let setting = tuning.as_ref().map(|tuning| tuning.chosen);
             let seeds = 0..self.study.file.seeds as u64;
-            seeds.map(|seed| Job { task, arm, setting, seed, final_split: Split::Test }).collect::<Vec<_>>()
+            seeds
+                .map(|seed| Job { task, arm, setting, seed, final_split: Split::Test, repeat: 0 })
+                .collect::<Vec<_>>()
         };
         self.pairs().zip(tunings).flat_map(of_pair).collect()
     }
 
-    fn address(&self, job: &Job) -> Result<String> {
-        let (task, arm) = (&self.study.tasks[job.task], &self.study.arms[job.arm]);
-        let key = Key {
-            code: CODE,
-            own: self.registry.version(),
-            task: &task.kind,
-            options: &task.options,
-            optimizer: &arm.optimizer,
-            setting: job.setting,
-            seed: job.seed,
-            steps: task.steps,
-            evaluations: self.study.file.evaluations,
-            final_split: job.final_split,
+    /// Some of the base's runs once more, where nobody knows whether they would be the same.
+    fn repeated_jobs(&self, tunings: &[Option<Tuning>]) -> Vec<Job> {
+        let bases = self.pairs().zip(tunings).filter(|((_, arm), _)| *arm == 0);
+        let of_base = |((task, arm), tuning): ((usize, usize), &Option<Tuning>)| {
+            let setting = tuning.as_ref().map(|tuning| tuning.chosen);
+            let seeds = 0..repeats(self.study, &self.study.tasks[task]) as u64;
+            seeds.map(move |seed| Job { task, arm, setting, seed, final_split: Split::Test, repeat: 1 })
         };
-        key.address()
+        bases.flat_map(of_base).collect()
     }
 
-    /// The records of all jobs, in their order.
-    fn do_all(&self, stage: &str, jobs: &[Job], observer: &dyn Observer) -> Result<Vec<Record>> {
+    fn address(&self, job: &Job) -> Result<String> {
+        let (task, arm) = (&self.study.tasks[job.task], &self.study.arms[job.arm]);
+        match (&task.training, &arm.recipe) {
+            (Training::Task(_), Recipe::Optimizer(optimizer)) => {
+                let key = Key {
+                    code: CODE,
+                    own: self.registry.version(),
+                    task: &task.kind,
+                    options: &task.options,
+                    optimizer,
+                    setting: job.setting,
+                    seed: job.seed,
+                    steps: task.steps,
+                    evaluations: self.study.file.evaluations,
+                    final_split: job.final_split,
+                };
+                key.address()
+            }
+            (Training::Command(command), Recipe::Options(options)) => {
+                command.key(&assignment(job, task, options)).address()
+            }
+            _ => Err(unlike(task, arm)),
+        }
+    }
+
+    /// The runs of all jobs, in their order. One that fails keeps none of the others from being done.
+    fn do_all(&self, stage: &str, jobs: &[Job], observer: &dyn Observer) -> Result<Vec<Measured>> {
         let addresses = jobs.iter().map(|job| self.address(job)).collect::<Result<Vec<_>>>()?;
-        let mut records: Vec<Option<Record>> = Vec::with_capacity(jobs.len());
+        let mut runs: Vec<Option<Measured>> = Vec::with_capacity(jobs.len());
         for address in &addresses {
-            records.push(match self.store.load(address)? {
-                Found::Whole(record) => Some(*record),
+            runs.push(match self.store.load(address)? {
+                Found::Whole(run) => Some(*run),
                 Found::Nothing => None,
                 Found::Damaged(what) => {
                     observer.damaged(&what);
@@ -264,9 +327,9 @@ impl Execution<'_> {
                 }
             });
         }
-        let missing: Vec<usize> = (0..jobs.len()).filter(|&index| records[index].is_none()).collect();
+        let missing: Vec<usize> = (0..jobs.len()).filter(|&index| runs[index].is_none()).collect();
         if missing.is_empty() {
-            return Ok(records.into_iter().flatten().collect());
+            return Ok(runs.into_iter().flatten().collect());
         }
         if !self.may_run {
             bail!("{} of {} runs for {stage} are missing; `ablate run` does them", missing.len(), jobs.len());
@@ -276,62 +339,180 @@ impl Execution<'_> {
             &missing.iter().map(|&index| jobs[index]).collect::<Vec<_>>(),
             jobs.len() - missing.len(),
         );
-        let claimed =
-            |index: &usize| Ok((*index, self.try_job(&jobs[*index], &addresses[*index], observer)?));
+        let stage = Stage {
+            execution: self,
+            observer,
+            resources: Resources::new(rayon::current_num_threads()),
+            ended: Mutex::default(),
+        };
         // A run is long: were several handed out together, one thread would be left with a queue of them at the end.
-        let done = missing.par_iter().with_max_len(1).map(claimed).collect::<Result<Vec<_>>>()?;
-        for (index, record) in done {
-            records[index] = match record {
-                Some(record) => Some(record),
-                None => Some(self.wait_for(&jobs[index], &addresses[index], observer)?),
+        let done = missing.par_iter().with_max_len(1).map(|&index| {
+            stage
+                .attempt(&jobs[index], || stage.try_job(&jobs[index], &addresses[index]))
+                .map(|run| (index, run))
+        });
+        let done = done.collect::<Result<Vec<_>>>()?;
+        for (index, attempt) in done {
+            runs[index] = match attempt {
+                Attempt::Done(run) => Some(*run),
+                Attempt::Elsewhere => {
+                    let waited =
+                        stage.attempt(&jobs[index], || stage.wait_for(&jobs[index], &addresses[index]));
+                    if let Attempt::Done(run) = waited? { Some(*run) } else { None }
+                }
+                Attempt::Failed => None,
             };
         }
         observer.stage_finished();
-        Ok(records.into_iter().flatten().collect())
+        stage.failures()?;
+        Ok(runs.into_iter().flatten().collect())
+    }
+}
+
+/// What became of a job.
+enum Attempt {
+    Done(Box<Measured>),
+    /// Another process is at it.
+    Elsewhere,
+    Failed,
+}
+
+/// A stage of a study while it goes on.
+struct Stage<'s> {
+    execution: &'s Execution<'s>,
+    observer: &'s dyn Observer,
+    resources: Resources,
+    ended: Mutex<Ended>,
+}
+
+#[derive(Default)]
+struct Ended {
+    done: usize,
+    failures: Vec<anyhow::Error>,
+}
+
+impl Stage<'_> {
+    /// Counts what becomes of a job. Only what ends the whole study is an error.
+    fn attempt(&self, job: &Job, act: impl FnOnce() -> Result<Attempt>) -> Result<Attempt> {
+        let outcome = act();
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(attempt) => {
+                ended.done += usize::from(matches!(attempt, Attempt::Done(_)));
+                Ok(attempt)
+            }
+            Err(error) if error.is::<Interrupted>() || error.is::<SourcesChanged>() => Err(error),
+            Err(error) => {
+                let study = self.execution.study;
+                let (task, arm) = (&study.tasks[job.task].name, &study.arms[job.arm].arm.name);
+                ended.failures.push(error.context(format!("task {task}, arm {arm}")));
+                if ended.done == 0 && ended.failures.len() >= HOPELESS {
+                    return Err(failure(
+                        &mut ended.failures,
+                        "every run failed so far, and the others were not begun",
+                    ));
+                }
+                Ok(Attempt::Failed)
+            }
+        }
+    }
+
+    fn failures(&self) -> Result<()> {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.failures.is_empty() {
+            return Ok(());
+        }
+        Err(failure(&mut ended.failures, "what has ended is stored, and the same command tries these again"))
     }
 
     /// Does a job, unless another process is at it.
-    fn try_job(&self, job: &Job, address: &str, observer: &dyn Observer) -> Result<Option<Record>> {
-        let go_on = || if self.stop.load(Ordering::Relaxed) { Next::Stop } else { Next::Go };
+    fn try_job(&self, job: &Job, address: &str) -> Result<Attempt> {
+        let Execution { study, registry, store, stop, .. } = self.execution;
+        let go_on = || if stop.load(Ordering::Relaxed) { Next::Stop } else { Next::Go };
         if go_on() == Next::Stop {
             return Err(Interrupted.into());
         }
-        let Some(_claim) = self.store.claim(address)? else { return Ok(None) };
+        let Some(_claim) = store.claim(address)? else { return Ok(Attempt::Elsewhere) };
         // It may have been done between the look at the store and the claim.
-        if let Found::Whole(record) = self.store.load(address)? {
-            observer.finished(job, &record);
-            return Ok(Some(*record));
+        if let Found::Whole(run) = store.load(address)? {
+            self.observer.finished(job, &run.record);
+            return Ok(Attempt::Done(run));
         }
-        let (task, arm) = (&self.study.tasks[job.task], &self.study.arms[job.arm]);
-        let plan = Plan {
-            task: &*task.task,
-            optimizer: &arm.optimizer,
-            setting: job.setting,
-            seed: job.seed,
-            steps: task.steps,
-            evaluations: self.study.file.evaluations,
-            final_split: job.final_split,
+        let (task, arm) = (&study.tasks[job.task], &study.arms[job.arm]);
+        let on_point = |point: &Point| self.observer.point(job, point);
+        let run = match (&task.training, &arm.recipe) {
+            (Training::Task(trained), Recipe::Optimizer(optimizer)) => {
+                let plan = Plan {
+                    task: &**trained,
+                    optimizer,
+                    setting: job.setting,
+                    seed: job.seed,
+                    steps: task.steps,
+                    evaluations: study.file.evaluations,
+                    final_split: job.final_split,
+                };
+                train(&plan, registry, on_point, go_on)?.map(Measured::from)
+            }
+            (Training::Command(command), Recipe::Options(options)) => {
+                let place = Place { store, address };
+                command.run(&assignment(job, task, options), &self.resources, &place, on_point, &go_on)?
+            }
+            _ => return Err(unlike(task, arm)),
         };
-        let record = train(&plan, self.registry, |point| observer.point(job, point), go_on)
-            .with_context(|| format!("task {}, arm {}", task.name, arm.arm.name))?;
-        let Some(record) = record else { return Err(Interrupted.into()) };
-        self.store.save(address, &record)?;
-        observer.finished(job, &record);
-        Ok(Some(record))
+        let Some(run) = run else { return Err(Interrupted.into()) };
+        store.save(address, &run)?;
+        self.observer.finished(job, &run.record);
+        Ok(Attempt::Done(Box::new(run)))
     }
 
-    /// The record of a job that another process was at, or that it has left.
-    fn wait_for(&self, job: &Job, address: &str, observer: &dyn Observer) -> Result<Record> {
+    /// The run of a job that another process was at, or that it has left.
+    fn wait_for(&self, job: &Job, address: &str) -> Result<Attempt> {
         loop {
-            if let Found::Whole(record) = self.store.load(address)? {
-                observer.finished(job, &record);
-                return Ok(*record);
+            if let Found::Whole(run) = self.execution.store.load(address)? {
+                self.observer.finished(job, &run.record);
+                return Ok(Attempt::Done(run));
             }
-            if let Some(record) = self.try_job(job, address, observer)? {
-                return Ok(record);
+            match self.try_job(job, address)? {
+                Attempt::Elsewhere => std::thread::sleep(PATIENCE),
+                attempt => return Ok(attempt),
             }
-            std::thread::sleep(PATIENCE);
         }
+    }
+}
+
+fn failure(failures: &mut Vec<anyhow::Error>, what_else: &str) -> anyhow::Error {
+    let all = failures.len();
+    let told: Vec<String> = failures.drain(..).take(TOLD).map(|error| format!("{error:#}")).collect();
+    let count = if all == 1 { "1 run".to_owned() } else { format!("{all} runs") };
+    let shown = if all > TOLD { format!(", of which these are {TOLD}") } else { String::new() };
+    anyhow!("{count} failed{shown}; {what_else}:\n{}", told.join("\n"))
+}
+
+/// A study has arms of chains or of options, as its tasks need them.
+fn unlike(task: &PlannedTask, arm: &PlannedArm) -> anyhow::Error {
+    anyhow!(
+        "arm {} is none of task {}: a command takes options, and a task that ships an optimizer",
+        arm.arm.name,
+        task.name
+    )
+}
+
+fn assignment<'a>(job: &Job, task: &PlannedTask, options: &'a Map<String, Value>) -> Assignment<'a> {
+    Assignment {
+        options,
+        setting: job.setting,
+        seed: job.seed,
+        steps: task.steps,
+        final_split: job.final_split,
+        repeat: job.repeat,
+    }
+}
+
+/// How many seeds of the base a task runs a second time.
+fn repeats(study: &Study, task: &PlannedTask) -> usize {
+    match &task.training {
+        Training::Task(_) => 0,
+        Training::Command(command) => command.entry().repeats.min(study.file.seeds),
     }
 }
 
@@ -346,24 +527,43 @@ fn tuning_seeds(count: usize) -> impl Iterator<Item = u64> {
     (0..count as u64).map(|index| FIRST_TUNING_SEED + index)
 }
 
-/// How many runs a study has: for tuning, and reported.
-pub fn run_counts(study: &Study) -> (usize, usize) {
-    let settings: usize = study.arms.iter().map(|arm| grid(arm, &study.file.tuning.rates).len()).sum();
-    let tasks = study.tasks.len();
-    (tasks * settings * study.file.tuning.seeds, tasks * study.arms.len() * study.file.seeds)
+/// How many runs a study has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunCounts {
+    /// For tuning.
+    pub tuning: usize,
+    /// Reported ones.
+    pub reported: usize,
+    /// Runs of the base a second time.
+    pub repeated: usize,
 }
 
-/// What one run of a task takes, in seconds, by a short piece of a base run.
+/// How many runs a study has.
+pub fn run_counts(study: &Study) -> RunCounts {
+    let settings: usize = study.arms.iter().map(|arm| grid(arm, &study.file.tuning.rates).len()).sum();
+    let tasks = study.tasks.len();
+    RunCounts {
+        tuning: tasks * settings * study.file.tuning.seeds,
+        reported: tasks * study.arms.len() * study.file.seeds,
+        repeated: study.tasks.iter().map(|task| repeats(study, task)).sum(),
+    }
+}
+
+/// What one run of a task takes, in seconds, by a short piece of a base run; nothing of a command, of which there are no pieces.
 ///
 /// # Errors
 /// The task or the optimizer failed.
-pub fn seconds_per_run(study: &Study, registry: &Registry, task: &PlannedTask) -> Result<f64> {
+pub fn seconds_per_run(study: &Study, registry: &Registry, task: &PlannedTask) -> Result<Option<f64>> {
     const PROBED: usize = 12;
+    let (Training::Task(trained), Recipe::Optimizer(optimizer)) = (&task.training, &study.arms[0].recipe)
+    else {
+        return Ok(None);
+    };
     let steps = task.steps.min(PROBED);
     let probe = |steps: usize| {
         let plan = Plan {
-            task: &*task.task,
-            optimizer: &study.arms[0].optimizer,
+            task: &**trained,
+            optimizer,
             setting: None,
             seed: FIRST_TUNING_SEED,
             steps,
@@ -380,5 +580,5 @@ pub fn seconds_per_run(study: &Study, registry: &Registry, task: &PlannedTask) -
     // A probe evaluates three times: before, after, and at the end.
     let evaluation = (whole - stepping).max(0.0) / 3.0;
     let evaluations = study.file.evaluations.min(task.steps) as f64;
-    Ok(stepping / steps as f64 * task.steps as f64 + evaluation * (evaluations + 2.0))
+    Ok(Some(stepping / steps as f64 * task.steps as f64 + evaluation * (evaluations + 2.0)))
 }

@@ -4,11 +4,13 @@
 
 pub mod cli;
 mod columns;
+pub mod command;
 mod console;
 pub mod diff;
 pub mod execute;
 pub mod findings;
 mod folder;
+pub mod measured;
 pub mod optimizer;
 mod progress;
 pub mod record;

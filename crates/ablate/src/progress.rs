@@ -35,6 +35,8 @@ struct TaskView {
 
 struct Stage {
     bar: ProgressBar,
+    /// How far the runs in progress are, in units of the bar.
+    begun: Vec<(Job, u64)>,
     name: String,
     runs: usize,
     done: usize,
@@ -43,14 +45,28 @@ struct Stage {
     last_line: Instant,
 }
 
+impl Stage {
+    /// A run has come so far; never back, where it is tried again.
+    fn advance(&mut self, job: &Job, units: u64) {
+        let known = self.begun.iter().position(|(begun, _)| begun == job);
+        let index = known.unwrap_or_else(|| {
+            self.begun.push((*job, 0));
+            self.begun.len() - 1
+        });
+        let before = &mut self.begun[index].1;
+        self.bar.inc(units.saturating_sub(*before));
+        *before = units.max(*before);
+    }
+}
+
 impl Progress {
-    /// For a study whose runs take about so many seconds each, by task.
-    pub(crate) fn new(study: &Study, seconds: &[f64]) -> Self {
-        let view = |(task, &seconds): (&crate::study::PlannedTask, &f64)| TaskView {
+    /// For a study whose runs take about so many seconds each, by task; where nobody knows, all take the same.
+    pub(crate) fn new(study: &Study, seconds: &[Option<f64>]) -> Self {
+        let view = |(task, &seconds): (&crate::study::PlannedTask, &Option<f64>)| TaskView {
             name: task.name.clone(),
-            measure: task.task.about().measure,
+            measure: task.about().measure,
             steps: task.steps,
-            seconds,
+            seconds: seconds.unwrap_or(1.0),
         };
         let now = Instant::now();
         Self {
@@ -59,6 +75,7 @@ impl Progress {
             arms: study.arms.iter().map(|planned| planned.arm.title.clone()).collect(),
             stage: Mutex::new(Stage {
                 bar: ProgressBar::hidden(),
+                begun: Vec::new(),
                 name: String::new(),
                 runs: 0,
                 done: 0,
@@ -102,6 +119,7 @@ impl Observer for Progress {
             let now = Instant::now();
             *stage = Stage {
                 bar,
+                begun: Vec::new(),
                 name: name.to_owned(),
                 runs: jobs.len(),
                 done: 0,
@@ -121,7 +139,10 @@ impl Observer for Progress {
             return;
         }
         let task = &self.tasks[job.task];
+        let share = (point.step as f64 / task.steps as f64).min(1.0);
+        let units = (self.units(job) as f64 * share) as u64;
         self.with_stage(|stage| {
+            stage.advance(job, units);
             stage.bar.set_message(format!(
                 "{} · {} · seed {} · step {}/{} · {}",
                 task.name,
@@ -137,7 +158,8 @@ impl Observer for Progress {
     fn finished(&self, job: &Job, record: &Record) {
         let units = self.units(job);
         self.with_stage(|stage| {
-            stage.bar.inc(units);
+            stage.advance(job, units);
+            stage.begun.retain(|(begun, _)| begun != job);
             stage.done += 1;
             stage.diverged += usize::from(matches!(record.outcome, Outcome::Diverged { .. }));
             if !self.is_terminal && stage.last_line.elapsed() > BETWEEN_LINES && stage.done < stage.runs {
@@ -172,5 +194,35 @@ impl Observer for Progress {
                 HumanDuration(stage.started.elapsed())
             ));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ablate_tasks::Split;
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_tried_again_does_not_count_twice() {
+        let now = Instant::now();
+        let mut stage = Stage {
+            bar: ProgressBar::hidden(),
+            begun: Vec::new(),
+            name: String::new(),
+            runs: 2,
+            done: 0,
+            diverged: 0,
+            started: now,
+            last_line: now,
+        };
+        stage.bar.set_length(2000);
+        let job = |seed| Job { task: 0, arm: 0, setting: None, seed, final_split: Split::Test, repeat: 0 };
+        for (seed, units, position) in
+            [(0, 500, 500), (1, 100, 600), (0, 800, 900), (0, 100, 900), (0, 1000, 1100), (1, 1000, 2000)]
+        {
+            stage.advance(&job(seed), units);
+            assert_eq!(stage.bar.position(), position, "seed {seed} at {units}");
+        }
     }
 }

@@ -3,13 +3,14 @@
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
 //! ```
-//! use ablate::results::{Arm, ArmRuns, Candidate, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
+//! use ablate::results::{Arm, ArmRuns, Candidate, Launched, Matters, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
 //!
 //! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
 //! #     seeds = 2
+//! #     matters = 0.005
 //! #     length = 0.01
 //! #     baselines = ["sgd"]
 //! #     tuning = { rates = [0.1], seeds = 1 }
@@ -30,21 +31,26 @@
 //! let refused: &[Refused] = &results.refused;
 //! assert!(refused.is_empty());
 //!
-//! let TaskResults { steps, arms, .. } = &results.tasks[0];
+//! let TaskResults { steps, arms, launched, .. } = &results.tasks[0];
+//! let command: Option<&Launched> = launched.as_ref();
+//! assert!(command.is_none() && results.tasks[0].measures(ablate_tasks::Split::Test));
+//! assert_eq!(results.tasks[0].validated_target(), Some(0.975));
+//! assert_eq!(results.tasks[0].matters, Some(Matters::Difference(0.005))); // half a percentage point
 //! let ArmRuns { tuning, runs } = &arms[2];
 //! let Tuning { candidates, chosen, .. } = tuning.as_ref().unwrap();
 //! let tried: &[Candidate] = candidates;
 //! assert!(tried.iter().any(|candidate| candidate.setting == *chosen));
 //! assert!(tuning.as_ref().unwrap().is_at_the_edge()); // of a grid with one learning rate
-//! let Run { seed, record } = &runs[1];
+//! let Run { seed, record, .. } = &runs[1];
 //! assert_eq!((*seed, record.steps), (1, *steps));
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
-use ablate_tasks::{About, Evaluation};
+use ablate_tasks::{About, Evaluation, Split};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::measured::{Further, Measured};
 use crate::optimizer::Setting;
 use crate::record::Record;
 
@@ -127,6 +133,30 @@ pub struct Run {
     /// What it left behind.
     #[serde(flatten)]
     pub record: Record,
+    /// What a command said besides.
+    #[serde(default, skip_serializing_if = "Further::is_empty")]
+    pub further: Further,
+    /// Splits of which a command said nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmeasured: Vec<Split>,
+}
+
+impl Run {
+    /// Of a seed, from what is stored.
+    pub(crate) fn of(seed: u64, Measured { record, further, unmeasured }: Measured) -> Self {
+        Self { seed, record, further, unmeasured }
+    }
+}
+
+/// What a task's runs were started with, for a task that is a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Launched {
+    /// The program and its arguments, with the places that runs fill in.
+    pub command: Vec<String>,
+    /// SHA-256 of its sources; absent where none is named.
+    pub sources: Option<String>,
+    /// Runs of the base a second time.
+    pub repeats: Vec<Run>,
 }
 
 /// An arm's runs on a task.
@@ -136,6 +166,19 @@ pub struct ArmRuns {
     pub tuning: Option<Tuning>,
     /// One per seed, in the seeds' order.
     pub runs: Vec<Run>,
+}
+
+/// The smallest difference that matters.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Matters {
+    /// In the measure's unit: a loss, decades, or a share of examples.
+    Difference(f64),
+    /// As a multiple of how the base's runs spread over the seeds.
+    OfSpread {
+        /// Standard deviations.
+        sd: f64,
+    },
 }
 
 /// A task and what was run on it.
@@ -149,12 +192,31 @@ pub struct TaskResults {
     pub options: Value,
     /// The length of a run in steps.
     pub steps: usize,
-    /// The target of this study, an accuracy or a loss.
-    pub target: f64,
+    /// The target of this study, an accuracy or a loss; absent where a command has none.
+    #[serde(default)]
+    pub target: Option<f64>,
+    /// The smallest difference that matters, where the study says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matters: Option<Matters>,
     /// The names of its parameter groups.
     pub groups: Vec<String>,
     /// By arm, in the order of [`Results::arms`].
     pub arms: Vec<ArmRuns>,
+    /// How runs were started, for a task that is a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launched: Option<Launched>,
+}
+
+impl TaskResults {
+    /// Whether every run has numbers of a split; else those in its record are another split's.
+    pub fn measures(&self, split: Split) -> bool {
+        self.arms.iter().flat_map(|arm| &arm.runs).all(|run| !run.unmeasured.contains(&split))
+    }
+
+    /// The target, where there is one and a validation split that can reach it.
+    pub fn validated_target(&self) -> Option<f64> {
+        self.target.filter(|_| self.measures(Split::Validation))
+    }
 }
 
 /// What was asked.

@@ -3,6 +3,7 @@
 //! ```
 //! use ablate::optimizer::{ChainSpec, OptimizerSpec};
 //! use ablate::record::{Outcome, Point, Record};
+//! use ablate::measured::Measured;
 //! use ablate::store::{Claim, Found, Key, Store};
 //! use ablate_tasks::{Evaluation, Split};
 //!
@@ -35,7 +36,7 @@
 //!     groups: Vec::new(),
 //!     seconds: 0.0,
 //! }];
-//! let record = Record {
+//! let measured = Measured::from(Record {
 //!     outcome: Outcome::Diverged { step: 1, reason: "the loss is infinite".into() },
 //!     curve,
 //!     steps: 0,
@@ -44,9 +45,9 @@
 //!     initial_sha256: String::new(),
 //!     batches_sha256: String::new(),
 //!     trajectory_sha256: String::new(),
-//! };
-//! store.save(&address, &record)?;
-//! assert_eq!(store.load(&address)?, Found::Whole(Box::new(record)));
+//! });
+//! store.save(&address, &measured)?;
+//! assert_eq!(store.load(&address)?, Found::Whole(Box::new(measured)));
 //! drop(claim);
 //! store.tidy(); // removes what killed processes left behind
 //! std::fs::write(folder.path().join("runs").join(format!("{address}.json")), "half a fi")?;
@@ -54,6 +55,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -61,11 +63,11 @@ use std::path::{Path, PathBuf};
 use ablate_tasks::Split;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::measured::Measured;
 use crate::optimizer::{OptimizerSpec, Setting};
-use crate::record::Record;
 use crate::replace::replace;
 
 /// Everything that determines a run. Two runs with equal keys have equal records, but for the time they took.
@@ -99,9 +101,47 @@ impl Key<'_> {
     /// # Errors
     /// A number that JSON doesn't have.
     pub fn address(&self) -> Result<String> {
-        let json = serde_json::to_vec(&serde_json::to_value(self)?)?;
-        Ok(hex(&json))
+        address(self)
     }
+}
+
+/// Everything that determines a run of a command, as far as a study can know.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct CommandKey<'a> {
+    /// The program and its arguments, with their places.
+    pub(crate) command: &'a [String],
+    /// Variables of its environment, with their places.
+    pub(crate) environment: &'a BTreeMap<String, String>,
+    /// Those from outside, with their values.
+    pub(crate) inherited: &'a BTreeMap<String, Option<String>>,
+    /// Its number of threads.
+    pub(crate) cores: usize,
+    /// The digest of its sources.
+    pub(crate) sources: &'a str,
+    /// The task's options.
+    pub(crate) task: &'a Map<String, Value>,
+    /// The arm's.
+    pub(crate) options: &'a Map<String, Value>,
+    /// The candidate of a tuned arm.
+    pub(crate) setting: Option<Setting>,
+    /// The seed.
+    pub(crate) seed: u64,
+    /// The length.
+    pub(crate) steps: usize,
+    /// The split of the final evaluation.
+    pub(crate) final_split: Split,
+    /// 0, or which time it is run again.
+    pub(crate) repeat: usize,
+}
+
+impl CommandKey<'_> {
+    pub(crate) fn address(&self) -> Result<String> {
+        address(self)
+    }
+}
+
+fn address(key: &impl Serialize) -> Result<String> {
+    Ok(hex(&serde_json::to_vec(&serde_json::to_value(key)?)?))
 }
 
 /// A file of the store.
@@ -115,12 +155,15 @@ struct Stored {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// A run.
-    Whole(Box<Record>),
+    Whole(Box<Measured>),
     /// Nothing.
     Nothing,
     /// A file that is not what was written.
     Damaged(String),
 }
+
+/// Between the address of a run and what tells its folders from each other.
+const WORK: &str = ".work-";
 
 /// A folder of runs.
 #[derive(Debug, Clone)]
@@ -156,7 +199,14 @@ impl Store {
         Ok(Self { folder })
     }
 
-    fn path(&self, address: &str, extension: &str) -> PathBuf {
+    /// A folder for a run to work in, which is gone when it is dropped. No two have the same: a command that outlived a killed program may still write to
+    /// its own.
+    pub(crate) fn work_folder(&self, address: &str) -> Result<tempfile::TempDir> {
+        let folder = tempfile::Builder::new().prefix(&format!("{address}{WORK}")).tempdir_in(&self.folder);
+        folder.with_context(|| format!("cannot write to {}", self.folder.display()))
+    }
+
+    pub(crate) fn path(&self, address: &str, extension: &str) -> PathBuf {
         self.folder.join(format!("{address}.{extension}"))
     }
 
@@ -172,7 +222,7 @@ impl Store {
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         Ok(match parse(&bytes) {
-            Ok(record) => Found::Whole(Box::new(record)),
+            Ok(run) => Found::Whole(Box::new(run)),
             Err(error) => Found::Damaged(format!("{}: {error:#}", path.display())),
         })
     }
@@ -181,10 +231,10 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn save(&self, address: &str, record: &Record) -> Result<()> {
+    pub fn save(&self, address: &str, run: &Measured) -> Result<()> {
         let path = self.path(address, "json");
         let save = || -> Result<()> {
-            let record = serde_json::to_string(record)?;
+            let record = serde_json::to_string(run)?;
             let stored = Stored { sha256: hex(record.as_bytes()), record };
             Ok(replace(&path, &serde_json::to_vec(&stored)?)?)
         };
@@ -216,18 +266,25 @@ impl Store {
             if is_lock && let Some(address) = path.file_stem().and_then(|stem| stem.to_str()) {
                 drop(self.claim(address));
             }
+            let name = entry.file_name();
+            if let Some((address, _)) = name.to_str().and_then(|name| name.split_once(WORK))
+                && let Ok(Some(_claim)) = self.claim(address)
+            {
+                // Where it fails, a command still writes to it.
+                let _ = fs::remove_dir_all(&path);
+            }
         }
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Record> {
+fn parse(bytes: &[u8]) -> Result<Measured> {
     let stored: Stored = serde_json::from_slice(bytes).context("not a stored run")?;
     ensure!(hex(stored.record.as_bytes()) == stored.sha256, "its checksum is not that of its content");
-    let record: Record = serde_json::from_str(&stored.record).context("a stored run of another version")?;
-    if record.curve.is_empty() {
+    let run: Measured = serde_json::from_str(&stored.record).context("a stored run of another version")?;
+    if run.record.curve.is_empty() {
         bail!("it has no curve");
     }
-    Ok(record)
+    Ok(run)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -238,10 +295,10 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::optimizer::Baseline;
-    use crate::record::{Outcome, Point};
+    use crate::record::{Outcome, Point, Record};
     use ablate_tasks::Evaluation;
 
-    fn record() -> Record {
+    fn run() -> Measured {
         let evaluation = Evaluation { loss: 0.1, accuracy: None };
         let point = Point {
             step: 0,
@@ -251,7 +308,7 @@ mod tests {
             groups: vec![],
             seconds: 0.5,
         };
-        Record {
+        Measured::from(Record {
             outcome: Outcome::Finished { evaluation },
             curve: vec![point],
             steps: 3,
@@ -260,7 +317,7 @@ mod tests {
             initial_sha256: "a".into(),
             batches_sha256: "b".into(),
             trajectory_sha256: "c".into(),
-        }
+        })
     }
 
     #[test]
@@ -268,8 +325,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         assert_eq!(store.load("x").unwrap(), Found::Nothing);
-        store.save("x", &record()).unwrap();
-        assert_eq!(store.load("x").unwrap(), Found::Whole(Box::new(record())));
+        store.save("x", &run()).unwrap();
+        assert_eq!(store.load("x").unwrap(), Found::Whole(Box::new(run())));
         let path = folder.path().join("runs/x.json");
         let whole = fs::read(&path).unwrap();
         for position in (0..whole.len()).step_by(7) {
@@ -290,7 +347,13 @@ mod tests {
         assert!(claim.is_some());
         store.tidy();
         assert!(store.claim("x").unwrap().is_none(), "tidying must not take a claim away");
+        // Nor the folder that a run works in, which goes with the claim when its program was killed.
+        let work = store.work_folder("x").unwrap().keep();
+        store.tidy();
+        assert!(work.is_dir());
         drop(claim);
+        store.tidy();
+        assert!(!work.exists());
         assert!(store.claim("x").unwrap().is_some());
         assert_eq!(fs::read_dir(folder.path().join("runs")).unwrap().count(), 0);
     }

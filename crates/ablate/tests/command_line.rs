@@ -220,6 +220,44 @@ fn mistakes_are_errors_that_say_what_to_do_before_anything_runs() {
     assert_eq!(fs::read_to_string(thesis).unwrap(), "years");
 }
 
+#[test]
+fn a_pilot_says_how_many_seeds_a_study_needs_and_what_they_cost() {
+    let parent = tempfile::tempdir().unwrap();
+    let study = parent.path().join("pilot.toml");
+    let text = "tasks = [{ task = \"rosenbrock\", steps = 40 }]\nseeds = 20\nevaluations = 1\n[[factor]]\nname = \"cautious\"\non = { use_cautious = true }\n\
+        [[factor]]\nname = \"nothing\"\non = { use_cautious = false }\n";
+    fs::write(&study, text).unwrap();
+    let (study, out) = (study.display().to_string(), parent.path().join("out").display().to_string());
+    let missing = ablate(&["power", &study, "--out", &out]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text_of(&missing).contains("there is no pilot") && text_of(&missing).contains("--seeds 4"));
+    assert!(ablate(&["run", &study, "--out", &out, "--seeds", "4"]).status.success());
+    let plan = |more: &[&str]| {
+        let output = ablate(&[&["power", &study, "--out", &out][..], more].concat());
+        assert!(output.status.success(), "{}", text_of(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let whole = plan(&[]);
+    for expected in [
+        "from a pilot of 4",
+        "a standard deviation of the base's runs",
+        "+ cautious",
+        "nothing to plan by",
+        "hours",
+    ] {
+        assert!(whole.contains(expected), "{expected}: {whole}");
+    }
+    // Whatever is larger than all spread takes six seeds.
+    let large = plan(&["--difference", "1000"]);
+    assert!(large.contains("6 [6, 6]") && large.contains("as asked for"), "{large}");
+    let refused = ablate(&["power", &study, "--out", &out, "--difference", "-1"]);
+    assert!(text_of(&refused).contains("--difference -1") || !refused.status.success());
+}
+
+fn text_of(output: &Output) -> String {
+    text(&output.stderr)
+}
+
 const TINY: &str = "tasks = [{ task = \"rosenbrock\", steps = 5 }]\nseeds = 1\nevaluations = 1\n";
 
 #[test]

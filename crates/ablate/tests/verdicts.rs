@@ -8,7 +8,7 @@ use ablate::findings::{Findings, Verdict};
 use ablate::record::Outcome;
 use ablate::registry::Registry;
 use ablate::report;
-use ablate::results::Results;
+use ablate::results::{Matters, Results};
 use ablate::store::Store;
 use ablate::study::{Overrides, Study};
 use ablate_tasks::{Evaluation, Measure};
@@ -174,4 +174,57 @@ fn no_interval_of_accuracies_is_of_rounding_errors() {
     });
     let text = markdown(&results);
     assert!(text.contains("[no interval]") && !text.contains("0000000"), "{text}");
+}
+
+#[test]
+fn an_arm_that_makes_no_difference_that_matters_is_named_first_and_one_that_is_only_unclear_is_not() {
+    let value = |_task: usize, arm: usize, seed: usize| {
+        let base = 0.8 + 0.01 * noise(0, 0, seed);
+        match arm {
+            0 => base,
+            // Close on every seed; surely different, and by less than matters; clearly worse; anywhere.
+            1 => base + 0.001 * (noise(0, 1, seed) - 0.5),
+            2 => base + 0.002 + 0.0001 * noise(0, 2, seed),
+            3 => base - 0.05 - 0.001 * noise(0, 3, seed),
+            _ => base + 0.1 * (noise(0, 4, seed) - 0.5),
+        }
+    };
+    let mut results = study(2, 4, 10, value);
+    let verdicts = |results: &Results| {
+        let findings = Findings::of(results);
+        findings.tasks[0].arms.iter().map(|arm| arm.verdict).collect::<Vec<_>>()
+    };
+    let without = verdicts(&results);
+    assert_eq!(without[2..], [Verdict::Better, Verdict::Worse, Verdict::Unclear]);
+    for task in &mut results.tasks {
+        task.matters = Some(Matters::Difference(0.005));
+    }
+    let with = verdicts(&results);
+    assert_eq!(with[1..], [Verdict::Equivalent, Verdict::Equivalent, Verdict::Worse, Verdict::Unclear]);
+    let findings = Findings::of(&results);
+    assert_eq!((findings.overall[1].equivalent, findings.tasks[0].matters), (2, Some(0.005)));
+    let summary = report::terminal::summary(&results, &findings);
+    let answer = summary.lines().find(|line| line.starts_with("Makes no difference")).unwrap();
+    assert!(answer.contains("arm 1 on all 2 tasks") && answer.contains("0.5 points on task-0"), "{answer}");
+    let first = |what: &str| summary.find(what).unwrap();
+    assert!(first("Makes no difference that matters") < first("Added"), "{summary}");
+    assert!(summary.contains("≈ no difference that"), "{summary}");
+    // One run that diverged is no small difference, and two of a seed say nothing of it.
+    let diverge = |results: &mut Results, arm: usize| {
+        let reason = "it did".to_owned();
+        results.tasks[0].arms[arm].runs[3].record.outcome = Outcome::Diverged { step: 1, reason };
+    };
+    diverge(&mut results, 1);
+    assert_eq!(verdicts(&results)[1], Verdict::Unclear);
+    diverge(&mut results, 0);
+    assert_eq!(verdicts(&results)[1], Verdict::Equivalent);
+    // As a multiple of the base's spread, which here is about 0.003.
+    for task in &mut results.tasks {
+        task.matters = Some(Matters::OfSpread { sd: 0.01 });
+    }
+    assert_eq!(verdicts(&results)[1], Verdict::Unclear);
+    // Too few seeds are no evidence of anything.
+    let mut few = study(1, 1, 5, value);
+    few.tasks[0].matters = Some(Matters::Difference(0.005));
+    assert_eq!(verdicts(&few)[1], Verdict::Unclear);
 }

@@ -9,40 +9,43 @@ use indicatif::HumanDuration;
 
 use super::Which;
 use crate::columns::Columns;
-use crate::execute::{grid, run_counts, seconds_per_run};
+use crate::execute::{RunCounts, grid, run_counts, seconds_per_run};
 use crate::findings::{CONFIDENCE, FEWEST_PAIRS, POWER};
 use crate::registry::Registry;
-use crate::study::Study;
+use crate::study::{PlannedTask, Recipe, Study};
 
 pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
     let study = Study::open(&which.study, registry, &which.overrides())?;
     let info = study.info();
     let mut text = format!("{}\n{}\n\n", info.title, info.question);
-    let (tuning, reported) = run_counts(&study);
+    let RunCounts { tuning, reported, repeated } = run_counts(&study);
 
     let mut tasks = Columns::new(["task", "steps", "target", "about one run", "what it is"]);
-    let mut seconds = 0.0;
+    let mut seconds = Some(0.0);
     for task in &study.tasks {
         let of_run = seconds_per_run(&study, registry, task)?;
-        seconds += of_run * ((tuning + reported) / study.tasks.len()) as f64;
+        let runs = ((tuning + reported) / study.tasks.len()) as f64;
+        seconds = seconds.zip(of_run).map(|(seconds, of_run)| seconds + of_run * runs);
         tasks.add_row([
             task.name.clone(),
             task.steps.to_string(),
-            task.target.to_string(),
-            format!("{of_run:.1} s"),
-            task.task.about().reason,
+            task.target.map_or("none".to_owned(), |target| target.to_string()),
+            of_run.map_or("not known".to_owned(), |of_run| format!("{of_run:.1} s")),
+            what(task),
         ]);
     }
     writeln!(text, "{}", tasks.shown())?;
 
-    let mut arms = Columns::new(["arm", "chain", "runs as"]);
+    let mut arms = Columns::new(["arm", "chain, or a command's options", "runs as"]);
     for planned in &study.arms {
         let settings = grid(planned, &study.file.tuning.rates).len();
         let tuned = match settings {
             0 => "it is".to_owned(),
             settings => format!("the best of {settings} settings"),
         };
-        let options = planned.arm.options.iter().map(|(name, value)| format!("\n{name} = {value}"));
+        let has_chain = matches!(planned.recipe, Recipe::Optimizer(_));
+        let options = planned.arm.options.iter().filter(|_| has_chain);
+        let options = options.map(|(name, value)| format!("\n{name} = {value}"));
         arms.add_row([
             format!("{}\n{}", planned.arm.title, planned.arm.name),
             planned.arm.chain.clone() + &options.collect::<String>(),
@@ -55,17 +58,37 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
     }
     writeln!(text, "\n{}", verdicts(study.file.seeds, study.arms.len().saturating_sub(1)))?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let repeated = if repeated > 0 {
+        format!(", and {repeated} of the base a second time, to see whether equal runs are equal")
+    } else {
+        String::new()
+    };
     writeln!(
         text,
-        "\n{} tasks x {} arms x {} seeds = {reported} runs, and {tuning} for tuning ({} seeds per setting).\n\
-         About {} on the {threads} cores here, measured by a few steps of the base; what is stored already is not run again.",
+        "\n{} tasks x {} arms x {} seeds = {reported} runs, and {tuning} for tuning ({} seeds per setting){repeated}.",
         study.tasks.len(),
         study.arms.len(),
         study.file.seeds,
         study.file.tuning.seeds,
-        HumanDuration(Duration::from_secs_f64(seconds / threads as f64))
     )?;
+    match seconds {
+        Some(seconds) => writeln!(
+            text,
+            "About {} on the {threads} cores here, measured by a few steps of the base; what is stored already is not run again.",
+            HumanDuration(Duration::from_secs_f64(seconds / threads as f64))
+        )?,
+        None => writeln!(
+            text,
+            "How long a command runs is known when the first one has ended; what is stored already is not run again."
+        )?,
+    }
     Ok(text)
+}
+
+/// Why a task is there, or what it does.
+fn what(task: &PlannedTask) -> String {
+    let about = task.about();
+    if about.reason.is_empty() { about.description } else { about.reason }
 }
 
 /// What so many seeds can say of so many arms, before any hour is spent on them.

@@ -2,6 +2,7 @@
 
 mod check;
 mod list;
+mod power;
 mod run;
 
 use std::io::{self, ErrorKind, Write};
@@ -29,6 +30,9 @@ const STOPPED: u8 = 130;
 /// A study trains small tasks with an optimizer, with parts of it changed, and with tuned baselines; every arm meets the
 /// same initial weights, batches and rounding. What it finds is a report: report.html in the study's folder.
 ///
+/// What trains can be a script in any language, too: a study names its command, and it prints a line of JSON for every
+/// evaluation. `ablate init` writes a study file that says how.
+///
 /// Without a command, the study `quick` that ships is run: a minute or two.
 #[derive(Parser)]
 #[command(version, after_long_help = EXAMPLES)]
@@ -43,6 +47,7 @@ Examples:
   ablate init my.toml                 write a study file with explanations, to be changed
   ablate check my.toml                what it would run, how long that takes, what cannot be combined
   ablate run my.toml                  run what is missing of it; Ctrl-C and run again go on where it stopped
+  ablate power my.toml                how many seeds it needs, from a pilot that `ablate run my.toml --seeds 4` made
   ablate run switches --seeds 3 --tasks digits
                                       a smaller version of a study that ships
   ablate diff before after            what changed between two folders; status 1 if something is worse";
@@ -63,9 +68,28 @@ enum Command {
         which: Which,
         #[command(flatten)]
         place: Place,
-        /// Runs at the same time, at most one per core; 0 for just that. The results don't depend on it
+        /// Cores to use, one per run (or as many as the study says of a command); 0 for all. The results don't depend on it
         #[arg(long, value_name = "N", default_value_t = 0)]
         threads: usize,
+    },
+    /// Say how many seeds a study needs, and what they cost, from the runs that are stored
+    ///
+    /// A pilot of three to five seeds says how much an arm's differences spread. From that follows how many seeds find a difference with
+    /// 80 and 90 %, and how many are needed to be sure that there is none. The pilot's runs are part of the study:
+    ///
+    ///   ablate run my.toml --seeds 4
+    ///   ablate power my.toml --difference 0.005
+    ///   ablate run my.toml --seeds 12
+    #[command(verbatim_doc_comment)]
+    Power {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        place: Place,
+        /// The difference to be found, in the unit of the measure: 0.005 is half a point of accuracy, or so much of a loss, or of a decade. Without
+        /// it, what the study says matters, or else a standard deviation of the base's runs
+        #[arg(long, value_name = "X")]
+        difference: Option<f64>,
     },
     /// Write the report of a study again from its stored runs
     Report {
@@ -179,6 +203,9 @@ fn dispatch(command: Command, registry: &Registry) -> Result<ExitCode> {
         Command::Init { path } => init(&path)?,
         Command::Check(which) => show(&check::explain(&which, registry)?)?,
         Command::Run { which, place, threads } => show(&run::run(&which, &place, threads, registry)?)?,
+        Command::Power { which, place, difference } => {
+            show(&power::plan(&which, &place, difference, registry)?)?;
+        }
         Command::Report { which, place } => show(&run::report(&which, &place, registry)?)?,
         Command::Diff { first, second } => {
             let differences = diff::compare(&diff::read(&first)?, &diff::read(&second)?)?;

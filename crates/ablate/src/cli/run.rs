@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::HumanDuration;
 
 use super::{Place, Which};
+use crate::command::kill_all;
 use crate::console::say;
 use crate::execute::{Execution, Observer, seconds_per_run};
 use crate::findings::Findings;
@@ -17,7 +18,7 @@ use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::report::{self, Environment};
 use crate::store::Store;
-use crate::study::Study;
+use crate::study::{PlannedTask, Study, Training};
 use crate::versions::platform;
 
 const CANDLE_THREADS: &str = "RAYON_NUM_THREADS";
@@ -53,6 +54,7 @@ pub(super) fn run(which: &Which, place: &Place, threads: usize, registry: &Regis
     ctrlc::set_handler(move || {
         if asked.swap(true, Ordering::Relaxed) {
             // Asked twice: whoever waits has waited long enough, and nothing is lost but the runs in progress.
+            kill_all();
             std::process::exit(i32::from(super::STOPPED));
         }
         say("stopping; once more to stop at once");
@@ -63,6 +65,7 @@ pub(super) fn run(which: &Which, place: &Place, threads: usize, registry: &Regis
     let probe = |task| seconds_per_run(&study, registry, task);
     let seconds = study.tasks.iter().map(probe).collect::<Result<Vec<_>>>()?;
     let progress = Progress::new(&study, &seconds);
+    let threads = threads.max(devices(&study));
     let parts = Parts { study: &study, registry, stop: &stop, may_run: true, threads };
     parts.finish(&folder(&study, place), &progress, started)
 }
@@ -84,7 +87,16 @@ fn at_the_same_time(asked: usize, cores: usize) -> Result<usize> {
     Ok(if asked == 0 { cores } else { asked })
 }
 
-fn folder(study: &Study, place: &Place) -> PathBuf {
+/// Devices of which each has a run that takes no core.
+fn devices(study: &Study) -> usize {
+    let of_task = |task: &PlannedTask| match &task.training {
+        Training::Command(command) if command.entry().cores == 0 => command.entry().gpus.len(),
+        _ => 0,
+    };
+    study.tasks.iter().map(of_task).max().unwrap_or(0)
+}
+
+pub(super) fn folder(study: &Study, place: &Place) -> PathBuf {
     place.out.clone().unwrap_or_else(|| Path::new("ablation").join(&study.name))
 }
 

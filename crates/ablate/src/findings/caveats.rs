@@ -1,7 +1,7 @@
 //! What limits the numbers, computed from the data.
 
 use ablate_statistics::error_of_share;
-use ablate_tasks::Measure;
+use ablate_tasks::{Measure, Split};
 
 use super::{FEWEST_PAIRS, TaskFindings, Verdict};
 use crate::record::Record;
@@ -20,6 +20,7 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
         skipped(results, task, &mut caveats);
         perfect(results, task, &mut caveats);
         unpaired(results, task, &mut caveats);
+        promises(task, findings, &mut caveats);
         targets(results, task, findings, &mut caveats);
         resolution(task, findings, &mut caveats);
         curves(results, task, &mut caveats);
@@ -112,9 +113,10 @@ fn dead(results: &Results, task: &TaskResults, findings: &TaskFindings, caveats:
     let dead = titles(results, |arm| findings.arms[arm].verdict == Verdict::Dead);
     if !dead.is_empty() {
         caveats.push(format!(
-            "{}: {} had the base's weights to the bit on every seed. Here the switch does nothing.",
+            "{}: {} had the base's {} on every seed. Here the switch does nothing.",
             task.name,
-            arms(results, &dead)
+            arms(results, &dead),
+            if task.launched.is_some() { "numbers to the last digit" } else { "weights to the bit" }
         ));
     }
 }
@@ -186,28 +188,51 @@ fn unpaired(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
     if !unpaired.is_empty() {
         caveats.push(format!(
             "{}: not every run of {} had the base's initialisation and batches, so its differences are not paired. This is a \
-             defect of the task.",
+             defect of the task{}.",
             task.name,
-            arms(results, &unpaired)
+            arms(results, &unpaired),
+            if task.launched.is_some() { ", unless the arm changes what is trained" } else { "" }
+        ));
+    }
+}
+
+/// What a command is trusted in, and cannot be seen from outside.
+fn promises(task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<String>) {
+    let (Some(launched), Some(repeats)) = (&task.launched, &findings.repeats) else { return };
+    if repeats.pairs == 0 {
+        caveats.push(format!(
+            "{}: no run of the base was done a second time (repeats = 0), so that nobody knows whether a seed determines a run.",
+            task.name
+        ));
+    }
+    if launched.sources.is_none() {
+        caveats.push(format!(
+            "{}: no source of the command is named (sources = []), so that runs of an older script are not told from those of this one.",
+            task.name
+        ));
+    }
+    if !task.measures(Split::Test) {
+        caveats.push(format!(
+            "{}: the command has no test split. Runs are measured by the validation split, on which a tuned arm was chosen, and whoever \
+             changed the script has looked.",
+            task.name
         ));
     }
 }
 
 fn targets(results: &Results, task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<String>) {
+    let Some(target) = task.validated_target() else { return };
     let missed = titles(results, |arm| {
         findings.arms[arm].to_target.as_ref().is_some_and(|steps| steps.reached < task.arms[arm].runs.len())
     });
     if missed.len() == results.arms.len() && findings.arms.iter().all(no_run_reached) {
-        caveats.push(format!(
-            "{}: no run reached the target {}; it says nothing about speed.",
-            task.name, task.target
-        ));
+        caveats
+            .push(format!("{}: no run reached the target {target}; it says nothing about speed.", task.name));
     } else if !missed.is_empty() {
         caveats.push(format!(
-            "{}: some runs of {} missed the target {}. Their steps are censored at {}, and medians count them as longer.",
+            "{}: some runs of {} missed the target {target}. Their steps are censored at {}, and medians count them as longer.",
             task.name,
             arms(results, &missed),
-            task.target,
             task.steps
         ));
     }
@@ -239,7 +264,7 @@ fn curves(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
         let runs = &task.arms[arm].runs;
         runs.iter().filter(|run| has(&run.record)).count() * 2 > runs.len()
     };
-    let not_learning = titles(results, |arm| most(arm, has_not_learned));
+    let not_learning = titles(results, |arm| task.measures(Split::Train) && most(arm, has_not_learned));
     if !not_learning.is_empty() {
         caveats.push(format!(
             "{}: in most runs of {} the training loss ended no lower than it began.",
@@ -247,7 +272,7 @@ fn curves(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
             arms(results, &not_learning)
         ));
     }
-    let overfitted = titles(results, |arm| most(arm, has_overfitted));
+    let overfitted = titles(results, |arm| task.measures(Split::Validation) && most(arm, has_overfitted));
     if !overfitted.is_empty() {
         caveats.push(format!(
             "{}: in most runs of {} the validation loss ended more than 10 % above its lowest value; a shorter run, or \
@@ -268,7 +293,9 @@ fn curves(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
 
 fn has_not_learned(record: &Record) -> bool {
     match (record.curve.first(), record.curve.last()) {
-        (Some(first), Some(last)) => record.evaluation().is_some() && last.train.loss >= first.train.loss,
+        (Some(first), Some(last)) => {
+            record.evaluation().is_some() && last.step > first.step && last.train.loss >= first.train.loss
+        }
         _ => false,
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use ablate::findings::{
-//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, Overall, POWER, Profile, TaskFindings, Verdict,
+//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, Overall, POWER, Profile, Repeats, TaskFindings, Verdict,
 //! };
 //!
 //! # use std::sync::atomic::AtomicBool;
@@ -25,9 +25,11 @@
 //! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
 //! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
 //! let findings = Findings::of(&execution.results(&())?);
-//! let TaskFindings { name, arms, factorial, detectable, .. } = &findings.tasks[0];
+//! let TaskFindings { name, arms, factorial, detectable, repeats, .. } = &findings.tasks[0];
 //! assert_eq!((name.as_str(), arms[0].verdict), ("digits", Verdict::Base));
 //! assert!(factorial.is_none()); // the study's design is another one
+//! let again: Option<&Repeats> = repeats.as_ref();
+//! assert!(again.is_none()); // what trains here is known to give the same numbers again
 //! let ArmFindings { verdict, difference, .. } = &arms[1];
 //! assert!(*verdict == Verdict::Unclear && FEWEST_PAIRS == 6); // two seeds never give a verdict
 //! let found: Option<&Detectable> = detectable.as_ref();
@@ -47,7 +49,7 @@ mod task;
 
 use ablate_statistics::{
     Bootstrap, Interval, PairedDifference, PairedSteps, Probability, StepsToTarget, Summary, fewest_pairs,
-    joint_sign_flip_p,
+    joint_equivalence_p, joint_sign_flip_p,
 };
 use ablate_tasks::Measure;
 use serde::{Deserialize, Serialize};
@@ -75,6 +77,8 @@ pub enum Verdict {
     Better,
     /// Worse than the base.
     Worse,
+    /// Whatever difference there is, it is smaller than what the study says matters. This takes the place of better and worse.
+    Equivalent,
     /// The data don't say.
     Unclear,
     /// Every weight of every seed is the base's to the bit: the switch does nothing here.
@@ -101,6 +105,11 @@ pub struct ArmFindings {
     pub adjusted_p: Option<f64>,
     /// The same, corrected over the arms of all tasks: of studies where no arm has an effect on any task, at most 5 % have such a p below 0.05.
     pub study_p: Option<f64>,
+    /// p of a difference that matters, corrected over the arms of this task, [`joint_equivalence_p`]: an arm that makes one is called equivalent in at most 5 % of
+    /// tasks. Absent where nothing is said to matter, and where one run of a pair diverged and the other didn't.
+    pub equivalence_p: Option<f64>,
+    /// The same, corrected over the arms of all tasks.
+    pub study_equivalence_p: Option<f64>,
     /// How probable it is that a run of the arm is better than one of the base; a run that diverged loses to one that didn't.
     pub probability_of_improvement: Option<Probability>,
     /// Steps until the validation split reached the target, misses censored.
@@ -178,6 +187,19 @@ pub struct Detectable {
     pub difference: Option<f64>,
 }
 
+/// What came of running the base twice with the same seed, which a command is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Repeats {
+    /// Seeds that were run twice.
+    pub pairs: usize,
+    /// Those with the same numbers both times.
+    pub equal: usize,
+    /// By how much the measure differs between two runs of a seed, [`repeat_noise`](ablate_statistics::repeat_noise).
+    pub noise: Option<f64>,
+    /// The share of this in the variance of the differences of the arm in the middle.
+    pub share: Option<f64>,
+}
+
 /// A task in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskFindings {
@@ -187,8 +209,12 @@ pub struct TaskFindings {
     pub measure: Measure,
     /// By arm, in the order of [`Results::arms`].
     pub arms: Vec<ArmFindings>,
+    /// The smallest difference that matters, in the measure's unit; absent where the study says nothing of it, or the base has no spread.
+    pub matters: Option<f64>,
     /// What the runs of this task could have found; absent where no verdict is possible.
     pub detectable: Option<Detectable>,
+    /// The base's runs beside themselves; absent for a task that is no command.
+    pub repeats: Option<Repeats>,
     /// Effects and interactions, for a complete factorial without a run that diverged.
     pub factorial: Option<Factorial>,
 }
@@ -206,6 +232,13 @@ pub struct Findings {
     pub caveats: Vec<String>,
 }
 
+/// An arm's p after correction over the arms of its task, and over those of all tasks.
+#[derive(Clone, Copy)]
+struct Corrected {
+    different: (Option<f64>, Option<f64>),
+    alike: (Option<f64>, Option<f64>),
+}
+
 impl Findings {
     /// Computes everything from the runs.
     pub fn of(results: &Results) -> Self {
@@ -213,12 +246,23 @@ impl Findings {
         let families: Vec<Vec<Vec<Option<f64>>>> = results.tasks.iter().map(task::family).collect();
         // A seed turns its differences round on all tasks at once: where those of a task are symmetric, so are all of them.
         let mut of_study = joint_sign_flip_p(&families.concat(), method.seed).into_iter();
-        let of_task = |(task, family): (&TaskResults, &Vec<Vec<Option<f64>>>)| {
-            let corrected: Vec<_> =
-                joint_sign_flip_p(family, method.seed).into_iter().zip(of_study.by_ref()).collect();
-            task::findings(results, task, &corrected, &method)
+        let margins: Vec<Vec<f64>> = results.tasks.iter().map(task::margins).collect();
+        let finite: Vec<Vec<Vec<Option<f64>>>> = results.tasks.iter().map(task::finite_family).collect();
+        let mut equivalent =
+            joint_equivalence_p(&finite.concat(), &margins.concat(), method.seed).into_iter();
+        let mut of_task = Vec::new();
+        for (index, family) in families.iter().enumerate() {
+            let different = joint_sign_flip_p(family, method.seed).into_iter().zip(of_study.by_ref());
+            let alike = joint_equivalence_p(&finite[index], &margins[index], method.seed).into_iter();
+            let alike = alike.zip(equivalent.by_ref());
+            let corrected: Vec<Corrected> =
+                different.zip(alike).map(|(different, alike)| Corrected { different, alike }).collect();
+            of_task.push(corrected);
+        }
+        let of_task_findings = |(task, corrected): (&TaskResults, &Vec<Corrected>)| {
+            task::findings(results, task, corrected, &method)
         };
-        let tasks: Vec<TaskFindings> = results.tasks.iter().zip(&families).map(of_task).collect();
+        let tasks: Vec<TaskFindings> = results.tasks.iter().zip(&of_task).map(of_task_findings).collect();
         Self {
             overall: overall::overall(results.arms.len(), &tasks),
             profiles: overall::profiles(results),

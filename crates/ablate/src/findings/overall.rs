@@ -13,6 +13,8 @@ pub struct Overall {
     pub better: usize,
     /// Tasks on which it is worse.
     pub worse: usize,
+    /// Tasks on which it makes no difference that matters.
+    pub equivalent: usize,
     /// Tasks on which the data don't say.
     pub unclear: usize,
     /// Tasks on which it does nothing.
@@ -42,6 +44,7 @@ pub(super) fn overall(arms: usize, tasks: &[TaskFindings]) -> Vec<Overall> {
         Overall {
             better: count(Verdict::Better),
             worse: count(Verdict::Worse),
+            equivalent: count(Verdict::Equivalent),
             unclear: count(Verdict::Unclear),
             dead: count(Verdict::Dead),
             probability_of_improvement: Probability::mean(&probabilities),
@@ -53,13 +56,14 @@ pub(super) fn overall(arms: usize, tasks: &[TaskFindings]) -> Vec<Overall> {
 
 /// Steps until the target, by seed and then arm: every seed of every task is a problem of its own.
 pub(super) fn profiles(results: &Results) -> Vec<Profile> {
-    if results.tasks.len() < 2 {
+    let tasks: Vec<&TaskResults> =
+        results.tasks.iter().filter(|task| task.validated_target().is_some()).collect();
+    if tasks.len() < 2 {
         return Vec::new();
     }
     let costs: Vec<Vec<Option<f64>>> = (0..results.arms.len())
         .map(|arm| {
-            results
-                .tasks
+            tasks
                 .iter()
                 .flat_map(|task| task.arms[arm].runs.iter().map(|run| steps_to_target(task, &run.record)))
                 .collect()
@@ -73,6 +77,7 @@ pub(super) fn profiles(results: &Results) -> Vec<Profile> {
 
 /// The first evaluation at which the validation split reached the target.
 pub(super) fn steps_to_target(task: &TaskResults, record: &crate::record::Record) -> Option<f64> {
-    let reached = |point: &&crate::record::Point| task.about.measure.reaches(&point.validation, task.target);
+    let target = task.validated_target()?;
+    let reached = |point: &&crate::record::Point| task.about.measure.reaches(&point.validation, target);
     record.curve.iter().find(reached).map(|point| point.step as f64)
 }

@@ -2,15 +2,17 @@
 
 use ablate_statistics::{
     Bootstrap, Effect, FactorialEffects, PairedDifference, PairedSteps, StepsToTarget, Summary, ToTarget,
-    detectable_difference, tested_differences,
+    detectable_difference, repeat_noise, tested_differences,
 };
+use ablate_tasks::Split;
 
 use super::overall::steps_to_target;
 use super::{
-    ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, TaskFindings, Verdict,
+    ArmFindings, CONFIDENCE, Corrected, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, Repeats,
+    TaskFindings, Verdict,
 };
 use crate::record::Record;
-use crate::results::{ArmRuns, Results, Role, TaskResults};
+use crate::results::{ArmRuns, Matters, Results, Role, Run, TaskResults};
 
 /// What is tested on a task: by arm and seed the difference to the base. Nothing of the base, and of an arm that does nothing, of which no
 /// test is needed to know it.
@@ -27,11 +29,41 @@ pub(super) fn family(task: &TaskResults) -> Vec<Vec<Option<f64>>> {
     (0..task.arms.len()).map(of_arm).collect()
 }
 
+/// By arm and seed the difference to the base, where both runs have a number or neither has; infinite where one of them alone diverged, which no margin covers.
+pub(super) fn finite_family(task: &TaskResults) -> Vec<Vec<Option<f64>>> {
+    let of_arm = |arm: usize| {
+        if arm == 0 || is_dead(task, arm) {
+            return Vec::new();
+        }
+        // Two that diverged have no difference, and no number either.
+        let difference = |(arm, base): (f64, f64)| (arm != base || arm.is_finite()).then_some(arm - base);
+        pairs(task, arm).into_iter().map(|pair| pair.and_then(difference)).collect()
+    };
+    (0..task.arms.len()).map(of_arm).collect()
+}
+
+/// By arm, the smallest difference that matters; 0 where nothing is said of it.
+pub(super) fn margins(task: &TaskResults) -> Vec<f64> {
+    vec![margin(task).unwrap_or(0.0); task.arms.len()]
+}
+
+fn margin(task: &TaskResults) -> Option<f64> {
+    let of =
+        |run: &Run| Some(task.about.measure.of(&run.record.evaluation()?)).filter(|value| value.is_finite());
+    match task.matters? {
+        Matters::Difference(difference) => Some(difference),
+        Matters::OfSpread { sd } => {
+            let values: Vec<f64> = task.arms[0].runs.iter().filter_map(of).collect();
+            Some(sd * Summary::of(&values)?.sd?).filter(|margin| *margin > 0.0)
+        }
+    }
+}
+
 /// The findings, given every arm's p after correction over the arms of the task, and over those of all tasks.
 pub(super) fn findings(
     results: &Results,
     task: &TaskResults,
-    corrected: &[(Option<f64>, Option<f64>)],
+    corrected: &[Corrected],
     method: &Bootstrap,
 ) -> TaskFindings {
     let arms: Vec<ArmFindings> =
@@ -39,10 +71,30 @@ pub(super) fn findings(
     TaskFindings {
         name: task.name.clone(),
         measure: task.about.measure,
+        matters: margin(task),
         detectable: detectable(&arms),
+        repeats: repeats(task, &arms),
         arms,
         factorial: factorial(results, task, method),
     }
+}
+
+/// The base's runs beside themselves.
+fn repeats(task: &TaskResults, arms: &[ArmFindings]) -> Option<Repeats> {
+    let again = &task.launched.as_ref()?.repeats;
+    let first = |run: &Run| task.arms[0].runs.iter().find(|first| first.seed == run.seed);
+    let pairs: Vec<(&Run, &Run)> = again.iter().filter_map(|run| Some((first(run)?, run))).collect();
+    let is_equal = |(first, run): &&(&Run, &Run)| is_same(&first.record, &run.record);
+    let of = |run: &Run| run.record.evaluation().map_or(f64::NAN, |found| task.about.measure.of(&found));
+    let values: Vec<(f64, f64)> = pairs.iter().map(|(first, run)| (of(first), of(run))).collect();
+    let noise = repeat_noise(&values);
+    let spread = middle_spread(arms);
+    Some(Repeats {
+        pairs: pairs.len(),
+        equal: pairs.iter().filter(is_equal).count(),
+        noise,
+        share: noise.zip(spread).map(|(noise, spread)| (noise / spread).powi(2).min(1.0)),
+    })
 }
 
 /// By seed of the base, the measure of the arm and of the base, in the measure's own direction; a run that diverged, or has no number,
@@ -62,10 +114,18 @@ fn pairs(task: &TaskResults, arm: usize) -> Vec<Option<(f64, f64)>> {
 fn is_dead(task: &TaskResults, arm: usize) -> bool {
     let (arm, base) = (&task.arms[arm], &task.arms[0]);
     !arm.runs.is_empty()
-        && arm.runs.iter().zip(&base.runs).all(|(run, base)| {
-            run.record.trajectory_sha256 == base.record.trajectory_sha256
-                && run.record.outcome == base.record.outcome
-        })
+        && arm.runs.iter().zip(&base.runs).all(|(run, base)| is_same(&run.record, &base.record))
+}
+
+fn is_same(one: &Record, other: &Record) -> bool {
+    one.trajectory_sha256 == other.trajectory_sha256 && one.outcome == other.outcome
+}
+
+/// How the differences of the arm in the middle spread, of those that are tested.
+fn middle_spread(arms: &[ArmFindings]) -> Option<f64> {
+    let tested = arms.iter().filter(|arm| arm.adjusted_p.is_some()).filter_map(|arm| arm.difference?.sd);
+    let spreads: Vec<f64> = tested.collect();
+    Summary::of(&spreads).map(|spreads| spreads.median).filter(|spread| *spread > 0.0)
 }
 
 /// Of the arms that are tested, the one in the middle.
@@ -73,15 +133,13 @@ fn detectable(arms: &[ArmFindings]) -> Option<Detectable> {
     let tested = || arms.iter().filter(|arm| arm.adjusted_p.is_some()).filter_map(|arm| arm.difference);
     let pairs = tested().map(|difference| difference.n).min()?;
     let deviations = detectable_difference(pairs, tested().count(), 1.0 - CONFIDENCE, POWER)?;
-    let spreads: Vec<f64> = tested().filter_map(|difference| difference.sd).collect();
-    let spread = Summary::of(&spreads).map(|spreads| spreads.median).filter(|spread| *spread > 0.0);
-    Some(Detectable { deviations, difference: spread.map(|spread| deviations * spread) })
+    Some(Detectable { deviations, difference: middle_spread(arms).map(|spread| deviations * spread) })
 }
 
 fn arm_findings(
     task: &TaskResults,
     index: usize,
-    (adjusted_p, study_p): (Option<f64>, Option<f64>),
+    Corrected { different: (adjusted_p, study_p), alike: (equivalence_p, study_equivalence_p) }: Corrected,
     method: &Bootstrap,
 ) -> ArmFindings {
     let (arm, base) = (&task.arms[index], &task.arms[0]);
@@ -103,6 +161,11 @@ fn arm_findings(
     let verdict = match (&difference, adjusted_p) {
         _ if index == 0 => Verdict::Base,
         _ if is_dead(task, index) => Verdict::Dead,
+        (Some(difference), _)
+            if difference.finite >= FEWEST_PAIRS && equivalence_p.is_some_and(|p| p <= 1.0 - CONFIDENCE) =>
+        {
+            Verdict::Equivalent
+        }
         (Some(difference), Some(p))
             if difference.n >= FEWEST_PAIRS && p <= 1.0 - CONFIDENCE && difference.tested != 0.0 =>
         {
@@ -123,13 +186,17 @@ fn arm_findings(
         verdict,
         diverged: diverged(arm),
         value: summary(&|record| record.evaluation().map(|evaluation| task.about.measure.of(&evaluation))),
-        train_loss: summary(&|record| record.last().map(|point| point.train.loss)),
+        train_loss: summary(&|record| {
+            record.last().filter(|_| task.measures(Split::Train)).map(|point| point.train.loss)
+        }),
         probability_of_improvement: difference.as_ref().map(better),
         difference,
         adjusted_p,
         study_p,
-        to_target: StepsToTarget::of(&targets(arm)),
-        paired_steps: (index > 0).then(|| PairedSteps::of(&to_targets)),
+        equivalence_p,
+        study_equivalence_p,
+        to_target: task.validated_target().and_then(|_| StepsToTarget::of(&targets(arm))),
+        paired_steps: (index > 0 && task.validated_target().is_some()).then(|| PairedSteps::of(&to_targets)),
         d: final_d(task, &finished),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::view::View;
 use crate::findings::{CONFIDENCE, FEWEST_PAIRS, Verdict};
-use crate::results::Role;
+use crate::results::{Role, TaskResults};
 
 /// A sentence, of which the first part is its heading.
 pub(super) struct Sentence {
@@ -23,13 +23,14 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
     let groups = [("Left out", changed("−")), ("Added", changed("+")), ("From outside, tuned", baselines)];
     let seeds = view.results.study.seeds;
     let can_decide = seeds >= FEWEST_PAIRS;
-    let mut sentences: Vec<Sentence> = groups
+    let without = equivalent(view);
+    let mut sentences: Vec<Sentence> = without
         .into_iter()
-        .filter_map(|(heading, arms)| {
+        .chain(groups.into_iter().filter_map(|(heading, arms)| {
             let parts: Vec<String> =
                 sorted(view, arms).into_iter().filter_map(|arm| effect(view, arm)).collect();
             (!parts.is_empty()).then(|| Sentence { heading, text: format!("{}.", parts.join("; ")) })
-        })
+        }))
         .collect();
     let only = |verdict| -> Vec<usize> {
         view.compared()
@@ -51,12 +52,80 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
     }
     let dead = only(Verdict::Dead);
     if !dead.is_empty() {
-        let text = format!("{}: the same weights as the base to the bit, on every task.", names(&dead));
+        let text = format!("{}: {}, on every task.", names(&dead), view.sameness());
         sentences.push(Sentence { heading: "Does nothing", text });
     }
     sentences.extend(over_tasks(view));
     sentences.extend(detectable(view));
+    sentences.extend(repeats(view));
     sentences
+}
+
+/// Whether a seed determines a command's run, and else what the differences are to be read against.
+fn repeats(view: View<'_>) -> Option<Sentence> {
+    let found = || {
+        let of_task = |(task, results): (usize, &'_ TaskResults)| {
+            let repeats = view.findings.tasks[task].repeats.filter(|repeats| repeats.pairs > 0)?;
+            Some((task, results.name.clone(), repeats))
+        };
+        view.tasks().filter_map(of_task)
+    };
+    let apart: Vec<String> = found()
+        .filter(|(_, _, repeats)| repeats.equal < repeats.pairs)
+        .map(|(task, name, repeats)| {
+            let shown = view.shown(task);
+            let noise = repeats
+                .noise
+                .map_or("apart".to_owned(), |noise| format!("{} {} apart", shown.size(noise), shown.unit()));
+            let share = repeats.share.map_or(String::new(), |share| {
+                format!(", which is {:.0} % of the variance of an arm’s differences", 100.0 * share)
+            });
+            let pairs =
+                if repeats.pairs == 1 { "1 seed".to_owned() } else { format!("{} seeds", repeats.pairs) };
+            format!("on {name} {noise} ({} of {pairs}{share})", repeats.pairs - repeats.equal)
+        })
+        .collect();
+    if apart.is_empty() {
+        found().next()?;
+        let text =
+            "two runs of the base with the same seed had the same numbers to the last digit.".to_owned();
+        return Some(Sentence { heading: "Run twice", text });
+    }
+    let text = format!(
+        "a seed does not determine a run: two runs of the base with the same seed were {}. This noise is in every difference, and so in what is \
+         tested: verdicts keep their 5 %. A difference of single runs that is no larger says nothing.",
+        apart.join(", ")
+    );
+    Some(Sentence { heading: "Run twice", text })
+}
+
+/// What can be thrown away.
+fn equivalent(view: View<'_>) -> Option<Sentence> {
+    let all = view.results.tasks.len();
+    let of_arm = |arm: usize| {
+        let is_equivalent =
+            |(task, _): &(usize, &TaskResults)| view.found(*task, arm).verdict == Verdict::Equivalent;
+        let tasks: Vec<&str> =
+            view.tasks().filter(is_equivalent).map(|(_, task)| task.name.as_str()).collect();
+        let title = unbroken(view, arm);
+        match tasks.len() {
+            0 => None,
+            _ if all == 1 => Some(title),
+            some if some == all => Some(format!("{title} on all {all} tasks")),
+            some => Some(format!("{title} on {some} of {all} tasks ({})", tasks.join(", "))),
+        }
+    };
+    let arms: Vec<String> = view.compared().filter_map(of_arm).collect();
+    let margins: Vec<String> = view
+        .tasks()
+        .filter_map(|(task, results)| {
+            let (shown, margin) = (view.shown(task), view.findings.tasks[task].matters?);
+            let size = format!("{} {}", shown.size(margin), shown.unit());
+            Some(if all == 1 { size } else { format!("{size} on {}", results.name) })
+        })
+        .collect();
+    let text = format!("{}. What matters is {} or more.", arms.join("; "), margins.join(", "));
+    (!arms.is_empty()).then_some(Sentence { heading: "Makes no difference that matters", text })
 }
 
 /// How many verdicts stand a correction over all tasks, and which: those that do, or those that don't.
@@ -64,13 +133,17 @@ fn over_tasks(view: View<'_>) -> Option<Sentence> {
     let decided: Vec<(usize, usize)> = view
         .tasks()
         .flat_map(|(task, _)| view.compared().map(move |arm| (task, arm)))
-        .filter(|(task, arm)| matches!(view.found(*task, *arm).verdict, Verdict::Better | Verdict::Worse))
+        .filter(|(task, arm)| {
+            matches!(view.found(*task, *arm).verdict, Verdict::Better | Verdict::Worse | Verdict::Equivalent)
+        })
         .collect();
     if !view.has_tasks() || decided.is_empty() {
         return None;
     }
     let stands = |(task, arm): &&(usize, usize)| {
-        view.found(*task, *arm).study_p.is_some_and(|p| p <= 1.0 - CONFIDENCE)
+        let found = view.found(*task, *arm);
+        let p = if found.verdict == Verdict::Equivalent { found.study_equivalence_p } else { found.study_p };
+        p.is_some_and(|p| p <= 1.0 - CONFIDENCE)
     };
     let (standing, falling): (Vec<_>, Vec<_>) = decided.iter().partition(stands);
     let named = |of: &[&(usize, usize)]| {
@@ -184,10 +257,23 @@ pub(super) fn counted(view: View<'_>) -> String {
 }
 
 /// How to read verdicts.
-pub(super) const READING: &str = "Differences are an arm minus the base, paired by seed: every seed has the same initial weights, \
-    batches and rounding for all arms. Better and worse are verdicts of a joint sign-flip test, corrected over the arms of a task, at 5 %: of tasks where no arm differs from the base, one in twenty has a false one. \
-    A run that diverged is worse than every one that didn’t, and two that did are equal. \
-    An arm that leaves something out and is worse says that the part helps.";
+pub(super) fn reading(view: View<'_>) -> String {
+    let pairs = if view.runs_commands() {
+        "every arm was given the same seeds, and what that makes equal is the command’s affair"
+    } else {
+        "every seed has the same initial weights, batches and rounding for all arms"
+    };
+    format!(
+        "Differences are an arm minus the base, paired by seed: {pairs}. Better and worse are verdicts of a joint sign-flip test, corrected over the \
+         arms of a task, at 5 %: of tasks where no arm differs from the base, one in twenty has a false one. A run that diverged is worse than \
+         every one that didn’t, and two that did are equal. An arm that leaves something out and is worse says that the part helps.{}",
+        if view.findings.tasks.iter().any(|task| task.matters.is_some()) { EQUIVALENCE } else { "" }
+    )
+}
+
+const EQUIVALENCE: &str = " No difference that matters is the verdict of two one-sided tests of the same kind, corrected over the arms likewise: an arm that makes a \
+    difference that matters has it in at most one of twenty tasks. It takes the place of better and worse, and can be trusted where differences are symmetric; where an \
+    arm’s runs are skewed and spread otherwise than the base’s, it is said too often. Unclear says neither.";
 
 /// An arm's title, whose sign stays on the line of its name.
 fn unbroken(view: View<'_>, arm: usize) -> String {

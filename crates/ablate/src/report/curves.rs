@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use super::figure::{Scale, band, bottom_axis, horizontal_grid, line};
 use super::number::brief;
-use super::view::{Band, View, over_seeds};
-use crate::record::Point;
+use super::view::{Band, Curve, View, over_seeds};
+use crate::results::Run;
 
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 176.0;
@@ -21,7 +21,7 @@ const LABEL_HEIGHT: f64 = 13.0;
 pub(super) struct Quantity<'a> {
     pub(super) name: &'a str,
     pub(super) is_log: bool,
-    pub(super) of: &'a dyn Fn(&Point) -> Option<f64>,
+    pub(super) of: &'a dyn Fn(&Run) -> Curve,
 }
 
 /// Small figures of a quantity on a task, for the arms that have it; nothing where none has.

@@ -1,5 +1,6 @@
 //! The numbers for other programs.
 
+use ablate_tasks::Split;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
@@ -7,7 +8,7 @@ use super::view::{View, word};
 use crate::record::Outcome;
 
 /// Goes up when a reader of the older form would misread the newer one.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 pub(super) fn json(view: View<'_>) -> Result<Vec<u8>> {
     let document =
@@ -49,6 +50,7 @@ pub(super) fn runs(view: View<'_>) -> Result<Vec<u8>> {
             runs.runs.iter().map(move |run| {
                 let (record, test) = (&run.record, run.record.evaluation());
                 let last = record.last();
+                let validated = last.filter(|_| !run.unmeasured.contains(&Split::Validation));
                 RunLine {
                     task: &task.name,
                     arm: &arm.name,
@@ -62,9 +64,11 @@ pub(super) fn runs(view: View<'_>) -> Result<Vec<u8>> {
                     skipped: record.skipped,
                     test_accuracy: test.and_then(|test| test.accuracy),
                     test_loss: test.map(|test| test.loss),
-                    validation_accuracy: last.and_then(|point| point.validation.accuracy),
-                    validation_loss: last.map(|point| point.validation.loss),
-                    train_loss: last.map(|point| point.train.loss),
+                    validation_accuracy: validated.and_then(|point| point.validation.accuracy),
+                    validation_loss: validated.map(|point| point.validation.loss),
+                    train_loss: last
+                        .filter(|_| !run.unmeasured.contains(&Split::Train))
+                        .map(|point| point.train.loss),
                     state_bytes: record.state_bytes,
                     trajectory_sha256: &record.trajectory_sha256,
                 }
@@ -80,12 +84,12 @@ struct CurveLine<'a> {
     seed: u64,
     step: usize,
     batch_loss: Option<f64>,
-    train_loss: f64,
-    validation_loss: f64,
+    train_loss: Option<f64>,
+    validation_loss: Option<f64>,
     validation_accuracy: Option<f64>,
     group: &'a str,
     d: Option<f64>,
-    step_size: f64,
+    step_size: Option<f64>,
     update_rms: Option<f64>,
     moved: Option<f64>,
 }
@@ -95,20 +99,31 @@ pub(super) fn curves(view: View<'_>) -> Result<Vec<u8>> {
         task.arms.iter().zip(view.arms()).flat_map(move |(runs, arm)| {
             runs.runs.iter().flat_map(move |run| {
                 run.record.curve.iter().flat_map(move |point| {
-                    point.groups.iter().zip(&task.groups).map(move |(group, name)| CurveLine {
+                    let groups = || {
+                        point
+                            .groups
+                            .iter()
+                            .zip(&task.groups)
+                            .map(|(group, name)| (Some(group), name.as_str()))
+                    };
+                    // A command has no groups that anybody knows of.
+                    let without = point.groups.is_empty().then_some((None, ""));
+                    groups().chain(without).map(move |(group, name)| CurveLine {
                         task: &task.name,
                         arm: &arm.name,
                         seed: run.seed,
                         step: point.step,
                         batch_loss: point.batch_loss,
-                        train_loss: point.train.loss,
-                        validation_loss: point.validation.loss,
+                        train_loss: Some(point.train.loss)
+                            .filter(|_| !run.unmeasured.contains(&Split::Train)),
+                        validation_loss: Some(point.validation.loss)
+                            .filter(|_| !run.unmeasured.contains(&Split::Validation)),
                         validation_accuracy: point.validation.accuracy,
                         group: name,
-                        d: group.d,
-                        step_size: group.step_size,
-                        update_rms: group.update_rms,
-                        moved: group.moved,
+                        d: group.and_then(|group| group.d),
+                        step_size: group.map(|group| group.step_size),
+                        update_rms: group.and_then(|group| group.update_rms),
+                        moved: group.and_then(|group| group.moved),
                     })
                 })
             })
@@ -133,6 +148,9 @@ struct EffectLine<'a> {
     p: Option<f64>,
     p_task: Option<f64>,
     p_study: Option<f64>,
+    matters: Option<f64>,
+    p_equivalence_task: Option<f64>,
+    p_equivalence_study: Option<f64>,
     verdict: &'a str,
     probability_of_improvement: Option<f64>,
     probability_low: Option<f64>,
@@ -163,6 +181,9 @@ pub(super) fn effects(view: View<'_>) -> Result<Vec<u8>> {
                 p: difference.and_then(|difference| difference.p),
                 p_task: found.adjusted_p,
                 p_study: found.study_p,
+                matters: task.matters,
+                p_equivalence_task: found.equivalence_p,
+                p_equivalence_study: found.study_equivalence_p,
                 verdict: word(found.verdict),
                 probability_of_improvement: better.map(|better| better.value),
                 probability_low: better.and_then(|better| better.interval).map(|interval| interval.low),

@@ -79,7 +79,7 @@ fn line(
             text.name x="0" y=(y) dy="0.33em" { (view.arms()[arm].title) }
             @match &found.difference {
                 _ if found.verdict == Verdict::Dead => {
-                    text.value x=(right + 10.0) y=(y) dy="0.33em" { "no effect, to the bit" }
+                    text.value x=(right + 10.0) y=(y) dy="0.33em" { (if view.runs_commands() { "no effect, to the digit" } else { "no effect, to the bit" }) }
                 }
                 Some(PairedDifference { mean: Some(mean), interval, finite, n, .. }) => {
                     @for (seed, value) in view.differences(task, arm) {

@@ -1,15 +1,18 @@
 //! The report for the browser: one file, no network, light, dark and on paper.
 
-use ablate_tasks::Measure;
+use std::collections::BTreeSet;
+
+use ablate_tasks::{Measure, Split};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::answer::{READING, answer, counted};
+use super::answer::{answer, counted, reading};
 use super::curves::{Quantity, panels};
 use super::forest::forest;
 use super::number::short;
-use super::view::View;
+use super::view::{Curve, View, points};
 use super::{Environment, heat, profile, tables, time};
 use crate::record::Point;
+use crate::results::{Run, TaskResults};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -67,7 +70,7 @@ fn first_answer(view: View<'_>) -> Markup {
             @for sentence in &sentences { p.answer { strong { (sentence.heading) ". " } (sentence.text) } }
         }
         (tables::overview(view))
-        p.note { (READING) }
+        p.note { (reading(view)) }
         div.pair { @for (task, _) in view.tasks() { (forest(view, task)) } }
         p.note {
             "Dot and bar: the mean difference and its 95 % bootstrap-t interval. Filled: a verdict; hollow: unclear. Small circles: the seeds. \
@@ -94,12 +97,18 @@ fn one_task(view: View<'_>, task: usize) -> Markup {
     let what = if measure == Measure::Accuracy { "Validation error, %" } else { "Validation loss" };
     html! {
         details.task open[task == 0] {
-            summary { h3 { (results.name) } span.note { (results.steps) " steps · target " (short(results.target)) } }
+            summary { h3 { (results.name) } span.note { (results.steps) " steps" @if let Some(target) = results.target { " · target " (short(target)) } } }
             p { (results.about.description) }
-            p.note { strong { "Why it is here. " } (results.about.reason) }
+            @if !results.about.reason.is_empty() { p.note { strong { "Why it is here. " } (results.about.reason) } }
             (tables::task(view, task))
-            (figure(view, task, what, true, &validation))
-            (figure(view, task, "Training loss", true, &|point| Some(point.train.loss)))
+            @if results.measures(Split::Validation) { (figure(view, task, what, true, &validation)) }
+            @if results.measures(Split::Train) { (figure(view, task, "Training loss", true, &|point| Some(point.train.loss))) }
+            @for name in further(results) {
+                (curves_of(view, task, name, false, &|run| {
+                    let curve = run.further.get(name).into_iter().flatten();
+                    curve.map(|(step, value)| (*step, Some(*value))).collect()
+                }))
+            }
             @for (group, name) in results.groups.iter().enumerate() {
                 @let suffix = if results.groups.len() > 1 { format!(", group {name}") } else { String::new() };
                 (figure(view, task, &format!("Effective learning rate lr·d{suffix}"), true, &|point| {
@@ -137,8 +146,29 @@ fn figure(
     is_log: bool,
     of: &dyn Fn(&Point) -> Option<f64>,
 ) -> Markup {
+    curves_of(view, task, name, is_log, &|run| points(run, of))
+}
+
+/// The names of what commands said beside losses and accuracies.
+fn further(results: &TaskResults) -> BTreeSet<&str> {
+    let runs = results.arms.iter().flat_map(|arm| &arm.runs);
+    // One number is no curve.
+    let curves = runs.flat_map(|run| &run.further).filter(|(_, curve)| curve.len() > 1);
+    curves.map(|(name, _)| name.as_str()).collect()
+}
+
+fn curves_of(view: View<'_>, task: usize, name: &str, is_log: bool, of: &dyn Fn(&Run) -> Curve) -> Markup {
     let Some(figure) = panels(view, task, &Quantity { name, is_log, of }) else { return html! {} };
     html! { h4 { (name) } (figure) }
+}
+
+fn pairs(view: View<'_>) -> &'static str {
+    if view.runs_commands() {
+        "Pairs: every arm’s command is given the same seeds. Where it evaluates before its first step, that number is compared with the base’s; \
+         some runs of the base are done a second time, and both are compared."
+    } else {
+        "Pairs: a seed determines initial weights, batches and rounding for every arm alike; the digests of the first two are compared."
+    }
 }
 
 fn method(view: View<'_>) -> Markup {
@@ -146,9 +176,12 @@ fn method(view: View<'_>) -> Markup {
     html! {
         h2 { "Method" }
         ul.prose {
-            li { "Pairs: a seed determines initial weights, batches and rounding for every arm alike; the digests of the first two are compared." }
+            li { (pairs(view)) }
             li { "Intervals: 95 %, bootstrap-t on the paired differences (Efron and Tibshirani, 1993), 10,000 resamples; none where the differences, or most of them, are equal." }
             li { "p: two-sided sign-flip test, over all sign patterns up to 14 seeds, drawn ones beyond. A pattern turns a seed’s differences round for all arms at once, which share the base’s run; p is corrected by the largest of the arms’ standardised sums, step by step (max-T: Westfall and Young, 1993; Romano and Wolf, 2005), over the arms of a task, and again over the arms of all tasks. Arms that do nothing have no part in it. A pair of which one run diverged counts as the largest finite difference of the arm, against the one that did; one of which both did as none." }
+            @if view.findings.tasks.iter().any(|task| task.matters.is_some()) {
+                li { "No difference that matters: two one-sided sign-flip tests (Schuirmann, 1987) of the differences less and plus the margin, in one max-T family over the arms and both sides; p is the larger one. A pair of which one run diverged is within no margin. A margin that is a multiple of the base’s spread is known as well as that spread is." }
+            }
             li { "IQM: the mean of the middle half. P(better run): over all pairs of a run of the arm and a run of the base, the share in which the arm’s is better (Agarwal et al., 2021); a run that diverged loses. Intervals: 95 %, Newcombe (2006), method 5; over the tasks, of the mean, Zou and Donner (2008)." }
             li { "Steps to the target: the first evaluation at which the validation split reached it; runs that missed it are censored at their length (Kaplan and Meier, 1958). The ratio to the base is the geometric mean over seeds that both reached." }
             li { "Curves: the mean over the seeds, and their range as a band; the base in grey; at the right, where the means end." }

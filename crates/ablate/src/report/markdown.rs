@@ -7,9 +7,9 @@
 use std::fmt::Write;
 
 use super::Environment;
-use super::answer::{READING, answer, counted};
-use super::number::{p_value, short};
-use super::view::{View, sign, word};
+use super::answer::{answer, counted, reading};
+use super::number::p_value;
+use super::view::{View, sign};
 use crate::findings::{ArmFindings, FactorEffect};
 
 /// A list, a heading or a table goes on as long as its line does.
@@ -41,7 +41,7 @@ pub(super) fn document(view: View<'_>, environment: &Environment) -> String {
         let _ = writeln!(text, "**{}.** {}\n", sentence.heading, line(&sentence.text));
     }
     anchored("overview", &mut text, |text| overview(view, text));
-    let _ = writeln!(text, "\n{READING}\n\n## Keep in mind\n");
+    let _ = writeln!(text, "\n{}\n\n## Keep in mind\n", reading(view));
     for caveat in &view.findings.caveats {
         let _ = writeln!(text, "- {}", line(caveat));
     }
@@ -110,20 +110,18 @@ fn one_task(view: View<'_>, task: usize, text: &mut String) {
     heads.extend(p_heads(view));
     heads.extend(["verdict", "P(better run)"]);
     let mut heads: Vec<String> = heads.into_iter().map(str::to_owned).collect();
-    heads.push(format!("steps to {}, median (reached)", short(results.target)));
+    heads.push(view.steps_to_target_head(task));
     head(text, &heads);
     for arm in std::iter::once(0).chain(view.compared()) {
         let found = view.found(task, arm);
-        let steps = found.to_target.as_ref().map_or("–".to_owned(), |steps| {
-            format!("{} ({}/{})", steps.median.map_or("–".to_owned(), short), steps.reached, steps.n)
-        });
+        let steps = view.steps_to_target(task, arm);
         let mut cells = vec![
             view.arms()[arm].title.clone(),
             shown.summary(found.value.as_ref()),
             view.comparison(task, arm),
         ];
         cells.extend(p_values(view, task, arm));
-        cells.extend([verdict(view, task, arm), better(found), steps]);
+        cells.extend([view.verdict(task, arm), better(found), steps]);
         row(text, &cells);
     }
     effects(view, task, text);
@@ -185,7 +183,7 @@ fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
             if arm > 0 {
                 cells.push(view.comparison(task, arm));
                 cells.extend(p_values(view, task, arm));
-                cells.extend([verdict(view, task, arm), better(found)]);
+                cells.extend([view.verdict(task, arm), better(found)]);
             }
             row(text, &cells);
         }
@@ -205,12 +203,6 @@ fn p_values(view: View<'_>, task: usize, arm: usize) -> Vec<String> {
 
 fn better(found: &ArmFindings) -> String {
     found.probability_of_improvement.map_or(String::new(), |found| format!("{:.2}", found.value))
-}
-
-fn verdict(view: View<'_>, task: usize, arm: usize) -> String {
-    let found = view.found(task, arm);
-    let verdict = format!("{} {}{}", sign(found.verdict), word(found.verdict), diverged(found));
-    verdict.trim_start().to_owned()
 }
 
 fn diverged(found: &ArmFindings) -> String {

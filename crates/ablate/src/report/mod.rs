@@ -49,7 +49,7 @@ mod forest;
 mod heat;
 mod html;
 mod markdown;
-mod number;
+pub(crate) mod number;
 mod profile;
 mod tables;
 pub mod terminal;

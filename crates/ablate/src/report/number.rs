@@ -5,7 +5,7 @@ use ablate_tasks::Measure;
 
 /// How a measure is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shown(pub(super) Measure);
+pub(crate) struct Shown(pub(crate) Measure);
 
 impl Shown {
     /// From the unit that is stored to the unit that is shown.
@@ -37,7 +37,7 @@ impl Shown {
     }
 
     /// The unit of a difference, after a number.
-    pub(super) fn unit(self) -> &'static str {
+    pub(crate) fn unit(self) -> &'static str {
         match self.0 {
             Measure::Accuracy => "points",
             Measure::Loss => "in loss",
@@ -46,7 +46,7 @@ impl Shown {
     }
 
     /// A difference without its sign.
-    pub(super) fn size(self, value: f64) -> String {
+    pub(crate) fn size(self, value: f64) -> String {
         brief(self.scaled(value).abs())
     }
 
@@ -142,7 +142,7 @@ pub(super) fn short(value: f64) -> String {
 }
 
 /// Two significant digits: where there is little room.
-pub(super) fn brief(value: f64) -> String {
+pub(crate) fn brief(value: f64) -> String {
     significant(value, 2)
 }
 

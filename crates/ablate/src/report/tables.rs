@@ -1,6 +1,7 @@
 //! The tables of the page.
 
 use ablate_statistics::PairedSteps;
+use ablate_tasks::Split;
 use maud::{Markup, html};
 
 use super::number::{p_value, probability, short};
@@ -52,7 +53,6 @@ pub(super) fn overview(view: View<'_>) -> Markup {
 /// Everything that was found about the arms of a task.
 pub(super) fn task(view: View<'_>, task: usize) -> Markup {
     let shown = view.shown(task);
-    let results = &view.results.tasks[task];
     let seeds = view.results.study.seeds;
     let row = |arm: usize, found: &ArmFindings| {
         html! {
@@ -65,16 +65,9 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
                 }
                 td.n { @if arm > 0 { (p_value(found.adjusted_p)) } }
                 @if view.has_tasks() { td.n { @if arm > 0 { (p_value(found.study_p)) } } }
-                td.id { @if arm > 0 { (sign(found.verdict)) " " (word(found.verdict)) } @if found.diverged > 0 { ", " (found.diverged) " diverged" } }
+                td.id { (view.verdict(task, arm)) }
                 td.n { @if arm > 0 { (probability(found.probability_of_improvement)) } }
-                td.n {
-                    @match found.to_target.as_ref() {
-                        Some(steps) => {
-                            (steps.median.map_or("–".to_owned(), short)) " (" (steps.reached) "/" (seeds) ")"
-                        }
-                        None => "–",
-                    }
-                }
+                td.n { (view.steps_to_target(task, arm)) }
                 td.n { (ratio(found, seeds)) }
                 td.n { (d(found)) }
             }
@@ -86,7 +79,7 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
                 thead {
                     tr {
                         th { "arm" } th.n { (shown.name()) ", mean ± sd" } th.n { "IQM" } th.n { "difference [95 % interval]" }
-                        th.n { "p, this task" } @if view.has_tasks() { th.n { "p, all tasks" } } th { "verdict" } th.n { "P(better run)" } th.n { "steps to " (short(results.target)) ", median (reached)" }
+                        th.n { "p, this task" } @if view.has_tasks() { th.n { "p, all tasks" } } th { "verdict" } th.n { "P(better run)" } th.n { (view.steps_to_target_head(task)) }
                         th.n { "steps / base’s" } th.n { "d at the end" }
                     }
                 }
@@ -154,7 +147,7 @@ pub(super) fn arms(view: View<'_>) -> Markup {
     html! {
         div.scroll {
             table {
-                thead { tr { th { "arm" } th { "what it is" } th { "chain" } } }
+                thead { tr { th { "arm" } th { "what it is" } th { (if view.runs_commands() { "options" } else { "chain" }) } } }
                 tbody {
                     @for (index, arm) in view.arms().iter().enumerate() {
                         tr {
@@ -162,7 +155,7 @@ pub(super) fn arms(view: View<'_>) -> Markup {
                             td.what { (arm.description) }
                             td.what {
                                 code { (arm.chain) }
-                                @if !arm.options.is_empty() {
+                                @if !arm.options.is_empty() && !view.runs_commands() {
                                     br;
                                     span.note { @for (name, value) in &arm.options { (name) " = " (value) " " } }
                                 }
@@ -198,7 +191,7 @@ pub(super) fn runs(view: View<'_>) -> Markup {
                                         }
                                         Outcome::Diverged { step, reason } => td colspan="2" { "diverged at step " (step) ": " (reason) },
                                     }
-                                    td.n { @if let Some(point) = run.record.last() { (short(point.train.loss)) } }
+                                    td.n { @if let Some(point) = run.record.last() && !run.unmeasured.contains(&Split::Train) { (short(point.train.loss)) } }
                                     td.n { (run.record.steps) @if run.record.skipped > 0 { ", " (run.record.skipped) " skipped" } }
                                     td { code { (run.record.trajectory_sha256.get(..8).unwrap_or_default()) } }
                                 }

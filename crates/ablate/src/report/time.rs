@@ -17,8 +17,8 @@ pub(super) fn per_step(view: View<'_>, task: usize, arm: usize) -> Option<f64> {
 /// Median seconds of gradients and steps until the target, over the runs that reached it.
 fn to_target(view: View<'_>, task: usize, arm: usize) -> Option<f64> {
     let results = &view.results.tasks[task];
-    let reached =
-        |point: &&crate::record::Point| results.about.measure.reaches(&point.validation, results.target);
+    let target = results.validated_target()?;
+    let reached = |point: &&crate::record::Point| results.about.measure.reaches(&point.validation, target);
     let seconds: Vec<f64> = results.arms[arm]
         .runs
         .iter()
@@ -32,7 +32,7 @@ pub(super) fn section(view: View<'_>, environment: &Environment) -> Markup {
     html! {
         section id="time" {
             h2 { "Time and machine" }
-            p.note { "Measured while other runs shared the machine: a rough guide, not a benchmark. Everything above is the same wherever the study is run again with these sources; but where a matrix product of a task adds more than 512 terms, candle cuts the sum by the size of the processor’s first-level cache, and another processor may round it differently." }
+            p.note { "Measured while other runs shared the machine: a rough guide, not a benchmark. " (again(view)) }
             ul.prose {
                 @for (name, value) in &environment.lines { li { (name) ": " (value) } }
                 @if let Some(commit) = &environment.commit { li { "Commit: " code { (commit) } } }
@@ -59,5 +59,14 @@ pub(super) fn section(view: View<'_>, environment: &Environment) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// What another execution may come to.
+fn again(view: View<'_>) -> &'static str {
+    if view.runs_commands() {
+        "Everything above is made from the runs’ numbers alone; whether the commands give the same ones elsewhere is their own affair."
+    } else {
+        "Everything above is the same wherever the study is run again with these sources; but where a matrix product of a task adds more than 512 terms, candle cuts the sum by the size of the processor’s first-level cache, and another processor may round it differently."
     }
 }

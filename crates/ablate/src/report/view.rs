@@ -2,10 +2,10 @@
 
 use ablate_statistics::Summary;
 
-use super::number::Shown;
+use super::number::{Shown, p_value, short};
 use crate::findings::{ArmFindings, Findings, Verdict};
 use crate::record::Point;
-use crate::results::{Arm, Results, Role, TaskResults};
+use crate::results::{Arm, Results, Role, Run, TaskResults};
 
 /// Colours of changed arms, after which they are used again; baselines have their own.
 const COLOURS: usize = 6;
@@ -50,9 +50,62 @@ impl<'a> View<'a> {
         }
     }
 
+    /// A verdict with what belongs to it; nothing of the base but its runs that diverged.
+    pub(super) fn verdict(self, task: usize, arm: usize) -> String {
+        let found = self.found(task, arm);
+        let verdict = match found.verdict {
+            Verdict::Base => String::new(),
+            // Its p is of another hypothesis than that of the column before it.
+            Verdict::Equivalent => {
+                format!(
+                    "{} {} (p = {})",
+                    sign(found.verdict),
+                    word(found.verdict),
+                    p_value(found.equivalence_p)
+                )
+            }
+            verdict => format!("{} {}", sign(verdict), word(verdict)),
+        };
+        let diverged = (found.diverged > 0).then(|| format!("{} diverged", found.diverged));
+        [Some(verdict).filter(|verdict| !verdict.is_empty()), diverged]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
     /// Whether a correction over all tasks is another one than that over the arms of a task.
     pub(super) fn has_tasks(self) -> bool {
         self.results.tasks.len() > 1
+    }
+
+    /// Whether what is trained are commands, all of them.
+    pub(super) fn runs_commands(self) -> bool {
+        self.results.tasks.iter().any(|task| task.launched.is_some())
+    }
+
+    /// What two runs have that are told to be the same.
+    pub(super) fn sameness(self) -> &'static str {
+        if self.runs_commands() {
+            "the same numbers as the base to the last digit"
+        } else {
+            "the same weights as the base to the bit"
+        }
+    }
+
+    /// Steps to the target: the median, and how many runs got there.
+    pub(super) fn steps_to_target(self, task: usize, arm: usize) -> String {
+        self.found(task, arm).to_target.as_ref().map_or("–".to_owned(), |steps| {
+            format!("{} ({}/{})", steps.median.map_or("–".to_owned(), short), steps.reached, steps.n)
+        })
+    }
+
+    /// Its heading.
+    pub(super) fn steps_to_target_head(self, task: usize) -> String {
+        let target = self.results.tasks[task].validated_target();
+        target.map_or("steps to a target".to_owned(), |target| {
+            format!("steps to {}, median (reached)", short(target))
+        })
     }
 
     /// A factor's name for people.
@@ -78,7 +131,7 @@ impl<'a> View<'a> {
         let results = &self.results.tasks[task];
         let measure = results.about.measure;
         let pairs = results.arms[arm].runs.iter().zip(&results.arms[0].runs);
-        let difference = |(run, base): (&crate::results::Run, &crate::results::Run)| {
+        let difference = |(run, base): (&Run, &Run)| {
             let of = measure.of(&run.record.evaluation()?) - measure.of(&base.record.evaluation()?);
             of.is_finite().then_some((run.seed, of))
         };
@@ -92,6 +145,7 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
         Verdict::Base => "base",
         Verdict::Better => "better",
         Verdict::Worse => "worse",
+        Verdict::Equivalent => "no difference that matters",
         Verdict::Unclear => "unclear",
         Verdict::Dead => "no effect",
     }
@@ -103,6 +157,7 @@ pub(super) fn sign(verdict: Verdict) -> &'static str {
         Verdict::Base => "",
         Verdict::Better => "▲",
         Verdict::Worse => "▼",
+        Verdict::Equivalent => "≈",
         Verdict::Unclear => "·",
         Verdict::Dead => "=",
     }
@@ -114,6 +169,7 @@ pub(super) fn class(verdict: Verdict) -> &'static str {
         Verdict::Base => "is-base",
         Verdict::Better => "is-better",
         Verdict::Worse => "is-worse",
+        Verdict::Equivalent => "is-equivalent",
         Verdict::Unclear => "is-unclear",
         Verdict::Dead => "is-dead",
     }
@@ -127,17 +183,25 @@ pub(super) struct Band {
     pub(super) high: f64,
 }
 
+/// A quantity of a run by step.
+pub(super) type Curve = Vec<(usize, Option<f64>)>;
+
+/// A quantity of a run's points.
+pub(super) fn points<'r>(run: &'r Run, of: &dyn Fn(&Point) -> Option<f64>) -> Curve {
+    run.record.curve.iter().map(|point| (point.step, of(point))).collect()
+}
+
 /// A quantity of the curves over the seeds of an arm; points without a finite value are left out.
-pub(super) fn over_seeds(task: &TaskResults, arm: usize, of: impl Fn(&Point) -> Option<f64>) -> Vec<Band> {
-    let runs = &task.arms[arm].runs;
-    let length = runs.iter().map(|run| run.record.curve.len()).max().unwrap_or(0);
+pub(super) fn over_seeds(task: &TaskResults, arm: usize, of: impl Fn(&Run) -> Curve) -> Vec<Band> {
+    let runs: Vec<Curve> = task.arms[arm].runs.iter().map(of).collect();
+    let length = runs.iter().map(Vec::len).max().unwrap_or(0);
     (0..length)
         .filter_map(|index| {
-            let points: Vec<&Point> = runs.iter().filter_map(|run| run.record.curve.get(index)).collect();
+            let points = || runs.iter().filter_map(|run| run.get(index));
             let values: Vec<f64> =
-                points.iter().filter_map(|point| of(point)).filter(|value| value.is_finite()).collect();
+                points().filter_map(|(_, value)| *value).filter(|value| value.is_finite()).collect();
             let Summary { min, mean, max, .. } = Summary::of(&values)?;
-            Some(Band { step: points.first()?.step, low: min, mean, high: max })
+            Some(Band { step: points().next()?.0, low: min, mean, high: max })
         })
         .collect()
 }

@@ -1,8 +1,10 @@
 //! From factors to arms.
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
 
 use super::file::{Design, Factor, StudyFile};
+use crate::command::check_change;
 use crate::optimizer::{Baseline, ChainSpec, OptimizerSpec, Schedule};
 use crate::registry::Registry;
 use crate::results::{Arm, Refused, Role};
@@ -18,10 +20,19 @@ const MOST_FACTORS: usize = 8;
 pub struct PlannedArm {
     /// How it is reported.
     pub arm: Arm,
-    /// What determines its optimizer.
-    pub optimizer: OptimizerSpec,
+    /// What makes it what it is.
+    pub recipe: Recipe,
     /// The schedules that tuning tries; empty for an arm that is run as it is.
     pub schedules: Vec<Schedule>,
+}
+
+/// What makes an arm what it is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recipe {
+    /// An optimizer, for tasks that ship and a user's own.
+    Optimizer(OptimizerSpec),
+    /// Options of a command, those of the base included.
+    Options(Map<String, Value>),
 }
 
 /// The arms of a study, the base first and baselines last, and what cannot be combined.
@@ -43,6 +54,13 @@ pub fn arms(study: &StudyFile, registry: &Registry) -> Result<(Vec<PlannedArm>, 
             Err(error) => refused.push(Refused { name: name(&combination), reason: format!("{error:#}") }),
         }
     }
+    if let Some(baseline) = study.baselines.first()
+        && runs_commands(study)
+    {
+        bail!(
+            "baseline {baseline}: the arms of a command are its own; give it a factor whose options mean that"
+        );
+    }
     for baseline in &study.baselines {
         arms.push(from_outside(Baseline::named(baseline)?));
     }
@@ -56,7 +74,16 @@ pub fn arms(study: &StudyFile, registry: &Registry) -> Result<(Vec<PlannedArm>, 
     Ok((arms, refused))
 }
 
+/// Whether what a study trains are commands.
+pub(super) fn runs_commands(study: &StudyFile) -> bool {
+    study.tasks.iter().any(|task| task.command.is_some())
+}
+
 fn check(study: &StudyFile) -> Result<()> {
+    ensure!(
+        !runs_commands(study) || study.tasks.iter().all(|task| task.command.is_some()),
+        "a study's tasks are commands, or none of them is: an option of an arm means something to a command, or to the chain"
+    );
     for (index, factor) in study.factors.iter().enumerate() {
         let name = &factor.name;
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -84,6 +111,10 @@ fn check(study: &StudyFile) -> Result<()> {
             "factor {name}: `tune` lists two schedules, so that every tuned arm has the same number of settings"
         );
     }
+    ensure!(
+        [0, 2].contains(&study.tuning.every.len()),
+        "tuning.every lists two schedules, so that every tuned arm has the same number of settings"
+    );
     ensure!(
         study.design == Design::Explicit || study.arms.is_empty(),
         "`arms` are listed, but the design is not \"explicit\""
@@ -171,8 +202,18 @@ fn changed(
     for change in factors.iter().filter_map(|factor| factor.change()) {
         spec = spec.with(change, &study.base)?;
     }
-    let optimizer = OptimizerSpec::Chain(spec.clone());
-    let chain = optimizer.describe(registry)?;
+    let recipe = if runs_commands(study) {
+        factors.iter().filter_map(|factor| factor.change()).try_for_each(check_change)?;
+        Recipe::Options(spec.options.clone())
+    } else {
+        Recipe::Optimizer(OptimizerSpec::Chain(spec.clone()))
+    };
+    let chain = match &recipe {
+        Recipe::Optimizer(optimizer) => optimizer.describe(registry)?,
+        Recipe::Options(options) => {
+            options.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ")
+        }
+    };
     let descriptions: Vec<&str> = factors
         .iter()
         .map(|factor| factor.description.as_str())
@@ -199,12 +240,12 @@ fn changed(
             chain,
             options,
         },
-        optimizer,
+        recipe,
         // Of several factors that need a rate, the first one's schedules: a grid has two.
         schedules: factors
             .iter()
             .find(|factor| !factor.tune.is_empty())
-            .map_or(Vec::new(), |f| f.tune.clone()),
+            .map_or(study.tuning.every.clone(), |f| f.tune.clone()),
     })
 }
 
@@ -219,7 +260,7 @@ fn from_outside(baseline: Baseline) -> PlannedArm {
             chain: baseline.rule().to_owned(),
             options: Vec::new(),
         },
-        optimizer: OptimizerSpec::Baseline(baseline),
+        recipe: Recipe::Optimizer(OptimizerSpec::Baseline(baseline)),
         schedules: baseline.schedules().to_vec(),
     }
 }

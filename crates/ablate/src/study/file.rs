@@ -1,10 +1,13 @@
 //! The study file: what can be written in it.
 
+use ablate_tasks::read_options;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::command::CommandEntry;
 use crate::optimizer::Schedule;
+use crate::results::Matters;
 
 /// A study file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -16,7 +19,7 @@ pub struct StudyFile {
     /// What it wants to know.
     #[serde(default, deserialize_with = "one_line")]
     pub question: String,
-    /// What is trained: names, or tables with a `task`, its options, and `name`, `steps` and `target`.
+    /// What is trained: names, or tables with a `task`, its options, and `name`, `steps` and `target`; or with a `command`.
     pub tasks: Vec<TaskEntry>,
     /// How factors are combined to arms.
     #[serde(default)]
@@ -42,6 +45,8 @@ pub struct StudyFile {
     /// Options of the base, by their documented names.
     #[serde(default)]
     pub base: Map<String, Value>,
+    /// The smallest difference that matters, on every task that says nothing else.
+    pub matters: Option<Matters>,
     /// What is varied.
     #[serde(default, rename = "factor")]
     pub factors: Vec<Factor>,
@@ -89,9 +94,19 @@ pub struct TaskEntry {
     pub steps: Option<usize>,
     /// The target; the task's own, if nothing else is said.
     pub target: Option<f64>,
+    /// The smallest difference that matters; the study's, if nothing else is said.
+    pub matters: Option<Matters>,
     /// The task's options.
     pub options: Map<String, Value>,
+    /// For a task that is a command.
+    pub command: Option<CommandEntry>,
 }
+
+/// The kind and the name of a command that has none.
+pub(super) const COMMAND: &str = "command";
+
+const MATTERS: &str =
+    "a difference in the unit of its measure, or { sd = … }, a multiple of the base's spread over seeds";
 
 /// A number of a task.
 fn number<N: DeserializeOwned, E: serde::de::Error>(key: &str, what: &str, value: Value) -> Result<N, E> {
@@ -117,19 +132,35 @@ impl<'de> Deserialize<'de> for TaskEntry {
             Value::Object(table) => table,
             other => return Err(D::Error::custom(format!("a task is a name or a table, not {other}"))),
         };
+        let is_command = options.contains_key(COMMAND);
         let mut take = |key: &str| options.remove(key);
         let text = |key: &str, value: Value| match value {
             Value::String(text) => Ok(text),
             other => Err(D::Error::custom(format!("{key} of a task is a string, not {other}"))),
         };
-        let Some(task) = take("task") else {
-            return Err(D::Error::custom("a table of tasks needs `task`, the name of what is trained"));
+        let task = match take("task") {
+            Some(task) => text("task", task)?,
+            None if is_command => COMMAND.to_owned(),
+            None => {
+                return Err(D::Error::custom(
+                    "a table of tasks needs `task`, the name of what is trained, or `command`, what trains it",
+                ));
+            }
         };
-        let task = text("task", task)?;
         let name = take("name").map_or(Ok(task.clone()), |name| Ok(words(&text("name", name)?)))?;
         let steps = take("steps").map(|value| number("steps", "a whole number", value)).transpose()?;
         let target = take("target").map(|value| number("target", "a finite number", value)).transpose()?;
-        Ok(Self { task, name, steps, target, options })
+        let matters = take("matters").map(|value| number("matters", MATTERS, value)).transpose()?;
+        let (options, command) = if is_command {
+            let entry = read_options(&Value::Object(options), Clone::clone);
+            (
+                Map::new(),
+                Some(entry.map_err(|error| D::Error::custom(format!("the command {name}: {error:#}")))?),
+            )
+        } else {
+            (options, None)
+        };
+        Ok(Self { task, name, steps, target, matters, options, command })
     }
 }
 
@@ -141,11 +172,13 @@ pub struct TuningBudget {
     pub rates: Vec<f64>,
     /// Seeds per setting, none of which is reported.
     pub seeds: usize,
+    /// Schedules with which every arm is tuned, the base too, that has none of its own.
+    pub every: Vec<Schedule>,
 }
 
 impl Default for TuningBudget {
     fn default() -> Self {
-        Self { rates: vec![1e-3, 3e-3, 1e-2, 3e-2, 1e-1], seeds: 3 }
+        Self { rates: vec![1e-3, 3e-3, 1e-2, 3e-2, 1e-1], seeds: 3, every: Vec::new() }
     }
 }
 

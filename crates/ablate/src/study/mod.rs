@@ -3,8 +3,8 @@
 //! ```
 //! use ablate::registry::Registry;
 //! use ablate::study::{
-//!     BASE, Change, Design, FIRST_TUNING_SEED, Factor, Insertion, Overrides, PlannedArm, PlannedTask, SHIPPED, Study,
-//!     StudyFile, TaskEntry, TuningBudget, arms,
+//!     BASE, Change, Design, FIRST_TUNING_SEED, Factor, Insertion, Overrides, PlannedArm, PlannedTask, Recipe, SHIPPED, Study,
+//!     StudyFile, TaskEntry, Training, TuningBudget, arms,
 //! };
 //!
 //! let text = r#"
@@ -29,13 +29,15 @@
 //! let StudyFile { design, factors, tuning, tasks, .. } = &study.file;
 //! let TaskEntry { task, name, .. } = &tasks[0];
 //! assert_eq!((*design, task.as_str(), name.as_str()), (Design::Factorial, "digits", "wide"));
-//! assert_eq!(*tuning, TuningBudget { rates: vec![0.01, 0.1], seeds: 2 });
+//! assert_eq!(*tuning, TuningBudget { rates: vec![0.01, 0.1], seeds: 2, every: vec![] });
 //! let projection: &Factor = &factors[0];
 //! let Change { insert, .. } = projection.change().unwrap();
 //! assert_eq!(*insert, [Insertion { transform: "orthograd".into(), before: "factored-moment".into() }]);
 //!
 //! let PlannedTask { steps, target, .. } = &study.tasks[0];
-//! assert_eq!((*steps, *target), (100, 0.975));
+//! assert_eq!((*steps, *target), (100, Some(0.975)));
+//! assert!(matches!(study.tasks[0].training, Training::Task(_)) && study.tasks[0].about().steps > 100);
+//! assert!(matches!(study.arms[1].recipe, Recipe::Optimizer(_)));
 //! let names: Vec<&str> = study.arms.iter().map(|PlannedArm { arm, .. }| arm.name.as_str()).collect();
 //! assert_eq!(names, [BASE, "orthograd", "no-clipping", "orthograd+no-clipping", "adamw"]);
 //! assert_eq!(arms(&study.file, &registry)?.0, study.arms);
@@ -55,16 +57,18 @@ mod file;
 use std::fs;
 use std::path::Path;
 
-use ablate_tasks::Task;
+use ablate_tasks::{About, Task};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
-pub use design::{BASE, PlannedArm, arms};
+pub use design::{BASE, PlannedArm, Recipe, arms};
 pub use file::{Change, Design, Factor, Insertion, StudyFile, TaskEntry, TuningBudget};
 
+use crate::command::CommandTask;
 use crate::findings::FEWEST_PAIRS;
+use crate::optimizer::Setting;
 use crate::registry::Registry;
-use crate::results::{Refused, StudyInfo};
+use crate::results::{Matters, Refused, StudyInfo};
 
 /// The seeds that tuning uses; far from the reported ones, which count from 0.
 pub const FIRST_TUNING_SEED: u64 = 1_000_000;
@@ -87,11 +91,31 @@ pub struct PlannedTask {
     /// The options that the study sets.
     pub options: Value,
     /// What is trained.
-    pub task: Box<dyn Task>,
+    pub training: Training,
     /// The length of a run.
     pub steps: usize,
-    /// The target, an accuracy or a loss.
-    pub target: f64,
+    /// The target, an accuracy or a loss; absent where a command has none.
+    pub target: Option<f64>,
+    /// The smallest difference that matters.
+    pub matters: Option<Matters>,
+}
+
+/// What a run does.
+pub enum Training {
+    /// It trains a task here.
+    Task(Box<dyn Task>),
+    /// It starts a command that trains.
+    Command(Box<CommandTask>),
+}
+
+impl PlannedTask {
+    /// What it is about.
+    pub fn about(&self) -> About {
+        match &self.training {
+            Training::Task(task) => task.about(),
+            Training::Command(command) => command.about(self.steps),
+        }
+    }
 }
 
 /// A study that can be run.
@@ -140,6 +164,7 @@ impl Study {
         if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| path.as_os_str() == *name) {
             return Self::parse(name, text, registry, overrides);
         }
+        let folder = path.parent().unwrap_or(Path::new(""));
         let text = fs::read_to_string(path).with_context(|| {
             let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
             format!(
@@ -149,14 +174,24 @@ impl Study {
             )
         })?;
         let name = path.file_stem().map_or_else(|| "study".into(), |stem| stem.to_string_lossy());
-        Self::parse(&name, &text, registry, overrides)
+        Self::parse_in(folder, &name, &text, registry, overrides)
     }
 
-    /// Reads the text of a study.
+    /// Reads the text of a study, whose commands run in the current folder.
     ///
     /// # Errors
     /// Something in it is wrong.
     pub fn parse(name: &str, text: &str, registry: &Registry, overrides: &Overrides) -> Result<Self> {
+        Self::parse_in(Path::new(""), name, text, registry, overrides)
+    }
+
+    fn parse_in(
+        folder: &Path,
+        name: &str,
+        text: &str,
+        registry: &Registry,
+        overrides: &Overrides,
+    ) -> Result<Self> {
         let mut file: StudyFile = toml::from_str(text).with_context(|| format!("in the study {name}"))?;
         if let Some(seeds) = overrides.seeds {
             file.seeds = seeds;
@@ -170,8 +205,10 @@ impl Study {
         let arms_left_out = keep(&mut arms, &overrides.arms, "arm", |planned| &planned.arm.name, is_base)?;
         let mut entries = file.tasks.clone();
         let tasks_left_out = keep(&mut entries, &overrides.tasks, "task", |entry| &entry.name, |_| false)?;
-        let tasks = entries.iter().map(|entry| plan(entry, &file, registry)).collect::<Result<Vec<_>>>()?;
+        let tasks =
+            entries.iter().map(|entry| plan(entry, &file, registry, folder)).collect::<Result<Vec<_>>>()?;
         for (index, task) in tasks.iter().enumerate() {
+            check_command(task, &arms)?;
             ensure!(
                 tasks[..index].iter().all(|other| other.name != task.name),
                 "there are two tasks called {}; give one a `name` of its own",
@@ -246,15 +283,42 @@ fn check(file: &StudyFile) -> Result<()> {
     Ok(())
 }
 
-fn plan(entry: &TaskEntry, file: &StudyFile, registry: &Registry) -> Result<PlannedTask> {
-    let options = Value::Object(entry.options.clone());
-    let task = registry.task(&entry.task)?.build(&options)?;
-    let about = task.about();
-    let steps = (entry.steps.unwrap_or(about.steps) as f64 * file.length).round().max(1.0);
+fn plan(entry: &TaskEntry, file: &StudyFile, registry: &Registry, folder: &Path) -> Result<PlannedTask> {
+    let (training, steps, target) = match &entry.command {
+        Some(command) => {
+            let task = CommandTask::new(command, folder).with_context(|| format!("task {}", entry.name))?;
+            let steps = entry.steps.with_context(|| {
+                format!("task {}: a command needs `steps`, how far its `step` goes in a run", entry.name)
+            })?;
+            (Training::Command(Box::new(task)), steps, entry.target)
+        }
+        None => {
+            let task = registry.task(&entry.task)?.build(&Value::Object(entry.options.clone()))?;
+            let about = task.about();
+            let target = entry.target.unwrap_or(about.target);
+            (Training::Task(task), entry.steps.unwrap_or(about.steps), Some(target))
+        }
+    };
+    let steps = (steps as f64 * file.length).round().max(1.0);
     ensure!(steps <= MOST_STEPS, "task {}: {steps:e} steps; at most {MOST_STEPS:e}", entry.name);
-    let steps = steps as usize;
-    let target = entry.target.unwrap_or(about.target);
-    Ok(PlannedTask { name: entry.name.clone(), kind: entry.task.clone(), options, task, steps, target })
+    let options = Value::Object(entry.options.clone());
+    let (name, kind) = (entry.name.clone(), entry.task.clone());
+    let matters = entry.matters.or(file.matters);
+    if let Some(Matters::Difference(size) | Matters::OfSpread { sd: size }) = matters {
+        ensure!(size.is_finite() && size > 0.0, "task {name}: matters = {size}: a difference above 0");
+    }
+    Ok(PlannedTask { name, kind, options, training, steps: steps as usize, target, matters })
+}
+
+/// That a command can be told what every arm means.
+fn check_command(task: &PlannedTask, arms: &[PlannedArm]) -> Result<()> {
+    let Training::Command(command) = &task.training else { return Ok(()) };
+    for PlannedArm { arm, recipe, schedules } in arms {
+        let Recipe::Options(options) = recipe else { continue };
+        let setting = schedules.first().map(|schedule| Setting { learning_rate: 1.0, schedule: *schedule });
+        command.check(options, setting).with_context(|| format!("task {}, arm {}", task.name, arm.name))?;
+    }
+    Ok(())
 }
 
 /// Keeps the items of the given names, if any are given; the names of the others.
@@ -336,9 +400,10 @@ mod tests {
         ]"#;
         let study = parse(text, &Overrides { length: Some(0.5), ..Overrides::default() }).unwrap();
         let [plain, wide] = study.tasks.as_slice() else { panic!("two tasks") };
-        assert_eq!((plain.name.as_str(), plain.steps), ("digits", plain.task.about().steps / 2));
-        assert_eq!((wide.name.as_str(), wide.steps, wide.target), ("wide", 50, 0.9));
-        assert_eq!(wide.task.initial_parameters(0)[0].shape, [256, 64]);
+        assert_eq!((plain.name.as_str(), plain.steps), ("digits", plain.about().steps / 2));
+        assert_eq!((wide.name.as_str(), wide.steps, wide.target), ("wide", 50, Some(0.9)));
+        let Training::Task(task) = &wide.training else { panic!("it ships") };
+        assert_eq!(task.initial_parameters(0)[0].shape, [256, 64]);
     }
 
     #[test]
@@ -382,6 +447,8 @@ mod tests {
             ("tasks = [3]", "a name or a table"),
             ("tasks = [\"digits\"]\nseeds = 0", "seeds"),
             ("tasks = [\"digits\"]\nlength = -1", "length"),
+            ("tasks = [\"digits\"]\nmatters = 0", "matters = 0: a difference above 0"),
+            ("tasks = [{ task = \"digits\", matters = \"much\" }]", "matters of a task is a difference"),
             ("tasks = [\"digits\"]\nsedes = 3", "sedes"),
             ("tasks = [{ task = \"digits\", hiden = [3] }]", "hiden"),
             ("tasks = [\"digits\"", "line 1"),

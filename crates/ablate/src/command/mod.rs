@@ -1,0 +1,532 @@
+//! A task that is a command: a script in any language that says what it measures, a JSON object a line.
+//!
+//! ```
+//! use ablate::command::{CommandEntry, CommandTask};
+//! use ablate::registry::Registry;
+//! use ablate::study::{Overrides, Study, Training};
+//!
+//! let text = r#"
+//!     [[tasks]]
+//!     command = ["python3", "train.py", "--seed={seed}", "--{option}={value}"]
+//!     sources = []
+//!     steps = 100
+//!     [base]
+//!     lr = 0.1
+//! "#;
+//! let study = Study::parse("script", text, &Registry::shipped(), &Overrides::default())?;
+//! let Training::Command(task) = &study.tasks[0].training else { panic!("it is a command") };
+//! let task: &CommandTask = task;
+//! let CommandEntry { command, cores, .. } = task.entry();
+//! assert_eq!((command.len(), *cores), (4, 1));
+//! assert_eq!(task.sources(), None); // none is named
+//!
+//! let text = text.replace("--{option}={value}", "--rate=0.1");
+//! let error = Study::parse("script", &text, &Registry::shipped(), &Overrides::default()).err().unwrap();
+//! assert!(format!("{error:#}").contains("option lr does not reach the command"));
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+
+mod process;
+mod resources;
+mod running;
+mod sources;
+mod template;
+mod transcript;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ablate_tasks::{About, Measure, Split};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use self::process::{Ended, Limits, Reading};
+pub(crate) use self::resources::Resources;
+pub(crate) use self::running::kill_all;
+use self::template::{fill, places};
+use self::transcript::Transcript;
+use crate::measured::Measured;
+use crate::optimizer::Setting;
+use crate::record::Point;
+use crate::run::Next;
+use crate::store::{CommandKey, Store};
+
+/// The options' names and values, one after the other.
+const EACH: [&str; 2] = ["option", "value"];
+/// A file of all options.
+const FILES: [&str; 2] = ["options.json", "options.toml"];
+/// What a run is told beside its options.
+const OWN: [&str; 3] = ["seed", "out", "steps"];
+/// The candidate of a tuned arm, which are options there.
+const TUNED: [&str; 2] = ["learning_rate", "schedule"];
+
+/// Lines of a command's last words that an error shows.
+const LAST_LINES: usize = 8;
+
+/// A task that is a command, as a study file describes it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CommandEntry {
+    /// The program and its arguments, with places for what a run is told: `{seed}`, `{steps}`, `{out}` (the file to write to; without it
+    /// the lines are expected on standard output), an option by its name, every option in turn where an argument has `{option}` and
+    /// `{value}`, or a file of them, `{options.json}` or `{options.toml}`.
+    pub command: Vec<String>,
+    /// The files that determine a run, as patterns relative to the study file. It must be said, even that there are none.
+    pub sources: Option<Vec<String>>,
+    /// Variables of the environment, with places as in the command.
+    pub environment: BTreeMap<String, String>,
+    /// Variables that come from outside and determine a run.
+    pub inherited: Vec<String>,
+    /// Options of this task beside those of the arms.
+    pub options: Map<String, Value>,
+    /// What arms are compared by.
+    pub measure: Measure,
+    /// What is trained, for reports.
+    pub description: String,
+    /// Why it is there.
+    pub reason: String,
+    /// Examples of the test split.
+    pub test_examples: Option<usize>,
+    /// Seconds after which a run is stopped.
+    pub time_limit: Option<f64>,
+    /// Seconds between the request to end and the order.
+    pub grace: f64,
+    /// How often a run that fails is tried again.
+    pub retries: usize,
+    /// Cores that a run takes.
+    pub cores: usize,
+    /// Devices, of which a run has one to itself, as CUDA_VISIBLE_DEVICES.
+    pub gpus: Vec<String>,
+    /// Seeds of the base that are run a second time, to see whether equal runs are equal.
+    pub repeats: usize,
+}
+
+impl Default for CommandEntry {
+    fn default() -> Self {
+        Self {
+            command: Vec::new(),
+            sources: None,
+            environment: BTreeMap::new(),
+            inherited: Vec::new(),
+            options: Map::new(),
+            measure: Measure::Loss,
+            description: String::new(),
+            reason: String::new(),
+            test_examples: None,
+            time_limit: None,
+            grace: 10.0,
+            retries: 0,
+            cores: 1,
+            gpus: Vec::new(),
+            repeats: 1,
+        }
+    }
+}
+
+/// A command that can be run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommandTask {
+    entry: CommandEntry,
+    /// That of the study file: where the command runs.
+    folder: PathBuf,
+    sources: String,
+    patterns: Vec<String>,
+    inherited: BTreeMap<String, Option<String>>,
+}
+
+/// What one run is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Assignment<'a> {
+    /// The arm's options.
+    pub(crate) options: &'a Map<String, Value>,
+    pub(crate) setting: Option<Setting>,
+    pub(crate) seed: u64,
+    pub(crate) steps: usize,
+    pub(crate) final_split: Split,
+    /// 0, or which time it is run again.
+    pub(crate) repeat: usize,
+}
+
+/// Where a run may write.
+pub(crate) struct Place<'a> {
+    /// The store, and the run's address in it.
+    pub(crate) store: &'a Store,
+    pub(crate) address: &'a str,
+}
+
+impl Place<'_> {
+    /// What the command said beside its lines: kept, and replaced by the next run of the same address.
+    fn log(&self) -> PathBuf {
+        self.store.path(self.address, "log")
+    }
+}
+
+impl CommandTask {
+    /// The command of an entry, in a study file's folder.
+    ///
+    /// # Errors
+    /// Something that no command can have, or sources that aren't there.
+    pub(crate) fn new(entry: &CommandEntry, folder: &Path) -> Result<Self> {
+        ensure!(!entry.command.is_empty(), "`command` is empty: it is a program and its arguments");
+        let patterns = entry.sources.clone().context(
+            "`sources` is missing: name the files that determine a run, so that a run of an older script is not taken for one of this one, or \
+             [] where there are none",
+        )?;
+        let is_time = |seconds: f64| Duration::try_from_secs_f64(seconds).is_ok();
+        if let Some(limit) = entry.time_limit {
+            ensure!(limit > 0.0 && is_time(limit), "time_limit = {limit}: seconds, above 0");
+        }
+        ensure!(is_time(entry.grace), "grace = {}: seconds, at least 0", entry.grace);
+        ensure!(
+            entry.cores > 0 || !entry.gpus.is_empty(),
+            "cores = 0: only a run that has a device (`gpus`) may take no core"
+        );
+        for (index, gpu) in entry.gpus.iter().enumerate() {
+            ensure!(!entry.gpus[..index].contains(gpu), "`gpus` names {gpu:?} twice");
+        }
+        for name in entry.environment.keys() {
+            ensure!(
+                !name.is_empty() && !name.contains(['=', '\0']),
+                "`environment`: {name:?} is no name of a variable"
+            );
+        }
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let variable = |name: &String| {
+            (name.clone(), std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+        };
+        Ok(Self {
+            sources: sources::digest(folder, &patterns)?,
+            patterns,
+            inherited: entry.inherited.iter().map(variable).collect(),
+            folder: folder.to_owned(),
+            entry: entry.clone(),
+        })
+    }
+
+    /// What the study file says.
+    pub fn entry(&self) -> &CommandEntry {
+        &self.entry
+    }
+
+    /// SHA-256 of the sources, as they were when the study was read; nothing where none is named.
+    pub fn sources(&self) -> Option<&str> {
+        (!self.patterns.is_empty()).then_some(&self.sources)
+    }
+
+    /// For reports.
+    pub(crate) fn about(&self, steps: usize) -> About {
+        let CommandEntry { command, description, reason, measure, test_examples, .. } = &self.entry;
+        let description = if description.is_empty() {
+            format!("The command {}.", command.join(" "))
+        } else {
+            description.clone()
+        };
+        // A command has no target of its own, and a study says whether there is one.
+        About {
+            description,
+            reason: reason.clone(),
+            measure: *measure,
+            target: 0.0,
+            test_examples: *test_examples,
+            steps,
+        }
+    }
+
+    /// That every option of an arm has a place, and every place a value.
+    ///
+    /// # Errors
+    /// One that hasn't.
+    pub(crate) fn check(&self, options: &Map<String, Value>, setting: Option<Setting>) -> Result<()> {
+        let assignment =
+            Assignment { options, setting, seed: 0, steps: 1, final_split: Split::Test, repeat: 0 };
+        self.filled(&assignment, &|name| Ok(Some(format!("/{name}")))).map(drop)
+    }
+
+    /// Everything that determines a run.
+    pub(crate) fn key<'a>(&'a self, assignment: &Assignment<'a>) -> CommandKey<'a> {
+        CommandKey {
+            command: &self.entry.command,
+            environment: &self.entry.environment,
+            inherited: &self.inherited,
+            cores: self.entry.cores,
+            sources: &self.sources,
+            task: &self.entry.options,
+            options: assignment.options,
+            setting: assignment.setting,
+            seed: assignment.seed,
+            steps: assignment.steps,
+            final_split: assignment.final_split,
+            repeat: assignment.repeat,
+        }
+    }
+
+    fn options(&self, assignment: &Assignment<'_>) -> Map<String, Value> {
+        let mut options = self.entry.options.clone();
+        options.extend(assignment.options.clone());
+        if let Some(Setting { learning_rate, schedule }) = assignment.setting {
+            options.insert(TUNED[0].to_owned(), learning_rate.into());
+            options.insert(TUNED[1].to_owned(), serde_json::to_value(schedule).unwrap_or_default());
+        }
+        options
+    }
+
+    /// The arguments, and the variables of the environment. `file` gives the path of `out` and of files of options.
+    fn filled(
+        &self,
+        assignment: &Assignment<'_>,
+        file: &dyn Fn(&str) -> Result<Option<String>>,
+    ) -> Result<(Vec<String>, BTreeMap<String, String>)> {
+        let CommandEntry { command, environment, .. } = &self.entry;
+        let options = self.options(assignment);
+        for name in options.keys() {
+            let is_taken = OWN.iter().chain(&EACH).chain(&FILES).any(|taken| taken == name);
+            ensure!(!is_taken, "option {name}: the name is taken by the place {{{name}}} of a command");
+        }
+        let templates = || command.iter().chain(environment.keys()).chain(environment.values());
+        let placed: BTreeSet<&str> = templates().flat_map(|template| places(template)).collect();
+        let whole = EACH.iter().chain(&FILES).any(|name| placed.contains(name));
+        for name in options.keys() {
+            ensure!(
+                whole || placed.contains(name.as_str()),
+                "option {name} does not reach the command: write {{{name}}} where it belongs, or \"--{{option}}={{value}}\" for every option, or \
+                 {{options.json}} for a file of them"
+            );
+        }
+        let mut files = BTreeMap::new();
+        for name in FILES.into_iter().chain(["out"]).filter(|name| placed.contains(name)) {
+            files.insert(name, file(name)?);
+        }
+        let value_of = |name: &str| match name {
+            "seed" => Some(assignment.seed.to_string()),
+            "steps" => Some(assignment.steps.to_string()),
+            name if files.contains_key(name) => files.get(name).cloned().flatten(),
+            name => options.get(name).map(shown),
+        };
+        let is_each = |template: &str| places(template).any(|place| EACH.contains(&place));
+        let rest = || options.iter().filter(|(name, _)| !placed.contains(name.as_str()));
+        let for_option = |template: &str, (option, value): (&String, &Value)| {
+            fill(template, |name| match name {
+                "option" => Some(option.clone()),
+                "value" => Some(shown(value)),
+                name => value_of(name),
+            })
+        };
+        let mut arguments = Vec::new();
+        for template in command {
+            if is_each(template) {
+                for option in rest() {
+                    arguments.push(for_option(template, option)?);
+                }
+            } else {
+                arguments.push(fill(template, value_of)?);
+            }
+        }
+        let mut variables = BTreeMap::new();
+        for (name, value) in environment {
+            if is_each(name) || is_each(value) {
+                for option in rest() {
+                    variables.insert(for_option(name, option)?, for_option(value, option)?);
+                }
+            } else {
+                variables.insert(fill(name, value_of)?, fill(value, value_of)?);
+            }
+        }
+        Ok((arguments, variables))
+    }
+
+    /// Runs once, and again where that fails and may be tried again; nothing where the study stops. `on_point` hears of every point of
+    /// the curves.
+    ///
+    /// # Errors
+    /// It failed every time, or its sources have changed since the study was read.
+    pub(crate) fn run(
+        &self,
+        assignment: &Assignment<'_>,
+        resources: &Resources,
+        place: &Place<'_>,
+        mut on_point: impl FnMut(&Point),
+        go_on: &dyn Fn() -> Next,
+    ) -> Result<Option<Measured>> {
+        let CommandEntry { cores, gpus, retries, .. } = &self.entry;
+        let mut tried = 0;
+        loop {
+            let Some(share) = resources.take(*cores, gpus, go_on) else { return Ok(None) };
+            self.check_sources()?;
+            tried += 1;
+            match self.run_once(assignment, share.gpu(), place, &mut on_point, go_on) {
+                Ok(measured) => {
+                    self.check_sources()?;
+                    return Ok(measured);
+                }
+                Err(error) if tried > *retries => {
+                    let tries =
+                        if tried > 1 { format!(", the last of {tried} tries") } else { String::new() };
+                    return Err(error.context(format!("seed {}{tries}", assignment.seed)));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn check_sources(&self) -> Result<()> {
+        let now = sources::digest(&self.folder, &self.patterns)?;
+        if now == self.sources {
+            return Ok(());
+        }
+        Err(SourcesChanged.into())
+    }
+
+    fn run_once(
+        &self,
+        assignment: &Assignment<'_>,
+        gpu: Option<&str>,
+        place: &Place<'_>,
+        on_point: &mut impl FnMut(&Point),
+        go_on: &dyn Fn() -> Next,
+    ) -> Result<Option<Measured>> {
+        let work = place.store.work_folder(place.address)?;
+        let log_path = place.log();
+        // The command runs in another folder.
+        let work_folder = std::path::absolute(work.path())?;
+        let path = |name: &str| work_folder.join(if name == "out" { "out.jsonl" } else { name });
+        let (arguments, variables) = self.filled(assignment, &|name| {
+            let path = path(name);
+            let options = || self.options(assignment);
+            match name {
+                "options.json" => fs::write(&path, serde_json::to_string_pretty(&options())?)?,
+                "options.toml" => fs::write(&path, toml::to_string(&toml::Table::try_from(options())?)?)?,
+                _ => {}
+            }
+            Ok(Some(path.to_str().context("the folder's name is no text")?.to_owned()))
+        })?;
+        let writes_file = self.writes_file();
+        let (out, said) = (path("out"), path("said"));
+        let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
+        let mut command = Command::new(&arguments[0]);
+        command.args(&arguments[1..]).current_dir(&self.folder).stdin(std::process::Stdio::null());
+        command.stderr(log.try_clone()?);
+        if writes_file {
+            command.stdout(log)
+        } else {
+            command.stdout(File::create(&said)?)
+        };
+        self.set_environment(&mut command, gpu);
+        command.envs(variables);
+        let limits = Limits {
+            time: self.entry.time_limit.map(Duration::from_secs_f64),
+            grace: Duration::from_secs_f64(self.entry.grace),
+        };
+        let mut transcript = Transcript::new(self.entry.measure, assignment.final_split);
+        let started = Instant::now();
+        let on_line = |line: &str| {
+            // Whoever writes to standard output may write other things as well.
+            if !writes_file && !line.starts_with('{') {
+                return Ok(Reading::More);
+            }
+            if let Some(point) = transcript.line(line, started.elapsed().as_secs_f64())? {
+                on_point(&point);
+            }
+            Ok(if transcript.has_diverged() { Reading::Enough } else { Reading::More })
+        };
+        let file = if writes_file { &out } else { &said };
+        let ended = process::run(&mut command, file, &limits, go_on, on_line);
+        let outcome = match ended {
+            Ok(Ended::Stopped) => return Ok(None),
+            Ok(Ended::Enough) => transcript.finish(),
+            Ok(Ended::Exited(status)) if status.success() => transcript.finish(),
+            Ok(Ended::Exited(status)) => Err(anyhow!("the command ended with {status}")),
+            Ok(Ended::TimedOut) => Err(anyhow!(
+                "the command was stopped after {} seconds, its `time_limit`",
+                self.entry.time_limit.unwrap_or_default()
+            )),
+            Err(error) => Err(error),
+        };
+        // What it wrote is kept with what it said, as nobody knows what of it will be wanted.
+        if let Ok(written) = fs::read(file)
+            && (outcome.is_err() || !writes_file)
+        {
+            append(&log_path, &written)?;
+        }
+        outcome.map(Some).map_err(|error| {
+            let last = last_lines(&log_path);
+            let last = if last.is_empty() { String::new() } else { format!("; its last lines:\n{last}\n") };
+            error.context(format!("all that it said is in {}{last}", log_path.display()))
+        })
+    }
+
+    fn writes_file(&self) -> bool {
+        let CommandEntry { command, environment, .. } = &self.entry;
+        command
+            .iter()
+            .chain(environment.values())
+            .any(|template| places(template).any(|place| place == "out"))
+    }
+
+    fn set_environment(&self, command: &mut Command, gpu: Option<&str>) {
+        // Lines shall be there when they are written.
+        command.env("PYTHONUNBUFFERED", "1");
+        let cores = self.entry.cores;
+        for name in ["OMP_NUM_THREADS", "RAYON_NUM_THREADS"] {
+            // Those of this program are for its own runs.
+            if cores > 0 {
+                command.env(name, cores.to_string())
+            } else {
+                command.env_remove(name)
+            };
+        }
+        if let Some(gpu) = gpu {
+            command.env("CUDA_VISIBLE_DEVICES", gpu);
+        }
+    }
+}
+
+/// A source has another content than it had when the study was read, so that nobody knows which of them a run was made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SourcesChanged;
+
+impl std::fmt::Display for SourcesChanged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "one of the `sources` has changed since the study began, and the runs in progress were not stored; run it again, and all \
+             runs will be of the new sources",
+        )
+    }
+}
+
+impl std::error::Error for SourcesChanged {}
+
+/// As a command line or a variable has it: a text without quotes, the rest as JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn append(path: &Path, content: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let file = fs::OpenOptions::new().append(true).open(path);
+    file.and_then(|mut file| file.write_all(content))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn last_lines(path: &Path) -> String {
+    let said = fs::read(path).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+    last.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// The options of an arm of commands, which has no chain that could be edited.
+pub(crate) fn check_change(change: &crate::study::Change) -> Result<()> {
+    let crate::study::Change { remove, replace, insert, .. } = change;
+    if !(remove.is_empty() && replace.is_empty() && insert.is_empty()) {
+        bail!("`remove`, `replace` and `insert` change a chain, and a command has options only");
+    }
+    Ok(())
+}
