@@ -31,7 +31,7 @@ use crate::check;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaBelief {
-    /// Weight of the old first moment, in [0, 1). Default 0.9.
+    /// Weight of the old first moment, in (0, 1): at 0 the gradient is its own average. Default 0.9.
     pub beta1: f64,
     /// Weight of the old second moment, in [0, 1). Default 0.999.
     pub beta2: f64,
@@ -66,7 +66,7 @@ impl GradientTransform for AdaBelief {
     type Scalars<V: Copy> = Numbers<V>;
 
     fn validate(&self) -> Result<()> {
-        check::decay("beta1", self.beta1)?;
+        check::inside("beta1", self.beta1)?;
         check::decay("beta2", self.beta2)?;
         check::positive("eps", self.eps)
     }
@@ -74,7 +74,9 @@ impl GradientTransform for AdaBelief {
     fn begin(&self, cx: &Context<'_>, scalars: &mut Numbers<f64>) {
         let MomentWeights { old_m, new_m, old_v, new_v } =
             MomentWeights::debiased(cx, self.beta1, self.beta2);
-        *scalars = Numbers { old_m, new_m, old_v, new_v, sum: 1.0 - self.beta1.powf(gradients(cx)) };
+        // Where it comes late, its first gradient is compared as if it were the first of all.
+        let t = if cx.step.fill { 1.0 } else { gradients(cx) };
+        *scalars = Numbers { old_m, new_m, old_v, new_v, sum: 1.0 - self.beta1.powf(t) };
     }
 
     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {

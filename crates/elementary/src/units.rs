@@ -33,7 +33,7 @@ fn to_parts<T: Real>(values: &mut [T], units: usize, mut value: impl FnMut(usize
 /// u <- u - mean(u over all axes but the first)
 /// ```
 ///
-/// Yong et al., 2004.01461, equation 1; optax's `centralize`, whose weights are (in, out): there the mean is over all axes but the last. Leaves
+/// Yong et al., 2004.01461, equation 1, for weights of shape (out, in, ..); optax's `centralize`. Leaves
 /// vectors alone. At the head of a chain; the gradient is cut behind it. Keeps nothing.
 ///
 /// ```
