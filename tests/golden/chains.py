@@ -85,7 +85,6 @@ def of_lookahead(period, alpha, lr):
 
 
 t, o = torch.optim, optax
-descend = functools.partial(optax.chain, optax.scale(-0.1))
 
 CASES = {
     "torch_sgd": of_torch(lambda p: t.SGD(p, lr=0.1, momentum=0.9)),
@@ -109,14 +108,12 @@ CASES = {
     "optax_radam": of_optax(o.radam(0.1)),
     "optax_adamax": of_optax(o.adamax(0.1)),
     "optax_adabelief": of_optax(o.adabelief(0.1, eps_root=0.0)),
-    "optax_adan": of_optax(o.adan(0.1)),
     "optax_ademamix": of_optax(o.contrib.ademamix(0.1)),
     "optax_adopt": of_optax(o.contrib.adopt(0.1, use_clipping=False)),
     "optax_lion": of_optax(o.lion(0.1)),
     "optax_lamb": of_optax(o.lamb(0.1, weight_decay=0.01)),
     "optax_lars": of_optax(o.lars(0.1, weight_decay=1e-4)),
     "optax_rmsprop": of_optax(o.rmsprop(0.1, decay=0.99, eps_in_sqrt=False)),
-    "optax_rprop": of_optax(o.rprop(0.01)),
     "optax_sign_sgd": of_optax(o.sign_sgd(0.1)),
     "optax_signum": of_optax(o.signum(0.1)),
     "optax_optimistic": of_optax(o.optimistic_gradient_descent(0.1)),

@@ -12,7 +12,7 @@ use crate::check;
 /// u <- (m^ + beta2 w^) / (sqrt(v^) + eps)
 /// ```
 ///
-/// Xie et al., 2208.06677, algorithm 1, with betas that are 1 minus the paper's; optax's `scale_by_adan`. The paper divides by 1 + decay
+/// Xie et al., 2208.06677, algorithm 1, with betas that are 1 minus the paper's. optax 0.2.8 has `1 - beta2` where beta2 stands in u and v. The paper divides by 1 + decay
 /// where others subtract it: [`WeightDecay`](crate::WeightDecay) subtracts it, as optax does.
 ///
 /// Takes Adam's place in a chain. Keeps four values per element.

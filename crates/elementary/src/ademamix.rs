@@ -114,8 +114,7 @@ impl GradientTransform for AdEMAMix {
         let MomentWeights { old_m, new_m, old_v, new_v } =
             MomentWeights::debiased(cx, self.beta1, self.beta2);
         let (alpha, beta3) = self.at(gradients(cx));
-        // It grows from 0 wherever it begins, or a late one would make the step 1 + alpha times as long at once.
-        let (old_slow, new_slow) = if cx.step.fill { (0.0, 1.0 - beta3) } else { weights(cx, beta3, false) };
+        let (old_slow, new_slow) = weights(cx, beta3, false);
         *scalars = Numbers { old_m, new_m, old_v, new_v, old_slow, new_slow, alpha };
     }
 

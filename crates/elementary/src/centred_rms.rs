@@ -55,9 +55,7 @@ impl GradientTransform for CentredRms {
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut MomentWeights<f64>) {
         let (old_v, new_v) = weights_of_squares(cx, self.beta2, false);
-        // Where v begins with a whole square, m must not, or there is no deviation.
-        let (old_m, new_m) =
-            if cx.step.fill { (0.0, 1.0 - self.beta2) } else { weights(cx, self.beta2, false) };
+        let (old_m, new_m) = weights(cx, self.beta2, false);
         *scalars = MomentWeights { old_m, new_m, old_v, new_v };
     }
 

@@ -16,7 +16,8 @@ use crate::check;
 /// same number. PyTorch's `SGD` with dampening `1 - ` its momentum is this without debiasing, but for its first step.
 ///
 /// At the head of a chain it averages gradients, behind a preconditioner its directions. Keeps one value per element. Where an
-/// estimator moves d, m moves with it. In a tensor that was trained without it, it begins with the first update that it sees.
+/// estimator moves d, m moves with it. Debiased, and in a tensor that was trained without it, it begins with
+/// the first update that it sees.
 ///
 /// ```
 /// use elementary::Ema;

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use elementary::*;
-use factored_moment::{DenseMoment, Division};
 use gradient_transform::{Descent, Link, Optimizer, Parameter};
 use named_optimizers as named;
 use serde::Deserialize;
@@ -89,7 +88,6 @@ cases! {
     optax_radam: lr 0.1, 1e-12, named::radam();
     optax_adamax: lr 0.1, 1e-12, named::adamax();
     optax_adabelief: lr 0.1, 1e-12, named::adabelief();
-    optax_adan: lr 0.1, 1e-12, named::adan();
     optax_ademamix: lr 0.1, 1e-12, (AdEMAMix::default(), descent());
     /// The larger of the root and eps divides there, and their sum here.
     optax_adopt: lr 0.1, 1e-4, {
@@ -100,7 +98,6 @@ cases! {
     optax_lamb: lr 0.1, 1e-12, named::lamb();
     optax_lars: lr 0.1, 1e-12, named::lars();
     optax_rmsprop: lr 0.1, 1e-12, named::rmsprop();
-    optax_rprop: lr 1.0, 1e-12, named::rprop();
     optax_sign_sgd: lr 0.1, 1e-12, named::sign_sgd();
     optax_signum: lr 0.1, 1e-12, named::signum();
     optax_optimistic: lr 0.1, 1e-12, named::optimistic_gradient_descent();
@@ -113,8 +110,8 @@ cases! {
     optax_param_block_rms: lr 0.1, 1e-12, (ParameterScale::default(), descent());
     optax_param_block_norm: lr 0.1, 1e-12, (ParameterScale { of: Size::Norm, ..ParameterScale::default() }, descent());
     optax_lookahead: lr 0.1, 1e-12, Lookahead { period: 3, alpha: 0.5 };
-    /// The same schedule, as factors of the learning rate 0.1.
-    optax_scheduled: lr 0.1, 1e-12, {
+    /// The same schedule, as factors of the learning rate 0.1. optax calculates it in float32.
+    optax_scheduled: lr 0.1, 1e-6, {
         let schedule = Schedule::linear(0.2, 1.0, 4).for_steps(4).then(Schedule::cosine(1.0, 0.1, 5));
         (Scheduled { schedule }, Adam::default(), WeightDecay::default(), descent())
     };
@@ -146,16 +143,6 @@ fn schedules_have_optax_s_values() {
             // optax calculates some of them in float32.
             assert!((value - expected).abs() <= 1e-6, "{name} at step {step}: {value} {expected}");
         }
-    }
-}
-
-/// What optax divides by, eps under the root, is not an option here. It is the same where eps does not matter.
-#[test]
-fn an_eps_that_does_not_act_may_be_anywhere() {
-    for division in [Division::Epsilon(1e-12), Division::Epsilon(1e-14)] {
-        let off =
-            deviation("optax_rmsprop", 0.1, (DenseMoment { division, ..DenseMoment::new(0.99) }, descent()));
-        assert!(off <= 1e-6, "off by {off:e}");
     }
 }
 

@@ -209,8 +209,8 @@ pub(crate) fn mars() -> Direction {
 }
 
 pub(crate) fn optimistic() -> Direction {
-    each(|_, g, _, [before]| {
-        let u = 1.5 * g - 0.5 * *before;
+    each(|t, g, _, [before]| {
+        let u = if t == 1.0 { g } else { 1.5 * g - 0.5 * *before };
         *before = g;
         u
     })
