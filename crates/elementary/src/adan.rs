@@ -12,8 +12,9 @@ use crate::check;
 /// u <- (m^ + beta2 w^) / (sqrt(v^) + eps)
 /// ```
 ///
-/// Xie et al., 2208.06677, algorithm 1, with betas that are 1 minus the paper's. optax 0.2.8 has `1 - beta2` where beta2 stands in u and v. The paper divides by 1 + decay
-/// where others subtract it: [`WeightDecay`](crate::WeightDecay) subtracts it, as optax does.
+/// Xie et al., 2208.06677, algorithm 1, with the betas of the authors' code, which are 1 minus those of the paper. optax 0.2.8 has `1 - beta2`
+/// where beta2 stands in u and v. The paper divides by 1 + decay where others subtract it: [`WeightDecay`](crate::WeightDecay)
+/// subtracts it.
 ///
 /// Takes Adam's place in a chain. Keeps four values per element.
 ///

@@ -5,6 +5,9 @@ use schedule_free::ScheduleFree;
 
 /// Prodigy (2306.06101, algorithm 4): Adam, and the estimate of the step size from all elements. Learning rate 1.
 ///
+/// The estimate is that of the crate `prodigy-core`, whose terms weigh the root of d, where those of the paper's code weigh `d^2/d0`. The
+/// two give the same trajectory until d has moved, and grow differently from there.
+///
 /// ```
 /// use gradient_transform::{Optimizer, Parameter};
 ///

@@ -117,6 +117,58 @@ cases! {
     };
 }
 
+#[derive(Deserialize)]
+struct ScheduleFreeCase {
+    shapes: Vec<Vec<usize>>,
+    init: Tensors,
+    gradients: Vec<Tensors>,
+    y: Vec<Tensors>,
+    lr: f64,
+    beta2: Option<f64>,
+    weight_decay: f64,
+}
+
+/// What the package `schedulefree` does with a warm-up over three steps: `tests/golden/literature.json`.
+fn schedule_free_of_its_authors(section: &str, chain: impl Fn(&ScheduleFreeCase) -> Box<dyn Link<f64>>) {
+    let text = include_str!("../../../tests/golden/literature.json");
+    let mut sections: serde_json::Value = serde_json::from_str(text).unwrap();
+    let case: ScheduleFreeCase = serde_json::from_value(sections[section].take()).unwrap();
+    let names = (0..case.shapes.len()).map(|i| format!("p{i}"));
+    let warm_up = Scheduled { schedule: Schedule::warm_up(3) };
+    let chain = (warm_up, chain(&case));
+    let mut optimizer: Optimizer<f64> =
+        Optimizer::new(chain, names.zip(case.shapes.iter().map(Vec::as_slice))).unwrap();
+    optimizer.set_lr(0, case.lr).unwrap();
+    let mut values = case.init.clone();
+    for (gradients, expected) in case.gradients.iter().zip(&case.y) {
+        let mut parameters: Vec<Parameter<'_>> =
+            values.iter_mut().zip(gradients).map(|(v, g)| Parameter::slice(v, Some(g))).collect();
+        optimizer.step(&mut parameters).unwrap();
+        for (ours, theirs) in values.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((ours - theirs).abs() <= 1e-12, "{ours} {theirs}");
+        }
+    }
+}
+
+#[test]
+fn schedule_free_sgd_is_its_authors_under_a_scheduled_warm_up() {
+    schedule_free_of_its_authors("sgd_schedule_free", |case| {
+        let mut chain = named::schedule_free_sgd();
+        chain.weight_decay = case.weight_decay;
+        Box::new(chain)
+    });
+}
+
+#[test]
+fn schedule_free_adamw_is_its_authors_under_a_scheduled_warm_up() {
+    schedule_free_of_its_authors("adamw_schedule_free", |case| {
+        let mut chain = named::schedule_free_adamw();
+        chain.0.beta2 = case.beta2.unwrap();
+        chain.1.weight_decay = case.weight_decay;
+        Box::new(chain)
+    });
+}
+
 #[test]
 fn every_recorded_case_is_compared() {
     let golden = golden();
