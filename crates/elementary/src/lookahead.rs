@@ -78,7 +78,7 @@ impl GradientTransform for Lookahead {
     }
 
     fn variant(&self, cx: &Context<'_>, _scalars: &Rate<f64>) -> u32 {
-        u32::from(gradients(cx) as u64 % self.period == 0)
+        u32::from((gradients(cx) as u64).is_multiple_of(self.period))
     }
 
     fn variants(&self) -> u32 {
