@@ -14,7 +14,7 @@ use ::elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
     CautiousUpdate, Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, GramsUpdate, Lion,
     Lookahead, Mars, Momentum, NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign,
-    Size, TrustRatio, UnitNorm, WeightDecay,
+    Size, TrustRatio, UnitNorm, WeightDecay, Yogi,
 };
 use ::factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use ::focus::Focus;
@@ -566,6 +566,11 @@ transforms! {
         [Momentum::default()] (GramsUpdate) [] [Descent::default()];
         lr 0.1, Linear, Exact, StandsStill, float32 1e-6,
         |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::momentum_with_the_sign_of_the_gradient);
+
+    yogi in "elementary":
+        [] (Yogi { beta1: 0.8, beta2: 0.9, eps: 1e-30, initial: 1e-30 }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::yogi);
 
     lookahead in "elementary":
         [] (Lookahead { period: 3, alpha: 0.5 }) [Descent::default()] [];

@@ -27,6 +27,7 @@ mod sign;
 mod trust_ratio;
 mod units;
 mod weight_decay;
+mod yogi;
 
 pub use adabelief::AdaBelief;
 pub use adadelta::AdaDelta;
@@ -53,3 +54,4 @@ pub use sign::Sign;
 pub use trust_ratio::{ParameterScale, TrustRatio};
 pub use units::{AdaptiveClip, Centralise};
 pub use weight_decay::{DecayToStart, WeightDecay};
+pub use yogi::Yogi;

@@ -53,6 +53,7 @@ fn options_are_read_back_and_unknown_ones_refused() {
     reads_back::<TrustRatio>();
     reads_back::<UnitNorm>();
     reads_back::<WeightDecay>();
+    reads_back::<Yogi>();
 }
 
 /// The option that an error names, for a transform that is refused.
@@ -125,6 +126,7 @@ fn averages_that_come_late_begin_with_the_first_gradient_they_see() {
     near(joining(Adan::default()), 1.0);
     near(joining(CentredRms::default()), 1.0 / (1.0 - 0.01_f64.powi(2)).sqrt());
     near(joining(Mars::default()), 1.0);
+    near(joining(Yogi { eps: 1e-9, ..Yogi::default() }), 1.0);
     near(joining(Rprop::default()), 0.01);
     near(joining(DecayToStart::default()), 1.0);
 }

@@ -1,6 +1,6 @@
 use elementary::{
     AdEMAMix, AdaBelief, AdaMax, Adam, Adan, AmsGrad, CautiousUpdate, ClipByNorm, GramsUpdate, Mars, NAdam,
-    RAdam, WeightDecay,
+    RAdam, WeightDecay, Yogi,
 };
 use gradient_transform::Descent;
 use stableadamw::StableAdamW;
@@ -146,4 +146,13 @@ pub fn grams() -> (Adam, GramsUpdate, WeightDecay, Descent) {
 /// ```
 pub fn stableadamw() -> (Adam, StableAdamW, WeightDecay, Descent) {
     (Adam { beta2: 0.99, ..Adam::default() }, StableAdamW, WeightDecay::default(), Descent::default())
+}
+
+/// Yogi (NeurIPS 2018). Learning rate 0.01.
+///
+/// ```
+/// assert_eq!(named_optimizers::yogi().0.eps, 1e-3);
+/// ```
+pub fn yogi() -> (Yogi, Descent) {
+    (Yogi::default(), Descent::default())
 }

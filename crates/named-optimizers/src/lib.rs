@@ -8,6 +8,7 @@ mod scaling;
 
 pub use adam::{
     adabelief, adam, adamax, adamw, adan, ademamix, amsgrad, c_adamw, grams, mars, nadam, radam, stableadamw,
+    yogi,
 };
 pub use estimating::{prodigy, schedule_free_adamw, schedule_free_sgd};
 pub use layerwise::{lamb, lars};
