@@ -125,7 +125,7 @@ CASES = {
     "optax_param_block_rms": of_optax(o.chain(o.scale_by_param_block_rms(), o.scale(-0.1))),
     "optax_param_block_norm": of_optax(o.chain(o.scale_by_param_block_norm(), o.scale(-0.1))),
     "optax_lookahead": of_lookahead(3, 0.5, 0.1),
-    "optax_yogi": of_optax(o.yogi(0.1)),
+    "optax_yogi": of_optax(o.chain(o.scale_by_yogi(initial_accumulator_value=1e-12), o.scale(-0.1))),
     "optax_scheduled": of_optax(o.adamw(o.warmup_cosine_decay_schedule(0.02, 0.1, 4, 9, 0.01), weight_decay=0.01)),
 }
 

@@ -110,8 +110,8 @@ cases! {
     optax_param_block_rms: lr 0.1, 1e-12, (ParameterScale::default(), descent());
     optax_param_block_norm: lr 0.1, 1e-12, (ParameterScale { of: Size::Norm, ..ParameterScale::default() }, descent());
     optax_lookahead: lr 0.1, 1e-12, Lookahead { period: 3, alpha: 0.5 };
-    /// The first moment begins at 1e-6 there.
-    optax_yogi: lr 0.1, 1e-4, named::yogi();
+    /// There the first moment begins at the initial value too, which is 1e-6 by default.
+    optax_yogi: lr 0.1, 1e-9, (Yogi { initial: 1e-12, ..Yogi::default() }, descent());
     /// The same schedule, as factors of the learning rate 0.1. optax calculates it in float32.
     optax_scheduled: lr 0.1, 1e-6, {
         let schedule = Schedule::linear(0.2, 1.0, 4).for_steps(4).then(Schedule::cosine(1.0, 0.1, 5));
