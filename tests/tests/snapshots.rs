@@ -25,7 +25,7 @@ use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
     CautiousUpdate, Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, GramsUpdate, Lion,
     Lookahead, Mars, Momentum, NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign,
-    TrustRatio, UnitNorm, WeightDecay,
+    TrustRatio, UnitNorm, WeightDecay, Yogi,
 };
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use focus::Focus;
@@ -257,6 +257,7 @@ transforms! {
     elementary_sign: lr 0.1, (Sign), Descent::default();
     elementary_trust_ratio: lr 0.1, (TrustRatio::default()), Descent::default();
     elementary_unit_norm: lr 0.1, (UnitNorm::default()), Descent::default();
+    elementary_yogi: lr 0.1, (Yogi::default()), Descent::default();
     elementary_cautious_update: lr 0.1, (Momentum::default(), CautiousUpdate), Descent::default();
     elementary_decay: lr 0.1,
         (WeightDecay { rate: 0.1, cautious: true, least_rank: 2 }, DecayToStart { rate: 0.1 }), Descent::default();

@@ -218,8 +218,8 @@ pub(crate) fn optimistic() -> Direction {
 
 pub(crate) fn yogi() -> Direction {
     each(|t, g, _, [m, v]| {
-        *v -= 0.1 * sign(*v - g * g) * g * g;
-        by_division(debiased(0.8, t, m, g), (*v / (1.0 - 0.9_f64.powf(t))).sqrt())
+        *v -= (1.0 - 0.8765) * sign(*v - g * g) * g * g;
+        by_division(debiased(0.8, t, m, g), (*v / (1.0 - 0.8765_f64.powf(t))).sqrt())
     })
 }
 
