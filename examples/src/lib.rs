@@ -18,6 +18,7 @@ doctested! {
     introduction = "../../book/src/introduction.md";
     start = "../../book/src/start.md";
     migrating = "../../book/src/migrating.md";
+    optax = "../../book/src/optax.md";
     options = "../../book/src/options.md";
     own_transform = "../../book/src/own-transform.md";
     design = "../../book/src/design.md";

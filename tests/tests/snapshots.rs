@@ -21,6 +21,12 @@ use std::sync::{Arc, Mutex};
 use adopt::Adopt;
 use cautious::Cautious;
 use conformance::pair::Stored;
+use elementary::{
+    AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
+    CautiousUpdate, Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, GramsUpdate, Lion,
+    Lookahead, Mars, Momentum, NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign,
+    TrustRatio, UnitNorm, WeightDecay, Yogi,
+};
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use focus::Focus;
 use gradient_transform::{
@@ -224,6 +230,39 @@ transforms! {
     speed: lr 1.0,
         (DenseMoment::new(0.9), Speed { prodigy: prodigy(), ..Speed::new(0.9) }), Descent::default();
     stableadamw: lr 0.1, (map("times-10", |_, u: f64, _, _| 10.0 * u), StableAdamW), Descent::default();
+    elementary_adabelief: lr 0.1, (AdaBelief::default()), Descent::default();
+    elementary_adadelta: lr 0.1, (AdaDelta::default()), Descent::default();
+    elementary_adagrad: lr 0.1, (AdaGrad::default()), Descent::default();
+    elementary_adam: lr 0.1, (Adam::default()), Descent::default();
+    elementary_adam_moment: lr 0.1, (AdamMoment::default()), Descent::default();
+    elementary_adamax: lr 0.1, (AdaMax::default()), Descent::default();
+    elementary_adan: lr 0.1, (Adan::default()), Descent::default();
+    elementary_adaptive_clip: lr 0.1, (AdaptiveClip { limit: 0.5, ..AdaptiveClip::default() }), Descent::default();
+    elementary_ademamix: lr 0.1, (AdEMAMix { warm_up: 5, ..AdEMAMix::default() }), Descent::default();
+    elementary_amsgrad: lr 0.1, (AmsGrad::default()), Descent::default();
+    elementary_centralise: lr 0.1, (Centralise), Descent::default();
+    elementary_centred_rms: lr 0.1, (CentredRms::default()), Descent::default();
+    elementary_clip_by_norm: lr 0.1, (ClipByNorm::default()), Descent::default();
+    elementary_clip_by_value: lr 0.1, (ClipByValue { limit: 0.5, growth: 0.25 }), Descent::default();
+    elementary_ema: lr 0.1, (Ema::default()), Descent::default();
+    elementary_lion: lr 0.1, (Lion::default()), Descent::default();
+    elementary_mars: lr 0.1, (Mars { gamma: 0.1, beta1: 0.9 }), Descent::default();
+    elementary_momentum: lr 0.1, (Momentum { nesterov: true, ..Momentum::default() }), Descent::default();
+    elementary_nadam: lr 0.1, (NAdam::default()), Descent::default();
+    elementary_optimistic: lr 0.1, (Optimistic::default()), Descent::default();
+    elementary_parameter_scale: lr 0.1, (ParameterScale::default()), Descent::default();
+    elementary_radam: lr 0.1, (RAdam { threshold: 4.0, beta2: 0.9, ..RAdam::default() }), Descent::default();
+    elementary_rprop: lr 0.1, (Rprop::default()), Descent::default();
+    elementary_schedule: lr 0.1, (Scheduled { schedule: Schedule::warm_up(3).for_steps(3).then(Schedule::cosine(1.0, 0.0, 3)) }), Descent::default();
+    elementary_sign: lr 0.1, (Sign), Descent::default();
+    elementary_trust_ratio: lr 0.1, (TrustRatio::default()), Descent::default();
+    elementary_unit_norm: lr 0.1, (UnitNorm::default()), Descent::default();
+    elementary_yogi: lr 0.1, (Yogi::default()), Descent::default();
+    elementary_cautious_update: lr 0.1, (Momentum::default(), CautiousUpdate), Descent::default();
+    elementary_decay: lr 0.1,
+        (WeightDecay { rate: 0.1, cautious: true, least_rank: 2 }, DecayToStart { rate: 0.1 }), Descent::default();
+    elementary_grams_update: lr 0.1, (Momentum::default(), GramsUpdate), Descent::default();
+    elementary_lookahead: lr 0.1, (), Lookahead { period: 3, alpha: 0.5 };
 }
 
 /// Options under which d moves within the six steps.

@@ -10,6 +10,12 @@ use std::path::Path;
 
 use ::adopt::Adopt;
 use ::cautious::Cautious;
+use ::elementary::{
+    AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
+    CautiousUpdate, Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, GramsUpdate, Lion,
+    Lookahead, Mars, Momentum, NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign,
+    Size, TrustRatio, UnitNorm, WeightDecay, Yogi,
+};
 use ::factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use ::focus::Focus;
 use ::grams::Grams;
@@ -23,7 +29,7 @@ use gradient_transform::{Descent, Link, Real, only_for};
 
 use properties::Permutation::{Changes, Exact, Within};
 use properties::Scale::{Invariant, Linear};
-use properties::Zero::{Averages, Moves, StandsStill};
+use properties::Zero::{Averages, Moves, MovesOn, Rebounds, StandsStill};
 
 /// Too small to act beside gradients of the order of 1, but a number in float32.
 const NO_EPSILON: Division = Division::Epsilon(1e-30);
@@ -42,6 +48,10 @@ fn factored() -> FactoredMoment {
 
 fn factored_by_atan2() -> FactoredMoment {
     FactoredMoment { division: Division::Atan2, ..factored() }
+}
+
+fn adam() -> Adam {
+    Adam { beta1: 0.8, beta2: 0.9, eps: 1e-30, nesterov: false }
 }
 
 /// Muon leaves vectors alone; they go by their moment.
@@ -372,6 +382,206 @@ transforms! {
         [decaying_schedule_free(true)] (Grams) [] [];
         lr 0.1, Linear, Exact, Moves, float32 1e-6,
         |problem| naive::schedule_free(problem, 0.1, (0.01, true), naive::grams, naive::gradient);
+
+    momentum in "elementary":
+        [] (Momentum::default()) [] [Descent::default()];
+        lr 0.1, Linear, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::momentum);
+
+    nesterov_momentum in "elementary":
+        [] (Momentum { nesterov: true, ..Momentum::default() }) [] [Descent::default()];
+        lr 0.1, Linear, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::nesterov);
+
+    ema in "elementary":
+        [] (Ema::default()) [] [Descent::default()];
+        lr 0.1, Linear, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::ema);
+
+    ema_with_its_bias in "elementary":
+        [] (Ema { debias: false, ..Ema::default() }) [] [Descent::default()];
+        lr 0.1, Linear, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::biased_ema);
+
+    adam in "elementary":
+        [] (adam()) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::adam);
+
+    adam_of_nesterov in "elementary":
+        [] (Adam { nesterov: true, ..adam() }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::adam_of_nesterov);
+
+    adam_moment in "elementary":
+        [] (AdamMoment { beta2: 0.9, eps: 1e-30 }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::adam_moment);
+
+    amsgrad in "elementary":
+        [] (AmsGrad { beta1: 0.8, beta2: 0.9, eps: 1e-30, of_debiased: false }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::amsgrad);
+
+    amsgrad_of_debiased in "elementary":
+        [] (AmsGrad { beta1: 0.8, beta2: 0.9, eps: 1e-30, of_debiased: true }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::amsgrad_of_debiased);
+
+    nadam in "elementary":
+        [] (NAdam { beta1: 0.8, beta2: 0.9, eps: 1e-30, ..NAdam::default() }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::nadam);
+
+    /// Until it is rectified it steps by the gradient itself, so that has one size.
+    radam in "elementary":
+        [UnitNorm::default()] (RAdam { beta1: 0.8, beta2: 0.9, eps: 1e-30, ..RAdam::default() }) [] [Descent::default()];
+        lr 0.1, Invariant, Within(1e-6), MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::radam_of_unit_norm);
+
+    adamax in "elementary":
+        [] (AdaMax { beta1: 0.8, beta2: 0.9, eps: 1e-30 }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::adamax);
+
+    adabelief in "elementary":
+        [] (AdaBelief { beta1: 0.8, beta2: 0.9, eps: 1e-30 }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::adabelief);
+
+    adagrad in "elementary":
+        [] (AdaGrad { eps: 1e-30, ..AdaGrad::default() }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::adagrad);
+
+    adadelta in "elementary":
+        [] (AdaDelta { rho: 0.9, eps: 1e-8 }) [] [Descent::default()];
+        lr 100.0, Invariant, Exact, StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 100.0, 0.0, naive::elementary::adadelta);
+
+    centred_rms in "elementary":
+        [] (CentredRms { beta2: 0.9, eps: 1e-30 }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::centred_rms);
+
+    signs in "elementary":
+        [] (Sign) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::signs);
+
+    /// With a weight that is no simple fraction: at 0.9 some interpolations would be exactly 0 but for rounding.
+    lion in "elementary":
+        [] (Lion { beta1: 0.8765, beta2: 0.8 }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::lion);
+
+    ademamix in "elementary":
+        [] (AdEMAMix { beta1: 0.8, beta2: 0.9, beta3: 0.95, alpha: 3.0, eps: 1e-30, warm_up: 5 }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::ademamix);
+
+    adan in "elementary":
+        [] (Adan { beta1: 0.8, beta2: 0.7, beta3: 0.9, eps: 1e-30 }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::adan);
+
+    rprop in "elementary":
+        [] (Rprop { initial: 0.5, smallest: 0.3, largest: 0.7, ..Rprop::default() }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::rprop);
+
+    mars in "elementary":
+        [] (Mars { gamma: 0.5, beta1: 0.8 }) [] [Descent::default()];
+        lr 0.1, Linear, Exact, Rebounds, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::mars);
+
+    optimistic in "elementary":
+        [] (Optimistic { alpha: 1.0, beta: 0.5 }) [] [Descent::default()];
+        lr 0.1, Linear, Exact, Rebounds, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::optimistic);
+
+    weight_decay in "elementary":
+        [] (WeightDecay { rate: 0.1, ..WeightDecay::default() }) [] [Descent::default()];
+        lr 0.1, Linear, Exact, Moves, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::decay);
+
+    cautious_weight_decay_of_matrices in "elementary":
+        [] (WeightDecay { rate: 0.1, cautious: true, least_rank: 2 }) [] [Descent::default()];
+        lr 0.1, Linear, Exact, Moves, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::cautious_decay);
+
+    decay_to_start in "elementary":
+        [] (DecayToStart { rate: 0.1 }) [] [Descent::default()];
+        lr 0.1, Linear, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::decay_to_start);
+
+    clip_by_value in "elementary":
+        [] (ClipByValue { limit: 2.0, growth: 0.25 }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::clipped_values);
+
+    clip_by_norm in "elementary":
+        [] (ClipByNorm { limit: 1.5, ..ClipByNorm::default() }) [] [Descent::default()];
+        lr 0.1, Invariant, Within(1e-6), StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::clipped_norm);
+
+    clip_by_root_mean_square in "elementary":
+        [] (ClipByNorm { limit: 1.5, of: Size::RootMeanSquare }) [] [Descent::default()];
+        lr 0.1, Invariant, Within(1e-6), StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::clipped_root_mean_square);
+
+    unit_norm in "elementary":
+        [] (UnitNorm::default()) [] [Descent::default()];
+        lr 0.1, Invariant, Within(1e-6), StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::unit_norm);
+
+    centralise in "elementary":
+        [] (Centralise) [] [Descent::default()];
+        lr 0.1, Linear, Within(1e-6), StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::centralised);
+
+    adaptive_clip in "elementary":
+        [] (AdaptiveClip { limit: 0.8, eps: 1e-9 }) [] [Descent::default()];
+        lr 0.1, Linear, Within(1e-6), StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::adaptively_clipped);
+
+    trust_ratio in "elementary":
+        [] (TrustRatio { coefficient: 0.5, ..TrustRatio::default() }) [] [Descent::default()];
+        lr 0.1, Linear, Within(1e-6), StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::trusted);
+
+    /// Weights by gradients are of another scale than either.
+    parameter_scale in "elementary":
+        [UnitNorm::default()] (ParameterScale::default()) [] [Descent::default()];
+        lr 0.1, Invariant, Within(1e-5), StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::scaled_by_the_parameter);
+
+    /// Without a gradient nothing agrees.
+    cautious_update in "elementary":
+        [Momentum::default()] (CautiousUpdate) [] [Descent::default()];
+        lr 0.1, Linear, Exact, StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::agreeing_momentum);
+
+    grams_update in "elementary":
+        [Momentum::default()] (GramsUpdate) [] [Descent::default()];
+        lr 0.1, Linear, Exact, StandsStill, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::momentum_with_the_sign_of_the_gradient);
+
+    /// With a weight that is no simple fraction: at 0.9 some moments would be a square themselves but for rounding.
+    yogi in "elementary":
+        [] (Yogi { beta1: 0.8, beta2: 0.8765, eps: 1e-30, initial: 1e-30 }) [] [Descent::default()];
+        lr 0.1, Invariant, Exact, MovesOn, float32 1e-6,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::yogi);
+
+    lookahead in "elementary":
+        [] (Lookahead { period: 3, alpha: 0.5 }) [Descent::default()] [];
+        lr 0.1, Linear, Exact, StandsStill, float32 1e-6,
+        |problem| naive::looking_ahead(problem, 0.1);
+
+    scheduled in "elementary":
+        [] (Scheduled { schedule: Schedule::linear(1.0, 0.25, 6) }) [] [Descent::default()];
+        lr 0.1, Linear, Exact, StandsStill, float32 1e-6,
+        |problem| naive::scheduled(problem, 0.1, |step| 1.0 - 0.125 * f64::from(step.min(6)));
 }
 
 /// Sums of several chunks, too, are the same bits whatever else is in the chain.
@@ -410,6 +620,7 @@ const NO_TRANSFORM: &[&str] = &[
     "ablate-tasks",
     "checkpoint",
     "gradient-transform-macros",
+    "named-optimizers",
     "prodigy-plus",
     "prodigy-plus-burn",
     "prodigy-plus-candle",

@@ -1,5 +1,7 @@
 //! Every transform's formula once more: whole arrays in float64, nothing shared with the engine.
 
+pub(crate) mod elementary;
+
 use ndarray::{ArrayD, Axis};
 
 use super::problem::{Problem, Trajectory};
@@ -311,4 +313,30 @@ pub(crate) fn estimated(problem: &Problem, d0: f64, d_coef: f64, every: usize, s
         trajectory.push(y.clone());
     }
     trajectory
+}
+
+/// Descent at `lr` times a factor for each step, counted from 0.
+pub(crate) fn scheduled(problem: &Problem, lr: f64, factor: fn(i32) -> f64) -> Trajectory {
+    let mut y = problem.init.clone();
+    let steps = (0..).zip(&problem.gradients).map(|(step, gradients)| {
+        y.iter_mut().zip(gradients).for_each(|(y, g)| *y = &*y - &(g * (lr * factor(step))));
+        y.clone()
+    });
+    steps.collect()
+}
+
+/// Descent whose weights go back to slow ones in every third step, which follow them half of the way.
+pub(crate) fn looking_ahead(problem: &Problem, lr: f64) -> Trajectory {
+    let (mut y, mut slow) = (problem.init.clone(), problem.init.clone());
+    let steps = (1..).zip(&problem.gradients).map(|(k, gradients)| {
+        for ((y, slow), g) in y.iter_mut().zip(&mut slow).zip(gradients) {
+            *y = &*y - &(g * lr);
+            if k % 3 == 0 {
+                *slow = (&*slow + &*y) * 0.5;
+                y.clone_from(slow);
+            }
+        }
+        y.clone()
+    });
+    steps.collect()
 }

@@ -44,6 +44,10 @@ pub(crate) enum Zero {
     Averages,
     /// It moves nevertheless.
     Moves,
+    /// At first it stands still. After other gradients it moves on.
+    MovesOn,
+    /// At first it stands still. After other gradients it moves once more.
+    Rebounds,
 }
 
 /// A transform in a chain around it, and which laws hold for that chain.
@@ -188,6 +192,8 @@ pub(crate) fn survives_zero_gradients<R: Row>() {
                     // At first there is nowhere to go.
                     Zero::Averages => (from == 0, true),
                     Zero::Moves => (false, false),
+                    Zero::MovesOn => (from == 0, from == 0),
+                    Zero::Rebounds => (from == 0 || t > from, from == 0 || t > from),
                 };
                 assert_eq!(stood, expected, "y and z stand in step {} of zeros from {from} on", t + 1);
             }
@@ -243,6 +249,11 @@ pub(crate) fn is_its_formula<R: Row>() {
     // What is left are sums in another order: units in the last place of float64, and in Muon's iterations up to 3.4^6
     // of them.
     assert_within("formula", &deviation(&ours, &formula, &problem.init, f64::UNIT), 1e-13);
+
+    // And where tensors are longer than a tile, with sums of thousands of terms.
+    let tiled = Problem::of(&TILED, 3);
+    let found = trajectory::<f64, f64>(R::chain(true), R::LR, &tiled);
+    assert_within("beyond a tile", &deviation(&found, &R::naive(&tiled), &tiled.init, f64::UNIT), 1e-12);
 }
 
 fn none_changes_nothing_in<R: Row, E: Stored>(problem: &Problem) {

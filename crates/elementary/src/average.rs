@@ -1,0 +1,95 @@
+//! Weights of moving averages.
+
+use gradient_transform::{Context, fields};
+
+/// The weights of the old average and of the new value in `m <- old m + new g`, for this gradient of the tensor.
+///
+/// Without debiasing, beta and `1 - beta`. With it, those for which m is what dividing by `1 - beta^t` would make of it: m is
+/// kept debiased, and where it is new in a tensor that is not, it begins with the value as it is. Averages live on the scale of
+/// d times the gradient, so the old one moves with d.
+pub(crate) fn weights(cx: &Context<'_>, beta: f64, debias: bool) -> (f64, f64) {
+    let r = rescaled(cx);
+    if !debias {
+        return (beta * r, 1.0 - beta);
+    }
+    if cx.step.fill {
+        return (0.0, 1.0);
+    }
+    let t = gradients(cx);
+    let left = 1.0 - beta.powf(t);
+    (beta * r * (1.0 - beta.powf(t - 1.0)) / left, (1.0 - beta) / left)
+}
+
+/// The same for an average of squares. One that is divided by must not begin late with a small part of a square, debiased or not.
+pub(crate) fn weights_of_squares(cx: &Context<'_>, beta: f64, debias: bool) -> (f64, f64) {
+    let (old, new) = weights(cx, beta, debias || cx.step.fill);
+    (old * rescaled(cx), new)
+}
+
+/// By how much what was kept of `d g` changes when d moves; 1 without an estimator.
+pub(crate) fn rescaled(cx: &Context<'_>) -> f64 {
+    cx.step.estimate.d_prev / cx.step.estimate.d
+}
+
+/// The number of this gradient of the tensor, from 1.
+pub(crate) fn gradients(cx: &Context<'_>) -> f64 {
+    (cx.tensor.updates + 1) as f64
+}
+
+/// 1 with the first gradient that the transform sees of the tensor, 0 afterwards.
+pub(crate) fn at_first(cx: &Context<'_>) -> f64 {
+    if cx.fresh { 1.0 } else { 0.0 }
+}
+
+/// Weights of the old average and of the new value.
+#[fields]
+pub struct Weights<V> {
+    /// Of the old average.
+    pub old: V,
+    /// Of the new value.
+    pub new: V,
+}
+
+impl Weights<f64> {
+    pub(crate) fn fill(&mut self, (old, new): (f64, f64)) {
+        (self.old, self.new) = (old, new);
+    }
+}
+
+/// State of Adam and its relatives.
+#[fields]
+pub struct Moments<V> {
+    /// First moment.
+    pub m: V,
+    /// Second moment.
+    pub v: V,
+}
+
+/// Weights of the two moments.
+#[fields]
+pub struct MomentWeights<V> {
+    /// Of the old first moment.
+    pub old_m: V,
+    /// Of the gradient in it.
+    pub new_m: V,
+    /// Of the old second moment.
+    pub old_v: V,
+    /// Of the squared gradient in it.
+    pub new_v: V,
+}
+
+impl MomentWeights<f64> {
+    /// Debiased moments.
+    pub(crate) fn debiased(cx: &Context<'_>, beta1: f64, beta2: f64) -> Self {
+        let (old_m, new_m) = weights(cx, beta1, true);
+        let (old_v, new_v) = weights_of_squares(cx, beta2, true);
+        Self { old_m, new_m, old_v, new_v }
+    }
+}
+
+/// A number that is multiplied by.
+#[fields]
+pub struct Factor<V> {
+    /// The number.
+    pub factor: V,
+}

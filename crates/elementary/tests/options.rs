@@ -1,0 +1,132 @@
+//! Options of all transforms: defaults are valid, files are read back, unknown names and wrong values are refused.
+
+use elementary::*;
+use gradient_transform::{Descent, Error, GradientTransform, Optimizer, Parameter};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn reads_back<G>()
+where
+    G: GradientTransform + Default + Serialize + DeserializeOwned + PartialEq,
+{
+    let it = G::default();
+    it.validate().unwrap();
+    let text = serde_json::to_string(&it).unwrap();
+    assert!(serde_json::from_str::<G>(&text).unwrap() == it, "{text}");
+    if text != "null" {
+        assert!(serde_json::from_str::<G>("{}").unwrap() == it, "{text}: options have defaults");
+        let error = serde_json::from_str::<G>(r#"{"betta":0.5}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown field `betta`"), "{error}");
+    }
+}
+
+#[test]
+fn options_are_read_back_and_unknown_ones_refused() {
+    reads_back::<AdEMAMix>();
+    reads_back::<AdaBelief>();
+    reads_back::<AdaDelta>();
+    reads_back::<AdaGrad>();
+    reads_back::<AdaMax>();
+    reads_back::<Adam>();
+    reads_back::<AdamMoment>();
+    reads_back::<Adan>();
+    reads_back::<AdaptiveClip>();
+    reads_back::<AmsGrad>();
+    reads_back::<CautiousUpdate>();
+    reads_back::<Centralise>();
+    reads_back::<CentredRms>();
+    reads_back::<ClipByNorm>();
+    reads_back::<ClipByValue>();
+    reads_back::<DecayToStart>();
+    reads_back::<Ema>();
+    reads_back::<GramsUpdate>();
+    reads_back::<Lion>();
+    reads_back::<Lookahead>();
+    reads_back::<Mars>();
+    reads_back::<Momentum>();
+    reads_back::<NAdam>();
+    reads_back::<Optimistic>();
+    reads_back::<ParameterScale>();
+    reads_back::<RAdam>();
+    reads_back::<Rprop>();
+    reads_back::<Sign>();
+    reads_back::<TrustRatio>();
+    reads_back::<UnitNorm>();
+    reads_back::<WeightDecay>();
+    reads_back::<Yogi>();
+}
+
+/// The option that an error names, for a transform that is refused.
+fn refused<G: GradientTransform>(it: G) -> &'static str {
+    match it.validate() {
+        Err(Error::OptionOutOfRange { option, .. }) => option,
+        other => panic!("{it:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    let nan = f64::NAN;
+    assert_eq!(refused(Momentum { beta: 1.0, ..Momentum::default() }), "beta");
+    assert_eq!(refused(Ema { beta: -0.1, ..Ema::default() }), "beta");
+    assert_eq!(refused(Adam { beta1: 1.0, ..Adam::default() }), "beta1");
+    assert_eq!(refused(Adam { beta2: nan, ..Adam::default() }), "beta2");
+    assert_eq!(refused(Adam { eps: 0.0, ..Adam::default() }), "eps");
+    assert_eq!(refused(RAdam { threshold: 3.0, ..RAdam::default() }), "threshold");
+    assert_eq!(refused(NAdam { momentum_decay: -1.0, ..NAdam::default() }), "momentum_decay");
+    assert_eq!(refused(AdEMAMix { beta1: 0.0, ..AdEMAMix::default() }), "beta1");
+    assert_eq!(refused(AdEMAMix { alpha: nan, ..AdEMAMix::default() }), "alpha");
+    assert_eq!(refused(AdaGrad { initial: -1.0, ..AdaGrad::default() }), "initial");
+    assert_eq!(refused(Rprop { largest: 1e-9, ..Rprop::default() }), "largest");
+    assert_eq!(refused(Rprop { grow: 1.0, ..Rprop::default() }), "grow");
+    assert_eq!(refused(Mars { beta1: 1.0, ..Mars::default() }), "beta1");
+    assert_eq!(refused(Optimistic { beta: f64::INFINITY, ..Optimistic::default() }), "beta");
+    assert_eq!(refused(WeightDecay { rate: -0.1, ..WeightDecay::default() }), "rate");
+    assert_eq!(refused(ClipByNorm { limit: 0.0, ..ClipByNorm::default() }), "limit");
+    assert_eq!(refused(ClipByValue { growth: nan, ..ClipByValue::default() }), "growth");
+    assert_eq!(refused(AdaptiveClip { eps: 0.0, ..AdaptiveClip::default() }), "eps");
+    assert_eq!(refused(TrustRatio { eps: -1.0, ..TrustRatio::default() }), "eps");
+    assert_eq!(refused(Lookahead { period: 0, ..Lookahead::default() }), "period");
+    assert_eq!(refused(Lookahead { alpha: 1.5, ..Lookahead::default() }), "alpha");
+    let schedule = Schedule::constant(1.0).for_steps(3).then(Schedule::cosine(1.0, nan, 3));
+    assert_eq!(refused(Scheduled { schedule }), "to");
+    let schedule = Schedule::Product { of: vec![Schedule::InverseRoot { steps: 0 }] };
+    assert_eq!(refused(Scheduled { schedule }), "steps");
+}
+
+/// A tensor of one element with the gradient 1 in every step; `late` comes into its chain after ten.
+fn joining<G: GradientTransform>(late: G) -> f64 {
+    let shapes = [("w", &[1][..])];
+    let mut optimizer: Optimizer<f64> = Optimizer::new(Descent::default(), shapes).unwrap();
+    let mut w = [0.0];
+    for _ in 0..10 {
+        optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))]).unwrap();
+    }
+    optimizer.replace_chain(0, (late, Descent::default())).unwrap();
+    let before = w[0];
+    optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))]).unwrap();
+    before - w[0]
+}
+
+#[test]
+fn averages_that_come_late_begin_with_the_first_gradient_they_see() {
+    let near = |way: f64, expected: f64| assert!((way - expected).abs() < 1e-6, "{way} {expected}");
+    near(joining(Ema::default()), 1.0);
+    near(joining(Ema { debias: false, ..Ema::default() }), 0.1);
+    near(joining(Adam::default()), 1.0);
+    near(
+        joining(Adam { nesterov: true, ..Adam::default() }),
+        0.9 * (1.0 - 0.9_f64.powi(11)) / (1.0 - 0.9_f64.powi(12)) + 0.1 / (1.0 - 0.9_f64.powi(11)),
+    );
+    near(joining(AdamMoment::default()), 1.0);
+    near(joining(AmsGrad::default()), 1.0);
+    near(joining(AdaBelief::default()), 1.0 / 0.9);
+    near(joining(AdaMax::default()), 1.0);
+    near(joining(AdEMAMix::default()), 1.0 + 5.0 * 1e-4);
+    near(joining(Adan::default()), 1.0);
+    near(joining(CentredRms::default()), 1.0 / (1.0 - 0.01_f64.powi(2)).sqrt());
+    near(joining(Mars::default()), 1.0);
+    near(joining(Yogi { eps: 1e-9, ..Yogi::default() }), 1.0);
+    near(joining(Rprop::default()), 0.01);
+    near(joining(DecayToStart::default()), 1.0);
+}

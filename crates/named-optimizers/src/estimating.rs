@@ -1,0 +1,47 @@
+use elementary::{Adam, AdamMoment};
+use gradient_transform::Descent;
+use prodigy_core::{Prodigy, Samples};
+use schedule_free::ScheduleFree;
+
+/// Prodigy (2306.06101, algorithm 4): Adam, and the estimate of the step size from all elements. Learning rate 1.
+///
+/// The estimate is that of the crate `prodigy-core`, whose terms weigh the root of d, where those of the paper's code weigh `d^2/d0`. The
+/// two give the same trajectory until d has moved, and grow differently from there.
+///
+/// ```
+/// use gradient_transform::{Optimizer, Parameter};
+///
+/// let mut optimizer: Optimizer = Optimizer::new(named_optimizers::prodigy(), [("w", &[2][..])])?;
+/// let mut w = [1.0_f32, -1.0];
+/// for _ in 0..50 {
+///     let gradient = w;
+///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
+/// }
+/// assert!(optimizer.estimate(0)?.d > 1e-3); // from 1e-6
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub fn prodigy() -> (Adam, Prodigy, Descent) {
+    let beta3 = 0.999_f64.sqrt();
+    let prodigy = Prodigy { samples: Samples { every: 1, ..Samples::new(beta3) }, ..Prodigy::new(beta3) };
+    (Adam::default(), prodigy, Descent::default())
+}
+
+/// Schedule-Free descent (2405.15682). Learning rate 1.
+///
+/// ```
+/// assert_eq!(named_optimizers::schedule_free_sgd().beta1, 0.9);
+/// ```
+pub fn schedule_free_sgd() -> ScheduleFree {
+    ScheduleFree::default()
+}
+
+/// Schedule-Free AdamW (2405.15682): the interpolation takes the first moment's place. Learning rate 2.5e-3.
+///
+/// ```
+/// let mut chain = named_optimizers::schedule_free_adamw();
+/// chain.1.weight_decay = 0.01;
+/// assert_eq!(chain.0.beta2, 0.999);
+/// ```
+pub fn schedule_free_adamw() -> (AdamMoment, ScheduleFree) {
+    (AdamMoment::default(), ScheduleFree::default())
+}

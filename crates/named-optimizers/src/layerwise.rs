@@ -1,0 +1,35 @@
+use elementary::{Adam, Momentum, TrustRatio, WeightDecay};
+use gradient_transform::Descent;
+
+/// LARS (1708.03888) with a coefficient of 0.001, a decay of 1e-4 and momentum of 0.9.
+///
+/// optax has the learning rate inside the momentum, as the paper has; a changing one acts at once here, and through the momentum there.
+///
+/// ```
+/// use gradient_transform::Optimizer;
+///
+/// let mut chain = named_optimizers::lars();
+/// (chain.0.least_rank, chain.1.least_rank) = (2, 2); // biases as in SGD
+/// let optimizer: Optimizer = Optimizer::new(chain, [("w", &[2, 2][..])])?;
+/// assert_eq!(optimizer.describe_chain(0, &[2, 2])?, "weight-decay | trust-ratio ‖ | momentum | descent");
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub fn lars() -> (WeightDecay, TrustRatio, Momentum, Descent) {
+    let decay = WeightDecay { rate: 1e-4, ..WeightDecay::default() };
+    let trust = TrustRatio { coefficient: 1e-3, ..TrustRatio::default() };
+    (decay, trust, Momentum::default(), Descent::default())
+}
+
+/// LAMB (1904.00962) with an eps of 1e-6 and a decay of 0.01.
+///
+/// ```
+/// use gradient_transform::Optimizer;
+///
+/// let optimizer: Optimizer = Optimizer::new(named_optimizers::lamb(), [("w", &[2, 2][..])])?;
+/// assert_eq!(optimizer.describe_chain(0, &[2, 2])?, "adam | weight-decay | trust-ratio ‖ | descent");
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub fn lamb() -> (Adam, WeightDecay, TrustRatio, Descent) {
+    let adam = Adam { eps: 1e-6, ..Adam::default() };
+    (adam, WeightDecay::default(), TrustRatio::default(), Descent::default())
+}

@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+mod adam;
+mod estimating;
+mod layerwise;
+mod plain;
+mod scaling;
+
+pub use adam::{
+    adabelief, adam, adamax, adamw, adan, ademamix, amsgrad, c_adamw, grams, mars, nadam, radam, stableadamw,
+    yogi,
+};
+pub use estimating::{prodigy, schedule_free_adamw, schedule_free_sgd};
+pub use layerwise::{lamb, lars};
+pub use plain::{lion, optimistic_gradient_descent, rprop, sgd, sign_sgd, signum};
+pub use scaling::{adadelta, adagrad, adopt, rmsprop};

@@ -1,0 +1,51 @@
+use ::adopt::Adopt;
+use elementary::{AdaDelta, AdaGrad, ClipByValue, Ema};
+use factored_moment::{DenseMoment, Division};
+use gradient_transform::Descent;
+
+/// AdaGrad (JMLR 2011), as PyTorch's. Learning rate 0.01.
+///
+/// ```
+/// assert_eq!(named_optimizers::adagrad().0.eps, 1e-10);
+/// ```
+pub fn adagrad() -> (AdaGrad, Descent) {
+    (AdaGrad::default(), Descent::default())
+}
+
+/// AdaDelta (1212.5701), as PyTorch's. Learning rate 1.
+///
+/// ```
+/// assert_eq!(named_optimizers::adadelta().0.rho, 0.9);
+/// ```
+pub fn adadelta() -> (AdaDelta, Descent) {
+    (AdaDelta::default(), Descent::default())
+}
+
+/// RMSprop, as PyTorch's: a decay of 0.99, eps outside of the root, nothing debiased. Learning rate 0.01.
+///
+/// Centred it is `elementary::CentredRms` in its moment's place; with momentum, `elementary::Momentum` goes behind it.
+///
+/// ```
+/// assert_eq!(named_optimizers::rmsprop().0.beta2, 0.99);
+/// ```
+pub fn rmsprop() -> (DenseMoment, Descent) {
+    (DenseMoment::new(0.99), Descent::default())
+}
+
+/// ADOPT (2411.02853, algorithm 2): division by the moment before this step's gradient, clipping, then the average. Learning rate 1e-3.
+///
+/// The paper divides by `max(sqrt(v), eps)`, and this by `sqrt(v) + eps`. The clip's limit is `t^(1/4)` with t the number of the gradient;
+/// the authors' code starts to count a gradient later.
+///
+/// ```
+/// use gradient_transform::Optimizer;
+///
+/// let optimizer: Optimizer = Optimizer::new(named_optimizers::adopt(), [("w", &[2][..])])?;
+/// assert_eq!(optimizer.describe_chain(0, &[2])?, "dense-moment | clip-by-value | ema | descent");
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub fn adopt() -> (Adopt<DenseMoment>, ClipByValue, Ema, Descent) {
+    let moment = DenseMoment { division: Division::Epsilon(1e-6), ..DenseMoment::new(0.9999) };
+    let (clip, average) = (ClipByValue { limit: 1.0, growth: 0.25 }, Ema { beta: 0.9, debias: false });
+    (Adopt::new(moment), clip, average, Descent::default())
+}
