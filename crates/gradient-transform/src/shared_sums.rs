@@ -123,7 +123,8 @@ pub(crate) fn complete<T: Real>(name: &str, groups: &[Group<T>], tensors: &mut [
             .for_each(|sums| sums.copy_from_slice(totals));
     };
     // A group's tensors stand together.
-    let of_groups = |tensors: &mut [Tensor<T>], f: &mut dyn FnMut(&mut [Tensor<T>], usize, SumsOver)| {
+    type Visit<'v, T> = dyn FnMut(&mut [Tensor<T>], usize, SumsOver) + 'v;
+    let of_groups = |tensors: &mut [Tensor<T>], f: &mut Visit<'_, T>| {
         for tensors in tensors.chunk_by_mut(|a, b| a.group == b.group) {
             let chain = stages(&*groups[tensors[0].group].chain);
             let stage = chain.iter().position(|stage| stage.name() == name);

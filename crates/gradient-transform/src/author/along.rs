@@ -39,6 +39,9 @@ impl Places<'_> {
     }
 }
 
+/// Arrays along axes, and where the sums of a tile are added.
+pub(super) type WithSums<'r, 'a, T, G> = (&'r Along<'a, T, G>, &'r mut [Gathered<T>]);
+
 /// Arrays along axes of one transform in a loop.
 pub struct Side<'r, T: Copy, G: GradientTransform> {
     arrays: Arrays<'r, T, G>,
@@ -92,7 +95,7 @@ impl<'x, 's, T: Real, G: GradientTransform> AlongRun<'x, 's, T, G> {
 impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
     /// `workspace` is that of the tile, if it has some; the loop begins with element `from` of the tile, which has `len`.
     pub(super) fn new(
-        along: Option<(&'r Along<'_, T, G>, &'r mut [Gathered<T>])>,
+        along: Option<WithSums<'r, '_, T, G>>,
         [values, lanes]: &'r mut [G::Along<Block<T>>; 2],
         workspace: &'r mut [T],
         len: usize,

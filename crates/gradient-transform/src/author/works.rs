@@ -118,7 +118,7 @@ impl<T: Real> Works<T> for End {
     fn is_usual((): &()) -> bool {
         true
     }
-    fn axes<'p>((): &'p ()) -> Option<&'p Axes> {
+    fn axes((): &()) -> Option<&Axes> {
         None
     }
     fn expand((): &(), _: &mut [T], _: usize, _: usize) {}

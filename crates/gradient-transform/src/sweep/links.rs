@@ -97,8 +97,8 @@ impl<T: Real> Job<'_, T> {
             let mut tile = Tile {
                 update: Update::new(&mut []),
                 direction: &[],
-                gradient: *gradient,
-                parameter: &**parameter,
+                gradient,
+                parameter,
                 base: &[],
                 columns: &mut own.columns[call.columns.clone()],
                 scratch: &self.scratch[stage.scratch.clone()],
