@@ -99,10 +99,14 @@ fn assert_scaled(moved: &[f64], gradient: &[f64], factor: f64) {
 #[test]
 fn the_norm_over_all_tensors_of_all_groups_is_that_of_one_long_vector() {
     let gradients = gradients();
-    let chain = || Box::new((CLIP, Descent::default()));
-    let moved = step(&mut groups([chain(), chain()]).unwrap(), &all(&gradients)).unwrap();
-    for (moved, gradient) in moved.iter().zip(&gradients) {
-        assert_scaled(moved, gradient, 1.0 / norm(&gradients));
+    let ours = || -> Box<dyn Link<f64>> { Box::new((CLIP, Descent::default())) };
+    let shipped = elementary::ClipByNorm { over: SumsOver::All, ..elementary::ClipByNorm::default() };
+    let theirs = || -> Box<dyn Link<f64>> { Box::new((shipped, Descent::default())) };
+    for chains in [[ours(), ours()], [theirs(), theirs()]] {
+        let moved = step(&mut groups(chains).unwrap(), &all(&gradients)).unwrap();
+        for (moved, gradient) in moved.iter().zip(&gradients) {
+            assert_scaled(moved, gradient, 1.0 / norm(&gradients));
+        }
     }
 }
 

@@ -526,7 +526,7 @@ transforms! {
         |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::clipped_norm);
 
     clip_by_root_mean_square in "elementary":
-        [] (ClipByNorm { limit: 1.5, of: Size::RootMeanSquare }) [] [Descent::default()];
+        [] (ClipByNorm { limit: 1.5, of: Size::RootMeanSquare, ..ClipByNorm::default() }) [] [Descent::default()];
         lr 0.1, Invariant, Within(1e-6), StandsStill, float32 1e-6,
         |problem| naive::descent(problem, 0.1, 0.0, naive::elementary::clipped_root_mean_square);
 

@@ -1,4 +1,6 @@
-use gradient_transform::{Backend, Context, Element, GradientTransform, Num, Result, fields, transform};
+use gradient_transform::{
+    Backend, Context, Element, Error, GradientTransform, Num, Result, SumsOver, fields, transform,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::average::{Factor, gradients};
@@ -84,15 +86,15 @@ impl Size {
     }
 }
 
-/// Shortens an update that is longer than a limit, tensor by tensor.
+/// Shortens an update that is longer than a limit, tensor by tensor or all together.
 ///
 /// ```text
 /// u <- u min(1, limit / |u|)      |u|: the norm, or the root mean square
 /// ```
 ///
-/// Pascanu, Mikolov and Bengio, 1211.5063, algorithm 1, for every tensor by itself. PyTorch's `clip_grad_norm_` and optax's
-/// `clip_by_global_norm` take the norm over all tensors, which this does not; optax's `clip_by_block_rms` is this with
-/// [`Size::RootMeanSquare`]. PyTorch adds 1e-6 to the norm. `StableAdamW` of the crate `stableadamw` clips by the root mean square with a
+/// Pascanu, Mikolov and Bengio, 1211.5063, algorithm 1. By default every tensor is clipped by itself. PyTorch's `clip_grad_norm_` and
+/// optax's `clip_by_global_norm` take the norm over all tensors: that is [`SumsOver::All`]. PyTorch adds 1e-6 to the norm. optax's
+/// `clip_by_block_rms` is this with [`Size::RootMeanSquare`]. `StableAdamW` of the crate `stableadamw` clips by the root mean square with a
 /// limit that follows Prodigy's estimate.
 ///
 /// Mostly at the head of a chain. Needs the whole tensor, so the chain is cut behind it. Keeps nothing.
@@ -107,18 +109,34 @@ impl Size {
 /// assert!((w[0] + 0.6).abs() < 1e-6 && (w[1] - 0.8).abs() < 1e-6);
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
+///
+/// By the global norm. A step needs all gradients at once then ([`Optimizer::step`](gradient_transform::Optimizer::step)):
+///
+/// ```
+/// use elementary::ClipByNorm;
+/// use gradient_transform::{Descent, Optimizer, Parameter, SumsOver};
+///
+/// let chain = (ClipByNorm { over: SumsOver::All, ..ClipByNorm::default() }, Descent::default());
+/// let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[1][..]), ("b", &[1][..])])?;
+/// let (mut w, mut b) = ([0.0_f32], [0.0_f32]);
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0])), Parameter::slice(&mut b, Some(&[-4.0]))])?;
+/// assert!((w[0] + 0.6).abs() < 1e-6 && (b[0] - 0.8).abs() < 1e-6);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClipByNorm {
     /// The largest size, above 0. Default 1.
     pub limit: f64,
-    /// What is measured. Default: the norm.
+    /// What is measured. Default: the norm. The root mean square is that of a tensor.
     pub of: Size,
+    /// Over which elements. Default: those of each tensor.
+    pub over: SumsOver,
 }
 
 impl Default for ClipByNorm {
     fn default() -> Self {
-        Self { limit: 1.0, of: Size::Norm }
+        Self { limit: 1.0, of: Size::Norm, over: SumsOver::Tensor }
     }
 }
 
@@ -135,7 +153,16 @@ impl GradientTransform for ClipByNorm {
     type Scalars<V: Copy> = Factor<V>;
 
     fn validate(&self) -> Result<()> {
-        check::positive("limit", self.limit)
+        check::positive("limit", self.limit)?;
+        if self.of == Size::RootMeanSquare && self.over != SumsOver::Tensor {
+            let expected = "the norm where the sum goes over several tensors";
+            return Err(Error::OptionOutOfRange { option: "of", value: "root-mean-square".into(), expected });
+        }
+        Ok(())
+    }
+
+    fn sums_over(&self) -> SumsOver {
+        self.over
     }
 
     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Squares<Num<B>> {

@@ -1,7 +1,7 @@
 //! Options of all transforms: defaults are valid, files are read back, unknown names and wrong values are refused.
 
 use elementary::*;
-use gradient_transform::{Descent, Error, GradientTransform, Optimizer, Parameter};
+use gradient_transform::{Descent, Error, GradientTransform, Optimizer, Parameter, SumsOver};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -83,6 +83,8 @@ fn options_out_of_range_are_named() {
     assert_eq!(refused(Optimistic { beta: f64::INFINITY, ..Optimistic::default() }), "beta");
     assert_eq!(refused(WeightDecay { rate: -0.1, ..WeightDecay::default() }), "rate");
     assert_eq!(refused(ClipByNorm { limit: 0.0, ..ClipByNorm::default() }), "limit");
+    let over_all = ClipByNorm { of: Size::RootMeanSquare, over: SumsOver::All, ..ClipByNorm::default() };
+    assert_eq!(refused(over_all), "of");
     assert_eq!(refused(ClipByValue { growth: nan, ..ClipByValue::default() }), "growth");
     assert_eq!(refused(AdaptiveClip { eps: 0.0, ..AdaptiveClip::default() }), "eps");
     assert_eq!(refused(TrustRatio { eps: -1.0, ..TrustRatio::default() }), "eps");

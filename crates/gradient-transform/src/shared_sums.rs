@@ -8,6 +8,7 @@
 //! every tensor: the other sweeps, in the first of which the transform is finalized
 //! ```
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::compose::stages;
@@ -70,7 +71,8 @@ use crate::tensor::Tensor;
 /// assert_eq!((w, b), ([-0.6], [0.8]));
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SumsOver {
     /// The elements of each tensor.
     #[default]

@@ -104,7 +104,7 @@ cases! {
     optax_ema: lr 0.1, 1e-12, (Ema::default(), descent());
     optax_clip: lr 0.1, 1e-12, (ClipByValue { limit: 0.5, growth: 0.0 }, descent());
     optax_clip_by_block_rms: lr 0.1, 1e-12,
-        (ClipByNorm { limit: 0.5, of: Size::RootMeanSquare }, descent());
+        (ClipByNorm { limit: 0.5, of: Size::RootMeanSquare, ..ClipByNorm::default() }, descent());
     optax_adaptive_grad_clip: lr 0.1, 1e-12, (AdaptiveClip { limit: 0.1, eps: 1e-3 }, descent());
     optax_centralize: lr 0.1, 1e-12, (Centralise, descent());
     optax_param_block_rms: lr 0.1, 1e-12, (ParameterScale::default(), descent());
