@@ -17,7 +17,7 @@ use crate::joint::{Column, Effort, Sides, step_down};
 /// by a constant. Where an arm's runs are skewed and spread otherwise than the base's, its mean may be beyond the margin while most of its
 /// differences are within, and it is called equivalent too often (the crate's README has figures).
 ///
-/// The smallest p there can be is 1 / 2^seeds, however many the arms. Exact up to 14 seeds, drawn beyond.
+/// The smallest p there can be is 1 / 2^seeds, and 2 / 2^seeds beside an arm that is far beyond its margin on every seed, however many the arms. Exact up to 14 seeds, drawn beyond.
 ///
 /// ```
 /// use ablate_statistics::joint_equivalence_p;
@@ -25,7 +25,7 @@ use crate::joint::{Column, Effort, Sides, step_down};
 /// let close: Vec<Option<f64>> = [0.1, -0.2, 0.3, -0.1, 0.2, -0.3, 0.1].map(Some).to_vec();
 /// let far: Vec<Option<f64>> = [2.0, 2.1, 1.9, 2.2, 2.0, 2.1, 1.8].map(Some).to_vec();
 /// let p = joint_equivalence_p(&[close, far], &[1.0, 1.0], 0);
-/// assert_eq!(p[0], Some(1.0 / 128.0));
+/// assert_eq!(p[0], Some(2.0 / 128.0));
 /// assert_eq!(p[1], Some(1.0));
 /// ```
 pub fn joint_equivalence_p(arms: &[Vec<Option<f64>>], margins: &[f64], seed: u64) -> Vec<Option<f64>> {

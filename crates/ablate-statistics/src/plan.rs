@@ -28,9 +28,9 @@ const MOST: f64 = 10_000.0;
 /// assert_eq!(plan.seeds(5.0), Some(6)); // there is no verdict of fewer
 /// assert!(plan.seeds(1.0).is_some_and(|seeds| (9..=12).contains(&seeds)));
 /// assert!(plan.seeds(0.1) > plan.seeds(0.2) && plan.seeds(0.0).is_none());
-/// // To be sure that there is none takes more than to find one of the same size.
+/// // To be sure that there is none takes no fewer than to find one of the same size.
 /// let none = SeedPlan::of_equivalence(1, 0.05, 0.8).unwrap();
-/// assert!(none.seeds(1.0) > plan.seeds(1.0));
+/// assert!(none.seeds(1.0) >= plan.seeds(1.0));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeedPlan {

@@ -4,7 +4,7 @@ use comfy_table::{Attribute, Cell, CellAlignment};
 
 use super::answer::{answer, counted};
 use super::number::{p_value, short};
-use super::view::View;
+use super::view::{View, word};
 use crate::columns::Columns;
 use crate::findings::{Findings, Verdict};
 use crate::results::Results;
@@ -42,13 +42,16 @@ fn table(view: View<'_>, task: usize) -> String {
         let found = view.found(task, arm);
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         let verdict = match found.verdict {
-            Verdict::Base | Verdict::Unclear => Cell::new(view.verdict(task, arm)),
-            _ => Cell::new(view.verdict(task, arm)).add_attribute(Attribute::Bold),
+            // There is little room, and no sign is missed.
+            Verdict::Unclear => Cell::new(word(found.verdict)),
+            _ => Cell::new(view.verdict_alone(task, arm)).add_attribute(Attribute::Bold),
         };
+        let diverged =
+            if found.diverged > 0 { format!("\n{} diverged", found.diverged) } else { String::new() };
         let steps = view.steps_to_target(task, arm);
         let d: Vec<String> = found.d.iter().flatten().map(|d| short(*d)).collect();
         table.add_row([
-            Cell::new(&view.arms()[arm].title),
+            Cell::new(format!("{}{diverged}", view.arms()[arm].title)),
             right(shown.summary(found.value.as_ref())),
             right(view.comparison(task, arm)),
             right(if arm > 0 { p_value(found.adjusted_p) } else { String::new() }),

@@ -50,28 +50,23 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A verdict with what belongs to it; nothing of the base but its runs that diverged.
-    pub(super) fn verdict(self, task: usize, arm: usize) -> String {
+    /// A verdict with its sign, and with its p where that is of another hypothesis than the one of a difference; nothing of the base.
+    pub(super) fn verdict_alone(self, task: usize, arm: usize) -> String {
         let found = self.found(task, arm);
-        let verdict = match found.verdict {
+        let named = || format!("{} {}", sign(found.verdict), word(found.verdict));
+        match found.verdict {
             Verdict::Base => String::new(),
-            // Its p is of another hypothesis than that of the column before it.
-            Verdict::Equivalent => {
-                format!(
-                    "{} {} (p = {})",
-                    sign(found.verdict),
-                    word(found.verdict),
-                    p_value(found.equivalence_p)
-                )
-            }
-            verdict => format!("{} {}", sign(verdict), word(verdict)),
-        };
-        let diverged = (found.diverged > 0).then(|| format!("{} diverged", found.diverged));
-        [Some(verdict).filter(|verdict| !verdict.is_empty()), diverged]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(", ")
+            Verdict::Equivalent => format!("{} (p = {})", named(), p_value(found.equivalence_p)),
+            _ => named(),
+        }
+    }
+
+    /// The same, and how many runs diverged.
+    pub(super) fn verdict(self, task: usize, arm: usize) -> String {
+        let diverged = self.found(task, arm).diverged;
+        let diverged = if diverged > 0 { format!("{diverged} diverged") } else { String::new() };
+        let parts = [self.verdict_alone(task, arm), diverged];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether a correction over all tasks is another one than that over the arms of a task.
