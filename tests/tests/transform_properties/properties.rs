@@ -1,5 +1,6 @@
 //! What every transform has to have, whatever it does; and the equivariances, where a row says that it has them.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 
 use conformance::pair::Stored;
@@ -51,35 +52,62 @@ pub(crate) enum Zero {
 }
 
 /// A transform in a chain around it, and which laws hold for that chain.
-pub(crate) trait Row {
+///
+/// A value and no trait, so that what is tested is compiled once, and not for every row.
+pub(crate) struct Row {
     /// Learning rate.
-    const LR: f64;
-    const SCALE: Scale;
-    const PERMUTATION: Permutation;
-    const ZERO: Zero;
+    pub(crate) lr: f64,
+    pub(crate) scale: Scale,
+    pub(crate) permutation: Permutation,
+    pub(crate) zero: Zero,
     /// How far float32 may be from float64, relative to the way come, beyond the rounding of the parameter itself. 1e-6 are
     /// 16 units of float32, two for each step.
-    const FLOAT32: f64;
-    /// The chain as a tuple, with the transform switched on or off by an `Option`. Switched off, what is to stand in
-    /// for it, if anything is, is switched on by another.
-    fn chain<T: Real>(on: bool) -> Boxed<T>;
-    /// The members of the chain with the transform, each in a box.
-    fn members<T: Real>() -> Vec<Boxed<T>>;
-    /// The chain that has no `Option` and not the transform.
-    fn without<T: Real>() -> Boxed<T>;
+    pub(crate) float32: f64,
+    pub(crate) single: Chains<f32>,
+    pub(crate) double: Chains<f64>,
     /// The names of the transform and of what stands in for it.
-    fn toggled() -> Vec<String>;
+    pub(crate) toggled: fn() -> Vec<String>,
     /// The same chain in plain formulas.
-    fn naive(problem: &Problem) -> Trajectory;
+    pub(crate) naive: fn(&Problem) -> Trajectory,
 }
 
-fn running<R: Row, T: Real, E: Stored>(problem: &Problem) -> Running<T, E> {
-    Running::new(R::chain(true), R::LR, problem)
+/// The chain of a row, in one type.
+pub(crate) struct Chains<T> {
+    /// As a tuple, with the transform switched on or off by an `Option`. Switched off, what is to stand in
+    /// for it, if anything is, is switched on by another.
+    pub(crate) chain: fn(bool) -> Boxed<T>,
+    /// The members of the chain with the transform, each in a box.
+    pub(crate) members: fn() -> Vec<Boxed<T>>,
+    /// The chain that has no `Option` and not the transform.
+    pub(crate) without: fn() -> Boxed<T>,
+}
+
+impl Row {
+    fn chains<T: Real>(&self) -> &Chains<T> {
+        let both: [&dyn Any; 2] = [&self.single, &self.double];
+        both.into_iter().find_map(<dyn Any>::downcast_ref).unwrap()
+    }
+
+    fn chain<T: Real>(&self, on: bool) -> Boxed<T> {
+        (self.chains().chain)(on)
+    }
+
+    fn members<T: Real>(&self) -> Vec<Boxed<T>> {
+        (self.chains().members)()
+    }
+
+    fn without<T: Real>(&self) -> Boxed<T> {
+        (self.chains().without)()
+    }
+}
+
+fn running<T: Real, E: Stored>(row: &Row, problem: &Problem) -> Running<T, E> {
+    Running::new(row.chain(true), row.lr, problem)
 }
 
 /// The trajectory of a row's chain in float32.
-fn single<R: Row>(problem: &Problem) -> Trajectory {
-    trajectory::<f32, f32>(R::chain(true), R::LR, problem)
+fn single(row: &Row, problem: &Problem) -> Trajectory {
+    trajectory::<f32, f32>(row.chain(true), row.lr, problem)
 }
 
 #[track_caller]
@@ -113,13 +141,13 @@ fn mapped(trajectory: &Trajectory, f: impl Fn(&ArrayD<f64>) -> ArrayD<f64>) -> T
 }
 
 /// Saved as bytes and loaded into another optimizer in the middle, a run goes on as if nothing had happened.
-pub(crate) fn round_trips_through_bytes<R: Row, T: Real, E: Stored>() {
+pub(crate) fn round_trips_through_bytes<T: Real, E: Stored>(row: &Row) {
     let problem = Problem::new();
     let (before, after) = problem.gradients.split_at(STEPS / 2);
-    let mut through = running::<R, T, E>(&problem);
+    let mut through = running::<T, E>(row, &problem);
     before.iter().for_each(|g| through.step(g));
 
-    let mut resumed = running::<R, T, E>(&problem);
+    let mut resumed = running::<T, E>(row, &problem);
     resumed.values.clone_from(&through.values);
     let bytes = checkpoint::to_bytes(&through.optimizer).unwrap();
     let restored = checkpoint::from_bytes(&bytes, &mut resumed.optimizer).unwrap();
@@ -136,19 +164,19 @@ pub(crate) fn round_trips_through_bytes<R: Row, T: Real, E: Stored>() {
     }
 }
 
-pub(crate) fn follows_its_law_of_scale<R: Row>() {
+pub(crate) fn follows_its_law_of_scale(row: &Row) {
     let problem = Problem::new();
-    match R::SCALE {
+    match row.scale {
         Scale::Invariant => {
-            let large = single::<R>(&problem.scaled(1.0, 256.0));
+            let large = single(row, &problem.scaled(1.0, 256.0));
             assert_finite(&large);
-            assert_same(&single::<R>(&problem.scaled(1.0, 2048.0)), &large);
+            assert_same(&single(row, &problem.scaled(1.0, 2048.0)), &large);
         }
         Scale::Linear => {
-            let plain = single::<R>(&problem);
+            let plain = single(row, &problem);
             assert_finite(&plain);
             for factor in [8.0, 0.125] {
-                assert_same(&single::<R>(&problem.scaled(factor, factor)), &mapped(&plain, |y| y * factor));
+                assert_same(&single(row, &problem.scaled(factor, factor)), &mapped(&plain, |y| y * factor));
             }
         }
     }
@@ -156,11 +184,11 @@ pub(crate) fn follows_its_law_of_scale<R: Row>() {
 
 /// No transform prefers a direction: with gradients and parameters negated, everything is, to the bit, even under
 /// stochastic rounding, which rounds magnitudes.
-pub(crate) fn is_odd<R: Row>() {
+pub(crate) fn is_odd(row: &Row) {
     let problem = Problem::new();
     let negated = problem.scaled(-1.0, -1.0);
-    assert_same(&single::<R>(&negated), &mapped(&single::<R>(&problem), |y| -y));
-    let narrow = |problem| trajectory::<f32, bf16>(R::chain(true), R::LR, problem);
+    assert_same(&single(row, &negated), &mapped(&single(row, &problem), |y| -y));
+    let narrow = |problem| trajectory::<f32, bf16>(row.chain(true), row.lr, problem);
     assert_same(&narrow(&negated), &mapped(&narrow(&problem), |y| -y));
 }
 
@@ -177,17 +205,17 @@ fn base(at_work: &Running<f32, f32>) -> Vec<Vec<f64>> {
     at_work.optimizer.names().zip(&at_work.values).map(one).collect()
 }
 
-pub(crate) fn survives_zero_gradients<R: Row>() {
+pub(crate) fn survives_zero_gradients(row: &Row) {
     for from in [0, 3] {
         let problem = Problem::new().without_gradients_from(from);
-        let mut at_work = running::<R, f32, f32>(&problem);
+        let mut at_work = running::<f32, f32>(row, &problem);
         let mut path = Vec::new();
         for (t, gradients) in problem.gradients.iter().enumerate() {
             let (y, z) = (at_work.wide(), base(&at_work));
             at_work.step(gradients);
             if t >= from {
                 let stood = (at_work.wide() == y, base(&at_work) == z);
-                let expected = match R::ZERO {
+                let expected = match row.zero {
                     Zero::StandsStill => (true, true),
                     // At first there is nowhere to go.
                     Zero::Averages => (from == 0, true),
@@ -213,33 +241,33 @@ pub(crate) fn survives_zero_gradients<R: Row>() {
         gradient.index_axis_mut(ndarray::Axis(0), 1).fill(0.0);
         gradient.index_axis_mut(ndarray::Axis(1), 2).fill(0.0);
     }
-    assert_finite(&single::<R>(&problem));
+    assert_finite(&single(row, &problem));
 }
 
-pub(crate) fn follows_its_law_of_permutation<R: Row>() {
+pub(crate) fn follows_its_law_of_permutation(row: &Row) {
     let problem = Problem::new();
-    let plain = mapped(&single::<R>(&problem), permuted);
+    let plain = mapped(&single(row, &problem), permuted);
     let of_permuted = problem.permuted();
-    let ours = single::<R>(&of_permuted);
+    let ours = single(row, &of_permuted);
     let found = deviation(&ours, &plain, &of_permuted.init, 0.0);
-    match R::PERMUTATION {
+    match row.permutation {
         Permutation::Exact => assert_same(&ours, &plain),
         Permutation::Within(tolerance) => assert_within("permuted", &found, tolerance),
         Permutation::Changes => assert!(found.relative > 1e-3, "it changed by {:e} only", found.relative),
     }
 }
 
-pub(crate) fn is_the_same_in_float32_and_float64<R: Row>() {
+pub(crate) fn is_the_same_in_float32_and_float64(row: &Row) {
     let problem = Problem::new();
-    let double = trajectory::<f64, f64>(R::chain(true), R::LR, &problem);
-    let found = deviation(&single::<R>(&problem), &double, &problem.init, f32::UNIT);
-    assert_within("float32", &found, R::FLOAT32);
+    let double = trajectory::<f64, f64>(row.chain(true), row.lr, &problem);
+    let found = deviation(&single(row, &problem), &double, &problem.init, f32::UNIT);
+    assert_within("float32", &found, row.float32);
 }
 
-pub(crate) fn is_its_formula<R: Row>() {
+pub(crate) fn is_its_formula(row: &Row) {
     let problem = Problem::new();
-    let ours = trajectory::<f64, f64>(R::chain(true), R::LR, &problem);
-    let formula = R::naive(&problem);
+    let ours = trajectory::<f64, f64>(row.chain(true), row.lr, &problem);
+    let formula = (row.naive)(&problem);
     assert_finite(&formula);
     for (tensor, start) in problem.init.iter().enumerate().filter(|(_, start)| start.len() > 1) {
         // Not the end alone: a sign may lead as far back as it led away.
@@ -252,13 +280,13 @@ pub(crate) fn is_its_formula<R: Row>() {
 
     // And where tensors are longer than a tile, with sums of thousands of terms.
     let tiled = Problem::of(&TILED, 3);
-    let found = trajectory::<f64, f64>(R::chain(true), R::LR, &tiled);
-    assert_within("beyond a tile", &deviation(&found, &R::naive(&tiled), &tiled.init, f64::UNIT), 1e-12);
+    let found = trajectory::<f64, f64>(row.chain(true), row.lr, &tiled);
+    assert_within("beyond a tile", &deviation(&found, &(row.naive)(&tiled), &tiled.init, f64::UNIT), 1e-12);
 }
 
-fn none_changes_nothing_in<R: Row, E: Stored>(problem: &Problem) {
-    let mut off = Running::<f32, E>::new(R::chain(false), R::LR, problem);
-    let mut without = Running::<f32, E>::new(R::without(), R::LR, problem);
+fn none_changes_nothing_in<E: Stored>(row: &Row, problem: &Problem) {
+    let mut off = Running::<f32, E>::new(row.chain(false), row.lr, problem);
+    let mut without = Running::<f32, E>::new(row.without(), row.lr, problem);
     for gradients in &problem.gradients {
         off.step(gradients);
         without.step(gradients);
@@ -266,14 +294,14 @@ fn none_changes_nothing_in<R: Row, E: Stored>(problem: &Problem) {
     }
 }
 
-pub(crate) fn none_is_the_identity<R: Row>() {
+pub(crate) fn none_is_the_identity(row: &Row) {
     let problem = Problem::new();
-    none_changes_nothing_in::<R, f32>(&problem);
-    none_changes_nothing_in::<R, bf16>(&problem);
+    none_changes_nothing_in::<f32>(row, &problem);
+    none_changes_nothing_in::<bf16>(row, &problem);
     // And the row is about a transform that does something.
     assert_ne!(
-        single::<R>(&problem),
-        trajectory::<f32, f32>(R::without(), R::LR, &problem),
+        single(row, &problem),
+        trajectory::<f32, f32>(row.without(), row.lr, &problem),
         "the transform changes nothing here"
     );
 }
@@ -351,28 +379,28 @@ pub(crate) fn identities_change_nothing_in<T: Real, E: Stored>(
     }
 }
 
-pub(crate) fn an_identity_changes_no_bit<R: Row>() {
+pub(crate) fn an_identity_changes_no_bit(row: &Row) {
     let problem = Problem::of(&TILED, 3);
-    identities_change_nothing_in::<f32, f32>(&R::members, R::LR, &problem);
-    identities_change_nothing_in::<f32, bf16>(&R::members, R::LR, &problem);
-    identities_change_nothing_in::<f64, f64>(&R::members, R::LR, &problem);
+    identities_change_nothing_in::<f32, f32>(&|| row.members(), row.lr, &problem);
+    identities_change_nothing_in::<f32, bf16>(&|| row.members(), row.lr, &problem);
+    identities_change_nothing_in::<f64, f64>(&|| row.members(), row.lr, &problem);
 }
 
 /// An identity at every place of the chain of one group, beside another group with the same chain or under one estimate with it.
-pub(crate) fn an_identity_in_one_group_changes_no_bit_of_either<R: Row>() {
+pub(crate) fn an_identity_in_one_group_changes_no_bit_of_either(row: &Row) {
     let problem = Problem::new();
-    let writer = R::members::<f32>().iter().position(|member| (**member).writer().is_some()).unwrap();
+    let writer = row.members::<f32>().iter().position(|member| (**member).writer().is_some()).unwrap();
     for split_groups in [SplitGroups::Mean, SplitGroups::Each, SplitGroups::Joint] {
         let run = |chains: [Vec<Boxed<f32>>; 2]| {
             let chains = chains.into_iter().map(|chain| Box::new(chain) as Boxed<f32>).collect();
-            let running = Running::<f32, f32>::in_groups(chains, split_groups, R::LR, &problem);
+            let running = Running::<f32, f32>::in_groups(chains, split_groups, row.lr, &problem);
             but_for_identities(running, &problem)
         };
-        let plain = run([R::members(), R::members()]);
+        let plain = run([row.members(), row.members()]);
         for (group, place) in
-            (0..2).flat_map(|group| (0..=R::members::<f32>().len()).map(move |p| (group, p)))
+            (0..2).flat_map(|group| (0..=row.members::<f32>().len()).map(move |p| (group, p)))
         {
-            let mut chains = [R::members(), R::members()];
+            let mut chains = [row.members(), row.members()];
             let identity = Identity { columns: 1, role: Role::Map, behind_the_writer: place > writer };
             chains[group].insert(place, Box::new(identity));
             assert!(run(chains) == plain, "{split_groups:?}, at {place} of group {group}");
@@ -403,10 +431,10 @@ fn without_gradients(values: &mut [ArrayD<f32>]) -> Vec<Parameter<'_>> {
     values.iter_mut().map(|value| Parameter::array(value.view_mut(), None)).collect()
 }
 
-pub(crate) fn toggling_it_leaves_the_others_state_alone<R: Row>() {
+pub(crate) fn toggling_it_leaves_the_others_state_alone(row: &Row) {
     let problem = Problem::new();
-    let toggled = R::toggled();
-    let [mut on, mut off] = [true, false].map(|on| Running::<f32, f32>::new(R::chain(on), R::LR, &problem));
+    let toggled = (row.toggled)();
+    let [mut on, mut off] = [true, false].map(|on| Running::<f32, f32>::new(row.chain(on), row.lr, &problem));
     for gradients in &problem.gradients[..3] {
         on.step(gradients);
         off.step(gradients);
@@ -430,32 +458,32 @@ pub(crate) fn toggling_it_leaves_the_others_state_alone<R: Row>() {
     optimizer.restore_with(with.clone(), options).unwrap();
     assert!(shared(&off.optimizer.snapshot()) == shared(&with));
     let Running { optimizer, values, .. } = &mut on;
-    optimizer.replace_chain_with(0, R::chain(false), &mut without_gradients(values)).unwrap();
+    optimizer.replace_chain_with(0, row.chain(false), &mut without_gradients(values)).unwrap();
     assert!(shared(&on.optimizer.snapshot()) == shared(&with));
 }
 
-pub(crate) fn boxed_is_as_a_tuple<R: Row>() {
+pub(crate) fn boxed_is_as_a_tuple(row: &Row) {
     let problem = Problem::new();
     for gradients_in in [false, true] {
         let run = |chain: Boxed<f32>| {
             if gradients_in {
-                let mut running = Running::<f32, bf16>::new(chain, R::LR, &problem);
+                let mut running = Running::<f32, bf16>::new(chain, row.lr, &problem);
                 problem.gradients.iter().for_each(|g| running.step(g));
                 running.everything()
             } else {
-                let mut running = Running::<f32, f32>::new(chain, R::LR, &problem);
+                let mut running = Running::<f32, f32>::new(chain, row.lr, &problem);
                 problem.gradients.iter().for_each(|g| running.step(g));
                 running.everything()
             }
         };
-        assert!(run(Box::new(R::members())) == run(R::chain(true)));
+        assert!(run(Box::new(row.members())) == run(row.chain(true)));
     }
 }
 
-pub(crate) fn parameters_may_come_one_by_one<R: Row, E: Stored>() {
+pub(crate) fn parameters_may_come_one_by_one<E: Stored>(row: &Row) {
     let problem = Problem::new();
-    let mut together = running::<R, f32, E>(&problem);
-    let mut one_by_one = running::<R, f32, E>(&problem);
+    let mut together = running::<f32, E>(row, &problem);
+    let mut one_by_one = running::<f32, E>(row, &problem);
     for gradients in &problem.gradients {
         together.step(gradients);
         one_by_one.step_one_by_one(gradients);
@@ -464,8 +492,8 @@ pub(crate) fn parameters_may_come_one_by_one<R: Row, E: Stored>() {
 }
 
 /// A chain in which a transform occurs twice is refused.
-pub(crate) fn occurs_once<R: Row>() {
-    let chain: Vec<Boxed<f32>> = vec![Box::new(R::members()), Box::new(R::members())];
+pub(crate) fn occurs_once(row: &Row) {
+    let chain: Vec<Boxed<f32>> = vec![Box::new(row.members()), Box::new(row.members())];
     let refused = Optimizer::new(chain, [("w", &[2, 2][..])]).err();
     assert!(matches!(refused, Some(Error::InvalidChain { .. })), "{refused:?}");
 }
