@@ -59,6 +59,8 @@ enum Arrays<'r, T, G: GradientTransform> {
         values: G::Along<&'r [T]>,
         sums: &'r mut [Gathered<T>],
     },
+    /// None: they are 0, and what is added to their sums is lost.
+    Absent,
     /// As long as the tile: every element's value, and what it adds.
     Flat { values: &'r mut [T], sums: &'r mut [T], len: usize, from: usize },
 }
@@ -106,6 +108,7 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
                 let values = Fields::from_fn(|i| values.get(i));
                 Arrays::Runs { axes, lacks_first: *lacks_first, values, sums }
             }
+            None if workspace.is_empty() => Arrays::Absent,
             None => {
                 let (values, sums) = workspace.split_at_mut(workspace.len() / 2);
                 Arrays::Flat { values, sums, len: len.next_multiple_of(LANES), from }
@@ -147,6 +150,28 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
                                 stretch.lanes(lanes)
                             }
                             (_, _, None) => unreachable!("there is a block for every array"),
+                        },
+                    ),
+                }
+            }
+            Arrays::Absent => {
+                let (mut blocks, mut lanes) = (blocks.iter_mut(), lanes.iter_mut());
+                AlongRun {
+                    values: Fields::from_fn(
+                        #[inline(always)]
+                        |_| match blocks.next() {
+                            Some(block) => {
+                                block.fill(T::zero());
+                                stretch.same(block)
+                            }
+                            None => unreachable!("there is a block for every array"),
+                        },
+                    ),
+                    sums: Fields::from_fn(
+                        #[inline(always)]
+                        |_| match lanes.next() {
+                            Some(lanes) => stretch.lanes(lanes),
+                            None => unreachable!("there is a block for every array"),
                         },
                     ),
                 }

@@ -7,7 +7,7 @@
 //!
 //! * Every loop has a lifetime `'n` of its own, which no other loop has: [`with_len`] calls a function that is generic over it, and it is
 //!   invariant, so that nothing can shorten or lengthen it.
-//! * [`Stretch::for_each`] alone makes an [`BlockIndex`] of `'n`, and that alone an [`Index`]: a block that begins before the loop's end,
+//! * [`Stretch::for_each`] alone makes a [`BlockIndex`] of `'n`, and that alone an [`Index`]: a block that begins before the loop's end,
 //!   and a vector that is within this block.
 //! * An [`Array`] of `'n` has as many elements as the loop, rounded up to a whole block, because its constructors compare.
 //! * A part of a loop is a [`Stretch`] with a lifetime `'s` of its own, likewise. A block of `'s` is in it, and an array [`Within`] it has

@@ -120,21 +120,24 @@ pub(crate) struct Passes<'a, T: Real, L: Works<T>, const HEAD: bool> {
     parts: L::Parts<'a>,
     store: L::Store,
     usual: bool,
+    /// Whether the tensor has arrays along axes.
+    along: bool,
     /// The axes by which tiles can be cut into runs.
     axes: Option<Axes>,
 }
 
 impl<'a, T: Real, L: Works<T>, const HEAD: bool> Passes<'a, T, L, HEAD> {
     pub(crate) fn new(parts: L::Parts<'a>) -> Self {
-        let axes = L::axes(&parts).filter(|axes| L::HAVE_ALONG == 1 && axes.run_length() % LANES == 0);
-        Self { axes: axes.cloned(), usual: L::is_usual(&parts), store: L::store(), parts }
+        let first = L::axes(&parts);
+        let axes = first.filter(|axes| L::HAVE_ALONG == 1 && axes.run_length() % LANES == 0).cloned();
+        Self { axes, along: first.is_some(), usual: L::is_usual(&parts), store: L::store(), parts }
     }
 
     /// A tile.
     pub(crate) fn over(&mut self, arrays: &mut Arrays<'_, T>, own: &mut Own<'_, '_, T>) {
         let (tile, offset) = (arrays.len, arrays.offset);
         let axes = self.axes.as_ref().filter(|_| offset % LANES == 0 && tile % LANES == 0);
-        if L::ALONG == 0 || axes.is_some() {
+        if !self.along || axes.is_some() {
             return Self::full(&self.parts, &mut self.store, self.usual, axes, &mut [], arrays, own);
         }
         T::with_workspace(2 * L::ALONG * tile.next_multiple_of(LANES), |workspace| {
