@@ -31,7 +31,7 @@ use crate::check;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaGrad {
-    /// What the sum begins with, at least 0. Default 0.
+    /// First value of the sum, at least 0. Default 0.
     pub initial: f64,
     /// Added to the root of the sum, above 0. Default 1e-10.
     pub eps: f64,

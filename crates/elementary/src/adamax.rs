@@ -32,7 +32,7 @@ use crate::check;
 pub struct AdaMax {
     /// Weight of the old first moment, in [0, 1). Default 0.9.
     pub beta1: f64,
-    /// What is left of the largest gradient after a step, in [0, 1). Default 0.999.
+    /// Decay of the largest gradient in a step, in [0, 1). Default 0.999.
     pub beta2: f64,
     /// Added to the size of the gradient, above 0. Default 1e-8.
     pub eps: f64,
@@ -51,7 +51,7 @@ pub struct Numbers<V> {
     pub old: V,
     /// Weight of the gradient in it.
     pub new: V,
-    /// What is left of the largest gradient.
+    /// Decay of the largest gradient.
     pub kept: V,
 }
 

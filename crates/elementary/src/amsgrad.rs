@@ -71,7 +71,7 @@ pub struct Numbers<V> {
     pub old_v: V,
     /// Of the squared gradient in it.
     pub new_v: V,
-    /// What is left of the largest when d moves.
+    /// Factor of the largest when d moves.
     pub kept: V,
     /// The debiased moment times this is the one that is compared.
     pub sum: V,

@@ -59,7 +59,7 @@ impl GradientTransform for ClipByValue {
     }
 }
 
-/// What [`ClipByNorm`] measures of an update.
+/// Size of an update, for [`ClipByNorm`].
 ///
 /// ```
 /// use elementary::Size;
@@ -128,7 +128,7 @@ impl Size {
 pub struct ClipByNorm {
     /// The largest size, above 0. Default 1.
     pub limit: f64,
-    /// What is measured. Default: the norm. The root mean square is that of a tensor.
+    /// Size that is clipped. Default: the norm. The root mean square is that of a tensor.
     pub of: Size,
     /// Over which elements. Default: those of each tensor.
     pub over: SumsOver,
@@ -201,7 +201,7 @@ impl GradientTransform for ClipByNorm {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UnitNorm {
-    /// What is to be 1. Default: the norm.
+    /// Size that is to be 1. Default: the norm.
     pub of: Size,
 }
 

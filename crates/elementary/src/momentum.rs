@@ -37,7 +37,7 @@ use crate::check;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Momentum {
-    /// What is left of the sum after a step, in [0, 1). Default 0.9.
+    /// Decay of the sum in a step, in [0, 1). Default 0.9.
     pub beta: f64,
     /// Whether the update looks a step ahead. Default false.
     pub nesterov: bool,
@@ -59,7 +59,7 @@ pub struct Sum<V> {
 /// Numbers of a step.
 #[fields]
 pub struct Decay<V> {
-    /// What is left of the sum.
+    /// Decay of the sum.
     pub decay: V,
 }
 

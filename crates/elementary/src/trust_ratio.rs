@@ -109,7 +109,7 @@ impl GradientTransform for TrustRatio {
 pub struct ParameterScale {
     /// The least size that weights count with, above 0. Default 1e-3.
     pub least: f64,
-    /// What is measured. Default: the root mean square.
+    /// Size of the parameter. Default: the root mean square.
     pub of: Size,
 }
 

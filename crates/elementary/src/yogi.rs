@@ -39,7 +39,7 @@ pub struct Yogi {
     pub beta2: f64,
     /// Added to the root of the debiased second moment, above 0. Default 1e-3.
     pub eps: f64,
-    /// What the second moment begins with, above 0. Default 1e-6.
+    /// First value of the second moment, above 0. Default 1e-6.
     pub initial: f64,
 }
 
@@ -56,13 +56,13 @@ pub struct Numbers<V> {
     pub old: V,
     /// Weight of the gradient in it.
     pub new: V,
-    /// What is left of the second moment when d moves.
+    /// Factor of the second moment when d moves.
     pub kept: V,
-    /// What the second moment begins with, in the first step.
+    /// First value of the second moment, in the first step.
     pub initial: V,
     /// The part of the square that changes it.
     pub part: V,
-    /// What it is divided by.
+    /// Divisor of the second moment, which debiases it.
     pub sum: V,
 }
 

@@ -10,7 +10,7 @@ use crate::optimizer::Optimizer;
 use crate::plan::{Call, Plan, Sweep, Then};
 use crate::transform::Role;
 
-/// What a transform does to an element, as equations for people to read: `u <- factor u`.
+/// Equations of a transform's work on an element, for people to read: `u <- factor u`.
 ///
 /// ```
 /// use gradient_transform::{DType, Descent, Equations, Link, TensorInfo};
@@ -22,7 +22,7 @@ use crate::transform::Role;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Equations {
-    /// What is added to sums: `squares += u u`.
+    /// Terms of the sums: `squares += u u`.
     pub measure: Vec<String>,
     /// The outgoing update u. Behind the writer u is the displacement.
     pub update: Vec<String>,
@@ -37,7 +37,7 @@ pub struct Equations {
 }
 
 impl<T: Real> Optimizer<T> {
-    /// What a step of a group's chain does to a tensor of the given shape in the type computed in: the sweeps, the arrays that each
+    /// A step of a group's chain over a tensor of the given shape, in the type computed in, as text: the sweeps, the arrays that each
     /// reads and writes, and the equations of every transform, in order.
     ///
     /// Where a transform has several formulas, it is the one of its usual steps, as far as that is known before the sums are. A
@@ -109,7 +109,7 @@ impl<T: Real> Explained<'_, T> {
         Some([measure, then].concat())
     }
 
-    /// What a writer does when the transforms behind it are done.
+    /// A writer's equations for when the transforms behind it are done.
     fn written(&self, sweep: &Sweep) -> Option<(&str, Vec<String>)> {
         let call = &sweep.calls[sweep.writer?];
         let transform = &self.stages[call.stage];

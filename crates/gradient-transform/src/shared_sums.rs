@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::tensor::Tensor;
 
-/// What a transform's sums are taken over: [`GradientTransform::sums_over`](crate::GradientTransform::sums_over).
+/// Elements that a transform's sums are taken over: [`GradientTransform::sums_over`](crate::GradientTransform::sums_over).
 ///
 /// Clipping by the global norm (Pascanu et al., 1211.5063):
 ///

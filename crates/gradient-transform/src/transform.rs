@@ -254,7 +254,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         Role::Map
     }
 
-    /// What the sums of a reduction are taken over.
+    /// Elements that the sums of a reduction are taken over.
     fn sums_over(&self) -> SumsOver {
         SumsOver::Tensor
     }
@@ -264,7 +264,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         Reads::UPDATE
     }
 
-    /// What it does to an element of a tensor, as equations, if it is made of such.
+    /// Equations of its work on an element of a tensor, if it is made of such.
     fn equations(&self, tensor: &TensorInfo) -> Equations {
         Equations::default()
     }

@@ -319,7 +319,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
         false
     }
 
-    /// What [`Sums`](Self::Sums) are taken over. A [`kind::Lagged`] has sums over each tensor alone.
+    /// Elements that [`Sums`](Self::Sums) are taken over. A [`kind::Lagged`] has sums over each tensor alone.
     fn sums_over(&self) -> SumsOver {
         SumsOver::Tensor
     }

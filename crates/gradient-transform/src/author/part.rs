@@ -12,7 +12,7 @@ use crate::kernel;
 use crate::number::{LANES, Num, Vectors};
 use crate::sums::Gathered;
 
-/// What loops need of one transform, the same for all tiles of a sweep.
+/// A transform's part of loops, the same for all tiles of a sweep.
 pub struct Part<'a, T, G: GradientTransform> {
     pub(super) transform: &'a G,
     /// The numbers of the tensor and the step.

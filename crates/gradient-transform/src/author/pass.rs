@@ -178,7 +178,7 @@ impl<'a, T: Real, L: Works<T>, const HEAD: bool> Passes<'a, T, L, HEAD> {
         L::finish(parts, store, own, workspace, offset, tile);
     }
 
-    /// What is behind the full blocks.
+    /// The elements behind the full blocks.
     #[cold]
     fn rest(
         parts: &L::Parts<'_>,
