@@ -61,13 +61,16 @@ impl Axes {
     pub(crate) fn runs(&self, offset: usize, len: usize) -> Runs<'_> {
         let length = self.run_length();
         let row = offset / length; // (a, p, b), or (a, p, b, q)
-        Runs { axes: self, length, row, within: offset - row * length, at: 0, len }
+        let rows = self.a == 1 && self.b == 1 && self.t == 1;
+        Runs { axes: self, rows, length, row, within: offset - row * length, at: 0, len }
     }
 }
 
 /// See [`Axes::runs`].
 pub(crate) struct Runs<'a> {
     axes: &'a Axes,
+    /// Whether runs are the rows of a matrix, or one line.
+    rows: bool,
     length: usize,
     row: usize,
     within: usize,
@@ -80,21 +83,24 @@ impl Iterator for Runs<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Run> {
-        let Self { axes, length, row, within, at, len } = *self;
+        let Self { axes, rows, length, row, within, at, len } = *self;
         if at == len {
             return None;
+        }
+        let to = (at + length - within).min(len);
+        (self.at, self.row, self.within) = (to, row + 1, 0);
+        if rows {
+            return Some(Run { at, to, i: within, j: row });
         }
         let (q, apb) = if axes.t == 1 { (0, row) } else { (row % axes.q, row / axes.q) };
         let (b, ap) = if axes.b == 1 { (0, apb) } else { (apb % axes.b, apb / axes.b) };
         let a = if axes.a == 1 { 0 } else { ap / axes.p };
-        let run = Run {
+        Some(Run {
             at,
-            to: (at + length - within).min(len),
+            to,
             i: ((a * axes.b + b) * axes.q + q) * axes.t + within,
             j: apb * axes.t + if axes.t == 1 { 0 } else { within },
-        };
-        (self.at, self.row, self.within) = (run.to, row + 1, 0);
-        Some(run)
+        })
     }
 }
 

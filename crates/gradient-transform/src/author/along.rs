@@ -2,6 +2,7 @@
 
 use crate::author::array::{Block, BlockIndex, Lanes, Stretch, Within};
 use crate::author::part::Along;
+use crate::author::work::Work;
 use crate::author::{Fields, GradientTransform};
 use crate::axes::{Axes, Run};
 use crate::element::Real;
@@ -117,9 +118,13 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
         Self { arrays, values, lanes }
     }
 
-    /// The arrays within a run.
+    /// The arrays within a run. Values that the work does not read are 0, and sums that it does not keep are lost.
     #[inline(always)]
-    pub(super) fn open<'x, 's>(&'x mut self, run: &Run, stretch: Stretch<'_, 's>) -> AlongRun<'x, 's, T, G> {
+    pub(super) fn open<'x, 's, W: Work<G>>(
+        &'x mut self,
+        run: &Run,
+        stretch: Stretch<'_, 's>,
+    ) -> AlongRun<'x, 's, T, G> {
         let Self { arrays, values: blocks, lanes } = self;
         match arrays {
             Arrays::Runs { axes, lacks_first, values, sums } => {
@@ -131,6 +136,7 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
                     values: Fields::from_fn(
                         #[inline(always)]
                         |i| match (place(i), blocks.next()) {
+                            (_, Some(block)) if !W::READS_ALONG => stretch.same(block),
                             (Place::From(from), _) => stretch.read(&values.get(i)[from..]),
                             (Place::One(at), Some(block)) => {
                                 block.fill(values.get(i)[at]);
@@ -142,6 +148,7 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
                     sums: Fields::from_fn(
                         #[inline(always)]
                         |i| match (place(i), sums.next(), lanes.next()) {
+                            (_, _, Some(lanes)) if !W::KEEPS_SUMS => stretch.lanes(lanes),
                             (Place::From(from), Some(sums), _) => {
                                 stretch.change(sums.at(from, run.to - run.at))
                             }
@@ -160,10 +167,7 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
                     values: Fields::from_fn(
                         #[inline(always)]
                         |_| match blocks.next() {
-                            Some(block) => {
-                                block.fill(T::zero());
-                                stretch.same(block)
-                            }
+                            Some(block) => stretch.same(block),
                             None => unreachable!("there is a block for every array"),
                         },
                     ),
@@ -201,7 +205,10 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
 
     /// Adds the sums of which a run has one where they belong.
     #[inline(always)]
-    pub(super) fn close(&mut self, run: &Run) {
+    pub(super) fn close<W: Work<G>>(&mut self, run: &Run) {
+        if !W::KEEPS_SUMS {
+            return;
+        }
         let Arrays::Runs { axes, lacks_first, sums, .. } = &mut self.arrays else { return };
         for (i, (sums, lanes)) in sums.iter_mut().zip(self.lanes.iter()).enumerate() {
             if let Place::One(at) = (Places { axes, lacks_first: lacks_first.get(i), offset: 0 }).within(run)

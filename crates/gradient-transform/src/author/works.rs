@@ -243,7 +243,7 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
         run: &Run,
         stretch: Stretch<'_, 's>,
     ) -> Self::AlongRun<'x, 's> {
-        (side.open(run, stretch), L::open_run(sides, run, stretch))
+        (side.open::<W>(run, stretch), L::open_run(sides, run, stretch))
     }
 
     #[inline(always)]
@@ -259,7 +259,7 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
 
     #[inline(always)]
     fn close_run((side, sides): &mut Self::Sides<'_>, run: &Run) {
-        side.close(run);
+        side.close::<W>(run);
         L::close_run(sides, run);
     }
 
