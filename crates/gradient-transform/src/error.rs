@@ -1,6 +1,6 @@
 //! What can go wrong. Every error leaves parameters and state as they were.
 
-use crate::element::DType;
+use crate::memory::element::DType;
 
 /// The result of an operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

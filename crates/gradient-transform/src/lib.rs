@@ -4,74 +4,45 @@
 extern crate self as gradient_transform;
 
 mod author;
-mod axes;
-mod buffer;
-mod check;
-mod compose;
-mod context;
-mod descent;
-mod element;
+mod engine;
 mod error;
-mod estimator;
-mod evaluation;
-mod explain;
-mod fit;
-mod group;
-mod hyperparameters;
-pub mod kernel;
-mod map;
-mod names;
-pub mod number;
+mod layout;
+mod link;
+mod memory;
 mod optimizer;
-mod origins;
-mod parameter;
-mod plan;
-mod prefetch;
-mod restore;
-mod rounding;
-mod samples;
-mod shared_sums;
-mod snapshot;
-mod state;
-mod step;
-mod sums;
-mod sweep;
-mod tensor;
-mod tile;
-mod transform;
-mod update;
-mod writer;
+#[cfg(test)]
+mod rooms;
 
 pub use author::{
-    AlongState, Column, Element, ElementOf, Fields, Fused, GradientTransform, Loops, Moment, MomentElement,
-    Nothing, Transforms, Writer, fields, fused, kind, loops, transform,
+    AlongState, Column, Descent, Element, ElementOf, Fields, Fused, GradientTransform, Map, Moment,
+    MomentElement, Nothing, Rescale, Transforms, Writer, fields, fused, kind, loops, map, rescale, transform,
 };
-pub use buffer::{Buffer, Slice, SliceMut};
-pub use compose::{OnlyFor, only_for};
-pub use context::{Context, Estimate, Rectification, StepContext, StepSummary, TensorInfo};
-pub use descent::Descent;
-pub use element::{DType, Real, Scalar};
 pub use error::{Error, Result};
-pub use estimator::Estimator;
-pub use evaluation::Averaging;
-pub use explain::Equations;
-pub use group::{EngineCompat, NonFinite, ParameterGroup, Settings, SplitGroups};
-pub use map::{Map, Rescale, map, rescale};
-pub use number::{Backend, Num};
+pub use layout::TILE;
+pub use link::compose::{OnlyFor, only_for};
+pub use link::context::{Context, Estimate, Rectification, StepContext, StepSummary, TensorInfo};
+pub use link::equations::Equations;
+pub use link::estimator::Estimator;
+pub use link::loops::Loops;
+pub use link::state::{ColumnSpec, Initial, StateSpec, Storage, Sums, TensorState, VectorSpec};
+pub use link::sums_over::SumsOver;
+pub use link::tile::Tile;
+pub use link::update::Update;
+pub use link::writer::WriterLink;
+pub use link::{Link, Reads, Role};
+pub use memory::buffer::{Buffer, Slice, SliceMut};
+pub use memory::element::{DType, Real, Scalar};
+pub use memory::number::{Backend, Num};
+pub use memory::rounding::Rounding;
+pub use memory::sums::{Gathered, SumShape};
+pub use memory::{kernel, number};
 pub use optimizer::Optimizer;
-pub use parameter::Parameter;
-pub use restore::{RestoreOptions, Restored};
-pub use rounding::Rounding;
-pub use shared_sums::SumsOver;
-pub use snapshot::{GroupSnapshot, Snapshot, TensorSnapshot};
-pub use state::{ColumnSpec, Initial, StateSpec, Storage, Sums, TensorState, VectorSpec};
-pub use step::{StepInProgress, StepOutcome};
-pub use sums::{Gathered, SumShape};
-pub use sweep::TILE;
-pub use tile::Tile;
-pub use transform::{Link, Reads, Role};
-pub use update::Update;
-pub use writer::WriterLink;
+pub use optimizer::evaluation::Averaging;
+pub use optimizer::group::{EngineCompat, NonFinite, ParameterGroup, Settings, SplitGroups};
+pub use optimizer::parameter::Parameter;
+pub use optimizer::restore::{RestoreOptions, Restored};
+pub use optimizer::snapshot::{GroupSnapshot, Snapshot, TensorSnapshot};
+pub use optimizer::step::{StepInProgress, StepOutcome};
 
 /// The part of the engine that most callers use, so that it is compiled here and not once more in each of their binaries: where
 /// little is optimised, crates share the generic code of those that they depend on.
@@ -89,5 +60,5 @@ static COMPILED_HERE: fn(&mut Optimizer<f32>, Snapshot, &mut [Parameter<'_>]) ->
 /// Names that the attribute [`transform`] refers to.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::author::pass::{Pass, run, run_writer};
+    pub use crate::author::loops::pass::{Pass, run, run_writer};
 }

@@ -1,7 +1,7 @@
 //! One element, as a transform sees it.
 
 use crate::author::GradientTransform;
-use crate::number::{Backend, Num};
+use crate::memory::number::{Backend, Num};
 
 /// One element of a tensor, as the transform `G` sees it.
 ///

@@ -2,9 +2,9 @@
 
 use crate::author::trace::symbolic;
 use crate::author::{Column, Element, Fields, GradientTransform, Writer};
-use crate::context::{Context, StepContext, TensorInfo};
-use crate::explain::Equations;
-use crate::number::{Graph, Input, Num};
+use crate::link::context::{Context, StepContext, TensorInfo};
+use crate::link::equations::Equations;
+use crate::memory::number::{Graph, Input, Num};
 
 /// The equations of the formula that a tensor's elements use once steps are usual ones.
 pub(super) fn equations<G: GradientTransform>(transform: &G, tensor: &TensorInfo) -> Equations {

@@ -1,11 +1,11 @@
 //! Kinds of transforms, by their place in a chain.
 
 use super::link::{Link, WriterLink};
-use super::work::{self, Work};
+use super::loops::work::{self, Work};
 use super::{GradientTransform, Writer as Writes, equations};
-use crate::context::TensorInfo;
-use crate::element::Real;
-use crate::explain::Equations;
+use crate::link::context::TensorInfo;
+use crate::link::equations::Equations;
+use crate::memory::element::Real;
 
 /// Kind of the transform `G`: [`GradientTransform::Kind`].
 pub trait Kind<G: GradientTransform> {

@@ -1,25 +1,25 @@
 //! An author's transform as a link of the engine.
 
 use std::any::Any;
-use std::ops::Range;
+use std::marker::PhantomData;
 
-use crate::author::part::{Along, Own, Part};
-use crate::author::pass::{Arrays, Pass, Task, WriterTask};
+use crate::author::loops::part::part;
+use crate::author::loops::pass::{Pass, Task, WriterTask};
 use crate::author::trace::Trace;
 use crate::author::{AlongState, Column, Fields, GradientTransform, Writer as Writes, count, kind::Kind};
-use crate::axes::Axes;
-use crate::context::{Context, StepContext, StepSummary, TensorInfo};
-use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::explain::Equations;
-use crate::number::Input;
-use crate::shared_sums::SumsOver;
-use crate::state::{ColumnSpec, StateSpec, Sums, TensorState, VectorSpec};
-use crate::sums::SumShape;
-use crate::tile::Tile;
-pub(super) use crate::transform::Link;
-use crate::transform::{Reads, Role};
-pub(super) use crate::writer::WriterLink;
+pub(super) use crate::link::Link;
+use crate::link::context::{Context, StepContext, StepSummary, TensorInfo};
+use crate::link::equations::Equations;
+use crate::link::loops::{Arrays, Own};
+use crate::link::state::{ColumnSpec, StateSpec, Sums, TensorState, VectorSpec};
+use crate::link::sums_over::SumsOver;
+use crate::link::tile::Tile;
+pub(super) use crate::link::writer::WriterLink;
+use crate::link::{Reads, Role};
+use crate::memory::element::{PerType, Real};
+use crate::memory::number::Input;
+use crate::memory::sums::SumShape;
 
 impl<T: Real, G: GradientTransform> Link<T> for G {
     fn concrete(&self) -> Option<&dyn Any> {
@@ -142,7 +142,7 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
         (pass.arrays.source, pass.arrays.factor) = (Some(source), factor);
         (pass.arrays.parameter, pass.arrays.base) = (tile.parameter, tile.base);
         (pass.arrays.direction, pass.task) = (tile.direction, task);
-        T::run(pass);
+        run(pass);
     }
 
     fn sums_show_unusable(&self, tensor: &TensorInfo) -> bool {
@@ -199,7 +199,7 @@ impl<T: Real, G: Writes> WriterLink<T> for G {
         let mut pass = pass(self, cx, tile.gradient, tile.columns, tile.scratch, Sums::none(), tile.offset);
         (pass.arrays.source, pass.arrays.factor, pass.arrays.update) = (Some(source), factor, displacement);
         (pass.arrays.parameter, pass.writer_task) = (tile.parameter, WriterTask::Displace);
-        T::run_writer(pass);
+        run_writer(pass);
     }
 
     fn apply(
@@ -215,7 +215,7 @@ impl<T: Real, G: Writes> WriterLink<T> for G {
         if let Some(displacement) = displacement {
             (pass.arrays.displacement, pass.writer_task) = (displacement, WriterTask::WriteDisplaced);
         }
-        T::run_writer(pass);
+        run_writer(pass);
     }
 
     fn evaluation_weight(&self) -> f64 {
@@ -275,40 +275,6 @@ fn keep<T: Real, G: GradientTransform>(
     }
 }
 
-/// A transform's part of loops, with its ranges of what a tile has.
-pub(super) fn part<'a, T: Real, G: GradientTransform>(
-    transform: &'a G,
-    tensor: &TensorInfo,
-    columns: Range<usize>,
-    scratch: &'a [Vec<T>],
-    sums: Range<usize>,
-    vector_sums: Range<usize>,
-) -> Part<'a, T, G> {
-    let all = columns.len() == count::<G::State<Column>, Column>();
-    let present = match all {
-        true => Fields::from_fn(|_| true),
-        false => {
-            let declared = GradientTransform::columns(transform, tensor);
-            Fields::from_fn(|i| declared.get(i).present)
-        }
-    };
-    let (scalars, kept) = scratch[0].split_at(count::<G::Scalars<f64>, f64>());
-    let (variant, lacking) = (kept[0].f64() as u32, &kept[1..]);
-    // A tensor without such arrays has no memory for them.
-    let along = (!lacking.is_empty() && scratch.len() > 1).then(|| {
-        let lacking = |i: usize| lacking[i].f64() as usize;
-        let axes = || (0..count::<G::Along<usize>, usize>()).map(lacking);
-        let (first, last) = (axes().min().unwrap_or_default(), axes().max().unwrap_or_default());
-        Along {
-            axes: Axes::of(tensor, first, last),
-            lacks_first: Fields::from_fn(|i| lacking(i) == first),
-            values: Fields::from_fn(|i| &scratch[1 + i][..]),
-            sums: vector_sums,
-        }
-    });
-    Part { transform, scalars, variant, directs: false, base: None, columns, present, sums, along }
-}
-
 /// A loop over a tile of a gradient.
 fn pass<'a, 'c, T: Real, G: GradientTransform>(
     transform: &'a G,
@@ -338,7 +304,22 @@ fn update<T: Real, G: GradientTransform>(
     (pass.arrays.source, pass.arrays.factor, pass.arrays.update) = (source, factor, update);
     (pass.arrays.parameter, pass.arrays.base) = (tile.parameter, tile.base);
     (pass.arrays.direction, pass.task) = (tile.direction, task);
-    T::run(pass);
+    run(pass);
+}
+
+/// Passes of a transform: those over float32 and those over float64 are compiled in its own crate.
+struct Passes<'a, 'c, G>(PhantomData<(&'a &'c (), G)>);
+
+impl<'a, 'c, G: GradientTransform> PerType for Passes<'a, 'c, G> {
+    type Of<T: Real> = Pass<'a, 'c, T, G>;
+}
+
+fn run<T: Real, G: GradientTransform>(pass: Pass<'_, '_, T, G>) {
+    T::choose::<Passes<'_, '_, G>>(pass, G::on_f32, G::on_f64);
+}
+
+fn run_writer<T: Real, G: Writes>(pass: Pass<'_, '_, T, G>) {
+    T::choose::<Passes<'_, '_, G>>(pass, G::write_f32, G::write_f64);
 }
 
 #[cfg(test)]

@@ -1,37 +1,36 @@
 //! An author's side: functions of one element, and of numbers on the host.
 
-mod along;
-pub(crate) mod array;
+mod descent;
 mod element;
 mod equations;
 mod fields;
-pub(crate) mod fused;
 pub mod kind;
 mod link;
+pub(crate) mod loops;
+mod map;
 mod moment;
-pub(crate) mod part;
-pub(crate) mod pass;
 mod trace;
-pub(crate) mod work;
-pub(crate) mod works;
 
 use std::fmt::Debug;
 
+pub use descent::Descent;
 pub use element::{Element, ElementOf};
 pub(crate) use fields::count;
 pub use fields::{Fields, Nothing};
-pub use fused::{Fused, Loops, Transforms, fused, loops};
 pub use gradient_transform_macros::{fields, transform};
+pub use loops::fused::{Fused, Transforms, fused, loops};
+pub use map::{Map, Rescale, map, rescale};
 pub use moment::{Moment, MomentElement};
 
-use crate::buffer::Buffer;
-use crate::context::{Context, StepContext, StepSummary, TensorInfo};
-use crate::element::Real;
+use crate::author::loops::pass;
 use crate::error::Result;
-use crate::number::{Backend, Num};
-use crate::shared_sums::SumsOver;
-use crate::state::{Initial, Storage};
-use crate::sums::Gathered;
+use crate::link::context::{Context, StepContext, StepSummary, TensorInfo};
+use crate::link::state::{Initial, Storage};
+use crate::link::sums_over::SumsOver;
+use crate::memory::buffer::Buffer;
+use crate::memory::element::Real;
+use crate::memory::number::{Backend, Num};
+use crate::memory::sums::Gathered;
 
 /// Array of a transform's state: one value for each element of a tensor.
 ///

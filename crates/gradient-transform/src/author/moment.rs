@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 
 use crate::author::{AlongState, Column, ElementOf, Fields};
-use crate::context::{Context, TensorInfo};
-use crate::element::Real;
 use crate::error::Result;
-use crate::number::{Backend, Num};
-use crate::state::Storage;
+use crate::link::context::{Context, TensorInfo};
+use crate::link::state::Storage;
+use crate::memory::element::Real;
+use crate::memory::number::{Backend, Num};
 
 /// One element, as the moment `M` sees it. See [`ElementOf`].
 pub type MomentElement<B, M> =

@@ -1,7 +1,7 @@
 //! A transform's functions of an element, run once with symbols: what they read, and what they are.
 
 use crate::author::{Column, Element, ElementOf, Fields, GradientTransform, count};
-use crate::number::{Graph, Input, Node, Num};
+use crate::memory::number::{Graph, Input, Node, Num};
 
 /// All values that a transform calculates from an element.
 pub(super) struct Trace<'g> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::author::{Element, fields, kind, transform};
-use crate::number::{Backend, Graph, Num};
+use crate::memory::number::{Backend, Graph, Num};
 use crate::{DType, TILE};
 
 /// Every operation, every input, two arrays of state, two numbers, two sums.
@@ -54,7 +54,7 @@ fn check<T: Real>(n: usize) {
     let [mut m_slice, mut v_slice] = [&mut m[..], &mut v[..]];
     let mut columns = [&mut *m_slice, &mut *v_slice];
     let mut tile = Tile {
-        update: crate::update::Update::new(&mut out),
+        update: crate::link::update::Update::new(&mut out),
         direction: &d,
         gradient: &g,
         parameter: &y,
@@ -101,7 +101,7 @@ fn check<T: Real>(n: usize) {
         let mut lanes = [T::zero(); 32];
         (0..full).for_each(|i| lanes[i % 32] += value(number, i));
         let rest = (full..n).fold(T::zero(), |sum, i| sum + value(number, i));
-        assert_eq!(sum, (crate::kernel::total(lanes) + rest).f64(), "{n}");
+        assert_eq!(sum, (crate::memory::kernel::total(lanes) + rest).f64(), "{n}");
     }
     scratch.clear();
 }

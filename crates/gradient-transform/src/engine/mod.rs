@@ -1,0 +1,5 @@
+//! The engine: how a chain of links is cut into sweeps, and how a sweep runs over a tensor.
+
+pub(crate) mod plan;
+pub(crate) mod sweep;
+pub(crate) mod tensor;

@@ -1,0 +1,166 @@
+//! Tiles of a range: where they are worked on, what is loaded before and stored behind.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use smallvec::SmallVec;
+
+use crate::engine::sweep::{Job, Work};
+use crate::layout::{TILE, nth};
+use crate::link::loops::{Arrays, Own, Program, Tiles};
+use crate::link::state::Storage;
+use crate::memory::buffer::Slice;
+use crate::memory::element::Real;
+use crate::memory::prefetch;
+use crate::memory::rounding::Rounding;
+
+/// Elements of a tensor from which on tiles are asked for ahead: smaller ones tend to be in the second-level cache.
+const AHEAD: usize = 1 << 16;
+
+/// Where one tile is worked on.
+pub(super) struct Memory<'m, T> {
+    /// For what has another type in memory than it is computed in.
+    gradient: &'m mut [T],
+    parameter: &'m mut [T],
+    columns: &'m mut [T],
+    update: &'m mut [T],
+    displacement: &'m mut [T],
+}
+
+impl<'m, T: Real> Memory<'m, T> {
+    pub(super) const fn len(columns: usize) -> usize {
+        (4 + columns) * TILE
+    }
+
+    pub(super) fn new(memory: &'m mut [T]) -> Self {
+        let (gradient, memory) = memory.split_at_mut(TILE);
+        let (parameter, memory) = memory.split_at_mut(TILE);
+        let (update, memory) = memory.split_at_mut(TILE);
+        let (displacement, columns) = memory.split_at_mut(TILE);
+        Self { gradient, parameter, columns, update, displacement }
+    }
+}
+
+/// A tile of a range, as it is computed with.
+pub(super) struct Loaded<'t, 'c, T> {
+    pub(super) gradient: &'t [T],
+    /// Empty in a sweep that does not look at it.
+    pub(super) parameter: &'t mut [T],
+    pub(super) own: Own<'t, 'c, T>,
+    /// Index of the first element within the tensor.
+    pub(super) offset: usize,
+}
+
+/// The tiles of a range.
+pub(super) struct WorkTiles<'j, 'a, 's, 'm, T: Real> {
+    pub(super) job: &'j Job<'j, T>,
+    pub(super) work: Work<'a, 's, T>,
+    pub(super) memory: Memory<'m, T>,
+}
+
+impl<T: Real> WorkTiles<'_, '_, '_, '_, T> {
+    /// Does the work of links, one after the other.
+    pub(super) fn run_links(&mut self) {
+        self.for_each(|job, tile, update| job.links(tile, update));
+    }
+
+    fn for_each(&mut self, mut run: impl FnMut(&Job<'_, T>, &mut Loaded<'_, '_, T>, [&mut [T]; 2])) {
+        let Self { job, work, memory } = self;
+        let len = work.gradient.len();
+        for at in (0..len).step_by(TILE) {
+            job.tile(work, at..len.min(at + TILE), memory, &mut run);
+        }
+    }
+}
+
+/// For loops that run the whole chain.
+impl<T: Real> Tiles<T> for WorkTiles<'_, '_, '_, '_, T> {
+    fn each(&mut self, run: &mut dyn FnMut(&mut Arrays<'_, T>, &mut Own<'_, '_, T>)) {
+        self.for_each(|job, tile, _| {
+            job.observe_all(tile);
+            let mut arrays = Arrays::of(tile.gradient, tile.offset);
+            match job.sweep.program {
+                Some(Program::Commit) => arrays.written = tile.parameter,
+                _ => arrays.parameter = tile.parameter,
+            }
+            run(&mut arrays, &mut tile.own);
+        });
+    }
+}
+
+impl<T: Real> Job<'_, T> {
+    /// Runs a tile.
+    fn tile(
+        &self,
+        work: &mut Work<'_, '_, T>,
+        range: Range<usize>,
+        memory: &mut Memory<'_, T>,
+        run: impl FnOnce(&Self, &mut Loaded<'_, '_, T>, [&mut [T]; 2]),
+    ) {
+        let (n, offset) = (range.len(), work.start + range.start);
+        for column in &mut work.columns {
+            column.begin_tile(work.start, &range);
+        }
+        if self.cx.tensor.len() >= AHEAD {
+            prefetch::next_tile(|ahead| {
+                ahead.add(work.gradient, &range);
+                ahead.add(work.parameter.as_slice(), &range);
+                for column in &mut work.columns {
+                    ahead.add(column.data.as_slice(), &column.tile);
+                }
+            });
+        }
+        let gradient = match T::native(&work.gradient) {
+            Some(values) => &values[range.clone()],
+            None => {
+                work.gradient.range(range.clone()).load(&mut memory.gradient[..n]);
+                &memory.gradient[..n]
+            }
+        };
+        let read = if self.sweep.parameter { range.clone() } else { 0..0 };
+        let parameter = work.parameter.native_or_loaded(read, memory.parameter);
+        let mut columns: SmallVec<[&mut [T]; 8]> = SmallVec::new();
+        for (column, loaded) in work.columns.iter_mut().zip(memory.columns.chunks_exact_mut(TILE)) {
+            columns.push(column.data.native_or_loaded(column.tile.clone(), loaded));
+        }
+        let own = Own {
+            columns: &mut columns,
+            scalar_sums: &mut *work.scalar_sums,
+            vector_sums: &mut *work.vector_sums,
+        };
+        let mut tile = Loaded { gradient, parameter, own, offset };
+        run(self, &mut tile, [&mut memory.update[..n], &mut memory.displacement[..n]]);
+        drop(columns);
+        // Behind everything else, as the elements are in the first-level cache now.
+        self.examine(work.gradient.range(range.clone()));
+        self.store(work, range, memory);
+    }
+
+    /// Looks for elements of a tile's gradient that cannot be stepped with, as far as that has been asked for.
+    fn examine(&self, gradient: Slice<'_>) {
+        if let Some(finite) = self.finite.filter(|_| !gradient.is_within(T::LARGEST_GRADIENT)) {
+            finite.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Stores what has another type in memory than it was computed in.
+    fn store(&self, work: &mut Work<'_, '_, T>, range: Range<usize>, memory: &Memory<'_, T>) {
+        let (n, offset) = (range.len(), work.start + range.start);
+        if self.sweep.writer.is_some() && work.parameter.dtype() != T::DTYPE {
+            let values = &memory.parameter[..n];
+            work.parameter.range_mut(range).store(values, offset, self.rounding, self.parameter_stream);
+        }
+        for (column, values) in work.columns.iter_mut().zip(memory.columns.chunks_exact(TILE)) {
+            if column.stored && column.data.dtype() != T::DTYPE {
+                // What is declared as bfloat16 is rounded to the nearest, whatever the parameters are.
+                let rounding = match self.plan.columns[column.index].storage {
+                    Storage::Bf16 => Rounding::Nearest,
+                    Storage::Parameter | Storage::Compute => self.rounding,
+                };
+                let (values, first) = (&values[..column.tile.len()], nth(offset, column.every));
+                let stream = self.column_streams[column.index];
+                column.data.range_mut(column.tile.clone()).store(values, first, rounding, stream);
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What a transform knows about the step it takes part in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::memory::element::DType;
+
+/// Prodigy's estimate of the distance to the solution, shared by the tensors of a group.
+///
+/// Published to every transform of a chain through [`StepContext`]; an [`crate::Estimator`] in the chain moves it.
+///
+/// ```
+/// use gradient_transform::Estimate;
+///
+/// let before = Estimate::new(1e-6);
+/// assert_eq!((before.d, before.d_prev, before.d0), (1e-6, 1e-6, 1e-6));
+/// assert_eq!((before.numerator, before.denominator), (0.0, 0.0));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The estimate, d.
+    pub d: f64,
+    /// The estimate that the previous step used.
+    pub d_prev: f64,
+    /// The initial estimate, d0.
+    pub d0: f64,
+    /// Moving sum of the weighted <g, p0 - y>.
+    pub numerator: f64,
+    /// The norm |s|_1 of the moving sum of weighted gradients.
+    pub denominator: f64,
+}
+
+impl Estimate {
+    /// The estimate before the first step.
+    pub const fn new(d0: f64) -> Self {
+        Self { d: d0, d_prev: d0, d0, numerator: 0.0, denominator: 0.0 }
+    }
+
+    /// Why no step can be taken with it, if none can.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let Self { d, d_prev, d0, numerator, denominator } = *self;
+        if [d, d_prev, d0].into_iter().any(|value| !(value > 0.0 && value <= LARGEST_D)) {
+            return Some(format!("d {d}, d_prev {d_prev} and d0 {d0} must be above 0 and at most 2^50"));
+        }
+        // The square of the ratio rescales second moments.
+        if d_prev / d > LARGEST_D {
+            return Some(format!("d_prev {d_prev} must be at most 2^50 times d, which is {d}"));
+        }
+        if !(numerator.is_finite() && denominator.is_finite()) {
+            return Some(format!("numerator {numerator} and denominator {denominator} must be finite"));
+        }
+        None
+    }
+
+    /// Begins the sums anew, at the d that there is: they belong to state that is no longer there, and one of them with the
+    /// other begun anew would be an estimate of something else, which d keeps for ever if it is larger.
+    pub(crate) fn forget_sums(&mut self) {
+        (self.numerator, self.denominator) = (0.0, 0.0);
+    }
+
+    /// No estimation: d is 1 for ever, so that the learning rate alone is the step size.
+    pub const FIXED: Self = Self::new(1.0);
+}
+
+/// A larger one times the largest learning rate leaves no room for an update in float32.
+const LARGEST_D: f64 = (1_u64 << 50) as f64;
+
+/// RAdam's rectification of a step (Liu et al., 1908.03265, Algorithm 2).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rectification {
+    /// The rectifier r_t, by which the step size has been multiplied; 0 while the variance is intractable.
+    pub factor: f64,
+    /// Whether rho_t > 4. Otherwise a second moment hands on the raw gradient.
+    pub tractable: bool,
+}
+
+/// What is shared by all tensors of a group during one step.
+///
+/// The engine fills in `k`, `lr` and the estimate; then every transform may publish more
+/// ([`crate::Link::begin_step`], in the order of the chain) before the first tensor is touched.
+///
+/// ```
+/// use gradient_transform::{Estimate, Rectification, StepContext};
+///
+/// let mut step = StepContext::new(3, 0.5);
+/// assert_eq!(step.step_size, 0.5); // lr * d, with d = 1
+/// assert_eq!(step.second_moment_weights(0.75), (0.75, 0.25));
+/// assert_eq!(step.clip_threshold(), 1.0);
+///
+/// // d has doubled since the step before: the moment of d * g is brought to the new scale.
+/// step.estimate = Estimate { d: 2e-6, ..Estimate::new(1e-6) };
+/// assert_eq!(step.second_moment_weights(0.75), (0.1875, 0.25));
+///
+/// // Under RAdam's rectification, beta2 is debiased: 1 - 0.25/(1 - 0.75^3).
+/// step.estimate = Estimate::FIXED;
+/// step.rectification = Some(Rectification { factor: 0.5, tractable: true });
+/// assert!((step.second_moment_weights(0.75).0 - (1.0 - 0.25 / 0.578125)).abs() < 1e-12);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepContext {
+    /// Number of this step, from 1. Only steps in which the group had a gradient count.
+    pub k: u64,
+    /// The same without the steps at learning rate 0 before this one, in which nothing could move.
+    pub moves: u64,
+    /// The group's learning rate.
+    pub lr: f64,
+    /// The group's estimate, as it stands at the beginning of the step.
+    pub estimate: Estimate,
+    /// lr * d, in which d may be the harmonic mean of several groups' (the papers' gamma, the reference's `dlr`).
+    pub step_size: f64,
+    /// Whether d has left d0, or is not estimated by its magnitude at all. Until then Prodigy wants updates
+    /// that are not clipped.
+    pub adapted: bool,
+    /// RAdam's rectification, when there is one in the chain.
+    pub rectification: Option<Rectification>,
+    /// Schedule-Free's c: the weight of this step's z in the average.
+    pub averaging_weight: f64,
+    /// A second moment's first step that takes the squared gradient as it is: under ADOPT, and where the moment is new and the
+    /// tensor is not. There a moment that starts at zero would make the step `1/sqrt(1 - beta2)` times the usual size, beside a
+    /// d that has grown.
+    pub fill: bool,
+}
+
+impl StepContext {
+    /// A step of a chain without an estimator.
+    pub fn new(k: u64, lr: f64) -> Self {
+        Self {
+            k,
+            moves: k,
+            lr,
+            estimate: Estimate::FIXED,
+            step_size: lr,
+            adapted: true,
+            rectification: None,
+            averaging_weight: 1.0,
+            fill: false,
+        }
+    }
+
+    /// The weights of the old moment and of the new term in `v <- decay * v + weight * g^2`.
+    ///
+    /// Moments live on the scale of d * g, so the old one is rescaled by (d_prev/d)^2 whenever d moves
+    /// (Prodigy, 2306.06101, Algorithm 4). Under RAdam's rectification beta2 is debiased:
+    /// beta2' = 1 - (1 - beta2)/(1 - beta2^k).
+    pub fn second_moment_weights(&self, beta2: f64) -> (f64, f64) {
+        if self.fill {
+            return (0.0, 1.0);
+        }
+        let beta2 = match self.rectification {
+            Some(_) => 1.0 - (1.0 - beta2) / (1.0 - beta2.powf(self.k as f64)),
+            None => beta2,
+        };
+        let r = self.estimate.d_prev / self.estimate.d;
+        (beta2 * r * r, 1.0 - beta2)
+    }
+
+    /// The largest root mean square that an update may have: 50 until d has left d0, then 1.
+    pub fn clip_threshold(&self) -> f64 {
+        if self.adapted { 1.0 } else { 50.0 }
+    }
+}
+
+/// What is known of a tensor before it is looked at.
+///
+/// ```
+/// use gradient_transform::{Context, DType, StepContext, TensorInfo};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::Bf16, updates: 0 };
+/// assert_eq!((tensor.len(), tensor.is_empty()), (32, false));
+/// let cx = Context::new(StepContext::new(1, 1.0), &tensor);
+/// assert_eq!(cx.tensor.len() * cx.tensor.dtype.size(), 64); // bytes
+/// assert!(cx.fresh); // the first gradient
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Name of the parameter.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Type of its elements in memory.
+    pub dtype: DType,
+    /// How many of its gradients have been seen before this step.
+    pub updates: u64,
+}
+
+impl TensorInfo {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A step, and the tensor that it is at.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// What the tensors of the group share.
+    pub step: StepContext,
+    /// The tensor.
+    pub tensor: &'a TensorInfo,
+    /// Whether this is the first gradient of the tensor that the transform sees, so that what it keeps is as it was made. The
+    /// tensor need not be new: the transform may have come into its chain later, or the first gradients may have stopped at
+    /// a transform before it, which held the tensor.
+    pub fresh: bool,
+}
+
+impl<'a> Context<'a> {
+    /// A step of a tensor, for a transform that has seen all of its gradients.
+    pub fn new(step: StepContext, tensor: &'a TensorInfo) -> Self {
+        Self { step, tensor, fresh: tensor.updates == 0 }
+    }
+
+    /// The context of a transform that has seen no gradient of the tensor yet, or some.
+    pub(crate) fn of(&self, fresh: bool) -> Self {
+        let fill = fresh && self.tensor.updates > 0;
+        Self { step: StepContext { fill, ..self.step }, tensor: self.tensor, fresh }
+    }
+}
+
+/// What a step did to a group, all tensors together.
+///
+/// ```
+/// use gradient_transform::StepSummary;
+///
+/// // Two of three tensors had a gradient, and one of them moved.
+/// let summary = StepSummary { gradients: 2, updates: 1, last_updated: false };
+/// assert!(summary.updates > 0 && summary != StepSummary::default());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepSummary {
+    /// How many tensors had a gradient.
+    pub gradients: usize,
+    /// How many tensors moved. Fewer than `gradients` while ADOPT fills its moment.
+    pub updates: usize,
+    /// Whether the group's last tensor moved (the reference asks that one alone).
+    pub last_updated: bool,
+}

@@ -1,0 +1,83 @@
+//! What moves d.
+
+use crate::link::context::{Context, Estimate, StepContext};
+
+/// What moves the estimate of the step size.
+///
+/// Distance over gradients (Ivgi et al., 2302.12022), here as a d that only grows:
+///
+/// ```
+/// use gradient_transform::{
+///     Context, Descent, Estimate, Estimator, Link, Optimizer, Parameter, Reads, Role, StateSpec,
+///     StepContext, Storage, Sums, TensorInfo, Tile, kernel,
+/// };
+///
+/// /// d = |y - y0| / sqrt(sum of |g|^2).
+/// #[derive(Debug)]
+/// struct Dog {
+///     d0: f64,
+/// }
+///
+/// impl Link<f32> for Dog {
+///     fn name(&self) -> &str {
+///         "dog"
+///     }
+///
+///     fn role(&self, _tensor: &TensorInfo) -> Role {
+///         Role::Observer
+///     }
+///
+///     fn reads(&self) -> Reads {
+///         Reads::GRADIENT_AND_PARAMETER_ALONE
+///     }
+///
+///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+///         StateSpec::new().column("y0", Storage::Parameter).copied().constant().sums(2, 0)
+///     }
+///
+///     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>, sums: Sums<'_, f32>) {
+///         sums.scalars[0] += kernel::sum2(tile.parameter, tile.columns[0], |y, y0| (y - y0) * (y - y0));
+///         sums.scalars[1] += kernel::sum(tile.gradient, |g| g * g);
+///     }
+///
+///     fn estimator(&self) -> Option<&dyn Estimator> {
+///         Some(self)
+///     }
+/// }
+///
+/// impl Estimator for Dog {
+///     fn initial(&self) -> Estimate {
+///         Estimate::new(self.d0)
+///     }
+///
+///     fn contribution(&self, _cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
+///         [scalar_sums[0], scalar_sums[1]]
+///     }
+///
+///     fn conclude(&self, _step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
+///         estimate.numerator = total[0];
+///         estimate.denominator += total[1];
+///         estimate.d_prev = estimate.d;
+///         estimate.d = estimate.d.max((estimate.numerator / estimate.denominator.max(1e-30)).sqrt());
+///     }
+/// }
+///
+/// let mut optimizer: Optimizer = Optimizer::new((Dog { d0: 1e-3 }, Descent::default()), [("w", &[2][..])])?;
+/// let mut w = [3.0_f32, 4.0];
+/// for _ in 0..200 {
+///     let gradient = w;
+///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
+/// }
+/// assert!(optimizer.estimate(0)?.d > 0.1 && w[0].abs() < 0.5);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub trait Estimator: Send + Sync {
+    /// The estimate before the first step.
+    fn initial(&self) -> Estimate;
+
+    /// What one tensor adds to the step's numerator and denominator, from the scalar sums it gathered.
+    fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2];
+
+    /// Moves the estimate on by a step's total contribution.
+    fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate);
+}

@@ -1,0 +1,518 @@
+//! The trait that everything in a chain implements.
+
+pub(crate) mod compose;
+pub(crate) mod context;
+pub(crate) mod equations;
+pub(crate) mod estimator;
+pub(crate) mod loops;
+pub(crate) mod state;
+pub(crate) mod sums_over;
+pub(crate) mod tile;
+pub(crate) mod update;
+pub(crate) mod writer;
+
+use std::any::Any;
+use std::fmt::Debug;
+
+use crate::error::Result;
+use crate::link::context::{Context, StepContext, StepSummary, TensorInfo};
+use crate::link::equations::Equations;
+use crate::link::estimator::Estimator;
+use crate::link::loops::Loops;
+use crate::link::state::{StateSpec, Sums, TensorState};
+use crate::link::sums_over::SumsOver;
+use crate::link::tile::Tile;
+use crate::link::writer::WriterLink;
+use crate::memory::element::Real;
+
+/// When a transform's work on a tile can be done.
+///
+/// ```
+/// use gradient_transform::{DType, Descent, Link, Role, TensorInfo, map, rescale};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::F32, updates: 0 };
+/// assert_eq!(map("halve", |_step, u: f32, _g, _y| u / 2.0).role(&tensor), Role::Map);
+/// assert_eq!(rescale("unit-norm", |u: f32| u * u, |sum, _n| 1.0 / sum.sqrt()).role(&tensor), Role::Reduce);
+/// assert_eq!(Link::<f32>::role(&Descent::default(), &tensor), Role::Writer);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `emit` needs the tile alone.
+    Map,
+    /// `emit` needs what `seal` computes from all tiles: the chain is cut here, and another sweep begins.
+    Reduce,
+    /// Changes no update; observes once, in the last sweep, before the parameter moves. One that does not look at the update says so
+    /// in [`Link::reads`].
+    Observer,
+    /// Turns the update into the displacement of the parameter: [`Link::writer`] returns it.
+    Writer,
+}
+
+/// Which elementwise inputs a transform looks at; the engine loads no others.
+///
+/// ```
+/// use gradient_transform::{Descent, Link, Reads};
+///
+/// assert_eq!(Link::<f32>::reads(&Descent::default()), Reads::PARAMETER);
+/// assert!(Reads::GRADIENT_AND_PARAMETER.gradient && !Reads::UPDATE.parameter && Reads::BASE.base);
+/// assert!(Reads::UPDATE.update && !Reads::GRADIENT_AND_PARAMETER_ALONE.update);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The update. A [fused](crate::fused) chain has none at hand for observers.
+    pub update: bool,
+    /// The raw gradient.
+    pub gradient: bool,
+    /// The parameter before this step, y.
+    pub parameter: bool,
+    /// The writer's base iterate: Schedule-Free's z, or the parameter itself.
+    pub base: bool,
+}
+
+impl Reads {
+    /// Nothing but the update.
+    pub const UPDATE: Self = Self { update: true, gradient: false, parameter: false, base: false };
+    /// The parameter too.
+    pub const PARAMETER: Self = Self { parameter: true, ..Self::UPDATE };
+    /// The base iterate too.
+    pub const BASE: Self = Self { base: true, ..Self::UPDATE };
+    /// The raw gradient and the parameter too.
+    pub const GRADIENT_AND_PARAMETER: Self = Self { gradient: true, parameter: true, ..Self::UPDATE };
+    /// The raw gradient and the parameter, and not the update: of estimators.
+    pub const GRADIENT_AND_PARAMETER_ALONE: Self = Self { update: false, ..Self::GRADIENT_AND_PARAMETER };
+}
+
+/// One link of an optimizer's chain.
+///
+/// A transform is its hyperparameters; what it keeps of a tensor is declared by [`state`](Self::state) and owned by
+/// the engine, which calls, for every tensor with a gradient:
+///
+/// 1. [`begin`](Self::begin) once;
+/// 2. [`observe`](Self::observe) once for every tile, with the update as the transforms before this one left it;
+/// 3. [`seal`](Self::seal) once, when all tiles have been observed;
+/// 4. [`emit`](Self::emit) for every tile in every later sweep, possibly several times, so it must not change state;
+///    in the last sweep [`commit`](Self::commit) instead, exactly once per tile;
+/// 5. [`finish`](Self::finish) once.
+///
+/// All methods but [`name`](Self::name) have a default that does nothing, so an elementwise transform writes `emit`
+/// alone, or is a closure ([`crate::map`]). `T` is the type computed in: `f32` or `f64`.
+///
+/// Its `Debug` form is how checkpoints and people see its hyperparameters.
+///
+/// Layer-wise adaptive rates (You et al., 1708.03888) for matrices, in two sweeps:
+///
+/// ```
+/// use gradient_transform::{
+///     Context, Descent, Error, Link, Optimizer, Parameter, Reads, Real, Result, Role, StateSpec, Sums,
+///     TensorInfo, TensorState, Tile, kernel,
+/// };
+///
+/// /// `u <- eta (|y| / |u|) u`.
+/// #[derive(Debug)]
+/// struct Lars {
+///     eta: f64,
+/// }
+///
+/// impl<T: Real> Link<T> for Lars {
+///     fn name(&self) -> &str {
+///         "lars"
+///     }
+///
+///     fn validate(&self) -> Result<()> {
+///         Error::check("eta", self.eta, self.eta > 0.0 && self.eta.is_finite(), "finite and above 0")
+///     }
+///
+///     fn applies(&self, tensor: &TensorInfo) -> bool {
+///         tensor.shape.len() >= 2
+///     }
+///
+///     fn excludes(&self) -> &[(&'static str, &'static str)] {
+///         &[("stableadamw", "both set the size of the update; keep one")]
+///     }
+///
+///     fn role(&self, _tensor: &TensorInfo) -> Role {
+///         Role::Reduce // the norms are of the whole tensor
+///     }
+///
+///     fn reads(&self) -> Reads {
+///         Reads::PARAMETER
+///     }
+///
+///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+///         StateSpec::new().sums(2, 0).scratch(1)
+///     }
+///
+///     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+///         sums.scalars[0] += kernel::sum(tile.parameter, |y| y * y);
+///         sums.scalars[1] += kernel::sum(tile.update.values(), |u| u * u);
+///     }
+///
+///     fn sums_show_unusable(&self, _tensor: &TensorInfo) -> bool {
+///         true // by the second one
+///     }
+///
+///     fn seal(&self, _cx: &Context<'_>, state: TensorState<'_, T>) {
+///         let ratio = (state.scalar_sums[0] / state.scalar_sums[1].max(1e-30)).sqrt();
+///         state.scratch[0][0] = T::of(self.eta * ratio);
+///     }
+///
+///     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+///         tile.update.scale(tile.scratch[0][0]);
+///     }
+/// }
+///
+/// let mut optimizer: Optimizer = Optimizer::new((Lars { eta: 0.1 }, Descent::default()), [("w", &[1, 2][..])])?;
+/// let mut w = [3.0_f32, 4.0];
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[200.0, 0.0]))])?;
+/// assert_eq!(w, [2.5, 4.0]); // a tenth of |w| along the gradient
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[allow(unused_variables)] // the names of the parameters are part of the documentation
+pub trait Link<T: Real>: Debug + Send + Sync {
+    /// Its name: the key of its state in checkpoints, and how errors call it. Unique within a chain.
+    fn name(&self) -> &str;
+
+    /// Calls `visit` with the transforms that this one is composed of, in order, and returns true.
+    /// A transform that is one thing, as almost all are, returns false.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Link, Optimizer, Real};
+    ///
+    /// /// Two transforms that always go together.
+    /// #[derive(Debug)]
+    /// struct Both<A, B>(A, B);
+    ///
+    /// impl<T: Real, A: Link<T>, B: Link<T>> Link<T> for Both<A, B> {
+    ///     fn name(&self) -> &str {
+    ///         "both"
+    ///     }
+    ///
+    ///     fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Link<T>)) -> bool {
+    ///         visit(&self.0);
+    ///         visit(&self.1);
+    ///         true
+    ///     }
+    ///
+    ///     fn guards_members(&self) -> bool {
+    ///         false // `applies` is not asked; each of both decides for itself
+    ///     }
+    /// }
+    ///
+    /// let sign = gradient_transform::map("sign", |_step, u: f32, _g, _y| u.signum());
+    /// let optimizer = Optimizer::new(Both(sign, Descent::default()), [("w", &[2][..])])?;
+    /// assert_eq!(optimizer.describe_chain(0, &[2])?, "sign | descent");
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn members<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Link<T>)) -> bool {
+        false
+    }
+
+    /// Whether it does anything to this tensor. For others it is the identity and keeps nothing.
+    fn applies(&self, tensor: &TensorInfo) -> bool {
+        true
+    }
+
+    /// Whether a composition's [`applies`](Self::applies) holds for its members too.
+    fn guards_members(&self) -> bool {
+        false
+    }
+
+    /// Checks its own hyperparameters.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Names of transforms that cannot be in the same chain, each with the reason and what to do.
+    fn excludes(&self) -> &[(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// Whether it works on the displacement that the writer made, and so belongs behind it.
+    ///
+    /// ```
+    /// use gradient_transform::{Context, Descent, Link, Optimizer, Parameter, Tile};
+    ///
+    /// /// No element moves by more than 0.1.
+    /// #[derive(Debug)]
+    /// struct ShortSteps;
+    ///
+    /// impl Link<f32> for ShortSteps {
+    ///     fn name(&self) -> &str {
+    ///         "short-steps"
+    ///     }
+    ///
+    ///     fn tempers_displacement(&self) -> bool {
+    ///         true
+    ///     }
+    ///
+    ///     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>) {
+    ///         tile.update.map(|m| m.clamp(-0.1, 0.1));
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((Descent::default(), ShortSteps), [("w", &[2][..])])?;
+    /// let mut w = [0.0_f32, 0.0];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[-3.0, 0.01]))])?;
+    /// assert_eq!(w, [0.1, -0.01]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn tempers_displacement(&self) -> bool {
+        false
+    }
+
+    /// When its work on a tile of `tensor` can be done.
+    fn role(&self, tensor: &TensorInfo) -> Role {
+        Role::Map
+    }
+
+    /// Elements that the sums of a reduction are taken over.
+    fn sums_over(&self) -> SumsOver {
+        SumsOver::Tensor
+    }
+
+    /// What it looks at besides the update.
+    fn reads(&self) -> Reads {
+        Reads::UPDATE
+    }
+
+    /// Equations of its work on an element of a tensor, if it is made of such.
+    fn equations(&self, tensor: &TensorInfo) -> Equations {
+        Equations::default()
+    }
+
+    /// What it keeps of a tensor.
+    fn state(&self, tensor: &TensorInfo) -> StateSpec {
+        StateSpec::new()
+    }
+
+    /// Whether, from this step on, it no longer takes part and its state can be freed.
+    fn retired(&self, step: &StepContext) -> bool {
+        false
+    }
+
+    /// Names of the numbers that it keeps per group, 0 at first.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Link, Optimizer, Parameter, StepContext, StepSummary};
+    ///
+    /// /// A step size that falls as 1/k, and no longer after step 100.
+    /// #[derive(Debug)]
+    /// struct Decay;
+    ///
+    /// impl Link<f32> for Decay {
+    ///     fn name(&self) -> &str {
+    ///         "decay"
+    ///     }
+    ///
+    ///     fn group_scalars(&self) -> &'static [&'static str] {
+    ///         &["steps"]
+    ///     }
+    ///
+    ///     fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {
+    ///         step.step_size /= scalars[0] + 1.0;
+    ///     }
+    ///
+    ///     fn end_step(&self, _step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {
+    ///         if summary.updates > 0 {
+    ///             scalars[0] = (scalars[0] + 1.0).min(100.0);
+    ///         }
+    ///     }
+    ///
+    ///     fn retired(&self, step: &StepContext) -> bool {
+    ///         step.k > 100 // what it keeps of tensors (nothing, here) is freed
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((Decay, Descent::default()), [("w", &[1][..])])?;
+    /// let mut w = [0.0_f32];
+    /// for expected in [-1.0, -1.5] {
+    ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;
+    ///     assert_eq!(w, [expected]);
+    /// }
+    /// assert_eq!(optimizer.snapshot().groups[0].scalars["decay/steps"], 2.0);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn group_scalars(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Publishes what follows from the group's state, before any tensor is touched.
+    fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {}
+
+    /// Moves the group's state on, when every tensor is done.
+    fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {}
+
+    /// Whether this tensor must not move in this step, because state has to be filled first. The transforms behind
+    /// this one are not run for the tensor then, and of this one `observe` and `finish` only.
+    ///
+    /// ```
+    /// use gradient_transform::{
+    ///     Context, Descent, Link, Optimizer, Parameter, StateSpec, Storage, Sums, TensorInfo, Tile,
+    /// };
+    ///
+    /// /// Optimistic descent, `2 g - (the gradient before)`; the first gradient is only remembered.
+    /// #[derive(Debug)]
+    /// struct Optimistic;
+    ///
+    /// impl Link<f32> for Optimistic {
+    ///     fn name(&self) -> &str {
+    ///         "optimistic"
+    ///     }
+    ///
+    ///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+    ///         StateSpec::new().column("previous", Storage::Compute)
+    ///     }
+    ///
+    ///     fn holds(&self, cx: &Context<'_>) -> bool {
+    ///         cx.fresh
+    ///     }
+    ///
+    ///     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>, _sums: Sums<'_, f32>) {
+    ///         if self.holds(cx) {
+    ///             tile.columns[0].copy_from_slice(tile.update.values());
+    ///         }
+    ///     }
+    ///
+    ///     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>) {
+    ///         tile.update.map2(tile.columns[0], |u, previous| 2.0 * u - previous);
+    ///     }
+    ///
+    ///     /// Only now, as `emit` still needs the gradient before.
+    ///     fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>, _sums: Sums<'_, f32>) {
+    ///         let gradient = tile.update.values().to_vec();
+    ///         self.emit(cx, tile);
+    ///         tile.columns[0].copy_from_slice(&gradient);
+    ///     }
+    ///
+    ///     fn commits_columns(&self) -> bool {
+    ///         true
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((Optimistic, Descent::default()), [("w", &[1][..])])?;
+    /// let mut w = [0.0_f32];
+    /// for (gradient, expected) in [(1.0, 0.0), (2.0, -3.0), (2.0, -5.0)] {
+    ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;
+    ///     assert_eq!(w, [expected]);
+    /// }
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn holds(&self, cx: &Context<'_>) -> bool {
+        false
+    }
+
+    /// Prepares for a tensor. Leaves columns and vectors as they are: the step can still be refused, for a gradient
+    /// that is not finite.
+    ///
+    /// ```
+    /// use gradient_transform::{
+    ///     Context, Descent, Link, Optimizer, Parameter, StateSpec, Storage, Sums, TensorInfo, TensorState,
+    ///     Tile, kernel,
+    /// };
+    ///
+    /// /// Divides by the largest norm of earlier gradients, which takes no sweep of its own.
+    /// #[derive(Debug)]
+    /// struct ByLargestNorm;
+    ///
+    /// impl Link<f32> for ByLargestNorm {
+    ///     fn name(&self) -> &str {
+    ///         "by-largest-norm"
+    ///     }
+    ///
+    ///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+    ///         StateSpec::new().vector("largest", 1, Storage::Compute).scratch(1).sums(1, 0)
+    ///     }
+    ///
+    ///     fn begin(&self, _cx: &Context<'_>, state: TensorState<'_, f32>) {
+    ///         let largest: f32 = state.vectors[0].get(0);
+    ///         state.scratch[0][0] = if largest > 0.0 { 1.0 / largest } else { 1.0 };
+    ///     }
+    ///
+    ///     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>, sums: Sums<'_, f32>) {
+    ///         sums.scalars[0] += kernel::sum(tile.update.values(), |u| u * u);
+    ///     }
+    ///
+    ///     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>) {
+    ///         tile.update.scale(tile.scratch[0][0]);
+    ///     }
+    ///
+    ///     fn finish(&self, _cx: &Context<'_>, state: TensorState<'_, f32>) {
+    ///         let norm = state.scalar_sums[0].sqrt() as f32;
+    ///         state.vectors[0].update(&[norm], f32::max);
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((ByLargestNorm, Descent::default()), [("w", &[2][..])])?;
+    /// let mut w = [0.0_f32, 0.0];
+    /// for expected in [[-3.0, -4.0], [-3.6, -4.8]] {
+    ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, 4.0]))])?;
+    ///     assert!((w[0] - expected[0]).abs() < 1e-6 && (w[1] - expected[1]).abs() < 1e-6);
+    /// }
+    /// assert_eq!(optimizer.planned_traffic().1, 1); // one sweep
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn begin(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
+
+    /// Sees a tile once: may change its columns, and adds to the sums.
+    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {}
+
+    /// Whether the sums are, or have among them, sums of squares of the observed update, so that an element that is not finite or
+    /// too large shows in them. At the head of a chain, it spares the engine a look of its own at the gradient.
+    fn sums_show_unusable(&self, tensor: &TensorInfo) -> bool {
+        false
+    }
+
+    /// The entry of the first workspace array by which the update is multiplied, if that is all that `emit` and `commit` do.
+    /// The engine then leaves the product to the next transform that reads the update.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Link};
+    ///
+    /// assert_eq!(Link::<f32>::scales(&Descent::default()), None);
+    /// ```
+    fn scales(&self) -> Option<usize> {
+        None
+    }
+
+    /// Turns complete sums into small state.
+    fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
+
+    /// Changes the update in place. Must not change columns.
+    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {}
+
+    /// `emit` for the last time, after which columns may change: for state that must not yet contain this step.
+    fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        self.emit(cx, tile);
+    }
+
+    /// Whether it is [`commit`](Self::commit) that changes columns, and not `observe` (unless it holds the tensor): they are
+    /// stored in the last sweep alone.
+    fn commits_columns(&self) -> bool {
+        false
+    }
+
+    /// Moves small state on, after the last sweep.
+    fn finish(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
+
+    /// This transform as a writer, if it is one.
+    fn writer(&self) -> Option<&dyn WriterLink<T>> {
+        None
+    }
+
+    /// This transform as an estimator of the step size, if it is one.
+    fn estimator(&self) -> Option<&dyn Estimator> {
+        None
+    }
+
+    /// The transform itself, if it is written as functions of an element.
+    #[doc(hidden)]
+    fn concrete(&self) -> Option<&dyn Any> {
+        None
+    }
+
+    /// Loops that run whole chains.
+    #[doc(hidden)]
+    fn loops(&self) -> &[&'static dyn Loops<T>] {
+        &[]
+    }
+}

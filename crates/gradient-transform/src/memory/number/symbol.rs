@@ -1,0 +1,402 @@
+//! Symbols: numbers that record how they are calculated.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+
+use super::{Backend, Function, Num};
+use crate::memory::element::Real;
+
+/// Value from outside of a traced formula.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// The update so far.
+    Update,
+    /// The raw gradient.
+    Gradient,
+    /// The parameter before the step.
+    Parameter,
+    /// The writer's base iterate before the step.
+    Base,
+    /// The update that the writer was given.
+    Direction,
+    /// An array of the transform's state, by position.
+    State(usize),
+    /// A number of the tensor and the step, by position.
+    Scalar(usize),
+    /// An array along axes, by position.
+    Along(usize),
+}
+
+/// Value of a traced formula: an input, a constant, or an operation on others.
+///
+/// ```
+/// use gradient_transform::number::{Graph, Input, Node, Symbol};
+///
+/// let graph = Graph::with_names(&["m"], &[], &[]);
+/// let halved = 0.5 * graph.input(Input::State(0));
+/// assert_eq!(graph.equation(halved), "0.5 m");
+/// let place: Symbol = graph.symbol(halved);
+/// let Node::Mul(half, m) = graph.node(place) else { unreachable!() };
+/// assert_eq!((graph.node(half), graph.node(m)), (Node::Constant(0.5), Node::Input(Input::State(0))));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Node {
+    /// A value from outside.
+    Input(Input),
+    /// A hyperparameter or literal.
+    Constant(f64),
+    /// `a + b`.
+    Add(Symbol, Symbol),
+    /// `a - b`.
+    Sub(Symbol, Symbol),
+    /// `a b`.
+    Mul(Symbol, Symbol),
+    /// `a / b`.
+    Div(Symbol, Symbol),
+    /// `a b + c`, rounded once.
+    MulAdd(Symbol, Symbol, Symbol),
+    /// `-a`.
+    Neg(Symbol),
+    /// `f(a)`.
+    Apply(Function, Symbol),
+    /// `a < b`.
+    Less(Symbol, Symbol),
+    /// `a == b`.
+    Equal(Symbol, Symbol),
+    /// `a` and `b`.
+    And(Symbol, Symbol),
+    /// `a` or `b`.
+    Or(Symbol, Symbol),
+    /// Not `a`.
+    Not(Symbol),
+    /// The second where the first holds, the third elsewhere.
+    Select(Symbol, Symbol, Symbol),
+}
+
+/// Place of a value in a [`Graph`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Symbol(usize);
+
+/// Values of a traced formula, each once, in an order in which every one comes after those that it is made of.
+///
+/// ```
+/// use gradient_transform::number::{Graph, Input};
+///
+/// let graph = Graph::new();
+/// let u = graph.input(Input::Update);
+/// let y = u / (1.0 + u * u).sqrt();
+/// assert_eq!(graph.equation(y), "u/sqrt(1 + u u)");
+/// assert!(graph.reads(y, Input::Update) && !graph.reads(y, Input::Gradient));
+/// ```
+#[derive(Default)]
+pub struct Graph {
+    nodes: RefCell<Nodes>,
+    state: &'static [&'static str],
+    scalars: &'static [&'static str],
+    along: &'static [&'static str],
+}
+
+#[derive(Default)]
+struct Nodes {
+    list: Vec<Node>,
+    /// Where a value is, so that what is calculated twice is written down once.
+    known: HashMap<Key, Symbol>,
+}
+
+/// A node, with what it is told apart by: constants by their bits.
+#[derive(PartialEq, Eq, Hash)]
+struct Key(u8, u64, u64, u64);
+
+impl Node {
+    fn key(&self) -> Key {
+        let (two, one) = (
+            |t, a: &Symbol, b: &Symbol| Key(t, a.0 as u64, b.0 as u64, 0),
+            |t, a: &Symbol| Key(t, a.0 as u64, 0, 0),
+        );
+        match self {
+            Self::Input(Input::Update) => Key(0, 0, 0, 0),
+            Self::Input(Input::Gradient) => Key(0, 1, 0, 0),
+            Self::Input(Input::Parameter) => Key(0, 2, 0, 0),
+            Self::Input(Input::Base) => Key(0, 3, 0, 0),
+            Self::Input(Input::Direction) => Key(0, 4, 0, 0),
+            Self::Input(Input::State(i)) => Key(0, 5, *i as u64, 0),
+            Self::Input(Input::Scalar(i)) => Key(0, 6, *i as u64, 0),
+            Self::Input(Input::Along(i)) => Key(0, 7, *i as u64, 0),
+            Self::Constant(x) => Key(1, x.to_bits(), 0, 0),
+            Self::Add(a, b) => two(2, a, b),
+            Self::Sub(a, b) => two(3, a, b),
+            Self::Mul(a, b) => two(4, a, b),
+            Self::Div(a, b) => two(5, a, b),
+            Self::Less(a, b) => two(6, a, b),
+            Self::Equal(a, b) => two(7, a, b),
+            Self::And(a, b) => two(8, a, b),
+            Self::Or(a, b) => two(9, a, b),
+            Self::Not(a) => one(10, a),
+            Self::Neg(a) => one(11, a),
+            Self::Apply(f, a) => Key(12, *f as u64, a.0 as u64, 0),
+            Self::Select(a, b, c) => Key(13, a.0 as u64, b.0 as u64, c.0 as u64),
+            Self::MulAdd(a, b, c) => Key(14, a.0 as u64, b.0 as u64, c.0 as u64),
+        }
+    }
+
+    /// The values that it is made of.
+    fn parts(&self) -> [Option<Symbol>; 3] {
+        match *self {
+            Self::Input(_) | Self::Constant(_) => [None; 3],
+            Self::Neg(a) | Self::Apply(_, a) | Self::Not(a) => [Some(a), None, None],
+            Self::Add(a, b)
+            | Self::Sub(a, b)
+            | Self::Mul(a, b)
+            | Self::Div(a, b)
+            | Self::Less(a, b)
+            | Self::Equal(a, b)
+            | Self::And(a, b)
+            | Self::Or(a, b) => [Some(a), Some(b), None],
+            Self::Select(a, b, c) | Self::MulAdd(a, b, c) => [Some(a), Some(b), Some(c)],
+        }
+    }
+}
+
+impl Graph {
+    /// A graph without values.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A graph with these names for arrays of state, numbers of the tensor and step, and arrays along axes, by position.
+    pub fn with_names(
+        state: &'static [&'static str],
+        scalars: &'static [&'static str],
+        along: &'static [&'static str],
+    ) -> Self {
+        Self { state, scalars, along, ..Self::default() }
+    }
+
+    /// A value from outside.
+    pub fn input(&self, input: Input) -> Num<&Self> {
+        Num::new(self, self.add_node(Node::Input(input)))
+    }
+
+    /// The value at a place.
+    pub fn node(&self, symbol: Symbol) -> Node {
+        self.nodes.borrow().list[symbol.0]
+    }
+
+    /// The place of a number of this graph.
+    pub fn symbol(&self, number: Num<&Self>) -> Symbol {
+        number.value
+    }
+
+    /// Whether a number depends on a value from outside.
+    pub fn reads(&self, number: Num<&Self>, input: Input) -> bool {
+        let nodes = self.nodes.borrow();
+        let mut open = vec![number.value];
+        let mut seen = vec![false; nodes.list.len()];
+        while let Some(symbol) = open.pop() {
+            if std::mem::replace(&mut seen[symbol.0], true) {
+                continue;
+            }
+            let node = nodes.list[symbol.0];
+            if node == Node::Input(input) {
+                return true;
+            }
+            open.extend(node.parts().into_iter().flatten());
+        }
+        false
+    }
+
+    /// The formula of a number, for people to read.
+    pub fn equation(&self, number: Num<&Self>) -> String {
+        Formula { graph: self, symbol: number.value, outside: 0 }.to_string()
+    }
+
+    /// A number's value where the values from outside are `inputs`, every operation rounded to `T`: what the engine's loops give,
+    /// one element at a time.
+    ///
+    /// ```
+    /// use gradient_transform::number::{Graph, Input};
+    ///
+    /// let graph = Graph::new();
+    /// let u = graph.input(Input::Update);
+    /// let clipped = u.gt(1.0).select(1.0, u);
+    /// assert_eq!(graph.value(clipped, |_| 3.0_f32), 1.0);
+    /// assert_eq!(graph.value(clipped, |_| 0.5_f32), 0.5);
+    /// ```
+    pub fn value<T: Real>(&self, number: Num<&Self>, inputs: impl Fn(Input) -> T) -> T {
+        let nodes = self.nodes.borrow();
+        // Truth values are 1 and 0.
+        let truth = |holds: bool| if holds { T::one() } else { T::zero() };
+        let mut values: Vec<T> = Vec::with_capacity(number.value.0 + 1);
+        for node in &nodes.list[..=number.value.0] {
+            let of = |symbol: Symbol| values[symbol.0];
+            values.push(match *node {
+                Node::Input(input) => inputs(input),
+                Node::Constant(x) => T::of(x),
+                Node::Add(a, b) => of(a) + of(b),
+                Node::Sub(a, b) => of(a) - of(b),
+                Node::Mul(a, b) => of(a) * of(b),
+                Node::Div(a, b) => of(a) / of(b),
+                Node::MulAdd(a, b, c) => of(a).mul_add(of(b), of(c)),
+                Node::Neg(a) => -of(a),
+                Node::Apply(f, a) => f.at(of(a)),
+                Node::Less(a, b) => truth(of(a) < of(b)),
+                Node::Equal(a, b) => truth(of(a) == of(b)),
+                Node::And(a, b) => of(a) * of(b),
+                Node::Or(a, b) => of(a).max(of(b)),
+                Node::Not(a) => T::one() - of(a),
+                Node::Select(condition, yes, no) => of(if of(condition) == T::one() { yes } else { no }),
+            });
+        }
+        values[number.value.0]
+    }
+
+    fn add_node(&self, node: Node) -> Symbol {
+        let nodes = &mut *self.nodes.borrow_mut();
+        *nodes.known.entry(node.key()).or_insert_with(|| {
+            nodes.list.push(node);
+            Symbol(nodes.list.len() - 1)
+        })
+    }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.nodes.borrow().list).finish()
+    }
+}
+
+impl Backend for &Graph {
+    type Value = Symbol;
+    type Bool = Symbol;
+
+    fn constant(self, x: f64) -> Symbol {
+        self.add_node(Node::Constant(x))
+    }
+    fn add(self, a: Symbol, b: Symbol) -> Symbol {
+        self.add_node(Node::Add(a, b))
+    }
+    fn sub(self, a: Symbol, b: Symbol) -> Symbol {
+        self.add_node(Node::Sub(a, b))
+    }
+    fn mul(self, a: Symbol, b: Symbol) -> Symbol {
+        self.add_node(Node::Mul(a, b))
+    }
+    fn div(self, a: Symbol, b: Symbol) -> Symbol {
+        self.add_node(Node::Div(a, b))
+    }
+    fn mul_add(self, a: Symbol, b: Symbol, c: Symbol) -> Symbol {
+        self.add_node(Node::MulAdd(a, b, c))
+    }
+    fn neg(self, a: Symbol) -> Symbol {
+        self.add_node(Node::Neg(a))
+    }
+    fn apply(self, f: Function, a: Symbol) -> Symbol {
+        self.add_node(Node::Apply(f, a))
+    }
+    fn less(self, a: Symbol, b: Symbol) -> Symbol {
+        self.add_node(Node::Less(a, b))
+    }
+    fn equal(self, a: Symbol, b: Symbol) -> Symbol {
+        self.add_node(Node::Equal(a, b))
+    }
+    fn and(self, a: Symbol, b: Symbol) -> Symbol {
+        self.add_node(Node::And(a, b))
+    }
+    fn or(self, a: Symbol, b: Symbol) -> Symbol {
+        self.add_node(Node::Or(a, b))
+    }
+    fn not(self, a: Symbol) -> Symbol {
+        self.add_node(Node::Not(a))
+    }
+    fn select(self, condition: Symbol, yes: Symbol, no: Symbol) -> Symbol {
+        self.add_node(Node::Select(condition, yes, no))
+    }
+}
+
+/// How closely an operator binds, from 0 for what stands by itself.
+const SUM: u8 = 1;
+const PRODUCT: u8 = 2;
+const FACTOR: u8 = 3;
+
+struct Formula<'a> {
+    graph: &'a Graph,
+    symbol: Symbol,
+    /// How closely what is around it binds.
+    outside: u8,
+}
+
+impl fmt::Display for Formula<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |symbol, outside| Formula { graph: self.graph, symbol, outside };
+        let node = self.graph.node(self.symbol);
+        let binds = match node {
+            Node::Add(..)
+            | Node::MulAdd(..)
+            | Node::Sub(..)
+            | Node::Less(..)
+            | Node::Equal(..)
+            | Node::And(..)
+            | Node::Or(..) => SUM,
+            Node::Mul(..) | Node::Div(..) | Node::Neg(_) => PRODUCT,
+            _ => FACTOR,
+        };
+        if binds < self.outside {
+            return write!(f, "({})", part(self.symbol, 0));
+        }
+        match node {
+            Node::Input(input) => f.write_str(&self.graph.name(input)),
+            Node::Constant(x) => write!(f, "{x}"),
+            Node::Add(a, b) => write!(f, "{} + {}", part(a, SUM), part(b, SUM)),
+            Node::Sub(a, b) => write!(f, "{} - {}", part(a, SUM), part(b, PRODUCT)),
+            Node::Mul(a, b) => write!(f, "{} {}", part(a, PRODUCT), part(b, PRODUCT)),
+            Node::MulAdd(a, b, c) => {
+                write!(f, "{} {} + {}", part(a, PRODUCT), part(b, PRODUCT), part(c, SUM))
+            }
+            Node::Div(a, b) => write!(f, "{}/{}", part(a, PRODUCT), part(b, FACTOR)),
+            Node::Neg(a) => write!(f, "-{}", part(a, FACTOR)),
+            Node::Apply(Function::Abs, a) => write!(f, "|{}|", part(a, 0)),
+            Node::Apply(function, a) => write!(f, "{}({})", function.name(), part(a, 0)),
+            Node::Less(a, b) => write!(f, "{} < {}", part(a, PRODUCT), part(b, PRODUCT)),
+            Node::Equal(a, b) => write!(f, "{} = {}", part(a, PRODUCT), part(b, PRODUCT)),
+            Node::And(a, b) => write!(f, "{} and {}", part(a, SUM), part(b, SUM)),
+            Node::Or(a, b) => write!(f, "{} or {}", part(a, SUM), part(b, SUM)),
+            Node::Not(a) => write!(f, "not({})", part(a, 0)),
+            Node::Select(c, yes, no) => {
+                write!(f, "[{} if {} else {}]", part(yes, 0), part(c, 0), part(no, 0))
+            }
+        }
+    }
+}
+
+impl Function {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exp => "exp",
+            Self::Ln => "ln",
+            Self::Tanh => "tanh",
+            Self::Sqrt => "sqrt",
+            Self::Abs => "abs",
+            Self::Arctangent => "atan",
+            Self::RoundBf16 => "bf16",
+        }
+    }
+}
+
+impl Graph {
+    fn name(&self, input: Input) -> String {
+        let named = |names: &[&str], i: usize, or: &str| {
+            names.get(i).map_or_else(|| format!("{or}{i}"), |&name| name.into())
+        };
+        match input {
+            Input::Update => "u".into(),
+            Input::Gradient => "g".into(),
+            Input::Parameter => "y".into(),
+            Input::Base => "base".into(),
+            Input::Direction => "direction".into(),
+            Input::State(i) => named(self.state, i, "state"),
+            Input::Scalar(i) => named(self.scalars, i, "scalar"),
+            Input::Along(i) => named(self.along, i, "along"),
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! Parameter groups and what is set for all of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::link::compose::{StageRef, Stages, stages};
+use crate::link::context::TensorInfo;
+use crate::link::context::{Estimate, StepContext, StepSummary};
+use crate::link::{Link, Role};
+use crate::memory::element::DType;
+use crate::memory::element::Real;
+use crate::memory::rounding::Rounding;
+
+/// Parameters that share a chain, a learning rate and an estimate of the step size.
+///
+/// ```
+/// use gradient_transform::{Descent, Optimizer, ParameterGroup, Rounding, Settings};
+///
+/// let group = ParameterGroup::new(Descent::default(), [("w", &[8, 4][..]), ("b", &[4][..])])
+///     .lr(0.1)
+///     .rounding(Rounding::Nearest);
+/// let optimizer: Optimizer = Optimizer::with_groups([group], Settings::default())?;
+/// assert_eq!(optimizer.lr(0)?, 0.1);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub struct ParameterGroup<T: Real = f32> {
+    pub(crate) chain: Box<dyn Link<T>>,
+    pub(crate) lr: f64,
+    pub(crate) rounding: Rounding,
+    pub(crate) parameters: Vec<(String, Vec<usize>)>,
+}
+
+impl<T: Real> ParameterGroup<T> {
+    /// A group of the named parameters with the given shapes, at learning rate 1.
+    pub fn new<'s, N: Into<String>>(
+        chain: impl Link<T> + 'static,
+        parameters: impl IntoIterator<Item = (N, &'s [usize])>,
+    ) -> Self {
+        Self {
+            chain: Box::new(chain),
+            lr: 1.0,
+            rounding: Rounding::Stochastic,
+            parameters: parameters.into_iter().map(|(name, shape)| (name.into(), shape.to_vec())).collect(),
+        }
+    }
+
+    /// Sets the learning rate: at least 0, and at most 2^32. With d0 at most 2^50, a step along an update as large as a gradient may
+    /// be is a number then. Default 1.
+    pub fn lr(mut self, lr: f64) -> Self {
+        self.lr = lr;
+        self
+    }
+
+    /// Sets how bfloat16 parameters and state are rounded. Default: stochastically.
+    pub fn rounding(mut self, rounding: Rounding) -> Self {
+        self.rounding = rounding;
+        self
+    }
+}
+
+/// How the groups' estimates of the step size act together. A group without an estimator steps with its own learning
+/// rate, and is in no mean and in no joint estimate.
+///
+/// ```
+/// use gradient_transform::SplitGroups;
+///
+/// // By their names in lower case in files and options.
+/// let policies: [SplitGroups; 3] = serde_json::from_str(r#"["mean", "each", "joint"]"#)?;
+/// assert_eq!(policies, [SplitGroups::Mean, SplitGroups::Each, SplitGroups::Joint]);
+/// assert_eq!(SplitGroups::default(), SplitGroups::Mean);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitGroups {
+    /// Each group estimates its own d; all step with the harmonic mean of them (`split_groups_mean`).
+    ///
+    /// The mean is taken over the groups whose d has left d0 and whose learning rate is above 0. A group whose d has not
+    /// left d0, such as one that came late, steps with the smaller of the mean and its own d until it has.
+    #[default]
+    Mean,
+    /// Each group estimates its own d and steps with it.
+    Each,
+    /// One d is estimated from all groups together, as in the Prodigy paper (`split_groups = false`). A group counts
+    /// from the first step on that could move it: one that has always been at learning rate 0 has no say.
+    Joint,
+}
+
+/// What happens to a step with a gradient that is infinite, not a number, or larger than can be squared
+/// ([`Real::LARGEST_GRADIENT`]). Either way nothing moves.
+///
+/// ```
+/// use gradient_transform::{Descent, Error, NonFinite, Optimizer, Parameter};
+///
+/// assert_eq!(NonFinite::default(), NonFinite::Error);
+/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])])?;
+/// let mut w = [1.0_f32, 1.0];
+/// let error = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, f32::NAN]))]).unwrap_err();
+/// assert!(matches!(error, Error::NonFiniteGradient { index: 1, .. }));
+/// assert_eq!(w, [1.0, 1.0]);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NonFinite {
+    /// The step is an error that names the tensor and the element.
+    #[default]
+    Error,
+    /// The whole step is skipped, for all parameters together, and counted.
+    Skip,
+    /// Gradients are not looked at, which saves reading them once more. One infinite gradient then spoils the
+    /// estimate of the step size for good.
+    Unchecked,
+}
+
+/// Defects of the Python reference 1.9.2 in what happens between tensors and groups. All off by default.
+///
+/// ```
+/// use gradient_transform::EngineCompat;
+///
+/// let one = EngineCompat { sums_in_float32: true, ..EngineCompat::default() };
+/// assert!(one != EngineCompat::V1_9_2 && EngineCompat::V1_9_2.sums_in_float32);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineCompat {
+    /// With a joint estimate, the other groups' `d_prev` stays at d0, so their moments are rescaled by d0/d for ever.
+    pub joint_d_prev_not_copied: bool,
+    /// The harmonic mean counts every group, also those whose d cannot leave d0, which pins the step size near d0; and
+    /// a group that comes late begins with the others' d.
+    pub harmonic_mean_counts_inactive: bool,
+    /// A joint estimate counts the gradients of groups at learning rate 0 that never moved, which holds d down.
+    pub joint_counts_unmoved: bool,
+    /// `prodigy_steps` counts steps at learning rate 0, so that a longer warm-up freezes d at d0.
+    pub freeze_counts_still_steps: bool,
+    /// The first step after a resume uses each group's own d in place of the harmonic mean.
+    pub shared_d_not_saved: bool,
+    /// A group's step counter and estimate advance even when it had no gradient at all.
+    pub k_advances_without_gradients: bool,
+    /// The tensors' contributions to the estimate are summed in float32, one after the other. With SPEED, whose
+    /// contributions should cancel exactly, a negative rounding error of the sum wipes the numerator out.
+    pub sums_in_float32: bool,
+    /// Evaluation overwrites the parameters with x and recomputes y from it, which moves bfloat16 weights.
+    pub evaluation_moves_parameters: bool,
+}
+
+impl EngineCompat {
+    /// Everything as in the reference.
+    pub const V1_9_2: Self = Self {
+        joint_d_prev_not_copied: true,
+        harmonic_mean_counts_inactive: true,
+        joint_counts_unmoved: true,
+        freeze_counts_still_steps: true,
+        shared_d_not_saved: true,
+        k_advances_without_gradients: true,
+        sums_in_float32: true,
+        evaluation_moves_parameters: true,
+    };
+}
+
+/// What is set for all groups together.
+///
+/// ```
+/// use gradient_transform::{Settings, SplitGroups};
+///
+/// let settings: Settings = serde_json::from_str(r#"{"seed": 3, "split_groups": "joint"}"#)?;
+/// assert_eq!(settings, Settings { seed: 3, split_groups: SplitGroups::Joint, ..Settings::default() });
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How the groups' estimates act together.
+    pub split_groups: SplitGroups,
+    /// What happens to non-finite gradients.
+    pub non_finite: NonFinite,
+    /// Seed of stochastic rounding.
+    pub seed: u64,
+    /// Defects of the reference to reproduce.
+    pub compat: EngineCompat,
+}
+
+/// A group at work.
+pub(crate) struct Group<T: Real> {
+    pub(crate) chain: Box<dyn Link<T>>,
+    pub(crate) lr: f64,
+    pub(crate) rounding: Rounding,
+    /// Steps done.
+    pub(crate) k: u64,
+    /// How many of them at learning rate 0.
+    pub(crate) still_steps: u64,
+    /// Whether the chain has an estimator.
+    pub(crate) estimates: bool,
+    pub(crate) estimate: Estimate,
+    /// The transforms' numbers per group, in the order of the chain.
+    pub(crate) scalars: Vec<f64>,
+    /// Whether it ever had a gradient at a learning rate above 0.
+    pub(crate) seen: bool,
+    /// The context of the step that is in progress.
+    pub(crate) context: StepContext,
+    /// That of the step before, for a step that is refused.
+    pub(crate) previous: StepContext,
+    /// What the step in progress comes to.
+    pub(crate) end: GroupEnd,
+}
+
+/// A group's part of a step's end.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct GroupEnd {
+    pub(crate) summary: StepSummary,
+    /// The sum of the tensors' contributions to the estimate.
+    pub(crate) total: [f64; 2],
+}
+
+impl<T: Real> Group<T> {
+    pub(crate) fn new(chain: Box<dyn Link<T>>, lr: f64, rounding: Rounding) -> Result<Self> {
+        let estimate = validate(&stages(&*chain))?;
+        check_lr(lr)?;
+        let scalars = vec![0.0; stages(&*chain).iter().map(|t| t.group_scalars().len()).sum()];
+        let estimates = stages(&*chain).iter().any(|t| t.estimator().is_some());
+        let context = StepContext::new(1, lr);
+        Ok(Self {
+            chain,
+            lr,
+            rounding,
+            k: 0,
+            still_steps: 0,
+            estimates,
+            estimate,
+            scalars,
+            seen: false,
+            context,
+            previous: context,
+            end: GroupEnd::default(),
+        })
+    }
+
+    /// Whether a step could move it, and it has been seen to have gradients.
+    pub(crate) fn can_move(&self) -> bool {
+        self.seen && self.lr > 0.0
+    }
+
+    /// Whether it can move, and its estimate says more than the initial one did.
+    pub(crate) fn has_left_d0(&self) -> bool {
+        self.estimates && self.can_move() && self.estimate.d > self.estimate.d0
+    }
+
+    /// Goes on with an estimate of other groups. d0 stays, as it is what the group compares d with.
+    pub(crate) fn share_estimate(&mut self, estimate: &Estimate) {
+        self.estimate = Estimate { d0: self.estimate.d0, ..*estimate };
+    }
+
+    /// Publishes the step's context; `d` is the estimate to step with.
+    pub(crate) fn begin_step(&mut self, d: f64) {
+        let stages = stages(&*self.chain);
+        let mut step = StepContext::new(self.k + 1, self.lr);
+        step.moves = step.k - self.still_steps;
+        step.estimate = self.estimate;
+        step.step_size = self.lr * d;
+        step.adapted = !self.estimates || self.estimate.d > self.estimate.d0;
+        let mut at = 0;
+        for transform in &stages {
+            let n = transform.group_scalars().len();
+            transform.begin_step(&self.scalars[at..at + n], &mut step);
+            at += n;
+        }
+        self.previous = std::mem::replace(&mut self.context, step);
+        self.end = GroupEnd::default();
+    }
+
+    /// Moves the estimate on by `total`, if there is one, and then the transforms' numbers.
+    pub(crate) fn end_step(&mut self, total: Option<[f64; 2]>) {
+        let Self { chain, context, estimate, scalars, end, k, .. } = self;
+        let stages = stages(&**chain);
+        if let Some(total) = total {
+            conclude(&stages, context, total, estimate);
+        }
+        let mut at = 0;
+        for transform in &stages {
+            let n = transform.group_scalars().len();
+            transform.end_step(context, &end.summary, &mut scalars[at..at + n]);
+            at += n;
+        }
+        *k += 1;
+    }
+
+    /// Moves `estimate` on by `total`, if the chain has an estimator.
+    pub(crate) fn conclude(&mut self, total: [f64; 2]) {
+        let Self { chain, context, estimate, .. } = self;
+        conclude(&stages(&**chain), context, total, estimate);
+    }
+}
+
+fn conclude<T: Real>(stages: &Stages<'_, T>, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
+    if let Some(estimator) = stages.iter().find_map(|t| t.estimator()) {
+        estimator.conclude(step, total, estimate);
+    }
+}
+
+/// With a learning rate of at most 2^32 and an estimate d of at most 2^50, a step of `lr * d` along an update of at most 2^44,
+/// the largest gradient of float32, is a number in float32, and the sum of as many squares of `lr * d` as there are steps is one
+/// in float64.
+pub(crate) fn check_lr(lr: f64) -> Result<()> {
+    Error::check("lr", lr, (0.0..=LARGEST_LR).contains(&lr), "at least 0 and at most 2^32")
+}
+
+const LARGEST_LR: f64 = (1_u64 << 32) as f64;
+
+/// Refuses chains that make no sense; gives the estimate that this one starts with.
+fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
+    let names: Vec<&str> = stages.iter().map(|t| t.name()).collect();
+    let refuse = |reason: String| Err(Error::InvalidChain { chain: names.join(" | "), reason });
+    for transform in stages {
+        transform.validate()?;
+    }
+    let writers: Vec<usize> = (0..stages.len()).filter(|&i| stages[i].writer().is_some()).collect();
+    let writer = match writers[..] {
+        [writer] => writer,
+        [] => {
+            return refuse("nothing writes the parameters; end it with `ScheduleFree` or `Descent`".into());
+        }
+        _ => {
+            let named: Vec<&str> = writers.iter().map(|&w| names[w]).collect();
+            return refuse(format!("{} all write the parameters; keep one", named.join(" and ")));
+        }
+    };
+    for (i, transform) in stages.iter().enumerate() {
+        let name = names[i];
+        if name.is_empty() || name.contains('/') {
+            return refuse(format!("`{name}` names state, so it must not be empty or have a `/` in it"));
+        }
+        if names[..i].contains(&name) {
+            return refuse(format!("`{name}` occurs twice, and state is kept by name; keep one"));
+        }
+        if i > writer && !transform.tempers_displacement() {
+            return refuse(format!(
+                "`{name}` works on the update, so it must stand before `{}`",
+                names[writer]
+            ));
+        }
+        if i < writer && transform.tempers_displacement() {
+            return refuse(format!(
+                "`{name}` tempers the displacement that `{}` makes, so it must stand behind it",
+                names[writer]
+            ));
+        }
+        for &(other, reason) in transform.excludes() {
+            if names.contains(&other) {
+                return Err(Error::Excluded { first: name.into(), second: other.into(), reason });
+            }
+        }
+    }
+    let mut estimators = stages.iter().filter_map(|t| t.estimator().map(|e| (t.name(), e)));
+    match (estimators.next(), estimators.next()) {
+        (Some((first, _)), Some((second, _))) => {
+            refuse(format!("`{first}` and `{second}` both estimate the step size; keep one"))
+        }
+        (Some((name, estimator)), None) => {
+            let initial = estimator.initial();
+            match initial.fault() {
+                Some(fault) => refuse(format!("`{name}` begins with an estimate that has no steps: {fault}")),
+                None => Ok(initial),
+            }
+        }
+        _ => Ok(Estimate::FIXED),
+    }
+}
+
+/// One line per transform: what a chain does to a tensor of the given shape.
+pub(crate) fn describe<T: Real>(chain: &dyn Link<T>, shape: &[usize]) -> String {
+    let tensor = TensorInfo { name: String::new(), shape: shape.to_vec(), dtype: DType::F32, updates: 0 };
+    let step = StepContext::new(1, 1.0);
+    let part = |t: &StageRef<'_, T>| match t.role(&tensor) {
+        Role::Reduce if !t.is_idle(&step, &tensor) => format!("{} ‖", t.name()),
+        _ => t.name().to_string(),
+    };
+    stages(chain).iter().map(part).collect::<Vec<_>>().join(" | ")
+}

@@ -1,0 +1,409 @@
+//! A step over all parameters, and one whose gradients arrive one by one.
+
+use std::slice::from_mut;
+
+use smallvec::SmallVec;
+
+use crate::engine::sweep::ScratchPool;
+use crate::engine::tensor::{Progress, Run, Tensor};
+use crate::error::{Error, Result};
+use crate::link::compose::stages;
+use crate::link::context::Estimate;
+use crate::memory::buffer::Slice;
+use crate::memory::element::Real;
+use crate::optimizer::Optimizer;
+use crate::optimizer::check::check;
+use crate::optimizer::group::{Group, GroupEnd, NonFinite, Settings, SplitGroups, check_lr};
+use crate::optimizer::parameter::{Parameter, Value};
+use crate::optimizer::shared_sums;
+
+/// Steps smaller than this many elements in all run on the calling thread: entering a thread pool costs more.
+const SERIAL_BELOW: usize = 100_000;
+
+/// What [`Optimizer::step`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// The step was done.
+    Done,
+    /// A gradient was not finite or too large, and [`NonFinite::Skip`] is set: nothing moved.
+    Skipped,
+}
+
+impl<T: Real> Optimizer<T> {
+    /// Steps every parameter that has a gradient.
+    ///
+    /// # Errors
+    /// [`Error::EvaluationMode`], [`Error::ParameterCount`], [`Error::ShapeMismatch`], [`Error::ElementType`],
+    /// [`Error::NonFiniteGradient`], [`Error::GradientTooLarge`]; in each case neither parameters nor state have changed.
+    pub fn step(&mut self, parameters: &mut [Parameter<'_>]) -> Result<StepOutcome> {
+        self.check_count(parameters.len())?;
+        if self.evaluating.is_some() {
+            return Err(Error::EvaluationMode);
+        }
+        let mut total = 0;
+        for (tensor, parameter) in self.tensors.iter_mut().zip(parameters.iter()) {
+            check(tensor, parameter)?;
+            (tensor.outcome, tensor.progress) = (None, Progress::default());
+            total += if parameter.gradient.is_some() { parameter.value.len() } else { 0 };
+        }
+        let parallel = total >= SERIAL_BELOW && rayon::current_num_threads() > 1;
+        let done = if parallel && rayon::current_thread_index().is_none() {
+            // One entry into the pool for the whole step.
+            rayon::scope(|_| self.step_checked(parameters, parallel))?
+        } else {
+            self.step_checked(parameters, parallel)?
+        };
+        if !done {
+            self.skipped += 1;
+            return Ok(StepOutcome::Skipped);
+        }
+        self.end();
+        Ok(StepOutcome::Done)
+    }
+
+    /// A step at a factor of every group's own learning rate, which each has again afterwards: for schedules, and for frameworks
+    /// that give one learning rate with every step.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter, ParameterGroup, Settings};
+    ///
+    /// let group = |name: &'static str, lr| ParameterGroup::new(Descent::default(), [(name, &[1][..])]).lr(lr);
+    /// let groups = [group("w", 0.5), group("frozen", 0.0)];
+    /// let mut optimizer: Optimizer = Optimizer::with_groups(groups, Settings::default())?;
+    /// let (mut w, mut frozen) = ([1.0_f32], [1.0_f32]);
+    /// optimizer.step_at(0.25, &mut [
+    ///     Parameter::slice(&mut w, Some(&[1.0])),
+    ///     Parameter::slice(&mut frozen, Some(&[1.0])),
+    /// ])?;
+    /// assert_eq!((w, frozen), ([0.875], [1.0]));
+    /// assert_eq!(optimizer.lr(0)?, 0.5);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); [`Error::OptionOutOfRange`] for a factor below 0, or one that takes a group's learning rate beyond
+    /// 2^32. Nothing has changed then.
+    pub fn step_at(&mut self, factor: f64, parameters: &mut [Parameter<'_>]) -> Result<StepOutcome> {
+        // 0 times infinity is no number, and -1 times 0 is not below 0.
+        Error::check("lr", factor, factor.is_finite() && factor >= 0.0, "finite and at least 0")?;
+        let own: SmallVec<[f64; 4]> = self.groups.iter().map(|group| group.lr).collect();
+        own.iter().try_for_each(|lr| check_lr(lr * factor))?;
+        self.groups.iter_mut().for_each(|group| group.lr *= factor);
+        let outcome = self.step(parameters);
+        self.groups.iter_mut().zip(own).for_each(|(group, lr)| group.lr = lr);
+        outcome
+    }
+
+    /// Steps parameters whose shapes have been checked; false if a gradient cannot be stepped with and the step
+    /// is to be skipped.
+    fn step_checked(&mut self, parameters: &mut [Parameter<'_>], parallel: bool) -> Result<bool> {
+        self.begin();
+        let Self { groups, tensors, settings, shared_sums, pool, .. } = &mut *self;
+        let jobs = TensorJobs { groups, settings, pool, parallel };
+        let finite = settings.non_finite == NonFinite::Unchecked || jobs.all(tensors, parameters, &examine);
+        if finite {
+            for name in &*shared_sums {
+                jobs.all(tensors, parameters, &|tensor, run, value, gradient| {
+                    tensor.step(run, value.as_mut_slice(), gradient, Some(name));
+                    true
+                });
+                shared_sums::complete(name, groups, tensors);
+            }
+            jobs.all(tensors, parameters, &step);
+            return Ok(true);
+        }
+        for group in groups {
+            group.context = group.previous;
+        }
+        if settings.non_finite == NonFinite::Skip {
+            return Ok(false);
+        }
+        Err(self.unusable_gradient(parameters))
+    }
+
+    /// Begins a step whose gradients arrive one by one, as in a fused backward pass. Give each parameter that has a
+    /// gradient to [`StepInProgress::parameter`], and then call [`StepInProgress::end`].
+    ///
+    /// # Errors
+    /// [`Error::EvaluationMode`]; [`Error::NeedsAllGradients`] for chains with [sums over several tensors](crate::SumsOver).
+    pub fn begin_step(&mut self) -> Result<StepInProgress<'_, T>> {
+        if self.evaluating.is_some() {
+            return Err(Error::EvaluationMode);
+        }
+        if let Some(transform) = self.shared_sums.first() {
+            return Err(Error::NeedsAllGradients { transform: transform.clone() });
+        }
+        self.begin();
+        let tensors = self.tensors.iter_mut();
+        tensors.for_each(|tensor| (tensor.outcome, tensor.progress) = (None, Progress::default()));
+        Ok(StepInProgress { optimizer: self })
+    }
+
+    /// The d that the groups with an estimator step with under [`SplitGroups::Mean`], if that is not each one's own.
+    ///
+    /// The mean runs over the groups that count: those whose d has left d0; while there are none, those that can move;
+    /// while there are none of these either, all. A group at d0 has not found its distance yet, and 1/d0 would outweigh
+    /// all others in the mean.
+    fn shared_d(&self) -> Option<f64> {
+        let Settings { split_groups, compat, .. } = &self.settings;
+        let estimating = || self.groups.iter().filter(|g| g.estimates);
+        if *split_groups != SplitGroups::Mean
+            || estimating().nth(1).is_none()
+            || (compat.shared_d_not_saved && self.resumed)
+        {
+            return None;
+        }
+        let mean = |counts: fn(&Group<T>) -> bool| {
+            let terms = estimating().filter(|g| counts(g)).map(|g| 1.0 / g.estimate.d);
+            let (sum, count) = terms.fold((0.0, 0.0), |(sum, count), term| (sum + term, count + 1.0));
+            (count > 0.0).then(|| count / sum)
+        };
+        let all = |_: &Group<T>| true;
+        if compat.harmonic_mean_counts_inactive {
+            return mean(all);
+        }
+        mean(Group::has_left_d0).or_else(|| mean(Group::can_move)).or_else(|| mean(all))
+    }
+
+    fn begin(&mut self) {
+        let shared = self.shared_d();
+        let any_left = self.groups.iter().any(Group::has_left_d0);
+        let counts_all = self.settings.compat.harmonic_mean_counts_inactive;
+        for group in &mut self.groups {
+            let own = group.estimate.d;
+            let d = match shared {
+                Some(shared) if group.estimates => {
+                    // Whoever has yet to find its distance must not begin with that of others.
+                    let newcomer = any_left && !counts_all && !group.has_left_d0();
+                    if newcomer { shared.min(own) } else { shared }
+                }
+                _ => own,
+            };
+            group.begin_step(d);
+        }
+    }
+
+    fn end(&mut self) {
+        let Self { groups, tensors, settings, .. } = self;
+        let compat = &settings.compat;
+        let joint = settings.split_groups == SplitGroups::Joint && groups.len() > 1;
+        let add = |sum: f64, term: f64| {
+            if compat.sums_in_float32 { f64::from((sum + term) as f32) } else { sum + term }
+        };
+        let mut joint_total = [0.0; 2];
+        for tensor in tensors.iter() {
+            let group = &mut groups[tensor.group];
+            let GroupEnd { summary, total } = &mut group.end;
+            summary.last_updated = tensor.outcome.is_some_and(|o| o.updated);
+            let Some(outcome) = tensor.outcome else { continue };
+            summary.gradients += 1;
+            summary.updates += usize::from(outcome.updated);
+            // Where nothing has moved, <g, p0 - y> is 0, and |s|_1 alone would hold a joint estimate down.
+            let counts =
+                group.estimates && (group.seen || group.lr > 0.0 || !joint || compat.joint_counts_unmoved);
+            let total = if joint { &mut joint_total } else { total };
+            if counts {
+                *total = [add(total[0], outcome.contribution[0]), add(total[1], outcome.contribution[1])];
+            }
+        }
+        for group in groups.iter_mut() {
+            let GroupEnd { summary, total } = group.end;
+            if summary.gradients == 0 && !compat.k_advances_without_gradients {
+                continue;
+            }
+            let moves = group.lr > 0.0;
+            group.seen |= summary.gradients > 0 && moves;
+            group.still_steps += u64::from(!moves && !compat.freeze_counts_still_steps);
+            let concludes = !joint && (summary.updates > 0 || compat.k_advances_without_gradients);
+            group.end_step(concludes.then_some(total));
+        }
+        if joint {
+            let moved = groups.iter().any(|group| group.estimates && group.end.summary.updates > 0);
+            if moved || compat.k_advances_without_gradients {
+                conclude_jointly(groups, joint_total, compat.joint_d_prev_not_copied);
+            }
+        }
+        self.resumed = false;
+    }
+
+    /// The error for the first gradient that cannot be stepped with, which there is.
+    fn unusable_gradient(&self, parameters: &[Parameter<'_>]) -> Error {
+        let mut found = parameters.iter().zip(&self.tensors).filter_map(|(p, tensor)| unusable(tensor, p));
+        found.next().unwrap_or(Error::NonFiniteGradient {
+            name: String::new(),
+            index: 0,
+            value: String::new(),
+        })
+    }
+}
+
+/// Moves the one estimate of all groups that have an estimator. It is the first one's, and stands still when the step that
+/// any of them is at says so.
+fn conclude_jointly<T: Real>(groups: &mut [Group<T>], total: [f64; 2], d_prev_not_copied: bool) {
+    let Some(at) = groups.iter().position(|group| group.estimates) else { return };
+    let Some((first, others)) = groups[at..].split_first_mut() else { return };
+    for other in others.iter().filter(|group| group.estimates) {
+        first.context.k = first.context.k.max(other.context.k);
+        first.context.moves = first.context.moves.max(other.context.moves);
+    }
+    first.conclude(total);
+    for other in others.iter_mut().filter(|group| group.estimates) {
+        let d_prev = if d_prev_not_copied { other.estimate.d_prev } else { first.estimate.d_prev };
+        other.estimate = Estimate { d_prev, d0: other.estimate.d0, ..first.estimate };
+    }
+}
+
+/// Why this parameter's gradient cannot be stepped with, if it cannot.
+fn unusable<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> Option<Error> {
+    let limit = T::LARGEST_GRADIENT;
+    let (index, value) = parameter.gradient.as_ref()?.as_slice().first_beyond(limit, false)?;
+    let name = tensor.info.name.clone();
+    Some(if value.is_finite() {
+        Error::GradientTooLarge { name, index, value, limit, dtype: T::DTYPE }
+    } else {
+        Error::NonFiniteGradient { name, index, value: value.to_string() }
+    })
+}
+
+/// A step whose gradients arrive one by one.
+///
+/// Dropped without [`end`](Self::end), the parameters given so far have moved, but the step does not count: the
+/// estimate of the step size and the average's weight stay as they were.
+///
+/// ```
+/// use gradient_transform::{Descent, Error, Optimizer, Parameter, StepInProgress};
+///
+/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])])?;
+/// let (mut w, mut b) = ([1.0_f32], [1.0_f32]);
+/// let mut step: StepInProgress<'_> = optimizer.begin_step()?;
+/// step.parameter(1, Parameter::slice(&mut b, Some(&[0.5])))?;
+/// let twice = step.parameter(1, Parameter::slice(&mut b, Some(&[0.5])));
+/// assert_eq!(twice, Err(Error::GivenTwice { name: "b".into() }));
+/// step.end(); // w had no gradient
+/// assert_eq!((w, b, optimizer.steps(0)?), ([1.0], [0.5], 1));
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[must_use = "call `end` when every gradient has arrived"]
+pub struct StepInProgress<'o, T: Real = f32> {
+    optimizer: &'o mut Optimizer<T>,
+}
+
+impl<T: Real> StepInProgress<'_, T> {
+    /// Steps parameter `index`; its gradient can be freed afterwards. Parameters may come in any order.
+    ///
+    /// # Errors
+    /// [`Error::NoSuch`], [`Error::GivenTwice`], and those of [`Optimizer::step`]; this parameter has not changed then.
+    /// A non-finite gradient is an error here under [`NonFinite::Skip`] too, as others may have moved already.
+    pub fn parameter(&mut self, index: usize, mut parameter: Parameter<'_>) -> Result<()> {
+        let Optimizer { groups, tensors, settings, pool, .. } = &mut *self.optimizer;
+        let count = tensors.len();
+        let tensor = tensors.get_mut(index).ok_or(Error::NoSuch { what: "parameter", index, count })?;
+        if tensor.outcome.is_some() {
+            return Err(Error::GivenTwice { name: tensor.info.name.clone() });
+        }
+        check(tensor, &parameter)?;
+        let parallel = parameter.value.len() >= SERIAL_BELOW && rayon::current_num_threads() > 1;
+        let jobs = TensorJobs { groups, settings, pool, parallel };
+        let (tensors, parameters) = (from_mut(tensor), from_mut(&mut parameter));
+        if settings.non_finite != NonFinite::Unchecked
+            && !jobs.all(tensors, parameters, &examine)
+            && let Some(error) = unusable(&tensors[0], &parameters[0])
+        {
+            return Err(error);
+        }
+        jobs.all(tensors, parameters, &step);
+        Ok(())
+    }
+
+    /// Ends the step: the estimate of the step size moves on.
+    pub fn end(self) {
+        self.optimizer.end();
+    }
+}
+
+/// Whether it pays to share these tensors between two threads.
+fn is_worth_splitting<T: Real>(tensors: &[Tensor<T>]) -> bool {
+    /// Elements that take as long as what is to be done for a tensor of any size.
+    const OF_ONE: usize = 1 << 10;
+    /// Elements that take a few times as long as handing them to another thread.
+    const LEAST: usize = 1 << 15;
+    // Many tensors are enough by themselves, and not looked at again and again.
+    let cost = || tensors.iter().map(|tensor| OF_ONE + tensor.info.len()).sum::<usize>();
+    tensors.len() > 1 && (tensors.len() > LEAST / OF_ONE || cost() > LEAST)
+}
+
+/// What the jobs of a step share, tensor by tensor.
+struct TensorJobs<'a, T: Real> {
+    groups: &'a [Group<T>],
+    settings: &'a Settings,
+    pool: &'a ScratchPool<T>,
+    parallel: bool,
+}
+
+/// What is done to one tensor that has a gradient, and whether that went well.
+type TensorJob<'j, T> = dyn Fn(&mut Tensor<T>, &Run<'_, T>, &mut Value<'_>, Slice<'_>) -> bool + Sync + 'j;
+
+fn examine<T: Real>(
+    tensor: &mut Tensor<T>,
+    run: &Run<'_, T>,
+    value: &mut Value<'_>,
+    gradient: Slice<'_>,
+) -> bool {
+    tensor.examine(run, value.as_mut_slice(), gradient)
+}
+
+fn step<T: Real>(
+    tensor: &mut Tensor<T>,
+    run: &Run<'_, T>,
+    value: &mut Value<'_>,
+    gradient: Slice<'_>,
+) -> bool {
+    tensor.step(run, value.as_mut_slice(), gradient, None);
+    value.write_back();
+    true
+}
+
+impl<T: Real> TensorJobs<'_, T> {
+    /// Does `job` for all tensors that have a gradient; whether all went well.
+    fn all(
+        &self,
+        tensors: &mut [Tensor<T>],
+        parameters: &mut [Parameter<'_>],
+        job: &TensorJob<'_, T>,
+    ) -> bool {
+        if self.parallel && is_worth_splitting(tensors) {
+            let middle = tensors.len() / 2;
+            let (tensors, right_tensors) = tensors.split_at_mut(middle);
+            let (parameters, right_parameters) = parameters.split_at_mut(middle);
+            let (left, right) = rayon::join(
+                || self.all(tensors, parameters, job),
+                || self.all(right_tensors, right_parameters, job),
+            );
+            return left && right;
+        }
+        let mut well = true;
+        let mut rest = tensors.iter_mut().zip(parameters).peekable();
+        // A group's tensors stand together. Its chain is taken apart where it is needed: the parts of all groups would be a list that
+        // is too long for the processor's caches where there are many.
+        while let Some((first, _)) = rest.peek() {
+            let index = first.group;
+            let group = &self.groups[index];
+            let run = Run {
+                stages: &stages(&*group.chain),
+                step: group.context,
+                rounding: group.rounding,
+                seed: self.settings.seed,
+                pool: self.pool,
+                parallel: self.parallel,
+            };
+            while let Some((tensor, Parameter { value, gradient })) =
+                rest.next_if(|(tensor, _)| tensor.group == index)
+            {
+                if let Some(gradient) = gradient {
+                    well &= job(tensor, &run, value, gradient.as_slice());
+                }
+            }
+        }
+        well
+    }
+}
