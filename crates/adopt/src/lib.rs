@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    AlongState, Backend, Column, Context, Element, GradientTransform, Moment, Num, Real, Result, StepContext,
-    Storage, TensorInfo, kind, transform,
+    AlongState, Backend, Column, Context, Element, GradientTransform, Moment, Num, Real, Result, Storage,
+    TensorInfo, kind, transform,
 };
 
 /// Reads a moment's denominator before this step's gradient enters it.
@@ -35,12 +35,12 @@ impl<M> Adopt<M> {
 
     fn fills(&self, cx: &Context<'_>) -> bool {
         // A moment that is new in a tensor that is not has to be filled in either case.
-        if self.first_step_of_group { cx.step.k == 1 || cx.step.fill } else { cx.fresh }
+        if self.first_step_of_group { cx.step.k == 1 || cx.fill } else { cx.fresh }
     }
 
     /// The context in which the moment moves on.
     fn filling<'a>(&self, cx: &Context<'a>) -> Context<'a> {
-        Context { step: StepContext { fill: self.fills(cx), ..cx.step }, ..*cx }
+        Context { fill: self.fills(cx), ..*cx }
     }
 }
 

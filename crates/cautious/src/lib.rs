@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-use gradient_transform::{Backend, Context, Element, GradientTransform, Num, fields, transform};
+use gradient_transform::{
+    AveragingWeight, Backend, Context, Element, GradientTransform, Num, fields, transform,
+};
 
 /// Leaves out the elements of a step that go against the update, and makes up for them in the others.
 ///
@@ -38,7 +40,8 @@ const LEAST: f64 = 1e-3;
 /// use gradient_transform::{Context, DType, GradientTransform, StepContext, TensorInfo};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
-/// let cx = Context::new(StepContext::new(1, 0.5), &tensor);
+/// let step = StepContext::new(1, 0.5);
+/// let cx = Context::new(&step, &tensor);
 /// let mut scale = Scale { factor: 1.0, more: 0.0, c: 0.0 };
 /// Cautious::default().finalize(&cx, Counts { kept: 1.0, with_update: 2.0 }, &mut scale);
 /// assert_eq!((scale.factor, scale.more), (2.0, 1.0));
@@ -80,7 +83,7 @@ impl GradientTransform for Cautious {
         let of = if self.scales_displacement { cx.tensor.len() as f64 } else { sums.with_update.max(1.0) };
         scalars.factor = 1.0 / (sums.kept / of).max(LEAST);
         scalars.more = scalars.factor - 1.0;
-        scalars.c = cx.step.averaging_weight;
+        scalars.c = cx.step.published::<AveragingWeight>().unwrap_or_default().0;
     }
 
     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {

@@ -75,7 +75,7 @@ impl GradientTransform for AdaBelief {
         let MomentWeights { old_m, new_m, old_v, new_v } =
             MomentWeights::debiased(cx, self.beta1, self.beta2);
         // Where it comes late, its first gradient is compared as if it were the first of all.
-        let t = if cx.step.fill { 1.0 } else { gradients(cx) };
+        let t = if cx.fill { 1.0 } else { gradients(cx) };
         *scalars = Numbers { old_m, new_m, old_v, new_v, sum: 1.0 - self.beta1.powf(t) };
     }
 

@@ -12,7 +12,7 @@ pub(crate) fn weights(cx: &Context<'_>, beta: f64, debias: bool) -> (f64, f64) {
     if !debias {
         return (beta * r, 1.0 - beta);
     }
-    if cx.step.fill {
+    if cx.fill {
         return (0.0, 1.0);
     }
     let t = gradients(cx);
@@ -22,7 +22,7 @@ pub(crate) fn weights(cx: &Context<'_>, beta: f64, debias: bool) -> (f64, f64) {
 
 /// The same for an average of squares. One that is divided by must not begin late with a small part of a square, debiased or not.
 pub(crate) fn weights_of_squares(cx: &Context<'_>, beta: f64, debias: bool) -> (f64, f64) {
-    let (old, new) = weights(cx, beta, debias || cx.step.fill);
+    let (old, new) = weights(cx, beta, debias || cx.fill);
     (old * rescaled(cx), new)
 }
 

@@ -84,7 +84,7 @@ impl GradientTransform for Yogi {
         let sum = 1.0 - self.beta2.powf(gradients(cx));
         // Where it comes late it begins with the whole square, and with nothing else.
         let (initial, part) =
-            if cx.step.fill { (0.0, sum) } else { (self.initial * at_first(cx), 1.0 - self.beta2) };
+            if cx.fill { (0.0, sum) } else { (self.initial * at_first(cx), 1.0 - self.beta2) };
         *scalars = Numbers { old, new, kept: rescaled(cx).powi(2), initial, part, sum };
     }
 

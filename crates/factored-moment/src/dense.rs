@@ -1,5 +1,5 @@
 use gradient_transform::{
-    Backend, Context, DType, Error, Moment, MomentElement, Num, Result, StepContext, fields, transform,
+    Backend, Context, DType, Error, Moment, MomentElement, Num, Result, fields, transform,
 };
 
 use crate::division::{Division, FORMULAS, divide};
@@ -68,7 +68,8 @@ pub struct Second<V> {
 /// use gradient_transform::{Context, DType, Fields, Moment, StepContext, TensorInfo};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
-/// let cx = Context::new(StepContext::new(1, 0.5), &tensor);
+/// let step = StepContext::new(1, 0.5);
+/// let cx = Context::new(&step, &tensor);
 /// let mut weights = Weights::from_fn(|_| 0.0);
 /// Moment::begin(&DenseMoment::new(0.75), &cx, &mut weights);
 /// assert_eq!((weights.decay, weights.weight, weights.division), (0.75, 0.25, 1e-8));
@@ -99,12 +100,12 @@ impl Moment for DenseMoment {
     }
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
-        *scalars = weights(&cx.step, self.beta2, self.division);
+        *scalars = weights(cx, self.beta2, self.division);
     }
 
     fn variant(&self, cx: &Context<'_>, _scalars: &Weights<f64>) -> u32 {
         let rounds = self.round_twice && cx.tensor.dtype == DType::Bf16;
-        self.division.formula(&cx.step) + if rounds { ROUNDING } else { 0 }
+        self.division.formula(cx.step) + if rounds { ROUNDING } else { 0 }
     }
 
     fn variants(&self) -> u32 {
@@ -121,9 +122,9 @@ impl Moment for DenseMoment {
 }
 
 /// The numbers of a step.
-pub(crate) fn weights(step: &StepContext, beta2: f64, division: Division) -> Weights<f64> {
-    let (decay, weight) = step.second_moment_weights(beta2);
-    Weights { decay, weight, division: division.number(step), inverted: 0.0 }
+pub(crate) fn weights(cx: &Context<'_>, beta2: f64, division: Division) -> Weights<f64> {
+    let (decay, weight) = cx.second_moment_weights(beta2);
+    Weights { decay, weight, division: division.number(cx), inverted: 0.0 }
 }
 
 /// The next second moment of an element.

@@ -1,4 +1,4 @@
-use gradient_transform::{Backend, Error, Num, Real, Result, StepContext};
+use gradient_transform::{Backend, Context, Error, Num, Real, Rectification, Result, StepContext};
 use serde::{Deserialize, Serialize};
 
 /// How an update is divided by its denominator, the root of the second moment.
@@ -16,7 +16,7 @@ pub enum Division {
     /// `u = g / (denominator + eps)`, with `eps > 0` (Adam, 1412.6980, Algorithm 1).
     Epsilon(f64),
     /// `u = b * atan2(g, b * denominator)`: no epsilon, invariant under a rescaling of the gradients, and bounded by
-    /// `b * pi / 2` (Adam-atan2, 2407.05872, section 4.3). `b` is [`gradient_transform::StepContext::clip_threshold`].
+    /// `b * pi / 2` (Adam-atan2, 2407.05872, section 4.3). `b` is [`gradient_transform::Context::clip_threshold`].
     Atan2,
 }
 
@@ -42,17 +42,17 @@ impl Division {
     }
 
     /// The number that the formula of this division needs: eps, or b.
-    pub(crate) fn number(&self, step: &StepContext) -> f64 {
+    pub(crate) fn number(&self, cx: &Context<'_>) -> f64 {
         match *self {
             Self::Epsilon(eps) => eps,
-            Self::Atan2 => step.clip_threshold(),
+            Self::Atan2 => cx.clip_threshold(),
         }
     }
 
     /// Which formula it is.
     pub(crate) fn formula(&self, step: &StepContext) -> u32 {
         match self {
-            _ if step.rectification.is_some_and(|r| !r.tractable) => UNDIVIDED,
+            _ if step.published::<Rectification>().is_some_and(|r| !r.tractable) => UNDIVIDED,
             Self::Epsilon(_) => EPSILON,
             Self::Atan2 => ATAN2,
         }

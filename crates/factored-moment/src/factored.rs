@@ -110,11 +110,11 @@ impl Moment for FactoredMoment {
     }
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
-        *scalars = weights(&cx.step, self.beta2, self.division);
+        *scalars = weights(cx, self.beta2, self.division);
     }
 
     fn variant(&self, cx: &Context<'_>, scalars: &Weights<f64>) -> u32 {
-        let formula = self.division.formula(&cx.step);
+        let formula = self.division.formula(cx.step);
         match self.axes(cx.tensor) {
             Some(_) if formula == EPSILON && scalars.inverted == 1.0 => SMALL_EPSILON,
             Some(_) => formula,
@@ -146,7 +146,7 @@ impl Moment for FactoredMoment {
     fn advance<T: Real>(&self, cx: &Context<'_>, along: AlongState<'_, T>) {
         let Some(axes) = self.axes(cx.tensor) else { return };
         let round = self.rounding::<T>(cx);
-        let (decay, weight) = cx.step.second_moment_weights(self.beta2);
+        let (decay, weight) = cx.second_moment_weights(self.beta2);
         let (decay, weight) = (T::of(decay), T::of(weight));
         for ((mean, sums), axis) in along.kept.iter_mut().zip(along.sums).zip([axes.largest, axes.second]) {
             let count = T::of(1.0 / cx.tensor.shape[axis].max(1) as f64);

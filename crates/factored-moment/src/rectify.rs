@@ -50,7 +50,7 @@ impl GradientTransform for Rectify {
         } else {
             0.0
         };
-        step.rectification = Some(Rectification { factor, tractable });
+        step.publish(Rectification { factor, tractable });
         step.step_size *= factor;
     }
 

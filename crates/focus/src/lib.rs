@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-use gradient_transform::{Backend, Context, DType, Error, Moment, MomentElement, Result, fields, transform};
+use gradient_transform::{
+    Backend, Context, DType, Error, Moment, MomentElement, Rectification, Result, fields, transform,
+};
 
 /// Sign descent attracted to the average of the weights, in place of a second moment.
 ///
@@ -56,7 +58,8 @@ pub struct Average<V> {
 /// use gradient_transform::{Context, DType, Moment, StepContext, TensorInfo};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
-/// let cx = Context::new(StepContext::new(1, 0.5), &tensor);
+/// let step = StepContext::new(1, 0.5);
+/// let cx = Context::new(&step, &tensor);
 /// let mut weights = Weights { decay: 0.0, weight: 0.0 };
 /// Moment::begin(&Focus::new(0.75), &cx, &mut weights);
 /// assert_eq!((weights.decay, weights.weight), (0.75, 0.25));
@@ -97,11 +100,12 @@ impl Moment for Focus {
     }
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
-        (scalars.decay, scalars.weight) = cx.step.second_moment_weights(self.beta2);
+        (scalars.decay, scalars.weight) = cx.second_moment_weights(self.beta2);
     }
 
     fn variant(&self, cx: &Context<'_>, _scalars: &Weights<f64>) -> u32 {
-        let undivided = if cx.step.rectification.is_some_and(|r| !r.tractable) { UNDIVIDED } else { 0 };
+        let undivided =
+            if cx.step.published::<Rectification>().is_some_and(|r| !r.tractable) { UNDIVIDED } else { 0 };
         undivided | if self.round_twice && cx.tensor.dtype == DType::Bf16 { ROUNDING } else { 0 }
     }
 

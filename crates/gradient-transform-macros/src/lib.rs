@@ -16,13 +16,16 @@ pub fn transform(name: TokenStream, item: TokenStream) -> TokenStream {
         );
         return error.into_compile_error().into();
     };
+    let of = |name: &str| path.segments.last().is_some_and(|segment| segment.ident == name);
+    if let Some(mistake) = mistake(&item, of("GradientTransform")) {
+        return mistake.into_compile_error().into();
+    }
     for function in item.items.iter_mut().filter_map(|item| match item {
         ImplItem::Fn(function) if !function.sig.generics.params.is_empty() => Some(function),
         _ => None,
     }) {
         function.attrs.push(parse_quote!(#[inline(always)]));
     }
-    let of = |name: &str| path.segments.last().is_some_and(|segment| segment.ident == name);
     if of("GradientTransform") || of("Moment") {
         let given: Vec<String> = item
             .items
@@ -59,6 +62,40 @@ pub fn transform(name: TokenStream, item: TokenStream) -> TokenStream {
     }
     let plain = of("Moment").then(|| plain_moment(&item));
     quote!(#item #plain).into()
+}
+
+/// Mistakes that the compiler would say little about, or nothing.
+fn mistake(item: &ItemImpl, of_transform: bool) -> Option<syn::Error> {
+    let functions = || {
+        item.items.iter().filter_map(|item| match item {
+            ImplItem::Fn(function) => Some(&function.sig),
+            _ => None,
+        })
+    };
+    for function in functions().filter(|function| function.generics.params.is_empty()) {
+        let name = function.ident.to_string();
+        if ["update", "measure", "measure_along", "accumulate", "divide", "displace", "write"]
+            .contains(&&*name)
+        {
+            let message =
+                format!("a function of an element takes every kind of number: `fn {name}<B: Backend>(..)`");
+            return Some(syn::Error::new_spanned(&function.ident, message));
+        }
+    }
+    let sums = item.items.iter().find_map(|item| match item {
+        ImplItem::Type(sums) if sums.ident == "Sums" => Some(&sums.ident),
+        _ => None,
+    });
+    let (sums, has) =
+        (sums.filter(|_| of_transform)?, |name: &str| functions().any(|function| function.ident == name));
+    let message = if !has("measure") {
+        "nothing is added to these sums: `measure` says what an element adds"
+    } else if !has("finalize") {
+        "nothing comes of these sums: `finalize` turns them into numbers for the elements"
+    } else {
+        return None;
+    };
+    Some(syn::Error::new_spanned(sums, message))
 }
 
 /// Functions that are not generic, in which loops are compiled.

@@ -20,10 +20,11 @@ pub use author::{
 pub use error::{Error, Result};
 pub use layout::TILE;
 pub use link::compose::{OnlyFor, only_for};
-pub use link::context::{Context, Estimate, Rectification, StepContext, StepSummary, TensorInfo};
+pub use link::context::{Context, Estimate, StepContext, StepSummary, TensorInfo};
 pub use link::equations::Equations;
 pub use link::estimator::Estimator;
 pub use link::loops::Loops;
+pub use link::published::{AveragingWeight, LeftD0, Published, Rectification};
 pub use link::state::{ColumnSpec, Initial, StateSpec, Storage, Sums, TensorState, VectorSpec};
 pub use link::sums_over::SumsOver;
 pub use link::tile::Tile;

@@ -130,7 +130,7 @@ impl Muon {
                 T::one() / kept.get::<T>(0).sqrt()
             }
             Normalisation::MovingAverage => {
-                let (decay, weight) = cx.step.second_moment_weights(self.beta2);
+                let (decay, weight) = cx.second_moment_weights(self.beta2);
                 let old = round(kept.get::<T>(0) * T::of(decay));
                 let mean_square = round(old + T::of(weight) * T::of(rms * rms));
                 kept.set(0, mean_square);

@@ -1,6 +1,6 @@
 use gradient_transform::{
-    Context, Error, Estimate, Estimator, Link, Reads, Real, Result, Role, StateSpec, StepContext, Sums,
-    TensorInfo, Tile,
+    Context, Error, Estimate, Estimator, LeftD0, Link, Reads, Real, Result, Role, StateSpec, StepContext,
+    Sums, TensorInfo, Tile,
 };
 
 use crate::samples::Samples;
@@ -173,6 +173,10 @@ impl<T: Real> Link<T> for Prodigy {
 
     fn retired(&self, step: &StepContext) -> bool {
         !self.is_active(step)
+    }
+
+    fn begin_step(&self, _scalars: &[f64], step: &mut StepContext) {
+        step.publish(LeftD0(step.estimate.d > step.estimate.d0));
     }
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {

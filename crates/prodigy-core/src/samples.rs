@@ -40,7 +40,8 @@ use multiversion::multiversion;
 ///     offset: 0,
 /// };
 /// let mut totals = [0.0; 2];
-/// let cx = Context::new(StepContext::new(2, 1.0), &tensor);
+/// let step = StepContext::new(2, 1.0);
+/// let cx = Context::new(&step, &tensor);
 /// samples.observe(&cx, &mut tile, Sums { scalars: &mut totals, vectors: &mut [] }, 3.0, false);
 /// assert_eq!(totals, [1.0 * (1.0 - 0.5) - 2.0 * (1.0 - 0.0), 5.0 + 6.0]); // <g, p0 - y>, |s|_1
 /// assert_eq!(s, [0.5 * 4.0 + 3.0 * 1.0, 3.0 * -2.0]);

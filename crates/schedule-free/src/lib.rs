@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    Backend, Column, Context, DType, Element, Error, GradientTransform, Num, Result, StepContext,
-    StepSummary, TensorInfo, Writer, fields, kind, transform,
+    AveragingWeight, Backend, Column, Context, DType, Element, Error, GradientTransform, Num, Rectification,
+    Result, StepContext, StepSummary, TensorInfo, Writer, fields, kind, transform,
 };
 
 /// Schedule-Free averaging: the writer that makes a learning-rate schedule needless.
@@ -61,13 +61,13 @@ impl ScheduleFree {
     }
 
     /// By how much of a step y moves: `1 - beta1 (1 - c)`.
-    fn share(&self, step: &StepContext) -> f64 {
-        1.0 - self.beta1 * (1.0 - step.averaging_weight)
+    fn share(&self, c: f64) -> f64 {
+        1.0 - self.beta1 * (1.0 - c)
     }
 
     /// Weight decay that is not multiplied by the step size, if there is any in this step.
     fn decoupled_decay(&self, step: &StepContext) -> f64 {
-        let unrectified = step.rectification.is_some_and(|r| r.factor == 0.0);
+        let unrectified = step.published::<Rectification>().is_some_and(|r| r.factor == 0.0);
         match self.weight_decay_by_lr {
             false if self.decay_while_unrectified || !unrectified => self.weight_decay,
             _ => 0.0,
@@ -97,7 +97,8 @@ pub struct Iterate<V> {
 /// use schedule_free::{ScheduleFree, Step};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
-/// let cx = Context::new(StepContext::new(1, 0.5), &tensor);
+/// let step = StepContext::new(1, 0.5);
+/// let cx = Context::new(&step, &tensor);
 /// let mut numbers = Step::from_fn(|_| 0.0);
 /// ScheduleFree::new(0.9).begin(&cx, &mut numbers);
 /// assert_eq!((numbers.c, numbers.step_size, numbers.rate), (1.0, 0.5, 0.5)); // in the first step y and z move alike
@@ -151,7 +152,7 @@ impl GradientTransform for ScheduleFree {
     fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {
         let weight = step.step_size * step.step_size;
         let sum = scalars[0] + weight;
-        step.averaging_weight = if sum > 0.0 { weight / sum } else { 0.0 };
+        step.publish(AveragingWeight(if sum > 0.0 { weight / sum } else { 0.0 }));
     }
 
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {
@@ -163,8 +164,8 @@ impl GradientTransform for ScheduleFree {
     }
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Step<f64>) {
-        let (c, share, decay) =
-            (cx.step.averaging_weight, self.share(&cx.step), self.decoupled_decay(&cx.step));
+        let AveragingWeight(c) = cx.step.published().unwrap_or_default();
+        let (share, decay) = (self.share(c), self.decoupled_decay(cx.step));
         *scalars = Step {
             c,
             from_nearer: if c >= 0.5 { c - 1.0 } else { c },

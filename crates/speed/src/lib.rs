@@ -68,12 +68,8 @@ impl<T: Real> Link<T> for Speed {
         !self.prodigy.is_active(step)
     }
 
-    fn begin_step(&self, _scalars: &[f64], step: &mut StepContext) {
-        step.adapted = true;
-    }
-
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        self.prodigy.samples.observe(cx, tile, sums, self.weight(&cx.step), true);
+        self.prodigy.samples.observe(cx, tile, sums, self.weight(cx.step), true);
     }
 
     fn estimator(&self) -> Option<&dyn Estimator> {
@@ -87,7 +83,7 @@ impl Estimator for Speed {
     }
 
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
-        self.prodigy.samples.contribution(cx.tensor, scalar_sums, self.weight(&cx.step), true)
+        self.prodigy.samples.contribution(cx.tensor, scalar_sums, self.weight(cx.step), true)
     }
 
     fn conclude(&self, step: &StepContext, [numerator, denominator]: [f64; 2], estimate: &mut Estimate) {

@@ -4,7 +4,7 @@ use gradient_transform::{Backend, Context, Element, GradientTransform, Num, fiel
 
 /// Clips an update whose root mean square is above a threshold: `u <- u / max(1, RMS(u)/t)`.
 ///
-/// The threshold `t` is [`gradient_transform::StepContext::clip_threshold`]: 50 until an estimator's d has left d0, as
+/// The threshold `t` is [`gradient_transform::Context::clip_threshold`]: 50 until an estimator's d has left d0, as
 /// Prodigy needs the size of unclipped updates at first, and 1 otherwise.
 ///
 /// From StableAdamW (Wortsman et al., 2304.13013, section 3.4; Adafactor's update clipping, Shazeer and Stern,
@@ -20,7 +20,8 @@ pub struct StableAdamW;
 /// use stableadamw::{Clip, Squares, StableAdamW};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
-/// let cx = Context::new(StepContext::new(1, 0.5), &tensor);
+/// let step = StepContext::new(1, 0.5);
+/// let cx = Context::new(&step, &tensor);
 /// let mut clip = Clip { factor: 1.0 };
 /// StableAdamW.finalize(&cx, Squares { update: 50.0 }, &mut clip);
 /// assert_eq!(clip.factor, 0.2); // the root mean square is 5
@@ -49,7 +50,7 @@ impl GradientTransform for StableAdamW {
 
     fn finalize(&self, cx: &Context<'_>, sums: Squares<f64>, scalars: &mut Clip<f64>) {
         let rms = (sums.update / cx.tensor.len() as f64).sqrt();
-        scalars.factor = 1.0 / (rms / cx.step.clip_threshold()).max(1.0);
+        scalars.factor = 1.0 / (rms / cx.clip_threshold()).max(1.0);
     }
 
     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {

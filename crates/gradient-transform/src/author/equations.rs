@@ -62,7 +62,8 @@ fn element<'g, G: GradientTransform>(
     tensor: &TensorInfo,
     graph: &'g Graph,
 ) -> Element<&'g Graph, G> {
-    let cx = Context::new(StepContext::new(1, 1.0), tensor);
+    let step = StepContext::new(1, 1.0);
+    let cx = Context::new(&step, tensor);
     let mut scalars = G::Scalars::from_fn(|_| 0.0);
     GradientTransform::begin(transform, &cx, &mut scalars);
     symbolic::<G>(graph, transform.variant(&cx, &scalars))

@@ -69,7 +69,7 @@ where
 
     fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         let step = cx.step;
-        tile.update.map3(tile.gradient, tile.parameter, |u, g, y| (self.f)(&step, u, g, y));
+        tile.update.map3(tile.gradient, tile.parameter, |u, g, y| (self.f)(step, u, g, y));
     }
 }
 

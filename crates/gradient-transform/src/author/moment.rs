@@ -47,7 +47,7 @@ pub type MomentElement<B, M> =
 ///     type Scalars<V: Copy> = Weights<V>;
 ///
 ///     fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
-///         (scalars.decay, scalars.weight) = cx.step.second_moment_weights(0.5);
+///         (scalars.decay, scalars.weight) = cx.second_moment_weights(0.5);
 ///     }
 ///
 ///     fn accumulate<B: Backend>(&self, e: &mut MomentElement<B, Self>) {

@@ -35,7 +35,7 @@ pub(crate) struct Progress {
 /// What the tensors of a step share, besides the context.
 pub(crate) struct Run<'a, T: 'static> {
     pub(crate) stages: &'a Stages<'a, T>,
-    pub(crate) step: StepContext,
+    pub(crate) step: &'a StepContext,
     pub(crate) rounding: Rounding,
     pub(crate) seed: u64,
     pub(crate) pool: &'a ScratchPool<T>,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::link::published::{LeftD0, Publications, Published, Rectification};
 use crate::memory::element::DType;
 
 /// Prodigy's estimate of the distance to the solution, shared by the tensors of a group.
@@ -64,38 +65,26 @@ impl Estimate {
 /// A larger one times the largest learning rate leaves no room for an update in float32.
 const LARGEST_D: f64 = (1_u64 << 50) as f64;
 
-/// RAdam's rectification of a step (Liu et al., 1908.03265, Algorithm 2).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rectification {
-    /// The rectifier r_t, by which the step size has been multiplied; 0 while the variance is intractable.
-    pub factor: f64,
-    /// Whether rho_t > 4. Otherwise a second moment hands on the raw gradient.
-    pub tractable: bool,
-}
-
 /// What is shared by all tensors of a group during one step.
 ///
-/// The engine fills in `k`, `lr` and the estimate; then every transform may publish more
-/// ([`crate::Link::begin_step`], in the order of the chain) before the first tensor is touched.
+/// The engine fills in the numbers. Before the first tensor is touched every transform may [`publish`](Self::publish) more, under a type of its
+/// own ([`crate::GradientTransform::begin_step`], in the order of the chain), for whoever asks for that type.
 ///
 /// ```
-/// use gradient_transform::{Estimate, Rectification, StepContext};
+/// use gradient_transform::StepContext;
 ///
 /// let mut step = StepContext::new(3, 0.5);
-/// assert_eq!(step.step_size, 0.5); // lr * d, with d = 1
-/// assert_eq!(step.second_moment_weights(0.75), (0.75, 0.25));
-/// assert_eq!(step.clip_threshold(), 1.0);
+/// assert_eq!((step.k, step.lr, step.step_size), (3, 0.5, 0.5)); // lr * d, with d = 1
 ///
-/// // d has doubled since the step before: the moment of d * g is brought to the new scale.
-/// step.estimate = Estimate { d: 2e-6, ..Estimate::new(1e-6) };
-/// assert_eq!(step.second_moment_weights(0.75), (0.1875, 0.25));
+/// /// What a transform of one's own has to say to others.
+/// #[derive(Clone, Copy, Debug, PartialEq)]
+/// struct Temperature(f64);
 ///
-/// // Under RAdam's rectification, beta2 is debiased: 1 - 0.25/(1 - 0.75^3).
-/// step.estimate = Estimate::FIXED;
-/// step.rectification = Some(Rectification { factor: 0.5, tractable: true });
-/// assert!((step.second_moment_weights(0.75).0 - (1.0 - 0.25 / 0.578125)).abs() < 1e-12);
+/// assert_eq!(step.published::<Temperature>(), None);
+/// step.publish(Temperature(0.5));
+/// assert_eq!(step.published(), Some(Temperature(0.5)));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepContext {
     /// Number of this step, from 1. Only steps in which the group had a gradient count.
     pub k: u64,
@@ -107,55 +96,31 @@ pub struct StepContext {
     pub estimate: Estimate,
     /// lr * d, in which d may be the harmonic mean of several groups' (the papers' gamma, the reference's `dlr`).
     pub step_size: f64,
-    /// Whether d has left d0, or is not estimated by its magnitude at all. Until then Prodigy wants updates
-    /// that are not clipped.
-    pub adapted: bool,
-    /// RAdam's rectification, when there is one in the chain.
-    pub rectification: Option<Rectification>,
-    /// Schedule-Free's c: the weight of this step's z in the average.
-    pub averaging_weight: f64,
-    /// A second moment's first step that takes the squared gradient as it is: under ADOPT, and where the moment is new and the
-    /// tensor is not. There a moment that starts at zero would make the step `1/sqrt(1 - beta2)` times the usual size, beside a
-    /// d that has grown.
-    pub fill: bool,
+    published: Publications,
 }
 
 impl StepContext {
     /// A step of a chain without an estimator.
     pub fn new(k: u64, lr: f64) -> Self {
-        Self {
-            k,
-            moves: k,
-            lr,
-            estimate: Estimate::FIXED,
-            step_size: lr,
-            adapted: true,
-            rectification: None,
-            averaging_weight: 1.0,
-            fill: false,
-        }
+        let published = Publications::default();
+        Self { k, moves: k, lr, estimate: Estimate::FIXED, step_size: lr, published }
     }
 
-    /// The weights of the old moment and of the new term in `v <- decay * v + weight * g^2`.
-    ///
-    /// Moments live on the scale of d * g, so the old one is rescaled by (d_prev/d)^2 whenever d moves
-    /// (Prodigy, 2306.06101, Algorithm 4). Under RAdam's rectification beta2 is debiased:
-    /// beta2' = 1 - (1 - beta2)/(1 - beta2^k).
-    pub fn second_moment_weights(&self, beta2: f64) -> (f64, f64) {
-        if self.fill {
-            return (0.0, 1.0);
-        }
-        let beta2 = match self.rectification {
-            Some(_) => 1.0 - (1.0 - beta2) / (1.0 - beta2.powf(self.k as f64)),
-            None => beta2,
-        };
-        let r = self.estimate.d_prev / self.estimate.d;
-        (beta2 * r * r, 1.0 - beta2)
+    /// Another step, in the same memory.
+    pub(crate) fn begin(&mut self, k: u64, lr: f64) {
+        let mut published = std::mem::take(&mut self.published);
+        published.forget();
+        *self = Self { published, ..Self::new(k, lr) };
     }
 
-    /// The largest root mean square that an update may have: 50 until d has left d0, then 1.
-    pub fn clip_threshold(&self) -> f64 {
-        if self.adapted { 1.0 } else { 50.0 }
+    /// Publishes a value, in place of the one of the same type that was published before in this step.
+    pub fn publish<P: Published>(&mut self, value: P) {
+        self.published.set(value);
+    }
+
+    /// The value of a type, if one was published in this step.
+    pub fn published<P: Published>(&self) -> Option<P> {
+        self.published.get()
     }
 }
 
@@ -166,7 +131,8 @@ impl StepContext {
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::Bf16, updates: 0 };
 /// assert_eq!((tensor.len(), tensor.is_empty()), (32, false));
-/// let cx = Context::new(StepContext::new(1, 1.0), &tensor);
+/// let step = StepContext::new(1, 1.0);
+/// let cx = Context::new(&step, &tensor);
 /// assert_eq!(cx.tensor.len() * cx.tensor.dtype.size(), 64); // bytes
 /// assert!(cx.fresh); // the first gradient
 /// ```
@@ -195,28 +161,84 @@ impl TensorInfo {
 }
 
 /// A step, and the tensor that it is at.
+///
+/// ```
+/// use gradient_transform::{Context, DType, Estimate, Rectification, StepContext, TensorInfo};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::F32, updates: 2 };
+/// let mut step = StepContext::new(3, 0.5);
+/// assert_eq!(Context::new(&step, &tensor).second_moment_weights(0.75), (0.75, 0.25));
+///
+/// // d has doubled since the step before: the moment of d * g is brought to the new scale.
+/// step.estimate = Estimate { d: 2e-6, ..Estimate::new(1e-6) };
+/// assert_eq!(Context::new(&step, &tensor).second_moment_weights(0.75), (0.1875, 0.25));
+///
+/// // Under RAdam's rectification, beta2 is debiased: 1 - 0.25/(1 - 0.75^3).
+/// step.estimate = Estimate::FIXED;
+/// step.publish(Rectification { factor: 0.5, tractable: true });
+/// let (old, new) = Context::new(&step, &tensor).second_moment_weights(0.75);
+/// assert!((old - (1.0 - 0.25 / 0.578125)).abs() < 1e-12 && (old + new - 1.0).abs() < 1e-12);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// What the tensors of the group share.
-    pub step: StepContext,
+    pub step: &'a StepContext,
     /// The tensor.
     pub tensor: &'a TensorInfo,
     /// Whether this is the first gradient of the tensor that the transform sees, so that what it keeps is as it was made. The
     /// tensor need not be new: the transform may have come into its chain later, or the first gradients may have stopped at
     /// a transform before it, which held the tensor.
     pub fresh: bool,
+    /// Whether a second moment takes the squared gradient as it is: under ADOPT at first, and where the moment is new and the tensor is not.
+    /// There a moment that starts at zero would make the step `1/sqrt(1 - beta2)` times the usual size, beside a d that has grown.
+    pub fill: bool,
 }
 
 impl<'a> Context<'a> {
     /// A step of a tensor, for a transform that has seen all of its gradients.
-    pub fn new(step: StepContext, tensor: &'a TensorInfo) -> Self {
-        Self { step, tensor, fresh: tensor.updates == 0 }
+    pub fn new(step: &'a StepContext, tensor: &'a TensorInfo) -> Self {
+        Self { step, tensor, fresh: tensor.updates == 0, fill: false }
     }
 
     /// The context of a transform that has seen no gradient of the tensor yet, or some.
     pub(crate) fn of(&self, fresh: bool) -> Self {
-        let fill = fresh && self.tensor.updates > 0;
-        Self { step: StepContext { fill, ..self.step }, tensor: self.tensor, fresh }
+        Self { fresh, fill: fresh && self.tensor.updates > 0, ..*self }
+    }
+
+    /// The weights of the old moment and of the new term in `v <- decay * v + weight * g^2`.
+    ///
+    /// Moments live on the scale of d * g, so the old one is rescaled by (d_prev/d)^2 whenever d moves
+    /// (Prodigy, 2306.06101, Algorithm 4). Under RAdam's [`Rectification`] beta2 is debiased:
+    /// beta2' = 1 - (1 - beta2)/(1 - beta2^k).
+    pub fn second_moment_weights(&self, beta2: f64) -> (f64, f64) {
+        if self.fill {
+            return (0.0, 1.0);
+        }
+        let beta2 = match self.step.published::<Rectification>() {
+            Some(_) => 1.0 - (1.0 - beta2) / (1.0 - beta2.powf(self.step.k as f64)),
+            None => beta2,
+        };
+        let Estimate { d, d_prev, .. } = self.step.estimate;
+        let r = d_prev / d;
+        (beta2 * r * r, 1.0 - beta2)
+    }
+
+    /// The largest root mean square that an update may have: 50 until d has left d0, as [`LeftD0`] says, then 1.
+    ///
+    /// ```
+    /// use gradient_transform::{Context, DType, LeftD0, StepContext, TensorInfo};
+    ///
+    /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
+    /// let mut step = StepContext::new(1, 1.0);
+    /// assert_eq!(Context::new(&step, &tensor).clip_threshold(), 1.0);
+    /// step.publish(LeftD0(false));
+    /// assert_eq!(Context::new(&step, &tensor).clip_threshold(), 50.0);
+    /// ```
+    pub fn clip_threshold(&self) -> f64 {
+        match self.step.published() {
+            Some(LeftD0(false)) => 50.0,
+            _ => 1.0,
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use crate::link::update::Update;
 /// use gradient_transform::{Context, DType, Link, StepContext, TensorInfo, Tile, Update, map};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
-/// let cx = Context::new(StepContext::new(1, 1.0), &tensor);
+/// let step = StepContext::new(1, 1.0);
+/// let cx = Context::new(&step, &tensor);
 /// let mut values = [3.0_f32, -4.0];
 /// let mut tile = Tile {
 ///     update: Update::new(&mut values),

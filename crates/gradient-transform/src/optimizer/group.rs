@@ -218,7 +218,6 @@ impl<T: Real> Group<T> {
         check_lr(lr)?;
         let scalars = vec![0.0; stages(&*chain).iter().map(|t| t.group_scalars().len()).sum()];
         let estimates = stages(&*chain).iter().any(|t| t.estimator().is_some());
-        let context = StepContext::new(1, lr);
         Ok(Self {
             chain,
             lr,
@@ -229,8 +228,8 @@ impl<T: Real> Group<T> {
             estimate,
             scalars,
             seen: false,
-            context,
-            previous: context,
+            context: StepContext::new(1, lr),
+            previous: StepContext::new(1, lr),
             end: GroupEnd::default(),
         })
     }
@@ -253,18 +252,18 @@ impl<T: Real> Group<T> {
     /// Publishes the step's context; `d` is the estimate to step with.
     pub(crate) fn begin_step(&mut self, d: f64) {
         let stages = stages(&*self.chain);
-        let mut step = StepContext::new(self.k + 1, self.lr);
+        std::mem::swap(&mut self.previous, &mut self.context);
+        let step = &mut self.context;
+        step.begin(self.k + 1, self.lr);
         step.moves = step.k - self.still_steps;
         step.estimate = self.estimate;
         step.step_size = self.lr * d;
-        step.adapted = !self.estimates || self.estimate.d > self.estimate.d0;
         let mut at = 0;
         for transform in &stages {
             let n = transform.group_scalars().len();
-            transform.begin_step(&self.scalars[at..at + n], &mut step);
+            transform.begin_step(&self.scalars[at..at + n], step);
             at += n;
         }
-        self.previous = std::mem::replace(&mut self.context, step);
         self.end = GroupEnd::default();
     }
 

@@ -230,8 +230,8 @@ impl<T: Real> Optimizer<T> {
     ///
     /// # Errors
     /// [`Error::NoSuch`].
-    pub fn latest_step(&self, group: usize) -> Result<StepContext> {
-        Ok(self.group(group)?.context)
+    pub fn latest_step(&self, group: usize) -> Result<&StepContext> {
+        Ok(&self.group(group)?.context)
     }
 
     /// The names of a group's transforms in order; `‖` marks those behind which another sweep begins, for a tensor

@@ -113,7 +113,7 @@ impl<T: Real> Optimizer<T> {
             return Ok(true);
         }
         for group in groups {
-            group.context = group.previous;
+            std::mem::swap(&mut group.context, &mut group.previous);
         }
         if settings.non_finite == NonFinite::Skip {
             return Ok(false);
@@ -390,7 +390,7 @@ impl<T: Real> TensorJobs<'_, T> {
             let group = &self.groups[index];
             let run = Run {
                 stages: &stages(&*group.chain),
-                step: group.context,
+                step: &group.context,
                 rounding: group.rounding,
                 seed: self.settings.seed,
                 pool: self.pool,

@@ -47,7 +47,8 @@ fn values<T: Real>(n: usize, phase: f64) -> Vec<T> {
 
 fn check<T: Real>(n: usize) {
     let tensor = TensorInfo { name: "w".into(), shape: vec![n], dtype: DType::F32, updates: 0 };
-    let cx = Context::new(StepContext::new(1, 1.0), &tensor);
+    let step = StepContext::new(1, 1.0);
+    let cx = Context::new(&step, &tensor);
     let [u, g, y, z, d, mut m, mut v] = [0, 1, 2, 3, 4, 5, 6].map(|i| values::<T>(n, f64::from(i)));
     let (before, mut out) = ([m.clone(), v.clone()], u.clone());
     let mut scratch = vec![vec![T::of(0.3), T::of(0.4), T::zero()]];
