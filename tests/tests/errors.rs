@@ -4,7 +4,7 @@ use conformance::pair::{Run, Stored, Training};
 use factored_moment::{DenseMoment, FactoredMoment};
 use gradient_transform::{
     Context, DType, Descent, Error, Estimate, Estimator, Link, NonFinite, Optimizer, Parameter,
-    ParameterGroup, Settings, Snapshot, SplitGroups, StepContext, StepOutcome, map,
+    ParameterGroup, Settings, Snapshot, SplitGroups, StepContext, StepOutcome, SumsOver, map,
 };
 use half::bf16;
 use ndarray::{ArrayD, IxDyn};
@@ -555,6 +555,58 @@ fn hyperparameters_of_a_transform_in_a_hand_made_chain_are_checked() {
     let result =
         Optimizer::with_groups([group], Settings { non_finite: NonFinite::Skip, ..Settings::default() });
     assert!(matches!(result, Err(Error::OptionOutOfRange { option: "lr", .. })), "{result:?}");
+}
+
+/// Steps of four tensors, of which some have a gradient that cannot be stepped with, and the parameters and the state after them.
+fn steps_with(bad: Option<f32>, clips: bool, one_by_one: bool) -> (Vec<Vec<f32>>, String, u64) {
+    let shapes = [vec![64, 40], vec![7], vec![300, 500], vec![1]];
+    let names = ["a", "b", "c", "d"].into_iter().zip(shapes.iter().map(|shape| &shape[..]));
+    let clip =
+        clips.then(|| elementary::ClipByNorm { over: SumsOver::All, ..elementary::ClipByNorm::default() });
+    let chain = (clip, FactoredMoment::new(0.99), prodigy_core::Prodigy::new(0.9), ScheduleFree::new(0.9));
+    let settings = Settings { non_finite: NonFinite::SkipTensor, ..Settings::default() };
+    let mut optimizer: Optimizer =
+        Optimizer::with_groups([ParameterGroup::new(chain, names)], settings).unwrap();
+    let mut values: Vec<Vec<f32>> = shapes.iter().map(|shape| vec![0.5; shape.iter().product()]).collect();
+    for step in 0..4 {
+        let gradients: Vec<Option<Vec<f32>>> = (0..4)
+            .map(|tensor| {
+                let n = values[tensor].len();
+                let mut gradient: Vec<f32> =
+                    (0..n).map(|i| ((i * (tensor + 3) + 7 * step) % 19) as f32 - 8.5).collect();
+                if (step + tensor) % 3 == 1 {
+                    gradient[n / 2] = bad?;
+                }
+                Some(gradient)
+            })
+            .collect();
+        let pairs = values.iter_mut().zip(&gradients);
+        let mut parameters: Vec<Parameter<'_>> =
+            pairs.map(|(value, gradient)| Parameter::slice(value, gradient.as_deref())).collect();
+        if one_by_one {
+            let mut step = optimizer.begin_step().unwrap();
+            for (i, parameter) in parameters.into_iter().enumerate() {
+                step.parameter(i, parameter).unwrap();
+            }
+            step.end();
+        } else {
+            assert_eq!(optimizer.step(&mut parameters), Ok(StepOutcome::Done));
+        }
+    }
+    let state = serde_json::to_string(&optimizer.snapshot()).unwrap();
+    (values, state, optimizer.skipped_tensors())
+}
+
+#[test]
+fn a_tensor_that_is_skipped_for_its_gradient_and_one_without_gradient_are_the_same_to_the_bit() {
+    for (clips, one_by_one) in [(false, false), (true, false), (false, true)] {
+        for bad in [f32::NAN, f32::INFINITY, 1e30] {
+            let (values, state, skipped) = steps_with(Some(bad), clips, one_by_one);
+            let (expected, expected_state, none) = steps_with(None, clips, one_by_one);
+            assert!(values == expected && state == expected_state, "{bad} {clips} {one_by_one}");
+            assert_eq!((skipped, none), (5, 0));
+        }
+    }
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Progress {
     swept: usize,
     sealed: usize,
+    /// Its gradient cannot be stepped with, so the step is over for it.
+    pub(crate) refused: bool,
 }
 
 /// What the tensors of a step share, besides the context.
@@ -218,7 +220,7 @@ impl<T: Real> Tensor<T> {
     /// A transform's sums over the tensor, if they have been taken in the step in progress.
     pub(crate) fn sums_of(&mut self, stage: usize) -> Option<&mut [f64]> {
         let stage = &self.plan.as_ref()?.stages[stage];
-        let taken = !stage.idle && self.progress.swept > stage.sweep;
+        let taken = !stage.idle && !self.progress.refused && self.progress.swept > stage.sweep;
         taken.then(|| &mut self.scalar_sums[stage.scalar_sums.clone()])
     }
 

@@ -87,7 +87,7 @@ pub enum SplitGroups {
 }
 
 /// What happens to a step with a gradient that is infinite, not a number, or larger than can be squared
-/// ([`Real::LARGEST_GRADIENT`]). Either way nothing moves.
+/// ([`Real::LARGEST_GRADIENT`]).
 ///
 /// ```
 /// use gradient_transform::{Descent, Error, NonFinite, Optimizer, Parameter};
@@ -106,8 +106,13 @@ pub enum NonFinite {
     /// The step is an error that names the tensor and the element.
     #[default]
     Error,
-    /// The whole step is skipped, for all parameters together, and counted.
+    /// The whole step is skipped, for all parameters together, and counted: [`Optimizer::skipped_steps`](crate::Optimizer::skipped_steps).
     Skip,
+    /// Parameters whose gradient it is are left out of the step, as if they had none, and counted:
+    /// [`Optimizer::skipped_tensors`](crate::Optimizer::skipped_tensors). So no parameter waits for the gradients of others to be looked at, and
+    /// each is read and written while it is in the processor's caches.
+    #[serde(rename = "skip_tensor")]
+    SkipTensor,
     /// Gradients are not looked at, which saves reading them once more. One infinite gradient then spoils the
     /// estimate of the step size for good.
     Unchecked,

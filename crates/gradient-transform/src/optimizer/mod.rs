@@ -55,6 +55,7 @@ pub struct Optimizer<T: Real = f32> {
     /// The training point y of every parameter, while the parameters are at x.
     pub(crate) evaluating: Option<Vec<Buffer>>,
     pub(crate) skipped: u64,
+    pub(crate) skipped_tensors: u64,
     /// State was loaded and no step done since.
     pub(crate) resumed: bool,
     /// The transforms with sums over several tensors, in the order in which the sums are completed.
@@ -108,6 +109,7 @@ impl<T: Real> Optimizer<T> {
             settings,
             evaluating: None,
             skipped: 0,
+            skipped_tensors: 0,
             resumed: false,
             shared_sums: Vec::new(),
             pool: ScratchPool::default(),
@@ -277,6 +279,24 @@ impl<T: Real> Optimizer<T> {
     /// ```
     pub fn skipped_steps(&self) -> u64 {
         self.skipped
+    }
+
+    /// Gradients left out of their step because they were not finite.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, NonFinite, Optimizer, Parameter, ParameterGroup, Settings, StepOutcome};
+    ///
+    /// let group = ParameterGroup::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])]);
+    /// let settings = Settings { non_finite: NonFinite::SkipTensor, ..Settings::default() };
+    /// let mut optimizer: Optimizer = Optimizer::with_groups([group], settings)?;
+    /// let (mut w, mut b) = ([1.0_f32], [1.0_f32]);
+    /// let parameters = &mut [Parameter::slice(&mut w, Some(&[f32::NAN])), Parameter::slice(&mut b, Some(&[0.5]))];
+    /// assert_eq!(optimizer.step(parameters)?, StepOutcome::Done);
+    /// assert_eq!((w, b, optimizer.skipped_tensors()), ([1.0], [0.5], 1));
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub fn skipped_tensors(&self) -> u64 {
+        self.skipped_tensors
     }
 
     /// Steps done by a group.

@@ -100,7 +100,15 @@ impl<T: Real> Optimizer<T> {
         self.begin();
         let Self { groups, tensors, settings, shared_sums, pool, .. } = &mut *self;
         let jobs = TensorJobs { groups, settings, pool, parallel };
-        let finite = settings.non_finite == NonFinite::Unchecked || jobs.all(tensors, parameters, &examine);
+        if settings.non_finite == NonFinite::SkipTensor && shared_sums.is_empty() {
+            jobs.all(tensors, parameters, &step_if_usable);
+            return Ok(true);
+        }
+        let finite = match settings.non_finite {
+            NonFinite::Unchecked => true,
+            NonFinite::SkipTensor => jobs.all(tensors, parameters, &refuse_unusable),
+            NonFinite::Error | NonFinite::Skip => jobs.all(tensors, parameters, &examine),
+        };
         if finite {
             for name in &*shared_sums {
                 jobs.all(tensors, parameters, &|tensor, run, value, gradient| {
@@ -184,7 +192,7 @@ impl<T: Real> Optimizer<T> {
     }
 
     fn end(&mut self) {
-        let Self { groups, tensors, settings, .. } = self;
+        let Self { groups, tensors, settings, skipped_tensors, .. } = self;
         let compat = &settings.compat;
         let joint = settings.split_groups == SplitGroups::Joint && groups.len() > 1;
         let add = |sum: f64, term: f64| {
@@ -195,6 +203,7 @@ impl<T: Real> Optimizer<T> {
             let group = &mut groups[tensor.group];
             let GroupEnd { summary, total } = &mut group.end;
             summary.last_updated = tensor.outcome.is_some_and(|o| o.updated);
+            *skipped_tensors += u64::from(tensor.progress.refused);
             let Some(outcome) = tensor.outcome else { continue };
             summary.gradients += 1;
             summary.updates += usize::from(outcome.updated);
@@ -298,13 +307,17 @@ impl<T: Real> StepInProgress<'_, T> {
         let Optimizer { groups, tensors, settings, pool, .. } = &mut *self.optimizer;
         let count = tensors.len();
         let tensor = tensors.get_mut(index).ok_or(Error::NoSuch { what: "parameter", index, count })?;
-        if tensor.outcome.is_some() {
+        if tensor.outcome.is_some() || tensor.progress.refused {
             return Err(Error::GivenTwice { name: tensor.info.name.clone() });
         }
         check(tensor, &parameter)?;
         let parallel = parameter.value.len() >= SERIAL_BELOW && rayon::current_num_threads() > 1;
         let jobs = TensorJobs { groups, settings, pool, parallel };
         let (tensors, parameters) = (from_mut(tensor), from_mut(&mut parameter));
+        if settings.non_finite == NonFinite::SkipTensor {
+            jobs.all(tensors, parameters, &step_if_usable);
+            return Ok(());
+        }
         if settings.non_finite != NonFinite::Unchecked
             && !jobs.all(tensors, parameters, &examine)
             && let Some(error) = unusable(&tensors[0], &parameters[0])
@@ -350,6 +363,27 @@ fn examine<T: Real>(
     gradient: Slice<'_>,
 ) -> bool {
     tensor.examine(run, value.as_mut_slice(), gradient)
+}
+
+/// Looks at the gradient, and has the step be over for the tensor if it cannot be stepped with.
+fn refuse_unusable<T: Real>(
+    tensor: &mut Tensor<T>,
+    run: &Run<'_, T>,
+    value: &mut Value<'_>,
+    gradient: Slice<'_>,
+) -> bool {
+    tensor.progress.refused = !tensor.examine(run, value.as_mut_slice(), gradient);
+    true
+}
+
+fn step_if_usable<T: Real>(
+    tensor: &mut Tensor<T>,
+    run: &Run<'_, T>,
+    value: &mut Value<'_>,
+    gradient: Slice<'_>,
+) -> bool {
+    refuse_unusable(tensor, run, value, gradient);
+    tensor.progress.refused || step(tensor, run, value, gradient)
 }
 
 fn step<T: Real>(
@@ -399,7 +433,7 @@ impl<T: Real> TensorJobs<'_, T> {
             while let Some((tensor, Parameter { value, gradient })) =
                 rest.next_if(|(tensor, _)| tensor.group == index)
             {
-                if let Some(gradient) = gradient {
+                if let Some(gradient) = gradient.as_ref().filter(|_| !tensor.progress.refused) {
                     well &= job(tensor, &run, value, gradient.as_slice());
                 }
             }
