@@ -10,6 +10,7 @@ mod layout;
 mod link;
 mod memory;
 mod optimizer;
+pub mod prelude;
 #[cfg(test)]
 mod rooms;
 
@@ -42,6 +43,7 @@ pub use optimizer::evaluation::Averaging;
 pub use optimizer::group::{EngineCompat, NonFinite, ParameterGroup, Settings, SplitGroups};
 pub use optimizer::parameter::Parameter;
 pub use optimizer::restore::{RestoreOptions, Restored};
+pub use optimizer::shape::IntoShape;
 pub use optimizer::snapshot::{GroupSnapshot, Snapshot, TensorSnapshot};
 pub use optimizer::step::{StepInProgress, StepOutcome};
 

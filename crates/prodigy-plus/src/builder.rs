@@ -1,4 +1,4 @@
-use gradient_transform::{Optimizer, ParameterGroup, Real, Result, Rounding, Settings};
+use gradient_transform::{IntoShape, Optimizer, ParameterGroup, Real, Result, Rounding, Settings};
 
 use crate::chain::chain;
 use crate::loops::fused;
@@ -36,9 +36,9 @@ impl Options {
     ///
     /// # Errors
     /// Options out of range or excluding each other, and those of [`Optimizer::with_groups`].
-    pub fn build<'s, T: Real, N: Into<String>>(
+    pub fn build<T: Real, N: Into<String>>(
         &self,
-        parameters: impl IntoIterator<Item = (N, &'s [usize])>,
+        parameters: impl IntoIterator<Item = (N, impl IntoShape)>,
     ) -> Result<Optimizer<T>> {
         let silent = self.compat.silent_exclusions;
         let options = if silent { self.clone().resolve_exclusions_like_1_9_2() } else { self.clone() };
@@ -54,8 +54,8 @@ impl Options {
     /// use prodigy_plus::ProdigyPlus;
     /// let base = ProdigyPlus::builder().weight_decay(0.1);
     /// let optimizer = base.build_groups::<f32, _, _>([
-    ///     (base.clone(), vec![("encoder.w", &[64, 32][..]), ("encoder.b", &[64][..])]),
-    ///     (base.clone().lr(0.5).weight_decay(0.0), vec![("decoder.w", &[32, 64][..])]),
+    ///     (base.clone(), vec![("encoder.w", vec![64, 32]), ("encoder.b", vec![64])]),
+    ///     (base.clone().lr(0.5).weight_decay(0.0), vec![("decoder.w", vec![32, 64])]),
     /// ])?;
     /// assert_eq!(optimizer.lr(1)?, 0.5);
     /// # Ok::<(), gradient_transform::Error>(())
@@ -63,9 +63,9 @@ impl Options {
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn build_groups<'s, T: Real, N: Into<String>, P: IntoIterator<Item = (N, &'s [usize])>>(
+    pub fn build_groups<T: Real, N: Into<String>, S: IntoShape>(
         &self,
-        groups: impl IntoIterator<Item = (Options, P)>,
+        groups: impl IntoIterator<Item = (Options, impl IntoIterator<Item = (N, S)>)>,
     ) -> Result<Optimizer<T>> {
         let made = groups
             .into_iter()
@@ -98,18 +98,18 @@ impl Options {
     /// use prodigy_plus::ProdigyPlus;
     ///
     /// let base = ProdigyPlus::builder();
-    /// let mut optimizer: Optimizer = base.build([("w", &[64, 32][..])])?;
-    /// optimizer.add_group(base.group(base.clone().lr(0.5), [("adapter", &[64, 4][..])])?)?;
+    /// let mut optimizer: Optimizer = base.build([("w", [64, 32])])?;
+    /// optimizer.add_group(base.group(base.clone().lr(0.5), [("adapter", [64, 4])])?)?;
     /// assert_eq!(optimizer.lr(1)?, 0.5);
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     ///
     /// # Errors
     /// Options out of range or excluding each other.
-    pub fn group<'s, T: Real, N: Into<String>>(
+    pub fn group<T: Real, N: Into<String>>(
         &self,
         options: Options,
-        parameters: impl IntoIterator<Item = (N, &'s [usize])>,
+        parameters: impl IntoIterator<Item = (N, impl IntoShape)>,
     ) -> Result<ParameterGroup<T>> {
         if !self.compat.silent_exclusions {
             options.check_exclusions()?;

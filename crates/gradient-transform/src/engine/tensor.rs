@@ -310,7 +310,7 @@ impl<T: Real> Tensor<T> {
     fn is_planned(&self, run: &Run<'_, T>) -> bool {
         let Some(plan) = &self.plan else { return false };
         let mut stages = plan.stages.iter().zip(run.stages);
-        stages.all(|(stage, transform)| stage.idle == transform.is_idle(&run.step, &self.info))
+        stages.all(|(stage, transform)| stage.idle == transform.is_idle(run.step, &self.info))
     }
 
     /// Makes the plan and the state, unless they are there; makes them anew when a transform has retired.
@@ -321,7 +321,7 @@ impl<T: Real> Tensor<T> {
         if self.plan.is_some() {
             self.unplan(run.stages);
         }
-        let plan = Plan::new(run.stages, &run.step, &self.info);
+        let plan = Plan::new(run.stages, run.step, &self.info);
         let chunks = parameter.len().div_ceil(CHUNK).max(1);
         self.scalar_sums = vec![0.0; chunks * plan.scalar_sums];
         self.vector_sums = plan.vector_sums.iter().map(|layout| Gathered::zeros(layout.len)).collect();

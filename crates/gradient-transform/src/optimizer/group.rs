@@ -10,6 +10,7 @@ use crate::link::{Link, Role};
 use crate::memory::element::DType;
 use crate::memory::element::Real;
 use crate::memory::rounding::Rounding;
+use crate::optimizer::shape::IntoShape;
 
 /// Parameters that share a chain, a learning rate and an estimate of the step size.
 ///
@@ -32,15 +33,18 @@ pub struct ParameterGroup<T: Real = f32> {
 
 impl<T: Real> ParameterGroup<T> {
     /// A group of the named parameters with the given shapes, at learning rate 1.
-    pub fn new<'s, N: Into<String>>(
+    pub fn new<N: Into<String>>(
         chain: impl Link<T> + 'static,
-        parameters: impl IntoIterator<Item = (N, &'s [usize])>,
+        parameters: impl IntoIterator<Item = (N, impl IntoShape)>,
     ) -> Self {
         Self {
             chain: Box::new(chain),
             lr: 1.0,
             rounding: Rounding::Stochastic,
-            parameters: parameters.into_iter().map(|(name, shape)| (name.into(), shape.to_vec())).collect(),
+            parameters: parameters
+                .into_iter()
+                .map(|(name, shape)| (name.into(), shape.into_shape()))
+                .collect(),
         }
     }
 

@@ -11,6 +11,7 @@ mod origins;
 pub(crate) mod parameter;
 pub(crate) mod restore;
 mod samples;
+pub(crate) mod shape;
 mod shared_sums;
 pub(crate) mod snapshot;
 pub(crate) mod step;
@@ -29,6 +30,7 @@ use crate::memory::element::Real;
 use crate::optimizer::check::check_size;
 use crate::optimizer::group::{Group, ParameterGroup, Settings, SplitGroups, check_lr, describe};
 use crate::optimizer::names::Names;
+use crate::optimizer::shape::IntoShape;
 
 /// A chain at work on named parameters.
 ///
@@ -70,9 +72,9 @@ impl<T: Real> Optimizer<T> {
     /// # Errors
     /// [`Error::InvalidChain`], [`Error::Excluded`] or [`Error::OptionOutOfRange`] for a chain that cannot run;
     /// [`Error::DuplicateName`]; [`Error::ShapeTooLarge`].
-    pub fn new<'s, N: Into<String>>(
+    pub fn new<N: Into<String>>(
         chain: impl Link<T> + 'static,
-        parameters: impl IntoIterator<Item = (N, &'s [usize])>,
+        parameters: impl IntoIterator<Item = (N, impl IntoShape)>,
     ) -> Result<Self> {
         Self::with_groups([ParameterGroup::new(chain, parameters)], Settings::default())
     }
@@ -190,6 +192,31 @@ impl<T: Real> Optimizer<T> {
         check_lr(lr)?;
         self.groups[group].lr = lr;
         Ok(())
+    }
+
+    /// Sets the learning rate of all groups. One that is not within bounds changes none.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, ParameterGroup, Settings};
+    ///
+    /// let group = |name| ParameterGroup::<f32>::new(Descent::default(), [(name, [1])]);
+    /// let mut optimizer = Optimizer::with_groups([group("w"), group("b")], Settings::default())?;
+    /// optimizer.set_lr_everywhere(0.01)?;
+    /// assert_eq!((optimizer.groups(), optimizer.lr(0)?, optimizer.lr(1)?), (2, 0.01, 0.01));
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OptionOutOfRange`].
+    pub fn set_lr_everywhere(&mut self, lr: f64) -> Result<()> {
+        check_lr(lr)?;
+        self.groups.iter_mut().for_each(|group| group.lr = lr);
+        Ok(())
+    }
+
+    /// Number of parameter groups.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
     }
 
     /// A group's learning rate.
