@@ -223,9 +223,12 @@ fn the_gram_form_is_the_iteration_itself_but_for_rounding() {
 
 #[test]
 fn options_out_of_range_are_named() {
-    let refused = |muon: Muon| match Optimizer::<f32>::new((muon, Descent::default()), [("w", &[2, 2][..])]) {
-        Err(Error::OptionOutOfRange { option, .. }) => option,
-        other => panic!("{other:?}"),
+    let refused = |muon: Muon| {
+        let chain = (muon, Descent::default());
+        match Optimizer::<f32>::new(chain, [("w", &[2, 2][..])]).err() {
+            Some(Error::OptionOutOfRange { option, .. }) => option,
+            other => panic!("{other:?}"),
+        }
     };
     assert_eq!(refused(Muon { momentum: 1.0, ..Muon::default() }), "momentum");
     assert_eq!(refused(Muon { beta2: -0.1, ..Muon::default() }), "beta2");

@@ -128,7 +128,7 @@ fn muon_is_pytorchs_for_matrices_and_pytorchs_adam_for_a_vector() {
     let of_adam = golden();
     let shapes = of_muon.shapes.iter().chain(&of_adam.shapes[..1]).map(Vec::as_slice);
     let names = (0..=of_muon.shapes.len()).map(|i| format!("p{i}"));
-    let mut optimizer = Optimizer::new(named::muon(), names.zip(shapes)).unwrap();
+    let mut optimizer: Optimizer<f64> = Optimizer::new(named::muon(), names.zip(shapes)).unwrap();
     optimizer.set_lr(0, 0.1).unwrap();
     let mut values: Tensors = of_muon.init.iter().chain(&of_adam.init[..1]).cloned().collect();
     let expected = of_muon.y["weight_decay"].iter().zip(&of_adam.y["torch_adam"]);
