@@ -8,6 +8,7 @@ from worker import SHAPES
 OURS, FUSED_BY_HAND = "this project, default", "the same step, fused by hand"
 DENSE, MUON = "this project, dense second moment", "this project, Muon"
 FUSED, REFERENCE, REFERENCE_MUON = "torch AdamW, fused", "reference, default", "reference, Muon"
+OURS_OF_TORCH, TORCH_MUON = "this project, torch's Muon", "torch Muon"
 ADDED = {
     "ADOPT": ["use_adopt=true"],
     "OrthoGrad": ["use_orthograd=true"],
@@ -86,6 +87,12 @@ def groups() -> list[Group]:
             ours(MUON, dtype, "use_muon_pp=true"),
         )
     ]
+    # Five iterations each; torch's are in bfloat16 unless its function is changed.
+    muon += [
+        Subject(TORCH_MUON, "f32", "torch", ("torch-muon",)),
+        Subject(f"{TORCH_MUON}, float32 iterations", "f32", "torch", ("torch-muon-full",)),
+        Subject(OURS_OF_TORCH, "f32", "step-bench", ("--muon",)),
+    ]
     return found + [Group("gpt", "gpt Muon", muon, warm_up=1)]
 
 
@@ -97,6 +104,10 @@ TARGETS = [
     *[(f"dense, f32, {s}", f"{s} f32", f"{DENSE} f32", f"{FUSED} f32", 1.7) for s in ("large", "gpt")],
     *[(f"+ {o}, f32, gpt", "gpt f32", f"this project, + {o} f32", f"{FUSED} f32", 1.6) for o in ADDED],
     ("Muon, f32, gpt", "gpt Muon", f"{MUON} f32", f"{REFERENCE_MUON} bf16", 1.0),
+    *[
+        (f"torch's Muon, f32, gpt{text}", "gpt Muon", f"{OURS_OF_TORCH} f32", f"{TORCH_MUON}{text} f32", 1.0)
+        for text in ("", ", float32 iterations")
+    ],
     *[
         (f"default, {dtype}, {s}", f"{s} {dtype}", f"{OURS} {dtype}", f"{REFERENCE} {dtype}", limit)
         for dtype, limit in (("f32", 1 / 6), ("bf16", 1 / 15))

@@ -2,7 +2,8 @@
 
     python worker.py OPTIMIZER SHAPES DTYPE THREADS WARM-UP
 
-OPTIMIZER is torch-fused, torch-foreach, reference, reference-muon, optax-adamw or optax-schedule-free. It says in a
+OPTIMIZER is torch-fused, torch-foreach, torch-muon, torch-muon-full, reference, reference-muon, optax-adamw or
+optax-schedule-free. It says in a
 line of JSON what it steps; then it answers every line that holds a number of steps by a line of JSON with their times.
 It ends when its standard input does.
 """
@@ -22,6 +23,23 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
 }
 
 
+def torch_muon(parameters: list[Any], full: bool) -> list[Any]:
+    """PyTorch's Muon for matrices and its Adam for the rest; `full`: with iterations in the parameters' type, not in bfloat16."""
+    import inspect
+
+    import torch
+    from torch.optim import _muon
+
+    if full:
+        name = "_zeropower_via_newtonschulz"
+        source = inspect.getsource(getattr(_muon, name))
+        assert source.count("torch.bfloat16") == 1
+        exec(source.replace("torch.bfloat16", "grad.dtype"), vars(_muon))
+    matrices = [parameter for parameter in parameters if parameter.ndim == 2]
+    others = [parameter for parameter in parameters if parameter.ndim != 2]
+    return [torch.optim.Muon(matrices), torch.optim.Adam(others, fused=True)]
+
+
 class Torch:
     """PyTorch's AdamW, or the Python package that steps torch tensors."""
 
@@ -39,17 +57,21 @@ class Torch:
         for parameter, shape in zip(self.parameters, shapes):
             parameter.grad = random(0.01, shape)
         if optimizer == "torch-fused":
-            self.optimizer: Any = torch.optim.AdamW(self.parameters, fused=True)
+            self.optimizers: list[Any] = [torch.optim.AdamW(self.parameters, fused=True)]
         elif optimizer == "torch-foreach":
-            self.optimizer = torch.optim.AdamW(self.parameters, foreach=True)
+            self.optimizers = [torch.optim.AdamW(self.parameters, foreach=True)]
+        elif optimizer.startswith("torch-muon"):
+            self.optimizers = torch_muon(self.parameters, optimizer == "torch-muon-full")
         else:
             from prodigyplus import ProdigyPlusScheduleFree
 
-            self.optimizer = ProdigyPlusScheduleFree(self.parameters, use_muon_pp=optimizer == "reference-muon")
-            self.optimizer.train()
+            reference = ProdigyPlusScheduleFree(self.parameters, use_muon_pp=optimizer == "reference-muon")
+            reference.train()
+            self.optimizers = [reference]
 
     def step(self) -> None:
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
 
     def values(self) -> Any:
         import torch
@@ -57,7 +79,8 @@ class Torch:
         return torch.cat([parameter.detach().float().flatten() for parameter in self.parameters]).numpy()
 
     def types(self) -> tuple[list[Any], list[Any]]:
-        state = [x for entry in self.optimizer.state.values() for x in entry.values() if hasattr(x, "dtype") and x.ndim]
+        kept = [x for optimizer in self.optimizers for entry in optimizer.state.values() for x in entry.values()]
+        state = [x for x in kept if hasattr(x, "dtype") and x.ndim]
         return self.parameters, state
 
 

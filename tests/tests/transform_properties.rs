@@ -19,7 +19,7 @@ use ::elementary::{
 use ::factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use ::focus::Focus;
 use ::grams::Grams;
-use ::muon_pp::{Muon, Normalisation};
+use ::muon_pp::{Coefficients, Muon, Normalisation, Scale};
 use ::orthograd::OrthoGrad;
 use ::prodigy_core::{Prodigy, Samples};
 use ::schedule_free::ScheduleFree;
@@ -310,6 +310,28 @@ transforms! {
         [dense_for_vectors(), Descent::default()];
         lr 0.1, Invariant, Within(1e-5), StandsStill, float32 1e-5,
         |problem| naive::descent(problem, 0.1, 0.0, || naive::muon(true));
+
+    muon_of_nesterov in "muon-pp":
+        [] (Muon::default()) [] [dense_for_vectors(), Descent::default()];
+        lr 0.1, Invariant, Within(1e-5), MovesOn, float32 1e-5,
+        |problem| naive::descent(problem, 0.1, 0.0, || naive::muon_of_pytorch(true, false));
+
+    /// With the Polar Express, of heavy-ball momentum, and matched to Adam.
+    muon_by_the_polar_express in "muon-pp":
+        [] (Muon {
+            nesterov: false,
+            coefficients: Coefficients::PolarExpress,
+            scale: Scale::MatchAdam,
+            ..Muon::default()
+        }) [] [dense_for_vectors(), Descent::default()];
+        lr 0.1, Invariant, Within(1e-5), MovesOn, float32 1e-5,
+        |problem| naive::descent(problem, 0.1, 0.0, naive::muon_by_the_polar_express);
+
+    muon_of_normalised_neurons in "muon-pp":
+        [] (Muon { normalisation: Normalisation::Neurons, ..Muon::default() }) []
+        [dense_for_vectors(), Descent::default()];
+        lr 0.1, Invariant, Within(1e-5), MovesOn, float32 1e-5,
+        |problem| naive::descent(problem, 0.1, 0.0, || naive::muon_of_pytorch(true, true));
 
     stableadamw in "stableadamw":
         [] (StableAdamW) [] [Descent::default()];

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod auxiliary;
 mod newton_schulz;
 
 use gradient_transform::{
@@ -7,68 +8,157 @@ use gradient_transform::{
     TensorState, Tile, kernel,
 };
 
-pub use newton_schulz::{Precision, orthogonalise};
+pub use auxiliary::Auxiliary;
+pub use newton_schulz::{Coefficients, Precision};
 
 /// By what an orthogonalised update is divided.
 ///
 /// ```
 /// use muon_pp::{Muon, Normalisation};
 ///
+/// assert_eq!(Muon::default().normalisation, Normalisation::None);
 /// assert_eq!(Muon::new(0.99).normalisation, Normalisation::MovingAverage);
 /// let constant = Muon { normalisation: Normalisation::FirstUpdate, ..Muon::new(0.99) };
+/// let normuon = Muon { normalisation: Normalisation::Neurons, ..Muon::default() };
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Normalisation {
-    /// The root of a moving average of its mean square, decayed by beta2 (d_prev/d)^2.
+    /// Nothing.
     #[default]
+    None,
+    /// The root of a moving average of its mean square, decayed by beta2 (d_prev/d)^2.
     MovingAverage,
     /// The root mean square of the first update, for ever: what the reference does together with SPEED.
     FirstUpdate,
+    /// Every row by the root of a moving average of its mean square, decayed by beta2; and the whole by what brings it back to the norm
+    /// that it had: NorMuon (Li et al., 2510.05491). Rows are neurons where a weight is (out, in). Keeps a number per row.
+    Neurons,
+}
+
+/// A factor of the update that depends on the matrix's shape alone.
+///
+/// ```
+/// use muon_pp::Scale;
+///
+/// assert_eq!((Scale::None.factor(400, 100), Scale::Spectral.factor(100, 400)), (1.0, 0.5));
+/// assert_eq!((Scale::Jordan.factor(400, 100), Scale::Jordan.factor(100, 400)), (2.0, 1.0));
+/// assert_eq!((Scale::MatchAdam.factor(400, 100), Scale::MatchAdam.factor(100, 400)), (4.0, 4.0));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// 1.
+    None,
+    /// `sqrt(max(1, rows / cols))` (Jordan et al. 2024). PyTorch's "original".
+    #[default]
+    Jordan,
+    /// `0.2 sqrt(max(rows, cols))` (2502.16982): a root mean square of about 0.2, as Adam's updates have, so that learning rates and
+    /// decay tuned for AdamW serve. PyTorch's "match_rms_adamw".
+    MatchAdam,
+    /// `sqrt(rows / cols)` (Bernstein 2025): a spectral norm for which learning rates serve at any width. PyTorch's
+    /// "spectral_unclamped".
+    Spectral,
+}
+
+impl Scale {
+    /// The factor for a matrix of this shape.
+    pub fn factor(self, rows: usize, cols: usize) -> f64 {
+        let ratio = rows as f64 / cols.max(1) as f64;
+        match self {
+            Self::None => 1.0,
+            Self::Jordan => ratio.max(1.0).sqrt(),
+            Self::MatchAdam => 0.2 * (rows.max(cols) as f64).sqrt(),
+            Self::Spectral => ratio.sqrt(),
+        }
+    }
 }
 
 /// Orthogonalises the update of a tensor of rank 2 or more, seen as the matrix (dim0, the rest).
 ///
 /// ```text
-/// X <- G / (|G| + 1e-7);  six times:  A = X X',  X <- a X + (b A + c A A) X
-/// O  = clamp(<G, X>, -1, 1) X
-/// r <- beta2 (d_prev/d)^2 r + (1 - beta2) mean(O^2)
-/// u  = O / (sqrt(r) + 1e-8)
+/// m <- mu m + (1 - mu) u                                 with momentum
+/// G  = m,  or (1 - mu) u + mu m with nesterov
+/// X <- G / (|G| + eps);  as often as iterations says:  A = X X',  X <- a X + (b A + c A A) X
+/// O  = X,  or clamp(<G, X>, -1, 1) X where aligned
+/// u  = O / normalisation * scale
 /// ```
 ///
-/// with (a, b, c) = (3.4445, -4.7750, 2.0315), which brings all singular values near 1.
+/// [`Muon::default`] is Muon as PyTorch has it (`torch.optim.Muon`), and [`Muon::new`] the reference's. Weight decay is
+/// `elementary`'s, behind it, and what has no matrix goes by an [`Auxiliary`] chain beside it.
 ///
-/// Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the factor <G, X> from leloykun's
-/// adaptive-muon. There the momentum is orthogonalised, in five iterations, and scaled by the matrix's shape; here, as in the reference, the
-/// gradient, in six, and the mean square takes the scale out.
+/// Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024).
 ///
-/// Tensors of rank 0 and 1 pass through unchanged: put a moment for them beside it with
-/// [`gradient_transform::only_for`]. Needs the whole matrix, so the chain is cut behind it.
+/// Tensors of rank 0 and 1 pass through unchanged. Needs the whole matrix, so the chain is cut behind it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Muon {
-    /// Decay of the mean square, in [0, 1).
-    pub beta2: f64,
+    /// Decay of the momentum mu, in [0, 1). With 0 there is none, and nothing is kept. Default 0.95; 0 in [`Muon::new`].
+    pub momentum: f64,
+    /// Whether the momentum looks a step ahead. Default true; of no effect without momentum.
+    pub nesterov: bool,
+    /// Number of iterations, from 1 to 99. Default 5; 6 in [`Muon::new`].
+    pub iterations: usize,
+    /// Coefficients of the iterations. Default Jordan's.
+    pub coefficients: Coefficients,
+    /// Added to the norm that G is divided by; above 0. Default 1e-7.
+    pub eps: f64,
     /// What the iterations round to. Default: the type computed in.
     pub precision: Precision,
-    /// By what the result is divided.
+    /// Whether the result is multiplied by clamp(<G, X>, -1, 1), of leloykun's adaptive-muon. Default false; true in [`Muon::new`].
+    pub aligned: bool,
+    /// By what the result is divided. Default nothing; [`Normalisation::MovingAverage`] in [`Muon::new`].
     pub normalisation: Normalisation,
-    /// Reference 1.9.2: the mean square is a bfloat16 number, and every operation on it rounds to bfloat16.
+    /// Decay of mean squares, in [0, 1); of no effect without normalisation. Default 0.95.
+    pub beta2: f64,
+    /// By what the result is multiplied. Default [`Scale::Jordan`]; [`Scale::None`] in [`Muon::new`].
+    pub scale: Scale,
+    /// Parts of the names of tensors that are left alone whatever their rank, such as embeddings and the output layer. Default none.
+    pub except: &'static [&'static str],
+    /// Reference 1.9.2: the mean square is a bfloat16 number, and every operation on it rounds to bfloat16. Default false.
     pub narrow_mean_square: bool,
 }
 
-impl Muon {
-    /// Muon in full precision with a moving average.
-    pub fn new(beta2: f64) -> Self {
+impl Default for Muon {
+    fn default() -> Self {
         Self {
-            beta2,
+            momentum: 0.95,
+            nesterov: true,
+            iterations: 5,
+            coefficients: Coefficients::default(),
+            eps: 1e-7,
             precision: Precision::default(),
+            aligned: false,
             normalisation: Normalisation::default(),
+            beta2: 0.95,
+            scale: Scale::default(),
+            except: &[],
             narrow_mean_square: false,
         }
     }
+}
 
-    /// Whether a tensor is orthogonalised.
+impl Muon {
+    /// The reference's Muon, in full precision and with a moving average: of the gradient, in six iterations, with its mean square in
+    /// place of a scale.
+    pub fn new(beta2: f64) -> Self {
+        Self {
+            momentum: 0.0,
+            nesterov: false,
+            iterations: 6,
+            aligned: true,
+            normalisation: Normalisation::MovingAverage,
+            beta2,
+            scale: Scale::None,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a tensor is a matrix, or can be seen as one.
     pub fn takes(tensor: &TensorInfo) -> bool {
         tensor.shape.len() >= 2
+    }
+
+    /// Whether a tensor is orthogonalised: one that it [`takes`](Self::takes), and whose name has nothing of `except` in it.
+    pub fn orthogonalises(&self, tensor: &TensorInfo) -> bool {
+        Self::takes(tensor) && !self.except.iter().any(|part| tensor.name.contains(part))
     }
 }
 
@@ -78,36 +168,76 @@ impl<T: Real> Link<T> for Muon {
     }
 
     fn validate(&self) -> Result<()> {
-        Error::check("beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "at least 0 and below 1")
+        let decay = |option, value| {
+            Error::check(option, value, (0.0..1.0).contains(&value), "at least 0 and below 1")
+        };
+        decay("momentum", self.momentum)?;
+        decay("beta2", self.beta2)?;
+        let iterations = self.iterations as f64;
+        Error::check("iterations", iterations, (1..100).contains(&self.iterations), "from 1 to 99")?;
+        Error::check("eps", self.eps, self.eps.is_finite() && self.eps > 0.0, "finite and above 0")?;
+        self.coefficients.validate()
     }
 
     fn applies(&self, tensor: &TensorInfo) -> bool {
-        Self::takes(tensor)
+        self.orthogonalises(tensor)
     }
 
     fn role(&self, _tensor: &TensorInfo) -> Role {
         Role::Reduce
     }
 
-    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
-        StateSpec::new().workspace("matrix").vector("mean_square", 1, Storage::Compute)
+    fn state(&self, tensor: &TensorInfo) -> StateSpec {
+        let spec = StateSpec::new().workspace("matrix");
+        let spec = if self.momentum > 0.0 { spec.column("momentum", Storage::Compute) } else { spec };
+        match self.normalisation {
+            Normalisation::None => spec,
+            Normalisation::MovingAverage | Normalisation::FirstUpdate => {
+                spec.vector("mean_square", 1, Storage::Compute)
+            }
+            Normalisation::Neurons => {
+                let rows = tensor.shape.first().copied().unwrap_or_default();
+                spec.vector("mean_squares", rows, Storage::Compute)
+            }
+        }
     }
 
-    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, _sums: Sums<'_, T>) {
-        tile.columns[0].copy_from_slice(tile.update.values());
+    fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, _sums: Sums<'_, T>) {
+        let update = tile.update.values();
+        let [matrix, kept @ ..] = &mut *tile.columns else { return };
+        matrix.copy_from_slice(update);
+        let [momentum] = kept else { return };
+        // The average is one of d g, so it moves with d.
+        let rescaled = cx.step.estimate.d_prev / cx.step.estimate.d;
+        let (decay, mu, weight) =
+            (T::of(self.momentum * rescaled), T::of(self.momentum), T::of(1.0 - self.momentum));
+        kernel::map2(momentum, update, |m, u| decay * m + weight * u);
+        if self.nesterov {
+            kernel::map2(matrix, momentum, |u, m| weight * u + mu * m);
+        } else {
+            matrix.copy_from_slice(momentum);
+        }
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
         let Ok(matrix) = T::native_mut(state.columns[0].as_mut_slice()) else { return };
         let rows = cx.tensor.shape[0];
         let cols = matrix.len() / rows.max(1);
-        let sum_of_squares = match T::slice_mut(matrix) {
-            SliceMut::F32(matrix) => orthogonalise(matrix, rows, cols, self.precision),
-            SliceMut::F64(matrix) => orthogonalise(matrix, rows, cols, self.precision),
+        match T::slice_mut(matrix) {
+            SliceMut::F32(matrix) => self.orthogonalise(matrix, rows, cols),
+            SliceMut::F64(matrix) => self.orthogonalise(matrix, rows, cols),
             SliceMut::Bf16(_) => unreachable!("nothing is computed in bfloat16"),
+        }
+        let scale = self.scale.factor(rows, cols);
+        let factor = match self.normalisation {
+            Normalisation::None => T::of(scale),
+            Normalisation::Neurons => T::of(scale * self.normalise_rows(matrix, cols, &mut state.vectors[0])),
+            Normalisation::MovingAverage | Normalisation::FirstUpdate => {
+                let sum_of_squares: f64 = matrix.iter().map(|x| x.f64() * x.f64()).sum();
+                let rms = (sum_of_squares / matrix.len() as f64).sqrt().max(1e-8);
+                self.factor::<T>(cx, rms, &mut state.vectors[0]) * T::of(scale)
+            }
         };
-        let rms = (sum_of_squares / matrix.len() as f64).sqrt().max(1e-8);
-        let factor = self.factor(cx, rms, &mut state.vectors[0]);
         kernel::map(matrix, |x| x * factor);
     }
 
@@ -117,25 +247,39 @@ impl<T: Real> Link<T> for Muon {
 }
 
 impl Muon {
+    /// Divides every row by the root of its average mean square, and gives what brings the matrix back to its norm.
+    fn normalise_rows<T: Real>(&self, matrix: &mut [T], cols: usize, kept: &mut Buffer) -> f64 {
+        /// As the authors have it.
+        const EPS: f64 = 1e-10;
+        let (mut given, mut normalised) = (0.0, 0.0);
+        for (row, values) in matrix.chunks_exact_mut(cols.max(1)).enumerate() {
+            let squares = kernel::sum(values, |x| x * x);
+            let mean = self.beta2 * kept.get::<T>(row).f64() + (1.0 - self.beta2) * squares / cols as f64;
+            kept.set(row, T::of(mean));
+            let factor = 1.0 / (mean.sqrt() + EPS);
+            given += squares;
+            normalised += squares * factor * factor;
+            let factor = T::of(factor);
+            kernel::map(values, |x| x * factor);
+        }
+        given.sqrt() / (normalised.sqrt() + EPS)
+    }
+
     /// Moves the mean square on, and gives what the update is multiplied by.
     fn factor<T: Real>(&self, cx: &Context<'_>, rms: f64, kept: &mut Buffer) -> T {
         let narrow = self.narrow_mean_square && cx.tensor.dtype != DType::F64;
         let round = |x: T| if narrow { x.round_bf16() } else { x };
-        match self.normalisation {
-            Normalisation::FirstUpdate => {
-                // What is kept is the first mean square; 0 says that there has been none.
-                if kept.get::<T>(0) == T::zero() {
-                    kept.set(0, T::of(rms * rms));
-                }
-                T::one() / kept.get::<T>(0).sqrt()
+        if self.normalisation == Normalisation::FirstUpdate {
+            // What is kept is the first mean square; 0 says that there has been none.
+            if kept.get::<T>(0) == T::zero() {
+                kept.set(0, T::of(rms * rms));
             }
-            Normalisation::MovingAverage => {
-                let (decay, weight) = cx.second_moment_weights(self.beta2);
-                let old = round(kept.get::<T>(0) * T::of(decay));
-                let mean_square = round(old + T::of(weight) * T::of(rms * rms));
-                kept.set(0, mean_square);
-                round(T::one() / round(round(mean_square.sqrt()) + T::of(1e-8)))
-            }
+            return T::one() / kept.get::<T>(0).sqrt();
         }
+        let (decay, weight) = cx.second_moment_weights(self.beta2);
+        let old = round(kept.get::<T>(0) * T::of(decay));
+        let mean_square = round(old + T::of(weight) * T::of(rms * rms));
+        kept.set(0, mean_square);
+        round(T::one() / round(round(mean_square.sqrt()) + T::of(1e-8)))
     }
 }

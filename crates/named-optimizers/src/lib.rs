@@ -3,6 +3,7 @@
 mod adam;
 mod estimating;
 mod layerwise;
+mod matrices;
 mod plain;
 mod scaling;
 
@@ -12,5 +13,6 @@ pub use adam::{
 };
 pub use estimating::{prodigy, schedule_free_adamw, schedule_free_sgd};
 pub use layerwise::{lamb, lars};
+pub use matrices::muon;
 pub use plain::{lion, optimistic_gradient_descent, rprop, sgd, sign_sgd, signum};
 pub use scaling::{adadelta, adagrad, adopt, rmsprop};

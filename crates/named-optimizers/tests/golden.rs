@@ -17,7 +17,9 @@ struct Golden {
     init: Tensors,
     gradients: Vec<Tensors>,
     y: BTreeMap<String, Vec<Tensors>>,
+    #[serde(default)]
     schedules: BTreeMap<String, Vec<f64>>,
+    #[serde(default)]
     names: BTreeMap<String, Vec<String>>,
 }
 
@@ -117,6 +119,28 @@ cases! {
         let schedule = Schedule::linear(0.2, 1.0, 4).for_steps(4).then(Schedule::cosine(1.0, 0.1, 5));
         (Scheduled { schedule }, Adam::default(), WeightDecay::default(), descent())
     };
+}
+
+/// PyTorch divides by the larger of the norm and eps, and this by their sum.
+#[test]
+fn muon_is_pytorchs_for_matrices_and_pytorchs_adam_for_a_vector() {
+    let of_muon: Golden = serde_json::from_str(include_str!("../../../tests/golden/muon.json")).unwrap();
+    let of_adam = golden();
+    let shapes = of_muon.shapes.iter().chain(&of_adam.shapes[..1]).map(Vec::as_slice);
+    let names = (0..=of_muon.shapes.len()).map(|i| format!("p{i}"));
+    let mut optimizer: Optimizer<f64> = Optimizer::new(named::muon(), names.zip(shapes)).unwrap();
+    optimizer.set_lr(0, 0.1).unwrap();
+    let mut values: Tensors = of_muon.init.iter().chain(&of_adam.init[..1]).cloned().collect();
+    let expected = of_muon.y["weight_decay"].iter().zip(&of_adam.y["torch_adam"]);
+    for (step, (matrices, others)) in expected.enumerate() {
+        let gradients = of_muon.gradients[step].iter().chain(&of_adam.gradients[step][..1]);
+        let mut parameters: Vec<Parameter<'_>> =
+            values.iter_mut().zip(gradients).map(|(v, g)| Parameter::slice(v, Some(g))).collect();
+        optimizer.step(&mut parameters).unwrap();
+        for (ours, theirs) in values.iter().flatten().zip(matrices.iter().chain(&others[..1]).flatten()) {
+            assert!((ours - theirs).abs() <= 1e-6, "step {step}: {ours} {theirs}");
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use gradient_transform::Optimizer;
 use prodigy_plus::{Options, ProdigyPlus};
 use serde_json::Value;
 use step_bench::bench::{Precision, measure, measure_fused};
@@ -45,6 +46,10 @@ struct Arguments {
     #[arg(long, conflicts_with = "options")]
     fused: bool,
 
+    /// Measure Muon as PyTorch has it, with Adam for vectors, in place of the optimizer
+    #[arg(long, conflicts_with_all = ["options", "fused"])]
+    muon: bool,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -55,6 +60,7 @@ Examples:
   step-bench --shapes gpt --dtype bf16
   step-bench --shapes tiny --steps 1000 --option use_adopt=true --json
   step-bench --shapes large --fused
+  step-bench --shapes gpt --muon
 
 Times of one run say little on a machine that others use too: alternate runs of what is to be compared.";
 
@@ -63,7 +69,15 @@ fn main() -> Result<()> {
     let options = options(&arguments.options)?;
     let shapes = shapes(&arguments.shapes)?;
     threads::give(arguments.threads)?;
-    let build = |parameters: &[(String, &[usize])]| Ok(options.build(parameters.iter().cloned())?);
+    let build = |parameters: &[(String, &[usize])]| {
+        let parameters = parameters.iter().cloned();
+        if arguments.muon {
+            let mut optimizer = Optimizer::new(named_optimizers::muon(), parameters)?;
+            optimizer.set_lr(0, 1e-3)?;
+            return Ok(optimizer);
+        }
+        Ok(options.build(parameters)?)
+    };
     let m = if arguments.fused {
         if arguments.dtype != Precision::F32 {
             bail!("the step written out by hand is for float32 only");

@@ -2,7 +2,7 @@
 
 pub(crate) mod elementary;
 
-use ndarray::{ArrayD, Axis};
+use ndarray::{Array2, ArrayD, Axis};
 
 use super::problem::{Problem, Trajectory};
 
@@ -147,6 +147,61 @@ pub(crate) fn muon(first_update: bool) -> Direction {
             mean_square.sqrt() + 1e-8
         };
         Some((o / divisor).into_shape_with_order(g.raw_dim()).unwrap())
+    })
+}
+
+/// Muon with PyTorch's defaults, with or without NorMuon's normalised rows.
+pub(crate) fn muon_of_pytorch(nesterov: bool, neurons: bool) -> Direction {
+    muon_of(nesterov, neurons, 1.0, &[(3.4445, -4.7750, 2.0315); 5], |r, c| (r / c).max(1.0).sqrt())
+}
+
+/// Five iterations of listing 1 of 2505.16932, with heavy-ball momentum and the root mean square of 2502.16982.
+pub(crate) fn muon_by_the_polar_express() -> Direction {
+    let listed: [(f64, f64, f64); 5] = [
+        (8.28721201814563, -23.595886519098837, 17.300387312530933),
+        (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+        (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+        (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+        (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+    ];
+    let safe = listed.map(|(a, b, c)| (a / 1.01, b / 1.01_f64.powi(3), c / 1.01_f64.powi(5)));
+    muon_of(false, false, 1.01, &safe, |r, c| 0.2 * r.max(c).sqrt())
+}
+
+fn muon_of(
+    nesterov: bool,
+    neurons: bool,
+    margin: f64,
+    coefficients: &[(f64, f64, f64)],
+    scale: fn(f64, f64) -> f64,
+) -> Direction {
+    let coefficients = coefficients.to_vec();
+    let (mut momentum, mut squares) = (None, Array2::<f64>::zeros((1, 1)));
+    let mut otherwise = dense(by_division);
+    Box::new(move |k, g, y| {
+        if g.ndim() < 2 {
+            return otherwise(k, g, y);
+        }
+        let before = momentum.take().unwrap_or_else(|| g * 0.0);
+        let m = &before * 0.95 + &(g * 0.05);
+        let u = if nesterov { g * 0.05 + &(&m * 0.95) } else { m.clone() };
+        momentum = Some(m);
+        let rows = g.shape()[0];
+        let matrix = u.to_shape((rows, g.len() / rows)).unwrap().into_owned();
+        let mut o = &matrix / (dot(&u, &u).sqrt() * margin + 1e-7);
+        for &(a, b, c) in &coefficients {
+            let square = o.dot(&o.t());
+            o = &o * a + (&square * b + &square.dot(&square) * c).dot(&o);
+        }
+        if neurons {
+            let means = o.mapv(|o| o * o).mean_axis(Axis(1)).unwrap().insert_axis(Axis(1));
+            squares = &squares * 0.95 + &(means * 0.05);
+            let normalised = &o / &(squares.mapv(f64::sqrt) + 1e-10);
+            let norm = |a: &Array2<f64>| a.iter().map(|a| a * a).sum::<f64>().sqrt();
+            o = &normalised * (norm(&o) / (norm(&normalised) + 1e-10));
+        }
+        let o = o * scale(rows as f64, (g.len() / rows) as f64);
+        Some(o.into_shape_with_order(g.raw_dim()).unwrap())
     })
 }
 
