@@ -35,7 +35,7 @@ use gradient_transform::{
 };
 use grams::Grams;
 use half::bf16;
-use muon_pp::{Muon, Normalisation};
+use muon_pp::{Coefficients, Muon, Normalisation, Scale};
 use orthograd::OrthoGrad;
 use prodigy_core::{Prodigy, Samples};
 use prodigy_plus::{Options, ProdigyPlus};
@@ -214,6 +214,17 @@ transforms! {
     muon: lr 0.1, (Muon::new(0.9)), Descent::default();
     muon_first_update: lr 0.1,
         (Muon { normalisation: Normalisation::FirstUpdate, ..Muon::new(0.9) }), Descent::default();
+    muon_of_nesterov: lr 0.1, (Muon::default()), Descent::default();
+    muon_by_the_polar_express: lr 0.1,
+        (Muon {
+            nesterov: false,
+            coefficients: Coefficients::PolarExpress,
+            scale: Scale::MatchAdam,
+            ..Muon::default()
+        }),
+        Descent::default();
+    muon_of_normalised_neurons: lr 0.1,
+        (Muon { normalisation: Normalisation::Neurons, ..Muon::default() }), Descent::default();
     only_for_matrices_of_two_rows: lr 0.1,
         (only_for(|tensor| tensor.shape[0] == 2, DenseMoment::new(0.9))), Descent::default();
     orthograd: lr 0.1, (OrthoGrad::default()), ScheduleFree::new(0.9);

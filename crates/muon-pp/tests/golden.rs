@@ -145,9 +145,12 @@ fn iterations_are_pytorchs_in_every_type() {
         };
         let off = distance(&single(Precision::Full), &float32);
         assert!(off < 1e-5, "{rows} x {cols}: off by {off:e} in float32");
-        // Both round to 8 significant bits, at different places.
-        let off = distance(&single(Precision::Bf16), &bfloat16);
-        assert!(off < 0.05, "{rows} x {cols}: off by {off:e} in bfloat16");
+        // The reference rounds after every operation, and so does this. PyTorch rounds `b A + c A A` as a whole, so it is nearer.
+        let (off, theirs) = (distance(&single(Precision::Bf16), &float64), distance(&bfloat16, &float64));
+        assert!(
+            off < 5.0 * theirs,
+            "{rows} x {cols}: off by {off:e} in bfloat16, and PyTorch's by {theirs:e}"
+        );
     }
 }
 
