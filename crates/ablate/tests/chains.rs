@@ -329,7 +329,7 @@ mod random_chains {
             let insert = vec![ablate::study::Insertion { transform: json!(inserted), before, after }];
             let spec = ChainSpec { insert, ..spec(json!({ "chain": chain, "lr": 1e-3 })) };
             match spec.describe(&Registry::shipped()) {
-                Err(error) => prop_assert!(!format!("{error:#}").is_empty()),
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
                 Ok(described) => {
                     prop_assert_eq!(described.split(" | ").count(), chain.len() + 1);
                     let spec = OptimizerSpec::Chain(spec);
