@@ -6,32 +6,17 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// Crates of the workspace whose code runs while something is trained.
-const CRATES: [&str; 15] = [
-    "ablate-tasks",
-    "adopt",
-    "cautious",
-    "factored-moment",
-    "focus",
-    "gradient-transform",
-    "gradient-transform-macros",
-    "grams",
-    "muon-pp",
-    "orthograd",
-    "prodigy-core",
-    "prodigy-plus",
-    "schedule-free",
-    "speed",
-    "stableadamw",
-];
+/// The one dependency in the workspace whose code doesn't run while something is trained: statistics that are mended need no new runs.
+const NOT_TRAINING: &str = "ablate-statistics";
 
-/// And of this crate. A report that is written differently needs no new runs.
-const OWN: [&str; 4] = ["src/optimizer", "src/run.rs", "src/record.rs", "src/transforms.rs"];
+/// Sources of this crate that run. A report that is written differently needs no new runs.
+const OWN: [&str; 4] = ["src/optimizer", "src/run.rs", "src/record.rs", "src/transforms"];
 
 fn main() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
-    for name in CRATES {
+    let names = training(&crates);
+    for name in &names {
         collect(&crates.join(name).join("src"), &mut files);
     }
     collect(&crates.join("ablate-tasks/data"), &mut files);
@@ -49,11 +34,32 @@ fn main() {
     }
     let lock = crates.join("../Cargo.lock");
     println!("cargo::rerun-if-changed={}", lock.display());
-    for package in used(&fs::read_to_string(lock).unwrap_or_default()) {
+    for package in used(&names, &fs::read_to_string(lock).unwrap_or_default()) {
         digest.update(package);
     }
     let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     println!("cargo::rustc-env=ABLATE_CODE={digest}");
+    println!("cargo::rustc-env=ABLATE_TRAINING={}", names.into_iter().collect::<Vec<_>>().join(" "));
+}
+
+/// Crates of the workspace whose code runs while something is trained: what this one depends on, as the manifests have it.
+fn training(crates: &Path) -> BTreeSet<String> {
+    let mut waiting = vec!["ablate".to_owned()];
+    let mut names = BTreeSet::new();
+    while let Some(name) = waiting.pop() {
+        let manifest = crates.join(&name).join("Cargo.toml");
+        println!("cargo::rerun-if-changed={}", manifest.display());
+        let text = fs::read_to_string(manifest).unwrap_or_default();
+        let manifest: toml::Table = text.parse().unwrap_or_default();
+        let dependencies = manifest.get("dependencies").and_then(|table| table.as_table());
+        for dependency in dependencies.into_iter().flat_map(|table| table.keys()) {
+            let is_here = crates.join(dependency).join("Cargo.toml").is_file();
+            if is_here && dependency != NOT_TRAINING && names.insert(dependency.clone()) {
+                waiting.push(dependency.clone());
+            }
+        }
+    }
+    names
 }
 
 /// The files under a path, which is itself watched for new ones.
@@ -68,13 +74,13 @@ fn collect(path: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// Name and version of [`CRATES`] and of all that they depend on, from a lock file: what else the workspace uses may change.
-fn used(lock: &str) -> BTreeSet<String> {
+/// Name and version of crates and of all that they depend on, from a lock file: what else the workspace uses may change.
+fn used(crates: &BTreeSet<String>, lock: &str) -> BTreeSet<String> {
     let lock: toml::Table = lock.parse().unwrap_or_default();
     let packages =
         lock.get("package").and_then(|packages| packages.as_array()).map_or(&[][..], Vec::as_slice);
     let text = |package: &toml::Value, key: &str| package.get(key)?.as_str().map(str::to_owned);
-    let mut waiting: Vec<String> = CRATES.map(str::to_owned).to_vec();
+    let mut waiting: Vec<String> = crates.iter().cloned().collect();
     let mut used = BTreeSet::new();
     while let Some(wanted) = waiting.pop() {
         // A dependency is a name, and a version only where there are several.

@@ -188,6 +188,37 @@ fn a_study_uses_a_task_and_a_transform_of_ones_own() {
 }
 
 #[test]
+fn a_study_of_a_chain_has_its_parts_as_factors() {
+    use ablate::{
+        execute::Execution,
+        registry::Registry,
+        store::Store,
+        study::{Overrides, Study},
+    };
+    let registry = Registry::shipped();
+    let overrides = Overrides { seeds: Some(2), length: Some(0.05), ..Overrides::default() };
+    let text = include_str!("../adamw_decay.toml");
+    let study = Study::parse("adamw_decay", text, &registry, &overrides).unwrap();
+    let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let store = Store::open(folder.path()).unwrap();
+    let results = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true }
+        .results(&())
+        .unwrap();
+    assert_eq!((results.arms.len(), results.refused.len()), (8, 0));
+    let chain = &results.arms[7].chain;
+    assert!(
+        chain.starts_with("clip-by-norm (over = \"all\") | adam (nesterov = true) | weight-decay"),
+        "{chain}"
+    );
+    assert!(results.arms[0].chain.contains("steps = \"90%\""), "{}", results.arms[0].chain);
+    for task in &results.tasks {
+        let trajectories: BTreeSet<&str> =
+            task.arms.iter().map(|arm| arm.runs[0].record.trajectory_sha256.as_str()).collect();
+        assert_eq!(trajectories.len(), 8, "{}", task.name);
+    }
+}
+
+#[test]
 fn the_same_training_as_a_task_that_ships_and_as_a_command_has_the_same_numbers_and_verdicts() {
     use ablate::{
         execute::Execution,

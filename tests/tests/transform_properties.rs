@@ -51,7 +51,7 @@ fn factored_by_atan2() -> FactoredMoment {
 }
 
 fn adam() -> Adam {
-    Adam { beta1: 0.8, beta2: 0.9, eps: 1e-30, nesterov: false }
+    Adam { beta1: 0.8, beta2: 0.9, eps: 1e-30, nesterov: false, bias_correction: true }
 }
 
 /// Muon leaves vectors alone; they go by their moment.

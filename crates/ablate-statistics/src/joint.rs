@@ -1,7 +1,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// How much is tried.
+/// Numbers of patterns that are tried.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
     /// Up to so many seeds all sign patterns are tried.
@@ -16,7 +16,7 @@ impl Effort {
     pub(crate) const PLAN: Self = Self { exact: 10, drawn: 1_000 };
 }
 
-/// What is a smaller share of the largest is no difference. Differences of accuracies that are equal in counts differ in their last
+/// Share of the largest difference below which there is none. Differences of accuracies that are equal in counts differ in their last
 /// bits, by 1e-16 of the accuracies, which are up to a million times as large.
 pub(crate) const ROUNDING: f64 = 1e-9;
 
@@ -119,11 +119,11 @@ pub(crate) fn units(differences: &[f64]) -> Vec<f64> {
     roots.iter().map(|root| root / norm).collect()
 }
 
-/// What is tested of an arm.
+/// An arm as it is tested.
 pub(crate) struct Column {
     arm: usize,
-    units: Vec<f64>,
-    observed: f64,
+    pub(crate) units: Vec<f64>,
+    pub(crate) observed: f64,
 }
 
 impl Column {
@@ -149,6 +149,8 @@ pub(crate) struct Patterns {
 }
 
 impl Patterns {
+    pub(crate) const NONE: Self = Self { tried: 0, are_drawn: false };
+
     /// The share that so many of them are. The observed one is surely among all, and is counted in where patterns are drawn.
     pub(crate) fn share(self, count: usize, sides: Sides) -> f64 {
         let observed = usize::from(self.are_drawn);

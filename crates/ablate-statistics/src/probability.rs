@@ -19,6 +19,7 @@ const FEWEST: usize = 4;
 /// assert_eq!(higher.of_lower().interval.unwrap().high, 1.0 - interval.low);
 /// let even = Probability::of_higher(&[(1.0, 2.0), (2.0, 1.0), (3.0, 3.0), (4.0, 4.0)], 0.95).unwrap();
 /// assert_eq!(Probability::mean(&[higher, even]).unwrap().value, 0.75);
+/// assert_eq!(Probability::of_samples(&[3.0, 1.0], &[2.0], 0.95).unwrap().value, 0.5);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Probability {
@@ -40,18 +41,24 @@ impl Probability {
     ///
     /// Absent without pairs, or with a NaN. Infinite values are higher or lower than all others.
     pub fn of_higher(pairs: &[(f64, f64)], confidence: f64) -> Option<Self> {
-        if pairs.is_empty() || pairs.iter().any(|(arm, base)| arm.is_nan() || base.is_nan()) {
+        let (arm, base): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+        Self::of_samples(&arm, &base, confidence)
+    }
+
+    /// The same of samples that need not be as large as each other, n and m: in place of n^2 there is n m, and in place of n - 1 half of n + m less 1.
+    pub fn of_samples(arm: &[f64], base: &[f64], confidence: f64) -> Option<Self> {
+        if arm.is_empty() || base.is_empty() || arm.iter().chain(base).any(|value| value.is_nan()) {
             return None;
         }
         let mut halves = 0_usize;
-        for (arm, _) in pairs {
-            for (_, base) in pairs {
+        for arm in arm {
+            for base in base {
                 halves += usize::from(arm > base) + usize::from(arm >= base);
             }
         }
-        let n = pairs.len();
-        let value = halves as f64 / (2 * n * n) as f64;
-        Some(Self { value, interval: interval(value, n, confidence) })
+        let (n, m) = (arm.len(), base.len());
+        let value = halves as f64 / (2 * n * m) as f64;
+        Some(Self { value, interval: interval(value, (n, m), confidence) })
     }
 
     /// That of a lower value.
@@ -80,13 +87,13 @@ impl Probability {
     }
 }
 
-fn interval(value: f64, n: usize, confidence: f64) -> Option<Interval> {
+fn interval(value: f64, (n, m): (usize, usize), confidence: f64) -> Option<Interval> {
     let is_share = confidence > 0.0 && confidence < 1.0;
-    if n < FEWEST || !is_share {
+    if n.min(m) < FEWEST || !is_share {
         return None;
     }
     let z = Normal::standard().inverse_cdf(f64::midpoint(confidence, 1.0));
-    let is_near = |p: f64| (value - p).abs() <= z * standard_error(p, n as f64);
+    let is_near = |p: f64| (value - p).abs() <= z * standard_error(p, n as f64, m as f64);
     // The error of a probability of 0 or 1 is 0, so that these are near only where they were observed.
     let end = |outside: f64| {
         if is_near(outside) {
@@ -103,9 +110,9 @@ fn interval(value: f64, n: usize, confidence: f64) -> Option<Interval> {
     Some(Interval { low: end(0.0), high: end(1.0) })
 }
 
-fn standard_error(p: f64, n: f64) -> f64 {
-    let among = (n - 1.0) * ((1.0 - p) / (2.0 - p) + p / (1.0 + p));
-    (p * (1.0 - p) * (1.0 + among)).sqrt() / n
+fn standard_error(p: f64, n: f64, m: f64) -> f64 {
+    let among = (f64::midpoint(n, m) - 1.0) * ((1.0 - p) / (2.0 - p) + p / (1.0 + p));
+    (p * (1.0 - p) * (1.0 + among)).sqrt() / (n * m).sqrt()
 }
 
 /// The standard error of an observed share of `n` independent events, by the binomial distribution.

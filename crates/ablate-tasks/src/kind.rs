@@ -9,6 +9,7 @@ use crate::digits::Digits;
 use crate::lora::Lora;
 use crate::mnist::Mnist;
 use crate::modular::Modular;
+use crate::names::known_options;
 use crate::quadratic::Quadratic;
 use crate::rosenbrock::Rosenbrock;
 use crate::task::Task;
@@ -39,17 +40,15 @@ impl TaskKind {
         T: Task + 'static,
     {
         let called = name.to_owned();
+        let defaults = serde_json::to_value(Options::default()).unwrap_or_default();
+        let known = defaults.clone();
         let build = move |options: &Value| -> Result<Box<dyn Task>> {
             let in_task = || format!("in the options of task {called}");
+            known_options(options, &known).with_context(in_task)?;
             let options: Options = read_options(options, Clone::clone).with_context(in_task)?;
             Ok(Box::new(build(options).with_context(in_task)?))
         };
-        Self {
-            name: name.to_owned(),
-            summary: summary.to_owned(),
-            defaults: serde_json::to_value(Options::default()).unwrap_or_default(),
-            build: Box::new(build),
-        }
+        Self { name: name.to_owned(), summary: summary.to_owned(), defaults, build: Box::new(build) }
     }
 
     /// The task with the given options, a table in which the absent ones have their defaults.

@@ -12,6 +12,7 @@ mod lora;
 mod mnist;
 mod mnist_images;
 mod modular;
+mod names;
 mod perceptron;
 mod quadratic;
 pub mod random;
@@ -20,4 +21,5 @@ mod task;
 
 pub use kind::{TaskKind, read_options, shipped};
 pub use mnist_images::MnistImages;
+pub use names::{known_options, unknown};
 pub use task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};

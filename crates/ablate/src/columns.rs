@@ -3,7 +3,7 @@
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Cell, ContentArrangement, Table};
 
-/// Where no terminal says how wide it is.
+/// Width where no terminal says how wide it is.
 const WIDTH_IN_FILES: u16 = 120;
 
 /// Below this, columns are of a few letters, and rows are easier to read as lists.
@@ -17,7 +17,11 @@ pub(crate) struct Columns {
 
 impl Columns {
     pub(crate) fn new<const N: usize>(header: [&str; N]) -> Self {
-        Self { header: header.map(str::to_owned).to_vec(), rows: Vec::new() }
+        Self::of(header.map(str::to_owned).to_vec())
+    }
+
+    pub(crate) fn of(header: Vec<String>) -> Self {
+        Self { header, rows: Vec::new() }
     }
 
     pub(crate) fn add_row<C: Into<Cell>>(&mut self, row: impl IntoIterator<Item = C>) {

@@ -1,4 +1,4 @@
-//! What differs between two executions of a study: for reviews, and for CI.
+//! Differences between two executions of a study: for reviews, and for CI.
 //!
 //! With a study of one factor, one baseline and two seeds, and its report (in `folder`):
 //!
@@ -43,7 +43,7 @@ use crate::report::JSON_FILE;
 use crate::results::{Arm, Results, TaskResults};
 use anyhow::{Context, Result, ensure};
 
-/// What became of an arm on a task.
+/// Change of an arm on a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Every run is the same to the bit.
@@ -80,7 +80,7 @@ pub struct Difference {
     pub task: String,
     /// The arm.
     pub arm: String,
-    /// What became of it.
+    /// Its change.
     pub change: Change,
     /// The mean of the second minus that of the first, paired by seed.
     pub mean: Option<f64>,
@@ -168,6 +168,7 @@ fn difference(one: &TaskResults, arm: usize, other: &TaskResults, place: usize, 
             design: String::new(),
             factors: Vec::new(),
             seeds: one.arms[arm].runs.len(),
+            sequential: false,
             tuning_seeds: 0,
             evaluations: 0,
             text: String::new(),

@@ -2,6 +2,7 @@
 // It panics where nobody reads; `console::say` doesn't.
 #![warn(clippy::print_stderr)]
 
+pub mod analyse;
 pub mod cli;
 mod columns;
 pub mod command;

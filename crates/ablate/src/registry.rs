@@ -1,6 +1,6 @@
-//! What a study can name: tasks and transforms, those that ship and a user's own.
+//! Registry of the names in a study: tasks and transforms, those that ship and a user's own.
 
-use ablate_tasks::{TaskKind, read_options};
+use ablate_tasks::{TaskKind, known_options, read_options, unknown};
 use anyhow::{Context, Result, bail};
 use gradient_transform::Link;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::transforms;
 
 type Boxed = Box<dyn Link<f32>>;
-type Build = Box<dyn Fn(&Value) -> Result<Boxed> + Send + Sync>;
+type Build = Box<dyn Fn(&Registry, &Value) -> Result<Boxed> + Send + Sync>;
 
 /// A transform as study files know it: a name, and options that make a [`Link`].
 pub struct TransformKind {
@@ -36,19 +36,70 @@ impl TransformKind {
         G: Link<f32> + 'static,
     {
         let called = name.to_owned();
-        let build = move |options: &Value| -> Result<Boxed> {
-            let options = read_options(options, Clone::clone)
-                .with_context(|| format!("in the options of transform {called}"))?;
-            Ok(Box::new(build(options)))
+        let defaults = serde_json::to_value(Options::default()).unwrap_or_default();
+        let known = defaults.clone();
+        let build = move |_: &Registry, options: &Value| -> Result<Boxed> {
+            let in_transform = || format!("in the options of transform {called}");
+            known_options(options, &known).with_context(in_transform)?;
+            Ok(Box::new(build(read_options(options, Clone::clone).with_context(in_transform)?)))
         };
-        Self {
-            name: name.to_owned(),
-            summary: summary.to_owned(),
-            defaults: serde_json::to_value(Options::default()).unwrap_or_default(),
-            build: Box::new(build),
+        Self { name: name.to_owned(), summary: summary.to_owned(), defaults, build: Box::new(build) }
+    }
+
+    /// A kind that wraps another transform, which stands under [`WRAPPED`] as it would in a chain, beside options of its own.
+    ///
+    /// ```
+    /// use ablate::registry::{Registry, TransformKind, WRAPPED};
+    /// use gradient_transform::{Link, only_for};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Default, Serialize, Deserialize)]
+    /// #[serde(default, deny_unknown_fields)]
+    /// struct Rank {
+    ///     least: usize,
+    /// }
+    ///
+    /// let kind = TransformKind::wrapping("of-rank", "for tensors of a rank", |rank: Rank, wrapped| {
+    ///     Ok(only_for(move |tensor| tensor.shape.len() >= rank.least, wrapped))
+    /// });
+    /// let registry = Registry::shipped().with_transform(kind);
+    /// let described = serde_json::json!({ "transform": "of-rank", "least": 2, WRAPPED: { "transform": "adam", "beta1": 0.5 } });
+    /// assert_eq!(registry.transform(&described)?.name(), "adam");
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    pub fn wrapping<Options, G>(
+        name: &str,
+        summary: &str,
+        build: impl Fn(Options, Boxed) -> Result<G> + Send + Sync + 'static,
+    ) -> Self
+    where
+        Options: DeserializeOwned + Serialize + Default,
+        G: Link<f32> + 'static,
+    {
+        let called = name.to_owned();
+        let mut defaults = serde_json::to_value(Options::default()).unwrap_or_default();
+        let known = defaults.clone();
+        if let Value::Object(defaults) = &mut defaults {
+            defaults.insert(WRAPPED.to_owned(), "a transform".into());
         }
+        let build = move |registry: &Registry, options: &Value| -> Result<Boxed> {
+            let in_transform = || format!("in the options of transform {called}");
+            let mut own = options.as_object().cloned().unwrap_or_default();
+            let wrapped = own.remove(WRAPPED);
+            let wrapped = wrapped.with_context(|| format!("it needs a transform under `{WRAPPED}`"));
+            let wrapped =
+                registry.transform(&wrapped.with_context(in_transform)?).with_context(in_transform)?;
+            let own = Value::Object(own);
+            known_options(&own, &known).with_context(in_transform)?;
+            let options = read_options(&own, Clone::clone).with_context(in_transform)?;
+            Ok(Box::new(build(options, wrapped).with_context(in_transform)?))
+        };
+        Self { name: name.to_owned(), summary: summary.to_owned(), defaults, build: Box::new(build) }
     }
 }
+
+/// The option under which a wrapper has what it wraps.
+pub const WRAPPED: &str = "of";
 
 /// Tasks and transforms by name.
 ///
@@ -83,14 +134,14 @@ impl TransformKind {
 /// let limit = registry.transform(&serde_json::json!({"transform": "limit", "at": 0.5}))?;
 /// assert_eq!(limit.name(), "limit");
 /// assert!(registry.task("digits").is_ok());
-/// let error = registry.task("iris").err().unwrap().to_string();
-/// assert!(error.contains("choose from") && error.contains("digits"));
+/// let error = registry.task("digts").err().unwrap().to_string();
+/// assert!(error.contains("perhaps \"digits\"") && error.contains("choose from"));
 /// # Ok::<(), anyhow::Error>(())
 /// ```
 pub struct Registry {
     tasks: Vec<TaskKind>,
     transforms: Vec<TransformKind>,
-    /// What decides the results of a user's own tasks and transforms: part of every stored run's address.
+    /// Version of a user's own tasks and transforms: part of every stored run's address.
     version: String,
 }
 
@@ -133,7 +184,7 @@ impl Registry {
         &self.tasks
     }
 
-    /// Every transform that can be inserted into a chain.
+    /// Every transform that a chain can be made of.
     pub fn transforms(&self) -> &[TransformKind] {
         &self.transforms
     }
@@ -144,9 +195,9 @@ impl Registry {
     /// There is none.
     pub fn task(&self, name: &str) -> Result<&TaskKind> {
         let found = self.tasks.iter().find(|kind| kind.name == name);
-        found.with_context(|| {
+        found.ok_or_else(|| {
             let known: Vec<&str> = self.tasks.iter().map(|kind| kind.name.as_str()).collect();
-            format!("there is no task {name:?}; choose from {}", known.join(", "))
+            unknown("task", name, &known)
         })
     }
 
@@ -155,22 +206,27 @@ impl Registry {
     /// # Errors
     /// There is none of this name, or an option is wrong.
     pub fn transform(&self, described: &Value) -> Result<Boxed> {
-        let (name, options) = match described {
-            Value::String(name) => (name.clone(), Value::Object(Map::new())),
-            Value::Object(table) => {
-                let mut table = table.clone();
-                let Some(Value::String(name)) = table.remove("transform") else {
-                    bail!("a table of a transform needs its name under `transform`: {described}")
-                };
-                (name, Value::Object(table))
-            }
-            other => bail!("a transform is a name or a table, not {other}"),
-        };
+        let (name, options) = described_transform(described)?;
         let found = self.transforms.iter().find(|kind| kind.name == name);
-        let kind = found.with_context(|| {
+        let kind = found.ok_or_else(|| {
             let known: Vec<&str> = self.transforms.iter().map(|kind| kind.name.as_str()).collect();
-            format!("there is no transform {name:?}; choose from {}", known.join(", "))
+            unknown("transform", &name, &known)
         })?;
-        (kind.build)(&options)
+        (kind.build)(self, &Value::Object(options))
+    }
+}
+
+/// Name and options of a transform, from its name or from a table of `transform` and options.
+pub(crate) fn described_transform(described: &Value) -> Result<(String, Map<String, Value>)> {
+    match described {
+        Value::String(name) => Ok((name.clone(), Map::new())),
+        Value::Object(table) => {
+            let mut table = table.clone();
+            match table.remove("transform") {
+                Some(Value::String(name)) => Ok((name, table)),
+                _ => bail!("a table of a transform needs its name under `transform`: {described}"),
+            }
+        }
+        other => bail!("a transform is a name or a table, not {other}"),
     }
 }

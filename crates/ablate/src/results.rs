@@ -3,7 +3,7 @@
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
 //! ```
-//! use ablate::results::{Arm, ArmRuns, Candidate, Launched, Matters, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
+//! use ablate::results::{Arm, ArmRuns, Candidate, Launched, Matters, Origin, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
 //!
 //! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
@@ -32,7 +32,8 @@
 //! assert!(refused.is_empty());
 //!
 //! let TaskResults { steps, arms, launched, .. } = &results.tasks[0];
-//! let command: Option<&Launched> = launched.as_ref();
+//! let (command, read): (Option<&Launched>, Option<Origin>) = (launched.as_ref(), results.tasks[0].read);
+//! assert!(results.tasks[0].is_trained_here() && results.tasks[0].is_paired() && read.is_none());
 //! assert!(command.is_none() && results.tasks[0].measures(ablate_tasks::Split::Test));
 //! assert_eq!(results.tasks[0].validated_target(), Some(0.975));
 //! assert_eq!(results.tasks[0].matters, Some(Matters::Difference(0.005))); // half a percentage point
@@ -54,11 +55,11 @@ use crate::measured::{Further, Measured};
 use crate::optimizer::Setting;
 use crate::record::Record;
 
-/// What an arm is to a study.
+/// Part of an arm in a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// What every other arm is compared with.
+    /// The arm that every other one is compared with.
     Base,
     /// The base with some factors changed.
     Changed,
@@ -73,9 +74,9 @@ pub struct Arm {
     pub name: String,
     /// The name for people.
     pub title: String,
-    /// What it is.
+    /// Description, for people.
     pub description: String,
-    /// What it is to the study.
+    /// Part in the study.
     pub role: Role,
     /// The factors that are changed, by name.
     pub factors: Vec<String>,
@@ -90,14 +91,14 @@ pub struct Arm {
 pub struct Refused {
     /// The name that the arm would have.
     pub name: String,
-    /// Why not.
+    /// Reason.
     pub reason: String,
 }
 
 /// A candidate of a tuning grid and how it did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// What was tried.
+    /// Setting that was tried.
     pub setting: Setting,
     /// The final evaluation on the validation split by tuning seed; absent where the run diverged.
     pub runs: Vec<Option<Evaluation>>,
@@ -105,7 +106,7 @@ pub struct Candidate {
     pub mean: Option<f64>,
 }
 
-/// How an arm got its setting.
+/// Choice of an arm's setting.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tuning {
     /// The seeds of the tuning runs, none of which is reported.
@@ -130,10 +131,10 @@ impl Tuning {
 pub struct Run {
     /// The seed of initialisation, batches and rounding.
     pub seed: u64,
-    /// What it left behind.
+    /// Its record.
     #[serde(flatten)]
     pub record: Record,
-    /// What a command said besides.
+    /// Further numbers of a command.
     #[serde(default, skip_serializing_if = "Further::is_empty")]
     pub further: Further,
     /// Splits of which a command said nothing.
@@ -148,7 +149,7 @@ impl Run {
     }
 }
 
-/// What a task's runs were started with, for a task that is a command.
+/// Command of a task, as its runs were started with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Launched {
     /// The program and its arguments, with the places that runs fill in.
@@ -162,9 +163,9 @@ pub struct Launched {
 /// An arm's runs on a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArmRuns {
-    /// How its setting was found, if it was tuned.
+    /// Choice of its setting, if it was tuned.
     pub tuning: Option<Tuning>,
-    /// One per seed, in the seeds' order.
+    /// One per seed, in the seeds' order; in a sequential study, as many as the arm had.
     pub runs: Vec<Run>,
 }
 
@@ -181,12 +182,21 @@ pub enum Matters {
     },
 }
 
+/// Origin of runs that no study did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Number of files.
+    pub files: usize,
+    /// Whether seeds of the arms and of the base match, so that there are pairs.
+    pub is_paired: bool,
+}
+
 /// A task and what was run on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskResults {
     /// The name: that of the task, or the one that the study gives it.
     pub name: String,
-    /// What it is about.
+    /// Description, measure and length.
     pub about: About,
     /// The options that the study sets.
     pub options: Value,
@@ -202,12 +212,25 @@ pub struct TaskResults {
     pub groups: Vec<String>,
     /// By arm, in the order of [`Results::arms`].
     pub arms: Vec<ArmRuns>,
-    /// How runs were started, for a task that is a command.
+    /// Start of the runs, for a task that is a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launched: Option<Launched>,
+    /// Origin of the runs, where no study did them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Origin>,
 }
 
 impl TaskResults {
+    /// Whether it was trained here, so that runs are known by their weights; else by the numbers that somebody wrote.
+    pub fn is_trained_here(&self) -> bool {
+        self.launched.is_none() && self.read.is_none()
+    }
+
+    /// Whether arm and base have pairs.
+    pub fn is_paired(&self) -> bool {
+        self.read.is_none_or(|origin| origin.is_paired)
+    }
+
     /// Whether every run has numbers of a split; else those in its record are another split's.
     pub fn measures(&self, split: Split) -> bool {
         self.arms.iter().flat_map(|arm| &arm.runs).all(|run| !run.unmeasured.contains(&split))
@@ -219,21 +242,24 @@ impl TaskResults {
     }
 }
 
-/// What was asked.
+/// The question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudyInfo {
     /// The file's name without extension, or that of a study that ships.
     pub name: String,
     /// Its title.
     pub title: String,
-    /// What it wants to know; may be empty.
+    /// The question; may be empty.
     pub question: String,
-    /// How factors are combined.
+    /// Combination of the factors.
     pub design: String,
     /// The factors by name and title.
     pub factors: Vec<(String, String)>,
     /// Reported seeds per arm and task.
     pub seeds: usize,
+    /// Whether these are the most, and arms stop where they are decided.
+    #[serde(default)]
+    pub sequential: bool,
     /// Seeds per candidate of a tuned arm.
     pub tuning_seeds: usize,
     /// Evaluations of a run after the first.
@@ -254,7 +280,7 @@ pub struct StudyInfo {
 /// All that a study measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// What was asked.
+    /// The question.
     pub study: StudyInfo,
     /// By program part, what computed it: name and version.
     pub versions: Vec<(String, String)>,
@@ -262,7 +288,7 @@ pub struct Results {
     pub code: String,
     /// The arms, the base first.
     pub arms: Vec<Arm>,
-    /// What the design asks for and cannot be.
+    /// Combinations that the design asks for and that cannot be.
     pub refused: Vec<Refused>,
     /// By task, in the study's order.
     pub tasks: Vec<TaskResults>,

@@ -13,7 +13,7 @@ use crate::registry::Registry;
 /// Everything that determines a run's result.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan<'a> {
-    /// What is trained.
+    /// The task.
     pub(crate) task: &'a dyn Task,
     /// With what.
     pub(crate) optimizer: &'a OptimizerSpec,
@@ -21,15 +21,15 @@ pub(crate) struct Plan<'a> {
     pub(crate) setting: Option<Setting>,
     /// The seed of initialisation, batches and rounding.
     pub(crate) seed: u64,
-    /// How long.
+    /// Length of the run.
     pub(crate) steps: usize,
-    /// How often it is evaluated after the first time.
+    /// Number of evaluations after the first.
     pub(crate) evaluations: usize,
     /// The split of the final evaluation: [`Split::Test`] for reported runs only.
     pub(crate) final_split: Split,
 }
 
-/// What a caller does with a point of the curves: whether the run goes on.
+/// Answer of a caller to a point of the curves: whether the run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// It does.
@@ -113,7 +113,7 @@ pub(crate) fn train(
 ) -> Result<Option<Record>> {
     let Plan { task, seed, steps, .. } = *plan;
     let mut parameters = Parameters::initial(task, seed);
-    let mut optimizer = plan.optimizer.build(registry, &parameters.groups, seed)?;
+    let mut optimizer = plan.optimizer.build(registry, &parameters.groups, seed, steps)?;
     let mut weights = std::mem::take(&mut parameters.weights);
     let mut run = Observed::new(&weights);
     let start = run.point(plan, &parameters, optimizer.as_ref(), &weights, None)?;
@@ -185,7 +185,7 @@ fn evaluation_step(number: usize, evaluations: usize, steps: usize) -> usize {
     (number * steps).div_ceil(evaluations.min(steps)).min(steps)
 }
 
-/// What is seen of a run while it goes on.
+/// Observations of a run while it goes on.
 struct Observed {
     curve: Vec<Point>,
     steps: usize,

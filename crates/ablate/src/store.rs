@@ -1,4 +1,4 @@
-//! Where runs are kept: one file each, addressed by everything that determines it.
+//! Store of runs: one file each, addressed by everything that determines it.
 //!
 //! ```
 //! use ablate::optimizer::{ChainSpec, OptimizerSpec};
@@ -89,7 +89,7 @@ pub struct Key<'a> {
     pub seed: u64,
     /// The length.
     pub steps: usize,
-    /// How often it is evaluated.
+    /// Number of evaluations.
     pub evaluations: usize,
     /// The split of the final evaluation.
     pub final_split: Split,
@@ -151,7 +151,7 @@ struct Stored {
     record: String,
 }
 
-/// What is stored under an address.
+/// Content of an address.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// A run.
@@ -210,7 +210,7 @@ impl Store {
         self.folder.join(format!("{address}.{extension}"))
     }
 
-    /// What is stored under an address.
+    /// Content of an address.
     ///
     /// # Errors
     /// The file is there and cannot be read.
@@ -294,7 +294,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optimizer::Baseline;
+    use crate::optimizer::Named;
     use crate::record::{Outcome, Point, Record};
     use ablate_tasks::Evaluation;
 
@@ -362,8 +362,8 @@ mod tests {
     fn everything_that_determines_a_run_changes_its_address() {
         let options = serde_json::json!({});
         let other_options = serde_json::json!({ "batch": 16 });
-        let optimizer = OptimizerSpec::Baseline(Baseline::Sgd);
-        let other_optimizer = OptimizerSpec::Baseline(Baseline::AdamW);
+        let optimizer = OptimizerSpec::Baseline(Named::of("sgd").unwrap());
+        let other_optimizer = OptimizerSpec::Baseline(Named::of("adamw").unwrap());
         let key = Key {
             code: "1",
             own: "",

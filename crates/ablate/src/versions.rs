@@ -6,7 +6,7 @@ const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Carg
 /// SHA-256 of the sources that determine a run: transforms, engine, tasks, training, and the versions of what they use.
 pub(crate) const CODE: &str = env!("ABLATE_CODE");
 
-/// What decides a result beside the study itself.
+/// Packages that decide a result beside the study itself.
 const PACKAGES: [&str; 7] =
     ["ablate", "prodigy-plus", "gradient-transform", "candle-core", "candle-nn", "rand_chacha", "statrs"];
 
@@ -30,6 +30,17 @@ fn locked(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_are_addressed_by_the_sources_of_every_crate_that_trains() {
+        let training: Vec<&str> = env!("ABLATE_TRAINING").split(' ').collect();
+        let expected =
+            ["ablate-tasks", "elementary", "gradient-transform", "gradient-transform-macros", "speed"];
+        for name in expected {
+            assert!(training.contains(&name), "{name} is not in {training:?}");
+        }
+        assert!(!training.contains(&"ablate-statistics") && !training.contains(&"ablate"));
+    }
 
     #[test]
     fn every_package_has_a_version() {

@@ -330,9 +330,9 @@ fn paths_that_are_no_text_are_used_as_they_are() {
 fn lists_name_what_a_study_can_use() {
     for (what, expected) in [
         ("tasks", &["digits", "characters", "mnist", "hidden = [128,64]"][..]),
-        ("transforms", &["schedule-free", "orthograd", "use_cautious"][..]),
+        ("transforms", &["schedule-free", "orthograd", "use_cautious", "only-for", "beta1 = 0.9"][..]),
         ("options", &["use_adopt", "compat.wrong_row_mean", "\"none\"|1e-8"][..]),
-        ("baselines", &["sgd", "0.999"][..]),
+        ("optimizers", &["sgd", "weight-decay", "0.0025"][..]),
         ("studies", &["switches", "factorial"][..]),
     ] {
         let output = text(&ablate(&["list", what]).stdout);

@@ -16,7 +16,8 @@ use crate::check;
 /// ```
 ///
 /// With `nesterov`, `beta1 m / (1 - beta1^(t+1)) + (1 - beta1) g / (1 - beta1^t)` takes the place of m^, as in optax's `nadam`;
-/// [`NAdam`](crate::NAdam) is the form of the paper and of PyTorch, in which beta1 rises.
+/// [`NAdam`](crate::NAdam) is the form of the paper and of PyTorch, in which beta1 rises. Without `bias_correction` nothing is divided by
+/// `1 - beta^t`, and the first steps are up to `(1 - beta1) / sqrt(1 - beta2)` times as long.
 ///
 /// Kingma and Ba, 1412.6980, algorithm 1. PyTorch's `Adam` and optax's `scale_by_adam` are the same but for rounding: the moments are kept
 /// debiased here. AdamW is this, decay behind it ([`WeightDecay`](crate::WeightDecay), or the writer's), and descent.
@@ -36,6 +37,14 @@ use crate::check;
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;
 ///     assert!((w[0] - expected).abs() < 1e-7);
 /// }
+/// let plain = Adam { bias_correction: false, ..adam };
+/// let mut optimizer: Optimizer<f64> = Optimizer::new((plain, Descent::default()), [("w", &[1][..])])?;
+/// let mut w = [0.0];
+/// // m = 2/2, v = 4/2; then m = 2/4, v = 4/4.
+/// for (gradient, expected) in [(2.0, -0.5_f64.sqrt()), (0.0, -0.5_f64.sqrt() - 0.5)] {
+///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;
+///     assert!((w[0] - expected).abs() < 1e-7);
+/// }
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,11 +58,13 @@ pub struct Adam {
     pub eps: f64,
     /// Whether the first moment looks a step ahead. Default false.
     pub nesterov: bool,
+    /// Whether both moments are debiased. Default true.
+    pub bias_correction: bool,
 }
 
 impl Default for Adam {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, nesterov: false }
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, nesterov: false, bias_correction: true }
     }
 }
 
@@ -92,9 +103,9 @@ impl GradientTransform for Adam {
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Numbers<f64>) {
         let MomentWeights { old_m, new_m, old_v, new_v } =
-            MomentWeights::debiased(cx, self.beta1, self.beta2);
+            MomentWeights::of(cx, self.beta1, self.beta2, self.bias_correction);
         let t = gradients(cx);
-        let sum = |t: f64| 1.0 - self.beta1.powf(t);
+        let sum = |t: f64| if self.bias_correction { 1.0 - self.beta1.powf(t) } else { 1.0 };
         let (ahead, now) = (self.beta1 * sum(t) / sum(t + 1.0), (1.0 - self.beta1) / sum(t));
         *scalars = Numbers { old_m, new_m, old_v, new_v, ahead, now };
     }

@@ -81,8 +81,12 @@ pub struct MomentWeights<V> {
 impl MomentWeights<f64> {
     /// Debiased moments.
     pub(crate) fn debiased(cx: &Context<'_>, beta1: f64, beta2: f64) -> Self {
-        let (old_m, new_m) = weights(cx, beta1, true);
-        let (old_v, new_v) = weights_of_squares(cx, beta2, true);
+        Self::of(cx, beta1, beta2, true)
+    }
+
+    pub(crate) fn of(cx: &Context<'_>, beta1: f64, beta2: f64, debias: bool) -> Self {
+        let (old_m, new_m) = weights(cx, beta1, debias);
+        let (old_v, new_v) = weights_of_squares(cx, beta2, debias);
         Self { old_m, new_m, old_v, new_v }
     }
 }

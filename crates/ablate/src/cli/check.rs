@@ -1,4 +1,4 @@
-//! `ablate check`: what a study would do.
+//! `ablate check`: a study before it runs.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use indicatif::HumanDuration;
 use super::Which;
 use crate::columns::Columns;
 use crate::execute::{RunCounts, grid, run_counts, seconds_per_run};
-use crate::findings::{CONFIDENCE, FEWEST_PAIRS, POWER};
+use crate::findings::{CONFIDENCE, FEWEST_PAIRS, POWER, looks};
 use crate::registry::Registry;
 use crate::study::{PlannedTask, Recipe, Study};
 
@@ -57,6 +57,15 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
         writeln!(text, "Cannot be combined: {}: {}", refused.name, refused.reason)?;
     }
     writeln!(text, "\n{}", verdicts(study.file.seeds, study.arms.len().saturating_sub(1)))?;
+    if study.file.sequential {
+        let looks: Vec<String> = looks(study.file.seeds).seeds.iter().map(usize::to_string).collect();
+        writeln!(
+            text,
+            "It is sequential: what there is, is looked at after {} seeds, and an arm that has a verdict, or will hardly have one, has no more. The number of \
+             runs below is the largest.",
+            looks.join(", ")
+        )?;
+    }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let repeated = if repeated > 0 {
         format!(", and {repeated} of the base a second time, to see whether equal runs are equal")
@@ -85,13 +94,13 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
     Ok(text)
 }
 
-/// Why a task is there, or what it does.
+/// Reason for a task, or its description.
 fn what(task: &PlannedTask) -> String {
     let about = task.about();
     if about.reason.is_empty() { about.description } else { about.reason }
 }
 
-/// What so many seeds can say of so many arms, before any hour is spent on them.
+/// Verdicts that so many seeds can have on so many arms, before any hour is spent on them.
 fn verdicts(seeds: usize, compared: usize) -> String {
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let (seeds_shown, arms) = (plural(seeds, "seed"), plural(compared, "arm"));

@@ -1,11 +1,11 @@
-//! `ablate list`: what a study can name.
+//! `ablate list`: all that a study can name.
 
 use anyhow::Result;
 use serde_json::Value;
 
 use super::Listed;
 use crate::columns::Columns;
-use crate::optimizer::Baseline;
+use crate::optimizer::{Named, OptimizerSpec};
 use crate::registry::Registry;
 use crate::study::{Overrides, SHIPPED, Study};
 
@@ -14,7 +14,7 @@ pub(super) fn list(what: Listed, registry: &Registry) -> Result<String> {
         Listed::Tasks => tasks(registry),
         Listed::Transforms => transforms(registry),
         Listed::Options => options()?,
-        Listed::Baselines => baselines(),
+        Listed::Optimizers => optimizers(registry)?,
         Listed::Studies => studies(registry)?,
     })
 }
@@ -52,7 +52,13 @@ fn transforms(registry: &Registry) -> String {
     for rule in prodigy_plus::POSITIONS {
         positions.add_row([rule.transform, rule.place, rule.otherwise]);
     }
-    format!("{}\n\nRules of combination\n{}\n{}\n", list.shown(), exclusions.shown(), positions.shown())
+    format!(
+        "{}\n\nIn a study: chain = [\"NAME\", {{ transform = \"NAME\", OPTION = VALUE }}, …] under [base], or a factor's replace, remove and insert \
+         (with before = \"NAME\" or after = \"NAME\").\n\nRules of combination of the default optimizer\n{}\n{}\n",
+        list.shown(),
+        exclusions.shown(),
+        positions.shown()
+    )
 }
 
 fn options() -> Result<String> {
@@ -91,12 +97,21 @@ fn options() -> Result<String> {
     ))
 }
 
-fn baselines() -> String {
-    let mut table = Columns::new(["baseline", "what it is"]);
-    for baseline in Baseline::ALL {
-        table.add_row([baseline.name(), baseline.rule()]);
+fn optimizers(registry: &Registry) -> Result<String> {
+    let mut table = Columns::new(["optimizer", "what it is", "learning rate", "its chain"]);
+    for named in Named::all() {
+        table.add_row([
+            named.name().to_owned(),
+            named.title().to_owned(),
+            named.lr().map_or("tuned".to_owned(), |lr| lr.to_string()),
+            OptimizerSpec::Baseline(named).describe(registry)?,
+        ]);
     }
-    table.shown() + "\n"
+    Ok(format!(
+        "{}\n\nIn a study: [base] optimizer = \"NAME\", with `lr` and options of its parts (\"adam.beta2\" = 0.95), which factors remove, replace \
+         and add to; or baselines = [\"NAME\"], tuned.\n",
+        table.shown()
+    ))
 }
 
 fn studies(registry: &Registry) -> Result<String> {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod analyse;
 mod check;
 mod list;
 mod power;
@@ -50,6 +51,8 @@ Examples:
   ablate power my.toml                how many seeds it needs, from a pilot that `ablate run my.toml --seeds 4` made
   ablate run switches --seeds 3 --tasks digits
                                       a smaller version of a study that ships
+  ablate analyse runs.csv --arm optimizer --seed seed --value val_loss
+                                      the same report of runs that another program did
   ablate diff before after            what changed between two folders; status 1 if something is worse";
 
 #[derive(Subcommand)]
@@ -98,6 +101,18 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Write the report of runs that are finished, whatever trained them, from CSV files or JSON lines
+    ///
+    /// A row is a run, or with --step an evaluation of one, of which the last counts. Columns are named as the files have them; those within a JSON object
+    /// have a dot: config.lr. `file` is the name of the file, for runs that have one each.
+    ///
+    ///   ablate analyse runs.csv --arm optimizer --seed seed --value val_loss
+    ///   ablate analyse logs/*.jsonl --arm config.name --seed config.seed --step step --value val.acc --measure accuracy
+    ///
+    /// Runs with the same seed are pairs. Without seeds, or where they don't match, arms are compared as two samples, which takes more runs. The report is in
+    /// ablation/NAME, with the name of the first file.
+    #[command(verbatim_doc_comment)]
+    Analyse(analyse::Columns),
     /// Compare two executions arm by arm; exits with 1 if one is worse or gone
     Diff {
         /// The earlier study's folder, or its results.json
@@ -163,8 +178,8 @@ enum Listed {
     Transforms,
     /// The options of the default chain
     Options,
-    /// Optimizers to compare with
-    Baselines,
+    /// Optimizers by name, to begin with or to compare with
+    Optimizers,
     /// Studies that ship
     Studies,
 }
@@ -206,6 +221,7 @@ fn dispatch(command: Command, registry: &Registry) -> Result<ExitCode> {
         Command::Power { which, place, difference } => {
             show(&power::plan(&which, &place, difference, registry)?)?;
         }
+        Command::Analyse(columns) => show(&analyse::analyse(columns)?)?,
         Command::Report { which, place } => show(&run::report(&which, &place, registry)?)?,
         Command::Diff { first, second } => {
             let differences = diff::compare(&diff::read(&first)?, &diff::read(&second)?)?;

@@ -82,7 +82,8 @@ fn pilot(which: &Which, place: &Place, registry: &Registry) -> Result<Results> {
     for seeds in (2..=whole.file.seeds).rev() {
         let mut overrides = which.overrides();
         overrides.seeds = Some(seeds);
-        let study = Study::open(&which.study, registry, &overrides)?;
+        let mut study = Study::open(&which.study, registry, &overrides)?;
+        study.file.sequential = false; // of a pilot, every arm has all seeds
         let execution = Execution { study: &study, registry, store: &store, stop: &stop, may_run: false };
         match execution.results(&()) {
             Ok(results) => return Ok(results),
@@ -174,7 +175,7 @@ fn one_task(
     Ok(())
 }
 
-/// What a run takes, by those that there are.
+/// Mean length of the runs that there are.
 fn hours_per_run(runs: &[crate::results::Run]) -> Option<f64> {
     let seconds: Vec<f64> =
         runs.iter().filter_map(|run| run.record.last()).map(|point| point.seconds).collect();

@@ -48,7 +48,7 @@ use self::process::{Ended, Limits, Reading};
 pub(crate) use self::resources::Resources;
 pub(crate) use self::running::kill_all;
 use self::template::{fill, places};
-use self::transcript::Transcript;
+pub(crate) use self::transcript::Transcript;
 use crate::measured::Measured;
 use crate::optimizer::Setting;
 use crate::record::Point;
@@ -59,7 +59,7 @@ use crate::store::{CommandKey, Store};
 const EACH: [&str; 2] = ["option", "value"];
 /// A file of all options.
 const FILES: [&str; 2] = ["options.json", "options.toml"];
-/// What a run is told beside its options.
+/// Names that a run is told beside its options.
 const OWN: [&str; 3] = ["seed", "out", "steps"];
 /// The candidate of a tuned arm, which are options there.
 const TUNED: [&str; 2] = ["learning_rate", "schedule"];
@@ -83,11 +83,11 @@ pub struct CommandEntry {
     pub inherited: Vec<String>,
     /// Options of this task beside those of the arms.
     pub options: Map<String, Value>,
-    /// What arms are compared by.
+    /// Measure that arms are compared by.
     pub measure: Measure,
-    /// What is trained, for reports.
+    /// Description of the training, for reports.
     pub description: String,
-    /// Why it is there.
+    /// Reason for it.
     pub reason: String,
     /// Examples of the test split.
     pub test_examples: Option<usize>,
@@ -95,7 +95,7 @@ pub struct CommandEntry {
     pub time_limit: Option<f64>,
     /// Seconds between the request to end and the order.
     pub grace: f64,
-    /// How often a run that fails is tried again.
+    /// Number of times that a run that fails is tried again.
     pub retries: usize,
     /// Cores that a run takes.
     pub cores: usize,
@@ -138,7 +138,7 @@ pub struct CommandTask {
     inherited: BTreeMap<String, Option<String>>,
 }
 
-/// What one run is told.
+/// Values that one run is told.
 #[derive(Clone, Copy)]
 pub(crate) struct Assignment<'a> {
     /// The arm's options.
@@ -151,7 +151,7 @@ pub(crate) struct Assignment<'a> {
     pub(crate) repeat: usize,
 }
 
-/// Where a run may write.
+/// Place where a run may write.
 pub(crate) struct Place<'a> {
     /// The store, and the run's address in it.
     pub(crate) store: &'a Store,
@@ -159,7 +159,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// What the command said beside its lines: kept, and replaced by the next run of the same address.
+    /// Output of the command beside its lines: kept, and replaced by the next run of the same address.
     fn log(&self) -> PathBuf {
         self.store.path(self.address, "log")
     }
@@ -207,7 +207,7 @@ impl CommandTask {
         })
     }
 
-    /// What the study file says.
+    /// Entry of the study file.
     pub fn entry(&self) -> &CommandEntry {
         &self.entry
     }

@@ -1,4 +1,4 @@
-//! What a command writes while it trains, one JSON object a line, and the record that this makes.
+//! Lines that a command writes while it trains, one JSON object each, and the record that they make.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ const MOST_POINTS: usize = 200;
 /// The start of a run is the same where so many digits of its first evaluation are: a device may add up in another order.
 const DIGITS_OF_START: usize = 5;
 
-/// What has been written so far.
-pub(super) struct Transcript {
+/// Numbers that have been written so far.
+pub(crate) struct Transcript {
     measure: Measure,
     final_split: Split,
     /// The latest step of any line.
@@ -26,7 +26,7 @@ pub(super) struct Transcript {
     train_lines: usize,
     /// Training since the latest point.
     train: Vec<Evaluation>,
-    /// Where nothing is validated, these are the curve.
+    /// The curve, where nothing is validated.
     training_curve: Vec<Point>,
     curve: Vec<Point>,
     validation: Option<Evaluation>,
@@ -38,7 +38,7 @@ pub(super) struct Transcript {
 }
 
 impl Transcript {
-    pub(super) fn new(measure: Measure, final_split: Split) -> Self {
+    pub(crate) fn new(measure: Measure, final_split: Split) -> Self {
         Self {
             measure,
             final_split,
@@ -58,7 +58,7 @@ impl Transcript {
     }
 
     /// Whether a loss was not finite: nothing that follows can make the run better.
-    pub(super) fn has_diverged(&self) -> bool {
+    pub(crate) fn has_diverged(&self) -> bool {
         self.diverged.is_some()
     }
 
@@ -66,7 +66,7 @@ impl Transcript {
     ///
     /// # Errors
     /// It is no object, or lacks what an evaluation needs.
-    pub(super) fn line(&mut self, text: &str, seconds: f64) -> Result<Option<Point>> {
+    pub(crate) fn line(&mut self, text: &str, seconds: f64) -> Result<Option<Point>> {
         let line = object(text).with_context(|| format!("not a JSON object: {}", shortened(text)))?;
         self.object(&line, seconds).with_context(|| format!("in the line {}", shortened(text)))
     }
@@ -173,7 +173,7 @@ impl Transcript {
     ///
     /// # Errors
     /// It has not said what the run is measured by.
-    pub(super) fn finish(mut self) -> Result<Measured> {
+    pub(crate) fn finish(mut self) -> Result<Measured> {
         let is_validated = !self.curve.is_empty();
         // A script without a test split is measured by its validation, which is said in the report.
         let last = match self.final_split {

@@ -1,9 +1,9 @@
-//! What limits the numbers, computed from the data.
+//! Limits of the numbers, computed from the data.
 
 use ablate_statistics::error_of_share;
 use ablate_tasks::{Measure, Split};
 
-use super::{FEWEST_PAIRS, TaskFindings, Verdict};
+use super::{FEWEST_PAIRS, Reason, TaskFindings, Verdict};
 use crate::record::Record;
 use crate::results::{ArmRuns, Results, TaskResults};
 
@@ -14,12 +14,14 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
     let mut caveats = Vec::new();
     seeds(results, &mut caveats);
     choices(results, &mut caveats);
+    early(results, findings, &mut caveats);
     for (task, findings) in results.tasks.iter().zip(findings) {
         dead(results, task, findings, &mut caveats);
         diverged(results, task, &mut caveats);
         skipped(results, task, &mut caveats);
         perfect(results, task, &mut caveats);
         unpaired(results, task, &mut caveats);
+        read(task, &mut caveats);
         promises(task, findings, &mut caveats);
         targets(results, task, findings, &mut caveats);
         resolution(task, findings, &mut caveats);
@@ -35,12 +37,22 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
             list(&names)
         ));
     }
-    let few = if results.tasks.len() == 1 { "One small task" } else { "A few small tasks" };
+    let is_read = results.tasks.iter().any(|task| task.read.is_some());
+    let few = match (results.tasks.len(), is_read) {
+        (1, true) => "One task",
+        (1, false) => "One small task",
+        (_, true) => "A few tasks",
+        (_, false) => "A few small tasks",
+    };
     caveats.push(format!("{few}: an effect here need not carry over to other data, models or run lengths."));
     caveats
 }
 
 fn seeds(results: &Results, caveats: &mut Vec<String>) {
+    // Two samples of four can have a verdict.
+    if !results.tasks.iter().all(TaskResults::is_paired) {
+        return;
+    }
     match results.study.seeds {
         1 => caveats.push(
             "With one seed there is no spread and no interval: nothing here separates an effect from luck.".into(),
@@ -55,7 +67,21 @@ fn seeds(results: &Results, caveats: &mut Vec<String>) {
     }
 }
 
-/// What was asked of the same runs before, and what was left out of the study this time.
+/// Differences of arms that stopped when they were large.
+fn early(results: &Results, findings: &[TaskFindings], caveats: &mut Vec<String>) {
+    let is_early = |arm: &super::ArmFindings| {
+        arm.stop.is_some_and(|stop| stop.reason == Reason::Found && stop.seeds < results.study.seeds)
+    };
+    if findings.iter().flat_map(|task| &task.arms).any(is_early) {
+        caveats.push(
+            "Arms with a verdict before the end stopped at a look at which their difference was large: its mean is too far from zero, and its interval \
+             covers less than 95 %. The verdict keeps its 5 %."
+                .to_owned(),
+        );
+    }
+}
+
+/// Earlier reports of the same runs, and parts of the study that were left out this time.
 fn choices(results: &Results, caveats: &mut Vec<String>) {
     let study = &results.study;
     if !study.earlier_seeds.is_empty() {
@@ -116,7 +142,7 @@ fn dead(results: &Results, task: &TaskResults, findings: &TaskFindings, caveats:
             "{}: {} had the base's {} on every seed. Here the switch does nothing.",
             task.name,
             arms(results, &dead),
-            if task.launched.is_some() { "numbers to the last digit" } else { "weights to the bit" }
+            if !task.is_trained_here() { "numbers to the last digit" } else { "weights to the bit" }
         ));
     }
 }
@@ -176,7 +202,28 @@ fn perfect(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
     }
 }
 
+/// Unknowns of runs that others did.
+fn read(task: &TaskResults, caveats: &mut Vec<String>) {
+    let Some(origin) = task.read else { return };
+    caveats.push(if origin.is_paired {
+        format!(
+            "{}: runs were read from files, and are paired by their seeds. Whether a seed gives arm and base the same start and batches, nobody can see there; where it doesn't, \
+             verdicts keep their 5 % and are harder to get. Nor can it be seen whether the number of runs was fixed before they were looked at, or who chose them.",
+            task.name
+        )
+    } else {
+        format!(
+            "{}: the seeds of arms and base do not match, so that runs are compared as two samples, which takes more of them: Welch's intervals, and a permutation test of his t, \
+             corrected after Holm. The number of runs must have been fixed before they were looked at, and none left out.",
+            task.name
+        )
+    });
+}
+
 fn unpaired(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
+    if task.read.is_some() {
+        return;
+    }
     let unlike = |arm: &ArmRuns, of: fn(&Record) -> &str| {
         let mut pairs = arm.runs.iter().zip(&task.arms[0].runs);
         pairs.any(|(run, base)| of(&run.record) != of(&base.record) && run.record.steps == base.record.steps)
@@ -196,7 +243,7 @@ fn unpaired(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
     }
 }
 
-/// What a command is trusted in, and cannot be seen from outside.
+/// Promises of a command, which cannot be seen from outside.
 fn promises(task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<String>) {
     let (Some(launched), Some(repeats)) = (&task.launched, &findings.repeats) else { return };
     if repeats.pairs == 0 {

@@ -1,10 +1,10 @@
-//! What a study's runs say: the numbers of every arm, its difference to the base, and what limits them.
+//! Findings of a study's runs: the numbers of every arm, its difference to the base, and what limits them.
 //!
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
 //! ```
 //! use ablate::findings::{
-//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, Overall, POWER, Profile, Repeats, TaskFindings, Verdict,
+//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, Overall, POWER, Profile, Reason, Repeats, Stop, TaskFindings, Verdict,
 //! };
 //!
 //! # use std::sync::atomic::AtomicBool;
@@ -30,7 +30,9 @@
 //! assert!(factorial.is_none()); // the study's design is another one
 //! let again: Option<&Repeats> = repeats.as_ref();
 //! assert!(again.is_none()); // what trains here is known to give the same numbers again
-//! let ArmFindings { verdict, difference, .. } = &arms[1];
+//! let ArmFindings { verdict, difference, stop, .. } = &arms[1];
+//! // Only an arm of a sequential study stops before the end.
+//! assert!(stop.is_none_or(|Stop { reason, .. }| reason == Reason::End));
 //! assert!(*verdict == Verdict::Unclear && FEWEST_PAIRS == 6); // two seeds never give a verdict
 //! let found: Option<&Detectable> = detectable.as_ref();
 //! assert!(found.is_none() && POWER == 0.8); // and there is no difference that they could find
@@ -45,17 +47,21 @@
 
 mod caveats;
 mod overall;
+mod stop;
 mod task;
 
 use ablate_statistics::{
-    Bootstrap, Interval, PairedDifference, PairedSteps, Probability, StepsToTarget, Summary, fewest_pairs,
-    joint_equivalence_p, joint_sign_flip_p,
+    Bootstrap, Course, Interval, PairedDifference, PairedSteps, Probability, StepsToTarget, Summary,
+    fewest_pairs, holm, joint_equivalence_p, joint_sign_flip_p,
 };
 use ablate_tasks::Measure;
 use serde::{Deserialize, Serialize};
 
 pub use overall::{Overall, Profile};
+pub use stop::{Reason, Stop};
+pub(crate) use stop::{looks, stops};
 
+use self::stop::Courses;
 use crate::results::{Results, TaskResults};
 
 /// The share of intervals that contain the true difference, over many studies; and 1 - the familywise error rate.
@@ -67,7 +73,7 @@ pub const POWER: f64 = 0.8;
 /// Fewer pairs than this have no verdict, whatever they are, and however many arms there are, [`fewest_pairs`].
 pub const FEWEST_PAIRS: usize = fewest_pairs(1.0 - CONFIDENCE);
 
-/// What a comparison with the base comes to, after correction over the arms of a task.
+/// Outcome of a comparison with the base, after correction over the arms of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -88,8 +94,10 @@ pub enum Verdict {
 /// An arm on a task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ArmFindings {
-    /// What the comparison comes to.
+    /// Outcome of the comparison.
     pub verdict: Verdict,
+    /// End of its runs, and the reason, in a sequential study; absent for the base, and in a study of a fixed number of seeds.
+    pub stop: Option<Stop>,
     /// Runs that diverged. They are in no mean and no interval; in the test of the difference and in the probability of
     /// improvement they lose their pair.
     pub diverged: usize,
@@ -110,7 +118,7 @@ pub struct ArmFindings {
     pub equivalence_p: Option<f64>,
     /// The same, corrected over the arms of all tasks.
     pub study_equivalence_p: Option<f64>,
-    /// How probable it is that a run of the arm is better than one of the base; a run that diverged loses to one that didn't.
+    /// Probability that a run of the arm is better than one of the base; a run that diverged loses to one that didn't.
     pub probability_of_improvement: Option<Probability>,
     /// Steps until the validation split reached the target, misses censored.
     pub to_target: Option<StepsToTarget>,
@@ -167,7 +175,7 @@ pub struct FactorEffect {
     pub adjusted_p: Option<f64>,
 }
 
-/// What a full factorial says about its factors.
+/// Effects of the factors of a full factorial.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Factorial {
     /// By factor: the mean over all settings of the other factors of changed minus unchanged.
@@ -187,7 +195,7 @@ pub struct Detectable {
     pub difference: Option<f64>,
 }
 
-/// What came of running the base twice with the same seed, which a command is asked for.
+/// Comparison of two runs of the base with the same seed, which a command is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Repeats {
     /// Seeds that were run twice.
@@ -205,13 +213,13 @@ pub struct Repeats {
 pub struct TaskFindings {
     /// The task's name.
     pub name: String,
-    /// What is compared.
+    /// Measure that is compared.
     pub measure: Measure,
     /// By arm, in the order of [`Results::arms`].
     pub arms: Vec<ArmFindings>,
     /// The smallest difference that matters, in the measure's unit; absent where the study says nothing of it, or the base has no spread.
     pub matters: Option<f64>,
-    /// What the runs of this task could have found; absent where no verdict is possible.
+    /// Smallest difference that the runs of this task could have found; absent where no verdict is possible.
     pub detectable: Option<Detectable>,
     /// The base's runs beside themselves; absent for a task that is no command.
     pub repeats: Option<Repeats>,
@@ -228,7 +236,7 @@ pub struct Findings {
     pub overall: Vec<Overall>,
     /// Performance profiles over the tasks, by arm; empty with one task.
     pub profiles: Vec<Profile>,
-    /// What limits the numbers, computed from the data.
+    /// Limits of the numbers, computed from the data.
     pub caveats: Vec<String>,
 }
 
@@ -237,32 +245,27 @@ pub struct Findings {
 struct Corrected {
     different: (Option<f64>, Option<f64>),
     alike: (Option<f64>, Option<f64>),
+    stop: Option<Stop>,
+}
+
+/// The intervals, and the seed of what is drawn.
+fn method() -> Bootstrap {
+    Bootstrap { confidence: CONFIDENCE, ..Bootstrap::default() }
 }
 
 impl Findings {
     /// Computes everything from the runs.
     pub fn of(results: &Results) -> Self {
-        let method = Bootstrap { confidence: CONFIDENCE, ..Bootstrap::default() };
-        let families: Vec<Vec<Vec<Option<f64>>>> = results.tasks.iter().map(task::family).collect();
-        // A seed turns its differences round on all tasks at once: where those of a task are symmetric, so are all of them.
-        let mut of_study = joint_sign_flip_p(&families.concat(), method.seed).into_iter();
-        let margins: Vec<Vec<f64>> = results.tasks.iter().map(task::margins).collect();
-        let finite: Vec<Vec<Vec<Option<f64>>>> = results.tasks.iter().map(task::finite_family).collect();
-        let mut equivalent =
-            joint_equivalence_p(&finite.concat(), &margins.concat(), method.seed).into_iter();
-        let mut of_task = Vec::new();
-        for (index, family) in families.iter().enumerate() {
-            let different = joint_sign_flip_p(family, method.seed).into_iter().zip(of_study.by_ref());
-            let alike = joint_equivalence_p(&finite[index], &margins[index], method.seed).into_iter();
-            let alike = alike.zip(equivalent.by_ref());
-            let corrected: Vec<Corrected> =
-                different.zip(alike).map(|(different, alike)| Corrected { different, alike }).collect();
-            of_task.push(corrected);
-        }
+        let method = method();
+        let corrected = if results.study.sequential {
+            at_looks(results, method.seed)
+        } else {
+            at_once(results, method.seed)
+        };
         let of_task_findings = |(task, corrected): (&TaskResults, &Vec<Corrected>)| {
             task::findings(results, task, corrected, &method)
         };
-        let tasks: Vec<TaskFindings> = results.tasks.iter().zip(&of_task).map(of_task_findings).collect();
+        let tasks: Vec<TaskFindings> = results.tasks.iter().zip(&corrected).map(of_task_findings).collect();
         Self {
             overall: overall::overall(results.arms.len(), &tasks),
             profiles: overall::profiles(results),
@@ -270,4 +273,57 @@ impl Findings {
             tasks,
         }
     }
+}
+
+/// By task and arm, for a number of seeds that was fixed.
+fn at_once(results: &Results, seed: u64) -> Vec<Vec<Corrected>> {
+    const ALL: usize = usize::MAX;
+    let of_tasks = |of: fn(&TaskResults, usize) -> Vec<Vec<Option<f64>>>| -> Vec<Vec<Vec<Option<f64>>>> {
+        results.tasks.iter().map(|task| of(task, ALL)).collect()
+    };
+    let (families, finite) = (of_tasks(task::family), of_tasks(task::finite_family));
+    let margins: Vec<Vec<f64>> = results.tasks.iter().map(|task| task::margins(task, ALL)).collect();
+    // A seed turns its differences round on all tasks at once: where those of a task are symmetric, so are all of them.
+    let mut of_study = joint_sign_flip_p(&families.concat(), seed).into_iter();
+    let mut equivalent = joint_equivalence_p(&finite.concat(), &margins.concat(), seed).into_iter();
+    let of_task = |(index, family): (usize, &Vec<Vec<Option<f64>>>)| {
+        let different = joint_sign_flip_p(family, seed).into_iter().zip(of_study.by_ref());
+        let alike = joint_equivalence_p(&finite[index], &margins[index], seed).into_iter();
+        let both = different.zip(alike.zip(equivalent.by_ref()));
+        both.map(|(different, alike)| Corrected { different, alike, stop: None }).collect()
+    };
+    let mut corrected: Vec<Vec<Corrected>> = families.iter().enumerate().map(of_task).collect();
+    for (task, corrected) in results.tasks.iter().zip(&mut corrected).filter(|(task, _)| !task.is_paired()) {
+        two_samples(task, results.tasks.len(), corrected);
+    }
+    corrected
+}
+
+/// Of a task without pairs, whose arms have p of their own; over all tasks it is as many times as large.
+fn two_samples(task: &TaskResults, tasks: usize, corrected: &mut [Corrected]) {
+    let alone = |arm: usize| (arm > 0).then(|| task::difference(task, arm, &method())?.p).flatten();
+    let p: Vec<Option<f64>> = (0..task.arms.len()).map(alone).collect();
+    for (corrected, p) in corrected.iter_mut().zip(holm(&p)) {
+        corrected.different = (p, p.map(|p| (p * tasks as f64).min(1.0)));
+    }
+}
+
+/// By task and arm, for a study that was looked at while it grew. Over all tasks, p is as many times as large (Bonferroni), as they end at looks of their own.
+fn at_looks(results: &Results, seed: u64) -> Vec<Vec<Corrected>> {
+    let looks = looks(results.study.seeds);
+    let tasks = results.tasks.len() as f64;
+    let of_task = |task: &TaskResults| {
+        let courses = Courses::of(task, &looks, seed);
+        let p = |courses: &[Option<Course>], arm: usize| {
+            let p = courses.get(arm).and_then(Option::as_ref).map(|course| course.p);
+            (p, p.map(|p| (p * tasks).min(1.0)))
+        };
+        let of_arm = |arm| Corrected {
+            different: p(&courses.different, arm),
+            alike: p(&courses.alike, arm),
+            stop: courses.stop(task, arm, &looks),
+        };
+        (0..task.arms.len()).map(of_arm).collect()
+    };
+    results.tasks.iter().map(of_task).collect()
 }

@@ -58,7 +58,8 @@ pub(super) fn overall(arms: usize, tasks: &[TaskFindings]) -> Vec<Overall> {
 pub(super) fn profiles(results: &Results) -> Vec<Profile> {
     let tasks: Vec<&TaskResults> =
         results.tasks.iter().filter(|task| task.validated_target().is_some()).collect();
-    if tasks.len() < 2 {
+    // Arms that stopped have fewer problems than others.
+    if tasks.len() < 2 || results.study.sequential {
         return Vec::new();
     }
     let costs: Vec<Vec<Option<f64>>> = (0..results.arms.len())

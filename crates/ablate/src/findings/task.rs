@@ -2,26 +2,27 @@
 
 use ablate_statistics::{
     Bootstrap, Effect, FactorialEffects, PairedDifference, PairedSteps, StepsToTarget, Summary, ToTarget,
-    detectable_difference, repeat_noise, tested_differences,
+    detectable_difference, repeat_noise, tested_differences, unpaired_difference,
 };
 use ablate_tasks::Split;
 
 use super::overall::steps_to_target;
 use super::{
-    ArmFindings, CONFIDENCE, Corrected, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, Repeats,
-    TaskFindings, Verdict,
+    ArmFindings, CONFIDENCE, Corrected, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, Reason,
+    Repeats, TaskFindings, Verdict,
 };
 use crate::record::Record;
 use crate::results::{ArmRuns, Matters, Results, Role, Run, TaskResults};
 
-/// What is tested on a task: by arm and seed the difference to the base. Nothing of the base, and of an arm that does nothing, of which no
+/// The tested differences to the base, by arm and seed, among the first seeds. None of the base, and of an arm that does nothing, of which no
 /// test is needed to know it.
-pub(super) fn family(task: &TaskResults) -> Vec<Vec<Option<f64>>> {
+pub(super) fn family(task: &TaskResults, seeds: usize) -> Vec<Vec<Option<f64>>> {
     let of_arm = |arm: usize| {
-        if arm == 0 || is_dead(task, arm) {
+        if arm == 0 || is_dead(task, arm) || !task.is_paired() {
             return Vec::new();
         }
-        let pairs = pairs(task, arm);
+        let mut pairs = pairs(task, arm);
+        pairs.truncate(seeds);
         let present: Vec<(f64, f64)> = pairs.iter().copied().flatten().collect();
         let mut tested = tested_differences(&present).into_iter();
         pairs.iter().map(|pair| pair.and_then(|_| tested.next())).collect()
@@ -30,30 +31,30 @@ pub(super) fn family(task: &TaskResults) -> Vec<Vec<Option<f64>>> {
 }
 
 /// By arm and seed the difference to the base, where both runs have a number or neither has; infinite where one of them alone diverged, which no margin covers.
-pub(super) fn finite_family(task: &TaskResults) -> Vec<Vec<Option<f64>>> {
+pub(super) fn finite_family(task: &TaskResults, seeds: usize) -> Vec<Vec<Option<f64>>> {
     let of_arm = |arm: usize| {
-        if arm == 0 || is_dead(task, arm) {
+        if arm == 0 || is_dead(task, arm) || !task.is_paired() {
             return Vec::new();
         }
         // Two that diverged have no difference, and no number either.
         let difference = |(arm, base): (f64, f64)| (arm != base || arm.is_finite()).then_some(arm - base);
-        pairs(task, arm).into_iter().map(|pair| pair.and_then(difference)).collect()
+        pairs(task, arm).into_iter().take(seeds).map(|pair| pair.and_then(difference)).collect()
     };
     (0..task.arms.len()).map(of_arm).collect()
 }
 
 /// By arm, the smallest difference that matters; 0 where nothing is said of it.
-pub(super) fn margins(task: &TaskResults) -> Vec<f64> {
-    vec![margin(task).unwrap_or(0.0); task.arms.len()]
+pub(super) fn margins(task: &TaskResults, seeds: usize) -> Vec<f64> {
+    vec![margin(task, seeds).unwrap_or(0.0); task.arms.len()]
 }
 
-fn margin(task: &TaskResults) -> Option<f64> {
+fn margin(task: &TaskResults, seeds: usize) -> Option<f64> {
     let of =
         |run: &Run| Some(task.about.measure.of(&run.record.evaluation()?)).filter(|value| value.is_finite());
     match task.matters? {
         Matters::Difference(difference) => Some(difference),
         Matters::OfSpread { sd } => {
-            let values: Vec<f64> = task.arms[0].runs.iter().filter_map(of).collect();
+            let values: Vec<f64> = task.arms[0].runs.iter().take(seeds).filter_map(of).collect();
             Some(sd * Summary::of(&values)?.sd?).filter(|margin| *margin > 0.0)
         }
     }
@@ -71,7 +72,7 @@ pub(super) fn findings(
     TaskFindings {
         name: task.name.clone(),
         measure: task.about.measure,
-        matters: margin(task),
+        matters: margin(task, usize::MAX),
         detectable: detectable(&arms),
         repeats: repeats(task, &arms),
         arms,
@@ -100,20 +101,24 @@ fn repeats(task: &TaskResults, arms: &[ArmFindings]) -> Option<Repeats> {
 /// By seed of the base, the measure of the arm and of the base, in the measure's own direction; a run that diverged, or has no number,
 /// has the worst value.
 fn pairs(task: &TaskResults, arm: usize) -> Vec<Option<(f64, f64)>> {
-    let measure = task.about.measure;
-    let worst = if measure.higher_is_better() { f64::NEG_INFINITY } else { f64::INFINITY };
-    let value = |record: &Record| {
-        let value = record.evaluation().map(|evaluation| measure.of(&evaluation));
-        value.filter(|value| !value.is_nan()).unwrap_or(worst)
-    };
+    let value = |record: &Record| value(task, record);
     let of_seed = |seed: u64| task.arms[arm].runs.iter().find(|run| run.seed == seed);
     let base = task.arms[0].runs.iter();
     base.map(|run| Some((value(&of_seed(run.seed)?.record), value(&run.record)))).collect()
 }
 
-fn is_dead(task: &TaskResults, arm: usize) -> bool {
+/// The measure of a run; the worst there is where it diverged, or has no number.
+fn value(task: &TaskResults, record: &Record) -> f64 {
+    let measure = task.about.measure;
+    let worst = if measure.higher_is_better() { f64::NEG_INFINITY } else { f64::INFINITY };
+    let value = record.evaluation().map(|evaluation| measure.of(&evaluation));
+    value.filter(|value| !value.is_nan()).unwrap_or(worst)
+}
+
+pub(super) fn is_dead(task: &TaskResults, arm: usize) -> bool {
     let (arm, base) = (&task.arms[arm], &task.arms[0]);
     !arm.runs.is_empty()
+        && task.is_paired()
         && arm.runs.iter().zip(&base.runs).all(|(run, base)| is_same(&run.record, &base.record))
 }
 
@@ -121,7 +126,7 @@ fn is_same(one: &Record, other: &Record) -> bool {
     one.trajectory_sha256 == other.trajectory_sha256 && one.outcome == other.outcome
 }
 
-/// How the differences of the arm in the middle spread, of those that are tested.
+/// Spread of the differences of the arm in the middle, of those that are tested.
 fn middle_spread(arms: &[ArmFindings]) -> Option<f64> {
     let tested = arms.iter().filter(|arm| arm.adjusted_p.is_some()).filter_map(|arm| arm.difference?.sd);
     let spreads: Vec<f64> = tested.collect();
@@ -139,12 +144,11 @@ fn detectable(arms: &[ArmFindings]) -> Option<Detectable> {
 fn arm_findings(
     task: &TaskResults,
     index: usize,
-    Corrected { different: (adjusted_p, study_p), alike: (equivalence_p, study_equivalence_p) }: Corrected,
+    Corrected { different: (adjusted_p, study_p), alike: (equivalence_p, study_equivalence_p), stop }: Corrected,
     method: &Bootstrap,
 ) -> ArmFindings {
     let (arm, base) = (&task.arms[index], &task.arms[0]);
-    let pairs: Vec<(f64, f64)> = pairs(task, index).into_iter().flatten().collect();
-    let difference = if index == 0 { None } else { PairedDifference::of(&pairs, method) };
+    let difference = if index == 0 { None } else { difference(task, index, method) };
     let finished: Vec<&Record> =
         arm.runs.iter().map(|run| &run.record).filter(|record| record.evaluation().is_some()).collect();
     let summary = |of: &dyn Fn(&Record) -> Option<f64>| {
@@ -158,16 +162,19 @@ fn arm_findings(
     };
     let targets = |arm: &ArmRuns| arm.runs.iter().map(|run| to_target(&run.record)).collect::<Vec<_>>();
     let to_targets: Vec<(ToTarget, ToTarget)> = targets(arm).into_iter().zip(targets(base)).collect();
-    let verdict = match (&difference, adjusted_p) {
+    let is_decided = |p: Option<f64>, pairs: usize, reason: Reason| match stop {
+        // Of several looks, the one that decides.
+        Some(stop) => stop.reason == reason,
+        None => (pairs >= FEWEST_PAIRS || !task.is_paired()) && p.is_some_and(|p| p <= 1.0 - CONFIDENCE),
+    };
+    let verdict = match &difference {
         _ if index == 0 => Verdict::Base,
         _ if is_dead(task, index) => Verdict::Dead,
-        (Some(difference), _)
-            if difference.finite >= FEWEST_PAIRS && equivalence_p.is_some_and(|p| p <= 1.0 - CONFIDENCE) =>
-        {
+        Some(difference) if is_decided(equivalence_p, difference.finite, Reason::Equivalent) => {
             Verdict::Equivalent
         }
-        (Some(difference), Some(p))
-            if difference.n >= FEWEST_PAIRS && p <= 1.0 - CONFIDENCE && difference.tested != 0.0 =>
+        Some(difference)
+            if is_decided(adjusted_p, difference.n, Reason::Found) && difference.tested != 0.0 =>
         {
             if (difference.tested > 0.0) == task.about.measure.higher_is_better() {
                 Verdict::Better
@@ -184,6 +191,7 @@ fn arm_findings(
     };
     ArmFindings {
         verdict,
+        stop,
         diverged: diverged(arm),
         value: summary(&|record| record.evaluation().map(|evaluation| task.about.measure.of(&evaluation))),
         train_loss: summary(&|record| {
@@ -199,6 +207,16 @@ fn arm_findings(
         paired_steps: (index > 0 && task.validated_target().is_some()).then(|| PairedSteps::of(&to_targets)),
         d: final_d(task, &finished),
     }
+}
+
+/// An arm's difference to the base, of pairs or of two samples.
+pub(super) fn difference(task: &TaskResults, arm: usize, method: &Bootstrap) -> Option<PairedDifference> {
+    if task.is_paired() {
+        let pairs: Vec<(f64, f64)> = pairs(task, arm).into_iter().flatten().collect();
+        return PairedDifference::of(&pairs, method);
+    }
+    let values = |arm: &ArmRuns| arm.runs.iter().map(|run| value(task, &run.record)).collect::<Vec<_>>();
+    unpaired_difference(&values(&task.arms[arm]), &values(&task.arms[0]), method)
 }
 
 fn final_d(task: &TaskResults, finished: &[&Record]) -> Vec<Option<f64>> {

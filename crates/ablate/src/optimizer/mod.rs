@@ -1,19 +1,20 @@
-//! What moves the parameters: a chain of transforms, or another optimizer to compare with.
+//! Optimizers: chains of transforms, and the edits that factors make of them.
 //!
 //! ```
-//! use ablate::optimizer::{Baseline, ChainSpec, Groups, OptimizerSpec, Schedule, Setting, Step, TrainableOptimizer};
+//! use ablate::optimizer::{ChainSpec, Groups, Named, OptimizerSpec, Schedule, Setting, Step, TrainableOptimizer};
 //! use ablate::registry::Registry;
+//! use serde_json::{Map, json};
 //!
 //! let registry = Registry::shipped();
 //! let chain = ChainSpec { remove: vec!["prodigy".into()], ..ChainSpec::default() };
 //! assert!(chain.options()?.use_stableadamw);
-//! assert_eq!(chain.transforms(&registry)?.len(), 3);
+//! assert_eq!((chain.lr()?, chain.transforms(&registry, 100)?.len()), (Some(1.0), 3));
 //! let spec = OptimizerSpec::Chain(chain);
 //! assert_eq!(spec.describe(&registry)?, "factored-moment | stableadamw | schedule-free");
 //!
-//! // One group of one parameter, and a step.
+//! // One group of one parameter, and a step of a run of 100.
 //! let groups: Groups = vec![vec![("w".into(), vec![2])]];
-//! let mut optimizer: Box<dyn TrainableOptimizer> = spec.build(&registry, &groups, 0)?;
+//! let mut optimizer: Box<dyn TrainableOptimizer> = spec.build(&registry, &groups, 0, 100)?;
 //! optimizer.set_learning_rate(0.1)?;
 //! let mut weights = vec![vec![1.0_f32, 1.0]];
 //! assert_eq!(optimizer.step(&mut weights, &[Some(vec![1.0, 1.0])])?, Step::Taken);
@@ -22,30 +23,43 @@
 //! let refused = optimizer.step(&mut weights, &[Some(vec![f32::NAN, 1.0])])?;
 //! assert_eq!(refused, Step::UnusableGradient("w".into()));
 //!
-//! let skip = serde_json::Map::from_iter([("non_finite".to_owned(), "skip".into())]);
-//! let spec = OptimizerSpec::Chain(ChainSpec { options: skip, ..ChainSpec::default() });
-//! let skipped = spec.build(&registry, &groups, 0)?.step(&mut weights, &[Some(vec![f32::NAN, 1.0])])?;
-//! assert_eq!(skipped, Step::Skipped);
+//! // An optimizer by name, and the same chain as a study lists it.
+//! let options = |table: serde_json::Value| ChainSpec { options: serde_json::from_value(table).unwrap(), ..ChainSpec::default() };
+//! let adamw = options(json!({ "optimizer": "adamw", "adam.beta2": 0.95, "non_finite": "skip" }));
+//! assert_eq!((adamw.describe(&registry)?, adamw.lr()?), ("adam (beta2 = 0.95) | weight-decay | descent".into(), Some(1e-3)));
+//! let listed = options(json!({ "chain": ["clip-by-norm", "lion", "descent"], "lr": 1e-4 }));
+//! assert_eq!(listed.describe(&registry)?, "clip-by-norm | lion | descent");
+//! let mut skipping = OptimizerSpec::Chain(adamw).build(&registry, &groups, 0, 100)?;
+//! assert_eq!(skipping.step(&mut weights, &[Some(vec![f32::NAN, 1.0])])?, Step::Skipped);
+//! // A factor with a chain of its own begins anew.
+//! let factor = ablate::study::Change { options: Map::from_iter([("optimizer".into(), json!("lion"))]), ..Default::default() };
+//! let lion = listed.clone().anew_for(&factor, &listed.options).with(&factor, &listed.options)?;
+//! assert_eq!(lion.describe(&registry)?, "lion | weight-decay (rate = 0.001) | descent");
 //!
-//! let sgd = Baseline::named("sgd")?;
-//! assert_eq!((sgd.name(), sgd.title()), ("sgd", "SGD with momentum"));
-//! assert_eq!(OptimizerSpec::Baseline(sgd).describe(&registry)?, sgd.rule());
+//! let sgd = Named::of("sgd")?;
+//! assert_eq!((sgd.name(), sgd.title(), sgd.lr()), ("sgd", "SGD with momentum", None));
+//! assert_eq!(sgd.chain(), ["momentum", "descent"]);
+//! assert_eq!(OptimizerSpec::Baseline(sgd).describe(&registry)?, "momentum | descent");
 //! assert_eq!(sgd.schedules(), [Schedule::Constant, Schedule::LinearDecay]);
+//! assert!(Named::all().any(|named| named.name() == "adamw"));
 //! let decayed = Setting { learning_rate: 0.1, schedule: Schedule::LinearDecay };
 //! assert_eq!((decayed.at(0, 10), decayed.at(5, 10)), (0.1, 0.05));
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
-mod baseline;
 mod chain;
+mod member;
+mod named;
 mod setting;
 mod spec;
+
+use std::borrow::Cow;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-pub use baseline::Baseline;
 pub use chain::Chain;
+pub use named::Named;
 pub use setting::{Schedule, Setting};
 pub use spec::ChainSpec;
 
@@ -57,15 +71,22 @@ use crate::registry::Registry;
 pub enum OptimizerSpec {
     /// A chain of transforms.
     Chain(ChainSpec),
-    /// Another optimizer.
-    Baseline(Baseline),
+    /// A named one, to compare with from outside.
+    Baseline(Named),
 }
 
 /// The parameters' names and shapes by group.
 pub type Groups = Vec<Vec<(String, Vec<usize>)>>;
 
 impl OptimizerSpec {
-    /// A fresh optimizer for one run; `seed` is that of its random rounding.
+    fn chain(&self) -> Cow<'_, ChainSpec> {
+        match self {
+            Self::Chain(spec) => Cow::Borrowed(spec),
+            Self::Baseline(named) => Cow::Owned(named.spec()),
+        }
+    }
+
+    /// A fresh optimizer for one run of so many steps; `seed` is that of its random rounding.
     ///
     /// # Errors
     /// A chain that cannot be.
@@ -74,29 +95,21 @@ impl OptimizerSpec {
         registry: &Registry,
         groups: &Groups,
         seed: u64,
+        steps: usize,
     ) -> Result<Box<dyn TrainableOptimizer>> {
-        Ok(match self {
-            Self::Chain(spec) => Box::new(Chain::new(spec.optimizer(registry, groups, seed)?, groups)),
-            Self::Baseline(baseline) => baseline.build(groups)?,
-        })
+        Ok(Box::new(Chain::new(self.chain().optimizer(registry, groups, seed, steps)?, groups)))
     }
 
-    /// The transforms in order, or the update rule in words.
+    /// The transforms in order.
     ///
     /// # Errors
     /// A chain that cannot be.
     pub fn describe(&self, registry: &Registry) -> Result<String> {
-        match self {
-            Self::Chain(spec) => {
-                let group = vec![("w".to_owned(), vec![64, 64])];
-                Ok(spec.optimizer(registry, &[group], 0)?.describe_chain(0, &[64, 64])?.replace(" ‖", ""))
-            }
-            Self::Baseline(baseline) => Ok(baseline.rule().to_owned()),
-        }
+        self.chain().describe(registry)
     }
 }
 
-/// What became of a step.
+/// Outcome of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// The parameters moved.
@@ -107,7 +120,7 @@ pub enum Step {
     Skipped,
 }
 
-/// What a run needs from an optimizer. Weights and gradients are in the order of the groups that it was built for.
+/// Optimizer as a run needs it. Weights and gradients are in the order of the groups that it was built for.
 pub trait TrainableOptimizer {
     /// Moves the weights by one step.
     ///

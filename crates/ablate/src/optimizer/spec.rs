@@ -1,21 +1,31 @@
-//! What determines an optimizer: options, and edits of the chain that they make.
+//! Specification of an optimizer: options, and edits of the chain that they make.
 
-use ablate_tasks::read_options;
+use ablate_tasks::{known_options, read_options, unknown};
 use anyhow::{Context, Result, bail, ensure};
-use gradient_transform::{Link, Optimizer, ParameterGroup, Rounding};
+use gradient_transform::{Link, NonFinite, Optimizer, ParameterGroup, Rounding, Settings};
 use prodigy_plus::Options;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::member::{Member, position, set};
+use super::{Groups, Named};
 use crate::registry::Registry;
 use crate::study::{Change, Insertion};
 
 type Boxed = Box<dyn Link<f32>>;
 
+/// The options that put another chain in the default one's place.
+const CHAIN: &str = "chain";
+const OPTIMIZER: &str = "optimizer";
+
+/// Options of a chain beside those of its members.
+const OF_CHAIN: [&str; 4] = [CHAIN, OPTIMIZER, "lr", "non_finite"];
+
 /// A chain as a study defines it: everything that determines an optimizer, and nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChainSpec {
-    /// Options of prodigy-plus, by their documented names. Those of a nested table have a dot: `compat.wrong_row_mean`.
+    /// Options of prodigy-plus, by their documented names; those of a nested table have a dot: `compat.wrong_row_mean`. Or else a `chain`, a list of transforms, or an
+    /// `optimizer`, the name of one, with `lr`, `non_finite`, and options of its members: `adam.beta2`.
     pub options: Map<String, Value>,
     /// Transforms that are left out.
     pub remove: Vec<String>,
@@ -25,7 +35,24 @@ pub struct ChainSpec {
     pub insert: Vec<Insertion>,
 }
 
+/// Options of a chain that a study lists or names.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ChainOptions {
+    lr: Option<f64>,
+    non_finite: NonFinite,
+}
+
 impl ChainSpec {
+    /// Without the base's options where a change has a `chain` or an `optimizer` of its own, of which they say nothing.
+    #[must_use]
+    pub fn anew_for(mut self, change: &Change, base: &Map<String, Value>) -> Self {
+        if change.options.contains_key(CHAIN) || change.options.contains_key(OPTIMIZER) {
+            self.options.retain(|name, value| base.get(name) != Some(value));
+        }
+        self
+    }
+
     /// The same with a further change.
     ///
     /// # Errors
@@ -44,7 +71,7 @@ impl ChainSpec {
         Ok(spec)
     }
 
-    /// The options, with their defaults.
+    /// The options of the default optimizer, with their defaults.
     ///
     /// # Errors
     /// An unknown option or a value of the wrong kind.
@@ -64,50 +91,150 @@ impl ChainSpec {
                 );
             }
         }
-        read_options(&Value::Object(self.options.clone()), tree)
-            .context("in the options of the chain (`ablate list options` shows them all)")
+        let in_options = "in the options of the chain (`ablate list options` shows them all)";
+        let all = serde_json::to_value(Options::default())?;
+        known_options(&Value::Object(tree(&self.options)), &all).context(in_options)?;
+        read_options(&Value::Object(self.options.clone()), tree).context(in_options)
     }
 
-    /// The transforms, in order.
+    /// Whether a study lists or names the chain, in place of the default one.
+    fn is_described(&self) -> bool {
+        self.options.contains_key(CHAIN) || self.options.contains_key(OPTIMIZER)
+    }
+
+    /// The optimizer that is named, if one is.
+    fn named(&self) -> Result<Option<Named>> {
+        match self.options.get(OPTIMIZER) {
+            None => Ok(None),
+            Some(Value::String(name)) => Named::of(name).map(Some),
+            Some(other) => {
+                bail!("optimizer is a name (`ablate list optimizers` shows them all), not {other}")
+            }
+        }
+    }
+
+    fn chain_options(&self) -> Result<ChainOptions> {
+        let of_chain = |(name, _): &(&String, &Value)| !name.contains('.');
+        let options: Map<String, Value> =
+            self.options.iter().filter(of_chain).map(|(name, value)| (name.clone(), value.clone())).collect();
+        if let Some(name) = options.keys().find(|name| !OF_CHAIN.contains(&name.as_str())) {
+            let error = unknown("option", name, &OF_CHAIN);
+            return Err(
+                error.context("in the options of a chain; those of its members have a dot, \"adam.beta2\"")
+            );
+        }
+        read_options(&Value::Object(options), Clone::clone).context("in the options of the chain")
+    }
+
+    /// The learning rate, or that of a named optimizer; absent for a chain of which nobody has said it.
     ///
     /// # Errors
-    /// Options that exclude each other or are out of range; an edit of a transform that isn't there, or with an unknown one.
-    pub fn transforms(&self, registry: &Registry) -> Result<Vec<Boxed>> {
-        let mut chain = self.options()?.transforms::<f32>()?;
+    /// Options that are no options.
+    pub fn lr(&self) -> Result<Option<f64>> {
+        if !self.is_described() {
+            return Ok(Some(self.options()?.lr));
+        }
+        Ok(self.chain_options()?.lr.or(self.named()?.and_then(Named::lr)))
+    }
+
+    fn start(&self) -> Result<Vec<Member>> {
+        let described = match (self.options.get(CHAIN), self.named()?) {
+            (None, None) => {
+                return Ok(self.options()?.transforms::<f32>()?.into_iter().map(Member::Built).collect());
+            }
+            (Some(_), Some(_)) => bail!("chain and optimizer: give one of them, as each is a whole chain"),
+            (Some(Value::Array(chain)), None) => chain.clone(),
+            (Some(other), None) => bail!("chain is a list of transforms, not {other}"),
+            (None, Some(named)) => named.chain(),
+        };
+        ensure!(!described.is_empty(), "chain: an empty list moves nothing; end it with \"descent\"");
+        described.iter().map(Member::described).collect()
+    }
+
+    /// The members after all edits.
+    fn members(&self) -> Result<Vec<Member>> {
+        let mut chain = self.start()?;
         for (name, replacement) in &self.replace {
             let index = position(&chain, name)?;
-            chain[index] = registry.transform(replacement)?;
+            chain[index] = Member::described(replacement)?;
         }
         for name in &self.remove {
             let index = position(&chain, name)?;
             chain.remove(index);
         }
-        for Insertion { transform, before } in &self.insert {
-            let index = position(&chain, before)?;
-            chain.insert(index, registry.transform(transform)?);
+        for Insertion { transform, before, after } in &self.insert {
+            let index = match (before, after) {
+                (Some(before), None) => position(&chain, before)?,
+                (None, Some(after)) => position(&chain, after)? + 1,
+                _ => bail!("an insertion needs `before` or `after`, the name of its neighbour: {transform}"),
+            };
+            chain.insert(index, Member::described(transform)?);
+        }
+        if self.is_described() {
+            for (option, value) in self.options.iter().filter(|(name, _)| name.contains('.')) {
+                set(&mut chain, option, value)?;
+            }
         }
         Ok(chain)
     }
 
-    /// An optimizer of groups of (name, shape); `seed` is that of its random rounding.
+    /// The transforms, in order, for a run of so many steps.
+    ///
+    /// # Errors
+    /// Options that exclude each other or are out of range; an edit of a transform that isn't there, or with an unknown one.
+    pub fn transforms(&self, registry: &Registry, steps: usize) -> Result<Vec<Boxed>> {
+        self.members()?.into_iter().map(|member| member.build(registry, steps)).collect()
+    }
+
+    /// The transforms in order, with the options that are written.
+    ///
+    /// # Errors
+    /// A chain that cannot be.
+    pub fn describe(&self, registry: &Registry) -> Result<String> {
+        // What a chain is does not depend on how long it runs.
+        const STEPS: usize = 100;
+        let group = vec![("w".to_owned(), vec![64, 64])];
+        let optimizer = self.optimizer(registry, &vec![group], 0, STEPS)?;
+        if self.is_described() {
+            return Ok(self.members()?.iter().map(Member::shown).collect::<Vec<_>>().join(" | "));
+        }
+        Ok(optimizer.describe_chain(0, &[64, 64])?.replace(" ‖", ""))
+    }
+
+    /// An optimizer of groups of (name, shape), for a run of so many steps; `seed` is that of its random rounding.
     ///
     /// # Errors
     /// As [`transforms`](Self::transforms), and a chain that cannot run.
     pub fn optimizer(
         &self,
         registry: &Registry,
-        groups: &[Vec<(String, Vec<usize>)>],
+        groups: &Groups,
         seed: u64,
+        steps: usize,
     ) -> Result<Optimizer<f32>> {
-        let options = self.options()?.seed(seed);
+        let (lr, rounding, settings) = if self.is_described() {
+            let ChainOptions { non_finite, .. } = self.chain_options()?;
+            // A tuned arm's is set before the first step.
+            let lr = self.lr()?.unwrap_or(1.0);
+            (lr, Rounding::Nearest, Settings { non_finite, seed, ..Settings::default() })
+        } else {
+            let options = self.options()?.seed(seed);
+            let rounding = if options.stochastic_rounding { Rounding::Stochastic } else { Rounding::Nearest };
+            (options.lr, rounding, options.settings())
+        };
         let group = |parameters: &Vec<(String, Vec<usize>)>| -> Result<ParameterGroup<f32>> {
             let parameters = parameters.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-            let rounding = if options.stochastic_rounding { Rounding::Stochastic } else { Rounding::Nearest };
-            let group = ParameterGroup::new(self.transforms(registry)?, parameters);
-            Ok(group.lr(options.lr).rounding(rounding))
+            let group = ParameterGroup::new(self.transforms(registry, steps)?, parameters);
+            Ok(group.lr(lr).rounding(rounding))
         };
         let groups = groups.iter().map(group).collect::<Result<Vec<_>>>()?;
-        Ok(Optimizer::with_groups(groups, options.settings())?)
+        Ok(Optimizer::with_groups(groups, settings)?)
+    }
+
+    /// The options that are not shown with the chain.
+    pub(crate) fn shown_options(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let is_in_chain = self.is_described();
+        self.options.iter().filter(move |(name, _)| *name != CHAIN && !(is_in_chain && name.contains('.')))
     }
 }
 
@@ -154,101 +281,5 @@ fn merge(
     Ok(())
 }
 
-fn position(chain: &[Boxed], name: &str) -> Result<usize> {
-    let found = chain.iter().position(|transform| transform.name() == name);
-    found.with_context(|| {
-        let names: Vec<&str> = chain.iter().map(|transform| transform.name()).collect();
-        format!("there is no transform {name} in the chain {}", names.join(" | "))
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn change(text: &str) -> Change {
-        toml::from_str(text).unwrap()
-    }
-
-    fn names(spec: &ChainSpec) -> Vec<String> {
-        let chain = spec.transforms(&Registry::shipped()).unwrap();
-        chain.iter().map(|transform| transform.name().to_owned()).collect()
-    }
-
-    #[test]
-    fn options_and_edits_make_the_chain() {
-        let base = ChainSpec::default();
-        let with = |text: &str| base.with(&change(text), &Map::new()).unwrap();
-        assert_eq!(names(&base), ["factored-moment", "stableadamw", "prodigy", "schedule-free"]);
-        assert_eq!(names(&with("use_stableadamw = false")), ["factored-moment", "prodigy", "schedule-free"]);
-        assert_eq!(
-            names(&with(r#"remove = ["prodigy"]"#)),
-            ["factored-moment", "stableadamw", "schedule-free"]
-        );
-        assert_eq!(
-            names(&with(r#"replace = { schedule-free = "descent" }"#)),
-            ["factored-moment", "stableadamw", "prodigy", "descent"]
-        );
-        assert_eq!(
-            names(&with(r#"insert = [{ transform = "orthograd", before = "factored-moment" }]"#))[0],
-            "orthograd"
-        );
-    }
-
-    #[test]
-    fn nested_options_and_none_are_understood() {
-        let spec = ChainSpec::default()
-            .with(
-                &change("\"compat.wrong_row_mean\" = true\neps = \"none\"\nuse_stableadamw = false"),
-                &Map::new(),
-            )
-            .unwrap();
-        let options = spec.options().unwrap();
-        assert!(options.compat.wrong_row_mean);
-        assert_eq!(options.eps, None);
-    }
-
-    #[test]
-    fn an_unknown_option_or_transform_is_an_error_that_shows_the_known_ones() {
-        let with = |text: &str| ChainSpec::default().with(&change(text), &Map::new()).unwrap();
-        let error = format!("{:#}", with("use_lion = true").options().unwrap_err());
-        assert!(error.contains("use_lion") && error.contains("use_adopt"), "{error}");
-        let error = with(r#"remove = ["lion"]"#).transforms(&Registry::shipped()).err().unwrap().to_string();
-        assert!(error.contains("lion") && error.contains("schedule-free"), "{error}");
-    }
-
-    #[test]
-    fn an_option_of_the_wrong_kind_is_named_and_so_is_one_that_would_have_no_effect() {
-        let cases = [
-            ("weight_decay = \"0.5\"", "option weight_decay = \"0.5\""),
-            ("weight_decay = nan", "option weight_decay: a number that is not finite"),
-            ("eps = nan", "option eps"), // and not Adam-atan2
-            ("betas = [0.9, inf]", "option betas"),
-            ("\"compat.wrong_row_mean\" = 3", "option compat.wrong_row_mean = 3"),
-            ("compat = { wrong_row_mean = 3 }\n\"compat.wrong_row_mean\" = true", "options compat and"),
-            ("seed = 3", "option seed"),
-            ("prodigy_steps = -1\nlr = 0.5", "option prodigy_steps = -1"),
-        ];
-        for (text, expected) in cases {
-            let options: Map<String, Value> = toml::from_str(text).unwrap();
-            let error = format!("{:#}", ChainSpec { options, ..ChainSpec::default() }.options().unwrap_err());
-            assert!(error.contains(expected), "{text}: {error}");
-        }
-        let registry = Registry::shipped();
-        let error = registry.transform(&json!({ "transform": "adopt", "beta2": "high" })).err().unwrap();
-        assert!(format!("{error:#}").contains("option beta2"), "{error:#}");
-        let error = registry.task("digits").unwrap().build(&json!({ "batch": "all" })).err().unwrap();
-        assert!(format!("{error:#}").contains("option batch"), "{error:#}");
-    }
-
-    #[test]
-    fn factors_that_contradict_each_other_are_refused_but_may_change_the_base() {
-        let base = Map::from_iter([("d_coef".to_owned(), json!(2.0))]);
-        let spec = ChainSpec { options: base.clone(), ..ChainSpec::default() };
-        let first = spec.with(&change("d_coef = 0.5"), &base).unwrap();
-        assert!(first.with(&change("d_coef = 0.5"), &base).is_ok());
-        let error = first.with(&change("d_coef = 1.0"), &base).unwrap_err().to_string();
-        assert!(error.contains("d_coef") && error.contains("0.5"), "{error}");
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! The answer in sentences, from the findings alone.
 
 use super::view::View;
-use crate::findings::{CONFIDENCE, FEWEST_PAIRS, Verdict};
+use crate::findings::{CONFIDENCE, FEWEST_PAIRS, Reason, Verdict};
 use crate::results::{Role, TaskResults};
 
 /// A sentence, of which the first part is its heading.
@@ -10,7 +10,7 @@ pub(super) struct Sentence {
     pub(super) text: String,
 }
 
-/// What the study found, most important first. Empty without an arm to compare.
+/// Findings of the study, most important first. Empty without an arm to compare.
 pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
     let changed = |starts: &str| -> Vec<usize> {
         let is = |arm: &usize| {
@@ -22,7 +22,7 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
         view.compared().filter(|arm| view.arms()[*arm].role == Role::Baseline).collect();
     let groups = [("Left out", changed("−")), ("Added", changed("+")), ("From outside, tuned", baselines)];
     let seeds = view.results.study.seeds;
-    let can_decide = seeds >= FEWEST_PAIRS;
+    let can_decide = seeds >= FEWEST_PAIRS || !view.is_paired();
     let without = equivalent(view);
     let mut sentences: Vec<Sentence> = without
         .into_iter()
@@ -55,6 +55,7 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
         let text = format!("{}: {}, on every task.", names(&dead), view.sameness());
         sentences.push(Sentence { heading: "Does nothing", text });
     }
+    sentences.extend(stopped(view));
     sentences.extend(over_tasks(view));
     sentences.extend(detectable(view));
     sentences.extend(repeats(view));
@@ -99,7 +100,43 @@ fn repeats(view: View<'_>) -> Option<Sentence> {
     Some(Sentence { heading: "Run twice", text })
 }
 
-/// What can be thrown away.
+/// Ends of a sequential study's arms, and the runs that these saved.
+fn stopped(view: View<'_>) -> Option<Sentence> {
+    let most = view.results.study.seeds;
+    let stops = || {
+        let pairs = view.tasks().flat_map(|(task, _)| view.compared().map(move |arm| (task, arm)));
+        pairs.filter_map(|(task, arm)| view.found(task, arm).stop)
+    };
+    if !view.results.study.sequential || stops().next().is_none() {
+        return None;
+    }
+    let all = stops().count();
+    let part = |reason: Reason, what: &str| {
+        let seeds: Vec<usize> = stops().filter(|stop| stop.reason == reason).map(|stop| stop.seeds).collect();
+        let (low, high) = (seeds.iter().min()?, seeds.iter().max()?);
+        let range = if low == high { format!("{low}") } else { format!("{low} to {high}") };
+        Some(format!("{} {what} after {range} seeds", seeds.len()))
+    };
+    let parts: Vec<String> = [
+        part(Reason::Found, "decided"),
+        part(Reason::Equivalent, "found to make no difference that matters"),
+        part(Reason::Dead, "found to do nothing"),
+        part(Reason::GivenUp, "given up, as going on they would hardly have had a verdict,"),
+        part(Reason::End, "open at the end"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let runs: usize = view.results.tasks.iter().flat_map(|task| &task.arms).map(|arm| arm.runs.len()).sum();
+    let whole = view.results.tasks.len() * view.arms().len() * most;
+    let text = format!(
+        "of {all} comparisons {}. That took {runs} runs of {whole}. Verdicts keep their 5 % over all looks together; an effect that was found early is overestimated.",
+        parts.join(", ")
+    );
+    Some(Sentence { heading: "Stopped early", text })
+}
+
+/// Arms that can be thrown away.
 fn equivalent(view: View<'_>) -> Option<Sentence> {
     let all = view.results.tasks.len();
     let of_arm = |arm: usize| {
@@ -128,7 +165,7 @@ fn equivalent(view: View<'_>) -> Option<Sentence> {
     (!arms.is_empty()).then_some(Sentence { heading: "Makes no difference that matters", text })
 }
 
-/// How many verdicts stand a correction over all tasks, and which: those that do, or those that don't.
+/// Number of verdicts that stand a correction over all tasks, and their names: those that do, or those that don't.
 fn over_tasks(view: View<'_>) -> Option<Sentence> {
     let decided: Vec<(usize, usize)> = view
         .tasks()
@@ -168,6 +205,9 @@ fn over_tasks(view: View<'_>) -> Option<Sentence> {
 
 /// The smallest differences that would probably have been found.
 fn detectable(view: View<'_>) -> Option<Sentence> {
+    if view.results.study.sequential {
+        return None; // It is of a number of seeds that was fixed.
+    }
     let found = || view.tasks().filter_map(|(task, _)| Some((task, view.findings.tasks[task].detectable?)));
     let deviations = || found().map(|(_, found)| format!("{:.1}", found.deviations));
     let first = deviations().next()?;
@@ -234,7 +274,7 @@ fn effect(view: View<'_>, arm: usize) -> Option<String> {
     Some(format!("{title}: {}", parts.join(", ")))
 }
 
-/// What was done, in a line.
+/// Size of the study, in a line.
 pub(super) fn counted(view: View<'_>) -> String {
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let runs: usize = view.results.tasks.iter().flat_map(|task| &task.arms).map(|arm| arm.runs.len()).sum();
@@ -251,14 +291,22 @@ pub(super) fn counted(view: View<'_>) -> String {
         "{}, {}, {}: {}{tuning}",
         plural(view.results.tasks.len(), "task"),
         plural(view.results.arms.len(), "arm"),
-        plural(view.results.study.seeds, "seed"),
+        if view.results.study.sequential { "at most " } else { "" }.to_owned()
+            + &plural(view.results.study.seeds, "seed"),
         plural(runs, "run"),
     )
 }
 
-/// How to read verdicts.
+/// Explanation of the verdicts.
 pub(super) fn reading(view: View<'_>) -> String {
-    let pairs = if view.runs_commands() {
+    if !view.is_paired() {
+        return "Differences are an arm minus the base, of runs that no seed makes pairs of. Better and worse are verdicts of a permutation test of Welch's t, corrected over the arms \
+            of a task after Holm, at 5 %. A run that diverged is worse than every one that didn’t."
+            .to_owned();
+    }
+    let pairs = if view.was_read() {
+        "runs with the same seed, whatever that makes equal"
+    } else if view.runs_commands() {
         "every arm was given the same seeds, and what that makes equal is the command’s affair"
     } else {
         "every seed has the same initial weights, batches and rounding for all arms"

@@ -4,7 +4,8 @@ use ablate_tasks::Split;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::view::{View, word};
+use super::column::{self, Row};
+use super::view::View;
 use crate::record::Outcome;
 
 /// Goes up when a reader of the older form would misread the newer one.
@@ -131,66 +132,14 @@ pub(super) fn curves(view: View<'_>) -> Result<Vec<u8>> {
     }))
 }
 
-#[derive(Serialize)]
-struct EffectLine<'a> {
-    task: &'a str,
-    arm: &'a str,
-    measure: &'a str,
-    n: Option<usize>,
-    diverged: usize,
-    pairs: Option<usize>,
-    mean: Option<f64>,
-    sd: Option<f64>,
-    iqm: Option<f64>,
-    difference: Option<f64>,
-    low: Option<f64>,
-    high: Option<f64>,
-    p: Option<f64>,
-    p_task: Option<f64>,
-    p_study: Option<f64>,
-    matters: Option<f64>,
-    p_equivalence_task: Option<f64>,
-    p_equivalence_study: Option<f64>,
-    verdict: &'a str,
-    probability_of_improvement: Option<f64>,
-    probability_low: Option<f64>,
-    probability_high: Option<f64>,
-    steps_to_target: Option<f64>,
-    reached: Option<usize>,
-}
-
 pub(super) fn effects(view: View<'_>) -> Result<Vec<u8>> {
-    csv(view.findings.tasks.iter().flat_map(|task| {
-        task.arms.iter().zip(view.arms()).map(move |(found, arm)| {
-            let difference = found.difference.as_ref();
-            let interval = difference.and_then(|difference| difference.interval);
-            let better = found.probability_of_improvement;
-            EffectLine {
-                task: &task.name,
-                arm: &arm.name,
-                measure: task.measure.name(),
-                n: found.value.map(|value| value.n),
-                diverged: found.diverged,
-                pairs: difference.map(|difference| difference.finite),
-                mean: found.value.map(|value| value.mean),
-                sd: found.value.and_then(|value| value.sd),
-                iqm: found.value.map(|value| value.iqm),
-                difference: difference.and_then(|difference| difference.mean),
-                low: interval.map(|interval| interval.low),
-                high: interval.map(|interval| interval.high),
-                p: difference.and_then(|difference| difference.p),
-                p_task: found.adjusted_p,
-                p_study: found.study_p,
-                matters: task.matters,
-                p_equivalence_task: found.equivalence_p,
-                p_equivalence_study: found.study_equivalence_p,
-                verdict: word(found.verdict),
-                probability_of_improvement: better.map(|better| better.value),
-                probability_low: better.and_then(|better| better.interval).map(|interval| interval.low),
-                probability_high: better.and_then(|better| better.interval).map(|interval| interval.high),
-                steps_to_target: found.to_target.and_then(|steps| steps.median),
-                reached: found.to_target.map(|steps| steps.reached),
-            }
-        })
-    }))
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(column::data().map(|(name, _)| *name))?;
+    for (task, _) in view.tasks() {
+        for arm in 0..view.arms().len() {
+            let row = Row { view, task, arm };
+            writer.serialize(column::data().map(|(_, of)| of(row)).collect::<Vec<_>>())?;
+        }
+    }
+    writer.into_inner().context("a table cannot be written")
 }

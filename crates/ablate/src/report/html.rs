@@ -163,7 +163,11 @@ fn curves_of(view: View<'_>, task: usize, name: &str, is_log: bool, of: &dyn Fn(
 }
 
 fn pairs(view: View<'_>) -> &'static str {
-    if view.runs_commands() {
+    if !view.is_paired() {
+        "Runs have no pairs: means are compared as those of two samples, with Welch’s intervals, and p is that of a permutation test of Welch’s t (Janssen, 1997; Chung and Romano, 2013), over all divisions of the runs up to 20,000, drawn ones beyond, corrected over the arms of a task after Holm (1979). What follows of sign flips is of tasks with pairs."
+    } else if view.was_read() {
+        "Pairs: runs of arm and base with the same seed, as the files have them."
+    } else if view.runs_commands() {
         "Pairs: every arm’s command is given the same seeds. Where it evaluates before its first step, that number is compared with the base’s; \
          some runs of the base are done a second time, and both are compared."
     } else {
@@ -179,6 +183,9 @@ fn method(view: View<'_>) -> Markup {
             li { (pairs(view)) }
             li { "Intervals: 95 %, bootstrap-t on the paired differences (Efron and Tibshirani, 1993), 10,000 resamples; none where the differences, or most of them, are equal." }
             li { "p: two-sided sign-flip test, over all sign patterns up to 14 seeds, drawn ones beyond. A pattern turns a seed’s differences round for all arms at once, which share the base’s run; p is corrected by the largest of the arms’ standardised sums, step by step (max-T: Westfall and Young, 1993; Romano and Wolf, 2005), over the arms of a task, and again over the arms of all tasks. Arms that do nothing have no part in it. A pair of which one run diverged counts as the largest finite difference of the arm, against the one that did; one of which both did as none." }
+            @if results.study.sequential {
+                li { "Looks: after 6 seeds, every second one up to 14, and every fourth beyond, up to " (results.study.seeds) ". By each look, the probability of a false verdict so far is at most what Pocock’s spending function allows (Lan and DeMets, 1983), under the joint distribution of the largest sums at all looks, from the same sign patterns. p is the share of patterns with a verdict at an earlier look, or as large a sum at this one. From half of the seeds on an arm is given up that, going on as it did, would have a verdict in less than a tenth of cases. Over all tasks p is as many times as large. Means and intervals are those of a fixed number of seeds." }
+            }
             @if view.findings.tasks.iter().any(|task| task.matters.is_some()) {
                 li { "No difference that matters: two one-sided sign-flip tests (Schuirmann, 1987) of the differences less and plus the margin, in one max-T family over the arms and both sides; p is the larger one. A pair of which one run diverged is within no margin. A margin that is a multiple of the base’s spread is known as well as that spread is." }
             }

@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::Environment;
 use super::answer::{answer, counted, reading};
+use super::column::{Form, Row, columns};
 use super::number::p_value;
 use super::view::{View, sign};
 use crate::findings::{ArmFindings, FactorEffect};
@@ -98,7 +99,6 @@ fn overview(view: View<'_>, text: &mut String) {
 
 fn one_task(view: View<'_>, task: usize, text: &mut String) {
     let results = &view.results.tasks[task];
-    let shown = view.shown(task);
     let _ = writeln!(
         text,
         "\n## {}\n\n{} {}\n",
@@ -106,23 +106,12 @@ fn one_task(view: View<'_>, task: usize, text: &mut String) {
         results.about.description,
         results.about.reason
     );
-    let mut heads = vec!["arm", shown.name(), "difference [95 %]"];
-    heads.extend(p_heads(view));
-    heads.extend(["verdict", "P(better run)"]);
-    let mut heads: Vec<String> = heads.into_iter().map(str::to_owned).collect();
-    heads.push(view.steps_to_target_head(task));
-    head(text, &heads);
+    head(text, &columns(view, Form::Markdown).map(|column| (column.head)(view, task)).collect::<Vec<_>>());
     for arm in std::iter::once(0).chain(view.compared()) {
-        let found = view.found(task, arm);
-        let steps = view.steps_to_target(task, arm);
-        let mut cells = vec![
-            view.arms()[arm].title.clone(),
-            shown.summary(found.value.as_ref()),
-            view.comparison(task, arm),
-        ];
-        cells.extend(p_values(view, task, arm));
-        cells.extend([view.verdict(task, arm), better(found), steps]);
-        row(text, &cells);
+        row(
+            text,
+            &columns(view, Form::Markdown).map(|c| (c.text)(Row { view, task, arm })).collect::<Vec<_>>(),
+        );
     }
     effects(view, task, text);
 }
@@ -159,50 +148,29 @@ fn effects(view: View<'_>, task: usize, text: &mut String) {
     });
 }
 
-/// What an arm is, and what it does on every task.
+/// Description of an arm, and its differences on every task.
 fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
     let about = &view.arms()[arm];
     let _ = writeln!(text, "\n### {}\n\n{}\n\n`{}`\n", line(&about.title), about.description, about.chain);
     anchored(&about.name, text, |text| {
-        let heads = if arm == 0 {
-            vec!["task", "value"]
-        } else {
-            let mut heads = vec!["task", "base", "arm", "difference [95 %]"];
-            heads.extend(p_heads(view));
-            heads.extend(["verdict", "P(better run)"]);
-            heads
-        };
-        head(text, &heads.into_iter().map(str::to_owned).collect::<Vec<_>>());
+        let compared = || columns(view, Form::Arm).filter(|_| arm > 0);
+        let mut heads = vec!["task".to_owned()];
+        heads.extend(
+            if arm == 0 { vec!["value"] } else { vec!["base", "arm"] }.into_iter().map(str::to_owned),
+        );
+        // Of no task in particular: what differs from one to the other is no column of this table.
+        heads.extend(compared().map(|column| (column.head)(view, 0)));
+        head(text, &heads);
         for (task, results) in view.tasks() {
-            let (found, shown) = (view.found(task, arm), view.shown(task));
+            let shown = view.shown(task);
+            let value = |arm: usize| shown.summary(view.found(task, arm).value.as_ref());
             let mut cells = vec![format!("{}: {}", results.name, shown.name())];
-            if arm > 0 {
-                cells.push(shown.summary(view.found(task, 0).value.as_ref()));
-            }
-            cells.push(shown.summary(found.value.as_ref()));
-            if arm > 0 {
-                cells.push(view.comparison(task, arm));
-                cells.extend(p_values(view, task, arm));
-                cells.extend([view.verdict(task, arm), better(found)]);
-            }
+            cells.extend((arm > 0).then(|| value(0)));
+            cells.push(value(arm));
+            cells.extend(compared().map(|column| (column.text)(Row { view, task, arm })));
             row(text, &cells);
         }
     });
-}
-
-fn p_heads(view: View<'_>) -> Vec<&'static str> {
-    if view.has_tasks() { vec!["p, this task", "p, all tasks"] } else { vec!["p"] }
-}
-
-fn p_values(view: View<'_>, task: usize, arm: usize) -> Vec<String> {
-    let found = view.found(task, arm);
-    let shown = |p| if arm > 0 { p_value(p) } else { String::new() };
-    let of_study = view.has_tasks().then(|| shown(found.study_p));
-    std::iter::once(shown(found.adjusted_p)).chain(of_study).collect()
-}
-
-fn better(found: &ArmFindings) -> String {
-    found.probability_of_improvement.map_or(String::new(), |found| format!("{:.2}", found.value))
 }
 
 fn diverged(found: &ArmFindings) -> String {

@@ -1,4 +1,4 @@
-//! What a study leaves behind: a page for the browser, Markdown, tables for programs, and a summary for the console.
+//! Reports of a study: a page for the browser, Markdown, tables for programs, and a summary for the console.
 //!
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
@@ -42,6 +42,7 @@
 //! ```
 
 mod answer;
+mod column;
 mod curves;
 mod data;
 mod figure;

@@ -1,12 +1,11 @@
 //! The tables of the page.
 
-use ablate_statistics::PairedSteps;
 use ablate_tasks::Split;
 use maud::{Markup, html};
 
-use super::number::{p_value, probability, short};
+use super::column::{Column, Form, Row, Style, columns};
+use super::number::{probability, short};
 use super::view::{View, class, sign, word};
-use crate::findings::ArmFindings;
 use crate::record::Outcome;
 use crate::results::Tuning;
 
@@ -52,60 +51,36 @@ pub(super) fn overview(view: View<'_>) -> Markup {
 
 /// Everything that was found about the arms of a task.
 pub(super) fn task(view: View<'_>, task: usize) -> Markup {
-    let shown = view.shown(task);
-    let seeds = view.results.study.seeds;
-    let row = |arm: usize, found: &ArmFindings| {
-        html! {
-            tr {
-                (named(view, arm))
-                td.n { (shown.summary(found.value.as_ref())) }
-                td.n { @match &found.value { Some(value) => (shown.value(value.iqm)), None => "–" } }
-                td class=(format!("n verdict {}", class(found.verdict))) {
-                    (view.comparison(task, arm))
-                }
-                td.n { @if arm > 0 { (p_value(found.adjusted_p)) } }
-                @if view.has_tasks() { td.n { @if arm > 0 { (p_value(found.study_p)) } } }
-                td.id { (view.verdict(task, arm)) }
-                td.n { @if arm > 0 { (probability(found.probability_of_improvement)) } }
-                td.n { (view.steps_to_target(task, arm)) }
-                td.n { (ratio(found, seeds)) }
-                td.n { (d(found)) }
+    let head = |column: &Column| {
+        let text = (column.head)(view, task);
+        html! { @if column.style == Style::Number || column.style == Style::Difference { th.n { (text) } } @else { th { (text) } } }
+    };
+    let cell = |column: &Column, arm: usize| {
+        let text = (column.text)(Row { view, task, arm });
+        match column.style {
+            Style::Arm => named(view, arm),
+            Style::Number => html! { td.n { (text) } },
+            Style::Difference => {
+                html! { td class=(format!("n verdict {}", class(view.found(task, arm).verdict))) { (text) } }
             }
+            Style::Verdict => html! { td.id { (text) } },
         }
     };
     html! {
         div.scroll {
             table {
-                thead {
-                    tr {
-                        th { "arm" } th.n { (shown.name()) ", mean ± sd" } th.n { "IQM" } th.n { "difference [95 % interval]" }
-                        th.n { "p, this task" } @if view.has_tasks() { th.n { "p, all tasks" } } th { "verdict" } th.n { "P(better run)" } th.n { (view.steps_to_target_head(task)) }
-                        th.n { "steps / base’s" } th.n { "d at the end" }
+                thead { tr { @for column in columns(view, Form::Page) { (head(column)) } } }
+                tbody {
+                    @for arm in std::iter::once(0).chain(view.compared()) {
+                        tr { @for column in columns(view, Form::Page) { (cell(column, arm)) } }
                     }
                 }
-                tbody { @for arm in std::iter::once(0).chain(view.compared()) { (row(arm, view.found(task, arm))) } }
             }
         }
     }
 }
 
-/// Steps as a multiple of the base's, and of how many pairs where a run of the others missed the target.
-fn ratio(found: &ArmFindings, seeds: usize) -> String {
-    match found.paired_steps {
-        Some(PairedSteps { ratio: Some(ratio), both, .. }) if both < seeds => {
-            format!("{ratio:.2}× ({both} of {seeds} pairs)")
-        }
-        Some(PairedSteps { ratio: Some(ratio), .. }) => format!("{ratio:.2}×"),
-        _ => "–".to_owned(),
-    }
-}
-
-fn d(found: &ArmFindings) -> String {
-    let shown: Vec<String> = found.d.iter().map(|d| d.map_or("–".to_owned(), short)).collect();
-    if found.d.iter().all(Option::is_none) { "–".to_owned() } else { shown.join(" / ") }
-}
-
-/// What tuning tried, of every tuned arm on every task.
+/// Settings that tuning tried, of every tuned arm on every task.
 pub(super) fn tuning(view: View<'_>) -> Option<Markup> {
     let tuned = |arm: &usize| view.results.tasks.iter().any(|task| task.arms[*arm].tuning.is_some());
     let arms: Vec<usize> = (0..view.arms().len()).filter(tuned).collect();
@@ -142,7 +117,7 @@ pub(super) fn tuning(view: View<'_>) -> Option<Markup> {
     })
 }
 
-/// What each arm is.
+/// Description of each arm.
 pub(super) fn arms(view: View<'_>) -> Markup {
     html! {
         div.scroll {

@@ -3,7 +3,7 @@
 use comfy_table::{Attribute, Cell, CellAlignment};
 
 use super::answer::{answer, counted};
-use super::number::{p_value, short};
+use super::column::{Column, Form, Row, Style, columns};
 use super::view::{View, word};
 use crate::columns::Columns;
 use crate::findings::{Findings, Verdict};
@@ -16,7 +16,11 @@ pub fn summary(results: &Results, findings: &Findings) -> String {
     for (task, task_results) in view.tasks() {
         text += &format!("\n{}: {}\n{}\n", task_results.name, view.shown(task).name(), table(view, task));
     }
-    text += "\nDifferences are paired by seed, arm minus base; p is corrected over the arms of a task (step-down max-T).\n\n";
+    let (kind, correction) =
+        if view.is_paired() { ("paired by seed, ", "step-down max-T") } else { ("", "after Holm") };
+    text += &format!(
+        "\nDifferences are {kind}arm minus base; p is corrected over the arms of a task ({correction}).\n\n"
+    );
     for sentence in answer(view) {
         text += &format!("{}. {}\n", sentence.heading, sentence.text);
     }
@@ -28,37 +32,24 @@ pub fn summary(results: &Results, findings: &Findings) -> String {
 }
 
 fn table(view: View<'_>, task: usize) -> String {
-    let shown = view.shown(task);
-    let mut table = Columns::new([
-        "arm",
-        "mean ± sd",
-        "difference [95 % interval]",
-        "p",
-        "",
-        "steps to target (reached)",
-        "d at the end",
-    ]);
+    let heads: Vec<String> = columns(view, Form::Terminal).map(|column| (column.head)(view, task)).collect();
+    let mut table = Columns::of(heads);
     for arm in std::iter::once(0).chain(view.compared()) {
-        let found = view.found(task, arm);
-        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let verdict = match found.verdict {
-            // There is little room, and no sign is missed.
-            Verdict::Unclear => Cell::new(word(found.verdict)),
-            _ => Cell::new(view.verdict_alone(task, arm)).add_attribute(Attribute::Bold),
-        };
-        let diverged =
-            if found.diverged > 0 { format!("\n{} diverged", found.diverged) } else { String::new() };
-        let steps = view.steps_to_target(task, arm);
-        let d: Vec<String> = found.d.iter().flatten().map(|d| short(*d)).collect();
-        table.add_row([
-            Cell::new(format!("{}{diverged}", view.arms()[arm].title)),
-            right(shown.summary(found.value.as_ref())),
-            right(view.comparison(task, arm)),
-            right(if arm > 0 { p_value(found.adjusted_p) } else { String::new() }),
-            verdict,
-            right(steps),
-            right(if d.is_empty() { "–".to_owned() } else { d.join(" / ") }),
-        ]);
+        table.add_row(columns(view, Form::Terminal).map(|column| cell(column, Row { view, task, arm })));
     }
     table.shown()
+}
+
+fn cell(column: &Column, row: Row<'_>) -> Cell {
+    let Row { view, task, arm } = row;
+    let found = view.found(task, arm);
+    let text = (column.text)(row);
+    match column.style {
+        // Where there is little room, a line of its own.
+        Style::Arm if found.diverged > 0 => Cell::new(format!("{text}\n{} diverged", found.diverged)),
+        Style::Arm => Cell::new(text),
+        Style::Verdict if found.verdict == Verdict::Unclear => Cell::new(word(found.verdict)),
+        Style::Verdict => Cell::new(view.verdict_alone(task, arm)).add_attribute(Attribute::Bold),
+        Style::Number | Style::Difference => Cell::new(text).set_alignment(CellAlignment::Right),
+    }
 }

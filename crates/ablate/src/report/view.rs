@@ -1,4 +1,4 @@
-//! What every part of a report looks up.
+//! Look-ups of every part of a report.
 
 use ablate_statistics::Summary;
 
@@ -74,12 +74,22 @@ impl<'a> View<'a> {
         self.results.tasks.len() > 1
     }
 
-    /// Whether what is trained are commands, all of them.
+    /// Whether runs are known by the numbers that somebody wrote, and not by their weights.
     pub(super) fn runs_commands(self) -> bool {
-        self.results.tasks.iter().any(|task| task.launched.is_some())
+        self.results.tasks.iter().any(|task| !task.is_trained_here())
     }
 
-    /// What two runs have that are told to be the same.
+    /// Whether arms and the base have pairs on every task.
+    pub(super) fn is_paired(self) -> bool {
+        self.results.tasks.iter().all(TaskResults::is_paired)
+    }
+
+    /// Whether the runs were read from files.
+    pub(super) fn was_read(self) -> bool {
+        self.results.tasks.iter().any(|task| task.read.is_some())
+    }
+
+    /// Numbers that two runs have in common that are told to be the same.
     pub(super) fn sameness(self) -> &'static str {
         if self.runs_commands() {
             "the same numbers as the base to the last digit"
@@ -125,7 +135,9 @@ impl<'a> View<'a> {
     pub(super) fn differences(self, task: usize, arm: usize) -> Vec<(u64, f64)> {
         let results = &self.results.tasks[task];
         let measure = results.about.measure;
-        let pairs = results.arms[arm].runs.iter().zip(&results.arms[0].runs);
+        let base_of = |run: &Run| results.arms[0].runs.iter().find(|base| base.seed == run.seed);
+        let runs = results.arms[arm].runs.iter().filter(|_| results.is_paired());
+        let pairs = runs.filter_map(|run| Some((run, base_of(run)?)));
         let difference = |(run, base): (&Run, &Run)| {
             let of = measure.of(&run.record.evaluation()?) - measure.of(&base.record.evaluation()?);
             of.is_finite().then_some((run.seed, of))

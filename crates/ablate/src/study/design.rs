@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::file::{Design, Factor, StudyFile};
 use crate::command::check_change;
-use crate::optimizer::{Baseline, ChainSpec, OptimizerSpec, Schedule};
+use crate::optimizer::{ChainSpec, Named, OptimizerSpec, Schedule};
 use crate::registry::Registry;
 use crate::results::{Arm, Refused, Role};
 
@@ -18,15 +18,15 @@ const MOST_FACTORS: usize = 8;
 /// An arm, and what its optimizer is made from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedArm {
-    /// How it is reported.
+    /// The arm in reports.
     pub arm: Arm,
-    /// What makes it what it is.
+    /// Its recipe.
     pub recipe: Recipe,
     /// The schedules that tuning tries; empty for an arm that is run as it is.
     pub schedules: Vec<Schedule>,
 }
 
-/// What makes an arm what it is.
+/// Recipe of an arm.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Recipe {
     /// An optimizer, for tasks that ship and a user's own.
@@ -62,7 +62,7 @@ pub fn arms(study: &StudyFile, registry: &Registry) -> Result<(Vec<PlannedArm>, 
         );
     }
     for baseline in &study.baselines {
-        arms.push(from_outside(Baseline::named(baseline)?));
+        arms.push(from_outside(Named::of(baseline)?, registry)?);
     }
     for (index, planned) in arms.iter().enumerate() {
         let name = &planned.arm.name;
@@ -84,6 +84,7 @@ fn check(study: &StudyFile) -> Result<()> {
         !runs_commands(study) || study.tasks.iter().all(|task| task.command.is_some()),
         "a study's tasks are commands, or none of them is: an option of an arm means something to a command, or to the chain"
     );
+    let schedules = if study.tuning.every.is_empty() { 2 } else { study.tuning.every.len() };
     for (index, factor) in study.factors.iter().enumerate() {
         let name = &factor.name;
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -107,13 +108,13 @@ fn check(study: &StudyFile) -> Result<()> {
             "factor {name} changes nothing: name options or transforms in its `on` or `off`"
         );
         ensure!(
-            factor.tune.is_empty() || factor.tune.len() == 2,
-            "factor {name}: `tune` lists two schedules, so that every tuned arm has the same number of settings"
+            [0, schedules].contains(&factor.tune.len()),
+            "factor {name}: `tune` lists {schedules} of the schedules, so that every tuned arm has the same number of settings"
         );
     }
     ensure!(
-        [0, 2].contains(&study.tuning.every.len()),
-        "tuning.every lists two schedules, so that every tuned arm has the same number of settings"
+        study.tuning.every.len() <= 2 && (study.baselines.is_empty() || schedules == 2),
+        "tuning.every lists two schedules, or one in a study without baselines, which have two, so that every tuned arm has the same number of settings"
     );
     ensure!(
         study.design == Design::Explicit || study.arms.is_empty(),
@@ -198,15 +199,30 @@ fn changed(
     base: &ChainSpec,
     factors: &[&Factor],
 ) -> Result<PlannedArm> {
+    let changes = || factors.iter().filter_map(|factor| factor.change());
     let mut spec = base.clone();
-    for change in factors.iter().filter_map(|factor| factor.change()) {
+    if !runs_commands(study) {
+        spec = changes().fold(spec, |spec, change| spec.anew_for(change, &study.base));
+    }
+    for change in changes() {
         spec = spec.with(change, &study.base)?;
     }
+    // Of several factors that need a rate, the first one's schedules: a grid has two.
+    let of_factor = factors.iter().find(|factor| !factor.tune.is_empty());
+    let schedules = of_factor.map_or(study.tuning.every.clone(), |factor| factor.tune.clone());
     let recipe = if runs_commands(study) {
-        factors.iter().filter_map(|factor| factor.change()).try_for_each(check_change)?;
+        changes().try_for_each(check_change)?;
         Recipe::Options(spec.options.clone())
     } else {
+        ensure!(
+            !schedules.is_empty() || spec.lr()?.is_some(),
+            "its learning rate is known to nobody: give `lr`, or tune it (`tune` of a factor, `every` of [tuning])"
+        );
         Recipe::Optimizer(OptimizerSpec::Chain(spec.clone()))
+    };
+    let shown: Vec<(&String, &Value)> = match &recipe {
+        Recipe::Optimizer(_) => spec.shown_options().collect(),
+        Recipe::Options(options) => options.iter().collect(),
     };
     let chain = match &recipe {
         Recipe::Optimizer(optimizer) => optimizer.describe(registry)?,
@@ -224,9 +240,8 @@ fn changed(
     } else {
         descriptions.join(" ")
     };
-    let options = spec
-        .options
-        .iter()
+    let options = shown
+        .into_iter()
         .filter(|(name, value)| factors.is_empty() || base.options.get(*name) != Some(value))
         .map(|(name, value)| (name.clone(), value.to_string()))
         .collect();
@@ -241,28 +256,25 @@ fn changed(
             options,
         },
         recipe,
-        // Of several factors that need a rate, the first one's schedules: a grid has two.
-        schedules: factors
-            .iter()
-            .find(|factor| !factor.tune.is_empty())
-            .map_or(study.tuning.every.clone(), |f| f.tune.clone()),
+        schedules,
     })
 }
 
-fn from_outside(baseline: Baseline) -> PlannedArm {
-    PlannedArm {
+fn from_outside(baseline: Named, registry: &Registry) -> Result<PlannedArm> {
+    let recipe = OptimizerSpec::Baseline(baseline);
+    Ok(PlannedArm {
         arm: Arm {
             name: baseline.name().to_owned(),
             title: baseline.title().to_owned(),
             description: "A reference from outside, its learning rate and schedule tuned.".to_owned(),
             role: Role::Baseline,
             factors: Vec::new(),
-            chain: baseline.rule().to_owned(),
+            chain: recipe.describe(registry)?,
             options: Vec::new(),
         },
-        recipe: Recipe::Optimizer(OptimizerSpec::Baseline(baseline)),
+        recipe: Recipe::Optimizer(recipe),
         schedules: baseline.schedules().to_vec(),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -331,7 +343,7 @@ mod tests {
             ("[[factor]]\nname = \"a b\"\non = { lr = 1 }", "letters"),
             ("[[factor]]\nname = \"a\"\non = { use_focus = true }", "factored"),
             ("design = \"explicit\"\narms = [[\"b\"]]", "no factor"),
-            ("baselines = [\"lion\"]", "schedule-free-adamw"),
+            ("baselines = [\"adamww\"]", "perhaps \"adamw\""),
             ("[base]\nuse_lion = true", "use_lion"),
         ];
         for (text, expected) in cases {

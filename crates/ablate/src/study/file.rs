@@ -16,12 +16,12 @@ pub struct StudyFile {
     /// The title of the report.
     #[serde(default, deserialize_with = "one_line")]
     pub title: String,
-    /// What it wants to know.
+    /// The question.
     #[serde(default, deserialize_with = "one_line")]
     pub question: String,
-    /// What is trained: names, or tables with a `task`, its options, and `name`, `steps` and `target`; or with a `command`.
+    /// Tasks: names, or tables with a `task`, its options, and `name`, `steps` and `target`; or with a `command`.
     pub tasks: Vec<TaskEntry>,
-    /// How factors are combined to arms.
+    /// Combination of factors to arms.
     #[serde(default)]
     pub design: Design,
     /// The arms of an explicit design, each a list of factors to change.
@@ -33,6 +33,9 @@ pub struct StudyFile {
     /// Reported seeds per arm and task.
     #[serde(default = "ten")]
     pub seeds: usize,
+    /// Whether these are the most, and arms stop where they are decided.
+    #[serde(default)]
+    pub sequential: bool,
     /// Length of every run as a multiple of the task's own.
     #[serde(default = "one")]
     pub length: f64,
@@ -42,12 +45,12 @@ pub struct StudyFile {
     /// The budget of every tuned arm.
     #[serde(default)]
     pub tuning: TuningBudget,
-    /// Options of the base, by their documented names.
+    /// Options of the base, by their documented names; or its `chain` or `optimizer`, with options of their members.
     #[serde(default)]
     pub base: Map<String, Value>,
     /// The smallest difference that matters, on every task that says nothing else.
     pub matters: Option<Matters>,
-    /// What is varied.
+    /// The factors.
     #[serde(default, rename = "factor")]
     pub factors: Vec<Factor>,
 }
@@ -64,7 +67,7 @@ fn one() -> f64 {
     1.0
 }
 
-/// How factors are combined to arms.
+/// Combination of factors to arms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Design {
@@ -164,7 +167,7 @@ impl<'de> Deserialize<'de> for TaskEntry {
     }
 }
 
-/// What a tuned arm may try. Every tuned arm has the same number of settings.
+/// Settings that a tuned arm may try. Every tuned arm has the same number of settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TuningBudget {
@@ -191,12 +194,12 @@ pub struct Factor {
     /// The name for people; the name, if nothing else is said.
     #[serde(default, deserialize_with = "one_line")]
     pub title: String,
-    /// What it is.
+    /// Description, for people.
     #[serde(default, deserialize_with = "one_line")]
     pub description: String,
-    /// How it is switched on, where the base is without it.
+    /// Change that switches it on, where the base is without it.
     pub on: Option<Change>,
-    /// How it is switched off, where the base has it.
+    /// Change that switches it off, where the base has it.
     pub off: Option<Change>,
     /// Schedules by which the learning rate is tuned where the factor is changed, for a change that takes the estimate of
     /// the step size away.
@@ -205,7 +208,7 @@ pub struct Factor {
 }
 
 impl Factor {
-    /// What it does to the base.
+    /// Its change of the base.
     pub fn change(&self) -> Option<&Change> {
         self.on.as_ref().or(self.off.as_ref())
     }
@@ -235,5 +238,9 @@ pub struct Insertion {
     /// The transform's name, or a table of `transform` and options.
     pub transform: Value,
     /// The transform before which it goes.
-    pub before: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Or the one behind which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }

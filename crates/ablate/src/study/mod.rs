@@ -32,7 +32,8 @@
 //! assert_eq!(*tuning, TuningBudget { rates: vec![0.01, 0.1], seeds: 2, every: vec![] });
 //! let projection: &Factor = &factors[0];
 //! let Change { insert, .. } = projection.change().unwrap();
-//! assert_eq!(*insert, [Insertion { transform: "orthograd".into(), before: "factored-moment".into() }]);
+//! let before = Some("factored-moment".into());
+//! assert_eq!(*insert, [Insertion { transform: "orthograd".into(), before, after: None }]);
 //!
 //! let PlannedTask { steps, target, .. } = &study.tasks[0];
 //! assert_eq!((*steps, *target), (100, Some(0.975)));
@@ -90,7 +91,7 @@ pub struct PlannedTask {
     pub kind: String,
     /// The options that the study sets.
     pub options: Value,
-    /// What is trained.
+    /// The task.
     pub training: Training,
     /// The length of a run.
     pub steps: usize,
@@ -100,7 +101,7 @@ pub struct PlannedTask {
     pub matters: Option<Matters>,
 }
 
-/// What a run does.
+/// Training of a run.
 pub enum Training {
     /// It trains a task here.
     Task(Box<dyn Task>),
@@ -109,7 +110,7 @@ pub enum Training {
 }
 
 impl PlannedTask {
-    /// What it is about.
+    /// Description, measure and length.
     pub fn about(&self) -> About {
         match &self.training {
             Training::Task(task) => task.about(),
@@ -124,9 +125,9 @@ pub struct Study {
     pub name: String,
     /// The file.
     pub text: String,
-    /// What it says.
+    /// Its content.
     pub file: StudyFile,
-    /// What is trained.
+    /// The task.
     pub tasks: Vec<PlannedTask>,
     /// The arms, the base first.
     pub arms: Vec<PlannedArm>,
@@ -141,7 +142,7 @@ pub struct Study {
 /// No run of more steps ends.
 const MOST_STEPS: f64 = 1e12;
 
-/// What the command line changes about a study.
+/// Changes of a study by the command line.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides {
     /// Seeds per arm and task.
@@ -227,7 +228,7 @@ impl Study {
         })
     }
 
-    /// What is asked, for reports.
+    /// The question, for reports.
     pub fn info(&self) -> StudyInfo {
         let design = match serde_json::to_value(self.file.design) {
             Ok(Value::String(design)) => design,
@@ -243,6 +244,7 @@ impl Study {
             design,
             factors: self.file.factors.iter().map(|factor| (factor.name.clone(), title(factor))).collect(),
             seeds: self.file.seeds,
+            sequential: self.file.sequential,
             tuning_seeds: self.file.tuning.seeds,
             evaluations: self.file.evaluations,
             text: self.text.clone(),
@@ -266,6 +268,15 @@ fn check(file: &StudyFile) -> Result<()> {
         file.length.is_finite() && file.length > 0.0,
         "length = {}: a multiple of the tasks' own length, above 0",
         file.length
+    );
+    ensure!(
+        !(file.sequential && file.design == Design::Factorial),
+        "sequential = true stops arms one by one, and the effects of a factorial need all of them; choose another design, or leave it out"
+    );
+    ensure!(
+        !file.sequential || file.seeds >= FEWEST_PAIRS,
+        "sequential = true with seeds = {}: the first look is after {FEWEST_PAIRS}; give the most that there may be",
+        file.seeds
     );
     ensure!(file.evaluations > 0, "evaluations = 0: a run needs at least the one at its end");
     ensure!(file.tuning.seeds > 0, "tuning.seeds = 0: a setting needs at least one run");

@@ -1,4 +1,4 @@
-//! Doing what is missing of a study, spread over the cores.
+//! Execution of what is missing of a study, spread over the cores.
 //!
 //! With a study of one factor, one baseline and two seeds (in `study`, `registry` and `store`):
 //!
@@ -61,8 +61,11 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+mod counts;
+mod stage;
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ablate_tasks::{Evaluation, Split};
@@ -70,18 +73,21 @@ use anyhow::{Result, anyhow, bail};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::command::{Assignment, Place, Resources, SourcesChanged};
+pub use self::counts::{RunCounts, grid, run_counts, seconds_per_run};
+use self::stage::{Attempt, Stage};
+use crate::command::{Assignment, Resources};
+use crate::findings::{looks, stops};
 use crate::measured::Measured;
 use crate::optimizer::Setting;
 use crate::record::{Point, Record};
 use crate::registry::Registry;
 use crate::results::{ArmRuns, Candidate, Launched, Results, Run, TaskResults, Tuning};
-use crate::run::{Next, Plan, group_names, train};
+use crate::run::group_names;
 use crate::store::{Found, Key, Store};
 use crate::study::{FIRST_TUNING_SEED, PlannedArm, PlannedTask, Recipe, Study, Training};
 use crate::versions::{CODE, versions};
 
-/// How often a run that another process does is looked for.
+/// Time between two looks for a run that another process does.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A run of a study.
@@ -100,12 +106,6 @@ pub struct Job {
     /// 0, or which time it is run again, to see whether equal runs are equal.
     pub repeat: usize,
 }
-
-/// Failures without a success after which the others of a stage would fail, too.
-const HOPELESS: usize = 3;
-
-/// Failures that are told with all that is known of them.
-const TOLD: usize = 3;
 
 /// Hears of a study's progress, from several threads at once.
 pub trait Observer: Sync {
@@ -138,11 +138,11 @@ impl std::error::Error for Interrupted {}
 
 /// Everything that executing a study needs.
 pub struct Execution<'a> {
-    /// What is to be run.
+    /// The study to be run.
     pub study: &'a Study,
-    /// What it can name.
+    /// Tasks and transforms that it can name.
     pub registry: &'a Registry,
-    /// Where runs are kept.
+    /// Store of the runs.
     pub store: &'a Store,
     /// Set from outside to stop.
     pub stop: &'a AtomicBool,
@@ -158,18 +158,46 @@ impl Execution<'_> {
     pub fn results(&self, observer: &dyn Observer) -> Result<Results> {
         let tuned = self.do_all("tuning", &self.tuning_jobs(), observer)?;
         let tunings = self.tunings(&tuned);
-        let mut jobs = self.reported_jobs(&tunings);
-        jobs.extend(self.repeated_jobs(&tunings));
-        let runs = self.do_all("measuring", &jobs, observer)?;
-        let mut runs = jobs.iter().zip(runs).map(|(job, measured)| (job, Run::of(job.seed, measured)));
+        let mut results = self.without_runs(&tunings);
+        let mut repeated = self.repeated_jobs(&tunings);
+        for seeds in self.rounds() {
+            let mut jobs = self.reported_jobs(&tunings, &results, seeds);
+            jobs.append(&mut repeated);
+            let runs = self.do_all("measuring", &jobs, observer)?;
+            for (job, measured) in jobs.iter().zip(runs) {
+                let (task, run) = (&mut results.tasks[job.task], Run::of(job.seed, measured));
+                match &mut task.launched {
+                    Some(launched) if job.repeat > 0 => launched.repeats.push(run),
+                    _ => task.arms[job.arm].runs.push(run),
+                }
+            }
+            if self.study.file.sequential && self.are_decided(&results) {
+                break;
+            }
+        }
+        Ok(results)
+    }
+
+    /// Numbers of seeds after which it is looked at what there is.
+    fn rounds(&self) -> Vec<usize> {
+        let seeds = self.study.file.seeds;
+        if self.study.file.sequential { looks(seeds).seeds } else { vec![seeds] }
+    }
+
+    fn are_decided(&self, results: &Results) -> bool {
+        let is_decided =
+            |task: &TaskResults| stops(task, self.study.file.seeds)[1..].iter().all(Option::is_some);
+        results.tasks.iter().all(is_decided)
+    }
+
+    /// The study before its first reported run.
+    fn without_runs(&self, tunings: &[Option<Tuning>]) -> Results {
         let study = self.study;
-        let mut tunings = tunings.into_iter();
+        let mut tunings = tunings.iter().cloned();
         let mut tasks = Vec::new();
         for task in &study.tasks {
-            let arms = study.arms.iter().map(|_| {
-                let runs = runs.by_ref().take(study.file.seeds).map(|(_, run)| run).collect();
-                ArmRuns { tuning: tunings.next().flatten(), runs }
-            });
+            let arms =
+                study.arms.iter().map(|_| ArmRuns { tuning: tunings.next().flatten(), runs: Vec::new() });
             let arms = arms.collect();
             tasks.push(TaskResults {
                 name: task.name.clone(),
@@ -183,6 +211,7 @@ impl Execution<'_> {
                     Training::Command(_) => Vec::new(),
                 },
                 arms,
+                read: None,
                 launched: match &task.training {
                     Training::Task(_) => None,
                     Training::Command(command) => Some(Launched {
@@ -193,19 +222,14 @@ impl Execution<'_> {
                 },
             });
         }
-        for (job, run) in runs {
-            if let Some(launched) = &mut tasks[job.task].launched {
-                launched.repeats.push(run);
-            }
-        }
-        Ok(Results {
+        Results {
             study: study.info(),
             versions: versions(),
             code: self.code(),
             arms: study.arms.iter().map(|planned| planned.arm.clone()).collect(),
             refused: study.refused.clone(),
             tasks,
-        })
+        }
     }
 
     /// The digest of the sources that determine the runs: this program's, or the commands'.
@@ -266,15 +290,32 @@ impl Execution<'_> {
         self.pairs().map(of_pair).collect()
     }
 
-    fn reported_jobs(&self, tunings: &[Option<Tuning>]) -> Vec<Job> {
-        let of_pair = |((task, arm), tuning): ((usize, usize), &Option<Tuning>)| {
-            let setting = tuning.as_ref().map(|tuning| tuning.chosen);
-            let seeds = 0..self.study.file.seeds as u64;
-            seeds
-                .map(|seed| Job { task, arm, setting, seed, final_split: Split::Test, repeat: 0 })
-                .collect::<Vec<_>>()
-        };
-        self.pairs().zip(tunings).flat_map(of_pair).collect()
+    /// The runs that are missing of so many seeds: all of them, but for those of arms that are decided, and of a base that no other arm needs.
+    fn reported_jobs(&self, tunings: &[Option<Tuning>], results: &Results, seeds: usize) -> Vec<Job> {
+        let is_sequential = self.study.file.sequential;
+        let mut jobs = Vec::new();
+        let mut tunings = tunings.iter();
+        for (task, so_far) in results.tasks.iter().enumerate() {
+            let stops = if is_sequential { stops(so_far, self.study.file.seeds) } else { Vec::new() };
+            let goes_on = |arm: usize| !is_sequential || stops[arm].is_none();
+            let is_needed = |arm: usize| match arm {
+                0 => so_far.arms.len() == 1 || (1..so_far.arms.len()).any(goes_on),
+                arm => goes_on(arm),
+            };
+            for (arm, runs) in so_far.arms.iter().enumerate() {
+                let setting = tunings.next().and_then(|tuning| tuning.as_ref().map(|tuning| tuning.chosen));
+                let missing = if is_needed(arm) { runs.runs.len()..seeds } else { 0..0 };
+                jobs.extend(missing.map(|seed| Job {
+                    task,
+                    arm,
+                    setting,
+                    seed: seed as u64,
+                    final_split: Split::Test,
+                    repeat: 0,
+                }));
+            }
+        }
+        jobs
     }
 
     /// Some of the base's runs once more, where nobody knows whether they would be the same.
@@ -369,125 +410,6 @@ impl Execution<'_> {
     }
 }
 
-/// What became of a job.
-enum Attempt {
-    Done(Box<Measured>),
-    /// Another process is at it.
-    Elsewhere,
-    Failed,
-}
-
-/// A stage of a study while it goes on.
-struct Stage<'s> {
-    execution: &'s Execution<'s>,
-    observer: &'s dyn Observer,
-    resources: Resources,
-    ended: Mutex<Ended>,
-}
-
-#[derive(Default)]
-struct Ended {
-    done: usize,
-    failures: Vec<anyhow::Error>,
-}
-
-impl Stage<'_> {
-    /// Counts what becomes of a job. Only what ends the whole study is an error.
-    fn attempt(&self, job: &Job, act: impl FnOnce() -> Result<Attempt>) -> Result<Attempt> {
-        let outcome = act();
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome {
-            Ok(attempt) => {
-                ended.done += usize::from(matches!(attempt, Attempt::Done(_)));
-                Ok(attempt)
-            }
-            Err(error) if error.is::<Interrupted>() || error.is::<SourcesChanged>() => Err(error),
-            Err(error) => {
-                let study = self.execution.study;
-                let (task, arm) = (&study.tasks[job.task].name, &study.arms[job.arm].arm.name);
-                ended.failures.push(error.context(format!("task {task}, arm {arm}")));
-                if ended.done == 0 && ended.failures.len() >= HOPELESS {
-                    return Err(failure(
-                        &mut ended.failures,
-                        "every run failed so far, and the others were not begun",
-                    ));
-                }
-                Ok(Attempt::Failed)
-            }
-        }
-    }
-
-    fn failures(&self) -> Result<()> {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if ended.failures.is_empty() {
-            return Ok(());
-        }
-        Err(failure(&mut ended.failures, "what has ended is stored, and the same command tries these again"))
-    }
-
-    /// Does a job, unless another process is at it.
-    fn try_job(&self, job: &Job, address: &str) -> Result<Attempt> {
-        let Execution { study, registry, store, stop, .. } = self.execution;
-        let go_on = || if stop.load(Ordering::Relaxed) { Next::Stop } else { Next::Go };
-        if go_on() == Next::Stop {
-            return Err(Interrupted.into());
-        }
-        let Some(_claim) = store.claim(address)? else { return Ok(Attempt::Elsewhere) };
-        // It may have been done between the look at the store and the claim.
-        if let Found::Whole(run) = store.load(address)? {
-            self.observer.finished(job, &run.record);
-            return Ok(Attempt::Done(run));
-        }
-        let (task, arm) = (&study.tasks[job.task], &study.arms[job.arm]);
-        let on_point = |point: &Point| self.observer.point(job, point);
-        let run = match (&task.training, &arm.recipe) {
-            (Training::Task(trained), Recipe::Optimizer(optimizer)) => {
-                let plan = Plan {
-                    task: &**trained,
-                    optimizer,
-                    setting: job.setting,
-                    seed: job.seed,
-                    steps: task.steps,
-                    evaluations: study.file.evaluations,
-                    final_split: job.final_split,
-                };
-                train(&plan, registry, on_point, go_on)?.map(Measured::from)
-            }
-            (Training::Command(command), Recipe::Options(options)) => {
-                let place = Place { store, address };
-                command.run(&assignment(job, task, options), &self.resources, &place, on_point, &go_on)?
-            }
-            _ => return Err(unlike(task, arm)),
-        };
-        let Some(run) = run else { return Err(Interrupted.into()) };
-        store.save(address, &run)?;
-        self.observer.finished(job, &run.record);
-        Ok(Attempt::Done(Box::new(run)))
-    }
-
-    /// The run of a job that another process was at, or that it has left.
-    fn wait_for(&self, job: &Job, address: &str) -> Result<Attempt> {
-        loop {
-            if let Found::Whole(run) = self.execution.store.load(address)? {
-                self.observer.finished(job, &run.record);
-                return Ok(Attempt::Done(run));
-            }
-            match self.try_job(job, address)? {
-                Attempt::Elsewhere => std::thread::sleep(PATIENCE),
-                attempt => return Ok(attempt),
-            }
-        }
-    }
-}
-
-fn failure(failures: &mut Vec<anyhow::Error>, what_else: &str) -> anyhow::Error {
-    let all = failures.len();
-    let told: Vec<String> = failures.drain(..).take(TOLD).map(|error| format!("{error:#}")).collect();
-    let count = if all == 1 { "1 run".to_owned() } else { format!("{all} runs") };
-    let shown = if all > TOLD { format!(", of which these are {TOLD}") } else { String::new() };
-    anyhow!("{count} failed{shown}; {what_else}:\n{}", told.join("\n"))
-}
-
 /// A study has arms of chains or of options, as its tasks need them.
 fn unlike(task: &PlannedTask, arm: &PlannedArm) -> anyhow::Error {
     anyhow!(
@@ -508,7 +430,7 @@ fn assignment<'a>(job: &Job, task: &PlannedTask, options: &'a Map<String, Value>
     }
 }
 
-/// How many seeds of the base a task runs a second time.
+/// Number of seeds of the base that a task runs a second time.
 fn repeats(study: &Study, task: &PlannedTask) -> usize {
     match &task.training {
         Training::Task(_) => 0,
@@ -516,69 +438,6 @@ fn repeats(study: &Study, task: &PlannedTask) -> usize {
     }
 }
 
-/// The settings that tuning tries for an arm; none for one that is run as it is.
-pub fn grid(arm: &PlannedArm, rates: &[f64]) -> Vec<Setting> {
-    let at_rate =
-        |&learning_rate: &f64| arm.schedules.iter().map(move |&schedule| Setting { learning_rate, schedule });
-    rates.iter().flat_map(at_rate).collect()
-}
-
 fn tuning_seeds(count: usize) -> impl Iterator<Item = u64> {
     (0..count as u64).map(|index| FIRST_TUNING_SEED + index)
-}
-
-/// How many runs a study has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunCounts {
-    /// For tuning.
-    pub tuning: usize,
-    /// Reported ones.
-    pub reported: usize,
-    /// Runs of the base a second time.
-    pub repeated: usize,
-}
-
-/// How many runs a study has.
-pub fn run_counts(study: &Study) -> RunCounts {
-    let settings: usize = study.arms.iter().map(|arm| grid(arm, &study.file.tuning.rates).len()).sum();
-    let tasks = study.tasks.len();
-    RunCounts {
-        tuning: tasks * settings * study.file.tuning.seeds,
-        reported: tasks * study.arms.len() * study.file.seeds,
-        repeated: study.tasks.iter().map(|task| repeats(study, task)).sum(),
-    }
-}
-
-/// What one run of a task takes, in seconds, by a short piece of a base run; nothing of a command, of which there are no pieces.
-///
-/// # Errors
-/// The task or the optimizer failed.
-pub fn seconds_per_run(study: &Study, registry: &Registry, task: &PlannedTask) -> Result<Option<f64>> {
-    const PROBED: usize = 12;
-    let (Training::Task(trained), Recipe::Optimizer(optimizer)) = (&task.training, &study.arms[0].recipe)
-    else {
-        return Ok(None);
-    };
-    let steps = task.steps.min(PROBED);
-    let probe = |steps: usize| {
-        let plan = Plan {
-            task: &**trained,
-            optimizer,
-            setting: None,
-            seed: FIRST_TUNING_SEED,
-            steps,
-            evaluations: 1,
-            final_split: Split::Validation,
-        };
-        let started = std::time::Instant::now();
-        let record = train(&plan, registry, |_| {}, || Next::Go)?;
-        let stepping = record.and_then(|record| record.last().map(|point| point.seconds)).unwrap_or(0.0);
-        Ok::<_, anyhow::Error>((stepping, started.elapsed().as_secs_f64()))
-    };
-    probe(1)?; // The first one finds cold caches.
-    let (stepping, whole) = probe(steps)?;
-    // A probe evaluates three times: before, after, and at the end.
-    let evaluation = (whole - stepping).max(0.0) / 3.0;
-    let evaluations = study.file.evaluations.min(task.steps) as f64;
-    Ok(Some(stepping / steps as f64 * task.steps as f64 + evaluation * (evaluations + 2.0)))
 }
