@@ -7,13 +7,15 @@ const HOPED_FOR: f64 = 1.281_551_565_544_600_4;
 /// Looks at a study while it grows: after how many seeds, and how much of the error may be spent by then.
 ///
 /// Pocock's spending function (Lan and DeMets, 1983, biometrika 70, 659): `level ln(1 + (e - 1) t)` after a share t of the seeds, so that a clear effect is found
-/// at the first look that can find any. The first one is at [`fewest_pairs`], then every second seed up to 14, up to which tests are exact, and every fourth beyond.
+/// at the first look that can find any. Looks are at [`fewest_pairs`], at every second seed up to 14, up to which tests are exact, and at every fourth beyond; those that can find
+/// nothing, as the smallest p of so many seeds is more than may be spent, are left out.
 ///
 /// ```
 /// use ablate_statistics::Looks;
 ///
 /// let looks = Looks::of(30, 0.05);
-/// assert_eq!(looks.seeds, [6, 8, 10, 12, 14, 18, 22, 26, 30]);
+/// assert_eq!(looks.seeds, [8, 10, 12, 14, 18, 22, 26, 30]);
+/// assert_eq!(Looks::of(10, 0.05).seeds, [6, 8, 10]);
 /// assert!(looks.spent.is_sorted() && looks.spent.last() == Some(&0.05));
 /// assert_eq!(Looks::of(3, 0.05).seeds, [3]); // in which nothing can be found
 /// ```
@@ -46,6 +48,8 @@ impl Looks {
             all if all >= 1.0 => level,
             share => level * (1.0 + (std::f64::consts::E - 1.0) * share).ln(),
         };
+        let can_find = |seeds: &usize| *seeds >= most || 2.0_f64.powf(1.0 - *seeds as f64) <= spent(seeds);
+        seeds.retain(can_find);
         Self { spent: seeds.iter().map(spent).collect(), seeds }
     }
 }
@@ -56,7 +60,7 @@ pub struct Course {
     /// The number of seeds at the look that found it, if one did.
     pub found: Option<usize>,
     /// p at that look, or at the latest one: the share of sign patterns under which some arm would have been found at an earlier look, or would
-    /// have had as large a T at this one. An arm is found where p is at most what is spent by then.
+    /// have had as large a T at this one. An arm is found where p is at most what is spent by then. That of an arm that is not is corrected over all that are not.
     pub p: f64,
     /// Numbers of seeds at looks from half of the seeds on where, going on as it did, it would be found by the last one in less than a tenth of cases.
     pub hopeless: Vec<usize>,
@@ -70,7 +74,8 @@ pub struct Course {
 /// A sign pattern turns the differences of a seed round for all arms and at all looks, so that the joint distribution of the largest T at all looks is had from the
 /// same patterns, however looks and arms depend on each other. By every look the share of patterns that would have found some arm is at most what [`Looks`] lets
 /// it spend; what is not spent, as shares are of 2^n patterns, is left for later looks. Arms that are found leave the family, and the looks before are taken again without
-/// them, which is the closed test of the remaining ones (Marcus, Peritz and Gabriel, 1976; Tang and Geller, 1999). Those that were given up stay in it as they were.
+/// them, which is the closed test of the remaining ones (Marcus, Peritz and Gabriel, 1976; Tang and Geller, 1999). Those that were given up, or ended for another reason, stay in it as if their differences
+/// went on in the same order: without that, what is left would be found too often, as it was chosen by what was seen (in 9 % of simulated studies of fifteen arms without effect).
 ///
 /// Of studies where the differences of arms without effect are jointly symmetric around 0, at most a share `level` find one of them at any look, whatever is done with the
 /// looks: stopping sooner than planned only makes it rarer. How large an effect is, is overestimated where it was found early.
@@ -144,15 +149,22 @@ pub fn sequential_equivalence(
     below.into_iter().zip(above).map(both).collect()
 }
 
-/// The arms at a look.
+/// The arms at a look. One that has ended goes on as it did, for the sake of the others: which arms end depends on what was seen, and those that are left would else be
+/// tested as if they were a family that had been chosen before.
 struct Series(Vec<Option<Column>>);
 
 impl Series {
     fn of(arms: &[Vec<Option<f64>>], seeds: usize, sides: Sides) -> Self {
         let column = |differences: &Vec<Option<f64>>| {
-            let mut padded = differences.clone();
-            padded.resize(seeds, None);
-            Column::of(0, &padded, sides)
+            let own = differences.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+            let mut going_on: Vec<Option<f64>> =
+                differences[..own].iter().copied().cycle().take(if own > 0 { seeds } else { 0 }).collect();
+            going_on.resize(seeds, None);
+            let mut column = Column::of(0, &going_on, sides)?;
+            if own < seeds {
+                column.observed = f64::NEG_INFINITY;
+            }
+            Some(column)
         };
         Self(arms.iter().map(column).collect())
     }
@@ -188,7 +200,8 @@ fn courses(series: &[Series], looks: &Looks, sides: Sides, seed: u64) -> Vec<Opt
             family.nulls.clear();
         }
         for index in &open {
-            if let Some(course) = &mut courses[*index] {
+            let has_ended = series[look].t(*index) == f64::NEG_INFINITY;
+            if let Some(course) = courses[*index].as_mut().filter(|_| !has_ended) {
                 course.p = before.max(family.nulls[look].p(series[look].t(*index)));
                 if family.is_hopeless(*index, look) {
                     course.hopeless.push(looks.seeds[look]);
@@ -318,7 +331,10 @@ mod tests {
     #[test]
     fn one_look_is_the_test_without_looks() {
         let arms: Vec<Vec<Option<f64>>> = (0..4)
-            .map(|arm| (0..9).map(|seed| Some(((seed * 7 + arm * 3) % 11) as f64 - 3.0)).collect())
+            .map(|arm| {
+                let effect = if arm < 2 { 7.0 } else { 0.0 };
+                (0..9).map(|seed| Some(((seed * 7 + arm * 3) % 11) as f64 - 5.0 + effect)).collect()
+            })
             .collect();
         let looks = Looks { seeds: vec![9], spent: vec![0.05] };
         let plain = crate::joint_sign_flip_p(&arms, 0);
@@ -326,7 +342,8 @@ mod tests {
         for (course, p) in courses.into_iter().zip(plain) {
             let (course, p) = (course.unwrap(), p.unwrap());
             assert_eq!(course.found.is_some(), p <= 0.05);
-            assert!((course.p - p).abs() < 1e-12, "{} {p}", course.p);
+            // Of arms that are not found, the plain test steps down.
+            assert!(if p <= 0.05 { course.p == p } else { course.p >= p }, "{} {p}", course.p);
         }
     }
 
@@ -334,15 +351,16 @@ mod tests {
     fn what_is_found_stays_found_however_long_the_others_go_on() {
         let at = |seed: usize, arm: usize| ((seed * 31 + arm * 17) % 13) as f64 - 6.0;
         let arm = |arm: usize| -> Vec<Option<f64>> {
-            let (seeds, effect) = if arm == 0 { (6, 20.0) } else { (18, 0.0) };
+            let (seeds, effect) = if arm == 0 { (8, 20.0) } else { (18, 0.0) };
             (0..seeds).map(|seed| Some(at(seed, arm) + effect)).collect()
         };
         let (arms, looks) = ((0..5).map(arm).collect::<Vec<_>>(), Looks::of(18, 0.05));
         let clear = |seeds: usize| {
             sequential_sign_flip(|seeds| first(&arms, seeds), seeds, &looks, 0).swap_remove(0).unwrap()
         };
-        for seeds in [8, 10, 12, 14, 18] {
-            assert_eq!(clear(seeds), clear(6), "{seeds}");
+        assert_eq!(clear(8).found, Some(8));
+        for seeds in [10, 12, 14, 18] {
+            assert_eq!(clear(seeds), clear(8), "{seeds}");
         }
     }
 }

@@ -11,6 +11,7 @@ use super::forest::forest;
 use super::number::short;
 use super::view::{Curve, View, points};
 use super::{Environment, heat, profile, tables, time};
+use crate::findings::looks;
 use crate::record::Point;
 use crate::results::{Run, TaskResults};
 
@@ -184,7 +185,7 @@ fn method(view: View<'_>) -> Markup {
             li { "Intervals: 95 %, bootstrap-t on the paired differences (Efron and Tibshirani, 1993), 10,000 resamples; none where the differences, or most of them, are equal." }
             li { "p: two-sided sign-flip test, over all sign patterns up to 14 seeds, drawn ones beyond. A pattern turns a seed’s differences round for all arms at once, which share the base’s run; p is corrected by the largest of the arms’ standardised sums, step by step (max-T: Westfall and Young, 1993; Romano and Wolf, 2005), over the arms of a task, and again over the arms of all tasks. Arms that do nothing have no part in it. A pair of which one run diverged counts as the largest finite difference of the arm, against the one that did; one of which both did as none." }
             @if results.study.sequential {
-                li { "Looks: after 6 seeds, every second one up to 14, and every fourth beyond, up to " (results.study.seeds) ". By each look, the probability of a false verdict so far is at most what Pocock’s spending function allows (Lan and DeMets, 1983), under the joint distribution of the largest sums at all looks, from the same sign patterns. p is the share of patterns with a verdict at an earlier look, or as large a sum at this one. From half of the seeds on an arm is given up that, going on as it did, would have a verdict in less than a tenth of cases. Over all tasks p is as many times as large. Means and intervals are those of a fixed number of seeds." }
+                li { "Looks: after " (looks(results.study.seeds).seeds.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")) " seeds. By each look, the probability of a false verdict so far is at most what Pocock’s spending function allows (Lan and DeMets, 1983), under the joint distribution of the largest sums at all looks, from the same sign patterns. p is the share of patterns with a verdict at an earlier look, or as large a sum at this one. From half of the seeds on an arm is given up that, going on as it did, would have a verdict in less than a tenth of cases. Over all tasks p is as many times as large. Means and intervals are those of a fixed number of seeds." }
             }
             @if view.findings.tasks.iter().any(|task| task.matters.is_some()) {
                 li { "No difference that matters: two one-sided sign-flip tests (Schuirmann, 1987) of the differences less and plus the margin, in one max-T family over the arms and both sides; p is the larger one. A pair of which one run diverged is within no margin. A margin that is a multiple of the base’s spread is known as well as that spread is." }

@@ -275,7 +275,7 @@ fn check(file: &StudyFile) -> Result<()> {
     );
     ensure!(
         !file.sequential || file.seeds >= FEWEST_PAIRS,
-        "sequential = true with seeds = {}: the first look is after {FEWEST_PAIRS}; give the most that there may be",
+        "sequential = true with seeds = {}: the first look is after {FEWEST_PAIRS} at least; give the most that there may be",
         file.seeds
     );
     ensure!(file.evaluations > 0, "evaluations = 0: a run needs at least the one at its end");
