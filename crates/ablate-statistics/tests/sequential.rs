@@ -63,7 +63,7 @@ fn however_early_it_is_stopped_at_most_one_study_of_twenty_has_a_false_verdict()
             found += usize::from(courses.iter().flatten().any(|course| course.found.is_some()));
         }
         let (share, error) = (found as f64 / studies as f64, (LEVEL * (1.0 - LEVEL) / studies as f64).sqrt());
-        println!(
+        eprintln!(
             "{name}, {arms} arms, up to {most} seeds: a false verdict at some look in {:.1} %",
             100.0 * share
         );
@@ -83,7 +83,7 @@ fn arms_that_are_found_early_do_not_make_others_be_found_wrongly() {
         seeds += ends[..3].iter().sum::<usize>();
     }
     let share = wrong as f64 / 400.0;
-    println!(
+    eprintln!(
         "seven beside three clear ones: a false verdict in {:.1} %; the clear ones took {:.1} seeds",
         100.0 * share,
         seeds as f64 / 1200.0
@@ -106,7 +106,7 @@ fn a_clear_effect_is_found_with_few_seeds_and_a_smaller_one_nearly_as_often_as_w
             seeds += ends[0];
         }
         let of = |count: usize| count as f64 / 300.0;
-        println!(
+        eprintln!(
             "{effect} sd, up to 14 seeds: found in {:.1} % with {:.1} seeds on average; without looks {:.1} % with 14",
             100.0 * of(found),
             of(seeds),
@@ -128,7 +128,7 @@ fn an_arm_without_effect_is_given_up_and_one_with_an_effect_hardly_ever() {
             |gives_up| followed(&with_effect, &looks, gives_up).0[0].as_ref().unwrap().found.is_some();
         lost += usize::from(found(false) && !found(true));
     }
-    println!(
+    eprintln!(
         "an arm without effect took {:.1} of 14 seeds; giving up cost {:.1} % of effects of 1 sd",
         seeds as f64 / 300.0,
         lost as f64 / 3.0
@@ -153,7 +153,7 @@ fn an_arm_at_its_margin_is_called_equivalent_at_some_look_in_at_most_one_study_o
             seeds += course.found.unwrap_or(12);
         }
         let share = found as f64 / 300.0;
-        println!(
+        eprintln!(
             "a difference of {effect} sd and a margin of {margin}: equivalent in {:.1} %, with {:.1} seeds",
             100.0 * share,
             seeds as f64 / 300.0

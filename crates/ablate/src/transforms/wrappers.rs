@@ -13,16 +13,19 @@ use crate::registry::TransformKind;
 
 /// A second moment in two events.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "transform", rename_all = "kebab-case")]
+#[serde(tag = "transform")]
 pub(super) enum Moment {
-    DenseMoment(DenseOptions),
-    FactoredMoment(FactoredOptions),
-    AdamMoment(AdamMoment),
+    #[serde(rename = "dense-moment")]
+    Dense(DenseOptions),
+    #[serde(rename = "factored-moment")]
+    Factored(FactoredOptions),
+    #[serde(rename = "adam-moment")]
+    Adam(AdamMoment),
 }
 
 options! {
     AdoptOptions {
-        moment: Moment = Moment::DenseMoment(DenseOptions::default()),
+        moment: Moment = Moment::Dense(DenseOptions::default()),
         first_step_of_group: bool = false,
     }
     Tensors { names: Vec<String> = Vec::new(), least_rank: usize = 0 }
@@ -32,9 +35,9 @@ impl AdoptOptions {
     fn adopt(self) -> Box<dyn Link<f32>> {
         let first_step_of_group = self.first_step_of_group;
         match self.moment {
-            Moment::DenseMoment(o) => Box::new(Adopt { moment: o.moment(), first_step_of_group }),
-            Moment::FactoredMoment(o) => Box::new(Adopt { moment: o.moment(), first_step_of_group }),
-            Moment::AdamMoment(moment) => Box::new(Adopt { moment, first_step_of_group }),
+            Moment::Dense(o) => Box::new(Adopt { moment: o.moment(), first_step_of_group }),
+            Moment::Factored(o) => Box::new(Adopt { moment: o.moment(), first_step_of_group }),
+            Moment::Adam(moment) => Box::new(Adopt { moment, first_step_of_group }),
         }
     }
 }
