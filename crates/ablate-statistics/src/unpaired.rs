@@ -207,7 +207,9 @@ mod tests {
                 found += usize::from(difference.p.unwrap() <= 0.05);
                 covered += usize::from(difference.interval.unwrap().contains(0.0));
             }
-            eprintln!("{of_arm} and {of_base} runs, spread {spread}: found {found} of 600, covered {covered}");
+            eprintln!(
+                "{of_arm} and {of_base} runs, spread {spread}: found {found} of 600, covered {covered}"
+            );
             assert!(found < 30 + 17 && covered > 570 - 17, "{found} {covered}");
         }
     }
