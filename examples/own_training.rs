@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let parameters = task.initial_parameters(seed);
     let groups = vec![parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect()];
     let chain = ChainSpec { options: serde_json::from_str(&options)?, ..ChainSpec::default() };
-    let mut optimizer = OptimizerSpec::Chain(chain).build(&registry, &groups, seed)?;
+    let mut optimizer = OptimizerSpec::Chain(chain).build(&registry, &groups, seed, steps)?;
     let mut weights: Vec<Vec<f32>> = parameters.into_iter().map(|parameter| parameter.values).collect();
 
     for step in 0..=steps {
