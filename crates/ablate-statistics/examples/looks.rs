@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p ablate-statistics --example looks`
 
+#![allow(clippy::print_stdout)] // an example prints
+
 use ablate_statistics::{Looks, joint_sign_flip_p, sequential_sign_flip};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
