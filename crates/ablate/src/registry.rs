@@ -99,7 +99,7 @@ impl TransformKind {
 }
 
 /// The option under which a wrapper has what it wraps.
-pub const WRAPPED: &str = "of";
+pub const WRAPPED: &str = "wraps";
 
 /// Tasks and transforms by name.
 ///

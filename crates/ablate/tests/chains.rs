@@ -186,7 +186,7 @@ fn every_part_of_a_named_optimizer_can_be_a_factor() {
         on = { chain = ["sign", "descent"], lr = 1e-4 }
         [[factor]]
         name = "partition"
-        on = { replace = { weight-decay = { transform = "only-for", names = ["*weight"], of = "weight-decay" } } }
+        on = { replace = { weight-decay = { transform = "only-for", names = ["*weight"], wraps = "weight-decay" } } }
     "#;
     let adam = "adam (beta2 = 0.95)";
     assert_eq!(
@@ -200,7 +200,7 @@ fn every_part_of_a_named_optimizer_can_be_a_factor() {
             format!("{adam} | weight-decay | schedule-free (beta1 = 0.95)"),
             "lion | weight-decay (rate = 0.001) | descent".to_owned(),
             "sign | descent".to_owned(),
-            format!("{adam} | only-for (names = [\"*weight\"], of = \"weight-decay\") | descent"),
+            format!("{adam} | only-for (names = [\"*weight\"], wraps = \"weight-decay\") | descent"),
         ]
     );
 }
@@ -247,7 +247,7 @@ fn mistakes_in_chains_are_named_with_the_nearest_name() {
     let cases = [
         ("base = { optimizer = \"adamww\" }".to_owned(), "perhaps \"adamw\""),
         ("base = { optimizer = 3 }".to_owned(), "optimizer is a name"),
-        ("base = { chain = [] }".to_owned(), "an empty list moves nothing"),
+        ("base = { chain = [], lr = 1 }".to_owned(), "an empty list moves nothing"),
         ("base = { chain = \"adam\" }".to_owned(), "chain is a list"),
         ("base = { chain = [\"adam\", \"descend\"], lr = 1 }".to_owned(), "perhaps \"descent\""),
         ("base = { chain = [\"adam\"], lr = 1 }".to_owned(), "nothing writes the parameters"),
@@ -273,7 +273,7 @@ fn mistakes_in_chains_are_named_with_the_nearest_name() {
             factor("insert = [{ transform = \"sign\", before = \"adam\", after = \"adam\" }]"),
             "needs `before` or `after`",
         ),
-        (factor("insert = [{ transform = \"only-for\", before = \"adam\" }]"), "a transform under `of`"),
+        (factor("insert = [{ transform = \"only-for\", before = \"adam\" }]"), "a transform under `wraps`"),
     ];
     for (text, expected) in cases {
         assert!(error(&text).contains(expected), "{text}: {}", error(&text));
@@ -283,7 +283,7 @@ fn mistakes_in_chains_are_named_with_the_nearest_name() {
 #[test]
 fn a_nested_part_has_its_options_by_a_longer_path() {
     let text = r#"
-        base = { chain = ["adam", { transform = "only-for", least_rank = 2, of = "weight-decay" }, "descent"], lr = 1e-3 }
+        base = { chain = ["adam", { transform = "only-for", least_rank = 2, wraps = "weight-decay" }, "descent"], lr = 1e-3 }
         [[factor]]
         name = "strong"
         on = { "only-for.of.rate" = 0.5 }
@@ -294,7 +294,7 @@ fn a_nested_part_has_its_options_by_a_longer_path() {
     let chains = chains(text);
     assert_eq!(
         chains[1],
-        "adam | only-for (least_rank = 2, of = { rate = 0.5, transform = \"weight-decay\" }) | descent"
+        "adam | only-for (least_rank = 2, wraps = { rate = 0.5, transform = \"weight-decay\" }) | descent"
     );
     assert!(chains[2].contains("beta2 = 0.99"), "{}", chains[2]);
 }

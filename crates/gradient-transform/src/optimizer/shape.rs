@@ -5,7 +5,7 @@
 /// ```
 /// use gradient_transform::{Descent, IntoShape, Optimizer};
 ///
-/// assert_eq!(4.into_shape(), [4]);
+/// assert_eq!(4_usize.into_shape(), [4]);
 /// assert_eq!([8, 4].into_shape(), (8, 4).into_shape());
 /// assert!(().into_shape().is_empty()); // one element
 ///
