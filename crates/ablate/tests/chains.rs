@@ -248,7 +248,7 @@ fn mistakes_in_chains_are_named_with_the_nearest_name() {
         ("base = { optimizer = \"adamww\" }".to_owned(), "perhaps \"adamw\""),
         ("base = { optimizer = 3 }".to_owned(), "optimizer is a name"),
         ("base = { chain = [], lr = 1 }".to_owned(), "an empty list moves nothing"),
-        ("base = { chain = \"adam\" }".to_owned(), "chain is a list"),
+        ("base = { chain = \"adam\", lr = 1 }".to_owned(), "chain is a list"),
         ("base = { chain = [\"adam\", \"descend\"], lr = 1 }".to_owned(), "perhaps \"descent\""),
         ("base = { chain = [\"adam\"], lr = 1 }".to_owned(), "nothing writes the parameters"),
         ("base = { chain = [\"adam\", \"descent\"] }".to_owned(), "give `lr`, or tune it"),
@@ -286,7 +286,7 @@ fn a_nested_part_has_its_options_by_a_longer_path() {
         base = { chain = ["adam", { transform = "only-for", least_rank = 2, wraps = "weight-decay" }, "descent"], lr = 1e-3 }
         [[factor]]
         name = "strong"
-        on = { "only-for.of.rate" = 0.5 }
+        on = { "only-for.wraps.rate" = 0.5 }
         [[factor]]
         name = "adopt"
         on = { optimizer = "adopt", "adopt.moment.beta2" = 0.99 }
