@@ -41,7 +41,7 @@ use crate::Muon;
 pub struct Auxiliary<C> {
     /// The chain.
     pub chain: C,
-    /// What `except` of the Muon beside it says; where it says something else, tensors have both or neither.
+    /// Names that are left out, as `except` of the Muon beside it has them; where the two differ, tensors have both chains or neither.
     pub except: &'static [&'static str],
 }
 

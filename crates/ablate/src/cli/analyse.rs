@@ -38,7 +38,7 @@ pub(super) struct Columns {
     /// The arm that the others are compared with; without it, the first one of the files
     #[arg(long, value_name = "ARM")]
     base: Option<String>,
-    /// What the values are: accuracies are shares of 1, of which a higher one is better
+    /// Kind of the values: accuracies are shares of 1, of which a higher one is better
     #[arg(long, value_enum, default_value_t = Kind::Loss)]
     measure: Kind,
     /// The smallest difference that matters, in the unit of the values

@@ -1,8 +1,8 @@
-//! What moves d.
+//! Estimators of the step size.
 
 use crate::link::context::{Context, Estimate, StepContext};
 
-/// What moves the estimate of the step size.
+/// An estimator of the step size: it moves the group's d.
 ///
 /// Distance over gradients (Ivgi et al., 2302.12022), here as a d that only grows:
 ///

@@ -1,4 +1,4 @@
-//! The trait that everything in a chain implements.
+//! Between author and engine: the trait that everything in a chain implements, and the values that it is handed.
 
 pub(crate) mod compose;
 pub(crate) mod context;
