@@ -67,6 +67,19 @@ fn anchor(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
+/// A page as mdBook renders it: with the files that it includes.
+fn page(file: &Path) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    let lines = text.lines().map(|line| match line.strip_prefix("{{#include ") {
+        Some(rest) => {
+            let path = rest.split([':', '}']).next().unwrap();
+            std::fs::read_to_string(file.parent().unwrap().join(path)).unwrap()
+        }
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// What is wrong about a link of `file`, if anything is.
 fn broken(file: &Path, target: &str, book: &Path) -> Option<&'static str> {
     let (path, place) = target.split_once('#').unwrap_or((target, ""));
@@ -78,8 +91,7 @@ fn broken(file: &Path, target: &str, book: &Path) -> Option<&'static str> {
     if place.is_empty() || to.extension().is_none_or(|extension| extension != "md") {
         return None;
     }
-    let text = std::fs::read_to_string(to).unwrap();
-    let has_place = text.lines().any(|line| line.starts_with('#') && anchor(line) == place);
+    let has_place = page(&to).lines().any(|line| line.starts_with('#') && anchor(line) == place);
     (!has_place).then_some("has no such heading")
 }
 
