@@ -16,7 +16,7 @@ ADDED = {
     "Grams": ["use_grams=true"],
     "FOCUS": ["use_focus=true", "factored=false"],  # exclude each other
     "SPEED": ["use_speed=true"],
-    "atan2": ["eps=null", "use_stableadamw=false"],  # exclude each other
+    "atan2": ["eps=null"],
     "weight decay": ["weight_decay=0.1"],
 }
 

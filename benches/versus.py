@@ -203,7 +203,11 @@ def main() -> None:
     about = describe(setup, arguments)
     for place, group in enumerate(found):
         say(f"{group.title} ({place + 1} of {len(found)}): {len(group.subjects)} rows")
-        run(group, setup, arguments)
+        try:
+            run(group, setup, arguments)
+        except KeyboardInterrupt:
+            print(markdown(found[:place], about), end="", flush=True)
+            raise
     text = markdown(found, about)
     if arguments.out:
         write(arguments.out, {".md": text, ".json": as_json(found, about)})

@@ -3,6 +3,7 @@
 
     pip install "prodigy-plus-schedule-free==1.9.2" torch numpy safetensors
     python generate.py cases                              the cases that ship with the project
+    python generate.py cases_v2                           those of the second line, with prodigy-plus-schedule-free==2.0.1 installed
     python generate.py --random 200 --seed 1 OUT_DIR      as many random mixes of options, shapes and groups
 
 (The CPU build of torch is enough: pip install torch --index-url https://download.pytorch.org/whl/cpu)
@@ -49,7 +50,9 @@ from prodigyplus.prodigy_plus_schedulefree import ProdigyPlusScheduleFree
 from safetensors.torch import save_file
 
 CHAOTIC = 1e-2
-NEWTON_SCHULZ = {"bfloat16": CoreOptimiser.newton_schulz_}
+VERSION = importlib.metadata.version("prodigy-plus-schedule-free")
+SECOND_LINE = VERSION.startswith("2.")  # has no Muon
+NEWTON_SCHULZ = {"bfloat16": getattr(CoreOptimiser, "newton_schulz_", None)}
 
 
 @dataclasses.dataclass
@@ -74,8 +77,7 @@ class Case:
 
     def description(self, wobble):
         kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("seed", "zero")}
-        version = importlib.metadata.version("prodigy-plus-schedule-free")
-        return kept | {"reference": version, "rounding": "nearest", "wobble": wobble}
+        return kept | {"reference": VERSION, "rounding": "nearest", "wobble": wobble}
 
 
 class Problem:
@@ -275,6 +277,34 @@ def shipped():
     ]
 
 
+def shipped_of_second_line():
+    """Both modes with every option at least once, and mixes of those that meet in the same formula."""
+    net = [(34, 9), (12, 32), (9,), (2, 3, 3, 3)]
+    two = [{"params": [0, 2]}, {"params": [1, 3], "lr": 0.4, "weight_decay": 0.03}]
+    cosine = [min(1.0, t / 6) * 0.5 * (1 + math.cos(math.pi * t / 20)) for t in range(1, 17)]
+
+    def case(name, groups=None, zero=(), dtype="float32", **rest):
+        steering = {k: rest.pop(k) for k in ("missing", "eval_at", "steps") if k in rest}
+        if "lr_factors" in rest:
+            steering["lr"] = rest.pop("lr_factors")
+        return Case(name, net, rest, groups, zero=zero, dtype=dtype, seed=sum(map(ord, name)), **steering)
+
+    return [
+        case("v2_defaults"),
+        case("v2_refined_missing", schedulefree_c=8.0, d0=3e-5, missing={3: [0], 7: [1, 2], 11: [3]}),
+        case("v2_unlimited_dense_atan2", d_limiter=False, factored=False, eps=None, beta3=0.8),
+        case("v2_speed_cautious", use_speed=True, use_cautious=True, d0=1e-4, d_coef=2.0),
+        case("v2_adopt_grams_orthograd", use_adopt=True, use_grams=True, use_orthograd=True, d0=3e-5),
+        case("v2_focus_decay", use_focus=True, weight_decay=1e-3, weight_decay_by_lr=False, d0=3e-5),
+        case("v2_prodigy_schedule", use_schedulefree=False, d0=3e-5, lr_factors=cosine, weight_decay=0.05),
+        case("v2_prodigy_adopt_cautious", use_schedulefree=False, use_adopt=True, use_cautious=True, d0=3e-5),
+        case("v2_prodigy_grams_speed", use_schedulefree=False, use_grams=True, use_speed=True, d0=1e-4),
+        case("v2_groups_mean", groups=two, split_groups_mean=True, d0=3e-5, zero=(1,), missing={6: [1], 7: [3]}),
+        case("v2_groups_joint", groups=two, split_groups=False, d0=3e-5, prodigy_steps=12),
+        case("v2_bf16", dtype="bfloat16", d0=1e-4, eval_at=[8], factored_fp32=False),
+    ]
+
+
 def random_case(name, dice):
     """Any mix of options on any mix of shapes."""
     def maybe(share):
@@ -290,7 +320,12 @@ def random_case(name, dice):
             "eps": lambda: dice.choice([None, 1e-6, 1e-4]), "lr": lambda: dice.choice([0.3, 0.8, 1.5]),
             "factored": lambda: maybe(0.3), "use_stableadamw": lambda: maybe(0.2), "factored_fp32": lambda: False,
         } | {f"use_{o}": lambda: True for o in (
-            "bias_correction", "speed", "muon_pp", "cautious", "grams", "adopt", "orthograd", "focus")}
+            "bias_correction", "speed", "cautious", "grams", "adopt", "orthograd", "focus")}
+        if SECOND_LINE:
+            menu |= {"use_schedulefree": lambda: False, "d_limiter": lambda: False,
+                     "schedulefree_c": lambda: dice.choice([3.0, 8.0, 60.0])}
+        else:
+            menu |= {"use_muon_pp": lambda: True}
         chosen = {option: value() for option, value in menu.items() if maybe(rare)}
         if not chosen.get("weight_decay_by_lr", True) and "weight_decay" in chosen:
             chosen["weight_decay"] /= 50
@@ -313,7 +348,7 @@ def random_case(name, dice):
         cuts = sorted(dice.sample(range(1, len(shapes)), dice.randint(1, min(3, len(shapes) - 1))))
         parts = [order[a:b] for a, b in zip([0] + cuts, cuts + [len(shapes)])]
         groups = [{"params": part} | some_options(True) for part in parts]
-        options |= dice.choice([{}, {}, {"split_groups": False}, {"split_groups_mean": False}])
+        options |= dice.choice([{}, {}, {"split_groups": False}, {"split_groups_mean": SECOND_LINE}])
     steps = dice.randint(8, 24)
     missing = {}
     if maybe(0.35):
@@ -338,7 +373,7 @@ def random_case(name, dice):
         case.eval_at = sorted(dice.sample(case.saved, dice.randint(1, 2)))
     if maybe(0.2):
         case.zero = tuple(i for i in range(len(shapes)) if maybe(0.4))
-    if maybe(0.15):
+    if maybe(0.15) and not SECOND_LINE:
         case.muon_dtype = "bfloat16"
     return case
 
@@ -352,7 +387,7 @@ def main():
     arguments.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     if arguments.random is None:
-        for case in shipped():
+        for case in shipped_of_second_line() if SECOND_LINE else shipped():
             write(case, arguments.folder)
         return
     dice, written, tried = random.Random(arguments.seed), 0, 0

@@ -92,6 +92,9 @@ pub struct CaseGroup {
 pub struct Description {
     /// What the case is called.
     pub name: String,
+    /// The version of the reference. None for 1.9.2.
+    #[serde(default)]
+    pub reference: Option<String>,
     /// How far the reference itself moves when every gradient is off by 1e-7: displacement and d, relative.
     pub wobble: (f64, f64),
     /// The constructor's options that differ from their defaults, by their documented names.

@@ -3,7 +3,7 @@
 use gradient_transform::{Error, NonFinite, Optimizer, Parameter};
 use half::bf16;
 use ndarray::ArrayD;
-use prodigy_plus::{Compat, Options};
+use prodigy_plus::{Compat, Line, Options};
 use serde_json::{Map, Value};
 
 use crate::case::{Case, Precision, Rounding};
@@ -25,8 +25,14 @@ pub struct Product {
 /// An option that the product doesn't have.
 pub fn product(case: &Case, name: impl Fn(usize) -> String) -> Result<Product, SubjectError> {
     let description = &case.description;
-    let mut base = options(&description.options)?.resolve_exclusions_like_1_9_2();
-    base.compat = Compat::V1_9_2;
+    let mut base = options(&description.options)?;
+    (base.line, base.compat) = match description.reference.as_deref() {
+        Some("2.0.1") => (Line::V2, Compat::V2_0_1),
+        None | Some("1.9.2") => (Line::V1, Compat::V1_9_2),
+        Some(other) => return Err(SubjectError::Unsupported(format!("reference {other}"))),
+    };
+    // A group's own options are not resolved once more by the reference.
+    base = base.resolve_exclusions_like_the_reference().explicit();
     base.non_finite = NonFinite::Unchecked;
     base.muon_bf16_iterations = description.muon_dtype == Precision::Bfloat16;
     // The default of beta3 follows the constructor's betas, not a group's.

@@ -25,7 +25,7 @@ fn configurations() -> Vec<(&'static str, Options)> {
         ("Grams", json!({"use_grams": true})),
         ("FOCUS", json!({"use_focus": true, "factored": false})),
         ("SPEED", json!({"use_speed": true})),
-        ("atan2", json!({"eps": null, "use_stableadamw": false})),
+        ("atan2", json!({"eps": null})),
         ("weight decay", json!({"weight_decay": 0.1})),
         ("Muon", json!({"use_muon_pp": true})),
         ("without StableAdamW", json!({"use_stableadamw": false})),

@@ -203,11 +203,11 @@ fn options_of_every_preconditioner_are_checked() {
 fn options_that_exclude_each_other_are_refused_and_named() {
     let base = ProdigyPlus::builder;
     for (first, second, options) in [
-        ("eps=None", "use_stableadamw", base().eps(None)),
+        ("eps=None", "use_stableadamw", base().eps(None).use_stableadamw(true)),
         ("use_cautious", "use_grams", base().use_cautious(true).use_grams(true)),
-        ("use_focus", "factored", base().use_focus(true)),
-        ("use_focus", "use_muon_pp", base().use_focus(true).factored(false).use_muon_pp(true)),
-        ("use_focus", "eps=None", base().use_focus(true).factored(false).eps(None).use_stableadamw(false)),
+        ("use_focus", "factored", base().use_focus(true).factored(true)),
+        ("use_focus", "use_muon_pp", base().use_focus(true).use_muon_pp(true)),
+        ("use_focus", "eps=None", base().use_focus(true).eps(None)),
     ] {
         let result = build(&options);
         assert!(
@@ -549,7 +549,7 @@ fn hyperparameters_of_a_transform_in_a_hand_made_chain_are_checked() {
     let parameters = || [("w", &[3][..])];
     let result = Optimizer::<f32>::new((DenseMoment::new(1.0), Descent::default()), parameters());
     assert!(matches!(result, Err(Error::OptionOutOfRange { option: "beta2", .. })), "{result:?}");
-    let result = Optimizer::<f32>::new(Descent { weight_decay: f64::NAN }, parameters());
+    let result = Optimizer::<f32>::new(Descent::with_decay(f64::NAN), parameters());
     assert!(matches!(result, Err(Error::OptionOutOfRange { option: "weight_decay", .. })), "{result:?}");
     let group = ParameterGroup::<f32>::new(Descent::default(), parameters()).lr(f64::NAN);
     let result =

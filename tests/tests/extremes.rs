@@ -15,7 +15,7 @@ fn configurations() -> Vec<Value> {
         json!({}),
         json!({"factored": false}),
         json!({"use_stableadamw": false}),
-        json!({"eps": null, "use_stableadamw": false}),
+        json!({"eps": null}),
         json!({"use_adopt": true}),
         json!({"use_adopt": true, "factored": false}),
         json!({"use_orthograd": true}),
@@ -220,7 +220,7 @@ fn sparse_gradients_stay_near<T: Real, E: Stored>() {
                 let mut chain = options.transforms::<T>().unwrap();
                 if descends {
                     let writer = chain.iter().position(|t| t.name() == "schedule-free").unwrap();
-                    chain[writer] = Box::new(Descent { weight_decay: options.weight_decay });
+                    chain[writer] = Box::new(Descent::with_decay(options.weight_decay));
                 }
                 let optimizer = Optimizer::new(chain, [("table", &TABLE[..]), ("head", &HEAD)]).unwrap();
                 let what = format!("gradients {pattern}, {:?}", optimizer.transforms(0).unwrap());

@@ -275,7 +275,7 @@ fn rectify_debiases_and_warms_up_as_radam_schedule_free_does() {
     let ours = golden.replay(
         |_| {
             let moment = DenseMoment { division, ..DenseMoment::new(beta2) };
-            Box::new((Rectify { beta2 }, moment, schedule_free(&golden)))
+            Box::new((Rectify::new(beta2), moment, schedule_free(&golden)))
         },
         |_| golden.setting("lr"),
     );

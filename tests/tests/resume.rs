@@ -311,7 +311,7 @@ fn chain_of(options: &Options) -> Box<dyn gradient_transform::Link<f32>> {
     let prodigy = prodigy_core::Prodigy { d0: options.d0, ..prodigy_core::Prodigy::default() };
     Box::new((
         factored_moment::FactoredMoment::new(options.betas.1),
-        options.use_stableadamw.then_some(stableadamw::StableAdamW),
+        options.implied().use_stableadamw.then_some(stableadamw::StableAdamW),
         prodigy,
         schedule_free::ScheduleFree::new(options.betas.0),
     ))
@@ -322,7 +322,7 @@ fn replacing_the_chain_keeps_the_state_of_the_transforms_that_stay() {
     let mut training = Training::<f32, f32>::new(&Run::new(json!({"d0": 1e-3}), &[&[40, 33], &[7]])).unwrap();
     training.steps(4);
     let before = training.optimizer.snapshot();
-    let without_clip = Options { use_stableadamw: false, d0: 1e-3, ..Options::default() };
+    let without_clip = Options::default().use_stableadamw(false).d0(1e-3);
     training.optimizer.replace_chain(0, chain_of(&without_clip)).unwrap();
     assert!(!training.optimizer.describe_chain(0, &[40, 33]).unwrap().contains("stableadamw"));
     let mut after = training.optimizer.snapshot();

@@ -28,17 +28,17 @@ use elementary::{
     TrustRatio, UnitNorm, WeightDecay, Yogi,
 };
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
-use focus::Focus;
+use focus::{Focus, Weight};
 use gradient_transform::{
-    Buffer, Context, Descent, Link, Optimizer, Parameter, Real, StepOutcome, Sums, Tile, map, only_for,
-    rescale,
+    Buffer, Context, Descent, Link, MomentScale, Optimizer, Parameter, Real, StepOutcome, Sums, Tile, map,
+    only_for, rescale,
 };
 use grams::Grams;
 use half::bf16;
 use muon_pp::{Coefficients, Muon, Normalisation, Scale};
 use orthograd::OrthoGrad;
-use prodigy_core::{Prodigy, Samples};
-use prodigy_plus::{Options, ProdigyPlus};
+use prodigy_core::{Negative, Point, Prodigy, Ratio, Samples, Weighting};
+use prodigy_plus::{Line, Options, ProdigyPlus};
 use schedule_free::ScheduleFree;
 use speed::Speed;
 use stableadamw::StableAdamW;
@@ -203,7 +203,7 @@ transforms! {
         (FactoredMoment { division: Division::Atan2, ..FactoredMoment::new(0.9) }), Descent::default();
     cautious: lr 0.1, (), ScheduleFree::new(0.9), Cautious::default();
     dense_moment: lr 0.1, (DenseMoment::new(0.9)), Descent::default();
-    descent: lr 0.1, (), Descent { weight_decay: 0.1 };
+    descent: lr 0.1, (), Descent::with_decay(0.1);
     factored_moment: lr 0.1, (FactoredMoment::new(0.9)), Descent::default();
     focus: lr 0.1, (Focus::new(0.9)), Descent::default();
     grams: lr 0.1, (), ScheduleFree::new(0.9), Grams;
@@ -233,7 +233,7 @@ transforms! {
     /// d moves before the fourth step, and its memory is freed in it.
     prodigy_stopped: lr 1.0,
         (DenseMoment::new(0.9), Prodigy { prodigy_steps: 4, ..prodigy() }), Descent::default();
-    rectify: lr 0.1, (Rectify { beta2: 0.9 }, DenseMoment::new(0.9)), Descent::default();
+    rectify: lr 0.1, (Rectify::new(0.9), DenseMoment::new(0.9)), Descent::default();
     schedule_free: lr 0.1, (), ScheduleFree::new(0.9);
     schedule_free_decay_by_lr: lr 0.1, (), ScheduleFree { weight_decay: 0.1, ..ScheduleFree::new(0.9) };
     schedule_free_decay_outside: lr 0.1, (),
@@ -311,7 +311,7 @@ options! {
     prodigy_steps: moving().prodigy_steps(3);
     use_speed: moving().use_speed(true);
     eps: moving().eps(Some(0.1));
-    eps_none: moving().eps(None).use_stableadamw(false);
+    eps_none: moving().eps(None);
     factored: moving().factored(false);
     use_stableadamw: moving().use_stableadamw(false);
     use_muon_pp: moving().use_muon_pp(true);
@@ -321,7 +321,21 @@ options! {
     use_grams: moving().use_grams(true);
     use_adopt: moving().use_adopt(true);
     use_orthograd: moving().use_orthograd(true);
-    use_focus: moving().use_focus(true).factored(false);
+    use_focus: moving().use_focus(true);
+    second_line: moving().line(Line::V2);
+    use_schedulefree: moving().use_schedulefree(false);
+    schedulefree_c: moving().schedulefree_c(8.0);
+    soft_stableadamw: moving().soft_stableadamw(true);
+    d_limiter: moving().d_limiter(true);
+    prodigy_weighting: moving().prodigy_weighting(Weighting::Squared);
+    prodigy_ratio: moving().prodigy_ratio(Ratio::Quotient);
+    prodigy_negative: moving().prodigy_negative(Negative::Adds);
+    prodigy_at: moving().prodigy_at(Point::Base);
+    moment_scale: moving().moment_scale(MomentScale::Weighted);
+    unit_atan2: moving().eps(None).unit_atan2(true);
+    orthograd_on_update: moving().use_orthograd(true).orthograd_on_update(true);
+    displacement_speed: moving().use_speed(true).displacement_speed(true);
+    focus_of: moving().use_focus(true).focus_of(Weight::Base);
 }
 
 /// `w` and `f` in groups of their own, of which the second has twice the learning rate.

@@ -232,7 +232,7 @@ transforms! {
 
     /// Decay moves a weight without a gradient too.
     descent_with_weight_decay in "gradient-transform":
-        [] (Descent { weight_decay: 0.1 }) [schedule_free()] [];
+        [] (Descent::with_decay(0.1)) [schedule_free()] [];
         lr 0.1, Linear, Exact, Moves, float32 1e-6,
         |problem| naive::descent(problem, 0.1, 0.1, naive::gradient);
 
@@ -380,7 +380,7 @@ transforms! {
         |problem| naive::estimated(problem, 1e-3, 0.228, 1, true);
 
     rectify in "factored-moment":
-        [] (Rectify { beta2: 0.9 }) [] [dense(), Descent::default()];
+        [] (Rectify::new(0.9)) [] [dense(), Descent::default()];
         lr 0.1, Invariant, Exact, StandsStill, float32 1e-6,
         |problem| naive::rectified(problem, 0.1);
 

@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod clip;
+
+pub use clip::AdoptClip;
 use gradient_transform::{
     AlongState, Backend, Column, Context, Element, GradientTransform, Moment, Num, Real, Result, Storage,
     TensorInfo, kind, transform,

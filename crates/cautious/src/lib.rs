@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod update;
+
 use gradient_transform::{
     AveragingWeight, Backend, Context, Element, GradientTransform, Num, fields, transform,
 };
+pub use update::CautiousUpdate;
 
 /// Leaves out the elements of a step that go against the update, and makes up for them in the others.
 ///

@@ -1,11 +1,13 @@
 use gradient_transform::{
-    Backend, Context, DType, Error, Moment, MomentElement, Num, Result, fields, transform,
+    Backend, Context, DType, ElementOf, Error, Moment, MomentElement, MomentScale, Num, Result, fields,
+    transform,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::division::{Division, FORMULAS, divide};
 
 /// The full second moment: `v <- beta2 r^2 v + (1 - beta2) g^2`, `u = g / (sqrt(v) + eps)`, with `r = d_prev/d`
-/// (1 without an estimator).
+/// (1 without an estimator); or another [`MomentScale`].
 ///
 /// There is no bias correction unless [`crate::Rectify`] is in the chain, so the first update is `1/sqrt(1 - beta2)` times
 /// the sign of the gradient. Only a moment that joins a tensor that was trained without it takes that first gradient's square as it
@@ -28,6 +30,10 @@ pub struct DenseMoment {
     pub beta2: f64,
     /// How the update is divided by the moment's root.
     pub division: Division,
+    /// How the moment follows d. Default: rescaled.
+    pub scale: MomentScale,
+    /// What is squared. Default: the update.
+    pub of: Squared,
     /// Reference 1.9.2: a bfloat16 moment is rounded to the nearest twice a step, after the decay and after the
     /// addition. Otherwise once, as parameters are.
     pub round_twice: bool,
@@ -36,7 +42,45 @@ pub struct DenseMoment {
 impl DenseMoment {
     /// A second moment with the default division.
     pub fn new(beta2: f64) -> Self {
-        Self { beta2, division: Division::default(), round_twice: false }
+        Self {
+            beta2,
+            division: Division::default(),
+            scale: MomentScale::Rescaled,
+            of: Squared::Update,
+            round_twice: false,
+        }
+    }
+}
+
+/// What a second moment is of.
+///
+/// ```
+/// use factored_moment::{DenseMoment, Squared};
+/// use gradient_transform::{Descent, Optimizer, map};
+///
+/// // Adam's order: behind a first moment, what is divided is an average, and what is squared still the gradient.
+/// let first = map("half", |_step, u: f32, _g, _y| 0.5 * u);
+/// let second = DenseMoment { of: Squared::Gradient, ..DenseMoment::new(0.99) };
+/// let optimizer = Optimizer::new((first, second, Descent::default()), [("w", [2])])?;
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Squared {
+    /// The update, as the transforms before this one left it.
+    #[default]
+    Update,
+    /// The raw gradient, whatever stands before: behind a first moment, which is then what is divided.
+    Gradient,
+}
+
+impl Squared {
+    #[inline(always)]
+    pub(crate) fn of<B: Backend, S, K, A>(self, e: &ElementOf<B, S, K, A>) -> Num<B> {
+        match self {
+            Self::Update => e.update,
+            Self::Gradient => e.gradient,
+        }
     }
 }
 
@@ -82,6 +126,10 @@ pub struct Weights<V> {
     pub weight: V,
     /// eps, or atan2's b.
     pub division: V,
+    /// By what the arctangent is multiplied.
+    pub outer: V,
+    /// By what the root of the moment is multiplied where it is read.
+    pub read: V,
     /// 1 where the roots of a factored moment are inverted.
     pub inverted: V,
 }
@@ -89,10 +137,14 @@ pub struct Weights<V> {
 /// Variants of a formula that round to bfloat16 between operations.
 const ROUNDING: u32 = FORMULAS;
 
-#[transform("dense-moment")]
+#[transform]
 impl Moment for DenseMoment {
     type State<V: Copy> = Second<V>;
     type Scalars<V: Copy> = Weights<V>;
+
+    fn name(&self) -> &str {
+        self.scale.name("dense-moment", "weighted-dense-moment")
+    }
 
     fn validate(&self) -> Result<()> {
         check_beta2(self.beta2)?;
@@ -100,7 +152,7 @@ impl Moment for DenseMoment {
     }
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
-        *scalars = weights(cx, self.beta2, self.division);
+        *scalars = weights(cx, self.beta2, self.scale, self.division);
     }
 
     fn variant(&self, cx: &Context<'_>, _scalars: &Weights<f64>) -> u32 {
@@ -113,18 +165,20 @@ impl Moment for DenseMoment {
     }
 
     fn accumulate<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
-        e.state.v = next(e.state.v, e.update, &e.scalars, e.variant >= ROUNDING);
+        e.state.v = next(e.state.v, self.of.of(e), &e.scalars, e.variant >= ROUNDING);
     }
 
     fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
-        e.update = divide(e.variant % ROUNDING, e.update, e.state.v.sqrt(), e.scalars.division);
+        let root = e.state.v.sqrt() * e.scalars.read;
+        e.update = divide(e.variant % ROUNDING, e.update, root, e.scalars.division, e.scalars.outer);
     }
 }
 
 /// The numbers of a step.
-pub(crate) fn weights(cx: &Context<'_>, beta2: f64, division: Division) -> Weights<f64> {
-    let (decay, weight) = cx.second_moment_weights(beta2);
-    Weights { decay, weight, division: division.number(cx), inverted: 0.0 }
+pub(crate) fn weights(cx: &Context<'_>, beta2: f64, scale: MomentScale, division: Division) -> Weights<f64> {
+    let (decay, weight) = scale.second_moment_weights(cx, beta2);
+    let (division, outer) = division.numbers(cx);
+    Weights { decay, weight, division, outer, read: 1.0 / scale.unit(cx), inverted: 0.0 }
 }
 
 /// The next second moment of an element.

@@ -18,6 +18,10 @@ pub enum Division {
     /// `u = b * atan2(g, b * denominator)`: no epsilon, invariant under a rescaling of the gradients, and bounded by
     /// `b * pi / 2` (Adam-atan2, 2407.05872, section 4.3). `b` is [`gradient_transform::Context::clip_threshold`].
     Atan2,
+    /// `u = 4/pi atan2(g, denominator)`, which is 1 where both are equal, and bounded by 2: the form of reference 2.0.1, whose
+    /// b is always 1.
+    #[serde(rename = "unit-atan2")]
+    UnitAtan2,
 }
 
 impl Default for Division {
@@ -37,15 +41,16 @@ impl Division {
             Self::Epsilon(eps) => {
                 Error::check("eps", eps, eps.is_finite() && eps > 0.0, "finite and above 0")
             }
-            Self::Atan2 => Ok(()),
+            Self::Atan2 | Self::UnitAtan2 => Ok(()),
         }
     }
 
-    /// The number that the formula of this division needs: eps, or b.
-    pub(crate) fn number(&self, cx: &Context<'_>) -> f64 {
+    /// The numbers that the formula of this division needs: eps, or b, and by what the arctangent is multiplied.
+    pub(crate) fn numbers(&self, cx: &Context<'_>) -> (f64, f64) {
         match *self {
-            Self::Epsilon(eps) => eps,
-            Self::Atan2 => cx.clip_threshold(),
+            Self::Epsilon(eps) => (eps, 1.0),
+            Self::Atan2 => (cx.clip_threshold(), cx.clip_threshold()),
+            Self::UnitAtan2 => (1.0, 4.0 / std::f64::consts::PI),
         }
     }
 
@@ -54,7 +59,7 @@ impl Division {
         match self {
             _ if step.published::<Rectification>().is_some_and(|r| !r.tractable) => UNDIVIDED,
             Self::Epsilon(_) => EPSILON,
-            Self::Atan2 => ATAN2,
+            Self::Atan2 | Self::UnitAtan2 => ATAN2,
         }
     }
 }
@@ -63,16 +68,22 @@ impl Division {
 pub(crate) const SMALL_EPSILON: u32 = 0;
 /// `u / (root + eps)`.
 pub(crate) const EPSILON: u32 = 1;
-/// `b atan2(u, b root)`.
+/// `a atan2(u, b root)`.
 pub(crate) const ATAN2: u32 = 2;
 /// While RAdam's rectifier is zero: `u`.
 pub(crate) const UNDIVIDED: u32 = 3;
 /// Number of formulas.
 pub(crate) const FORMULAS: u32 = 4;
 
-/// An update divided by the root of a moment, by one of the formulas. `number` is eps or b.
+/// An update divided by the root of a moment, by one of the formulas. `number` is eps or b, `outer` is a.
 #[inline(always)]
-pub(crate) fn divide<B: Backend>(formula: u32, u: Num<B>, root: Num<B>, number: Num<B>) -> Num<B> {
+pub(crate) fn divide<B: Backend>(
+    formula: u32,
+    u: Num<B>,
+    root: Num<B>,
+    number: Num<B>,
+    outer: Num<B>,
+) -> Num<B> {
     // In the order of how often they are asked for: comparisons are cheaper than a jump by table.
     if formula == SMALL_EPSILON {
         // 1/(1 + x) = 1 - x for x = eps/root: a division takes as long as the rest of a sweep over a tile.
@@ -80,7 +91,7 @@ pub(crate) fn divide<B: Backend>(formula: u32, u: Num<B>, root: Num<B>, number: 
     } else if formula == EPSILON {
         u / (root + number)
     } else if formula == ATAN2 {
-        u.atan2(root * number) * number
+        u.atan2(root * number) * outer
     } else {
         u
     }
@@ -102,7 +113,7 @@ mod tests {
         let graph = Graph::new();
         let inputs = [Input::Update, Input::State(0), Input::Scalar(0)];
         let [of_u, of_root, of_number] = inputs.map(|input| graph.input(input));
-        graph.value(divide(formula, of_u, of_root, of_number), |input| match input {
+        graph.value(divide(formula, of_u, of_root, of_number, of_number), |input| match input {
             Input::Update => u,
             Input::State(_) => root,
             _ => number,

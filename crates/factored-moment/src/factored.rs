@@ -1,10 +1,10 @@
 use gradient_transform::{
-    AlongState, Backend, Buffer, Column, Context, DType, Moment, MomentElement, Num, Real, Result, Storage,
-    TensorInfo, fields, kernel, transform,
+    AlongState, Backend, Buffer, Column, Context, DType, Moment, MomentElement, MomentScale, Num, Real,
+    Result, Storage, TensorInfo, fields, kernel, transform,
 };
 
 use crate::axes::Axes;
-use crate::dense::{Second, Weights, check_beta2, next, weights};
+use crate::dense::{Second, Squared, Weights, check_beta2, next, weights};
 use crate::division::{Division, EPSILON, FORMULAS, SMALL_EPSILON, divide, epsilon_is_small};
 
 /// The factored second moment: row and column means of the squared gradient over the two largest axes.
@@ -26,6 +26,10 @@ pub struct FactoredMoment {
     pub beta2: f64,
     /// How the update is divided by the moment's root.
     pub division: Division,
+    /// How the moment follows d. Default: rescaled.
+    pub scale: MomentScale,
+    /// What is squared. Default: the update.
+    pub of: Squared,
     /// Tensors are factored from this size of their largest axis on. Default 32.
     pub min_size: usize,
     /// Type of the row and column means: [`Storage::Compute`] (default), or [`Storage::Parameter`] to save memory
@@ -43,6 +47,8 @@ impl FactoredMoment {
         Self {
             beta2,
             division: Division::default(),
+            scale: MomentScale::Rescaled,
+            of: Squared::Update,
             min_size: 32,
             storage: Storage::Compute,
             wrong_row_mean: false,
@@ -84,11 +90,15 @@ const DENSE: u32 = FORMULAS;
 /// Variants that round to bfloat16 between operations.
 const ROUNDING: u32 = 2 * FORMULAS;
 
-#[transform("factored-moment")]
+#[transform]
 impl Moment for FactoredMoment {
     type State<V: Copy> = Second<V>;
     type Scalars<V: Copy> = Weights<V>;
     type Along<V: Copy> = Means<V>;
+
+    fn name(&self) -> &str {
+        self.scale.name("factored-moment", "weighted-factored-moment")
+    }
 
     fn validate(&self) -> Result<()> {
         check_beta2(self.beta2)?;
@@ -110,7 +120,7 @@ impl Moment for FactoredMoment {
     }
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
-        *scalars = weights(cx, self.beta2, self.division);
+        *scalars = weights(cx, self.beta2, self.scale, self.division);
     }
 
     fn variant(&self, cx: &Context<'_>, scalars: &Weights<f64>) -> u32 {
@@ -129,24 +139,27 @@ impl Moment for FactoredMoment {
 
     fn accumulate<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
         if e.variant & DENSE != 0 {
-            e.state.v = next(e.state.v, e.update, &e.scalars, e.variant & ROUNDING != 0);
+            e.state.v = next(e.state.v, self.of.of(e), &e.scalars, e.variant & ROUNDING != 0);
         }
     }
 
     fn measure_along<B: Backend>(&self, e: &MomentElement<B, Self>) -> Means<Num<B>> {
-        let square = e.update * e.update;
+        let g = self.of.of(e);
+        let square = g * g;
         Means { row: square, col: square }
     }
 
     fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
-        let root = if e.variant & DENSE != 0 { e.state.v.sqrt() } else { e.along.row * e.along.col };
-        e.update = divide(e.variant % FORMULAS, e.update, root, e.scalars.division);
+        // What a factored moment is multiplied by where it is read is in its columns.
+        let dense = || e.state.v.sqrt() * e.scalars.read;
+        let root = if e.variant & DENSE != 0 { dense() } else { e.along.row * e.along.col };
+        e.update = divide(e.variant % FORMULAS, e.update, root, e.scalars.division, e.scalars.outer);
     }
 
     fn advance<T: Real>(&self, cx: &Context<'_>, along: AlongState<'_, T>) {
         let Some(axes) = self.axes(cx.tensor) else { return };
         let round = self.rounding::<T>(cx);
-        let (decay, weight) = cx.second_moment_weights(self.beta2);
+        let (decay, weight) = self.scale.second_moment_weights(cx, self.beta2);
         let (decay, weight) = (T::of(decay), T::of(weight));
         for ((mean, sums), axis) in along.kept.iter_mut().zip(along.sums).zip([axes.largest, axes.second]) {
             let count = T::of(1.0 / cx.tensor.shape[axis].max(1) as f64);
@@ -158,7 +171,8 @@ impl Moment for FactoredMoment {
         let (Some(axes), [row, col]) = (self.axes(cx.tensor), along.values) else { return };
         let round = self.rounding::<T>(cx);
         along.kept[1].load(col);
-        kernel::map(col, |mean| round(mean.sqrt()));
+        let read = T::of(1.0 / self.scale.unit(cx));
+        kernel::map(col, |mean| round(mean.sqrt()) * read);
         row_roots(&along.kept[0], self.row_mean(cx.tensor, &axes), &round, row);
         if let Division::Epsilon(eps) = self.division {
             let largest = (least(row) * least(col)).recip();

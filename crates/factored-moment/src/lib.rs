@@ -4,9 +4,11 @@ mod axes;
 mod dense;
 mod division;
 mod factored;
+mod first;
 mod rectify;
 
-pub use dense::{DenseMoment, Second, Weights};
+pub use dense::{DenseMoment, Second, Squared, Weights};
 pub use division::Division;
 pub use factored::{FactoredMoment, Means};
+pub use first::{First, FirstMoment, FirstWeights};
 pub use rectify::Rectify;

@@ -15,7 +15,7 @@ use gradient_transform::{
 /// ```
 /// use factored_moment::{FactoredMoment, Rectify};
 /// use gradient_transform::{Descent, Optimizer, Parameter};
-/// let chain = (Rectify { beta2: 0.99 }, FactoredMoment::new(0.99), Descent::default());
+/// let chain = (Rectify::new(0.99), FactoredMoment::new(0.99), Descent::default());
 /// let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[1][..])])?;
 /// let mut w = [1.0_f32];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[2.0]))])?;
@@ -26,6 +26,16 @@ use gradient_transform::{
 pub struct Rectify {
     /// Decay of the second moment that is rectified, in (0, 1); that of the moment in the same chain.
     pub beta2: f64,
+    /// Whether the second moments divide from the first step on, also while the step size is 0: for chains that average what was divided.
+    /// Default false.
+    pub divides_early: bool,
+}
+
+impl Rectify {
+    /// Rectification of a second moment.
+    pub fn new(beta2: f64) -> Self {
+        Self { beta2, divides_early: false }
+    }
 }
 
 #[transform("rectify")]
@@ -50,7 +60,7 @@ impl GradientTransform for Rectify {
         } else {
             0.0
         };
-        step.publish(Rectification { factor, tractable });
+        step.publish(Rectification { factor, tractable: tractable || self.divides_early });
         step.step_size *= factor;
     }
 

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 use gradient_transform::{
-    Backend, Context, DType, Error, Moment, MomentElement, Rectification, Result, fields, transform,
+    Backend, Context, DType, Error, Moment, MomentElement, MomentScale, Num, Rectification, Result, fields,
+    transform,
 };
+use serde::{Deserialize, Serialize};
 
 /// Sign descent attracted to the average of the weights, in place of a second moment.
 ///
@@ -11,7 +13,7 @@ use gradient_transform::{
 /// u = sign(g) + gamma sign(y - m)
 /// ```
 ///
-/// with `r = d_prev/d` (1 without an estimator).
+/// with `r = d_prev/d` (1 without an estimator), or another [`MomentScale`]; [`MomentScale::Fixed`] is the paper's.
 ///
 /// Liu et al., 2501.12243. There the first sign is of the gradient's moving average, and the average of the
 /// weights is debiased; here, as in the reference, it starts at 0 and shrinks when d moves, so that at first the
@@ -24,6 +26,13 @@ pub struct Focus {
     pub beta2: f64,
     /// Strength of the attraction, at least 0. Default 0.1.
     pub gamma: f64,
+    /// How the average follows d. Default: rescaled.
+    pub scale: MomentScale,
+    /// Which weights are averaged, and drawn to their average. Default: the parameter.
+    pub of: Weight,
+    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the average of `d^2 y` is read as if it was of y, so that it is near 0 and every weight
+    /// is drawn to 0.
+    pub reads_weighted: bool,
     /// Reference 1.9.2: a bfloat16 average is rounded to the nearest twice a step. Otherwise once, as parameters are.
     pub round_twice: bool,
 }
@@ -31,8 +40,33 @@ pub struct Focus {
 impl Focus {
     /// FOCUS with the default attraction.
     pub fn new(beta2: f64) -> Self {
-        Self { beta2, gamma: 0.1, round_twice: false }
+        Self {
+            beta2,
+            gamma: 0.1,
+            scale: MomentScale::Rescaled,
+            of: Weight::Parameter,
+            reads_weighted: false,
+            round_twice: false,
+        }
     }
+}
+
+/// Which weights FOCUS averages.
+///
+/// ```
+/// use focus::{Focus, Weight};
+///
+/// let focus = Focus { of: Weight::Base, ..Focus::new(0.99) };
+/// assert_eq!(serde_json::to_string(&focus.of).unwrap(), ""base"");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weight {
+    /// The parameter y, where gradients are taken.
+    #[default]
+    Parameter,
+    /// The writer's base iterate: Schedule-Free's z.
+    Base,
 }
 
 const ONE_PRECONDITIONER: &str = "both turn the gradient into a direction; keep one";
@@ -60,9 +94,9 @@ pub struct Average<V> {
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
 /// let step = StepContext::new(1, 0.5);
 /// let cx = Context::new(&step, &tensor);
-/// let mut weights = Weights { decay: 0.0, weight: 0.0 };
+/// let mut weights = Weights { decay: 0.0, weight: 0.0, read: 0.0 };
 /// Moment::begin(&Focus::new(0.75), &cx, &mut weights);
-/// assert_eq!((weights.decay, weights.weight), (0.75, 0.25));
+/// assert_eq!((weights.decay, weights.weight, weights.read), (0.75, 0.25, 1.0));
 /// ```
 #[fields]
 pub struct Weights<V> {
@@ -70,16 +104,32 @@ pub struct Weights<V> {
     pub decay: V,
     /// Of the weight.
     pub weight: V,
+    /// By what the average is multiplied where it is read.
+    pub read: V,
+}
+
+impl Focus {
+    #[inline(always)]
+    fn weight_of<B: Backend>(&self, e: &MomentElement<B, Self>) -> Num<B> {
+        match self.of {
+            Weight::Parameter => e.parameter,
+            Weight::Base => e.base,
+        }
+    }
 }
 
 /// Variants: bits.
 const UNDIVIDED: u32 = 1;
 const ROUNDING: u32 = 2;
 
-#[transform("focus")]
+#[transform]
 impl Moment for Focus {
     type State<V: Copy> = Average<V>;
     type Scalars<V: Copy> = Weights<V>;
+
+    fn name(&self) -> &str {
+        self.scale.name("focus", "weighted-focus")
+    }
 
     fn validate(&self) -> Result<()> {
         Error::check("beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "at least 0 and below 1")?;
@@ -94,13 +144,17 @@ impl Moment for Focus {
     fn excludes(&self) -> &[(&'static str, &'static str)] {
         &[
             ("factored-moment", ONE_PRECONDITIONER),
+            ("weighted-factored-moment", ONE_PRECONDITIONER),
             ("dense-moment", ONE_PRECONDITIONER),
+            ("weighted-dense-moment", ONE_PRECONDITIONER),
             ("muon", ONE_PRECONDITIONER),
         ]
     }
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
-        (scalars.decay, scalars.weight) = cx.second_moment_weights(self.beta2);
+        (scalars.decay, scalars.weight) = self.scale.second_moment_weights(cx, self.beta2);
+        let unit = if self.reads_weighted { 1.0 } else { self.scale.unit(cx) };
+        scalars.read = 1.0 / (unit * unit);
     }
 
     fn variant(&self, cx: &Context<'_>, _scalars: &Weights<f64>) -> u32 {
@@ -114,7 +168,7 @@ impl Moment for Focus {
     }
 
     fn accumulate<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
-        let (y, Weights { decay, weight }) = (e.parameter, e.scalars);
+        let (y, Weights { decay, weight, .. }) = (self.weight_of(e), e.scalars);
         let kept = e.state.average * decay;
         // One rounding for the product and the sum: while a weight stands still, the sign of y - m is that of the
         // rounding errors, and this keeps them as small as they can be.
@@ -127,7 +181,8 @@ impl Moment for Focus {
 
     fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
         if e.variant & UNDIVIDED == 0 {
-            e.update = e.update.sign() + self.gamma * (e.parameter - e.state.average).sign();
+            let away = self.weight_of(e) - e.state.average * e.scalars.read;
+            e.update = e.update.sign() + self.gamma * away.sign();
         }
     }
 }

@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod update;
+
 use gradient_transform::{Backend, Element, GradientTransform, transform};
+pub use update::GramsUpdate;
 
 /// Keeps the size of the displacement and takes the sign of the update: `m <- |m| sign(u)`.
 ///

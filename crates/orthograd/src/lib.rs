@@ -20,9 +20,10 @@ use multiversion::multiversion;
 /// it; they are taken in float64, so that |g - p w| follows from them without a further sweep. Keeps nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OrthoGrad {
-    /// Reference 1.9.2: where nothing orthogonal is left, rounding noise is rescaled to the full norm of the gradient; and
-    /// the projection of bfloat16 tensors is rounded to bfloat16.
+    /// References 1.9.2 and 2.0.1: where nothing orthogonal is left, rounding noise is rescaled to the full norm of the gradient.
     pub normalises_noise: bool,
+    /// Reference 1.9.2: <w, g>, <w, w>, |g| and the projection of bfloat16 tensors are rounded to bfloat16.
+    pub narrow_products: bool,
 }
 
 /// Sums of w g, w w and g g, over lanes. Products of float32 numbers are exact in float64.
@@ -87,7 +88,7 @@ impl<T: Real> Link<T> for OrthoGrad {
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
         let [mut wg, mut ww, gg] = [state.scalar_sums[0], state.scalar_sums[1], state.scalar_sums[2]];
         let mut norm = gg.sqrt();
-        let narrow = self.normalises_noise && cx.tensor.dtype == DType::Bf16;
+        let narrow = self.narrow_products && cx.tensor.dtype == DType::Bf16;
         if narrow {
             [wg, ww, norm] = [wg.round_bf16(), ww.round_bf16(), norm.round_bf16()];
         }

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod estimate;
 mod prodigy;
 mod samples;
 
+pub use estimate::{Negative, Ratio, Weighting};
 pub use prodigy::Prodigy;
-pub use samples::Samples;
+pub use samples::{Point, Samples};

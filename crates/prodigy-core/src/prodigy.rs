@@ -3,6 +3,7 @@ use gradient_transform::{
     Sums, TensorInfo, Tile,
 };
 
+use crate::estimate::{Negative, Ratio, Weighting};
 use crate::samples::Samples;
 
 /// Prodigy's estimate d of the distance to the solution, which takes the place of the learning rate.
@@ -16,7 +17,8 @@ use crate::samples::Samples;
 /// d           <- max(d, d_hat)
 /// ```
 ///
-/// A step's negative sum is ignored while d is d0; afterwards the numerator becomes the smaller of itself and that sum.
+/// A step's negative sum is ignored while d is d0; afterwards the numerator becomes the smaller of itself and that sum. Weight, ratio and
+/// the treatment of negative sums have variants, and the growth of a step can be limited.
 /// Changes no update: the step size lr * d, and d_prev/d for the moments, reach the other transforms through the step's
 /// context.
 ///
@@ -33,12 +35,21 @@ pub struct Prodigy {
     /// From this step on d stands still and the state is freed. Steps at learning rate 0 do not count. 0, the default, for
     /// never.
     pub prodigy_steps: u64,
+    /// Weight of a step's gradients. Default: the root of d.
+    pub weighting: Weighting,
+    /// How d_hat follows from the two sums. Default: by the arctangent.
+    pub ratio: Ratio,
+    /// What a negative sum does to the numerator. Default: it replaces a larger one.
+    pub negative: Negative,
+    /// The largest factor by which `d_hat / d_coef` may exceed d, above 1: the limiter of reference 2.0.1 has 2^(1/4). Estimates of early steps,
+    /// whose sums are still unsteady, cannot run away then. Default `None`.
+    pub growth: Option<f64>,
     /// d before the first step, if it is not d0: above 0 and at most 2^50. (Reference 1.9.2: a group's own d0 does not initialise its d.)
     pub initial_d: Option<f64>,
     /// Reference 1.9.2: d_prev stays behind d at the freeze, so that the moments go on shrinking.
     pub freeze_keeps_d_prev: bool,
-    /// Reference 1.9.2: a step that says nothing about the gradients (|s|_1 = 0) sets d to pi/2 once the numerator is
-    /// positive. Otherwise the estimate stands still in such a step.
+    /// References 1.9.2 and 2.0.1: a step that says nothing about the gradients (|s|_1 = 0) is a step like others, in which the numerator
+    /// decays; and the arctangent of 1.9.2 sets d to pi/2 once the numerator is positive. Otherwise the estimate stands still in such a step.
     pub d_from_nothing: bool,
 }
 
@@ -57,6 +68,10 @@ impl Prodigy {
             d0: 1e-6,
             d_coef: 1.0,
             prodigy_steps: 0,
+            weighting: Weighting::Root,
+            ratio: Ratio::Arctangent,
+            negative: Negative::Replaces,
+            growth: None,
             initial_d: None,
             freeze_keeps_d_prev: false,
             d_from_nothing: false,
@@ -110,6 +125,7 @@ impl Prodigy {
         check("d0", self.d0)?;
         check("d_coef", self.d_coef)?;
         self.initial_d.map_or(Ok(()), |d| check("initial_d", d))?;
+        self.growth.map_or(Ok(()), |growth| Error::check("growth", growth, growth > 1.0, "above 1"))?;
         self.samples.validate()
     }
 
@@ -143,10 +159,11 @@ impl Prodigy {
         if numerator >= 0.0 {
             estimate.numerator += numerator;
         } else if estimate.d > estimate.d0 {
-            estimate.numerator = estimate.numerator.min(numerator);
+            estimate.numerator = self.negative.next(estimate.numerator, numerator);
         }
         estimate.denominator = denominator;
-        Some((self.d_coef * estimate.numerator).atan2(denominator))
+        let d_hat = self.ratio.of(self.d_coef * estimate.numerator, denominator);
+        Some(self.growth.map_or(d_hat, |growth| d_hat.min(self.d_coef * growth * estimate.d)))
     }
 }
 
@@ -164,7 +181,7 @@ impl<T: Real> Link<T> for Prodigy {
     }
 
     fn reads(&self) -> Reads {
-        Reads::GRADIENT_AND_PARAMETER_ALONE
+        self.samples.reads()
     }
 
     fn state(&self, tensor: &TensorInfo) -> StateSpec {
@@ -180,7 +197,7 @@ impl<T: Real> Link<T> for Prodigy {
     }
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        self.samples.observe(cx, tile, sums, cx.step.estimate.d.sqrt(), false);
+        self.samples.observe(cx, tile, sums, self.weighting.weight(&cx.step.estimate), false);
     }
 
     fn estimator(&self) -> Option<&dyn Estimator> {
@@ -194,7 +211,7 @@ impl Estimator for Prodigy {
     }
 
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
-        self.samples.contribution(cx.tensor, scalar_sums, cx.step.estimate.d.sqrt(), false)
+        self.samples.contribution(cx.tensor, scalar_sums, self.weighting.weight(&cx.step.estimate), false)
     }
 
     fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {

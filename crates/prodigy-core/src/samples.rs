@@ -2,9 +2,10 @@ use std::array;
 
 use gradient_transform::kernel::Prefetch;
 use gradient_transform::{
-    Context, DType, Error, Real, Result, StateSpec, Storage, Sums, TensorInfo, Tile, kernel,
+    Context, DType, Error, Reads, Real, Result, StateSpec, Storage, Sums, TensorInfo, Tile, kernel,
 };
 use multiversion::multiversion;
+use serde::{Deserialize, Serialize};
 
 /// What an estimator of Prodigy's kind gathers: on every n-th element, the product of the gradient with the way come
 /// so far, and a moving sum of gradients.
@@ -55,6 +56,8 @@ pub struct Samples {
     pub every: usize,
     /// Decay of s, in [0, 1).
     pub beta3: f64,
+    /// Where the way p0 - y ends. Default: at the parameter.
+    pub at: Point,
     /// Reference 1.9.2: p0 and s are bfloat16 under float32 parameters, so that the first numerators are rounding noise.
     /// Otherwise p0 is of the parameter's type, and s of the type computed in.
     pub narrow: bool,
@@ -66,7 +69,23 @@ pub struct Samples {
 impl Samples {
     /// Samples every 11th element.
     pub fn new(beta3: f64) -> Self {
-        Self { every: 11, beta3, narrow: false, keeps_step_with_shape: false }
+        Self { every: 11, beta3, at: Point::Parameter, narrow: false, keeps_step_with_shape: false }
+    }
+
+    /// What is looked at in every step.
+    pub const fn reads(&self) -> Reads {
+        match self.at {
+            Point::Parameter => Reads::GRADIENT_AND_PARAMETER_ALONE,
+            Point::Base => Reads { gradient: true, update: false, ..Reads::BASE },
+        }
+    }
+
+    /// The point of a tile at which the way ends.
+    fn point<'t, T>(&self, tile: &Tile<'t, '_, T>) -> &'t [T] {
+        match self.at {
+            Point::Parameter => tile.parameter,
+            Point::Base => tile.base,
+        }
     }
 
     /// Every how many elements of a tensor of this shape one is looked at: the smallest number from `every` on that has no
@@ -103,20 +122,18 @@ impl Samples {
 
     /// The columns `p0` and `s`, and two sums.
     pub fn state(&self, tensor: &TensorInfo) -> StateSpec {
-        let (p0, s) = match (self.narrow, tensor.dtype) {
-            (false, _) => (Storage::Parameter, Storage::Compute),
-            (true, DType::F32) => (Storage::Bf16, Storage::Bf16),
-            (true, _) => (Storage::Parameter, Storage::Parameter),
+        let s = match (self.narrow, tensor.dtype) {
+            (false, _) => Storage::Compute,
+            (true, DType::F32) => Storage::Bf16,
+            (true, _) => Storage::Parameter,
         };
-        let stride = self.stride(&tensor.shape);
-        StateSpec::new()
-            .column("p0", p0)
-            .every(stride)
-            .copied()
-            .constant()
-            .column("s", s)
-            .every(stride)
-            .sums(2, 0)
+        self.start(tensor).column("s", s).every(self.stride(&tensor.shape)).sums(2, 0)
+    }
+
+    /// The column `p0` alone.
+    pub fn start(&self, tensor: &TensorInfo) -> StateSpec {
+        let p0 = if self.narrow && tensor.dtype == DType::F32 { Storage::Bf16 } else { Storage::Parameter };
+        StateSpec::new().column("p0", p0).every(self.stride(&tensor.shape)).copied().constant()
     }
 
     /// Adds a tile's samples to the sums: `<g, p0 - y>` and `|s|_1`. With `signed`, s takes the gradient's sign.
@@ -139,11 +156,53 @@ impl Samples {
             narrow_parameter,
         };
         let first = tile.offset.next_multiple_of(every) - tile.offset;
+        let point = self.point(tile);
         let [p0, s] = &mut *tile.columns else { return };
         if first < tile.gradient.len() {
-            let [dot, size] = gather(&arithmetic, &tile.gradient[first..], &tile.parameter[first..], p0, s);
+            let [dot, size] = gather(&arithmetic, &tile.gradient[first..], &point[first..], p0, s);
             sums.scalars[0] += dot;
             sums.scalars[1] += size;
+        }
+    }
+
+    /// Adds a tile's samples to the sums of an estimator that keeps `p0` alone: `<g, p0 - z>`, `|p0 - z|_1` and `|p0 - z|^2`, with the
+    /// [point](Self::at) z.
+    ///
+    /// ```
+    /// use gradient_transform::{Context, DType, StepContext, Sums, TensorInfo, Tile, Update};
+    /// use prodigy_core::Samples;
+    ///
+    /// let samples = Samples { every: 2, ..Samples::new(0.5) };
+    /// let tensor = TensorInfo { name: "w".into(), shape: vec![4], dtype: DType::F32, updates: 1 };
+    /// let (gradient, parameter) = ([1.0_f32, 9.0, -2.0, 9.0], [0.5_f32, 0.0, 4.0, 0.0]);
+    /// let (mut p0, mut values, mut totals) = ([1.0_f32, 1.0], gradient, [0.0; 3]);
+    /// let mut tile = Tile {
+    ///     update: Update::new(&mut values),
+    ///     direction: &[],
+    ///     gradient: &gradient,
+    ///     parameter: &parameter,
+    ///     base: &[],
+    ///     columns: &mut [&mut p0[..]],
+    ///     scratch: &[],
+    ///     offset: 0,
+    /// };
+    /// let step = StepContext::new(2, 1.0);
+    /// samples.displacement(&Context::new(&step, &tensor), &mut tile, Sums { scalars: &mut totals, vectors: &mut [] });
+    /// assert_eq!(totals, [0.5 + 6.0, 0.5 + 3.0, 0.25 + 9.0]);
+    /// ```
+    pub fn displacement<T: Real>(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
+        let narrow_parameter = self.narrow && cx.tensor.dtype == DType::Bf16;
+        let every = self.stride(&cx.tensor.shape);
+        let first = tile.offset.next_multiple_of(every) - tile.offset;
+        let point = self.point(tile);
+        let [p0] = &*tile.columns else { return };
+        let (gradients, points) = (tile.gradient.iter().skip(first), point.iter().skip(first));
+        for ((&g, &z), &p0) in gradients.step_by(every).zip(points.step_by(every)).zip(p0.iter()) {
+            let way = if narrow_parameter { (p0 - z).round_bf16() } else { p0 - z };
+            let way = way.f64();
+            sums.scalars[0] += g.f64() * way;
+            sums.scalars[1] += way.abs();
+            sums.scalars[2] += way * way;
         }
     }
 
@@ -158,6 +217,24 @@ impl Samples {
         };
         [weight * if signed { kernel::sign(dot) } else { dot }, size]
     }
+}
+
+/// Where the way from the start ends, of which Prodigy takes the product with the gradient.
+///
+/// ```
+/// use prodigy_core::{Point, Samples};
+///
+/// let at_z = Samples { at: Point::Base, ..Samples::new(0.99) };
+/// assert!(at_z.reads().base && !at_z.reads().parameter);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Point {
+    /// The parameter y, where the gradient was taken: the paper, and reference 1.9.2.
+    #[default]
+    Parameter,
+    /// The writer's base iterate: Schedule-Free's z, which moves by whole steps (reference 2.0.1), or the parameter where there is none.
+    Base,
 }
 
 /// The greatest common divisor.

@@ -1,6 +1,7 @@
 use gradient_transform::{IntoShape, Optimizer, ParameterGroup, Real, Result, Rounding, Settings};
 
 use crate::chain::chain;
+use crate::line::Line;
 use crate::loops::fused;
 use crate::options::Options;
 
@@ -25,9 +26,30 @@ use crate::options::Options;
 pub struct ProdigyPlus;
 
 impl ProdigyPlus {
-    /// The options at their defaults, to be changed one by one and then [built](Options::build).
+    /// The options at the defaults of 1.9.2, to be changed one by one and then [built](Options::build).
     pub fn builder() -> Options {
         Options::default()
+    }
+
+    /// The options at the defaults of 2.0.1: [`Line::V2`]. Corrected, as those of [`builder`](Self::builder) are.
+    ///
+    /// ```
+    /// use gradient_transform::Optimizer;
+    /// use prodigy_plus::ProdigyPlus;
+    ///
+    /// let optimizer: Optimizer = ProdigyPlus::v2().build([("w", [64, 32])])?;
+    /// let chain = "weighted-factored-moment ‖ | soft-stableadamw ‖ | prodigy | schedule-free";
+    /// assert_eq!(optimizer.describe_chain(0, &[64, 32])?, chain);
+    ///
+    /// // Prodigy with a first moment, for a learning rate with a schedule.
+    /// let options = ProdigyPlus::v2().use_schedulefree(false);
+    /// let optimizer: Optimizer = options.build([("w", [64, 32])])?;
+    /// let chain = "weighted-first-moment | weighted-factored-moment ‖ | soft-stableadamw ‖ | prodigy | descent";
+    /// assert_eq!(optimizer.describe_chain(0, &[64, 32])?, chain);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub fn v2() -> Options {
+        Options::default().line(Line::V2)
     }
 }
 
@@ -41,7 +63,8 @@ impl Options {
         parameters: impl IntoIterator<Item = (N, impl IntoShape)>,
     ) -> Result<Optimizer<T>> {
         let silent = self.compat.silent_exclusions;
-        let options = if silent { self.clone().resolve_exclusions_like_1_9_2() } else { self.clone() };
+        let options =
+            if silent { self.clone().resolve_exclusions_like_the_reference() } else { self.clone() };
         self.build_groups([(options, parameters)])
     }
 

@@ -2,18 +2,20 @@
 
 use std::any::Any;
 
-use adopt::Adopt;
-use cautious::Cautious;
-use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
+use adopt::{Adopt, AdoptClip};
+use cautious::{Cautious, CautiousUpdate};
+use factored_moment::{DenseMoment, Division, FactoredMoment, FirstMoment, Rectify, Squared};
 use focus::Focus;
-use gradient_transform::{DType, Error, GradientTransform, Link, Moment, Real, Result, Storage, only_for};
-use grams::Grams;
+use gradient_transform::{
+    DType, Descent, Error, GradientTransform, Link, Moment, MomentScale, Real, Result, Storage, only_for,
+};
+use grams::{Grams, GramsUpdate};
 use muon_pp::{Muon, Normalisation, Precision};
 use orthograd::OrthoGrad;
 use prodigy_core::{Prodigy, Samples};
 use schedule_free::ScheduleFree;
-use speed::Speed;
-use stableadamw::StableAdamW;
+use speed::{DisplacementSpeed, Speed};
+use stableadamw::{SoftStableAdamW, StableAdamW};
 
 use crate::options::Options;
 
@@ -38,24 +40,83 @@ impl Options {
     /// Options out of range or excluding each other.
     pub fn transforms<T: Real>(&self) -> Result<Vec<Boxed<T>>> {
         if self.compat.silent_exclusions {
-            return chain(&self.clone().resolve_exclusions_like_1_9_2(), None);
+            return chain(&self.clone().resolve_exclusions_like_the_reference(), None);
         }
         self.check_exclusions()?;
         chain(self, None)
     }
 }
 
-/// The chain of a group, in order: rectification, OrthoGrad, one
-/// preconditioner, clipping, the estimator, the writer, and what tempers it.
-///
-/// Where options that exclude each other were let through, FOCUS goes before Muon, and Cautious before Grams.
+/// The chain of a group. Where options that exclude each other were let through, FOCUS goes before Muon, and Cautious before Grams.
 /// `initial_d` is what d starts from, where that is not the group's own d0.
+///
+/// ```text
+/// with Schedule-Free   rectify | orthograd | moment | orthograd | clipping | estimator | schedule-free | cautious or grams
+/// without              rectify | orthograd | first moment | cautious or grams | moment | orthograd | clipping | estimator | descent
+/// ... and ADOPT        rectify | orthograd | adopt(moment) | adopt-clip | first moment | cautious or grams | orthograd | ...
+/// ```
+///
+/// OrthoGrad has one of the two places.
 fn chain_of<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Vec<Boxed<T>>> {
-    let compat = &options.compat;
-    let (beta1, beta2) = options.betas;
+    let (beta2, compat, implied) = (options.betas.1, &options.compat, options.implied());
     Error::check("beta2", beta2, (0.0..1.0).contains(&beta2), "at least 0 and below 1")?;
+    let with_first_moment = !options.use_schedulefree;
+    let rectify = Rectify { beta2, divides_early: with_first_moment };
+    let orthograd = OrthoGrad {
+        normalises_noise: compat.orthograd_normalises_noise,
+        narrow_products: compat.orthograd_narrow_products,
+    };
+    let orthograd = |here: bool| (options.use_orthograd && here).then(|| boxed(orthograd));
+
+    let mut chain: Vec<Boxed<T>> = Vec::new();
+    chain.extend(options.use_bias_correction.then(|| boxed(rectify)));
+    chain.extend(orthograd(!implied.orthograd_on_update));
+    match (with_first_moment, options.use_adopt) {
+        (false, _) => chain.extend(preconditioner::<T>(options)),
+        (true, false) => {
+            chain.extend(first_moment::<T>(options, implied.moment_scale));
+            chain.extend(preconditioner::<T>(options));
+        }
+        (true, true) => {
+            chain.extend(preconditioner::<T>(options));
+            chain.push(boxed(AdoptClip { at_d: compat.adopt_clips_at_d }));
+            chain.extend(first_moment::<T>(options, MomentScale::Fixed));
+        }
+    }
+    chain.extend(orthograd(implied.orthograd_on_update));
+    if implied.use_stableadamw {
+        chain.push(if implied.soft_stableadamw { boxed(SoftStableAdamW) } else { boxed(StableAdamW) });
+    }
+    chain.push(estimator(options, initial_d));
+    if with_first_moment {
+        let Options { weight_decay, weight_decay_by_lr, .. } = *options;
+        chain.push(boxed(Descent { weight_decay, weight_decay_by_lr }));
+        return Ok(chain);
+    }
+    chain.push(boxed(ScheduleFree {
+        beta1: options.betas.0,
+        strength: options.schedulefree_c,
+        weight_decay: options.weight_decay,
+        weight_decay_by_lr: options.weight_decay_by_lr,
+        weight_sum_of_last_parameter: compat.weight_sum_of_last_parameter,
+        decay_while_unrectified: compat.decay_while_unrectified,
+        round_every_operation: compat.round_every_operation && !options.stochastic_rounding,
+    }));
+    if options.use_cautious {
+        chain.push(boxed(Cautious { scales_displacement: compat.cautious_scales_displacement }));
+    } else if options.use_grams {
+        chain.push(boxed(Grams));
+    }
+    Ok(chain)
+}
+
+fn estimator<T: Real>(options: &Options, initial_d: Option<f64>) -> Boxed<T> {
+    /// 2^(1/4).
+    const LIMIT: f64 = 1.189_207_115_002_721;
+    let (compat, implied) = (&options.compat, options.implied());
     let prodigy = Prodigy {
         samples: Samples {
+            at: implied.prodigy_at,
             narrow: compat.narrow_prodigy_state,
             keeps_step_with_shape: compat.samples_keep_step_with_shape,
             ..Samples::new(options.beta3_or_default())
@@ -63,36 +124,33 @@ fn chain_of<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Vec<Bo
         d0: options.d0,
         d_coef: options.d_coef,
         prodigy_steps: options.prodigy_steps,
+        weighting: implied.prodigy_weighting,
+        ratio: implied.prodigy_ratio,
+        negative: implied.prodigy_negative,
+        growth: implied.d_limiter.then_some(LIMIT),
         initial_d,
         freeze_keeps_d_prev: compat.freeze_keeps_d_prev,
         d_from_nothing: compat.d_from_nothing,
     };
-    let estimator: Boxed<T> = if options.use_speed {
-        Box::new(Speed { prodigy, shrinks_above_one: compat.speed_shrinks_above_one })
-    } else {
-        Box::new(prodigy)
-    };
-    let writer = ScheduleFree {
-        beta1,
-        weight_decay: options.weight_decay,
-        weight_decay_by_lr: options.weight_decay_by_lr,
-        weight_sum_of_last_parameter: compat.weight_sum_of_last_parameter,
-        decay_while_unrectified: compat.decay_while_unrectified,
-        round_every_operation: compat.round_every_operation && !options.stochastic_rounding,
-    };
-    let rectify = options.use_bias_correction.then(|| boxed(Rectify { beta2 }));
-    let orthograd = OrthoGrad { normalises_noise: compat.orthograd_normalises_noise };
-    let mut chain: Vec<Boxed<T>> = rectify.into_iter().collect();
-    chain.extend(options.use_orthograd.then(|| boxed(orthograd)));
-    chain.extend(preconditioner::<T>(options));
-    chain.extend(options.use_stableadamw.then(|| boxed(StableAdamW)));
-    chain.extend([estimator, boxed(writer)]);
-    if options.use_cautious {
-        chain.push(Box::new(Cautious { scales_displacement: compat.cautious_scales_displacement }));
-    } else if options.use_grams {
-        chain.push(Box::new(Grams));
+    match (options.use_speed, implied.displacement_speed) {
+        (false, _) => Box::new(prodigy),
+        (true, false) => Box::new(Speed { prodigy, shrinks_above_one: compat.speed_shrinks_above_one }),
+        (true, true) => Box::new(DisplacementSpeed { prodigy }),
     }
-    Ok(chain)
+}
+
+/// The first moment, and what tempers it.
+fn first_moment<T: Real>(options: &Options, scale: MomentScale) -> Vec<Boxed<T>> {
+    let compat = &options.compat;
+    let times_update = options.use_cautious && compat.cautious_multiplies_by_gradient;
+    let round_twice = compat.round_moments_twice;
+    let mut chain = vec![boxed(FirstMoment { beta1: options.betas.0, scale, times_update, round_twice })];
+    if options.use_cautious {
+        chain.extend((!times_update).then(|| boxed(CautiousUpdate)));
+    } else if options.use_grams {
+        chain.push(boxed(GramsUpdate));
+    }
+    chain
 }
 
 /// As `chain_of`, compiled here for both types, and not in every program that uses it.
@@ -120,18 +178,23 @@ fn boxed<T: Real>(transform: impl Link<T> + 'static) -> Boxed<T> {
 }
 
 fn preconditioner<T: Real>(options: &Options) -> Vec<Boxed<T>> {
-    let beta2 = options.betas.1;
-    let division = options.eps.map_or(Division::Atan2, Division::Epsilon);
+    let (beta2, implied) = (options.betas.1, options.implied());
+    let atan2 = if implied.unit_atan2 { Division::UnitAtan2 } else { Division::Atan2 };
+    let division = options.eps.map_or(atan2, Division::Epsilon);
+    // A first moment that stands before is what is divided, and not what is squared.
+    let follows_first = !options.use_schedulefree && !options.use_adopt;
+    let of = if follows_first { Squared::Gradient } else { Squared::Update };
     let round_twice = options.compat.round_moments_twice;
+    let scale = implied.moment_scale;
     let moment: Boxed<T> = if options.use_focus {
-        with_adopt(options, Focus { round_twice, ..Focus::new(beta2) })
-    } else if options.factored {
+        with_adopt(options, focus(options))
+    } else if implied.factored {
         let storage = if options.factored_fp32 { Storage::Compute } else { Storage::Parameter };
         let wrong_row_mean = options.compat.wrong_row_mean;
-        let moment = FactoredMoment::new(beta2);
-        with_adopt(options, FactoredMoment { division, storage, wrong_row_mean, round_twice, ..moment })
+        let moment = FactoredMoment { division, scale, of, storage, ..FactoredMoment::new(beta2) };
+        with_adopt(options, FactoredMoment { wrong_row_mean, round_twice, ..moment })
     } else {
-        with_adopt(options, DenseMoment { division, round_twice, ..DenseMoment::new(beta2) })
+        with_adopt(options, DenseMoment { division, scale, of, round_twice, ..DenseMoment::new(beta2) })
     };
     if !options.use_muon_pp || options.use_focus {
         return vec![moment];
@@ -147,6 +210,18 @@ fn preconditioner<T: Real>(options: &Options) -> Vec<Boxed<T>> {
         ..Muon::new(beta2)
     };
     vec![Box::new(muon), boxed(only_for(|tensor| !Muon::takes(tensor), moment))]
+}
+
+fn focus(options: &Options) -> Focus {
+    let implied = options.implied();
+    let reads_weighted = options.compat.focus_reads_weighted;
+    // An average of the weights has nothing to do with d; that it shrinks as d moves is 1.9.2's, which has no switch for it.
+    let scale = match implied.moment_scale {
+        MomentScale::Weighted if !reads_weighted => MomentScale::Fixed,
+        scale => scale,
+    };
+    let round_twice = options.compat.round_moments_twice;
+    Focus { scale, of: implied.focus_of, reads_weighted, round_twice, ..Focus::new(options.betas.1) }
 }
 
 fn with_adopt<T: Real>(options: &Options, moment: impl Moment + GradientTransform + 'static) -> Boxed<T> {

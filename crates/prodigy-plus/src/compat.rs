@@ -1,9 +1,9 @@
 use gradient_transform::EngineCompat;
 use serde::{Deserialize, Serialize};
 
-/// The defects of the Python reference 1.9.2, each a switch of its own. All off by default: the corrected behaviour.
+/// The defects of the Python references 1.9.2 and 2.0.1, each a switch of its own. All off by default: the corrected behaviour.
 ///
-/// [`Compat::V1_9_2`] switches all of them on and reproduces the reference's trajectories.
+/// [`Compat::V1_9_2`] and [`Compat::V2_0_1`] switch on those of one version and reproduce its trajectories.
 ///
 /// ```
 /// use gradient_transform::Optimizer;
@@ -57,6 +57,18 @@ pub struct Compat {
     /// OrthoGrad rescales rounding noise to the full norm of the gradient where nothing orthogonal is left (tensors of one
     /// element, gradients parallel to the weights). Corrected: the update is 0 there.
     pub orthograd_normalises_noise: bool,
+    /// <w, g>, <w, w>, |g| and the projection of OrthoGrad are rounded to bfloat16 under bfloat16 parameters. Corrected: they are of the
+    /// type computed in.
+    pub orthograd_narrow_products: bool,
+    /// Without Schedule-Free, Cautious multiplies the first moment by the gradient in place of the mask, so that the update's size is that of
+    /// the gradient's square. Corrected: the moment is masked.
+    pub cautious_multiplies_by_gradient: bool,
+    /// Without Schedule-Free, ADOPT's directions have the size 1/d where they are clipped, so that all are cut, and the size d where they
+    /// are stepped along, so that a step is of the size d^2. Corrected: they have the size 1.
+    pub adopt_clips_at_d: bool,
+    /// FOCUS's average of the weights is of d^2 times them and is read as if it was of them, so that every weight is drawn to 0. Corrected:
+    /// it is an average of the weights.
+    pub focus_reads_weighted: bool,
     /// Muon's mean square is a bfloat16 number. Corrected: of the type computed in.
     pub narrow_muon_mean_square: bool,
     /// With `stochastic_rounding = false`, every single operation on bfloat16 parameters is rounded to the nearest.
@@ -83,8 +95,40 @@ impl Compat {
         adopt_first_step_of_group: true,
         speed_shrinks_above_one: true,
         orthograd_normalises_noise: true,
+        orthograd_narrow_products: true,
+        cautious_multiplies_by_gradient: false,
+        adopt_clips_at_d: false,
+        focus_reads_weighted: false,
         narrow_muon_mean_square: true,
         round_every_operation: true,
         engine: EngineCompat::V1_9_2,
+    };
+    /// Everything as in the Python reference 2.0.1, with the options of [`Line::V2`](crate::Line::V2).
+    pub const V2_0_1: Self = Self {
+        wrong_row_mean: true,
+        narrow_prodigy_state: true,
+        samples_keep_step_with_shape: true,
+        cautious_scales_displacement: true,
+        round_moments_twice: true,
+        freeze_keeps_d_prev: false,
+        d_from_nothing: true,
+        weight_sum_of_last_parameter: false,
+        group_d0_ignored: true,
+        decay_while_unrectified: true,
+        silent_exclusions: true,
+        adopt_first_step_of_group: true,
+        speed_shrinks_above_one: false,
+        orthograd_normalises_noise: true,
+        orthograd_narrow_products: false,
+        cautious_multiplies_by_gradient: true,
+        adopt_clips_at_d: true,
+        focus_reads_weighted: true,
+        narrow_muon_mean_square: false,
+        round_every_operation: false,
+        engine: EngineCompat {
+            joint_d_prev_not_copied: false,
+            shared_d_not_saved: false,
+            ..EngineCompat::V1_9_2
+        },
     };
 }

@@ -3,11 +3,13 @@
 mod builder;
 mod chain;
 mod compat;
+mod line;
 mod loops;
 mod options;
 mod rules;
 
 pub use builder::ProdigyPlus;
 pub use compat::Compat;
-pub use options::Options;
+pub use line::Line;
+pub use options::{Implied, Options};
 pub use rules::{EXCLUSIONS, Exclusion, POSITIONS, Position, rules_table};

@@ -8,7 +8,7 @@ use factored_moment::{DenseMoment, FactoredMoment};
 use gradient_transform::{Fused, Loops, Real, loops};
 use grams::Grams;
 use schedule_free::ScheduleFree;
-use stableadamw::StableAdamW;
+use stableadamw::{SoftStableAdamW, StableAdamW};
 
 use crate::chain::Boxed;
 
@@ -18,6 +18,7 @@ static SINGLE: &[&dyn Loops<f32>] = &[
     loops::<(Adopt<FactoredMoment>, StableAdamW, ScheduleFree), f32>(),
     loops::<(FactoredMoment, StableAdamW, ScheduleFree, Cautious), f32>(),
     loops::<(FactoredMoment, StableAdamW, ScheduleFree, Grams), f32>(),
+    loops::<(FactoredMoment, SoftStableAdamW, ScheduleFree), f32>(),
 ];
 
 static DOUBLE: &[&dyn Loops<f64>] = &[loops::<(FactoredMoment, StableAdamW, ScheduleFree), f64>()];

@@ -48,9 +48,9 @@ pub const EXCLUSIONS: &[Exclusion] = &[
     Exclusion {
         first: "eps=None",
         second: "use_stableadamw",
-        reason: "atan2 bounds the update already; set use_stableadamw to false",
+        reason: "atan2 bounds the update already; leave use_stableadamw out",
         upstream: "use_stableadamw is switched off",
-        applies: |o| o.eps.is_none() && o.use_stableadamw,
+        applies: |o| o.eps.is_none() && o.use_stableadamw == Some(true),
     },
     Exclusion {
         first: "use_cautious",
@@ -62,9 +62,9 @@ pub const EXCLUSIONS: &[Exclusion] = &[
     Exclusion {
         first: "use_focus",
         second: "factored",
-        reason: "FOCUS keeps an average of every weight; set factored to false",
+        reason: "FOCUS keeps an average of every weight; leave factored out",
         upstream: "factored is switched off",
-        applies: |o| o.use_focus && o.factored,
+        applies: |o| o.use_focus && o.factored == Some(true),
     },
     Exclusion {
         first: "use_focus",
@@ -92,7 +92,17 @@ pub const POSITIONS: &[Position] = &[
     Position {
         transform: "orthograd",
         place: "before the moment",
-        otherwise: "behind it, the direction is projected in place of the gradient, which is another method",
+        otherwise: "behind it, the direction is projected in place of the gradient, which is another method (and that of 2.0.1)",
+    },
+    Position {
+        transform: "first-moment",
+        place: "before a second moment of the raw gradient, or behind adopt",
+        otherwise: "behind any other, it averages directions of different scales",
+    },
+    Position {
+        transform: "cautious-update, grams-update",
+        place: "behind the first moment",
+        otherwise: "an update that is the gradient always agrees with it",
     },
     Position {
         transform: "factored-moment, dense-moment, adopt, focus, muon",
@@ -100,12 +110,12 @@ pub const POSITIONS: &[Position] = &[
         otherwise: "two of them in a row divide twice; only focus refuses the others, as its average has no use for them",
     },
     Position {
-        transform: "stableadamw",
+        transform: "stableadamw, soft-stableadamw",
         place: "behind the moment, before the writer",
         otherwise: "before the moment, it clips the raw gradient, which the moment then scales again",
     },
     Position {
-        transform: "prodigy, speed",
+        transform: "prodigy, speed, displacement-speed",
         place: "one of them, anywhere before the writer",
         otherwise: "two are an error; without one, the learning rate is the step size",
     },
@@ -176,13 +186,12 @@ mod tests {
     #[test]
     fn every_exclusion_is_refused_with_its_own_reason_and_the_defaults_are_not() {
         assert_eq!(Options::default().check_exclusions(), Ok(()));
-        let d = || Options::default().use_stableadamw(false).factored(false);
         let offenders = [
-            Options::default().eps(None),
+            Options::default().eps(None).use_stableadamw(true),
             Options::default().use_cautious(true).use_grams(true),
-            Options::default().use_focus(true),
-            d().use_focus(true).use_muon_pp(true),
-            d().use_focus(true).eps(None),
+            Options::default().use_focus(true).factored(true),
+            Options::default().use_focus(true).use_muon_pp(true),
+            Options::default().use_focus(true).eps(None),
         ];
         assert_eq!(offenders.len(), EXCLUSIONS.len());
         for (options, rule) in offenders.iter().zip(EXCLUSIONS) {

@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod displacement;
+
+pub use displacement::DisplacementSpeed;
 use gradient_transform::{
     Context, Estimate, Estimator, Link, Reads, Real, Result, Role, StateSpec, StepContext, Sums, TensorInfo,
     Tile,
@@ -57,7 +60,7 @@ impl<T: Real> Link<T> for Speed {
     }
 
     fn reads(&self) -> Reads {
-        Reads::GRADIENT_AND_PARAMETER_ALONE
+        self.prodigy.samples.reads()
     }
 
     fn state(&self, tensor: &TensorInfo) -> StateSpec {

@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod soft;
+
 use gradient_transform::{Backend, Context, Element, GradientTransform, Num, fields, transform};
+pub use soft::SoftStableAdamW;
 
 /// Clips an update whose root mean square is above a threshold: `u <- u / max(1, RMS(u)/t)`.
 ///
@@ -35,7 +38,7 @@ pub struct Squares<V> {
 /// Number of a tensor and step.
 #[fields]
 pub struct Clip<V> {
-    /// `1 / max(1, RMS(u)/t)`.
+    /// By what the update is multiplied.
     pub factor: V,
 }
 

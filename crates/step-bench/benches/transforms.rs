@@ -43,13 +43,13 @@ fn chains() -> Vec<(&'static str, Boxed)> {
     vec![
         ("descent", Box::new(Descent::default())),
         ("schedule-free", Box::new(ScheduleFree::default())),
-        ("descent with weight decay", Box::new(Descent { weight_decay: 0.01 })),
+        ("descent with weight decay", Box::new(Descent::with_decay(0.01))),
         ("schedule-free with weight decay", {
             Box::new(ScheduleFree { weight_decay: 0.01, ..ScheduleFree::default() })
         }),
         ("map", behind(map("clip", |_, u: f32, _, _| u.clamp(-1.0, 1.0)))),
         ("rescale", behind(rescale("unit", |u: f32| u * u, by_root_mean_square))),
-        ("rectify, then dense moment", behind((Rectify { beta2: BETA2 }, dense))),
+        ("rectify, then dense moment", behind((Rectify::new(BETA2), dense))),
         ("dense moment", behind(dense)),
         ("dense moment by atan2", behind(DenseMoment { division: Division::Atan2, ..dense })),
         ("factored moment", behind(factored)),

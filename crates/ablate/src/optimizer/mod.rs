@@ -7,7 +7,7 @@
 //!
 //! let registry = Registry::shipped();
 //! let chain = ChainSpec { remove: vec!["prodigy".into()], ..ChainSpec::default() };
-//! assert!(chain.options()?.use_stableadamw);
+//! assert!(chain.options()?.implied().use_stableadamw);
 //! assert_eq!((chain.lr()?, chain.transforms(&registry, 100)?.len()), (Some(1.0), 3));
 //! let spec = OptimizerSpec::Chain(chain);
 //! assert_eq!(spec.describe(&registry)?, "factored-moment | stableadamw | schedule-free");

@@ -301,7 +301,7 @@ impl<T: Real> Tensor<T> {
             columns: &mut self.columns[stage.columns.clone()],
             vectors: &mut self.vectors[stage.vectors.clone()],
             scratch: &mut self.scratch[stage.scratch.clone()],
-            scalar_sums: &self.scalar_sums[stage.scalar_sums.clone()],
+            scalar_sums: &mut self.scalar_sums[stage.scalar_sums.clone()],
             vector_sums: &self.vector_sums[stage.vector_sums.clone()],
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::link::published::{LeftD0, Publications, Published, Rectification};
+use crate::link::published::{LeftD0, Publications, Published, Rectification, StepShare};
 use crate::memory::element::DType;
 
 /// Prodigy's estimate of the distance to the solution, shared by the tensors of a group.
@@ -118,6 +118,11 @@ impl StepContext {
         self.published.set(value);
     }
 
+    /// The learning rate times the [`StepShare`]. Times d, it is the rate at which the parameters move.
+    pub fn effective_lr(&self) -> f64 {
+        self.lr * self.published::<StepShare>().map_or(1.0, |share| share.0)
+    }
+
     /// The value of a type, if one was published in this step.
     pub fn published<P: Published>(&self) -> Option<P> {
         self.published.get()
@@ -211,6 +216,14 @@ impl<'a> Context<'a> {
     /// (Prodigy, 2306.06101, Algorithm 4). Under RAdam's [`Rectification`] beta2 is debiased:
     /// beta2' = 1 - (1 - beta2)/(1 - beta2^k).
     pub fn second_moment_weights(&self, beta2: f64) -> (f64, f64) {
+        let (old, new) = self.second_moment_weights_at_fixed_d(beta2);
+        let Estimate { d, d_prev, .. } = self.step.estimate;
+        let r = d_prev / d;
+        (old * r * r, new)
+    }
+
+    /// The same for a moment that does not follow d.
+    pub(crate) fn second_moment_weights_at_fixed_d(&self, beta2: f64) -> (f64, f64) {
         if self.fill {
             return (0.0, 1.0);
         }
@@ -218,9 +231,7 @@ impl<'a> Context<'a> {
             Some(_) => 1.0 - (1.0 - beta2) / (1.0 - beta2.powf(self.step.k as f64)),
             None => beta2,
         };
-        let Estimate { d, d_prev, .. } = self.step.estimate;
-        let r = d_prev / d;
-        (beta2 * r * r, 1.0 - beta2)
+        (beta2, 1.0 - beta2)
     }
 
     /// The largest root mean square that an update may have: 50 until d has left d0, as [`LeftD0`] says, then 1.

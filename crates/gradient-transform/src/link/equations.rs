@@ -6,7 +6,7 @@
 /// use gradient_transform::{DType, Descent, Equations, Link, TensorInfo};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::F32, updates: 0 };
-/// let equations: Equations = Link::<f32>::equations(&Descent { weight_decay: 0.1 }, &tensor);
+/// let equations: Equations = Link::<f32>::equations(&Descent::with_decay(0.1), &tensor);
 /// assert_eq!(equations.update, ["u <- u + 0.1 y"]);
 /// assert_eq!(equations.write, ["y <- y - step_size u"]);
 /// ```

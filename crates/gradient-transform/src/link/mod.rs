@@ -5,6 +5,7 @@ pub(crate) mod context;
 pub(crate) mod equations;
 pub(crate) mod estimator;
 pub(crate) mod loops;
+pub(crate) mod moment_scale;
 pub(crate) mod published;
 pub(crate) mod state;
 pub(crate) mod sums_over;

@@ -44,6 +44,19 @@ impl Default for AveragingWeight {
     }
 }
 
+/// How far the parameter moves along the update in a step, as a share of the step size: `1 - beta1 (1 - c)` with Schedule-Free.
+///
+/// ```
+/// use gradient_transform::{StepContext, StepShare};
+///
+/// let mut step = StepContext::new(2, 0.5);
+/// assert_eq!(step.effective_lr(), 0.5); // of a writer that averages nothing
+/// step.publish(StepShare(0.25));
+/// assert_eq!(step.effective_lr(), 0.125);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepShare(pub f64);
+
 /// Whether d has left d0. Until it has, Prodigy wants updates that are not clipped. An estimator that does not publish it has no such
 /// phase.
 ///

@@ -248,7 +248,7 @@ impl<T> Sums<'_, T> {
 ///     columns: &mut columns,
 ///     vectors: &mut vectors,
 ///     scratch: &mut scratch,
-///     scalar_sums: &[9.0],
+///     scalar_sums: &mut [9.0],
 ///     vector_sums: &[],
 /// };
 /// let short = state.reborrow();
@@ -264,8 +264,9 @@ pub struct TensorState<'a, T> {
     pub vectors: &'a mut [Buffer],
     /// Its small workspace arrays, in the order they were declared.
     pub scratch: &'a mut [Vec<T>],
-    /// The complete scalar sums; zeros in `begin`.
-    pub scalar_sums: &'a [f64],
+    /// The complete scalar sums; zeros in `begin`. What [`Link::finish`](crate::Link::finish) leaves in them is what an
+    /// [`Estimator`](crate::Estimator) gets.
+    pub scalar_sums: &'a mut [f64],
     /// The complete arrays of sums; zeros in `begin`.
     pub vector_sums: &'a [Gathered<T>],
 }

@@ -84,7 +84,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, EngineCompat, NonFinite, Optimizer, ParameterGroup, Rounding, Settings, SplitGroups};
     ///
-    /// let matrices = ParameterGroup::new(Descent { weight_decay: 0.01 }, [("w", &[8, 4][..])]);
+    /// let matrices = ParameterGroup::new(Descent::with_decay(0.01), [("w", &[8, 4][..])]);
     /// let biases = ParameterGroup::new(Descent::default(), [("b", &[4][..])]).lr(0.5).rounding(Rounding::Nearest);
     /// let settings = Settings {
     ///     split_groups: SplitGroups::Each,
@@ -277,7 +277,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer};
     ///
-    /// let optimizer: Optimizer = Optimizer::new(Descent { weight_decay: 0.1 }, [("w", &[1][..])])?;
+    /// let optimizer: Optimizer = Optimizer::new(Descent::with_decay(0.1), [("w", &[1][..])])?;
     /// assert_eq!(optimizer.transforms(0)?, ["Descent { weight_decay: 0.1 }"]);
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```

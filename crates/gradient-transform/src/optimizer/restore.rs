@@ -29,7 +29,7 @@ use crate::optimizer::{Optimizer, share_first_estimate};
 ///
 /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
 /// let saved = optimizer.snapshot();
-/// let mut decayed: Optimizer = Optimizer::new(Descent { weight_decay: 0.1 }, [("w", &[1][..])])?;
+/// let mut decayed: Optimizer = Optimizer::new(Descent::with_decay(0.1), [("w", &[1][..])])?;
 /// let Restored { new_parameters, changed, missing, surplus, .. } = decayed.restore(saved)?;
 /// assert_eq!(new_parameters, ["w"]); // no step yet, so there is nothing of it in the snapshot
 /// assert_eq!(changed, ["group 0: Descent.weight_decay is 0.1, and 0.0 in the snapshot"]);

@@ -149,7 +149,7 @@ impl<T: Real> Optimizer<T> {
     ///
     /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
     /// let mut w = [1.0_f32];
-    /// let decayed = Descent { weight_decay: 0.1 };
+    /// let decayed = Descent::with_decay(0.1);
     /// optimizer.replace_chain_with(0, decayed, &mut [Parameter::slice(&mut w, None)])?;
     /// assert_eq!(w, [1.0]); // x is y before and after
     /// # Ok::<(), gradient_transform::Error>(())

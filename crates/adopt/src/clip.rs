@@ -1,0 +1,48 @@
+use gradient_transform::{Backend, Context, Element, GradientTransform, fields, transform};
+
+/// ADOPT's clipping: no element of the update is larger than `k^(1/4)` in step k.
+///
+/// ```text
+/// u <- max(-c, min(c, u)),  c = k^(1/4)
+/// ```
+///
+/// Taniguchi et al., 2411.02853, section 4.2: early directions, whose second moment is of few gradients, can be large. The limit grows,
+/// so that it acts at first alone. Belongs behind [`Adopt`](crate::Adopt), before the first moment. Keeps nothing.
+///
+/// ```
+/// use adopt::AdoptClip;
+/// use gradient_transform::{Descent, Optimizer, Parameter};
+///
+/// let mut optimizer: Optimizer = Optimizer::new((AdoptClip::default(), Descent::default()), [("w", [2])])?;
+/// let mut w = [0.0_f32, 0.0];
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, -7.0]))])?;
+/// assert_eq!(w, [-0.5, 1.0]);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdoptClip {
+    /// Reference 2.0.1: the limit is d times as large, so that every direction, whose size is 1, is cut to the size of d.
+    pub at_d: bool,
+}
+
+/// Number of a step.
+#[fields]
+pub struct Limit<V> {
+    /// The largest absolute value.
+    pub limit: V,
+}
+
+#[transform("adopt-clip")]
+impl GradientTransform for AdoptClip {
+    type Scalars<V: Copy> = Limit<V>;
+
+    fn begin(&self, cx: &Context<'_>, scalars: &mut Limit<f64>) {
+        let unit = if self.at_d { cx.step.estimate.d } else { 1.0 };
+        scalars.limit = unit * (cx.step.k as f64).powf(0.25);
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        let (u, limit) = (e.update, e.scalars.limit);
+        e.update = u.gt(limit).select(limit, u.lt(-limit).select(-limit, u));
+    }
+}
