@@ -100,6 +100,7 @@ fn chain_of<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Vec<Bo
         weight_decay_by_lr: options.weight_decay_by_lr,
         weight_sum_of_last_parameter: compat.weight_sum_of_last_parameter,
         decay_while_unrectified: compat.decay_while_unrectified,
+        always_displaces: compat.always_displaces,
         round_every_operation: compat.round_every_operation && !options.stochastic_rounding,
     }));
     if options.use_cautious {

@@ -45,6 +45,9 @@ pub struct Compat {
     /// Weight decay that is not multiplied by the learning rate shrinks the weights while RAdam's rectifier is 0 and
     /// nothing else moves.
     pub decay_while_unrectified: bool,
+    /// Behind Cautious or Grams, y is rounded otherwise than without them even where they leave a displacement as it is; the first numerators consist
+    /// of such roundings. Corrected: elements that are left as they are round as without them.
+    pub always_displaces: bool,
     /// Options that exclude each other are resolved silently, as the reference does: `eps=None` over
     /// `use_stableadamw`, `use_cautious` over `use_grams`, `use_focus` over `factored`, `use_muon_pp` and `eps=None`.
     /// Corrected: they are an error.
@@ -91,6 +94,7 @@ impl Compat {
         weight_sum_of_last_parameter: true,
         group_d0_ignored: true,
         decay_while_unrectified: true,
+        always_displaces: true,
         silent_exclusions: true,
         adopt_first_step_of_group: true,
         speed_shrinks_above_one: true,
@@ -115,6 +119,7 @@ impl Compat {
         weight_sum_of_last_parameter: false,
         group_d0_ignored: true,
         decay_while_unrectified: true,
+        always_displaces: true,
         silent_exclusions: true,
         adopt_first_step_of_group: true,
         speed_shrinks_above_one: false,

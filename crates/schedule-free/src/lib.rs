@@ -41,6 +41,9 @@ pub struct ScheduleFree {
     pub weight_sum_of_last_parameter: bool,
     /// Reference 1.9.2: weight decay that is not multiplied by the step size also acts while RAdam's rectifier is 0.
     pub decay_while_unrectified: bool,
+    /// References 1.9.2 and 2.0.1: behind Cautious or Grams, `y - m` is rounded where they leave m as it is, too. Otherwise y is as without
+    /// them there. While steps are of the size of the last digit, `p0 - y` consists of roundings.
+    pub always_displaces: bool,
     /// Reference 1.9.2 with `stochastic_rounding = false`: every single operation on bfloat16 parameters is rounded to
     /// the nearest. Otherwise the step's result is.
     pub round_every_operation: bool,
@@ -63,6 +66,7 @@ impl ScheduleFree {
             weight_decay_by_lr: true,
             weight_sum_of_last_parameter: false,
             decay_while_unrectified: false,
+            always_displaces: false,
             round_every_operation: false,
         }
     }
@@ -252,6 +256,7 @@ impl Writer for ScheduleFree {
         let moved = match displacement {
             None => forward(e),
             // A displacement that is as `displace` made it moves y as none does, so that an identity changes no bit.
+            Some(m) if self.always_displaces => round(rounds, y - m),
             Some(m) => m.equals(self.displace(e)).select(forward(e), round(rounds, y - m)),
         };
         let stepped = round(rounds, z - e.scalars.step_size * e.update);
