@@ -349,6 +349,10 @@ def random_case(name, dice):
         parts = [order[a:b] for a, b in zip([0] + cuts, cuts + [len(shapes)])]
         groups = [{"params": part} | some_options(True) for part in parts]
         options |= dice.choice([{}, {}, {"split_groups": False}, {"split_groups_mean": SECOND_LINE}])
+        if not options.get("split_groups", True):
+            # One estimate of two estimators' sums means nothing.
+            for group in groups:
+                group.pop("use_speed", None)
     steps = dice.randint(8, 24)
     missing = {}
     if maybe(0.35):

@@ -35,8 +35,10 @@ pub fn product(case: &Case, name: impl Fn(usize) -> String) -> Result<Product, S
     base = base.resolve_exclusions_like_the_reference().explicit();
     base.non_finite = NonFinite::Unchecked;
     base.muon_bf16_iterations = description.muon_dtype == Precision::Bfloat16;
-    // The default of beta3 follows the constructor's betas, not a group's.
-    base.beta3 = Some(base.beta3_or_default());
+    if base.line == Line::V1 {
+        // The default of beta3 follows the constructor's betas, not a group's.
+        base.beta3 = Some(base.beta3_or_default());
+    }
     // A case recorded with rounding to the nearest had the copies of the stochastic mode replaced, and nothing else.
     let nearest = description.rounding == Rounding::Nearest;
     let defaults = match serde_json::to_value(&base) {

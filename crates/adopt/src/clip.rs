@@ -13,17 +13,14 @@ use gradient_transform::{Backend, Context, Element, GradientTransform, fields, t
 /// use adopt::AdoptClip;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((AdoptClip::default(), Descent::default()), [("w", [2])])?;
+/// let mut optimizer: Optimizer = Optimizer::new((AdoptClip, Descent::default()), [("w", [2])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, -7.0]))])?;
 /// assert_eq!(w, [-0.5, 1.0]);
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AdoptClip {
-    /// Reference 2.0.1: the limit is d times as large, so that every direction, whose size is 1, is cut to the size of d.
-    pub at_d: bool,
-}
+pub struct AdoptClip;
 
 /// Number of a step.
 #[fields]
@@ -37,8 +34,7 @@ impl GradientTransform for AdoptClip {
     type Scalars<V: Copy> = Limit<V>;
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Limit<f64>) {
-        let unit = if self.at_d { cx.step.estimate.d } else { 1.0 };
-        scalars.limit = unit * (cx.step.k as f64).powf(0.25);
+        scalars.limit = (cx.step.k as f64).powf(0.25);
     }
 
     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {

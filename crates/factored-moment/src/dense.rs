@@ -34,6 +34,8 @@ pub struct DenseMoment {
     pub scale: MomentScale,
     /// What is squared. Default: the update.
     pub of: Squared,
+    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it was of g.
+    pub reads_weighted: bool,
     /// Reference 1.9.2: a bfloat16 moment is rounded to the nearest twice a step, after the decay and after the
     /// addition. Otherwise once, as parameters are.
     pub round_twice: bool,
@@ -47,6 +49,7 @@ impl DenseMoment {
             division: Division::default(),
             scale: MomentScale::Rescaled,
             of: Squared::Update,
+            reads_weighted: false,
             round_twice: false,
         }
     }
@@ -152,7 +155,7 @@ impl Moment for DenseMoment {
     }
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
-        *scalars = weights(cx, self.beta2, self.scale, self.division);
+        *scalars = weights(cx, self.beta2, self.reading(), self.division);
     }
 
     fn variant(&self, cx: &Context<'_>, _scalars: &Weights<f64>) -> u32 {
@@ -174,11 +177,33 @@ impl Moment for DenseMoment {
     }
 }
 
+/// How a moment follows d, and whether that is forgotten where it is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading {
+    pub(crate) scale: MomentScale,
+    pub(crate) reads_weighted: bool,
+}
+
+impl Reading {
+    /// By what the root of the moment is multiplied, and by what eps is.
+    pub(crate) fn factors(self, cx: &Context<'_>) -> (f64, f64) {
+        let unit = self.scale.unit(cx);
+        if self.reads_weighted { (1.0, unit) } else { (1.0 / unit, 1.0) }
+    }
+}
+
+impl DenseMoment {
+    fn reading(&self) -> Reading {
+        Reading { scale: self.scale, reads_weighted: self.reads_weighted }
+    }
+}
+
 /// The numbers of a step.
-pub(crate) fn weights(cx: &Context<'_>, beta2: f64, scale: MomentScale, division: Division) -> Weights<f64> {
-    let (decay, weight) = scale.second_moment_weights(cx, beta2);
-    let (division, outer) = division.numbers(cx);
-    Weights { decay, weight, division, outer, read: 1.0 / scale.unit(cx), inverted: 0.0 }
+pub(crate) fn weights(cx: &Context<'_>, beta2: f64, reading: Reading, division: Division) -> Weights<f64> {
+    let (decay, weight) = reading.scale.second_moment_weights(cx, beta2);
+    let (read, of_eps) = reading.factors(cx);
+    let (division, outer) = division.numbers(cx, of_eps);
+    Weights { decay, weight, division, outer, read, inverted: 0.0 }
 }
 
 /// The next second moment of an element.

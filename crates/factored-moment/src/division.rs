@@ -46,9 +46,9 @@ impl Division {
     }
 
     /// The numbers that the formula of this division needs: eps, or b, and by what the arctangent is multiplied.
-    pub(crate) fn numbers(&self, cx: &Context<'_>) -> (f64, f64) {
+    pub(crate) fn numbers(&self, cx: &Context<'_>, of_eps: f64) -> (f64, f64) {
         match *self {
-            Self::Epsilon(eps) => (eps, 1.0),
+            Self::Epsilon(eps) => (eps * of_eps, 1.0),
             Self::Atan2 => (cx.clip_threshold(), cx.clip_threshold()),
             Self::UnitAtan2 => (1.0, 4.0 / std::f64::consts::PI),
         }

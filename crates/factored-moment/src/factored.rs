@@ -4,7 +4,7 @@ use gradient_transform::{
 };
 
 use crate::axes::Axes;
-use crate::dense::{Second, Squared, Weights, check_beta2, next, weights};
+use crate::dense::{Reading, Second, Squared, Weights, check_beta2, next, weights};
 use crate::division::{Division, EPSILON, FORMULAS, SMALL_EPSILON, divide, epsilon_is_small};
 
 /// The factored second moment: row and column means of the squared gradient over the two largest axes.
@@ -30,6 +30,8 @@ pub struct FactoredMoment {
     pub scale: MomentScale,
     /// What is squared. Default: the update.
     pub of: Squared,
+    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it was of g.
+    pub reads_weighted: bool,
     /// Tensors are factored from this size of their largest axis on. Default 32.
     pub min_size: usize,
     /// Type of the row and column means: [`Storage::Compute`] (default), or [`Storage::Parameter`] to save memory
@@ -49,11 +51,16 @@ impl FactoredMoment {
             division: Division::default(),
             scale: MomentScale::Rescaled,
             of: Squared::Update,
+            reads_weighted: false,
             min_size: 32,
             storage: Storage::Compute,
             wrong_row_mean: false,
             round_twice: false,
         }
+    }
+
+    fn reading(&self) -> Reading {
+        Reading { scale: self.scale, reads_weighted: self.reads_weighted }
     }
 
     #[inline]
@@ -120,7 +127,7 @@ impl Moment for FactoredMoment {
     }
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
-        *scalars = weights(cx, self.beta2, self.scale, self.division);
+        *scalars = weights(cx, self.beta2, self.reading(), self.division);
     }
 
     fn variant(&self, cx: &Context<'_>, scalars: &Weights<f64>) -> u32 {
@@ -171,12 +178,13 @@ impl Moment for FactoredMoment {
         let (Some(axes), [row, col]) = (self.axes(cx.tensor), along.values) else { return };
         let round = self.rounding::<T>(cx);
         along.kept[1].load(col);
-        let read = T::of(1.0 / self.scale.unit(cx));
+        let (read, of_eps) = self.reading().factors(cx);
+        let read = T::of(read);
         kernel::map(col, |mean| round(mean.sqrt()) * read);
         row_roots(&along.kept[0], self.row_mean(cx.tensor, &axes), &round, row);
         if let Division::Epsilon(eps) = self.division {
             let largest = (least(row) * least(col)).recip();
-            if epsilon_is_small(T::of(eps), largest) {
+            if epsilon_is_small(T::of(eps * of_eps), largest) {
                 kernel::map(row, |root| root.recip());
                 kernel::map(col, |root| root.recip());
                 scalars.inverted = 1.0;

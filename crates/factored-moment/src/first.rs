@@ -37,6 +37,8 @@ pub struct FirstMoment {
     pub beta1: f64,
     /// How the moment follows d. Default: rescaled.
     pub scale: MomentScale,
+    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it was of g.
+    pub reads_weighted: bool,
     /// Reference 2.0.1 with Cautious: what is handed on is the moment times the incoming update, in place of the masked moment.
     pub times_update: bool,
     /// Reference 2.0.1: a bfloat16 moment is rounded to the nearest twice a step. Otherwise once, as parameters are.
@@ -46,7 +48,13 @@ pub struct FirstMoment {
 impl FirstMoment {
     /// A first moment that is rescaled as d moves.
     pub fn new(beta1: f64) -> Self {
-        Self { beta1, scale: MomentScale::Rescaled, times_update: false, round_twice: false }
+        Self {
+            beta1,
+            scale: MomentScale::Rescaled,
+            reads_weighted: false,
+            times_update: false,
+            round_twice: false,
+        }
     }
 }
 
@@ -84,8 +92,6 @@ pub struct FirstWeights<V> {
     pub new: V,
     /// By what the moment is multiplied where it is read.
     pub read: V,
-    /// By what its product with the update is multiplied.
-    pub product: V,
 }
 
 #[transform]
@@ -103,10 +109,8 @@ impl GradientTransform for FirstMoment {
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut FirstWeights<f64>) {
         let (old, new) = self.scale.first_moment_weights(cx, self.beta1);
-        let (read, d) = (1.0 / self.scale.unit(cx), cx.step.estimate.d);
-        // The reference's updates are of size 1/d where they have been divided already.
-        let product = if self.scale == MomentScale::Fixed { read / d } else { read };
-        *scalars = FirstWeights { old, new, read, product };
+        let unit = if self.reads_weighted { 1.0 } else { self.scale.unit(cx) };
+        *scalars = FirstWeights { old, new, read: 1.0 / unit };
     }
 
     fn variant(&self, cx: &Context<'_>, _scalars: &FirstWeights<f64>) -> u32 {
@@ -120,7 +124,7 @@ impl GradientTransform for FirstMoment {
     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
         let u = e.update;
         e.state.m = next(e.state.m, u, &e.scalars, e.variant == ROUNDING);
-        e.update = e.state.m * if self.times_update { e.scalars.product * u } else { e.scalars.read };
+        e.update = e.state.m * if self.times_update { e.scalars.read * u } else { e.scalars.read };
     }
 }
 

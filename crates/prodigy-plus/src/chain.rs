@@ -79,8 +79,10 @@ fn chain_of<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Vec<Bo
         }
         (true, true) => {
             chain.extend(preconditioner::<T>(options));
-            chain.push(boxed(AdoptClip { at_d: compat.adopt_clips_at_d }));
-            chain.extend(first_moment::<T>(options, MomentScale::Fixed));
+            chain.push(boxed(AdoptClip));
+            let reads_weighted = compat.adopt_reads_weighted && implied.moment_scale == MomentScale::Weighted;
+            let scale = if reads_weighted { MomentScale::Weighted } else { MomentScale::Fixed };
+            chain.extend(first_moment::<T>(options, scale));
         }
     }
     chain.extend(orthograd(implied.orthograd_on_update));
@@ -145,7 +147,9 @@ fn first_moment<T: Real>(options: &Options, scale: MomentScale) -> Vec<Boxed<T>>
     let compat = &options.compat;
     let times_update = options.use_cautious && compat.cautious_multiplies_by_gradient;
     let round_twice = compat.round_moments_twice;
-    let mut chain = vec![boxed(FirstMoment { beta1: options.betas.0, scale, times_update, round_twice })];
+    let beta1 = options.betas.0;
+    let reads_weighted = options.use_adopt && compat.adopt_reads_weighted;
+    let mut chain = vec![boxed(FirstMoment { beta1, scale, reads_weighted, times_update, round_twice })];
     if options.use_cautious {
         chain.extend((!times_update).then(|| boxed(CautiousUpdate)));
     } else if options.use_grams {
@@ -187,15 +191,20 @@ fn preconditioner<T: Real>(options: &Options) -> Vec<Boxed<T>> {
     let of = if follows_first { Squared::Gradient } else { Squared::Update };
     let round_twice = options.compat.round_moments_twice;
     let scale = implied.moment_scale;
+    let with_first_moment = options.use_adopt && !options.use_schedulefree;
+    let reads_weighted = with_first_moment && options.compat.adopt_reads_weighted;
     let moment: Boxed<T> = if options.use_focus {
         with_adopt(options, focus(options))
     } else if implied.factored {
         let storage = if options.factored_fp32 { Storage::Compute } else { Storage::Parameter };
         let wrong_row_mean = options.compat.wrong_row_mean;
         let moment = FactoredMoment { division, scale, of, storage, ..FactoredMoment::new(beta2) };
-        with_adopt(options, FactoredMoment { wrong_row_mean, round_twice, ..moment })
+        with_adopt(options, FactoredMoment { wrong_row_mean, round_twice, reads_weighted, ..moment })
     } else {
-        with_adopt(options, DenseMoment { division, scale, of, round_twice, ..DenseMoment::new(beta2) })
+        with_adopt(
+            options,
+            DenseMoment { division, scale, of, round_twice, reads_weighted, ..DenseMoment::new(beta2) },
+        )
     };
     if !options.use_muon_pp || options.use_focus {
         return vec![moment];

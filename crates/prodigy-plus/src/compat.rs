@@ -66,9 +66,9 @@ pub struct Compat {
     /// Without Schedule-Free, Cautious multiplies the first moment by the gradient in place of the mask, so that the update's size is that of
     /// the gradient's square. Corrected: the moment is masked.
     pub cautious_multiplies_by_gradient: bool,
-    /// Without Schedule-Free, ADOPT's directions have the size 1/d where they are clipped, so that all are cut, and the size d where they
-    /// are stepped along, so that a step is of the size d^2. Corrected: they have the size 1.
-    pub adopt_clips_at_d: bool,
+    /// Without Schedule-Free, ADOPT's moments are of d g and are read as if they were of g: directions have the size 1/d where they are
+    /// clipped, so that all are cut, and the size d where they are stepped along, so that a step is of the size d^2. Corrected: the size 1.
+    pub adopt_reads_weighted: bool,
     /// FOCUS's average of the weights is of d^2 times them and is read as if it was of them, so that every weight is drawn to 0. Corrected:
     /// it is an average of the weights.
     pub focus_reads_weighted: bool,
@@ -101,7 +101,7 @@ impl Compat {
         orthograd_normalises_noise: true,
         orthograd_narrow_products: true,
         cautious_multiplies_by_gradient: false,
-        adopt_clips_at_d: false,
+        adopt_reads_weighted: false,
         focus_reads_weighted: false,
         narrow_muon_mean_square: true,
         round_every_operation: true,
@@ -126,7 +126,7 @@ impl Compat {
         orthograd_normalises_noise: true,
         orthograd_narrow_products: false,
         cautious_multiplies_by_gradient: true,
-        adopt_clips_at_d: true,
+        adopt_reads_weighted: true,
         focus_reads_weighted: true,
         narrow_muon_mean_square: false,
         round_every_operation: false,

@@ -160,7 +160,7 @@ pub(super) fn kinds() -> Vec<TransformKind> {
             ..FirstMoment::new(o.beta1)
         }),
         Kind::new("adopt-clip", "elements bounded by the fourth root of the step's number", |_: Nothing| {
-            AdoptClip::default()
+            AdoptClip
         }),
         Kind::new("orthograd", "the gradient without its part along the weights", |o: OrthoGradOptions| {
             OrthoGrad { normalises_noise: o.normalises_noise, ..OrthoGrad::default() }
