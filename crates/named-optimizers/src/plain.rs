@@ -23,7 +23,7 @@ pub fn sgd() -> (Momentum, Descent) {
 /// Descent by the sign of the gradient (1802.04434, algorithm 1). optax's `sign_sgd`.
 ///
 /// ```
-/// assert_eq!(format!("{:?}", named_optimizers::sign_sgd()), "(Sign, Descent { weight_decay: 0.0, weight_decay_by_lr: true })");
+/// assert_eq!(format!("{:?}", named_optimizers::sign_sgd()), "(Sign, Descent { weight_decay: 0.0, weight_decay_by_lr: true, decays_first: false })");
 /// ```
 pub fn sign_sgd() -> (Sign, Descent) {
     (Sign, Descent::default())

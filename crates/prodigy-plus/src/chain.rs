@@ -92,7 +92,8 @@ fn chain_of<T: Real>(options: &Options, initial_d: Option<f64>) -> Result<Vec<Bo
     chain.push(estimator(options, initial_d));
     if with_first_moment {
         let Options { weight_decay, weight_decay_by_lr, .. } = *options;
-        chain.push(boxed(Descent { weight_decay, weight_decay_by_lr }));
+        let decays_first = compat.decays_first;
+        chain.push(boxed(Descent { weight_decay, weight_decay_by_lr, decays_first }));
         return Ok(chain);
     }
     chain.push(boxed(ScheduleFree {

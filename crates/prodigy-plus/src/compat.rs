@@ -69,6 +69,9 @@ pub struct Compat {
     /// Without Schedule-Free, ADOPT's moments are of d g and are read as if they were of g: directions have the size 1/d where they are
     /// clipped, so that all are cut, and the size d where they are stepped along, so that a step is of the size d^2. Corrected: the size 1.
     pub adopt_reads_weighted: bool,
+    /// Without Schedule-Free, the weights are multiplied by 1 less the decay before the step. In float32, a decay below 6e-8 is lost or doubled.
+    /// Corrected: decay is a part of the step.
+    pub decays_first: bool,
     /// FOCUS's average of the weights is of d^2 times them and is read as if it was of them, so that every weight is drawn to 0. Corrected:
     /// it is an average of the weights.
     pub focus_reads_weighted: bool,
@@ -102,6 +105,7 @@ impl Compat {
         orthograd_narrow_products: true,
         cautious_multiplies_by_gradient: false,
         adopt_reads_weighted: false,
+        decays_first: false,
         focus_reads_weighted: false,
         narrow_muon_mean_square: true,
         round_every_operation: true,
@@ -127,6 +131,7 @@ impl Compat {
         orthograd_narrow_products: false,
         cautious_multiplies_by_gradient: true,
         adopt_reads_weighted: true,
+        decays_first: true,
         focus_reads_weighted: true,
         narrow_muon_mean_square: false,
         round_every_operation: false,

@@ -79,7 +79,7 @@ options! {
         weight_sum_of_last_parameter: bool = false,
         decay_while_unrectified: bool = false,
     }
-    DescentOptions { weight_decay: f64 = 0.0, weight_decay_by_lr: bool = true }
+    DescentOptions { weight_decay: f64 = 0.0, weight_decay_by_lr: bool = true, decays_first: bool = false }
     CautiousOptions { scales_displacement: bool = false }
 }
 
@@ -203,6 +203,7 @@ pub(super) fn kinds() -> Vec<TransformKind> {
         Kind::new("descent", "writer: plain descent", |o: DescentOptions| Descent {
             weight_decay: o.weight_decay,
             weight_decay_by_lr: o.weight_decay_by_lr,
+            decays_first: o.decays_first,
         }),
         Kind::new(
             "cautious",

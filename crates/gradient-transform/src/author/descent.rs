@@ -16,7 +16,7 @@ use crate::memory::number::{Backend, Num};
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// for (weight_decay_by_lr, expected) in [(true, 0.5 * 0.875), (false, 0.5 * 0.75)] {
-///     let writer = Descent { weight_decay: 0.25, weight_decay_by_lr };
+///     let writer = Descent { weight_decay_by_lr, ..Descent::with_decay(0.25) };
 ///     let mut optimizer: Optimizer = Optimizer::new(writer, [("w", [1])])?;
 ///     optimizer.set_lr(0, 0.5)?;
 ///     let mut w = [0.5_f32];
@@ -32,11 +32,14 @@ pub struct Descent {
     /// Whether weight decay is multiplied by the step size, as in AdamW (Loshchilov and Hutter, 1711.05101). Default true;
     /// without it the same number acts about 1/(step size) times as strongly, and in every step, whatever the step size is.
     pub weight_decay_by_lr: bool,
+    /// Whether the parameter is multiplied by 1 less the decay before the step, as in PyTorch, in place of a decay that is a part of the
+    /// step. The same but for rounding: 1 less a decay below 6e-8 is 1 in float32, or less by twice as much. Default false.
+    pub decays_first: bool,
 }
 
 impl Default for Descent {
     fn default() -> Self {
-        Self { weight_decay: 0.0, weight_decay_by_lr: true }
+        Self { weight_decay: 0.0, weight_decay_by_lr: true, decays_first: false }
     }
 }
 
@@ -54,6 +57,8 @@ pub struct Rate<V> {
     pub step_size: V,
     /// By how much the parameter shrinks outside of the update.
     pub decay: V,
+    /// What is left of the parameter before the step.
+    pub kept: V,
 }
 
 #[transform("descent")]
@@ -68,15 +73,20 @@ impl GradientTransform for Descent {
 
     fn begin(&self, cx: &Context<'_>, scalars: &mut Rate<f64>) {
         scalars.step_size = cx.step.step_size;
-        scalars.decay = if self.weight_decay_by_lr { 0.0 } else { self.weight_decay };
+        let decay = self.weight_decay * if self.weight_decay_by_lr { cx.step.step_size } else { 1.0 };
+        (scalars.decay, scalars.kept) = (if self.directs() { 0.0 } else { decay }, 1.0 - decay);
     }
 
     fn variant(&self, _cx: &Context<'_>, scalars: &Rate<f64>) -> u32 {
-        if scalars.decay == 0.0 { PLAIN } else { DECAYS }
+        match (scalars.decay == 0.0, self.decays_first) {
+            (true, _) => PLAIN,
+            (false, false) => DECAYS,
+            (false, true) => DECAYS_FIRST,
+        }
     }
 
     fn variants(&self) -> u32 {
-        2
+        3
     }
 
     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
@@ -86,11 +96,12 @@ impl GradientTransform for Descent {
 
 const PLAIN: u32 = 0;
 const DECAYS: u32 = 1;
+const DECAYS_FIRST: u32 = 2;
 
 #[transform]
 impl Writer for Descent {
     fn directs(&self) -> bool {
-        self.weight_decay != 0.0 && self.weight_decay_by_lr
+        self.weight_decay != 0.0 && self.weight_decay_by_lr && !self.decays_first
     }
 
     fn displace<B: Backend>(&self, e: &Element<B, Self>) -> Num<B> {
@@ -98,7 +109,11 @@ impl Writer for Descent {
     }
 
     fn write<B: Backend>(&self, e: &mut Element<B, Self>, displacement: Option<Num<B>>) {
-        let moved = e.parameter - displacement.unwrap_or(e.scalars.step_size * e.update);
-        e.parameter = if e.variant == DECAYS { moved - e.scalars.decay * e.parameter } else { moved };
+        let (y, m) = (e.parameter, displacement.unwrap_or(e.scalars.step_size * e.update));
+        e.parameter = match e.variant {
+            DECAYS => (y - m) - e.scalars.decay * y,
+            DECAYS_FIRST => e.scalars.kept * y - m,
+            _ => y - m,
+        };
     }
 }

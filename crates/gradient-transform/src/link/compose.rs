@@ -91,7 +91,7 @@ where
 /// use gradient_transform::{Descent, OnlyFor, only_for};
 ///
 /// let biases: OnlyFor<_, Descent> = only_for(|tensor| tensor.shape.len() < 2, Descent::default());
-/// assert_eq!(format!("{biases:?}"), "OnlyFor(Descent { weight_decay: 0.0, weight_decay_by_lr: true })");
+/// assert_eq!(format!("{biases:?}"), "OnlyFor(Descent { weight_decay: 0.0, weight_decay_by_lr: true, decays_first: false })");
 /// ```
 pub struct OnlyFor<F, G> {
     applies: F,

@@ -102,7 +102,7 @@ impl<T: Real> Visitor<T> for Run<'_, '_, '_, T> {
 /// let chain: Vec<Box<dyn Link<f32>>> = vec![Box::new(Descent::default())];
 /// static DESCENT: &dyn Loops<f32> = loops::<(Descent,), f32>();
 /// let chain = Fused::new(chain).with(DESCENT);
-/// assert_eq!(format!("{chain:?}"), "Fused([Descent { weight_decay: 0.0, weight_decay_by_lr: true }])");
+/// assert_eq!(format!("{chain:?}"), "Fused([Descent { weight_decay: 0.0, weight_decay_by_lr: true, decays_first: false }])");
 /// Optimizer::new(chain, [("w", &[2][..])])?;
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
