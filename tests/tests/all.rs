@@ -10,6 +10,7 @@ mod evaluation;
 mod extremes;
 mod groups;
 mod literature;
+mod options;
 mod oracle;
 mod random_calls;
 mod random_runs;
