@@ -3,11 +3,13 @@
 mod builder;
 mod chain;
 mod compat;
+mod engine_compat;
 mod loops;
 mod options;
 mod rules;
 
 pub use builder::ProdigyPlus;
 pub use compat::Compat;
+pub use engine_compat::EngineCompat;
 pub use options::Options;
 pub use rules::{EXCLUSIONS, Exclusion, POSITIONS, Position, rules_table};
