@@ -10,15 +10,16 @@ fn with(switch: &str) -> EngineCompat {
     serde_json::from_value(json!({ switch: true })).unwrap()
 }
 
-/// One that has found its distance, one that has been warmed up at learning rate 0, and one that has had no gradient.
-fn states(resumed: bool) -> [GroupState; 3] {
+/// Two that have found their distances, one that has been warmed up at learning rate 0, and one that has had no gradient.
+fn states(resumed: bool) -> [GroupState; 4] {
     let estimate =
         Estimate { d: 1e-3, d_prev: 5e-4, numerator: 3.0, denominator: 2.0, ..Estimate::new(1e-6) };
     let summary = StepSummary { gradients: 2, updates: 1, last_updated: false };
     let found = GroupState { index: 0, k: 9, lr: 1.0, estimate, has_moved: true, resumed, summary };
-    let still = GroupState { index: 1, lr: 0.0, estimate: Estimate::new(1e-6), has_moved: false, ..found };
-    let none = GroupState { index: 2, k: 0, lr: 0.5, summary: StepSummary::default(), ..still };
-    [found, still, none]
+    let farther = GroupState { index: 1, estimate: Estimate { d: 4e-3, ..estimate }, ..found };
+    let still = GroupState { index: 2, lr: 0.0, estimate: Estimate::new(1e-6), has_moved: false, ..found };
+    let none = GroupState { index: 3, k: 0, lr: 0.5, summary: StepSummary::default(), ..still };
+    [found, farther, still, none]
 }
 
 /// What a policy says, method by method.
