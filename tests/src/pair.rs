@@ -134,6 +134,11 @@ impl Run {
 
     /// The oracle, in the mode that is the default.
     pub fn oracle(&self, storage: Storage) -> Result<Oracle, OracleError> {
+        self.oracle_with(storage, Compat::default())
+    }
+
+    /// The oracle, with some of the reference's defects.
+    pub fn oracle_with(&self, storage: Storage, compat: Compat) -> Result<Oracle, OracleError> {
         let mut from = 0;
         let groups: Vec<Group> = self
             .groups
@@ -145,7 +150,7 @@ impl Run {
             })
             .collect();
         let init = (0..self.shapes.len()).map(|i| self.init(i)).collect();
-        Oracle::new(&self.options, &groups, init, storage, Compat::default(), false)
+        Oracle::new(&self.options, &groups, init, storage, compat, false)
     }
 }
 

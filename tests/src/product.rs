@@ -59,7 +59,7 @@ pub fn product(case: &Case, name: impl Fn(usize) -> String) -> Result<Product, S
         let group = base.group(options, parameters)?;
         groups.push(if nearest { group.rounding(gradient_transform::Rounding::Nearest) } else { group });
     }
-    Ok(Product { optimizer: Optimizer::with_groups(groups, base.settings())?, order, lrs })
+    Ok(Product { optimizer: base.build_from(groups)?, order, lrs })
 }
 
 /// The same as a subject, its parameters as arrays.

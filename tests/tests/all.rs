@@ -4,6 +4,7 @@ mod case_reader;
 mod concurrency;
 mod conformance;
 mod determinism;
+mod engine_compat;
 mod engine_equals_oracle;
 mod errors;
 mod evaluation;

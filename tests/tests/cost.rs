@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use allocation_counter::measure;
 use gradient_transform::{Descent, Link, Optimizer, Parameter, ParameterGroup, Scalar, Settings};
 use half::bf16;
-use prodigy_plus::Options;
+use prodigy_plus::{Compat, EngineCompat, Options};
 use serde_json::json;
 
 const SHAPE: [usize; 2] = [1024, 1024];
@@ -162,11 +162,11 @@ fn the_freeze_gives_the_estimators_memory_back() {
     assert!((before - behind - samples).abs() < 0.01, "{before} before, {behind} behind");
 }
 
-#[test]
-fn evaluation_copies_what_it_moves_and_not_what_is_frozen() {
+/// Bytes that evaluation takes, beside a large frozen parameter and 4 * 1024 * 4 bytes that move.
+fn of_evaluation(options: &Options) -> i64 {
     let (frozen, adapter) = ([1024, 1024], [1024, 4]);
     let mut optimizer: Optimizer =
-        Options::default().build([("frozen", &frozen[..]), ("adapter", &adapter[..])]).unwrap();
+        options.build([("frozen", &frozen[..]), ("adapter", &adapter[..])]).unwrap();
     let (mut base, mut low) = (vec![1.0_f32; PARAMETERS], vec![1.0_f32; 1024 * 4]);
     let gradient = vec![0.1_f32; 1024 * 4];
     optimizer
@@ -176,8 +176,20 @@ fn evaluation_copies_what_it_moves_and_not_what_is_frozen() {
         let mut parameters = [Parameter::slice(&mut base, None), Parameter::slice(&mut low, None)];
         optimizer.eval(&mut parameters).unwrap();
     });
-    let copied = 4 * 1024 * 4;
-    assert!((copied..copied + 1024).contains(&info.bytes_current), "{} bytes", info.bytes_current);
+    info.bytes_current
+}
+
+#[test]
+fn evaluation_copies_what_it_moves_and_not_what_is_frozen() {
+    let (bytes, copied) = (of_evaluation(&Options::default()), 4 * 1024 * 4);
+    assert!((copied..copied + 1024).contains(&bytes), "{bytes} bytes");
+}
+
+#[test]
+fn evaluation_copies_nothing_where_the_training_point_is_computed() {
+    let engine = EngineCompat { evaluation_moves_parameters: true, ..EngineCompat::default() };
+    let bytes = of_evaluation(&Options::default().compat(Compat { engine, ..Compat::default() }));
+    assert!((0..1024).contains(&bytes), "{bytes} bytes");
 }
 
 /// Tall, wide and with short axes; several chunks of elements each.

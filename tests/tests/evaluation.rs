@@ -1,8 +1,9 @@
 //! Evaluation is a function of y and z that leaves y alone, and `train` is its exact undoing.
 
 use conformance::pair::{Run, Stored, Training};
-use gradient_transform::{Error, Real};
+use gradient_transform::{Error, Optimizer, ParameterGroup, Real, Settings, TrainingPoint};
 use half::bf16;
+use schedule_free::ScheduleFree;
 use serde_json::json;
 
 /// A matrix, a vector, a parameter that never has a gradient, and a scalar that has one late.
@@ -155,7 +156,7 @@ fn a_misfit_in_eval_or_train_leaves_the_mode_and_all_parameters_alone() {
 
 #[test]
 fn another_element_type_in_train_than_in_eval_is_an_error_also_after_a_restore() {
-    use gradient_transform::{Optimizer, Parameter};
+    use gradient_transform::Parameter;
     let new = || -> Optimizer { prodigy_plus::ProdigyPlus::builder().build([("w", &[2][..])]).unwrap() };
     let (mut optimizer, mut w) = (new(), [1.0_f32, 2.0]);
     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.1, 0.2]))]).unwrap();
@@ -171,5 +172,70 @@ fn another_element_type_in_train_than_in_eval_is_an_error_also_after_a_restore()
         let mut x = w;
         optimizer.train(&mut [Parameter::slice(&mut x, None)]).unwrap();
         assert_eq!(x, y);
+    }
+}
+
+/// A run of descent with averaging, whose y is kept while it is evaluated, or not.
+fn averaged<T: Real, E: Stored>(training_point: TrainingPoint) -> Training<T, E> {
+    let mut training = Training::<T, E>::new(&run()).unwrap();
+    let parameters =
+        training.run.shapes.iter().enumerate().map(|(i, shape)| (Run::name(i), shape.as_slice()));
+    let group = ParameterGroup::new(ScheduleFree::new(0.9), parameters).lr(0.1);
+    let settings = Settings { training_point, ..Settings::default() };
+    training.optimizer = Optimizer::with_groups([group], settings).unwrap();
+    training
+}
+
+#[test]
+fn a_training_point_that_is_not_kept_is_computed_from_x_up_to_its_rounding() {
+    fn check<T: Real, E: Stored>() {
+        let mut training = averaged::<T, E>(TrainingPoint::Recomputed);
+        training.steps(5);
+        let (bits, y) = (training.bits(), training.values.clone());
+        eval(&mut training).unwrap();
+        assert_ne!(training.bits(), bits);
+        assert!(training.optimizer.snapshot().tensors.values().all(|tensor| tensor.training.is_none()));
+        train(&mut training).unwrap();
+        for (now, before) in training.values.iter().flatten().zip(y.iter().flatten()) {
+            let (now, before) = (now.f64(), before.f64());
+            assert!((now - before).abs() <= 4.0 * E::UNIT * (before.abs() + 1.0), "{now} {before}");
+        }
+        assert_eq!(training.bits()[2], bits[2], "a parameter without a gradient does not move");
+    }
+    check::<f32, f32>();
+    check::<f32, bf16>();
+    check::<f64, f64>();
+}
+
+#[test]
+fn a_state_without_the_training_point_comes_back_to_it_whatever_the_settings_are() {
+    let mut training = averaged::<f32, f32>(TrainingPoint::Recomputed);
+    training.steps(5);
+    eval(&mut training).unwrap();
+    let (x, saved) = (training.values.clone(), training.optimizer.snapshot());
+    train(&mut training).unwrap();
+    let y = training.bits();
+    for training_point in [TrainingPoint::Kept, TrainingPoint::Recomputed] {
+        let mut resumed = averaged::<f32, f32>(training_point);
+        resumed.values = x.clone();
+        resumed.optimizer.restore(saved.clone()).unwrap();
+        train(&mut resumed).unwrap();
+        assert_eq!(resumed.bits(), y);
+    }
+}
+
+#[test]
+fn a_state_with_the_training_point_comes_back_to_the_very_same_whatever_the_settings_are() {
+    let mut training = averaged::<f32, bf16>(TrainingPoint::Kept);
+    training.steps(5);
+    let y = training.bits();
+    eval(&mut training).unwrap();
+    let (x, saved) = (training.values.clone(), training.optimizer.snapshot());
+    for training_point in [TrainingPoint::Kept, TrainingPoint::Recomputed] {
+        let mut resumed = averaged::<f32, bf16>(training_point);
+        resumed.values = x.clone();
+        resumed.optimizer.restore(saved.clone()).unwrap();
+        train(&mut resumed).unwrap();
+        assert_eq!(resumed.bits(), y);
     }
 }

@@ -4,7 +4,8 @@ use conformance::oracle::{Group, Oracle, Storage};
 use conformance::pair::{Run, Training, compare, object};
 use factored_moment::FactoredMoment;
 use gradient_transform::{
-    Descent, Error, Optimizer, Parameter, ParameterGroup, Settings, SplitGroups, StepOutcome,
+    Counts, Descent, Error, Estimate, GroupPolicy, GroupState, Optimizer, Parameter, ParameterGroup,
+    Settings, SplitGroups, StepOutcome,
 };
 use ndarray::ArrayD;
 use prodigy_core::Prodigy;
@@ -501,4 +502,169 @@ fn steps_at_learning_rate_0_do_not_count_for_the_freeze_of_d() {
     };
     assert!(frozen_after(0) > 1e-3);
     assert!(frozen_after(100) > 1e-3);
+}
+
+/// All step with the largest d that one of them has.
+#[derive(Debug)]
+struct Largest;
+
+impl GroupPolicy for Largest {
+    fn share(&self, _split: SplitGroups, _groups: &[GroupState], d: &mut [f64]) {
+        let largest = d.iter().copied().fold(0.0, f64::max);
+        d.fill(largest);
+    }
+}
+
+#[test]
+fn a_policy_of_ones_own_says_which_d_each_group_steps_with_until_it_is_taken_out() {
+    for (name, split, mean) in POLICIES {
+        let mut training = Training::<f64, f64>::new(&run(split, mean)).unwrap();
+        training.optimizer.set_policy(Largest);
+        let steps = |training: &Training<f64, f64>| {
+            [0, 1, 2].map(|group| training.optimizer.latest_step(group).unwrap().step_size)
+        };
+        for _ in 0..8 {
+            let largest = training.d().into_iter().fold(0.0, f64::max);
+            training.steps(1);
+            assert_eq!(steps(&training), [largest, 0.3 * largest, largest], "{name}");
+        }
+        training.optimizer.set_policy(());
+        let d = training.d();
+        training.steps(1);
+        let own = [d[0], 0.3 * d[1], d[2]];
+        assert_eq!(steps(&training) == own, name != "mean", "{name}");
+    }
+}
+
+/// What goes without saying, said.
+#[derive(Debug)]
+struct Outspoken;
+
+impl GroupPolicy for Outspoken {
+    fn share(&self, split: SplitGroups, groups: &[GroupState], d: &mut [f64]) {
+        split.share(groups, d);
+    }
+
+    fn counts(&self, group: &GroupState) -> Counts {
+        group.counts()
+    }
+
+    fn total(&self, contributions: &mut dyn Iterator<Item = [f64; 2]>) -> [f64; 2] {
+        let all: Vec<[f64; 2]> = contributions.collect();
+        [0, 1].map(|i| all.iter().fold(0.0, |sum, term| sum + term[i]))
+    }
+
+    fn adopt(&self, joint: &Estimate, group: &GroupState) -> Estimate {
+        Estimate { d0: group.estimate.d0, ..*joint }
+    }
+}
+
+#[test]
+fn a_policy_that_says_what_holds_without_one_changes_no_bit() {
+    for (name, split, mean) in POLICIES {
+        let run = run(split, mean).missing(&[(1, 2), (2, 2), (4, 0), (5, 3), (5, 4)]);
+        let mut silent = Training::<f32, f32>::new(&run).unwrap();
+        let mut outspoken = Training::<f32, f32>::new(&run).unwrap();
+        outspoken.optimizer.set_policy(Outspoken);
+        silent.steps(10);
+        outspoken.steps(10);
+        assert_eq!(outspoken.bits(), silent.bits(), "{name}");
+        assert!(outspoken.optimizer.snapshot() == silent.optimizer.snapshot(), "{name}");
+    }
+}
+
+/// Group 1 steps with this.
+#[derive(Debug)]
+struct With(f64);
+
+impl GroupPolicy for With {
+    fn share(&self, _split: SplitGroups, _groups: &[GroupState], d: &mut [f64]) {
+        d[1] = self.0;
+    }
+}
+
+#[test]
+fn a_policy_that_has_a_group_step_with_no_d_is_an_error_and_nothing_moves() {
+    let mut training = Training::<f64, f64>::new(&run(true, true)).unwrap();
+    let mut undisturbed = Training::<f64, f64>::new(&run(true, true)).unwrap();
+    training.steps(3);
+    undisturbed.steps(3);
+    let (before, state) = (training.bits(), training.optimizer.snapshot());
+    let latest = training.optimizer.latest_step(1).unwrap().clone();
+    for d in [0.0, -1.0, f64::NAN, f64::INFINITY, 2.0_f64.powi(51)] {
+        training.optimizer.set_policy(With(d));
+        let error = training.step().unwrap_err();
+        training.t -= 1;
+        assert!(matches!(error, Error::InvalidPolicy { group: 1, .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("With({d:?})")) && text.contains("above 0 and at most 2^50"),
+            "{text}"
+        );
+        assert!(matches!(training.optimizer.begin_step(), Err(Error::InvalidPolicy { .. })));
+        assert!(training.bits() == before && training.optimizer.snapshot() == state);
+        assert_eq!(*training.optimizer.latest_step(1).unwrap(), latest);
+    }
+    training.optimizer.set_policy(());
+    training.steps(3);
+    undisturbed.steps(3);
+    assert_eq!(training.bits(), undisturbed.bits());
+}
+
+/// Group 2 goes on with a d_prev that no moment can be rescaled by.
+#[derive(Debug)]
+struct Spoiling;
+
+impl GroupPolicy for Spoiling {
+    fn adopt(&self, joint: &Estimate, group: &GroupState) -> Estimate {
+        Estimate { d_prev: if group.index == 2 { f64::NAN } else { joint.d_prev }, ..*joint }
+    }
+}
+
+#[test]
+fn a_policy_that_spoils_a_joint_estimate_is_an_error_before_anything_moves_by_it() {
+    let mut training = Training::<f64, f64>::new(&run(false, true)).unwrap();
+    training.steps(3);
+    let earlier = (training.values.clone(), training.optimizer.snapshot());
+    training.optimizer.set_policy(Spoiling);
+    training.steps(1);
+    let after = training.bits();
+    let error = training.step().unwrap_err();
+    assert!(
+        matches!(&error, Error::InvalidPolicy { group: 2, reason, .. } if reason.contains("earlier state"))
+    );
+    assert_eq!(training.bits(), after);
+    training.optimizer.set_policy(());
+    assert!(training.step().is_err());
+    (training.values, training.t) = (earlier.0, 3);
+    training.optimizer.restore(earlier.1).unwrap();
+    training.steps(1);
+    assert_eq!(training.bits(), after);
+}
+
+/// Counts a step for the estimate of group 0 alone, and finds nothing in it.
+#[derive(Debug)]
+struct Deaf;
+
+impl GroupPolicy for Deaf {
+    fn counts(&self, group: &GroupState) -> Counts {
+        Counts { estimate: group.index == 0, ..group.counts() }
+    }
+
+    fn total(&self, contributions: &mut dyn Iterator<Item = [f64; 2]>) -> [f64; 2] {
+        assert_eq!(contributions.count(), 2, "group 0 has two parameters");
+        [0.0, 1.0]
+    }
+}
+
+#[test]
+fn a_policy_of_ones_own_says_which_steps_move_an_estimate_and_by_how_much() {
+    let mut training = Training::<f64, f64>::new(&run(true, false)).unwrap();
+    training.optimizer.set_policy(Deaf);
+    training.steps(8);
+    assert_eq!(training.d(), [1e-3; 3]);
+    let estimates = [0, 1, 2].map(|group| training.optimizer.estimate(group).unwrap());
+    assert!(estimates[0].denominator == 1.0 && estimates[0].numerator == 0.0, "{:?}", estimates[0]);
+    assert_eq!([estimates[1], estimates[2]], [Estimate::new(1e-3); 2]);
+    assert_eq!([0, 1, 2].map(|group| training.optimizer.steps(group).unwrap()), [8; 3]);
 }

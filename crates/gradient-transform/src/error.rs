@@ -150,6 +150,18 @@ pub enum Error {
         /// The first such transform.
         transform: String,
     },
+    /// A [`GroupPolicy`](crate::GroupPolicy) gave a group what no step can be taken with.
+    #[error(
+        "the policy {policy} gives group {group} {reason}; nothing was changed. Give the optimizer another policy (`set_policy`)"
+    )]
+    InvalidPolicy {
+        /// The policy, in its `Debug` form.
+        policy: String,
+        /// The group.
+        group: usize,
+        /// What it gave.
+        reason: String,
+    },
     /// A step was asked for in evaluation mode.
     #[error("the parameters are at the evaluation point x; call `train` before the next step")]
     EvaluationMode,

@@ -1,6 +1,9 @@
-use gradient_transform::{IntoShape, Optimizer, ParameterGroup, Real, Result, Rounding, Settings};
+use gradient_transform::{
+    IntoShape, Optimizer, ParameterGroup, Real, Result, Rounding, Settings, TrainingPoint,
+};
 
 use crate::chain::chain;
+use crate::engine_compat::EngineCompat;
 use crate::line::Line;
 use crate::loops::fused;
 use crate::options::Options;
@@ -94,27 +97,46 @@ impl Options {
             .into_iter()
             .map(|(options, parameters)| self.group(options, parameters))
             .collect::<Result<Vec<_>>>()?;
-        Optimizer::with_groups(made, self.settings())
+        self.build_from(made)
     }
 
-    /// What of these options concerns all groups together, for [`Optimizer::with_groups`].
+    /// An optimizer of groups that exist already, with what of these options concerns all groups together: of groups made by
+    /// [`group`](Self::group), and of some with chains of one's own beside them.
     ///
     /// ```
-    /// use gradient_transform::SplitGroups;
-    /// use prodigy_plus::Options;
+    /// use gradient_transform::{Descent, Optimizer, ParameterGroup};
+    /// use prodigy_plus::ProdigyPlus;
     ///
-    /// assert_eq!(Options::default().split_groups_mean(false).settings().split_groups, SplitGroups::Each);
+    /// let base = ProdigyPlus::builder().split_groups_mean(false);
+    /// let network = base.group(base.clone(), [("w", [64, 32])])?;
+    /// let temperature = ParameterGroup::new(Descent::default(), [("temperature", [1])]).lr(1e-3);
+    /// let optimizer: Optimizer = base.build_from([network, temperature])?;
+    /// assert_eq!(optimizer.lr(1)?, 1e-3);
+    /// # Ok::<(), gradient_transform::Error>(())
     /// ```
-    pub fn settings(&self) -> Settings {
-        Settings {
+    ///
+    /// # Errors
+    /// Those of [`Optimizer::with_groups`].
+    pub fn build_from<T: Real>(
+        &self,
+        groups: impl IntoIterator<Item = ParameterGroup<T>>,
+    ) -> Result<Optimizer<T>> {
+        let compat = self.compat.engine;
+        let recomputes = compat.evaluation_moves_parameters;
+        let settings = Settings {
             split_groups: self.split(),
             non_finite: self.non_finite,
             seed: self.seed,
-            compat: self.compat.engine,
+            training_point: if recomputes { TrainingPoint::Recomputed } else { TrainingPoint::Kept },
+        };
+        let mut optimizer = Optimizer::with_groups(groups, settings)?;
+        if compat != EngineCompat::default() {
+            optimizer.set_policy(compat);
         }
+        Ok(optimizer)
     }
 
-    /// One group with the given options, for [`Optimizer::add_group`] or [`Optimizer::with_groups`].
+    /// One group with the given options, for [`Optimizer::add_group`] or [`build_from`](Self::build_from).
     ///
     /// ```
     /// use gradient_transform::Optimizer;

@@ -1,5 +1,6 @@
-use gradient_transform::EngineCompat;
 use serde::{Deserialize, Serialize};
+
+use crate::engine_compat::EngineCompat;
 
 /// The defects of the Python references 1.9.2 and 2.0.1, each a switch of its own. All off by default: the corrected behaviour.
 ///
@@ -80,7 +81,7 @@ pub struct Compat {
     /// With `stochastic_rounding = false`, every single operation on bfloat16 parameters is rounded to the nearest.
     /// Corrected: the step's result is.
     pub round_every_operation: bool,
-    /// What happens between tensors and groups.
+    /// What happens between tensors and groups, and in evaluation.
     pub engine: EngineCompat,
 }
 

@@ -3,6 +3,7 @@
 mod builder;
 mod chain;
 mod compat;
+mod engine_compat;
 mod line;
 mod loops;
 mod options;
@@ -10,6 +11,7 @@ mod rules;
 
 pub use builder::ProdigyPlus;
 pub use compat::Compat;
+pub use engine_compat::EngineCompat;
 pub use line::Line;
 pub use options::{Implied, Options};
 pub use rules::{EXCLUSIONS, Exclusion, POSITIONS, Position, rules_table};

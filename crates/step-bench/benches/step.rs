@@ -25,7 +25,7 @@ fn tuple(options: &Options) -> impl Link<f32> + use<> {
 
 fn optimizer(options: &Options, chain: impl Link<f32> + 'static, shapes: &[Vec<usize>]) -> Optimizer<f32> {
     let group = ParameterGroup::new(chain, named(shapes)).lr(options.lr);
-    Optimizer::with_groups([group], options.settings()).expect("the chain is valid")
+    options.build_from([group]).expect("the chain is valid")
 }
 
 /// Stops with an error if the tuple is no longer what the default options make.

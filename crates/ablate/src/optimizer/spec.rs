@@ -212,23 +212,24 @@ impl ChainSpec {
         seed: u64,
         steps: usize,
     ) -> Result<Optimizer<f32>> {
-        let (lr, rounding, settings) = if self.is_described() {
+        let made = |lr: f64, rounding: Rounding| -> Result<Vec<ParameterGroup<f32>>> {
+            let group = |parameters: &Vec<(String, Vec<usize>)>| {
+                let parameters = parameters.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+                let group = ParameterGroup::new(self.transforms(registry, steps)?, parameters);
+                Ok(group.lr(lr).rounding(rounding))
+            };
+            groups.iter().map(group).collect()
+        };
+        if self.is_described() {
             let ChainOptions { non_finite, .. } = self.chain_options()?;
             // A tuned arm's is set before the first step.
             let lr = self.lr()?.unwrap_or(1.0);
-            (lr, Rounding::Nearest, Settings { non_finite, seed, ..Settings::default() })
-        } else {
-            let options = self.options()?.seed(seed);
-            let rounding = if options.stochastic_rounding { Rounding::Stochastic } else { Rounding::Nearest };
-            (options.lr, rounding, options.settings())
-        };
-        let group = |parameters: &Vec<(String, Vec<usize>)>| -> Result<ParameterGroup<f32>> {
-            let parameters = parameters.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-            let group = ParameterGroup::new(self.transforms(registry, steps)?, parameters);
-            Ok(group.lr(lr).rounding(rounding))
-        };
-        let groups = groups.iter().map(group).collect::<Result<Vec<_>>>()?;
-        Ok(Optimizer::with_groups(groups, settings)?)
+            let settings = Settings { non_finite, seed, ..Settings::default() };
+            return Ok(Optimizer::with_groups(made(lr, Rounding::Nearest)?, settings)?);
+        }
+        let options = self.options()?.seed(seed);
+        let rounding = if options.stochastic_rounding { Rounding::Stochastic } else { Rounding::Nearest };
+        Ok(options.build_from(made(options.lr, rounding)?)?)
     }
 
     /// The options that are not shown with the chain.

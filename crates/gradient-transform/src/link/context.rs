@@ -39,7 +39,7 @@ impl Estimate {
     /// Why no step can be taken with it, if none can.
     pub(crate) fn fault(&self) -> Option<String> {
         let Self { d, d_prev, d0, numerator, denominator } = *self;
-        if [d, d_prev, d0].into_iter().any(|value| !(value > 0.0 && value <= LARGEST_D)) {
+        if [d, d_prev, d0].into_iter().any(|value| !is_valid_d(value)) {
             return Some(format!("d {d}, d_prev {d_prev} and d0 {d0} must be above 0 and at most 2^50"));
         }
         // The square of the ratio rescales second moments.
@@ -60,6 +60,11 @@ impl Estimate {
 
     /// No estimation: d is 1 for ever, so that the learning rate alone is the step size.
     pub const FIXED: Self = Self::new(1.0);
+}
+
+/// Whether steps can be taken with it.
+pub(crate) fn is_valid_d(d: f64) -> bool {
+    d > 0.0 && d <= LARGEST_D
 }
 
 /// A larger one times the largest learning rate leaves no room for an update in float32.
@@ -94,7 +99,7 @@ pub struct StepContext {
     pub lr: f64,
     /// The group's estimate, as it stands at the beginning of the step.
     pub estimate: Estimate,
-    /// lr * d, in which d may be the harmonic mean of several groups' (the papers' gamma, the reference's `dlr`).
+    /// lr * d, the papers' gamma. d may be the harmonic mean of several groups', or what a [`GroupPolicy`](crate::GroupPolicy) says.
     pub step_size: f64,
     published: Publications,
 }
@@ -268,6 +273,6 @@ pub struct StepSummary {
     pub gradients: usize,
     /// How many tensors moved. Fewer than `gradients` while ADOPT fills its moment.
     pub updates: usize,
-    /// Whether the group's last tensor moved (the reference asks that one alone).
+    /// Whether the group's last tensor moved.
     pub last_updated: bool,
 }

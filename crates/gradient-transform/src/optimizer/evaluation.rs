@@ -14,9 +14,30 @@ use crate::optimizer::Optimizer;
 use crate::optimizer::check::check_shape;
 use crate::optimizer::parameter::Parameter;
 
+/// What becomes of the training point y while the parameters are at the evaluation point x.
+///
+/// ```
+/// use gradient_transform::{Settings, TrainingPoint};
+///
+/// let settings: Settings = serde_json::from_str(r#"{"training_point": "recomputed"}"#)?;
+/// assert_eq!(settings.training_point, TrainingPoint::Recomputed);
+/// assert_eq!(Settings::default().training_point, TrainingPoint::Kept);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainingPoint {
+    /// A copy of it is kept, and the very same comes back. That takes the memory of all parameters that move between the two.
+    #[default]
+    Kept,
+    /// It is computed from x and the base iterate: `y = weight x + (1 - weight) z`. That takes no memory, but x and y are rounded once
+    /// each to the parameter's type, which moves many bfloat16 weights by their last digit.
+    Recomputed,
+}
+
 impl<T: Real> Optimizer<T> {
     /// Puts every parameter to its evaluation point x. The training point y is kept, and [`train`](Self::train)
-    /// puts it back exactly. Neither does anything to parameters whose x is y: those that have not had a gradient, such as frozen
+    /// puts it back exactly, unless [`TrainingPoint::Recomputed`] is set. Neither does anything to parameters whose x is y: those that have not had a gradient, such as frozen
     /// ones and statistics of a normalisation, and all in a chain that does not average.
     ///
     /// The gradients in `parameters` are not looked at.
@@ -48,7 +69,7 @@ impl<T: Real> Optimizer<T> {
             let mut value = parameter.value.as_mut_slice();
             // What does not move needs no copy, which would be as large as the frozen part of a network.
             let moves = tensor.base(&stages(&*self.groups[tensor.group].chain)).is_some();
-            let is_kept = moves && !self.settings.compat.evaluation_moves_parameters;
+            let is_kept = moves && self.settings.training_point == TrainingPoint::Kept;
             let mut copy = Buffer::zeros(value.dtype(), if is_kept { value.len() } else { 0 });
             if is_kept {
                 copy_between(value.as_slice(), copy.as_mut_slice());
@@ -73,9 +94,9 @@ impl<T: Real> Optimizer<T> {
         let training = self.evaluating.take().unwrap_or_default();
         for ((tensor, parameter), kept) in self.tensors.iter().zip(parameters).zip(training) {
             let mut value = parameter.value.as_mut_slice();
-            if self.settings.compat.evaluation_moves_parameters {
+            if kept.is_empty() {
                 self.at_base(tensor, &mut value, to_y);
-            } else if !kept.is_empty() {
+            } else {
                 copy_between(kept.as_slice(), value);
             }
             parameter.value.write_back();

@@ -10,6 +10,8 @@ use crate::link::{Link, Role};
 use crate::memory::element::DType;
 use crate::memory::element::Real;
 use crate::memory::rounding::Rounding;
+use crate::optimizer::evaluation::TrainingPoint;
+use crate::optimizer::policy::{Counts, GroupState, SplitGroups};
 use crate::optimizer::shape::IntoShape;
 
 /// Parameters that share a chain, a learning rate and an estimate of the step size.
@@ -62,34 +64,6 @@ impl<T: Real> ParameterGroup<T> {
     }
 }
 
-/// How the groups' estimates of the step size act together. A group without an estimator steps with its own learning
-/// rate, and is in no mean and in no joint estimate.
-///
-/// ```
-/// use gradient_transform::SplitGroups;
-///
-/// // By their names in lower case in files and options.
-/// let policies: [SplitGroups; 3] = serde_json::from_str(r#"["mean", "each", "joint"]"#)?;
-/// assert_eq!(policies, [SplitGroups::Mean, SplitGroups::Each, SplitGroups::Joint]);
-/// assert_eq!(SplitGroups::default(), SplitGroups::Mean);
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SplitGroups {
-    /// Each group estimates its own d; all step with the harmonic mean of them (`split_groups_mean`).
-    ///
-    /// The mean is taken over the groups whose d has left d0 and whose learning rate is above 0. A group whose d has not
-    /// left d0, such as one that came late, steps with the smaller of the mean and its own d until it has.
-    #[default]
-    Mean,
-    /// Each group estimates its own d and steps with it.
-    Each,
-    /// One d is estimated from all groups together, as in the Prodigy paper (`split_groups = false`). A group counts
-    /// from the first step on that could move it: one that has always been at learning rate 0 has no say.
-    Joint,
-}
-
 /// What happens to a step with a gradient that is infinite, not a number, or larger than can be squared
 /// ([`Real::LARGEST_GRADIENT`]).
 ///
@@ -122,51 +96,6 @@ pub enum NonFinite {
     Unchecked,
 }
 
-/// Defects of the Python reference 1.9.2 in what happens between tensors and groups. All off by default.
-///
-/// ```
-/// use gradient_transform::EngineCompat;
-///
-/// let one = EngineCompat { sums_in_float32: true, ..EngineCompat::default() };
-/// assert!(one != EngineCompat::V1_9_2 && EngineCompat::V1_9_2.sums_in_float32);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EngineCompat {
-    /// With a joint estimate, the other groups' `d_prev` stays at d0, so their moments are rescaled by d0/d for ever.
-    pub joint_d_prev_not_copied: bool,
-    /// The harmonic mean counts every group, also those whose d cannot leave d0, which pins the step size near d0; and
-    /// a group that comes late begins with the others' d.
-    pub harmonic_mean_counts_inactive: bool,
-    /// A joint estimate counts the gradients of groups at learning rate 0 that never moved, which holds d down.
-    pub joint_counts_unmoved: bool,
-    /// `prodigy_steps` counts steps at learning rate 0, so that a longer warm-up freezes d at d0.
-    pub freeze_counts_still_steps: bool,
-    /// The first step after a resume uses each group's own d in place of the harmonic mean.
-    pub shared_d_not_saved: bool,
-    /// A group's step counter and estimate advance even when it had no gradient at all.
-    pub k_advances_without_gradients: bool,
-    /// The tensors' contributions to the estimate are summed in float32, one after the other. With SPEED, whose
-    /// contributions should cancel exactly, a negative rounding error of the sum wipes the numerator out.
-    pub sums_in_float32: bool,
-    /// Evaluation overwrites the parameters with x and recomputes y from it, which moves bfloat16 weights.
-    pub evaluation_moves_parameters: bool,
-}
-
-impl EngineCompat {
-    /// Everything as in the reference.
-    pub const V1_9_2: Self = Self {
-        joint_d_prev_not_copied: true,
-        harmonic_mean_counts_inactive: true,
-        joint_counts_unmoved: true,
-        freeze_counts_still_steps: true,
-        shared_d_not_saved: true,
-        k_advances_without_gradients: true,
-        sums_in_float32: true,
-        evaluation_moves_parameters: true,
-    };
-}
-
 /// What is set for all groups together.
 ///
 /// ```
@@ -185,8 +114,8 @@ pub struct Settings {
     pub non_finite: NonFinite,
     /// Seed of stochastic rounding.
     pub seed: u64,
-    /// Defects of the reference to reproduce.
-    pub compat: EngineCompat,
+    /// What becomes of the training point while the parameters are at the evaluation point.
+    pub training_point: TrainingPoint,
 }
 
 /// A group at work.
@@ -210,15 +139,9 @@ pub(crate) struct Group<T: Real> {
     /// That of the step before, for a step that is refused.
     pub(crate) previous: StepContext,
     /// What the step in progress comes to.
-    pub(crate) end: GroupEnd,
-}
-
-/// A group's part of a step's end.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct GroupEnd {
     pub(crate) summary: StepSummary,
-    /// The sum of the tensors' contributions to the estimate.
-    pub(crate) total: [f64; 2],
+    /// What it counts for.
+    pub(crate) counts: Counts,
 }
 
 impl<T: Real> Group<T> {
@@ -239,18 +162,15 @@ impl<T: Real> Group<T> {
             seen: false,
             context: StepContext::new(1, lr),
             previous: StepContext::new(1, lr),
-            end: GroupEnd::default(),
+            summary: StepSummary::default(),
+            counts: Counts::default(),
         })
     }
 
-    /// Whether a step could move it, and it has been seen to have gradients.
-    pub(crate) fn can_move(&self) -> bool {
-        self.seen && self.lr > 0.0
-    }
-
-    /// Whether it can move, and its estimate says more than the initial one did.
-    pub(crate) fn has_left_d0(&self) -> bool {
-        self.estimates && self.can_move() && self.estimate.d > self.estimate.d0
+    /// What a policy sees of it.
+    pub(crate) fn state(&self, index: usize, resumed: bool) -> GroupState {
+        let Self { k, lr, estimate, seen: has_moved, summary, .. } = *self;
+        GroupState { index, k, lr, estimate, has_moved, resumed, summary }
     }
 
     /// Goes on with an estimate of other groups. d0 stays, as it is what the group compares d with.
@@ -273,12 +193,11 @@ impl<T: Real> Group<T> {
             transform.begin_step(&self.scalars[at..at + n], step);
             at += n;
         }
-        self.end = GroupEnd::default();
     }
 
     /// Moves the estimate on by `total`, if there is one, and then the transforms' numbers.
     pub(crate) fn end_step(&mut self, total: Option<[f64; 2]>) {
-        let Self { chain, context, estimate, scalars, end, k, .. } = self;
+        let Self { chain, context, estimate, scalars, summary, k, .. } = self;
         let stages = stages(&**chain);
         if let Some(total) = total {
             conclude(&stages, context, total, estimate);
@@ -286,7 +205,7 @@ impl<T: Real> Group<T> {
         let mut at = 0;
         for transform in &stages {
             let n = transform.group_scalars().len();
-            transform.end_step(context, &end.summary, &mut scalars[at..at + n]);
+            transform.end_step(context, summary, &mut scalars[at..at + n]);
             at += n;
         }
         *k += 1;

@@ -9,6 +9,7 @@ mod hyperparameters;
 mod names;
 mod origins;
 pub(crate) mod parameter;
+pub(crate) mod policy;
 pub(crate) mod restore;
 mod samples;
 pub(crate) mod shape;
@@ -28,8 +29,9 @@ use crate::link::context::{Estimate, StepContext};
 use crate::memory::buffer::Buffer;
 use crate::memory::element::Real;
 use crate::optimizer::check::check_size;
-use crate::optimizer::group::{Group, ParameterGroup, Settings, SplitGroups, check_lr, describe};
+use crate::optimizer::group::{Group, ParameterGroup, Settings, check_lr, describe};
 use crate::optimizer::names::Names;
+use crate::optimizer::policy::{GroupPolicy, GroupState, SplitGroups};
 use crate::optimizer::shape::IntoShape;
 
 /// A chain at work on named parameters.
@@ -54,6 +56,7 @@ pub struct Optimizer<T: Real = f32> {
     pub(crate) tensors: Vec<Tensor<T>>,
     pub(crate) names: Names,
     pub(crate) settings: Settings,
+    pub(crate) policy: Box<dyn GroupPolicy>,
     /// The training point y of every parameter, while the parameters are at x.
     pub(crate) evaluating: Option<Vec<Buffer>>,
     pub(crate) skipped: u64,
@@ -63,6 +66,10 @@ pub struct Optimizer<T: Real = f32> {
     /// The transforms with sums over several tensors, in the order in which the sums are completed.
     pub(crate) shared_sums: Vec<String>,
     pub(crate) pool: ScratchPool<T>,
+    /// Of the groups with an estimator where a step begins: what the policy sees of them, and the d that they step with. Kept for
+    /// their memory.
+    pub(crate) states: Vec<GroupState>,
+    pub(crate) shared_d: Vec<f64>,
 }
 
 impl<T: Real> Optimizer<T> {
@@ -82,7 +89,9 @@ impl<T: Real> Optimizer<T> {
     /// Several groups. The parameters' order is that of the groups.
     ///
     /// ```
-    /// use gradient_transform::{Descent, EngineCompat, NonFinite, Optimizer, ParameterGroup, Rounding, Settings, SplitGroups};
+    /// use gradient_transform::{
+    ///     Descent, NonFinite, Optimizer, ParameterGroup, Rounding, Settings, SplitGroups, TrainingPoint,
+    /// };
     ///
     /// let matrices = ParameterGroup::new(Descent::with_decay(0.01), [("w", &[8, 4][..])]);
     /// let biases = ParameterGroup::new(Descent::default(), [("b", &[4][..])]).lr(0.5).rounding(Rounding::Nearest);
@@ -90,7 +99,7 @@ impl<T: Real> Optimizer<T> {
     ///     split_groups: SplitGroups::Each,
     ///     non_finite: NonFinite::Skip,
     ///     seed: 7,
-    ///     compat: EngineCompat::default(), // none of the reference's defects
+    ///     training_point: TrainingPoint::Kept,
     /// };
     /// let optimizer: Optimizer = Optimizer::with_groups([matrices, biases], settings)?;
     /// assert_eq!((optimizer.lr(0)?, optimizer.lr(1)?), (1.0, 0.5));
@@ -109,12 +118,15 @@ impl<T: Real> Optimizer<T> {
             tensors: Vec::new(),
             names: Names::default(),
             settings,
+            policy: Box::new(()),
             evaluating: None,
             skipped: 0,
             skipped_tensors: 0,
             resumed: false,
             shared_sums: Vec::new(),
             pool: ScratchPool::default(),
+            states: Vec::new(),
+            shared_d: Vec::new(),
         };
         groups.into_iter().try_for_each(|group| optimizer.add_group(group))?;
         Ok(optimizer)
@@ -161,6 +173,34 @@ impl<T: Real> Optimizer<T> {
             .extend(group.parameters.into_iter().map(|(name, shape)| Tensor::new(name, shape, index)));
         self.names.extend(&self.tensors, first);
         Ok(())
+    }
+
+    /// Has the groups act together by a policy of one's own from the next step on; `()` is none.
+    ///
+    /// ```
+    /// use gradient_transform::{Counts, Descent, GroupPolicy, GroupState, Optimizer, Parameter};
+    ///
+    /// /// Every call of `step` is a step of every group, whether it had gradients or not.
+    /// #[derive(Debug)]
+    /// struct InStep;
+    ///
+    /// impl GroupPolicy for InStep {
+    ///     fn counts(&self, group: &GroupState) -> Counts {
+    ///         Counts { step: true, ..group.counts() }
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
+    /// let mut w = [1.0_f32];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, None)])?;
+    /// assert_eq!(optimizer.steps(0)?, 0);
+    /// optimizer.set_policy(InStep);
+    /// optimizer.step(&mut [Parameter::slice(&mut w, None)])?;
+    /// assert_eq!(optimizer.steps(0)?, 1);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub fn set_policy(&mut self, policy: impl GroupPolicy + 'static) {
+        self.policy = Box::new(policy);
     }
 
     /// The tensors of a group, which stand together.

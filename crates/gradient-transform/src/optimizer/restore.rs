@@ -13,10 +13,11 @@ use crate::memory::buffer::Buffer;
 use crate::memory::element::{DType, Real};
 use crate::optimizer::check::{check_shape, check_type};
 use crate::optimizer::evaluation::{Averaging, Between};
-use crate::optimizer::group::{Group, SplitGroups};
+use crate::optimizer::group::Group;
 use crate::optimizer::hyperparameters::differences;
 use crate::optimizer::origins::{Origins, Saved};
 use crate::optimizer::parameter::Parameter;
+use crate::optimizer::policy::SplitGroups;
 use crate::optimizer::snapshot::{GroupSnapshot, Snapshot};
 use crate::optimizer::{Optimizer, share_first_estimate};
 

@@ -12,8 +12,9 @@ use crate::link::state::key;
 use crate::memory::buffer::Buffer;
 use crate::memory::element::{DType, Real};
 use crate::optimizer::evaluation::{Averaging, Between};
-use crate::optimizer::group::{Group, SplitGroups};
+use crate::optimizer::group::Group;
 use crate::optimizer::parameter::Parameter;
+use crate::optimizer::policy::SplitGroups;
 use crate::optimizer::samples::samples;
 use crate::optimizer::shared_sums;
 use crate::optimizer::{Optimizer, check_one_estimator, range_of};
@@ -239,7 +240,7 @@ impl<T: Real> Optimizer<T> {
         match (evaluating, parameters) {
             (Some(training), _) => {
                 for ((_, base), y) in tensors.zip(training.iter_mut().skip(from)) {
-                    // With `evaluation_moves_parameters` there is no y, which will follow from x.
+                    // Where no y is kept, it will follow from x.
                     if let Some(base) = base.filter(|_| !y.is_empty()) {
                         change.apply::<T>(y.as_mut_slice(), base);
                     }

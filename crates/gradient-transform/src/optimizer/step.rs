@@ -8,13 +8,14 @@ use crate::engine::sweep::ScratchPool;
 use crate::engine::tensor::{Progress, Run, Tensor};
 use crate::error::{Error, Result};
 use crate::link::compose::stages;
-use crate::link::context::Estimate;
+use crate::link::context::{StepSummary, is_valid_d};
 use crate::memory::buffer::Slice;
 use crate::memory::element::Real;
 use crate::optimizer::Optimizer;
 use crate::optimizer::check::check;
-use crate::optimizer::group::{Group, GroupEnd, NonFinite, Settings, SplitGroups, check_lr};
+use crate::optimizer::group::{Group, NonFinite, Settings, check_lr};
 use crate::optimizer::parameter::{Parameter, Value};
+use crate::optimizer::policy::{GroupPolicy, GroupState, SplitGroups};
 use crate::optimizer::shared_sums;
 
 /// Steps smaller than this many elements in all run on the calling thread: entering a thread pool costs more.
@@ -34,7 +35,8 @@ impl<T: Real> Optimizer<T> {
     ///
     /// # Errors
     /// [`Error::EvaluationMode`], [`Error::ParameterCount`], [`Error::ShapeMismatch`], [`Error::ElementType`],
-    /// [`Error::NonFiniteGradient`], [`Error::GradientTooLarge`]; in each case neither parameters nor state have changed.
+    /// [`Error::NonFiniteGradient`], [`Error::GradientTooLarge`], [`Error::InvalidPolicy`]; in each case neither parameters nor state have
+    /// changed.
     pub fn step(&mut self, parameters: &mut [Parameter<'_>]) -> Result<StepOutcome> {
         self.check_count(parameters.len())?;
         if self.evaluating.is_some() {
@@ -97,7 +99,7 @@ impl<T: Real> Optimizer<T> {
     /// Steps parameters whose shapes have been checked; false if a gradient cannot be stepped with and the step
     /// is to be skipped.
     fn step_checked(&mut self, parameters: &mut [Parameter<'_>], parallel: bool) -> Result<bool> {
-        self.begin();
+        self.begin()?;
         let Self { groups, tensors, settings, shared_sums, pool, .. } = &mut *self;
         let jobs = TensorJobs { groups, settings, pool, parallel };
         if settings.non_finite == NonFinite::SkipTensor && shared_sums.is_empty() {
@@ -133,7 +135,8 @@ impl<T: Real> Optimizer<T> {
     /// gradient to [`StepInProgress::parameter`], and then call [`StepInProgress::end`].
     ///
     /// # Errors
-    /// [`Error::EvaluationMode`]; [`Error::NeedsAllGradients`] for chains with [sums over several tensors](crate::SumsOver).
+    /// [`Error::EvaluationMode`]; [`Error::NeedsAllGradients`] for chains with [sums over several tensors](crate::SumsOver);
+    /// [`Error::InvalidPolicy`].
     pub fn begin_step(&mut self) -> Result<StepInProgress<'_, T>> {
         if self.evaluating.is_some() {
             return Err(Error::EvaluationMode);
@@ -141,96 +144,73 @@ impl<T: Real> Optimizer<T> {
         if let Some(transform) = self.shared_sums.first() {
             return Err(Error::NeedsAllGradients { transform: transform.clone() });
         }
-        self.begin();
+        self.begin()?;
         let tensors = self.tensors.iter_mut();
         tensors.for_each(|tensor| (tensor.outcome, tensor.progress) = (None, Progress::default()));
         Ok(StepInProgress { optimizer: self })
     }
 
-    /// The d that the groups with an estimator step with under [`SplitGroups::Mean`], if that is not each one's own.
-    ///
-    /// The mean runs over the groups that count: those whose d has left d0; while there are none, those that can move;
-    /// while there are none of these either, all. A group at d0 has not found its distance yet, and 1/d0 would outweigh
-    /// all others in the mean.
-    fn shared_d(&self) -> Option<f64> {
-        let Settings { split_groups, compat, .. } = &self.settings;
-        let estimating = || self.groups.iter().filter(|g| g.estimates);
-        if *split_groups != SplitGroups::Mean
-            || estimating().nth(1).is_none()
-            || (compat.shared_d_not_saved && self.resumed)
-        {
-            return None;
-        }
-        let mean = |counts: fn(&Group<T>) -> bool| {
-            let terms = estimating().filter(|g| counts(g)).map(|g| 1.0 / g.estimate.d);
-            let (sum, count) = terms.fold((0.0, 0.0), |(sum, count), term| (sum + term, count + 1.0));
-            (count > 0.0).then(|| count / sum)
-        };
-        let all = |_: &Group<T>| true;
-        if compat.harmonic_mean_counts_inactive {
-            return mean(all);
-        }
-        mean(Group::has_left_d0).or_else(|| mean(Group::can_move)).or_else(|| mean(all))
-    }
-
-    fn begin(&mut self) {
-        let shared = self.shared_d();
-        let any_left = self.groups.iter().any(Group::has_left_d0);
-        let counts_all = self.settings.compat.harmonic_mean_counts_inactive;
-        for group in &mut self.groups {
-            let own = group.estimate.d;
-            let d = match shared {
-                Some(shared) if group.estimates => {
-                    // Whoever has yet to find its distance must not begin with that of others.
-                    let newcomer = any_left && !counts_all && !group.has_left_d0();
-                    if newcomer { shared.min(own) } else { shared }
-                }
-                _ => own,
+    /// Publishes the step to every group's chain, unless there is a group that cannot step.
+    fn begin(&mut self) -> Result<()> {
+        let Self { groups, settings, policy, resumed, states, shared_d, .. } = self;
+        groups.iter_mut().for_each(|group| group.summary = StepSummary::default());
+        let estimating = groups.iter().enumerate().filter(|(_, group)| group.estimates);
+        states.clear();
+        states.extend(estimating.map(|(index, group)| group.state(index, *resumed)));
+        shared_d.clear();
+        shared_d.extend(states.iter().map(|state| state.estimate.d));
+        policy.share(settings.split_groups, states, shared_d);
+        // What else is wrong with an estimate is between the group and its estimator.
+        let adopts = settings.split_groups == SplitGroups::Joint
+            && states.first().is_some_and(|first| first.estimate.fault().is_none());
+        for (GroupState { index, estimate, .. }, &d) in states.iter().zip(&*shared_d) {
+            let reason = if d.to_bits() != estimate.d.to_bits() && !is_valid_d(d) {
+                format!("a d of {d} to step with, which must be above 0 and at most 2^50")
+            } else if let Some(fault) = estimate.fault().filter(|_| adopts) {
+                format!("an estimate that has no steps, and that only earlier state can replace: {fault}")
+            } else {
+                continue;
             };
-            group.begin_step(d);
+            return Err(Error::InvalidPolicy { policy: format!("{policy:?}"), group: *index, reason });
         }
+        let mut shared_d = shared_d.iter();
+        for group in groups {
+            let shared = if group.estimates { shared_d.next() } else { None };
+            group.begin_step(shared.copied().unwrap_or(group.estimate.d));
+        }
+        Ok(())
     }
 
     fn end(&mut self) {
-        let Self { groups, tensors, settings, skipped_tensors, .. } = self;
-        let compat = &settings.compat;
+        let Self { groups, tensors, settings, policy, skipped_tensors, resumed, .. } = self;
         let joint = settings.split_groups == SplitGroups::Joint && groups.len() > 1;
-        let add = |sum: f64, term: f64| {
-            if compat.sums_in_float32 { f64::from((sum + term) as f32) } else { sum + term }
-        };
-        let mut joint_total = [0.0; 2];
-        for tensor in tensors.iter() {
-            let group = &mut groups[tensor.group];
-            let GroupEnd { summary, total } = &mut group.end;
-            summary.last_updated = tensor.outcome.is_some_and(|o| o.updated);
-            *skipped_tensors += u64::from(tensor.progress.refused);
-            let Some(outcome) = tensor.outcome else { continue };
-            summary.gradients += 1;
-            summary.updates += usize::from(outcome.updated);
-            // Where nothing has moved, <g, p0 - y> is 0, and |s|_1 alone would hold a joint estimate down.
-            let counts =
-                group.estimates && (group.seen || group.lr > 0.0 || !joint || compat.joint_counts_unmoved);
-            let total = if joint { &mut joint_total } else { total };
-            if counts {
-                *total = [add(total[0], outcome.contribution[0]), add(total[1], outcome.contribution[1])];
+        // A group's tensors stand together.
+        let mut rest = &tensors[..];
+        for (index, group) in groups.iter_mut().enumerate() {
+            let own = rest.partition_point(|tensor| tensor.group == index);
+            let (tensors, later) = rest.split_at(own);
+            rest = later;
+            for tensor in tensors {
+                *skipped_tensors += u64::from(tensor.progress.refused);
+                group.summary.add(tensor.outcome.map(|outcome| outcome.updated));
+            }
+            group.counts = policy.counts(&group.state(index, *resumed));
+            let can_move = group.lr > 0.0;
+            group.seen |= group.summary.gradients > 0 && can_move;
+            if group.counts.step {
+                group.still_steps += u64::from(!group.counts.moves);
+                let concludes = group.estimates && group.counts.estimate && !joint;
+                group.end_step(concludes.then(|| policy.total(&mut tensors.iter().filter_map(contribution))));
             }
         }
-        for group in groups.iter_mut() {
-            let GroupEnd { summary, total } = group.end;
-            if summary.gradients == 0 && !compat.k_advances_without_gradients {
-                continue;
-            }
-            let moves = group.lr > 0.0;
-            group.seen |= summary.gradients > 0 && moves;
-            group.still_steps += u64::from(!moves && !compat.freeze_counts_still_steps);
-            let concludes = !joint && (summary.updates > 0 || compat.k_advances_without_gradients);
-            group.end_step(concludes.then_some(total));
-        }
-        if joint {
-            let moved = groups.iter().any(|group| group.estimates && group.end.summary.updates > 0);
-            if moved || compat.k_advances_without_gradients {
-                conclude_jointly(groups, joint_total, compat.joint_d_prev_not_copied);
-            }
+        let moves = |group: &Group<T>| group.estimates && group.counts.step && group.counts.estimate;
+        if joint && groups.iter().any(moves) {
+            let joins = |tensor: &&Tensor<T>| {
+                let group = &groups[tensor.group];
+                group.estimates && group.counts.joins
+            };
+            let total = policy.total(&mut tensors.iter().filter(joins).filter_map(contribution));
+            conclude_jointly(groups, total, &**policy, *resumed);
         }
         self.resumed = false;
     }
@@ -246,9 +226,28 @@ impl<T: Real> Optimizer<T> {
     }
 }
 
+impl StepSummary {
+    /// Adds a tensor, the group's last one until now: whether it moved, if it had a gradient.
+    fn add(&mut self, updated: Option<bool>) {
+        self.gradients += usize::from(updated.is_some());
+        self.last_updated = updated == Some(true);
+        self.updates += usize::from(self.last_updated);
+    }
+}
+
+/// What a tensor that had a gradient adds to the estimate.
+fn contribution<T: Real>(tensor: &Tensor<T>) -> Option<[f64; 2]> {
+    tensor.outcome.map(|outcome| outcome.contribution)
+}
+
 /// Moves the one estimate of all groups that have an estimator. It is the first one's, and stands still when the step that
 /// any of them is at says so.
-fn conclude_jointly<T: Real>(groups: &mut [Group<T>], total: [f64; 2], d_prev_not_copied: bool) {
+fn conclude_jointly<T: Real>(
+    groups: &mut [Group<T>],
+    total: [f64; 2],
+    policy: &dyn GroupPolicy,
+    resumed: bool,
+) {
     let Some(at) = groups.iter().position(|group| group.estimates) else { return };
     let Some((first, others)) = groups[at..].split_first_mut() else { return };
     for other in others.iter().filter(|group| group.estimates) {
@@ -256,9 +255,8 @@ fn conclude_jointly<T: Real>(groups: &mut [Group<T>], total: [f64; 2], d_prev_no
         first.context.moves = first.context.moves.max(other.context.moves);
     }
     first.conclude(total);
-    for other in others.iter_mut().filter(|group| group.estimates) {
-        let d_prev = if d_prev_not_copied { other.estimate.d_prev } else { first.estimate.d_prev };
-        other.estimate = Estimate { d_prev, d0: other.estimate.d0, ..first.estimate };
+    for (other, index) in others.iter_mut().zip(at + 1..).filter(|(group, _)| group.estimates) {
+        other.estimate = policy.adopt(&first.estimate, &other.state(index, resumed));
     }
 }
 

@@ -1,0 +1,259 @@
+//! How the groups of an optimizer act together: what they step with, and what a step counts for.
+//!
+//! ```text
+//! a step begins:  d of every group with an estimator <- share
+//! every tensor:   moves, and contributes to the estimate
+//! a step ends:    of every group:  counts; if the step counts:
+//!                     estimate <- the estimator, by the total of its tensors' contributions
+//!                 or, with a joint estimate, of all groups together:
+//!                     the first one's estimate <- its estimator, by the total of the tensors of all groups that join
+//!                     the estimate of every other one <- adopt
+//! ```
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::link::context::{Estimate, StepSummary};
+
+/// How the groups' estimates of the step size act together. A group without an estimator steps with its own learning
+/// rate, and is in no mean and in no joint estimate.
+///
+/// ```
+/// use gradient_transform::SplitGroups;
+///
+/// // By their names in lower case in files and options.
+/// let policies: [SplitGroups; 3] = serde_json::from_str(r#"["mean", "each", "joint"]"#)?;
+/// assert_eq!(policies, [SplitGroups::Mean, SplitGroups::Each, SplitGroups::Joint]);
+/// assert_eq!(SplitGroups::default(), SplitGroups::Mean);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitGroups {
+    /// Each group estimates its own d; all step with the harmonic mean of them.
+    ///
+    /// The mean is taken over the groups whose d has left d0 and whose learning rate is above 0. A group whose d has not
+    /// left d0, such as one that came late, steps with the smaller of the mean and its own d until it has.
+    #[default]
+    Mean,
+    /// Each group estimates its own d and steps with it.
+    Each,
+    /// One d is estimated from all groups together, as in the Prodigy paper. A group counts
+    /// from the first step on that could move it: one that has always been at learning rate 0 has no say.
+    Joint,
+}
+
+impl SplitGroups {
+    /// Puts the d that each group steps with in place of its own, as [`GroupPolicy::share`] does unless a policy says otherwise.
+    ///
+    /// The mean runs over the groups whose d has left d0; while there are none, over those that can move; while there are none
+    /// of these either, over all. A group at d0 has not found its distance yet, and 1/d0 would outweigh all others in the mean.
+    ///
+    /// ```
+    /// use gradient_transform::{Estimate, GroupState, SplitGroups, StepSummary};
+    ///
+    /// let group = |index, d| {
+    ///     let estimate = Estimate { d, ..Estimate::new(1e-6) };
+    ///     GroupState { index, k: 9, lr: 1.0, estimate, has_moved: true, resumed: false, summary: StepSummary::default() }
+    /// };
+    /// let groups = [group(0, 2e-3), group(1, 6e-3), group(2, 1e-6)]; // the third one has come late
+    /// let mut d = groups.map(|group| group.estimate.d);
+    /// SplitGroups::Mean.share(&groups, &mut d);
+    /// assert!((d[0] - 3e-3).abs() < 1e-15 && d[1] == d[0] && d[2] == 1e-6);
+    /// ```
+    pub fn share(self, groups: &[GroupState], d: &mut [f64]) {
+        // The mean of one d differs from it by a rounding.
+        if self != Self::Mean || groups.len() < 2 {
+            return;
+        }
+        let any_left = groups.iter().any(GroupState::has_left_d0);
+        let any_moves = groups.iter().any(GroupState::can_move);
+        let counts = |group: &&GroupState| match (any_left, any_moves) {
+            (true, _) => group.has_left_d0(),
+            (false, true) => group.can_move(),
+            (false, false) => true,
+        };
+        let terms = groups.iter().filter(counts).map(|group| 1.0 / group.estimate.d);
+        let (sum, count) = terms.fold((0.0, 0.0), |(sum, count), term| (sum + term, count + 1.0));
+        let mean: f64 = count / sum;
+        for (group, d) in groups.iter().zip(d) {
+            // Whoever has yet to find its distance must not begin with that of others.
+            *d = if any_left && !group.has_left_d0() { mean.min(*d) } else { mean };
+        }
+    }
+}
+
+/// A group, as a [`GroupPolicy`] sees it. An example is at [`SplitGroups::share`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupState {
+    /// Which group of the optimizer it is.
+    pub index: usize,
+    /// Its steps that counted.
+    pub k: u64,
+    /// Its learning rate.
+    pub lr: f64,
+    /// Its estimate; [`Estimate::FIXED`] in a chain without an estimator.
+    pub estimate: Estimate,
+    /// Whether it had a gradient at a learning rate above 0 in any step before this one.
+    pub has_moved: bool,
+    /// Whether the optimizer goes on from a snapshot, and has done no step since.
+    pub resumed: bool,
+    /// What the step came to. Nothing yet where it begins.
+    pub summary: StepSummary,
+}
+
+impl GroupState {
+    /// Whether a step could move the group, and it has been seen to have gradients.
+    ///
+    /// ```
+    /// use gradient_transform::{Estimate, GroupState, StepSummary};
+    ///
+    /// let estimate = Estimate { d: 2e-6, ..Estimate::new(1e-6) };
+    /// let summary = StepSummary::default();
+    /// let group = GroupState { index: 0, k: 9, lr: 1.0, estimate, has_moved: true, resumed: false, summary };
+    /// assert!(group.can_move() && group.has_left_d0());
+    /// let still = GroupState { lr: 0.0, ..group };
+    /// assert!(!still.can_move() && !still.has_left_d0()); // as long as its learning rate is 0
+    /// ```
+    pub fn can_move(&self) -> bool {
+        self.has_moved && self.lr > 0.0
+    }
+
+    /// Whether it can move, and its estimate says more than the initial one did.
+    pub fn has_left_d0(&self) -> bool {
+        self.can_move() && self.estimate.d > self.estimate.d0
+    }
+
+    /// What the step counts for, as [`GroupPolicy::counts`] has it unless a policy says otherwise.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            step: self.summary.gradients > 0,
+            moves: self.lr > 0.0,
+            // Where nothing has moved, <g, p0 - y> is 0, and |s|_1 alone would hold a joint estimate down.
+            joins: self.has_moved || self.lr > 0.0,
+            estimate: self.summary.updates > 0,
+        }
+    }
+}
+
+/// What a step counts for in a group.
+///
+/// ```
+/// use gradient_transform::{Counts, Estimate, GroupState, StepSummary};
+///
+/// // A first step at learning rate 0, as in a warm-up.
+/// let summary = StepSummary { gradients: 2, updates: 2, last_updated: true };
+/// let estimate = Estimate::new(1e-6);
+/// let group = GroupState { index: 0, k: 0, lr: 0.0, estimate, has_moved: false, resumed: false, summary };
+/// assert_eq!(group.counts(), Counts { step: true, moves: false, joins: false, estimate: true });
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Whether it is a step at all: the number of steps and the transforms' numbers per group go on. By default, if a tensor of the group
+    /// had a gradient.
+    pub step: bool,
+    /// Whether it is one that could move something, which [`StepContext::moves`](crate::StepContext::moves) counts. By default, if the
+    /// learning rate is above 0.
+    pub moves: bool,
+    /// Whether the tensors' contributions are part of a joint estimate. By default, if the group can move or has.
+    pub joins: bool,
+    /// Whether the estimate goes on; a joint one does if it does so for any group that has an estimator. By default, if a tensor moved.
+    pub estimate: bool,
+}
+
+/// How the groups of an optimizer act together, beyond what [`SplitGroups`] says: for policies of one's own, given to
+/// [`Optimizer::set_policy`](crate::Optimizer::set_policy). What a policy does not say is as without one.
+///
+/// ```
+/// use gradient_transform::{Descent, Estimate, GroupPolicy, GroupState, Optimizer, SplitGroups, StepSummary};
+///
+/// /// All groups step with the smallest d that one of them has found.
+/// #[derive(Debug)]
+/// struct Smallest;
+///
+/// impl GroupPolicy for Smallest {
+///     fn share(&self, _split: SplitGroups, groups: &[GroupState], d: &mut [f64]) {
+///         let found = groups.iter().filter(|group| group.has_left_d0()).map(|group| group.estimate.d);
+///         let smallest = found.fold(f64::INFINITY, f64::min);
+///         d.iter_mut().for_each(|d| *d = d.min(smallest));
+///     }
+/// }
+///
+/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[8, 4][..])])?;
+/// optimizer.set_policy(Smallest);
+///
+/// // A policy is a function of what it is shown, and can be tried out without an optimizer.
+/// let group = |index, d| {
+///     let estimate = Estimate { d, ..Estimate::new(1e-6) };
+///     GroupState { index, k: 9, lr: 1.0, estimate, has_moved: true, resumed: false, summary: StepSummary::default() }
+/// };
+/// let groups = [group(0, 2e-3), group(1, 5e-3), group(2, 1e-6)];
+/// let mut d = groups.map(|group| group.estimate.d);
+/// Smallest.share(SplitGroups::Each, &groups, &mut d);
+/// assert_eq!(d, [2e-3, 2e-3, 1e-6]);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+///
+/// The other methods:
+///
+/// ```
+/// use gradient_transform::{Counts, Estimate, GroupPolicy, GroupState};
+///
+/// /// One d for all, which a group added later takes part in from its hundredth step on, and steps with at a tenth.
+/// #[derive(Debug)]
+/// struct Newcomers {
+///     first: usize,
+/// }
+///
+/// impl GroupPolicy for Newcomers {
+///     fn counts(&self, group: &GroupState) -> Counts {
+///         let counts = group.counts();
+///         Counts { joins: counts.joins && (group.index < self.first || group.k >= 100), ..counts }
+///     }
+///
+///     fn total(&self, contributions: &mut dyn Iterator<Item = [f64; 2]>) -> [f64; 2] {
+///         // No tensor is to outweigh all others.
+///         contributions.fold([0.0; 2], |[a, b], [x, y]| [a + x.clamp(-1.0, 1.0), b + y.min(1.0)])
+///     }
+///
+///     fn adopt(&self, joint: &Estimate, group: &GroupState) -> Estimate {
+///         let part = if group.index < self.first { 1.0 } else { 0.1 };
+///         let own = Estimate { d: part * joint.d, d_prev: part * joint.d_prev, ..*joint };
+///         Estimate { d0: group.estimate.d0, ..own }
+///     }
+/// }
+///
+/// let policy = Newcomers { first: 1 };
+/// assert_eq!(policy.total(&mut [[0.5, 0.25], [-3.0, 2.0]].into_iter()), [-0.5, 1.25]);
+/// ```
+///
+/// A policy is no part of a [`Snapshot`](crate::Snapshot), and nor are the [`Settings`](crate::Settings). It is asked some times in
+/// each step for each group, and never for an element. If it has a group step with something that cannot be stepped with, the step is an
+/// [`Error::InvalidPolicy`](crate::Error::InvalidPolicy), and nothing moves.
+pub trait GroupPolicy: fmt::Debug + Send + Sync {
+    /// Puts the d that each group steps with, above 0 and at most 2^50, in place of its own. Groups without an estimator are not among
+    /// these.
+    fn share(&self, split: SplitGroups, groups: &[GroupState], d: &mut [f64]) {
+        split.share(groups, d);
+    }
+
+    /// What the step that ends counts for.
+    fn counts(&self, group: &GroupState) -> Counts {
+        group.counts()
+    }
+
+    /// What the tensors add to the numerator and the denominator of the estimate, all together. They come in the order of the parameters.
+    fn total(&self, contributions: &mut dyn Iterator<Item = [f64; 2]>) -> [f64; 2] {
+        contributions.fold([0.0; 2], |total, term| [total[0] + term[0], total[1] + term[1]])
+    }
+
+    /// The estimate that a group goes on with under [`SplitGroups::Joint`], after the first one's has moved to `joint`. By default, that
+    /// one with the group's own d0, which is what it compares d with.
+    fn adopt(&self, joint: &Estimate, group: &GroupState) -> Estimate {
+        Estimate { d0: group.estimate.d0, ..*joint }
+    }
+}
+
+/// No policy: as [`SplitGroups`] says.
+impl GroupPolicy for () {}
