@@ -1,7 +1,7 @@
 //! The versions of what a result was computed with.
 
 /// The workspace's lock file, as it was when this program was compiled.
-const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"));
+const LOCK: &str = include_str!(env!("ABLATE_LOCK"));
 
 /// SHA-256 of the sources that determine a run: transforms, engine, tasks, training, and the versions of what they use.
 pub(crate) const CODE: &str = env!("ABLATE_CODE");
