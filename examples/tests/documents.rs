@@ -141,7 +141,7 @@ fn assert_says(path: &str, sentence: &str) {
 #[test]
 fn documents_say_how_long_tiles_are_and_how_many_tasks_there_are() {
     let tile = gradient_transform::TILE;
-    assert_says("crates/gradient-transform/README.md", &format!("one cache-sized tile of {tile} elements"));
+    assert_says("crates/engine/gradient-transform/README.md", &format!("one cache-sized tile of {tile} elements"));
     assert_says("book/src/design.md", &format!("a slice of at most {tile} consecutive elements"));
     assert_says("book/src/determinism.md", &format!("({tile} and 2^19 elements)"));
     assert_says("book/src/performance.md", &format!("stages of a tile of {tile} elements"));

@@ -20,7 +20,7 @@ fn cases(cases: u32) -> Config {
 
 /// Those that ship, and one of a listed chain.
 fn studies() -> Vec<&'static str> {
-    let example = include_str!("../../../examples/adamw_decay.toml");
+    let example = include_str!("../../../../examples/adamw_decay.toml");
     SHIPPED.iter().map(|(_, text)| *text).chain([example]).collect()
 }
 

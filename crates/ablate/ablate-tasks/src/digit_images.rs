@@ -102,7 +102,7 @@ impl DigitImages {
 fn parse(compressed: &[u8]) -> Result<(Vec<[f32; PIXELS]>, Vec<u32>)> {
     let mut text = String::new();
     GzDecoder::new(compressed).read_to_string(&mut text).context(
-        "digits.csv.gz cannot be decompressed; restore it (crates/ablate-tasks/data/README.md says from where)",
+        "digits.csv.gz cannot be decompressed; restore it (crates/ablate/ablate-tasks/data/README.md says from where)",
     )?;
     let mut images = Vec::new();
     let mut labels = Vec::new();

@@ -101,7 +101,7 @@ fn mistakes_are_named() {
 /// `records/track_3_optimization/results/20260501_skylight001` and `20260501_contra_muon`.
 #[test]
 fn a_public_record_is_read_as_what_it_is() {
-    let log = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/contra_muon.csv");
+    let log = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../examples/contra_muon.csv");
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("report");
     let output = Command::new(env!("CARGO_BIN_EXE_ablate"))

@@ -40,7 +40,7 @@ struct Exact {
 }
 
 fn golden() -> Golden {
-    serde_json::from_str(include_str!("../../../tests/golden/muon.json")).unwrap()
+    serde_json::from_str(include_str!("../../../../tests/golden/muon.json")).unwrap()
 }
 
 fn distance(a: &[f64], b: &[f64]) -> f64 {

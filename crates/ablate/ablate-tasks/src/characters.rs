@@ -150,7 +150,7 @@ fn normed(stream: &Tensor, gain: &Tensor) -> Result<Tensor> {
 fn letters() -> Result<Vec<u32>> {
     let mut text = String::new();
     GzDecoder::new(DATA).read_to_string(&mut text).context(
-        "persuasion.txt.gz cannot be decompressed; restore it (crates/ablate-tasks/data/README.md says from where)",
+        "persuasion.txt.gz cannot be decompressed; restore it (crates/ablate/ablate-tasks/data/README.md says from where)",
     )?;
     let other = ALPHABET.len() - 1;
     let mut letters: Vec<u32> = Vec::with_capacity(text.len());

@@ -93,7 +93,7 @@ impl Parameters {
 
 #[test]
 fn trajectories_are_the_engines_to_the_bit_on_every_conformance_case() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/cases");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/cases");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let case = Case::read(&entry.unwrap().path()).unwrap();

@@ -24,7 +24,7 @@ struct Golden {
 }
 
 fn golden() -> Golden {
-    serde_json::from_str(include_str!("../../../tests/golden/chains.json")).unwrap()
+    serde_json::from_str(include_str!("../../../../tests/golden/chains.json")).unwrap()
 }
 
 /// The largest distance from the recorded trajectory, relative to the way come.
@@ -124,7 +124,7 @@ cases! {
 /// PyTorch divides by the larger of the norm and eps, and this by their sum.
 #[test]
 fn muon_is_pytorchs_for_matrices_and_pytorchs_adam_for_a_vector() {
-    let of_muon: Golden = serde_json::from_str(include_str!("../../../tests/golden/muon.json")).unwrap();
+    let of_muon: Golden = serde_json::from_str(include_str!("../../../../tests/golden/muon.json")).unwrap();
     let of_adam = golden();
     let shapes = of_muon.shapes.iter().chain(&of_adam.shapes[..1]).map(Vec::as_slice);
     let names = (0..=of_muon.shapes.len()).map(|i| format!("p{i}"));
@@ -156,7 +156,7 @@ struct ScheduleFreeCase {
 
 /// What the package `schedulefree` does with a warm-up over three steps: `tests/golden/literature.json`.
 fn schedule_free_of_its_authors(section: &str, chain: impl Fn(&ScheduleFreeCase) -> Box<dyn Link<f64>>) {
-    let text = include_str!("../../../tests/golden/literature.json");
+    let text = include_str!("../../../../tests/golden/literature.json");
     let mut sections: serde_json::Value = serde_json::from_str(text).unwrap();
     let case: ScheduleFreeCase = serde_json::from_value(sections[section].take()).unwrap();
     let names = (0..case.shapes.len()).map(|i| format!("p{i}"));
@@ -226,7 +226,7 @@ fn schedules_have_optax_s_values() {
 
 #[test]
 fn the_table_of_the_book_has_all_of_optax_s_names() {
-    let table = include_str!("../../../book/src/optax.md");
+    let table = include_str!("../../../../book/src/optax.md");
     for (kind, names) in golden().names {
         let missing: Vec<&String> =
             names.iter().filter(|name| !table.contains(&format!("`{name}`"))).collect();
