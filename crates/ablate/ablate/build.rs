@@ -86,7 +86,8 @@ impl Workspace {
             return Err(format!("cargo {} failed: {said}", arguments.join(" ")).into());
         }
         let metadata: Value = serde_json::from_slice(&output.stdout)?;
-        let root = metadata["workspace_root"].as_str().ok_or("cargo metadata names no workspace_root")?.into();
+        let root =
+            metadata["workspace_root"].as_str().ok_or("cargo metadata names no workspace_root")?.into();
         let packages = metadata["packages"].as_array().ok_or("cargo metadata lists no packages")?.clone();
         Ok(Self { root, packages })
     }

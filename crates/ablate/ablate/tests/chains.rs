@@ -78,7 +78,8 @@ fn every_function_of_the_named_optimizers_has_a_name_in_studies() {
     assert_eq!(known.len(), NAMES.len());
     let sources = ["adam", "estimating", "layerwise", "plain", "scaling"];
     for source in sources {
-        let path = format!("{}/../../optimizers/named-optimizers/src/{source}.rs", env!("CARGO_MANIFEST_DIR"));
+        let path =
+            format!("{}/../../optimizers/named-optimizers/src/{source}.rs", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
         for line in text.lines().filter_map(|line| line.strip_prefix("pub fn ")) {
             let name = line.split('(').next().unwrap().replace('_', "-");
