@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 # The characters of Jane Austen's Persuasion, as the task `characters` has them.
-TEXT = pathlib.Path(__file__).parent / "../crates/ablate-tasks/data/persuasion.txt.gz"
+TEXT = pathlib.Path(__file__).parent / "../crates/ablate/ablate-tasks/data/persuasion.txt.gz"
 CONTEXT, WIDTH, HEADS, BLOCKS, BATCH = 32, 48, 4, 2, 16
 
 

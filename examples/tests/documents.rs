@@ -1,5 +1,6 @@
-//! What the READMEs and the book say in numbers and links is true.
+//! What the READMEs and the book say in numbers and links is true, and every transform is where its like are.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use factored_moment::{DenseMoment, FactoredMoment};
@@ -141,7 +142,10 @@ fn assert_says(path: &str, sentence: &str) {
 #[test]
 fn documents_say_how_long_tiles_are_and_how_many_tasks_there_are() {
     let tile = gradient_transform::TILE;
-    assert_says("crates/gradient-transform/README.md", &format!("one cache-sized tile of {tile} elements"));
+    assert_says(
+        "crates/engine/gradient-transform/README.md",
+        &format!("one cache-sized tile of {tile} elements"),
+    );
     assert_says("book/src/design.md", &format!("a slice of at most {tile} consecutive elements"));
     assert_says("book/src/determinism.md", &format!("({tile} and 2^19 elements)"));
     assert_says("book/src/performance.md", &format!("stages of a tile of {tile} elements"));
@@ -160,4 +164,92 @@ fn the_walk_through_says_when_dense_moments_and_focus_keep_what_they_keep() {
     }
     let kept = text_of("book/src/walk-through.md").matches("The engine keeps it in the last sweep").count();
     assert_eq!(kept, 2);
+}
+
+/// The text of all files of an extension under a folder.
+fn texts(folder: &Path, extension: &str) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &texts(&path, extension);
+        } else if path.extension().is_some_and(|found| found == extension) {
+            text += &std::fs::read_to_string(path).unwrap();
+        }
+    }
+    text
+}
+
+fn words(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').collect()
+}
+
+/// The types in a source that can be a member of a chain.
+fn transforms(source: &str) -> BTreeSet<String> {
+    const TRAITS: [&str; 3] = ["GradientTransform", "Link", "Moment"];
+    let lines = source.lines().filter_map(|line| line.strip_prefix("impl")?.split_once(" for "));
+    let of_traits = lines.filter(|(traits, _)| words(traits).iter().any(|word| TRAITS.contains(word)));
+    let name = |of: &str| of.chars().take_while(|c| c.is_alphanumeric()).collect();
+    of_traits.map(|(_, of)| name(of)).collect()
+}
+
+/// In no list, and why.
+const NOT_LISTED: [(&str, &str); 1] = [("Auxiliary", "a chain beside Muon, not a transform of its own")];
+
+/// A transform is registered by its folder: whatever else has to know of it is named here if it doesn't.
+#[test]
+fn every_transform_has_laws_a_table_a_page_and_a_name_in_studies() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let studies = texts(&root.join("crates/ablate/ablate/src/transforms"), "rs");
+    let (summary, readme) = (read("book/src/SUMMARY.md"), read("README.md"));
+    let (mut found, mut missing) = (0, Vec::new());
+    for entry in std::fs::read_dir(root.join("crates/transforms")).unwrap() {
+        let folder = entry.unwrap().path();
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let mut require = |holds: bool, what: String| {
+            if !holds {
+                missing.push(format!("{name}: {what}"));
+            }
+        };
+        let laws = std::fs::read_to_string(folder.join("tests/laws.rs")).unwrap_or_default();
+        let (rows, tables) = laws.split_once("transform_laws::snapshots! {").unwrap_or((&laws, ""));
+        let rows: String =
+            rows.split_inclusive(';').filter(|rows| !rows.trim_start().starts_with("use ")).collect();
+        require(
+            rows.contains("transform_laws::laws! {"),
+            "tests/laws.rs has no `transform_laws::laws!`".to_owned(),
+        );
+        require(!tables.is_empty(), "tests/laws.rs has no `transform_laws::snapshots!`".to_owned());
+        for transform in transforms(&texts(&folder.join("src"), "rs")) {
+            found += 1;
+            if NOT_LISTED.iter().any(|(not_listed, _)| *not_listed == transform) {
+                continue;
+            }
+            let has_row = words(&rows).contains(transform.as_str());
+            require(has_row, format!("tests/laws.rs has no row of {transform}"));
+            require(
+                words(&studies).contains(transform.as_str()),
+                format!(
+                    "crates/ablate/ablate/src/transforms lacks {transform}: a line with its name and what it does"
+                ),
+            );
+        }
+        let page = format!("transforms/{name}.md");
+        let includes = format!("{{{{#include ../../../crates/transforms/{name}/README.md}}}}");
+        let text = std::fs::read_to_string(root.join("book/src").join(&page)).unwrap_or_default();
+        require(text.contains(&includes), format!("book/src/{page} lacks {includes}"));
+        require(summary.contains(&format!("({page})")), format!("book/src/SUMMARY.md lacks ({page})"));
+        let row = format!("](crates/transforms/{name}/README.md)");
+        require(readme.contains(&row), format!("README.md lacks {row}"));
+    }
+    assert!(found > 40, "only {found} transforms were found");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn the_readme_says_how_many_elementary_transforms_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let count = transforms(&texts(&root.join("crates/transforms/elementary/src"), "rs")).len();
+    assert_says("README.md", &format!("schedules: {count} transforms"));
 }

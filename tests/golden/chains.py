@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Record what PyTorch's and optax's optimizers compute, as fixed values for crates/named-optimizers/tests/golden.rs.
+"""Record what PyTorch's and optax's optimizers compute, as fixed values for crates/optimizers/named-optimizers/tests/golden.rs.
 
     pip install numpy torch optax==0.2.8 jax==0.10.2
     python chains.py                      writes chains.json beside this file

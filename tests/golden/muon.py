@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Record what PyTorch's Muon computes, as fixed values for crates/muon-pp/tests/golden.rs.
+"""Record what PyTorch's Muon computes, as fixed values for crates/transforms/muon-pp/tests/golden.rs.
 
     pip install numpy torch
     python muon.py                        writes muon.json beside this file

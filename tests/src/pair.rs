@@ -5,11 +5,12 @@
 
 use std::fmt;
 
-use gradient_transform::{Error, Optimizer, Parameter, Real, Scalar, StepOutcome};
+use gradient_transform::{Error, Optimizer, Parameter, Real, StepOutcome};
 use half::bf16;
 use ndarray::{ArrayD, IxDyn};
 use prodigy_plus::Options;
 use serde_json::{Map, Value};
+use transform_laws::Number;
 
 use crate::oracle::{Compat, Group, Oracle, OracleError, Storage};
 
@@ -169,40 +170,22 @@ impl fmt::Debug for Run {
 }
 
 /// A type that parameters are stored in.
-pub trait Stored: Scalar + PartialEq + fmt::Debug {
+pub trait Stored: Number {
     /// The oracle's name of it.
     const STORAGE: Storage;
-    /// One unit of rounding.
-    const UNIT: f64;
-    /// Rounded to the nearest.
-    fn of(value: f64) -> Self;
-    /// Exactly.
-    fn f64(self) -> f64;
-    /// What it is made of.
-    fn bits(self) -> u64;
 }
 
-macro_rules! stored {
-    ($type:ty, $storage:ident, $unit:expr, $of:expr) => {
-        impl Stored for $type {
-            const STORAGE: Storage = Storage::$storage;
-            const UNIT: f64 = $unit;
-            fn of(value: f64) -> Self {
-                $of(value)
-            }
-            fn f64(self) -> f64 {
-                f64::from(self)
-            }
-            fn bits(self) -> u64 {
-                u64::from(self.to_bits())
-            }
-        }
-    };
+impl Stored for f64 {
+    const STORAGE: Storage = Storage::F64;
 }
 
-stored!(f64, F64, f64::EPSILON / 2.0, |v| v);
-stored!(f32, F32, f32::EPSILON as f64 / 2.0, |v| v as f32);
-stored!(bf16, Bf16, 1.0 / 512.0, bf16::from_f64);
+impl Stored for f32 {
+    const STORAGE: Storage = Storage::F32;
+}
+
+impl Stored for bf16 {
+    const STORAGE: Storage = Storage::Bf16;
+}
 
 /// The engine at work on a run, with the parameters that it moves.
 pub struct Training<T: Real, E> {

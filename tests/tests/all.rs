@@ -1,6 +1,7 @@
 //! All tests of this crate but `cost`, in one binary. `cargo test -p conformance extremes` runs those of one file.
 
 mod case_reader;
+mod chain_laws;
 mod concurrency;
 mod conformance;
 mod determinism;
@@ -19,7 +20,6 @@ mod resume;
 mod resume_changed;
 mod shared_sums;
 mod snapshots;
-mod transform_properties;
 
 #[test]
 fn every_file_beside_this_one_is_compiled() {

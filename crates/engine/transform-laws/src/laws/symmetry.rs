@@ -1,0 +1,51 @@
+//! Scale, sign, and order.
+
+use anyhow::{Result, ensure};
+use half::bf16;
+
+use super::{ensure_finite, ensure_same, ensure_within, mapped, of_row, single};
+use crate::problem::{Problem, deviation, permuted};
+use crate::row::{Permutation, Row, Scale};
+
+pub(crate) fn follows_its_law_of_scale(row: &Row) -> Result<()> {
+    let problem = Problem::usual();
+    match row.laws.scale {
+        Scale::Invariant => {
+            let large = single(row, &problem.scaled(1.0, 256.0))?;
+            ensure_finite(&large)?;
+            ensure_same("gradients times 8", &single(row, &problem.scaled(1.0, 2048.0))?, &large)
+        }
+        Scale::Linear => {
+            let plain = single(row, &problem)?;
+            ensure_finite(&plain)?;
+            [8.0, 0.125].into_iter().try_for_each(|factor| {
+                let scaled = single(row, &problem.scaled(factor, factor))?;
+                ensure_same(&format!("all times {factor}"), &scaled, &mapped(&plain, |y| y * factor))
+            })
+        }
+    }
+}
+
+pub(crate) fn is_odd(row: &Row) -> Result<()> {
+    let problem = Problem::usual();
+    let negated = problem.scaled(-1.0, -1.0);
+    ensure_same("in float32", &single(row, &negated)?, &mapped(&single(row, &problem)?, |y| -y))?;
+    let narrow = |problem| of_row::<f32, bf16>(row, problem);
+    ensure_same("in bfloat16", &narrow(&negated)?, &mapped(&narrow(&problem)?, |y| -y))
+}
+
+pub(crate) fn follows_its_law_of_permutation(row: &Row) -> Result<()> {
+    let problem = Problem::usual();
+    let plain = mapped(&single(row, &problem)?, permuted);
+    let of_permuted = problem.permuted();
+    let ours = single(row, &of_permuted)?;
+    let found = deviation(&ours, &plain, &of_permuted.init, 0.0);
+    match row.laws.permutation {
+        Permutation::Exact => ensure_same("permuted", &ours, &plain),
+        Permutation::Within(tolerance) => ensure_within("permuted", &found, tolerance),
+        Permutation::Changes => {
+            ensure!(found.relative > 1e-3, "permuted, it changes by {:e} only", found.relative);
+            Ok(())
+        }
+    }
+}

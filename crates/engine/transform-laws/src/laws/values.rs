@@ -1,0 +1,104 @@
+//! The numbers themselves: finite, the formula's, and the same in both types.
+
+use anyhow::{Result, ensure};
+use ndarray::{ArrayD, Axis};
+
+use super::{ensure_finite, ensure_within, of_row, running, single};
+use crate::number::Number;
+use crate::problem::{Problem, TILED, deviation};
+use crate::row::{Row, Zero};
+use crate::running::Running;
+
+/// The base iterates: Schedule-Free's z, or else the parameters themselves.
+fn base(at_work: &Running<f32, f32>) -> Vec<Vec<f64>> {
+    let snapshot = at_work.optimizer.snapshot();
+    let one = |(name, value): (&str, &ArrayD<f32>)| {
+        let z = snapshot.tensors.get(name).and_then(|t| t.arrays.get("schedule-free/z"));
+        match z {
+            Some(z) => (0..z.len()).map(|i| z.get(i)).collect(),
+            None => value.iter().map(|&x| f64::from(x)).collect(),
+        }
+    };
+    at_work.optimizer.names().zip(&at_work.values).map(one).collect()
+}
+
+pub(crate) fn survives_zero_gradients(row: &Row) -> Result<()> {
+    for from in [0, 3] {
+        let problem = Problem::usual().without_gradients_from(from);
+        let mut at_work = running::<f32, f32>(row, &problem)?;
+        let mut path = Vec::new();
+        for (t, gradients) in problem.gradients.iter().enumerate() {
+            let (y, z) = (at_work.wide(), base(&at_work));
+            at_work.step(gradients)?;
+            if t >= from {
+                let stood = (at_work.wide() == y, base(&at_work) == z);
+                let expected = match row.laws.zero {
+                    Zero::StandsStill => (true, true),
+                    // At first there is nowhere to go.
+                    Zero::Averages => (from == 0, true),
+                    Zero::Moves => (false, false),
+                    Zero::MovesOn => (from == 0, from == 0),
+                    Zero::Rebounds => (from == 0 || t > from, from == 0 || t > from),
+                };
+                ensure!(
+                    stood == expected,
+                    "whether parameter and base iterate stand still in step {} of zeros from step {} on is {stood:?}, \
+                     and by {:?} {expected:?}",
+                    t + 1,
+                    from + 1,
+                    row.laws.zero,
+                );
+            }
+            path.push(at_work.wide());
+        }
+        ensure_finite(&path)?;
+        let estimate = at_work.optimizer.estimate(0)?;
+        ensure!(estimate.d.is_finite() && estimate.d >= estimate.d0, "an estimate of {estimate:?}");
+        // Nothing has been learnt about the distance.
+        ensure!(from > 0 || estimate.d == estimate.d0, "without any gradient, an estimate of {estimate:?}");
+    }
+    // Rows and columns of zeros, whose means are zero, in gradients that aren't.
+    let mut problem = Problem::usual();
+    for gradient in problem.gradients.iter_mut().flatten().filter(|g| g.ndim() > 1) {
+        gradient.index_axis_mut(Axis(0), 1).fill(0.0);
+        gradient.index_axis_mut(Axis(1), 2).fill(0.0);
+    }
+    ensure_finite(&single(row, &problem)?)
+}
+
+pub(crate) fn is_the_same_in_float32_and_float64(row: &Row) -> Result<()> {
+    let problem = Problem::usual();
+    let double = of_row::<f64, f64>(row, &problem)?;
+    let found = deviation(&single(row, &problem)?, &double, &problem.init, f32::UNIT);
+    ensure_within("float32", &found, row.laws.float32)
+}
+
+pub(crate) fn is_its_formula(row: &Row) -> Result<()> {
+    let problem = Problem::usual();
+    let ours = of_row::<f64, f64>(row, &problem)?;
+    let formula = (row.formula)(&problem, row.laws.lr);
+    ensure_finite(&formula)?;
+    let (found, expected) = (ours.len(), formula.len());
+    ensure!(found == expected, "the formula has {expected} steps, and the problem {found}");
+    for (tensor, start) in problem.init.iter().enumerate().filter(|(_, start)| start.len() > 1) {
+        // Not the end alone: a sign may lead as far back as it led away.
+        let moved = |step: &Vec<ArrayD<f64>>| step[tensor].iter().zip(start).all(|(y, start)| y != start);
+        ensure!(
+            formula.iter().any(moved),
+            "some of tensor {tensor} never moves by the formula, so little is tested"
+        );
+    }
+    // What is left are sums in another order: units in the last place of float64, and in Muon's iterations up to 3.4^6
+    // of them.
+    ensure_within("chain and formula", &deviation(&ours, &formula, &problem.init, f64::UNIT), 1e-13)?;
+
+    // And where tensors are longer than a tile, with sums of thousands of terms.
+    let tiled = Problem::of(&TILED, 3);
+    let found = of_row::<f64, f64>(row, &tiled)?;
+    let formula = (row.formula)(&tiled, row.laws.lr);
+    ensure_within(
+        "chain and formula, beyond a tile",
+        &deviation(&found, &formula, &tiled.init, f64::UNIT),
+        1e-12,
+    )
+}

@@ -1,0 +1,168 @@
+use gradient_transform::{Link, Real};
+
+use crate::laws::training::Training;
+use crate::problem::{Problem, Trajectory};
+
+/// A transform, or a chain of them.
+///
+/// ```
+/// use gradient_transform::Descent;
+/// use transform_laws::Boxed;
+///
+/// let chain: Boxed<f32> = Box::new((Descent::default(),));
+/// assert_eq!(chain.name(), "chain");
+/// ```
+pub type Boxed<T> = Box<dyn Link<T>>;
+
+/// What becomes of a trajectory when everything is multiplied by a power of two, which rounds nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scale {
+    /// Gradients that are multiplied change nothing, once they are large enough for what is added to or compared with
+    /// them to vanish.
+    Invariant,
+    /// If gradients and parameters are multiplied, so is the trajectory.
+    Linear,
+}
+
+/// What becomes of a trajectory when the slices along the first axis are permuted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Permutation {
+    /// They move as before, to the bit: nothing but elements, or counts of them.
+    Exact,
+    /// They move as before, but sums are taken in another order.
+    Within(f64),
+    /// Other elements are looked at, so the trajectory is another one.
+    Changes,
+}
+
+/// What a gradient of zero does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Zero {
+    /// The parameter stands still, and Schedule-Free's z.
+    StandsStill,
+    /// z stands still, and the parameter goes on towards it.
+    Averages,
+    /// It moves nevertheless.
+    Moves,
+    /// At first it stands still. After other gradients it moves on.
+    MovesOn,
+    /// At first it stands still. After other gradients it moves once more.
+    Rebounds,
+}
+
+/// Which laws hold for a chain. The defaults are those of plain descent.
+///
+/// ```
+/// use transform_laws::{Laws, Permutation, Scale, Training, Zero};
+///
+/// let laws = Laws { scale: Scale::Invariant, zero: Zero::MovesOn, ..Laws::default() };
+/// assert_eq!((laws.lr, laws.permutation), (0.1, Permutation::Exact));
+/// assert_eq!(laws.training, Training::default());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Laws {
+    /// Learning rate of all laws but training. Default 0.1.
+    pub lr: f64,
+    /// The law of scale. Default [`Scale::Linear`].
+    pub scale: Scale,
+    /// The law of permutation. Default [`Permutation::Exact`].
+    pub permutation: Permutation,
+    /// The law of gradients of zero. Default [`Zero::StandsStill`].
+    pub zero: Zero,
+    /// How far float32 may be from float64, relative to the way come, beyond the rounding of the parameter itself. Default
+    /// 1e-6, which are 16 units of float32, two for each step.
+    pub float32: f64,
+    /// What it takes to train.
+    pub training: Training,
+}
+
+impl Default for Laws {
+    fn default() -> Self {
+        Self {
+            lr: 0.1,
+            scale: Scale::Linear,
+            permutation: Permutation::Exact,
+            zero: Zero::StandsStill,
+            float32: 1e-6,
+            training: Training::default(),
+        }
+    }
+}
+
+/// A transform in a chain around it, and which laws hold for that chain. [`row!`](crate::row) makes one.
+///
+/// A value and no trait, so that what is tested is compiled once, and not for every row.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// What reports call it.
+    pub name: &'static str,
+    /// The laws.
+    pub laws: Laws,
+    /// The chain in float32.
+    pub single: Chains<f32>,
+    /// The chain in float64.
+    pub double: Chains<f64>,
+    /// The members of the chain, the transform twice.
+    pub twice: fn() -> Vec<Boxed<f32>>,
+    /// The names of the transform and of what stands in for it.
+    pub toggled: fn() -> Vec<String>,
+    /// The same chain in plain formulas, at a learning rate.
+    pub formula: fn(&Problem, f64) -> Trajectory,
+}
+
+/// The chain of a row, in one type.
+///
+/// ```
+/// use gradient_transform::Descent;
+/// use transform_laws::{Chains, Laws, formula, row};
+///
+/// let row = row!(descent {
+///     transform: Descent::with_decay(0.1),
+///     instead: [Descent::default()],
+///     laws: Laws::default(),
+///     formula: |problem, lr| formula::descent(problem, lr, 0.1, formula::gradient),
+/// });
+/// let Chains { members, .. } = row.single;
+/// assert_eq!(members()[0].name(), "descent");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Chains<T> {
+    /// As a tuple, with the transform switched on or off by an `Option`. Switched off, what is to stand in
+    /// for it, if anything is, is switched on by another.
+    pub chain: fn(bool) -> Boxed<T>,
+    /// The members of the chain with the transform, each in a box.
+    pub members: fn() -> Vec<Boxed<T>>,
+    /// The chain that has no `Option` and not the transform.
+    pub without: fn() -> Boxed<T>,
+}
+
+/// Types whose chain a row has.
+pub(crate) trait OfRow: Real {
+    fn chains(row: &Row) -> Chains<Self>;
+}
+
+impl OfRow for f32 {
+    fn chains(row: &Row) -> Chains<f32> {
+        row.single
+    }
+}
+
+impl OfRow for f64 {
+    fn chains(row: &Row) -> Chains<f64> {
+        row.double
+    }
+}
+
+impl Row {
+    pub(crate) fn chain<T: OfRow>(&self, on: bool) -> Boxed<T> {
+        (T::chains(self).chain)(on)
+    }
+
+    pub(crate) fn members<T: OfRow>(&self) -> Vec<Boxed<T>> {
+        (T::chains(self).members)()
+    }
+
+    pub(crate) fn without<T: OfRow>(&self) -> Boxed<T> {
+        (T::chains(self).without)()
+    }
+}

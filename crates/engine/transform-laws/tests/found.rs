@@ -1,0 +1,161 @@
+//! Every law can be broken: transforms that break one each, and rows that say what isn't so.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gradient_transform::{Context, Descent, Link, Real, Role, TensorInfo, Tile};
+use transform_laws::{Law, Laws, Permutation, Row, Scale, Training, Zero, check, formula, row};
+
+/// A function of an element's update.
+#[derive(Debug)]
+struct Elementwise(fn(f64) -> f64);
+
+impl<T: Real> Link<T> for Elementwise {
+    fn name(&self) -> &str {
+        "elementwise"
+    }
+
+    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+        tile.update.map(|u| T::of((self.0)(u.f64())));
+    }
+}
+
+/// A factor that depends on what a transform has no business to look at.
+#[derive(Debug)]
+struct Factor {
+    name: String,
+    seen: AtomicU64,
+    of: fn(&AtomicU64) -> f64,
+}
+
+impl Factor {
+    fn new(of: fn(&AtomicU64) -> f64) -> Self {
+        Self { name: "factor".to_owned(), seen: AtomicU64::new(0), of }
+    }
+}
+
+impl<T: Real> Link<T> for Factor {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn role(&self, _tensor: &TensorInfo) -> Role {
+        Role::Map
+    }
+
+    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+        let factor = T::of((self.of)(&self.seen));
+        tile.update.map(|u| factor * u);
+    }
+}
+
+/// One that forgets what it is called.
+fn of_many_names() -> Factor {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    Factor { name: format!("factor-{}", MADE.fetch_add(1, Ordering::Relaxed)), ..Factor::new(|_| 2.0) }
+}
+
+fn breaks(row: &Row, laws: &[Law]) {
+    for law in laws {
+        assert_eq!(law.check(row).map_err(|broken| broken.law), Err(*law), "{}", row.name);
+    }
+}
+
+/// A row of a transform before descent, whose formula is a function of elements.
+macro_rules! of {
+    ($transform:expr, $laws:expr, $formula:expr) => {
+        row!(row {
+            transform: $transform,
+            after: [Descent::default()],
+            laws: $laws,
+            formula: |problem, lr| formula::descent(problem, lr, 0.0, || {
+                formula::elementwise(|_, u, _, []| $formula(u))
+            }),
+        })
+    };
+}
+
+fn halved(u: f64) -> f64 {
+    u / 2.0
+}
+
+#[test]
+fn half_of_the_gradient_keeps_all_laws() {
+    let laws = Laws { training: Training::at(2.0), ..Laws::default() };
+    assert_eq!(check(&of!(Elementwise(halved), laws, halved)), Ok(()));
+}
+
+#[test]
+fn one_with_a_direction_of_its_own_is_neither_odd_nor_linear_nor_still() {
+    let row = of!(Elementwise(|u| u + 1.0), Laws::default(), |u| u + 1.0);
+    breaks(&row, &[Law::Odd, Law::Scale, Law::Zero]);
+}
+
+#[test]
+fn one_that_makes_nan_of_zero_is_found() {
+    breaks(&of!(Elementwise(|u| u / u.abs()), Laws::default(), formula::sign), &[Law::Zero]);
+}
+
+#[test]
+fn another_formula_is_found() {
+    breaks(&of!(Elementwise(halved), Laws::default(), |u| 0.5001 * u), &[Law::Formula]);
+}
+
+#[test]
+fn one_that_loses_digits_in_float32_is_found() {
+    #[derive(Debug)]
+    struct Lossy;
+    impl<T: Real> Link<T> for Lossy {
+        fn name(&self) -> &str {
+            "lossy"
+        }
+        fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
+            tile.update.map(|u| (u / T::of(3.0) + T::of(1024.0)) - T::of(1024.0));
+        }
+    }
+    breaks(&of!(Lossy, Laws::default(), |u| u / 3.0), &[Law::Float32]);
+}
+
+#[test]
+fn one_that_changes_nothing_is_found() {
+    breaks(&of!(Elementwise(|u| u), Laws::default(), |u| u), &[Law::None]);
+}
+
+#[test]
+fn one_that_climbs_does_not_train() {
+    breaks(&of!(Elementwise(|u| -u), Laws::default(), |u: f64| -u), &[Law::Training]);
+}
+
+#[test]
+fn rows_that_say_what_is_not_so_are_found() {
+    let said = |laws| of!(Elementwise(halved), laws, halved);
+    let laws = Laws::default();
+    breaks(&said(Laws { scale: Scale::Invariant, ..laws }), &[Law::Scale]);
+    breaks(&said(Laws { permutation: Permutation::Changes, ..laws }), &[Law::Permutation]);
+    for zero in [Zero::Averages, Zero::Moves, Zero::MovesOn, Zero::Rebounds] {
+        breaks(&said(Laws { zero, ..laws }), &[Law::Zero]);
+    }
+}
+
+#[test]
+fn state_that_is_not_in_the_snapshot_is_found() {
+    let row =
+        of!(Factor::new(|seen| 1.0 + seen.fetch_add(1, Ordering::Relaxed) as f64), Laws::default(), |u| u);
+    breaks(&row, &[Law::BytesInFloat32, Law::BytesInBfloat16, Law::BytesInFloat64]);
+}
+
+#[test]
+fn one_that_depends_on_the_order_of_calls_is_found() {
+    let row = of!(
+        Factor::new(|seen| (1 + seen.fetch_add(1, Ordering::Relaxed) % 7) as f64),
+        Laws::default(),
+        |u| u
+    );
+    breaks(&row, &[Law::OneByOneInFloat32, Law::OneByOneInBfloat16]);
+    // And on the number of sweeps, which an identity makes more.
+    breaks(&row, &[Law::Identity]);
+}
+
+#[test]
+fn one_whose_name_changes_may_occur_twice_and_is_found() {
+    breaks(&of!(of_many_names(), Laws::default(), |u| u), &[Law::Once]);
+}

@@ -1,0 +1,64 @@
+//! The laws of what is in this crate, its formula, and tables of its first steps.
+
+use ::cautious::Cautious;
+use schedule_free::ScheduleFree;
+use transform_laws::Zero::{Averages, Moves};
+use transform_laws::formula::Array;
+use transform_laws::{Laws, Training, formula};
+
+/// With an interpolation that is no simple fraction: at 0.9 some displacements of this problem would be exactly 0 but for
+/// rounding, which then decides what Cautious and Grams do.
+fn schedule_free() -> ScheduleFree {
+    ScheduleFree::new(formula::BETA1)
+}
+
+fn decaying_schedule_free(weight_decay_by_lr: bool) -> ScheduleFree {
+    ScheduleFree { weight_decay: 0.01, weight_decay_by_lr, ..schedule_free() }
+}
+
+transform_laws::laws! {
+    cautious {
+        before: [schedule_free()],
+        transform: Cautious::default(),
+        laws: Laws { zero: Averages, ..Laws::default() },
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), cautious, formula::gradient),
+    }
+
+    cautious_as_in_the_reference {
+        before: [schedule_free()],
+        transform: Cautious { scales_displacement: true },
+        laws: Laws::default(),
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), cautious_of_the_reference, formula::gradient),
+    }
+
+    /// Decay outside of the update isn't tempered.
+    cautious_with_decay_outside {
+        before: [decaying_schedule_free(false)],
+        transform: Cautious::default(),
+        laws: Laws { zero: Moves, training: Training { left: 0.13, ..Training::at(3.0) }, ..Laws::default() },
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, false), cautious, formula::gradient),
+    }
+}
+
+/// The step is scaled up where the displacement agrees with u, and nothing moves where it does not. Without an update, the
+/// averaging goes on.
+fn cautious(pull: Array, step: Array, u: &Array) -> Array {
+    let one_where = |yes| if yes { 1.0 } else { 0.0 };
+    let agrees = ((&pull + &step) * u).mapv(|x| one_where(x > 0.0));
+    let idle = u.mapv(|u| one_where(u == 0.0));
+    let with_update = u.len() as f64 - idle.sum();
+    let share = (agrees.sum() / with_update.max(1.0)).max(1e-3);
+    (&pull + &(step / share)) * &agrees + &pull * &idle
+}
+
+/// All of the displacement where it agrees with u, over the share of elements in which it does.
+fn cautious_of_the_reference(pull: Array, step: Array, u: &Array) -> Array {
+    let m = pull + step;
+    let mask = (&m * u).mapv(|x| if x > 0.0 { 1.0 } else { 0.0 });
+    let share = mask.mean().unwrap();
+    m * &mask / share.max(1e-3)
+}
+
+transform_laws::snapshots! {
+    cautious: lr 0.1, (), ScheduleFree::new(0.9), Cautious::default();
+}

@@ -1,0 +1,344 @@
+//! The laws of what is in this crate, its formula, and tables of its first steps.
+
+#[path = "laws/formulas.rs"]
+mod formulas;
+
+use elementary::{
+    AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
+    CautiousUpdate, Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, GramsUpdate, Lion,
+    Lookahead, Mars, Momentum, NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign,
+    Size, TrustRatio, UnitNorm, WeightDecay, Yogi,
+};
+use gradient_transform::Descent;
+use transform_laws::Permutation::Within;
+use transform_laws::Scale::Invariant;
+use transform_laws::Zero::{Moves, MovesOn, Rebounds};
+use transform_laws::{Laws, Training, formula};
+
+fn adam() -> Adam {
+    Adam { beta1: 0.8, beta2: 0.9, eps: 1e-30, nesterov: false, bias_correction: true }
+}
+
+transform_laws::laws! {
+    momentum {
+        transform: Momentum::default(),
+        after: [Descent::default()],
+        laws: Laws { zero: MovesOn, training: Training::at(0.1), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::momentum),
+    }
+
+    nesterov_momentum {
+        transform: Momentum { nesterov: true, ..Momentum::default() },
+        after: [Descent::default()],
+        laws: Laws { zero: MovesOn, training: Training::at(0.3), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::nesterov),
+    }
+
+    ema {
+        transform: Ema::default(),
+        after: [Descent::default()],
+        laws: Laws { zero: MovesOn, ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::ema),
+    }
+
+    ema_with_its_bias {
+        transform: Ema { debias: false, ..Ema::default() },
+        after: [Descent::default()],
+        laws: Laws { zero: MovesOn, ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::biased_ema),
+    }
+
+    adam {
+        transform: adam(),
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adam),
+    }
+
+    adam_of_nesterov {
+        transform: Adam { nesterov: true, ..adam() },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adam_of_nesterov),
+    }
+
+    adam_moment {
+        transform: AdamMoment { beta2: 0.9, eps: 1e-30 },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, training: Training::at(0.03), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adam_moment),
+    }
+
+    amsgrad {
+        transform: AmsGrad { beta1: 0.8, beta2: 0.9, eps: 1e-30, of_debiased: false },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.3), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::amsgrad),
+    }
+
+    amsgrad_of_debiased {
+        transform: AmsGrad { beta1: 0.8, beta2: 0.9, eps: 1e-30, of_debiased: true },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.5), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::amsgrad_of_debiased),
+    }
+
+    nadam {
+        transform: NAdam { beta1: 0.8, beta2: 0.9, eps: 1e-30, ..NAdam::default() },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::nadam),
+    }
+
+    /// Until it is rectified it steps by the gradient itself, so that has one size.
+    radam {
+        before: [UnitNorm::default()],
+        transform: RAdam { beta1: 0.8, beta2: 0.9, eps: 1e-30, ..RAdam::default() },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::radam_of_unit_norm),
+    }
+
+    adamax {
+        transform: AdaMax { beta1: 0.8, beta2: 0.9, eps: 1e-30 },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.01), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adamax),
+    }
+
+    adabelief {
+        transform: AdaBelief { beta1: 0.8, beta2: 0.9, eps: 1e-30 },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.01), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adabelief),
+    }
+
+    adagrad {
+        transform: AdaGrad { eps: 1e-30, ..AdaGrad::default() },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, training: Training::at(0.5), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adagrad),
+    }
+
+    adadelta {
+        transform: AdaDelta { rho: 0.9, eps: 1e-8 },
+        after: [Descent::default()],
+        laws: Laws { lr: 100.0, scale: Invariant, training: Training::at(100.0), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adadelta),
+    }
+
+    centred_rms {
+        transform: CentredRms { beta2: 0.9, eps: 1e-30 },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, training: Training::at(0.01), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::centred_rms),
+    }
+
+    signs {
+        transform: Sign,
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, training: Training::at(0.03), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::signs),
+    }
+
+    /// With a weight that is no simple fraction: at 0.9 some interpolations would be exactly 0 but for rounding.
+    lion {
+        transform: Lion { beta1: 0.8765, beta2: 0.8 },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.01), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::lion),
+    }
+
+    ademamix {
+        transform: AdEMAMix { beta1: 0.8, beta2: 0.9, beta3: 0.95, alpha: 3.0, eps: 1e-30, warm_up: 5 },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.003), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::ademamix),
+    }
+
+    adan {
+        transform: Adan { beta1: 0.8, beta2: 0.7, beta3: 0.9, eps: 1e-30 },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adan),
+    }
+
+    rprop {
+        transform: Rprop { initial: 0.5, smallest: 0.3, largest: 0.7, ..Rprop::default() },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, training: Training::at(0.03), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::rprop),
+    }
+
+    mars {
+        transform: Mars { gamma: 0.5, beta1: 0.8 },
+        after: [Descent::default()],
+        laws: Laws { zero: Rebounds, training: Training { left: 0.09, ..Training::at(0.3) }, ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::mars),
+    }
+
+    optimistic {
+        transform: Optimistic { alpha: 1.0, beta: 0.5 },
+        after: [Descent::default()],
+        laws: Laws { zero: Rebounds, training: Training::at(0.5), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::optimistic),
+    }
+
+    /// Decay is after weights of 0, too, and what is left of the loss is its share.
+    weight_decay {
+        transform: WeightDecay { rate: 0.1, ..WeightDecay::default() },
+        after: [Descent::default()],
+        laws: Laws { zero: Moves, training: Training { left: 0.44, ..Training::at(0.3) }, ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::decay),
+    }
+
+    cautious_weight_decay_of_matrices {
+        transform: WeightDecay { rate: 0.1, cautious: true, least_rank: 2 },
+        after: [Descent::default()],
+        laws: Laws { zero: Moves, ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::cautious_decay),
+    }
+
+    /// It is after the start, too.
+    decay_to_start {
+        transform: DecayToStart { rate: 0.1 },
+        after: [Descent::default()],
+        laws: Laws { zero: MovesOn, training: Training { left: 0.81, ..Training::at(0.5) }, ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::decay_to_start),
+    }
+
+    clip_by_value {
+        transform: ClipByValue { limit: 2.0, growth: 0.25 },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, training: Training::at(3.0), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::clipped_values),
+    }
+
+    clip_by_norm {
+        transform: ClipByNorm { limit: 1.5, ..ClipByNorm::default() },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(3.0), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::clipped_norm),
+    }
+
+    clip_by_root_mean_square {
+        transform: ClipByNorm { limit: 1.5, of: Size::RootMeanSquare, ..ClipByNorm::default() },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(3.0), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::clipped_root_mean_square),
+    }
+
+    unit_norm {
+        transform: UnitNorm::default(),
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.1), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::unit_norm),
+    }
+
+    /// What would move all weights of a unit alike is lost, and in Rosenbrock's valley that is most.
+    centralise {
+        transform: Centralise,
+        after: [Descent::default()],
+        laws: Laws { permutation: Within(1e-6), training: Training { left: 0.89, ..Training::at(0.3) }, ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::centralised),
+    }
+
+    adaptive_clip {
+        transform: AdaptiveClip { limit: 0.8, eps: 1e-9 },
+        after: [Descent::default()],
+        laws: Laws { permutation: Within(1e-6), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adaptively_clipped),
+    }
+
+    /// Small weights take small steps, here as below.
+    trust_ratio {
+        transform: TrustRatio { coefficient: 0.5, ..TrustRatio::default() },
+        after: [Descent::default()],
+        laws: Laws { permutation: Within(1e-6), training: Training { left: 0.26, ..Training::at(0.03) }, ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::trusted),
+    }
+
+    /// Weights by gradients are of another scale than either.
+    parameter_scale {
+        before: [UnitNorm::default()],
+        transform: ParameterScale::default(),
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, permutation: Within(1e-5), training: Training { left: 0.6, ..Training::at(0.1) }, ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::scaled_by_the_parameter),
+    }
+
+    /// Without a gradient nothing agrees.
+    cautious_update {
+        before: [Momentum::default()],
+        transform: CautiousUpdate,
+        after: [Descent::default()],
+        laws: Laws { training: Training::at(0.1), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::agreeing_momentum),
+    }
+
+    grams_update {
+        before: [Momentum::default()],
+        transform: GramsUpdate,
+        after: [Descent::default()],
+        laws: Laws { training: Training::at(0.5), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::momentum_with_the_sign_of_the_gradient),
+    }
+
+    /// With a weight that is no simple fraction: at 0.9 some moments would be a square themselves but for rounding.
+    yogi {
+        transform: Yogi { beta1: 0.8, beta2: 0.8765, eps: 1e-30, initial: 1e-30 },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.1), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::yogi),
+    }
+
+    lookahead {
+        transform: Lookahead { period: 3, alpha: 0.5 },
+        instead: [Descent::default()],
+        laws: Laws::default(),
+        formula: formulas::looking_ahead,
+    }
+
+    scheduled {
+        transform: Scheduled { schedule: Schedule::linear(1.0, 0.25, 6) },
+        after: [Descent::default()],
+        laws: Laws { training: Training::at(3.0), ..Laws::default() },
+        formula: |problem, lr| formulas::scheduled(problem, lr, |step| 1.0 - 0.125 * f64::from(step.min(6))),
+    }
+}
+
+transform_laws::snapshots! {
+    adabelief: lr 0.1, (AdaBelief::default()), Descent::default();
+    adadelta: lr 0.1, (AdaDelta::default()), Descent::default();
+    adagrad: lr 0.1, (AdaGrad::default()), Descent::default();
+    adam: lr 0.1, (Adam::default()), Descent::default();
+    adam_moment: lr 0.1, (AdamMoment::default()), Descent::default();
+    adamax: lr 0.1, (AdaMax::default()), Descent::default();
+    adan: lr 0.1, (Adan::default()), Descent::default();
+    adaptive_clip: lr 0.1, (AdaptiveClip { limit: 0.5, ..AdaptiveClip::default() }), Descent::default();
+    ademamix: lr 0.1, (AdEMAMix { warm_up: 5, ..AdEMAMix::default() }), Descent::default();
+    amsgrad: lr 0.1, (AmsGrad::default()), Descent::default();
+    centralise: lr 0.1, (Centralise), Descent::default();
+    centred_rms: lr 0.1, (CentredRms::default()), Descent::default();
+    clip_by_norm: lr 0.1, (ClipByNorm::default()), Descent::default();
+    clip_by_value: lr 0.1, (ClipByValue { limit: 0.5, growth: 0.25 }), Descent::default();
+    ema: lr 0.1, (Ema::default()), Descent::default();
+    lion: lr 0.1, (Lion::default()), Descent::default();
+    mars: lr 0.1, (Mars { gamma: 0.1, beta1: 0.9 }), Descent::default();
+    momentum: lr 0.1, (Momentum { nesterov: true, ..Momentum::default() }), Descent::default();
+    nadam: lr 0.1, (NAdam::default()), Descent::default();
+    optimistic: lr 0.1, (Optimistic::default()), Descent::default();
+    parameter_scale: lr 0.1, (ParameterScale::default()), Descent::default();
+    radam: lr 0.1, (RAdam { threshold: 4.0, beta2: 0.9, ..RAdam::default() }), Descent::default();
+    rprop: lr 0.1, (Rprop::default()), Descent::default();
+    schedule: lr 0.1, (Scheduled { schedule: Schedule::warm_up(3).for_steps(3).then(Schedule::cosine(1.0, 0.0, 3)) }), Descent::default();
+    sign: lr 0.1, (Sign), Descent::default();
+    trust_ratio: lr 0.1, (TrustRatio::default()), Descent::default();
+    unit_norm: lr 0.1, (UnitNorm::default()), Descent::default();
+    yogi: lr 0.1, (Yogi::default()), Descent::default();
+    cautious_update: lr 0.1, (Momentum::default(), CautiousUpdate), Descent::default();
+    decay: lr 0.1,
+        (WeightDecay { rate: 0.1, cautious: true, least_rank: 2 }, DecayToStart { rate: 0.1 }), Descent::default();
+    grams_update: lr 0.1, (Momentum::default(), GramsUpdate), Descent::default();
+    lookahead: lr 0.1, (), Lookahead { period: 3, alpha: 0.5 };
+}

@@ -1,0 +1,42 @@
+//! The laws of what is in this crate, its formula, and tables of its first steps.
+
+use ::grams::Grams;
+use schedule_free::ScheduleFree;
+use transform_laws::Zero::Moves;
+use transform_laws::formula::{Array, sign};
+use transform_laws::{Laws, Training, formula};
+
+/// With an interpolation that is no simple fraction: at 0.9 some displacements of this problem would be exactly 0 but for
+/// rounding, which then decides what Cautious and Grams do.
+fn schedule_free() -> ScheduleFree {
+    ScheduleFree::new(formula::BETA1)
+}
+
+fn decaying_schedule_free(weight_decay_by_lr: bool) -> ScheduleFree {
+    ScheduleFree { weight_decay: 0.01, weight_decay_by_lr, ..schedule_free() }
+}
+
+transform_laws::laws! {
+    grams {
+        before: [schedule_free()],
+        transform: Grams,
+        laws: Laws::default(),
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), grams, formula::gradient),
+    }
+
+    grams_with_decay_by_lr {
+        before: [decaying_schedule_free(true)],
+        transform: Grams,
+        laws: Laws { zero: Moves, training: Training { left: 0.11, ..Training::default() }, ..Laws::default() },
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, true), grams, formula::gradient),
+    }
+}
+
+/// The size of the displacement and the sign of u.
+fn grams(pull: Array, step: Array, u: &Array) -> Array {
+    (pull + step).abs() * &u.mapv(sign)
+}
+
+transform_laws::snapshots! {
+    grams: lr 0.1, (), ScheduleFree::new(0.9), Grams;
+}
