@@ -336,13 +336,22 @@ impl<T: Real> Tensor<T> {
                 let key = key(transform.name(), column.name);
                 let dtype = column.storage.dtype::<T>(self.info.dtype);
                 let len = if column.kept { parameter.len().div_ceil(column.every) } else { 0 };
-                let kept = self.waiting.remove(&key).filter(|b| b.len() == len);
+                let fits = |b: &Buffer| b.len() == len || (b.is_empty() && column.is_constant_copy());
+                let kept = self.waiting.remove(&key).filter(fits);
                 made += usize::from(column.kept && kept.is_none());
                 arrays += usize::from(column.kept);
                 self.columns.push(match (kept, column.initial) {
                     (Some(kept), _) => converted(kept, dtype),
                     (None, Initial::Zero) => Buffer::zeros(dtype, len),
-                    (None, Initial::Parameter) => sample(parameter, column.every, dtype),
+                    (None, Initial::Parameter) => {
+                        let copy = sample(parameter, column.every, dtype);
+                        // Of weights that begin at 0, nothing need be kept.
+                        if column.is_constant_copy() && copy.is_zero() {
+                            Buffer::zeros(dtype, 0)
+                        } else {
+                            copy
+                        }
+                    }
                 });
                 self.column_keys.push(hash_name(&key));
             }

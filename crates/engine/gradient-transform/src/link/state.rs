@@ -60,6 +60,13 @@ pub struct ColumnSpec {
     pub kept: bool,
 }
 
+impl ColumnSpec {
+    /// Whether it is the parameter at first, for ever: an empty array stands for zeros.
+    pub(crate) fn is_constant_copy(&self) -> bool {
+        self.constant && self.initial == Initial::Parameter
+    }
+}
+
 /// A small array that belongs to the tensor as a whole: row means, an RMS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VectorSpec {

@@ -109,6 +109,11 @@ impl Buffer {
         }
     }
 
+    /// Whether all elements are 0, and none of them -0.
+    pub(crate) fn is_zero(&self) -> bool {
+        each!(self, Self, v => v.iter().all(|x| x.to_bits() == 0))
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         each!(self, Self, v => v.len())

@@ -105,7 +105,7 @@ impl<T: Real> Job<'_, T> {
             prefetch::next_tile(|ahead| {
                 ahead.add(work.gradient, &range);
                 ahead.add(work.parameter.as_slice(), &range);
-                for column in &mut work.columns {
+                for column in work.columns.iter_mut().filter(|column| !column.data.is_empty()) {
                     ahead.add(column.data.as_slice(), &column.tile);
                 }
             });
@@ -121,7 +121,13 @@ impl<T: Real> Job<'_, T> {
         let parameter = work.parameter.native_or_loaded(read, memory.parameter);
         let mut columns: SmallVec<[&mut [T]; 8]> = SmallVec::new();
         for (column, loaded) in work.columns.iter_mut().zip(memory.columns.chunks_exact_mut(TILE)) {
-            columns.push(column.data.native_or_loaded(column.tile.clone(), loaded));
+            columns.push(if column.data.is_empty() {
+                let zeros = &mut loaded[..column.tile.len()];
+                zeros.fill(T::zero());
+                zeros
+            } else {
+                column.data.native_or_loaded(column.tile.clone(), loaded)
+            });
         }
         let own = Own {
             columns: &mut columns,

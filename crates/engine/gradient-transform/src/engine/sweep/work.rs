@@ -15,6 +15,7 @@ pub(crate) struct Active<'a> {
     pub(crate) index: usize,
     pub(crate) every: usize,
     pub(crate) stored: bool,
+    /// Empty where all of it is 0 and stays so.
     pub(crate) data: SliceMut<'a>,
     /// The present tile's part of the data.
     pub(crate) tile: Range<usize>,
