@@ -28,12 +28,23 @@ fn options_and_edits_make_the_chain() {
 }
 
 #[test]
+fn one_word_is_enough_for_what_follows_from_it_in_both_lines() {
+    for line in ["1.9.2", "2.0.1"] {
+        let with = |text: &str| {
+            let text = format!("line = \"{line}\"\n{text}");
+            names(&ChainSpec::default().with(&change(&text), &Map::new()).unwrap())
+        };
+        assert!(with("").iter().any(|name| name.ends_with("stableadamw")));
+        assert!(!with("eps = \"none\"").iter().any(|name| name.ends_with("stableadamw")));
+        assert!(with("use_focus = true").contains(&"focus".to_owned()));
+        assert!(with("use_schedulefree = false").contains(&"descent".to_owned()));
+    }
+}
+
+#[test]
 fn nested_options_and_none_are_understood() {
     let spec = ChainSpec::default()
-        .with(
-            &change("\"compat.wrong_row_mean\" = true\neps = \"none\"\nuse_stableadamw = false"),
-            &Map::new(),
-        )
+        .with(&change("\"compat.wrong_row_mean\" = true\neps = \"none\""), &Map::new())
         .unwrap();
     let options = spec.options().unwrap();
     assert!(options.compat.wrong_row_mean);
