@@ -81,14 +81,14 @@ pub struct Course {
 /// looks: stopping sooner than planned only makes it rarer. How large an effect is, is overestimated where it was found early.
 ///
 /// ```
-/// use ablate_statistics::{Looks, sequential_sign_flip};
+/// use ablate_statistics::{Course, Looks, sequential_sign_flip};
 ///
 /// let clear: Vec<Option<f64>> = [2.0, 2.1, 1.9, 2.2, 2.0, 2.1].map(Some).to_vec();
 /// let noise: Vec<Option<f64>> = [0.1, -0.2, 0.3, -0.1, 0.2, -0.3, 0.1, -0.1].map(Some).to_vec();
 /// let until = |seeds: usize| -> Vec<Vec<Option<f64>>> {
 ///     [&noise, &clear].iter().map(|arm| arm.iter().take(seeds).copied().collect()).collect()
 /// };
-/// let courses = sequential_sign_flip(until, 8, &Looks::of(10, 0.05), 0);
+/// let courses: Vec<Option<Course>> = sequential_sign_flip(until, 8, &Looks::of(10, 0.05), 0);
 /// let [Some(noise), Some(clear)] = courses.as_slice() else { panic!("both have pairs") };
 /// assert_eq!((clear.found, clear.p), (Some(6), 2.0 / 64.0)); // after six of ten seeds
 /// assert_eq!((noise.found, noise.hopeless.as_slice()), (None, &[6, 8][..]));

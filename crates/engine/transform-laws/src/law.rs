@@ -136,7 +136,7 @@ pub struct Broken {
     pub how: String,
 }
 
-/// Tries all laws on a row. Tests by [`laws!`](crate::laws) name the law that is broken, and run beside each other.
+/// Tries all laws on a row. Tests by [`laws!`](crate::laws!) name the law that is broken, and run beside each other.
 ///
 /// # Errors
 /// Every law that the row breaks.

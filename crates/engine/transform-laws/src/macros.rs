@@ -86,7 +86,7 @@ macro_rules! row {
     }};
 }
 
-/// A module for each [`row!`](crate::row), with a test for each [`Law`](crate::Law), so that a failure names both.
+/// A module for each [`row!`](crate::row!), with a test for each [`Law`](crate::Law), so that a failure names both.
 #[macro_export]
 macro_rules! laws {
     ($($(#[$note:meta])* $row:ident { $($body:tt)+ })+) => {

@@ -1,6 +1,16 @@
 use ndarray::{ArrayD, Axis, IxDyn};
 
 /// Parameters after every step, tensor by tensor.
+///
+/// ```
+/// use transform_laws::{Problem, Trajectory};
+///
+/// /// The formula of a chain that moves nothing.
+/// fn still(problem: &Problem, _lr: f64) -> Trajectory {
+///     problem.gradients.iter().map(|_| problem.init.clone()).collect()
+/// }
+/// assert_eq!(still(&Problem::of(&[&[2]], 3), 0.1).len(), 3);
+/// ```
 pub type Trajectory = Vec<Vec<ArrayD<f64>>>;
 
 /// Dense and factored, with the larger axis first, last and in the middle; a vector; one element alone.

@@ -89,7 +89,7 @@ impl Default for Laws {
     }
 }
 
-/// A transform in a chain around it, and which laws hold for that chain. [`row!`](crate::row) makes one.
+/// A transform in a chain around it, and which laws hold for that chain. [`row!`](crate::row!) makes one.
 ///
 /// A value and no trait, so that what is tested is compiled once, and not for every row.
 #[derive(Clone, Copy, Debug)]

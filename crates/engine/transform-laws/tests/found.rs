@@ -159,3 +159,11 @@ fn one_that_depends_on_the_order_of_calls_is_found() {
 fn one_whose_name_changes_may_occur_twice_and_is_found() {
     breaks(&of!(of_many_names(), Laws::default(), |u| u), &[Law::Once]);
 }
+
+#[test]
+fn every_law_has_a_test_in_the_macro() {
+    let macros = include_str!("../src/macros.rs");
+    for law in Law::ALL {
+        assert!(macros.contains(&format!("assert_holds($crate::Law::{law:?});")), "{law:?}: {law}");
+    }
+}

@@ -157,6 +157,16 @@ impl Muon {
     }
 
     /// Whether a tensor is orthogonalised: one that it [`takes`](Self::takes), and whose name has nothing of `except` in it.
+    ///
+    /// ```
+    /// use gradient_transform::{DType, TensorInfo};
+    /// use muon_pp::{Muon, Precision};
+    ///
+    /// let muon = Muon { except: &["embedding"], precision: Precision::Bf16, ..Muon::default() };
+    /// let of = |name: &str| TensorInfo { name: name.into(), shape: vec![50, 8], dtype: DType::F32, updates: 0 };
+    /// assert!(Muon::takes(&of("embedding.weight")) && !muon.orthogonalises(&of("embedding.weight")));
+    /// assert!(muon.orthogonalises(&of("hidden.weight")));
+    /// ```
     pub fn orthogonalises(&self, tensor: &TensorInfo) -> bool {
         Self::takes(tensor) && !self.except.iter().any(|part| tensor.name.contains(part))
     }
