@@ -11,7 +11,7 @@ use conformance::replay::{Verdict, replay};
 use conformance::table::Table;
 use conformance::{product, replay};
 
-/// Replay recorded trajectories of the Python reference (prodigy-plus-schedule-free 1.9.2).
+/// Replay recorded trajectories of the Python reference (prodigy-plus-schedule-free 1.9.2 and 2.0.1; a case says which).
 ///
 /// Each FILE is a case: a safetensors file with a model's initial parameters, the gradients of every step, and where the
 /// reference took the parameters. The same gradients are given to the optimizer under test, and a line says how well it
