@@ -75,8 +75,10 @@ fn every_switch_changes_its_own_part_of_the_policy_and_no_other() {
     assert!(all.keys().eq(&std::collections::BTreeSet::from(parts.map(|(switch, _)| switch.to_owned()))));
 }
 
-/// A run in three groups, and the oracle's name for the switch.
-fn runs() -> Vec<(&'static str, fn(&mut Compat), Run)> {
+/// A switch, the oracle's for the same, and a run in three groups.
+type Switched = (&'static str, fn(&mut Compat), Run);
+
+fn runs() -> Vec<Switched> {
     let run = |options: Value, second: Value| {
         let mut all = json!({"d0": 1e-3, "beta3": 0.9});
         all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());

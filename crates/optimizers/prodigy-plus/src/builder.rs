@@ -100,8 +100,8 @@ impl Options {
         self.build_from(made)
     }
 
-    /// An optimizer of groups that exist already, with what of these options concerns all groups together: of groups made by
-    /// [`group`](Self::group), and of some with chains of one's own beside them.
+    /// An optimizer of groups that exist already: made by [`group`](Self::group), or with chains of one's own. What concerns all
+    /// groups together is taken from `self`.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, ParameterGroup};
