@@ -341,7 +341,7 @@ mod tests {
             ("[[factor]]\nname = \"a\"", "needs `on`"),
             ("[[factor]]\nname = \"a\"\non = {}", "changes nothing"),
             ("[[factor]]\nname = \"a b\"\non = { lr = 1 }", "letters"),
-            ("[[factor]]\nname = \"a\"\non = { use_focus = true }", "factored"),
+            ("[[factor]]\nname = \"a\"\non = { use_focus = true, factored = true }", "factored"),
             ("design = \"explicit\"\narms = [[\"b\"]]", "no factor"),
             ("baselines = [\"adamww\"]", "perhaps \"adamw\""),
             ("[base]\nuse_lion = true", "use_lion"),
