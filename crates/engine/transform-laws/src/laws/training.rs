@@ -259,9 +259,10 @@ fn shares(row: &Row, training: Training) -> Result<Vec<(&'static str, f64)>> {
 /// use transform_laws::{Laws, Training, formula, row, shares_left};
 ///
 /// let row = row!(descent {
-///     transform: Descent::default(),
+///     transform: Descent { weight_decay: 1e-4 },
+///     instead: [Descent::default()],
 ///     laws: Laws::default(),
-///     formula: |problem, lr| formula::descent(problem, lr, 0.0, formula::gradient),
+///     formula: |problem, lr| formula::descent(problem, lr, 1e-4, formula::gradient),
 /// });
 /// for lr in [0.1, 1.0] {
 ///     for (problem, share) in shares_left(&row, Training::at(lr))? {
