@@ -214,7 +214,9 @@ fn a_study_of_a_chain_has_its_parts_as_factors() {
     for task in &results.tasks {
         let trajectories: BTreeSet<&str> =
             task.arms.iter().map(|arm| arm.runs[0].record.trajectory_sha256.as_str()).collect();
-        assert_eq!(trajectories.len(), 8, "{}", task.name);
+        // The gradients of the other task are shorter than 1 so early, and not clipped.
+        let distinct = if task.name.starts_with("digits") { 8 } else { 4 };
+        assert_eq!(trajectories.len(), distinct, "{}", task.name);
     }
 }
 

@@ -54,9 +54,11 @@ fn trained(options: &Options) -> Vec<f32> {
             (0..shape.iter().product()).map(start).collect()
         })
         .collect();
-    for _ in 0..8 {
+    for t in 0..8 {
+        let noise = |i: usize| (i as f32 * 3.1 + t as f32 * 5.3).sin();
+        let gradient = |(i, y): (usize, &f32)| 0.1 * (y - 0.3) + 0.05 * noise(i);
         let gradients: Vec<Vec<f32>> =
-            values.iter().map(|value| value.iter().map(|y| 0.1 * (y - 0.3)).collect()).collect();
+            values.iter().map(|value| value.iter().enumerate().map(gradient).collect()).collect();
         let parameters = values.iter_mut().zip(&gradients);
         let mut parameters: Vec<Parameter<'_>> =
             parameters.map(|(value, gradient)| Parameter::slice(value, Some(gradient))).collect();

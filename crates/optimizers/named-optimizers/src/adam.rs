@@ -1,8 +1,9 @@
+use cautious::CautiousUpdate;
 use elementary::{
-    AdEMAMix, AdaBelief, AdaMax, Adam, Adan, AmsGrad, CautiousUpdate, ClipByNorm, GramsUpdate, Mars, NAdam,
-    RAdam, WeightDecay, Yogi,
+    AdEMAMix, AdaBelief, AdaMax, Adam, Adan, AmsGrad, ClipByNorm, Mars, NAdam, RAdam, WeightDecay, Yogi,
 };
 use gradient_transform::Descent;
+use grams::GramsUpdate;
 use stableadamw::StableAdamW;
 
 /// Adam (1412.6980). Learning rate 1e-3.

@@ -1,9 +1,11 @@
 //! The laws of what is in this crate, its formula, and tables of its first steps.
 
-use ::cautious::Cautious;
+use ::cautious::{Cautious, CautiousUpdate};
+use factored_moment::FirstMoment;
+use gradient_transform::Descent;
 use schedule_free::ScheduleFree;
 use transform_laws::Zero::{Averages, Moves};
-use transform_laws::formula::Array;
+use transform_laws::formula::{Array, Direction};
 use transform_laws::{Laws, Training, formula};
 
 /// With an interpolation that is no simple fraction: at 0.9 some displacements of this problem would be exactly 0 but for
@@ -17,6 +19,15 @@ fn decaying_schedule_free(weight_decay_by_lr: bool) -> ScheduleFree {
 }
 
 transform_laws::laws! {
+    /// Without a gradient nothing agrees.
+    cautious_update {
+        before: [FirstMoment::new(0.9)],
+        transform: CautiousUpdate,
+        after: [Descent::default()],
+        laws: Laws { training: Training::at(1.0), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, agreeing_moment),
+    }
+
     cautious {
         before: [schedule_free()],
         transform: Cautious::default(),
@@ -59,6 +70,22 @@ fn cautious_of_the_reference(pull: Array, step: Array, u: &Array) -> Array {
     m * &mask / share.max(1e-3)
 }
 
+/// The first moment where it agrees with the gradient, over the share of elements in which it does.
+fn agreeing_moment() -> Direction {
+    let mut m = Array::zeros(vec![]);
+    Box::new(move |_, g, _| {
+        m = &m * 0.9 + &(g * 0.1);
+        let agrees = |(m, g): (&f64, &f64)| m * g > 0.0;
+        let share = m.iter().zip(g).filter(|&(m, g)| agrees((m, g))).count() as f64 / g.len() as f64;
+        let mut u = m.clone();
+        for (u, g) in u.iter_mut().zip(g) {
+            *u = if agrees((u, g)) { *u / share.max(1e-3) } else { 0.0 };
+        }
+        Some(u)
+    })
+}
+
 transform_laws::snapshots! {
+    cautious_update: lr 0.1, (FirstMoment::new(0.9), CautiousUpdate), Descent::default();
     cautious: lr 0.1, (), ScheduleFree::new(0.9), Cautious::default();
 }

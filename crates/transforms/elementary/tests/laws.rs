@@ -5,9 +5,9 @@ mod formulas;
 
 use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
-    CautiousUpdate, Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, GramsUpdate, Lion,
-    Lookahead, Mars, Momentum, NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign,
-    Size, TrustRatio, UnitNorm, WeightDecay, Yogi,
+    Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, Lion, Lookahead, Mars, Momentum,
+    NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign, Size, TrustRatio, UnitNorm,
+    WeightDecay, Yogi,
 };
 use gradient_transform::Descent;
 use transform_laws::Permutation::Within;
@@ -267,23 +267,6 @@ transform_laws::laws! {
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::scaled_by_the_parameter),
     }
 
-    /// Without a gradient nothing agrees.
-    cautious_update {
-        before: [Momentum::default()],
-        transform: CautiousUpdate,
-        after: [Descent::default()],
-        laws: Laws { training: Training::at(0.1), ..Laws::default() },
-        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::agreeing_momentum),
-    }
-
-    grams_update {
-        before: [Momentum::default()],
-        transform: GramsUpdate,
-        after: [Descent::default()],
-        laws: Laws { training: Training::at(0.5), ..Laws::default() },
-        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::momentum_with_the_sign_of_the_gradient),
-    }
-
     /// With a weight that is no simple fraction: at 0.9 some moments would be a square themselves but for rounding.
     yogi {
         transform: Yogi { beta1: 0.8, beta2: 0.8765, eps: 1e-30, initial: 1e-30 },
@@ -336,9 +319,7 @@ transform_laws::snapshots! {
     trust_ratio: lr 0.1, (TrustRatio::default()), Descent::default();
     unit_norm: lr 0.1, (UnitNorm::default()), Descent::default();
     yogi: lr 0.1, (Yogi::default()), Descent::default();
-    cautious_update: lr 0.1, (Momentum::default(), CautiousUpdate), Descent::default();
     decay: lr 0.1,
         (WeightDecay { rate: 0.1, cautious: true, least_rank: 2 }, DecayToStart { rate: 0.1 }), Descent::default();
-    grams_update: lr 0.1, (Momentum::default(), GramsUpdate), Descent::default();
     lookahead: lr 0.1, (), Lookahead { period: 3, alpha: 0.5 };
 }

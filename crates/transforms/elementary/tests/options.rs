@@ -32,14 +32,12 @@ fn options_are_read_back_and_unknown_ones_refused() {
     reads_back::<Adan>();
     reads_back::<AdaptiveClip>();
     reads_back::<AmsGrad>();
-    reads_back::<CautiousUpdate>();
     reads_back::<Centralise>();
     reads_back::<CentredRms>();
     reads_back::<ClipByNorm>();
     reads_back::<ClipByValue>();
     reads_back::<DecayToStart>();
     reads_back::<Ema>();
-    reads_back::<GramsUpdate>();
     reads_back::<Lion>();
     reads_back::<Lookahead>();
     reads_back::<Mars>();

@@ -172,7 +172,7 @@ impl Moment for DenseMoment {
     }
 
     fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
-        let root = e.state.v.sqrt() * e.scalars.read;
+        let root = self.reading().root(e.state.v, e.scalars.read);
         e.update = divide(e.variant % ROUNDING, e.update, root, e.scalars.division, e.scalars.outer);
     }
 }
@@ -185,6 +185,12 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// The root of a moment, as it is divided by.
+    #[inline(always)]
+    pub(crate) fn root<B: Backend>(self, v: Num<B>, read: Num<B>) -> Num<B> {
+        if self.scale == MomentScale::Weighted { v.sqrt() * read } else { v.sqrt() }
+    }
+
     /// By what the root of the moment is multiplied, and by what eps is.
     pub(crate) fn factors(self, cx: &Context<'_>) -> (f64, f64) {
         let unit = self.scale.unit(cx);
@@ -193,6 +199,7 @@ impl Reading {
 }
 
 impl DenseMoment {
+    #[inline(always)]
     fn reading(&self) -> Reading {
         Reading { scale: self.scale, reads_weighted: self.reads_weighted }
     }

@@ -59,6 +59,7 @@ impl FactoredMoment {
         }
     }
 
+    #[inline(always)]
     fn reading(&self) -> Reading {
         Reading { scale: self.scale, reads_weighted: self.reads_weighted }
     }
@@ -158,7 +159,7 @@ impl Moment for FactoredMoment {
 
     fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
         // What a factored moment is multiplied by where it is read is in its columns.
-        let dense = || e.state.v.sqrt() * e.scalars.read;
+        let dense = || self.reading().root(e.state.v, e.scalars.read);
         let root = if e.variant & DENSE != 0 { dense() } else { e.along.row * e.along.col };
         e.update = divide(e.variant % FORMULAS, e.update, root, e.scalars.division, e.scalars.outer);
     }

@@ -57,7 +57,7 @@ impl Focus {
 /// use focus::{Focus, Weight};
 ///
 /// let focus = Focus { of: Weight::Base, ..Focus::new(0.99) };
-/// assert_eq!(serde_json::to_string(&focus.of).unwrap(), ""base"");
+/// assert_eq!(serde_json::to_string(&focus.of).unwrap(), "\"base\"");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

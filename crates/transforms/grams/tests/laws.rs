@@ -1,9 +1,11 @@
 //! The laws of what is in this crate, its formula, and tables of its first steps.
 
-use ::grams::Grams;
+use ::grams::{Grams, GramsUpdate};
+use factored_moment::FirstMoment;
+use gradient_transform::Descent;
 use schedule_free::ScheduleFree;
 use transform_laws::Zero::Moves;
-use transform_laws::formula::{Array, sign};
+use transform_laws::formula::{Array, Direction, sign};
 use transform_laws::{Laws, Training, formula};
 
 /// With an interpolation that is no simple fraction: at 0.9 some displacements of this problem would be exactly 0 but for
@@ -17,6 +19,14 @@ fn decaying_schedule_free(weight_decay_by_lr: bool) -> ScheduleFree {
 }
 
 transform_laws::laws! {
+    grams_update {
+        before: [FirstMoment::new(0.9)],
+        transform: GramsUpdate,
+        after: [Descent::default()],
+        laws: Laws { training: Training::at(5.0), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, moment_with_the_sign_of_the_gradient),
+    }
+
     grams {
         before: [schedule_free()],
         transform: Grams,
@@ -37,6 +47,16 @@ fn grams(pull: Array, step: Array, u: &Array) -> Array {
     (pull + step).abs() * &u.mapv(sign)
 }
 
+/// The first moment's size and the gradient's sign.
+fn moment_with_the_sign_of_the_gradient() -> Direction {
+    let mut m = Array::zeros(vec![]);
+    Box::new(move |_, g, _| {
+        m = &m * 0.9 + &(g * 0.1);
+        Some(m.mapv(f64::abs) * &g.mapv(sign))
+    })
+}
+
 transform_laws::snapshots! {
+    grams_update: lr 0.1, (FirstMoment::new(0.9), GramsUpdate), Descent::default();
     grams: lr 0.1, (), ScheduleFree::new(0.9), Grams;
 }

@@ -189,6 +189,7 @@ impl Samples {
     /// let step = StepContext::new(2, 1.0);
     /// samples.displacement(&Context::new(&step, &tensor), &mut tile, Sums { scalars: &mut totals, vectors: &mut [] });
     /// assert_eq!(totals, [0.5 + 6.0, 0.5 + 3.0, 0.25 + 9.0]);
+    /// assert_eq!(samples.start(&tensor).columns[0].name, "p0");
     /// ```
     pub fn displacement<T: Real>(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         let narrow_parameter = self.narrow && cx.tensor.dtype == DType::Bf16;

@@ -13,7 +13,8 @@ fn optimizer() -> Optimizer {
 
 fn steps(optimizer: &mut Optimizer, w: &mut [f32], range: std::ops::Range<usize>) {
     for t in range {
-        let gradient: Vec<f32> = (0..LEN).map(|i| ((i * 7 + t * 3) as f32).sin() + w[i]).collect();
+        let gradient: Vec<f32> =
+            (0..LEN).map(|i| 0.2 * ((i * 7 + t * 3) as f32).sin() - 1.0 + w[i]).collect();
         let _ = optimizer.step(&mut [Parameter::slice(w, Some(&gradient))]).unwrap();
     }
 }

@@ -1,12 +1,14 @@
 //! The elementary transforms, whose structures are their options.
 
+use cautious::CautiousUpdate;
 use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
-    CautiousUpdate, Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, GramsUpdate, Lion,
-    Lookahead, Mars, Momentum, NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign,
-    TrustRatio, UnitNorm, WeightDecay, Yogi,
+    Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, Lion, Lookahead, Mars, Momentum,
+    NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign, TrustRatio, UnitNorm,
+    WeightDecay, Yogi,
 };
 use gradient_transform::Link;
+use grams::GramsUpdate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -259,7 +259,7 @@ fn shares(row: &Row, training: Training) -> Result<Vec<(&'static str, f64)>> {
 /// use transform_laws::{Laws, Training, formula, row, shares_left};
 ///
 /// let row = row!(descent {
-///     transform: Descent { weight_decay: 1e-4 },
+///     transform: Descent::with_decay(1e-4),
 ///     instead: [Descent::default()],
 ///     laws: Laws::default(),
 ///     formula: |problem, lr| formula::descent(problem, lr, 1e-4, formula::gradient),

@@ -289,17 +289,6 @@ pub(crate) fn scaled_by_the_parameter() -> Direction {
     then(unit_norm(), |u, _, y| u * (dot(y, y) / y.len() as f64).sqrt().max(1e-3))
 }
 
-pub(crate) fn agreeing_momentum() -> Direction {
-    then(momentum(), |u, g, _| {
-        let agrees = (&u * g).mapv(|x| if x > 0.0 { 1.0 } else { 0.0 });
-        u * &agrees / agrees.mean().unwrap().max(1e-3)
-    })
-}
-
-pub(crate) fn momentum_with_the_sign_of_the_gradient() -> Direction {
-    then(momentum(), |u, g, _| u.abs() * g.mapv(sign))
-}
-
 /// Descent at `lr` times a factor for each step, counted from 0.
 pub(crate) fn scheduled(problem: &Problem, lr: f64, factor: fn(i32) -> f64) -> Trajectory {
     let mut y = problem.init.clone();
