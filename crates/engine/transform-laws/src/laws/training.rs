@@ -57,12 +57,15 @@ impl Training {
 
 type Tensors = [ArrayD<f64>];
 
+/// The gradients of a step, by its number and the parameters.
+type Gradients = dyn Fn(usize, &Tensors) -> Vec<ArrayD<f64>>;
+
 struct Task {
     name: &'static str,
     start: Vec<ArrayD<f64>>,
     loss: Box<dyn Fn(&Tensors) -> f64>,
     /// Of a step, counted from 0.
-    gradients: Box<dyn Fn(usize, &Tensors) -> Vec<ArrayD<f64>>>,
+    gradients: Box<Gradients>,
 }
 
 /// `sum a (w - target)^2 / 2` with `a` from 1 down to 1/100.
