@@ -114,7 +114,7 @@ pub fn elementwise<const N: usize>(
     })
 }
 
-/// What comes of an update, the raw gradient and the parameter.
+/// A direction changed by a function of the update, the raw gradient and the parameter.
 pub fn then(mut of: Direction, f: impl Fn(Array, &Array, &Array) -> Array + 'static) -> Direction {
     Box::new(move |k, g, y| Some(f(of(k, g, y)?, g, y)))
 }

@@ -5,7 +5,7 @@ use half::bf16;
 use crate::laws::{chain, identity, state, symmetry, training, values};
 use crate::row::Row;
 
-/// What every transform has to have, whatever it does; and the equivariances, where a row says that it has them.
+/// A law of every transform, whatever it does; or an equivariance, where a row says that it has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Law {
     /// Saved as bytes and loaded into another optimizer in the middle, a run in float32 goes on as if nothing had happened.
@@ -132,7 +132,7 @@ pub struct Broken {
     pub row: &'static str,
     /// The law.
     pub law: Law,
-    /// What was found in place of it.
+    /// The finding in place of it.
     pub how: String,
 }
 

@@ -14,7 +14,7 @@ use crate::problem::{Problem, Trajectory};
 /// ```
 pub type Boxed<T> = Box<dyn Link<T>>;
 
-/// What becomes of a trajectory when everything is multiplied by a power of two, which rounds nothing.
+/// Change of a trajectory when everything is multiplied by a power of two, which rounds nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
     /// Gradients that are multiplied change nothing, once they are large enough for what is added to or compared with
@@ -24,7 +24,7 @@ pub enum Scale {
     Linear,
 }
 
-/// What becomes of a trajectory when the slices along the first axis are permuted.
+/// Change of a trajectory when the slices along the first axis are permuted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Permutation {
     /// They move as before, to the bit: nothing but elements, or counts of them.
@@ -35,7 +35,7 @@ pub enum Permutation {
     Changes,
 }
 
-/// What a gradient of zero does.
+/// Effect of a gradient of zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Zero {
     /// The parameter stands still, and Schedule-Free's z.
@@ -72,7 +72,7 @@ pub struct Laws {
     /// How far float32 may be from float64, relative to the way come, beyond the rounding of the parameter itself. Default
     /// 1e-6, which are 16 units of float32, two for each step.
     pub float32: f64,
-    /// What it takes to train.
+    /// Budget and target of training.
     pub training: Training,
 }
 
@@ -94,7 +94,7 @@ impl Default for Laws {
 /// A value and no trait, so that what is tested is compiled once, and not for every row.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// What reports call it.
+    /// Name in reports.
     pub name: &'static str,
     /// The laws.
     pub laws: Laws,

@@ -10,7 +10,7 @@ use crate::engine_compat::EngineCompat;
 /// use gradient_transform::Optimizer;
 /// use prodigy_plus::{Compat, ProdigyPlus};
 ///
-/// // One defect, and all of them.
+/// // One defect, and all of one version.
 /// let one = Compat { wrong_row_mean: true, ..Compat::default() };
 /// let like_python: Optimizer = ProdigyPlus::builder().compat(Compat::V1_9_2).build([("w", &[64, 32][..])])?;
 /// assert!(one != Compat::V1_9_2 && Compat::V1_9_2.wrong_row_mean);

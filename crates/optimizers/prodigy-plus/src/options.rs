@@ -210,7 +210,7 @@ options! {
         prodigy_weighting: Weighting = |options| options.line.pick(Weighting::Root, Weighting::Squared);
         /// How d_hat follows from numerator and denominator. Default: `arctangent` in 1.9.2, `quotient` in 2.0.1.
         prodigy_ratio: Ratio = |options| options.line.pick(Ratio::Arctangent, Ratio::Quotient);
-        /// What a step's negative sum does to the numerator. Default: it `replaces` a larger one in 1.9.2, and `adds` in 2.0.1.
+        /// Effect of a step's negative sum on the numerator. Default: it `replaces` a larger one in 1.9.2, and `adds` in 2.0.1.
         prodigy_negative: Negative = |options| options.line.pick(Negative::Replaces, Negative::Adds);
         /// Where the way from the start is measured. Default: at the `parameter` in 1.9.2, at Schedule-Free's z, the `base`, in 2.0.1.
         prodigy_at: Point = |options| options.line.pick(Point::Parameter, Point::Base);

@@ -32,7 +32,7 @@ pub struct DenseMoment {
     pub division: Division,
     /// How the moment follows d. Default: rescaled.
     pub scale: MomentScale,
-    /// What is squared. Default: the update.
+    /// The squared quantity. Default: the update.
     pub of: Squared,
     /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it was of g.
     pub reads_weighted: bool,
@@ -55,7 +55,7 @@ impl DenseMoment {
     }
 }
 
-/// What a second moment is of.
+/// The quantity that a second moment is of.
 ///
 /// ```
 /// use factored_moment::{DenseMoment, Squared};

@@ -28,7 +28,7 @@ pub struct FactoredMoment {
     pub division: Division,
     /// How the moment follows d. Default: rescaled.
     pub scale: MomentScale,
-    /// What is squared. Default: the update.
+    /// The squared quantity. Default: the update.
     pub of: Squared,
     /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it was of g.
     pub reads_weighted: bool,

@@ -63,7 +63,7 @@ impl Ratio {
     }
 }
 
-/// What a step's negative sum does to the numerator, once d has left d0. Until then it is ignored.
+/// Effect of a step's negative sum on the numerator, once d has left d0. Until then it is ignored.
 ///
 /// ```
 /// use prodigy_core::Negative;

@@ -39,7 +39,7 @@ pub struct Prodigy {
     pub weighting: Weighting,
     /// How d_hat follows from the two sums. Default: by the arctangent.
     pub ratio: Ratio,
-    /// What a negative sum does to the numerator. Default: it replaces a larger one.
+    /// Effect of a negative sum on the numerator. Default: it replaces a larger one.
     pub negative: Negative,
     /// The largest factor by which `d_hat / d_coef` may exceed d, above 1: the limiter of reference 2.0.1 has 2^(1/4). Estimates of early steps,
     /// whose sums are still unsteady, cannot run away then. Default `None`.

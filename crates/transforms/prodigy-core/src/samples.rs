@@ -72,7 +72,7 @@ impl Samples {
         Self { every: 11, beta3, at: Point::Parameter, narrow: false, keeps_step_with_shape: false }
     }
 
-    /// What is looked at in every step.
+    /// The elementwise inputs of every step.
     pub const fn reads(&self) -> Reads {
         match self.at {
             Point::Parameter => Reads::GRADIENT_AND_PARAMETER_ALONE,

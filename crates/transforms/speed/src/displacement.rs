@@ -60,7 +60,7 @@ const GROWTH: f64 = 1.189_207_115_002_721;
 /// The least displacement.
 const LEAST: f64 = 1e-8;
 
-/// What is kept of a tensor: three numbers in one array.
+/// The array kept of a tensor: three numbers.
 const KEPT: &str = "progress";
 
 impl DisplacementSpeed {

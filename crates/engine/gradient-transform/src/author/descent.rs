@@ -57,7 +57,7 @@ pub struct Rate<V> {
     pub step_size: V,
     /// By how much the parameter shrinks outside of the update.
     pub decay: V,
-    /// What is left of the parameter before the step.
+    /// Factor of the parameter before the step: 1 less the decay.
     pub kept: V,
 }
 

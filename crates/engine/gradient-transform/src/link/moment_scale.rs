@@ -69,7 +69,7 @@ impl MomentScale {
         }
     }
 
-    /// What a first moment, or the root of a second one, is divided by where it is read: d, or 1.
+    /// Divisor of a first moment, or of the root of a second one, where it is read: d, or 1.
     pub fn unit(self, cx: &Context<'_>) -> f64 {
         if self == Self::Weighted { cx.step.estimate.d } else { 1.0 }
     }

@@ -14,7 +14,7 @@ use crate::optimizer::Optimizer;
 use crate::optimizer::check::check_shape;
 use crate::optimizer::parameter::Parameter;
 
-/// What becomes of the training point y while the parameters are at the evaluation point x.
+/// Fate of the training point y while the parameters are at the evaluation point x.
 ///
 /// ```
 /// use gradient_transform::{Settings, TrainingPoint};

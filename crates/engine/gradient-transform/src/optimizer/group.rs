@@ -114,7 +114,7 @@ pub struct Settings {
     pub non_finite: NonFinite,
     /// Seed of stochastic rounding.
     pub seed: u64,
-    /// What becomes of the training point while the parameters are at the evaluation point.
+    /// Fate of the training point while the parameters are at the evaluation point.
     pub training_point: TrainingPoint,
 }
 

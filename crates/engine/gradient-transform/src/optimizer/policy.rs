@@ -99,7 +99,7 @@ pub struct GroupState {
     pub has_moved: bool,
     /// Whether the optimizer goes on from a snapshot, and has done no step since.
     pub resumed: bool,
-    /// What the step came to. Nothing yet where it begins.
+    /// Gradients and updates of the step. None yet where it begins.
     pub summary: StepSummary,
 }
 
@@ -125,7 +125,7 @@ impl GroupState {
         self.can_move() && self.estimate.d > self.estimate.d0
     }
 
-    /// What the step counts for, as [`GroupPolicy::counts`] has it unless a policy says otherwise.
+    /// Purposes that the step counts for, as [`GroupPolicy::counts`] has them unless a policy says otherwise.
     pub fn counts(&self) -> Counts {
         Counts {
             step: self.summary.gradients > 0,
@@ -137,7 +137,7 @@ impl GroupState {
     }
 }
 
-/// What a step counts for in a group.
+/// Purposes that a step counts for in a group.
 ///
 /// ```
 /// use gradient_transform::{Counts, Estimate, GroupState, StepSummary};
@@ -238,12 +238,12 @@ pub trait GroupPolicy: fmt::Debug + Send + Sync {
         split.share(groups, d);
     }
 
-    /// What the step that ends counts for.
+    /// Purposes that the step that ends counts for.
     fn counts(&self, group: &GroupState) -> Counts {
         group.counts()
     }
 
-    /// What the tensors add to the numerator and the denominator of the estimate, all together. They come in the order of the parameters.
+    /// Sum of the tensors' contributions to the numerator and the denominator of the estimate. They come in the order of the parameters.
     fn total(&self, contributions: &mut dyn Iterator<Item = [f64; 2]>) -> [f64; 2] {
         contributions.fold([0.0; 2], |total, term| [total[0] + term[0], total[1] + term[1]])
     }

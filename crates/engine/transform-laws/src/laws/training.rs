@@ -255,7 +255,7 @@ fn shares(row: &Row, training: Training) -> Result<Vec<(&'static str, f64)>> {
     tasks.into_iter().map(run).collect()
 }
 
-/// What of its loss is left of each of the four problems, to choose a row's [`Training`] by.
+/// The share of its loss that is left of each of the four problems, to choose a row's [`Training`] by.
 ///
 /// ```
 /// use gradient_transform::Descent;
