@@ -5,6 +5,7 @@
 //! ([`replay`]). The oracle is the text to read beside the formulas: one plain pass per formula, no fusion, no tiles.
 
 pub mod case;
+pub mod device;
 pub mod oracle;
 pub mod pair;
 pub mod product;

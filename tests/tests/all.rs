@@ -5,6 +5,7 @@ mod chain_laws;
 mod concurrency;
 mod conformance;
 mod determinism;
+mod device;
 mod engine_compat;
 mod engine_equals_oracle;
 mod errors;

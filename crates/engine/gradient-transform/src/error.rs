@@ -150,6 +150,20 @@ pub enum Error {
         /// The first such transform.
         transform: String,
     },
+    /// A chain was to run on a device, and a link of it works on tiles, so there is no formula of an element to run.
+    #[error(
+        "`{transform}` works on tiles of the processor's memory and has no formula of one element, so it cannot run on a device; leave it out of the chain, or write it as a `GradientTransform`"
+    )]
+    NoFormula {
+        /// The first such link.
+        transform: String,
+    },
+    /// A device could not do what was asked of it.
+    #[error("the device failed: {reason}")]
+    Device {
+        /// What it said.
+        reason: String,
+    },
     /// A [`GroupPolicy`](crate::GroupPolicy) gave a group what no step can be taken with.
     #[error(
         "the policy {policy} gives group {group} {reason}; nothing was changed. Give the optimizer another policy (`set_policy`)"

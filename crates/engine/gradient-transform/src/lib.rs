@@ -4,6 +4,7 @@
 extern crate self as gradient_transform;
 
 mod author;
+pub mod device;
 mod engine;
 mod error;
 mod layout;

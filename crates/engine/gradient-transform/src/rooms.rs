@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up: each uses itself and those before it alone.
-const ROOMS: [&str; 7] = ["layout", "memory", "error", "link", "author", "engine", "optimizer"];
+const ROOMS: [&str; 8] = ["layout", "memory", "error", "link", "author", "engine", "optimizer", "device"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

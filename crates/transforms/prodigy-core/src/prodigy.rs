@@ -1,3 +1,4 @@
+use gradient_transform::device::{ElementWork, FormulaElement, FormulaNumbers};
 use gradient_transform::{
     Context, Error, Estimate, Estimator, LeftD0, Link, Reads, Real, Result, Role, StateSpec, StepContext,
     Sums, TensorInfo, Tile,
@@ -198,6 +199,15 @@ impl<T: Real> Link<T> for Prodigy {
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         self.samples.observe(cx, tile, sums, self.weighting.weight(&cx.step.estimate), false);
+    }
+
+    fn formula(&self, tensor: &TensorInfo, work: ElementWork, element: &mut FormulaElement<'_>) -> bool {
+        self.samples.formula(tensor, false, element);
+        work == ElementWork::Observe
+    }
+
+    fn formula_numbers(&self, cx: &Context<'_>, _scratch: &[Vec<T>]) -> FormulaNumbers<T> {
+        self.samples.numbers(cx.tensor, self.weighting.weight(&cx.step.estimate))
     }
 
     fn estimator(&self) -> Option<&dyn Estimator> {

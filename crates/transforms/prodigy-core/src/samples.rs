@@ -1,5 +1,6 @@
 use std::array;
 
+use gradient_transform::device::{FormulaElement, FormulaNumbers};
 use gradient_transform::kernel::Prefetch;
 use gradient_transform::{
     Context, DType, Error, Reads, Real, Result, StateSpec, Storage, Sums, TensorInfo, Tile, kernel,
@@ -205,6 +206,50 @@ impl Samples {
             sums.scalars[1] += way.abs();
             sums.scalars[2] += way * way;
         }
+    }
+
+    /// What [`observe`](Self::observe) does to a sample, as a formula; the weight is number 0 of the tensor and step: see
+    /// [`numbers`](Self::numbers).
+    ///
+    /// ```
+    /// use gradient_transform::device::FormulaElement;
+    /// use gradient_transform::number::Graph;
+    /// use gradient_transform::{DType, TensorInfo};
+    /// use prodigy_core::Samples;
+    ///
+    /// let tensor = TensorInfo { name: "w".into(), shape: vec![4], dtype: DType::F32, updates: 1 };
+    /// let graph = Graph::with_names(&["p0", "s"], &["weight"], &[]);
+    /// let mut e = FormulaElement::new(&graph);
+    /// Samples::new(0.5).formula(&tensor, false, &mut e);
+    /// assert_eq!(e.every, Some(11));
+    /// assert_eq!(graph.equation(e.sums[0]), "g (p0 - y)");
+    /// assert_eq!(graph.equation(e.sums[1]), "|s 0.5 + weight g|");
+    /// assert_eq!(Samples::new(0.5).numbers::<f32>(&tensor, 3.0).values[..], [3.0]);
+    /// ```
+    pub fn formula(&self, tensor: &TensorInfo, signed: bool, element: &mut FormulaElement<'_>) {
+        let narrow = self.narrow && tensor.dtype != DType::F64;
+        let (g, p0, s, weight) = (element.gradient, element.column(0), element.column(1), element.number(0));
+        let way = p0
+            - match self.at {
+                Point::Parameter => element.parameter,
+                Point::Base => element.base,
+            };
+        let way = if self.narrow && tensor.dtype == DType::Bf16 { way.round_bf16() } else { way };
+        let term = weight * if signed { g.sign() } else { g };
+        let next = match narrow {
+            true => ((s * self.beta3).round_bf16() + term).round_bf16(),
+            false => s * self.beta3 + term,
+        };
+        element.every = Some(self.stride(&tensor.shape));
+        element.state.push((1, next));
+        element.sums.extend([g * way, next.abs()]);
+    }
+
+    /// The weight of a step, for the [`formula`](Self::formula).
+    pub fn numbers<T: Real>(&self, tensor: &TensorInfo, weight: f64) -> FormulaNumbers<T> {
+        let narrow = self.narrow && tensor.dtype == DType::Bf16;
+        let weight = if narrow { T::of(weight).round_bf16() } else { T::of(weight) };
+        FormulaNumbers { values: [weight].iter().copied().collect(), variant: 0 }
     }
 
     /// A tensor's contribution `[weight * dot, |s|_1]` from its complete sums, rounded as the reference rounds it.

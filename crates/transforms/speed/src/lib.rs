@@ -3,6 +3,7 @@
 mod displacement;
 
 pub use displacement::DisplacementSpeed;
+use gradient_transform::device::{ElementWork, FormulaElement, FormulaNumbers};
 use gradient_transform::{
     Context, Estimate, Estimator, Link, Reads, Real, Result, Role, StateSpec, StepContext, Sums, TensorInfo,
     Tile,
@@ -73,6 +74,15 @@ impl<T: Real> Link<T> for Speed {
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         self.prodigy.samples.observe(cx, tile, sums, self.weight(cx.step), true);
+    }
+
+    fn formula(&self, tensor: &TensorInfo, work: ElementWork, element: &mut FormulaElement<'_>) -> bool {
+        self.prodigy.samples.formula(tensor, true, element);
+        work == ElementWork::Observe
+    }
+
+    fn formula_numbers(&self, cx: &Context<'_>, _scratch: &[Vec<T>]) -> FormulaNumbers<T> {
+        self.prodigy.samples.numbers(cx.tensor, self.weight(cx.step))
     }
 
     fn estimator(&self) -> Option<&dyn Estimator> {

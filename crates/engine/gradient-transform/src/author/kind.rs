@@ -2,9 +2,10 @@
 
 use super::link::{Link, WriterLink};
 use super::loops::work::{self, Work};
-use super::{GradientTransform, Writer as Writes, equations};
+use super::{GradientTransform, Writer as Writes, equations, formula};
 use crate::link::context::TensorInfo;
 use crate::link::equations::Equations;
+use crate::link::formula::{ElementWork, FormulaElement};
 use crate::memory::element::Real;
 
 /// Kind of the transform `G`: [`GradientTransform::Kind`].
@@ -38,6 +39,17 @@ pub trait Kind<G: GradientTransform> {
     #[doc(hidden)]
     fn equations(transform: &G, tensor: &TensorInfo) -> Equations {
         equations::equations(transform, tensor)
+    }
+
+    /// Its work on an element as a formula.
+    #[doc(hidden)]
+    fn formula(
+        transform: &G,
+        tensor: &TensorInfo,
+        work: ElementWork,
+        element: &mut FormulaElement<'_>,
+    ) -> bool {
+        formula::formula(transform, tensor, work, element)
     }
 
     #[doc(hidden)]
@@ -161,6 +173,15 @@ impl<G: Writes> Kind<G> for Writer {
 
     fn equations(transform: &G, tensor: &TensorInfo) -> Equations {
         equations::of_writer(transform, tensor)
+    }
+
+    fn formula(
+        transform: &G,
+        tensor: &TensorInfo,
+        work: ElementWork,
+        element: &mut FormulaElement<'_>,
+    ) -> bool {
+        formula::of_writer(transform, tensor, work, element)
     }
 
     fn writer<T: Real>(transform: &G) -> Option<&dyn WriterLink<T>>

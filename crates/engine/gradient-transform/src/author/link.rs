@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub(super) use crate::link::Link;
 use crate::link::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::link::equations::Equations;
+use crate::link::formula::{ElementWork, FormulaElement, FormulaNumbers};
 use crate::link::loops::{Arrays, Own};
 use crate::link::state::{ColumnSpec, StateSpec, Sums, TensorState, VectorSpec};
 use crate::link::sums_over::SumsOver;
@@ -79,6 +80,15 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
 
     fn equations(&self, tensor: &TensorInfo) -> Equations {
         G::Kind::equations(self, tensor)
+    }
+
+    fn formula(&self, tensor: &TensorInfo, work: ElementWork, element: &mut FormulaElement<'_>) -> bool {
+        G::Kind::formula(self, tensor, work, element)
+    }
+
+    fn formula_numbers(&self, _cx: &Context<'_>, scratch: &[Vec<T>]) -> FormulaNumbers<T> {
+        let (values, kept) = scratch[0].split_at(count::<G::Scalars<f64>, f64>());
+        FormulaNumbers { values: values.into(), variant: kept[0].f64() as u32 }
     }
 
     fn state(&self, tensor: &TensorInfo) -> StateSpec {

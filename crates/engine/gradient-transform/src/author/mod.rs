@@ -4,6 +4,7 @@ mod descent;
 mod element;
 mod equations;
 mod fields;
+mod formula;
 pub mod kind;
 mod link;
 pub(crate) mod loops;

@@ -11,7 +11,7 @@ use crate::engine::sweep::{Active, Job, ScratchPool, Work};
 use crate::layout::CHUNK;
 use crate::link::compose::Stages;
 use crate::link::context::{Context, StepContext, TensorInfo};
-use crate::link::state::{Initial, TensorState, key};
+use crate::link::state::{ColumnSpec, Initial, TensorState, key};
 use crate::memory::buffer::{Buffer, Slice, SliceMut};
 use crate::memory::element::{DType, Real, Scalar};
 use crate::memory::rounding::{Rounding, Stream, hash_name};
@@ -28,8 +28,8 @@ pub(crate) struct Outcome {
 /// The sweeps that a step has been through, and those of them behind which the transforms were sealed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
-    swept: usize,
-    sealed: usize,
+    pub(super) swept: usize,
+    pub(super) sealed: usize,
     /// Its gradient cannot be stepped with, so the step is over for it.
     pub(crate) refused: bool,
 }
@@ -50,19 +50,19 @@ pub(crate) struct Tensor<T> {
     pub(crate) info: TensorInfo,
     pub(crate) group: usize,
     /// The latest gradient's type.
-    gradient: DType,
+    pub(super) gradient: DType,
     /// Made at the first gradient, when the element type is known.
-    plan: Option<Arc<Plan>>,
-    columns: Vec<Buffer>,
+    pub(super) plan: Option<Arc<Plan>>,
+    pub(super) columns: Vec<Buffer>,
     vectors: Vec<Buffer>,
-    scratch: Vec<Vec<T>>,
-    scalar_sums: Vec<f64>,
-    vector_sums: Vec<Gathered<T>>,
-    column_keys: Vec<u64>,
+    pub(super) scratch: Vec<Vec<T>>,
+    pub(super) scalar_sums: Vec<f64>,
+    pub(super) vector_sums: Vec<Gathered<T>>,
+    pub(super) column_keys: Vec<u64>,
     /// State by `transform/array`, loaded or kept from another chain, that waits for its transform.
     waiting: BTreeMap<String, Buffer>,
     /// For every transform of the plan: whether it has seen no gradient of this tensor yet.
-    fresh: Vec<bool>,
+    pub(super) fresh: Vec<bool>,
     /// The names of those that have not, while there is no plan.
     waiting_fresh: BTreeSet<String>,
     /// How far the step in progress is.
@@ -193,13 +193,40 @@ impl<T: Real> Tensor<T> {
             if last == Some(sweep.number) {
                 return false;
             }
-            self.progress.sealed += 1;
-            for (i, stage) in plan.stages[..end].iter().enumerate() {
-                if stage.sweep == sweep.number && live(i) && held != Some(i) {
-                    run.stages[i].seal(&cx.of(self.fresh[i]), self.state(plan, i));
-                }
+            self.seal(run, plan, sweep.number, &cx, held, end);
+        }
+        self.conclude(run, plan, &cx, held, end);
+        true
+    }
+
+    /// Has the stages make numbers of the sums that a sweep has completed.
+    pub(super) fn seal(
+        &mut self,
+        run: &Run<'_, T>,
+        plan: &Plan,
+        sweep: usize,
+        cx: &Context<'_>,
+        held: Option<usize>,
+        end: usize,
+    ) {
+        self.progress.sealed += 1;
+        for (i, stage) in plan.stages[..end].iter().enumerate() {
+            if stage.sweep == sweep && !stage.idle && held != Some(i) {
+                run.stages[i].seal(&cx.of(self.fresh[i]), self.state(plan, i));
             }
         }
+    }
+
+    /// What follows from all sweeps of a step.
+    pub(super) fn conclude(
+        &mut self,
+        run: &Run<'_, T>,
+        plan: &Plan,
+        cx: &Context<'_>,
+        held: Option<usize>,
+        end: usize,
+    ) {
+        let live = |i: usize| !plan.stages[i].idle;
         for i in (0..end).filter(|&i| live(i)) {
             run.stages[i].finish(&cx.of(self.fresh[i]), self.state(plan, i));
         }
@@ -214,7 +241,6 @@ impl<T: Real> Tensor<T> {
             Some(Outcome { updated: held.is_none(), contribution: contribution.unwrap_or_default() });
         (0..end).filter(|&i| live(i)).for_each(|i| self.fresh[i] = false);
         self.progress = Progress::default();
-        true
     }
 
     /// A transform's sums over the tensor, if they have been taken in the step in progress.
@@ -225,12 +251,12 @@ impl<T: Real> Tensor<T> {
     }
 
     /// The stage that keeps the tensor from moving in this step.
-    fn held(&self, run: &Run<'_, T>, plan: &Plan, cx: &Context<'_>) -> Option<usize> {
+    pub(super) fn held(&self, run: &Run<'_, T>, plan: &Plan, cx: &Context<'_>) -> Option<usize> {
         (0..plan.stages.len()).find(|&i| !plan.stages[i].idle && run.stages[i].holds(&cx.of(self.fresh[i])))
     }
 
     /// Clears sums and workspace, and prepares the stages before `end`.
-    fn begin(&mut self, run: &Run<'_, T>, plan: &Plan, cx: &Context<'_>, end: usize) {
+    pub(super) fn begin(&mut self, run: &Run<'_, T>, plan: &Plan, cx: &Context<'_>, end: usize) {
         self.scalar_sums.fill(0.0);
         self.vector_sums.iter_mut().for_each(Gathered::clear);
         for (buffer, spec) in self.columns.iter_mut().zip(&plan.columns).filter(|(_, spec)| !spec.kept) {
@@ -307,7 +333,7 @@ impl<T: Real> Tensor<T> {
     }
 
     /// Whether there is a plan, and the same transforms take part as when it was made.
-    fn is_planned(&self, run: &Run<'_, T>) -> bool {
+    pub(super) fn is_planned(&self, run: &Run<'_, T>) -> bool {
         let Some(plan) = &self.plan else { return false };
         let mut stages = plan.stages.iter().zip(run.stages);
         stages.all(|(stage, transform)| stage.idle == transform.is_idle(run.step, &self.info))
@@ -318,11 +344,21 @@ impl<T: Real> Tensor<T> {
         if self.is_planned(run) {
             return;
         }
+        self.plan_anew(run, parameter.len(), &mut |column| first_values(column, parameter));
+    }
+
+    /// Makes plan and state. `make` gives the columns where they are to be.
+    pub(super) fn plan_anew(
+        &mut self,
+        run: &Run<'_, T>,
+        len: usize,
+        make: &mut dyn FnMut(NewColumn<'_>) -> Buffer,
+    ) {
         if self.plan.is_some() {
             self.unplan(run.stages);
         }
         let plan = Plan::new(run.stages, run.step, &self.info);
-        let chunks = parameter.len().div_ceil(CHUNK).max(1);
+        let chunks = len.div_ceil(CHUNK).max(1);
         self.scalar_sums = vec![0.0; chunks * plan.scalar_sums];
         self.vector_sums = plan.vector_sums.iter().map(|layout| Gathered::zeros(layout.len)).collect();
         for (transform, stage) in run.stages.iter().zip(&plan.stages) {
@@ -335,24 +371,13 @@ impl<T: Real> Tensor<T> {
             for column in &spec.columns {
                 let key = key(transform.name(), column.name);
                 let dtype = column.storage.dtype::<T>(self.info.dtype);
-                let len = if column.kept { parameter.len().div_ceil(column.every) } else { 0 };
-                let fits = |b: &Buffer| b.len() == len || (b.is_empty() && column.is_constant_copy());
+                let elements = if column.kept { len.div_ceil(column.every) } else { 0 };
+                let fits = |b: &Buffer| b.len() == elements || (b.is_empty() && column.is_constant_copy());
                 let kept = self.waiting.remove(&key).filter(fits);
                 made += usize::from(column.kept && kept.is_none());
                 arrays += usize::from(column.kept);
-                self.columns.push(match (kept, column.initial) {
-                    (Some(kept), _) => converted(kept, dtype),
-                    (None, Initial::Zero) => Buffer::zeros(dtype, len),
-                    (None, Initial::Parameter) => {
-                        let copy = sample(parameter, column.every, dtype);
-                        // Of weights that begin at 0, nothing need be kept.
-                        if column.is_constant_copy() && copy.is_zero() {
-                            Buffer::zeros(dtype, 0)
-                        } else {
-                            copy
-                        }
-                    }
-                });
+                let kept = kept.map(|kept| converted(kept, dtype));
+                self.columns.push(make(NewColumn { spec: column, dtype, len: elements, kept }));
                 self.column_keys.push(hash_name(&key));
             }
             for vector in &spec.vectors {
@@ -479,7 +504,7 @@ impl<T: Real> Tensor<T> {
 
 impl TensorInfo {
     /// Moves the description out of the tensor while its state is borrowed; no allocation, no copy.
-    fn take_for_step(&mut self) -> Self {
+    pub(super) fn take_for_step(&mut self) -> Self {
         Self {
             name: std::mem::take(&mut self.name),
             shape: std::mem::take(&mut self.shape),
@@ -488,7 +513,7 @@ impl TensorInfo {
         }
     }
 
-    fn return_from_step(&mut self, info: Self) {
+    pub(super) fn return_from_step(&mut self, info: Self) {
         self.name = info.name;
         self.shape = info.shape;
     }
@@ -503,6 +528,29 @@ fn fold(sums: &mut [f64], width: usize, range: std::ops::Range<usize>) {
     for row in rest.chunks_exact_mut(width) {
         for i in range.clone() {
             first[i] += std::mem::take(&mut row[i]);
+        }
+    }
+}
+
+/// A column that is to be made.
+pub(crate) struct NewColumn<'a> {
+    pub(crate) spec: &'a ColumnSpec,
+    pub(crate) dtype: DType,
+    pub(crate) len: usize,
+    /// State of earlier steps.
+    pub(crate) kept: Option<Buffer>,
+}
+
+/// A column's values before its first step.
+pub(crate) fn first_values(column: NewColumn<'_>, parameter: Slice<'_>) -> Buffer {
+    let NewColumn { spec, dtype, len, kept } = column;
+    match (kept, spec.initial) {
+        (Some(kept), _) => kept,
+        (None, Initial::Zero) => Buffer::zeros(dtype, len),
+        (None, Initial::Parameter) => {
+            let copy = sample(parameter, spec.every, dtype);
+            // Of weights that begin at 0, nothing need be kept.
+            if spec.is_constant_copy() && copy.is_zero() { Buffer::zeros(dtype, 0) } else { copy }
         }
     }
 }

@@ -35,7 +35,7 @@ pub const TILE: usize = 1024;
 
 /// Elements of a chunk, the unit of parallel work and of partial sums. Its boundaries depend on the tensor's length
 /// alone, so sums do not depend on the number of threads.
-pub(crate) const CHUNK: usize = 1 << 19;
+pub const CHUNK: usize = 1 << 19;
 
 /// Index within an every-`n`-th column of the first element at or after `element`.
 pub(crate) const fn nth(element: usize, every: usize) -> usize {

@@ -4,6 +4,7 @@ pub(crate) mod compose;
 pub(crate) mod context;
 pub(crate) mod equations;
 pub(crate) mod estimator;
+pub(crate) mod formula;
 pub(crate) mod loops;
 pub(crate) mod moment_scale;
 pub(crate) mod published;
@@ -20,6 +21,7 @@ use crate::error::Result;
 use crate::link::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::link::equations::Equations;
 use crate::link::estimator::Estimator;
+use crate::link::formula::{ElementWork, FormulaElement, FormulaNumbers};
 use crate::link::loops::Loops;
 use crate::link::state::{StateSpec, Sums, TensorState};
 use crate::link::sums_over::SumsOver;
@@ -280,6 +282,54 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// Equations of its work on an element of a tensor, if it is made of such.
     fn equations(&self, tensor: &TensorInfo) -> Equations {
         Equations::default()
+    }
+
+    /// Its work on an element of a tensor, with symbols in place of numbers, and whether it has such a form: what works on tiles has none.
+    ///
+    /// With it the chain can run on a [device](crate::device). Authors' transforms have it without their doing.
+    ///
+    /// ```
+    /// use gradient_transform::device::{ElementWork, FormulaElement, FormulaNumbers, Interpreter, OnDevice};
+    /// use gradient_transform::{Context, Descent, Link, Optimizer, TensorInfo, Tile};
+    ///
+    /// /// `u <- u/k`, in step k.
+    /// #[derive(Debug)]
+    /// struct Fading;
+    ///
+    /// impl Link<f32> for Fading {
+    ///     fn name(&self) -> &str {
+    ///         "fading"
+    ///     }
+    ///
+    ///     fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>) {
+    ///         let k = cx.step.k as f32;
+    ///         tile.update.map(|u| u / k);
+    ///     }
+    ///
+    ///     fn formula(&self, _tensor: &TensorInfo, work: ElementWork, e: &mut FormulaElement<'_>) -> bool {
+    ///         if matches!(work, ElementWork::Emit | ElementWork::Commit) {
+    ///             e.update = e.update / e.number(0);
+    ///         }
+    ///         true
+    ///     }
+    ///
+    ///     fn formula_numbers(&self, cx: &Context<'_>, _scratch: &[Vec<f32>]) -> FormulaNumbers<f32> {
+    ///         FormulaNumbers { values: [cx.step.k as f32].into_iter().collect(), variant: 0 }
+    ///     }
+    /// }
+    ///
+    /// let optimizer: Optimizer = Optimizer::new((Fading, Descent::default()), [("w", [2])])?;
+    /// assert!(OnDevice::new(optimizer, Interpreter).is_ok());
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn formula(&self, tensor: &TensorInfo, work: ElementWork, element: &mut FormulaElement<'_>) -> bool {
+        false
+    }
+
+    /// The numbers of a tensor and step that the formula refers to; `scratch` as [`begin`](Self::begin) and
+    /// [`seal`](Self::seal) left it.
+    fn formula_numbers(&self, cx: &Context<'_>, scratch: &[Vec<T>]) -> FormulaNumbers<T> {
+        FormulaNumbers::default()
     }
 
     /// What it keeps of a tensor.

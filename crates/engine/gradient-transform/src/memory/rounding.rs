@@ -42,6 +42,12 @@ pub enum Rounding {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stream(u64);
 
+impl From<u64> for Stream {
+    fn from(key: u64) -> Self {
+        Self(key)
+    }
+}
+
 impl Stream {
     pub(crate) fn new(seed: u64, parameter: u64, column: u64, step: u64) -> Self {
         let mut key = seed;
@@ -49,6 +55,11 @@ impl Stream {
             key = mix64(key ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         }
         Self(key)
+    }
+
+    /// The key of its random numbers.
+    pub(crate) fn key(self) -> u64 {
+        self.0
     }
 
     /// Stores `values`, the elements from `offset` on.
@@ -99,6 +110,30 @@ fn store_all(hashes: &[u32; HASHES], values: &[f32; 2 * HASHES], target: &mut [b
     for i in HASHES..2 * HASHES {
         target[i] = round_stochastic(values[i], noise(hashes, i));
     }
+}
+
+/// A value as bfloat16, with 16 random bits for stochastic rounding.
+pub(crate) fn round_with(rounding: Rounding, value: f32, random: u16) -> bf16 {
+    match rounding {
+        Rounding::Nearest => bf16::from_f32(value),
+        Rounding::Stochastic => round_stochastic(value, u32::from(random)),
+    }
+}
+
+/// The 16 random bits that stochastic rounding adds to an element below the last bit that bfloat16 keeps. `key` is the array's in a
+/// step.
+///
+/// ```
+/// use gradient_transform::device::random_bits;
+///
+/// let up = (0..100_000).filter(|&i| random_bits(7, i) >= 0x8000).count();
+/// assert!((up as f64 / 100_000.0 - 0.5).abs() < 0.01);
+/// ```
+pub fn random_bits(key: u64, element: usize) -> u16 {
+    let within = element % BLOCK;
+    let counter = within / (2 * HASHES) * HASHES + within % HASHES;
+    let hash = hash(mix64(key ^ (element / BLOCK) as u64), counter as u32);
+    if within % (2 * HASHES) < HASHES { (hash >> 16) as u16 } else { (hash & 0xffff) as u16 }
 }
 
 /// 16 random bits for element `i`.
@@ -200,6 +235,17 @@ mod tests {
             stream.store(&values[..cut], 0, left);
             stream.store(&values[cut..], cut, right);
             assert_eq!(whole, parts);
+        }
+    }
+
+    #[test]
+    fn random_bits_are_those_of_whole_blocks() {
+        let stream = Stream::new(3, 4, 5, 6);
+        let values: Vec<f32> = (0..3000).map(|i| 1.0 + i as f32 * 1e-4).collect();
+        let mut stored = vec![bf16::ZERO; values.len()];
+        stream.store(&values, 0, &mut stored);
+        for (i, (&value, stored)) in values.iter().zip(stored).enumerate() {
+            assert_eq!(round_stochastic(value, u32::from(random_bits(stream.key(), i))), stored, "{i}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The optimizer: groups of parameters, each stepped by a chain.
 
-mod check;
+pub(crate) mod check;
 pub(crate) mod evaluation;
 mod explain;
 mod fit;
@@ -13,7 +13,7 @@ pub(crate) mod policy;
 pub(crate) mod restore;
 mod samples;
 pub(crate) mod shape;
-mod shared_sums;
+pub(crate) mod shared_sums;
 pub(crate) mod snapshot;
 pub(crate) mod step;
 

@@ -151,7 +151,7 @@ impl<T: Real> Optimizer<T> {
     }
 
     /// Publishes the step to every group's chain, unless there is a group that cannot step.
-    fn begin(&mut self) -> Result<()> {
+    pub(crate) fn begin(&mut self) -> Result<()> {
         let Self { groups, settings, policy, resumed, states, shared_d, .. } = self;
         groups.iter_mut().for_each(|group| group.summary = StepSummary::default());
         let estimating = groups.iter().enumerate().filter(|(_, group)| group.estimates);
@@ -181,7 +181,7 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let Self { groups, tensors, settings, policy, skipped_tensors, resumed, .. } = self;
         let joint = settings.split_groups == SplitGroups::Joint && groups.len() > 1;
         // A group's tensors stand together.

@@ -78,6 +78,13 @@ pub enum Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Symbol(usize);
 
+impl Symbol {
+    /// Place among the [values](Graph::nodes) of its graph.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// Values of a traced formula, each once, in an order in which every one comes after those that it is made of.
 ///
 /// ```
@@ -141,7 +148,16 @@ impl Node {
     }
 
     /// The values that it is made of.
-    fn parts(&self) -> [Option<Symbol>; 3] {
+    ///
+    /// ```
+    /// use gradient_transform::number::{Graph, Input};
+    ///
+    /// let graph = Graph::new();
+    /// let double = graph.input(Input::Update) + graph.input(Input::Update);
+    /// let [Some(a), Some(b), None] = graph.node(graph.symbol(double)).parts() else { unreachable!() };
+    /// assert_eq!((a, a.index()), (b, 0));
+    /// ```
+    pub fn parts(&self) -> [Option<Symbol>; 3] {
         match *self {
             Self::Input(_) | Self::Constant(_) => [None; 3],
             Self::Neg(a) | Self::Apply(_, a) | Self::Not(a) => [Some(a), None, None],
@@ -181,6 +197,19 @@ impl Graph {
     /// The value at a place.
     pub fn node(&self, symbol: Symbol) -> Node {
         self.nodes.borrow().list[symbol.0]
+    }
+
+    /// All values.
+    ///
+    /// ```
+    /// use gradient_transform::number::{Graph, Input, Node};
+    ///
+    /// let graph = Graph::new();
+    /// let _ = -graph.input(Input::Update);
+    /// assert!(matches!(graph.nodes()[..], [Node::Input(Input::Update), Node::Neg(_)]));
+    /// ```
+    pub fn nodes(&self) -> Vec<Node> {
+        self.nodes.borrow().list.clone()
     }
 
     /// The place of a number of this graph.
@@ -224,31 +253,7 @@ impl Graph {
     /// assert_eq!(graph.value(clipped, |_| 0.5_f32), 0.5);
     /// ```
     pub fn value<T: Real>(&self, number: Num<&Self>, inputs: impl Fn(Input) -> T) -> T {
-        let nodes = self.nodes.borrow();
-        // Truth values are 1 and 0.
-        let truth = |holds: bool| if holds { T::one() } else { T::zero() };
-        let mut values: Vec<T> = Vec::with_capacity(number.value.0 + 1);
-        for node in &nodes.list[..=number.value.0] {
-            let of = |symbol: Symbol| values[symbol.0];
-            values.push(match *node {
-                Node::Input(input) => inputs(input),
-                Node::Constant(x) => T::of(x),
-                Node::Add(a, b) => of(a) + of(b),
-                Node::Sub(a, b) => of(a) - of(b),
-                Node::Mul(a, b) => of(a) * of(b),
-                Node::Div(a, b) => of(a) / of(b),
-                Node::MulAdd(a, b, c) => of(a).mul_add(of(b), of(c)),
-                Node::Neg(a) => -of(a),
-                Node::Apply(f, a) => f.at(of(a)),
-                Node::Less(a, b) => truth(of(a) < of(b)),
-                Node::Equal(a, b) => truth(of(a) == of(b)),
-                Node::And(a, b) => of(a) * of(b),
-                Node::Or(a, b) => of(a).max(of(b)),
-                Node::Not(a) => T::one() - of(a),
-                Node::Select(condition, yes, no) => of(if of(condition) == T::one() { yes } else { no }),
-            });
-        }
-        values[number.value.0]
+        evaluate(&self.nodes.borrow().list[..=number.value.0], inputs)[number.value.0]
     }
 
     fn add_node(&self, node: Node) -> Symbol {
@@ -258,6 +263,41 @@ impl Graph {
             Symbol(nodes.list.len() - 1)
         })
     }
+}
+
+/// The values of all nodes where the values from outside are `inputs`, every operation rounded to `T`. Truth values are 1 and 0.
+///
+/// ```
+/// use gradient_transform::number::{Graph, Input, evaluate};
+///
+/// let graph = Graph::new();
+/// let _ = 1.0 + graph.input(Input::Update);
+/// assert_eq!(evaluate(&graph.nodes(), |_| 0.5_f32), [0.5, 1.0, 1.5]);
+/// ```
+pub fn evaluate<T: Real>(nodes: &[Node], inputs: impl Fn(Input) -> T) -> Vec<T> {
+    let truth = |holds: bool| if holds { T::one() } else { T::zero() };
+    let mut values: Vec<T> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let of = |symbol: Symbol| values[symbol.0];
+        values.push(match *node {
+            Node::Input(input) => inputs(input),
+            Node::Constant(x) => T::of(x),
+            Node::Add(a, b) => of(a) + of(b),
+            Node::Sub(a, b) => of(a) - of(b),
+            Node::Mul(a, b) => of(a) * of(b),
+            Node::Div(a, b) => of(a) / of(b),
+            Node::MulAdd(a, b, c) => of(a).mul_add(of(b), of(c)),
+            Node::Neg(a) => -of(a),
+            Node::Apply(f, a) => f.at(of(a)),
+            Node::Less(a, b) => truth(of(a) < of(b)),
+            Node::Equal(a, b) => truth(of(a) == of(b)),
+            Node::And(a, b) => of(a) * of(b),
+            Node::Or(a, b) => of(a).max(of(b)),
+            Node::Not(a) => T::one() - of(a),
+            Node::Select(condition, yes, no) => of(if of(condition) == T::one() { yes } else { no }),
+        });
+    }
+    values
 }
 
 impl fmt::Debug for Graph {

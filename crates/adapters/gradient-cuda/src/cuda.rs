@@ -1,0 +1,318 @@
+//! The device.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits};
+use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use gradient_transform::device::{Executor, SweepFormula, TensorSweep};
+use gradient_transform::{Buffer, DType};
+use sweep_kernels::{Layout, SUPPORT, Tables, Types, USABLE, by_types, kernels, usable_tables, words};
+
+use crate::array::{CudaArray, Memory};
+use crate::error::CudaError;
+use crate::launch::{Arguments, download_borrowed, launch, libraries_are_present};
+
+/// A CUDA device, and the kernels that were compiled for it.
+#[derive(Debug)]
+pub struct Cuda {
+    stream: Arc<CudaStream>,
+    /// Kernels that were compiled, by their text.
+    compiled: HashMap<String, Arc<HashMap<String, CudaFunction>>>,
+    programs: Vec<Program>,
+    usable_tables: Vec<(Vec<usize>, Arc<Prepared>)>,
+    memory: Workspace,
+    launches: u64,
+}
+
+/// Kernels of a formula, for arrays of certain types.
+#[derive(Debug)]
+struct Program {
+    formula: Arc<SweepFormula>,
+    types: Types,
+    kernels: Arc<HashMap<String, CudaFunction>>,
+    /// For the shapes of tensors that it was given: where their elements are.
+    tables: Vec<(Vec<Vec<usize>>, Arc<Prepared>)>,
+}
+
+/// Tables on the device.
+#[derive(Debug)]
+struct Prepared {
+    tables: Tables,
+    jobs: CudaSlice<u32>,
+}
+
+/// Memory that is used again from sweep to sweep.
+#[derive(Debug)]
+struct Workspace {
+    words: CudaSlice<u64>,
+    along: CudaSlice<f32>,
+    doubles: CudaSlice<f64>,
+    floats: CudaSlice<f32>,
+}
+
+impl Cuda {
+    /// Device number `ordinal` of the machine, counted from 0, with a stream of its own.
+    ///
+    /// # Errors
+    /// [`CudaError::Missing`] without a driver or NVRTC; [`CudaError::Driver`] without such a device.
+    pub fn new(ordinal: usize) -> Result<Self, CudaError> {
+        if !libraries_are_present() {
+            return Err(CudaError::Missing);
+        }
+        let context = CudaContext::new(ordinal)?;
+        Self::on_stream(context.default_stream())
+    }
+
+    /// The device of a stream of others: steps are in order with what they put there.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use cudarc::driver::CudaStream;
+    /// use gradient_cuda::{Cuda, CudaError};
+    ///
+    /// fn beside_training(stream: Arc<CudaStream>) -> Result<Cuda, CudaError> {
+    ///     Cuda::on_stream(stream)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`CudaError::Driver`].
+    pub fn on_stream(stream: Arc<CudaStream>) -> Result<Self, CudaError> {
+        let memory = Workspace {
+            words: stream.alloc_zeros(1)?,
+            along: stream.alloc_zeros(1)?,
+            doubles: stream.alloc_zeros(1)?,
+            floats: stream.alloc_zeros(1)?,
+        };
+        Ok(Self {
+            stream,
+            compiled: HashMap::new(),
+            programs: Vec::new(),
+            usable_tables: Vec::new(),
+            memory,
+            launches: 0,
+        })
+    }
+
+    /// Launches of kernels so far.
+    pub fn launches(&self) -> u64 {
+        self.launches
+    }
+
+    /// Waits until all that was launched is done.
+    ///
+    /// # Errors
+    /// [`CudaError::Driver`].
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        Ok(self.stream.synchronize()?)
+    }
+
+    /// The kernels of a text, by their names.
+    fn compile(&mut self, text: &str) -> Result<Arc<HashMap<String, CudaFunction>>, CudaError> {
+        if let Some(known) = self.compiled.get(text) {
+            return Ok(Arc::clone(known));
+        }
+        let (major, minor) = self.stream.context().compute_capability()?;
+        let architecture = format!("--gpu-architecture=compute_{major}{minor}");
+        // A multiplication and an addition are two operations, as on the processor.
+        let options = CompileOptions { fmad: Some(false), options: vec![architecture], ..Default::default() };
+        let source = format!("{SUPPORT}\n{text}");
+        let module = self.stream.context().load_module(compile_ptx_with_opts(&source, options)?)?;
+        let names = source.split("\nKERNEL ").skip(1).filter_map(|kernel| kernel.split('(').next());
+        let functions = names.map(|name| Ok((name.to_owned(), module.load_function(name)?)));
+        let made = Arc::new(functions.collect::<Result<_, CudaError>>()?);
+        self.compiled.insert(text.to_owned(), Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn program(&mut self, formula: &Arc<SweepFormula>, types: &Types) -> Result<usize, CudaError> {
+        let known = |program: &Program| Arc::ptr_eq(&program.formula, formula) && program.types == *types;
+        if let Some(known) = self.programs.iter().position(known) {
+            return Ok(known);
+        }
+        if [types.gradient, types.parameter].contains(&DType::F64) {
+            return Err(CudaError::Float64);
+        }
+        let kernels = self.compile(&kernels(formula, types))?;
+        let (formula, types) = (Arc::clone(formula), types.clone());
+        self.programs.push(Program { formula, types, kernels, tables: Vec::new() });
+        Ok(self.programs.len() - 1)
+    }
+
+    fn prepared(&mut self, program: usize, shapes: &[&[usize]]) -> Result<Arc<Prepared>, CudaError> {
+        let Self { stream, programs, .. } = self;
+        let Program { formula, tables, .. } = &mut programs[program];
+        if let Some((_, known)) = tables.iter().find(|(known, _)| known == shapes) {
+            return Ok(Arc::clone(known));
+        }
+        let made = Tables::new(formula, shapes);
+        let prepared = Arc::new(Prepared { jobs: upload(stream, &made.jobs)?, tables: made });
+        tables.push((shapes.iter().map(|shape| shape.to_vec()).collect(), Arc::clone(&prepared)));
+        Ok(prepared)
+    }
+
+    fn run(
+        &mut self,
+        formula: &Arc<SweepFormula>,
+        types: &Types,
+        tensors: &mut [TensorSweep<'_, f32, CudaArray>],
+    ) -> Result<(), CudaError> {
+        let program = self.program(formula, types)?;
+        let shapes: Vec<&[usize]> = tensors.iter().map(|tensor| tensor.shape).collect();
+        let prepared = self.prepared(program, &shapes)?;
+        let Prepared { tables, jobs } = &*prepared;
+        let layout = Layout::of(formula, types.columns.len());
+        let (words, along) = words(formula, &layout, tensors, CudaArray::address);
+        let Self { stream, programs, memory, launches, .. } = self;
+        let Workspace { words: on_device, along: values, doubles, floats } = memory;
+        fill(stream, on_device, &words)?;
+        fill(stream, values, &along)?;
+        reserve(stream, doubles, tables.doubles)?;
+        reserve(stream, floats, tables.floats)?;
+        let mut arguments = Arguments { words: on_device, along: values, jobs, doubles, floats };
+        for call in &tables.launches {
+            let kernel = &programs[program].kernels[&call.kernel];
+            launch(stream, kernel, [call.first, call.count], call.by_warps, &mut arguments)?;
+            *launches += 1;
+        }
+        let (range, along) = (tables.results(), tables.results_along());
+        if range.is_empty() && along == 0 {
+            return Ok(());
+        }
+        let sums = if range.is_empty() { Vec::new() } else { stream.clone_dtoh(&doubles.slice(range))? };
+        let sums_along = if along == 0 { Vec::new() } else { stream.clone_dtoh(&floats.slice(..along))? };
+        stream.synchronize()?;
+        tables.put(&sums, &sums_along, tensors);
+        Ok(())
+    }
+}
+
+impl Executor for Cuda {
+    type Array = CudaArray;
+    type Error = CudaError;
+
+    fn len(array: &CudaArray) -> usize {
+        array.len
+    }
+
+    fn dtype(array: &CudaArray) -> DType {
+        array.dtype()
+    }
+
+    fn upload(&mut self, values: Buffer) -> Result<CudaArray, CudaError> {
+        let len = values.len();
+        let memory = match &values {
+            Buffer::F32(values) => Memory::F32(upload(&self.stream, values)?),
+            Buffer::Bf16(values) => Memory::Bf16(upload(&self.stream, values)?),
+            Buffer::F64(_) => return Err(CudaError::Float64),
+        };
+        // The copy may still be under way, and the values go.
+        self.stream.synchronize()?;
+        Ok(CudaArray { memory, len })
+    }
+
+    fn zeros(&mut self, dtype: DType, len: usize) -> Result<CudaArray, CudaError> {
+        let memory = match dtype {
+            DType::F32 => Memory::F32(self.stream.alloc_zeros(len.max(1))?),
+            DType::Bf16 => Memory::Bf16(self.stream.alloc_zeros(len.max(1))?),
+            DType::F64 => return Err(CudaError::Float64),
+        };
+        Ok(CudaArray { memory, len })
+    }
+
+    fn download(&mut self, array: &CudaArray) -> Result<Buffer, CudaError> {
+        let stream = &self.stream;
+        let mut values = match &array.memory {
+            Memory::F32(slice) => Buffer::F32(stream.clone_dtoh(slice)?),
+            Memory::Bf16(slice) => Buffer::Bf16(stream.clone_dtoh(slice)?),
+            Memory::Borrowed { address, dtype } => download_borrowed(stream, *address, *dtype, array.len)?,
+        };
+        stream.synchronize()?;
+        match &mut values {
+            Buffer::F32(values) => values.truncate(array.len),
+            Buffer::Bf16(values) => values.truncate(array.len),
+            Buffer::F64(values) => values.truncate(array.len),
+        }
+        Ok(values)
+    }
+
+    fn usable(&mut self, gradients: &[&CudaArray], limit: f64) -> Result<Vec<bool>, CudaError> {
+        let lens: Vec<usize> = gradients.iter().map(|gradient| gradient.len).collect();
+        let kernels = self.compile(USABLE)?;
+        let prepared = match self.usable_tables.iter().find(|(known, _)| *known == lens) {
+            Some((_, prepared)) => Arc::clone(prepared),
+            None => {
+                let tables = usable_tables(&lens);
+                let made = Arc::new(Prepared { jobs: upload(&self.stream, &tables.jobs)?, tables });
+                self.usable_tables.push((lens.clone(), Arc::clone(&made)));
+                made
+            }
+        };
+        let narrow = |array: &CudaArray| u64::from(array.dtype() == DType::Bf16);
+        let words: Vec<u64> = gradients
+            .iter()
+            .flat_map(|array| {
+                [array.len as u64, array.address(), narrow(array), u64::from((limit as f32).to_bits())]
+            })
+            .collect();
+        let Self { stream, memory, launches, .. } = self;
+        let Workspace { words: on_device, along, doubles, floats } = memory;
+        fill(stream, on_device, &words)?;
+        reserve(stream, floats, lens.len())?;
+        stream.memset_zeros(floats)?;
+        let mut arguments = Arguments { words: on_device, along, jobs: &prepared.jobs, doubles, floats };
+        for call in &prepared.tables.launches {
+            launch(stream, &kernels[&call.kernel], [call.first, call.count], call.by_warps, &mut arguments)?;
+            *launches += 1;
+        }
+        let found = stream.clone_dtoh(&floats.slice(..lens.len()))?;
+        stream.synchronize()?;
+        Ok(found.into_iter().map(|found| found == 0.0).collect())
+    }
+
+    fn sweep(
+        &mut self,
+        formula: &Arc<SweepFormula>,
+        tensors: &mut [TensorSweep<'_, f32, CudaArray>],
+    ) -> Result<(), CudaError> {
+        for (types, tensors) in by_types::<Self>(tensors) {
+            self.run(formula, &types, tensors)?;
+        }
+        Ok(())
+    }
+}
+
+/// An array on the device; never without memory.
+fn upload<V: DeviceRepr + ValidAsZeroBits>(
+    stream: &Arc<CudaStream>,
+    values: &[V],
+) -> Result<CudaSlice<V>, CudaError> {
+    Ok(if values.is_empty() { stream.alloc_zeros(1)? } else { stream.clone_htod(values)? })
+}
+
+/// Copies values to the beginning of an array, which grows if it is too short.
+fn fill<V: DeviceRepr + ValidAsZeroBits>(
+    stream: &Arc<CudaStream>,
+    array: &mut CudaSlice<V>,
+    values: &[V],
+) -> Result<(), CudaError> {
+    if values.is_empty() {
+        return Ok(());
+    }
+    reserve(stream, array, values.len())?;
+    Ok(stream.memcpy_htod(values, &mut array.slice_mut(..values.len()))?)
+}
+
+/// Has an array be at least so long.
+fn reserve<V: DeviceRepr + ValidAsZeroBits>(
+    stream: &Arc<CudaStream>,
+    array: &mut CudaSlice<V>,
+    len: usize,
+) -> Result<(), CudaError> {
+    if array.len() < len {
+        *array = stream.alloc_zeros(len)?;
+    }
+    Ok(())
+}

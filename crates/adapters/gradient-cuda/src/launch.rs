@@ -1,0 +1,79 @@
+//! What is unsafe: launches of kernels, and memory of others. What it takes for each to be right is said beside it.
+
+use std::sync::Arc;
+
+use cudarc::driver::{
+    CudaFunction, CudaSlice, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
+};
+use gradient_transform::{Buffer, DType};
+use half::bf16;
+
+/// Threads of a block.
+const THREADS: u32 = 256;
+/// Blocks of a launch at most: jobs beyond are done by the same threads, one after the other.
+const BLOCKS: u64 = 1 << 16;
+
+/// What all kernels of a sweep are given.
+pub(crate) struct Arguments<'a> {
+    pub(crate) words: &'a CudaSlice<u64>,
+    pub(crate) along: &'a CudaSlice<f32>,
+    pub(crate) jobs: &'a CudaSlice<u32>,
+    pub(crate) doubles: &'a mut CudaSlice<f64>,
+    pub(crate) floats: &'a mut CudaSlice<f32>,
+}
+
+/// Launches a kernel for `count` jobs, the first of which is at `first` in the table of jobs.
+#[allow(unsafe_code)] // see below; there is no safe launch
+pub(crate) fn launch(
+    stream: &Arc<CudaStream>,
+    kernel: &CudaFunction,
+    [first, count]: [usize; 2],
+    by_warps: bool,
+    arguments: &mut Arguments<'_>,
+) -> Result<(), DriverError> {
+    let Arguments { words, along, jobs, doubles, floats } = arguments;
+    let jobs = jobs.slice(first..);
+    let (base, count) = (0_u64, count as u64);
+    let threads = count * if by_warps { 32 } else { 1 };
+    let blocks = threads.div_ceil(u64::from(THREADS)).clamp(1, BLOCKS) as u32;
+    let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
+    let mut builder = stream.launch_builder(kernel);
+    builder.arg(&base).arg(*words).arg(*along).arg(&jobs).arg(&count).arg(&mut **doubles).arg(&mut **floats);
+    // SAFETY: the kernels are those of `sweep-kernels`, all of which have these seven arguments. `Tables` and `words` of that crate give
+    // jobs within the tensors' lengths, and within `doubles` and `floats`, which are as long as the tables say; that they do is
+    // tested on the host, where every access is checked. The words hold the addresses of arrays that the caller of `sweep` has
+    // borrowed, those that are written mutably, for as long as the stream has not been waited for or goes on in order.
+    unsafe { builder.launch(config) }.map(drop)
+}
+
+/// Whether NVIDIA's driver and NVRTC can be loaded; what is called without them panics.
+#[allow(unsafe_code)] // loading a library runs its initialisers
+pub(crate) fn libraries_are_present() -> bool {
+    // SAFETY: these are the libraries that all later calls load, under the names that NVIDIA gives them.
+    unsafe { cudarc::driver::sys::is_culib_present() && cudarc::nvrtc::sys::is_culib_present() }
+}
+
+/// The values of an array of others.
+pub(crate) fn download_borrowed(
+    stream: &Arc<CudaStream>,
+    address: u64,
+    dtype: DType,
+    len: usize,
+) -> Result<Buffer, DriverError> {
+    Ok(match dtype {
+        _ if len == 0 => Buffer::zeros(dtype, 0),
+        DType::F32 => Buffer::F32(copied::<f32>(stream, address, len)?),
+        DType::Bf16 => Buffer::Bf16(copied::<bf16>(stream, address, len)?),
+        DType::F64 => Buffer::F64(copied::<f64>(stream, address, len)?),
+    })
+}
+
+#[allow(unsafe_code)] // memory that cudarc did not allocate
+fn copied<V: DeviceRepr>(stream: &Arc<CudaStream>, address: u64, len: usize) -> Result<Vec<V>, DriverError> {
+    // SAFETY: `CudaArray::borrowed` is unsafe, and its caller has promised that there are as many elements of this type.
+    let slice = unsafe { stream.upgrade_device_ptr::<V>(address, len) };
+    let values = stream.clone_dtoh(&slice);
+    // It is not ours to be freed.
+    slice.leak();
+    values
+}

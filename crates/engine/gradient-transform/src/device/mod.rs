@@ -1,0 +1,210 @@
+//! Steps on a device: the sweeps of a chain run where the parameters are, and the rest of a step stays on the host.
+//!
+//! ```text
+//! host      begin            seal, finalize: numbers that follow from the sums      ...     estimate, counters
+//!             | numbers        ^ sums            | numbers                           ^ sums
+//! device      +--> sweep 1 ----+                 +--> sweep 2 -------------- ... ----+
+//!                  all tensors of one formula at once
+//! ```
+//!
+//! A chain of transforms that are functions of one element is run once with symbols in place of numbers. What comes out is a
+//! [`SweepFormula`] for every sweep, which an [`Executor`] evaluates for all elements of all tensors. So a transform is written once,
+//! and a device never sees it. What works on tiles ([`Link`](crate::Link) by hand, closures of [`map`](crate::map), whole matrices) has no
+//! formula: [`Error::NoFormula`](crate::Error::NoFormula).
+//!
+//! Sums have the order that they have on the processor: 32 lanes by the element's place in a tile of [`TILE`](crate::TILE) elements (8 for
+//! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. An executor that keeps it and whose
+//! arithmetic is IEEE's gives the processor's bits.
+
+mod interpreter;
+mod optimizer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+pub use crate::engine::formula::{AlongSum, ElementFormula, KeptColumn, SAMPLE_LANES, SweepFormula};
+pub use crate::layout::CHUNK;
+pub use crate::link::formula::{ElementWork, FormulaElement, FormulaNumbers};
+pub use crate::memory::rounding::random_bits;
+pub use interpreter::Interpreter;
+pub use optimizer::{DeviceParameter, OnDevice};
+
+use crate::memory::buffer::Buffer;
+use crate::memory::element::{DType, Real};
+use crate::memory::rounding::Rounding;
+
+/// Arrays on a device, and sweeps over them.
+///
+/// [`Interpreter`] is one on the host, and says by its code what the others have to do.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use std::sync::Arc;
+///
+/// use gradient_transform::device::{
+///     DeviceParameter, ElementFormula, Executor, Interpreter, OnDevice, SweepFormula, TensorSweep,
+/// };
+/// use gradient_transform::{Buffer, DType, Descent, Optimizer};
+///
+/// /// Counts launches.
+/// #[derive(Debug, Default)]
+/// struct Counting {
+///     launches: usize,
+///     tensors: usize,
+/// }
+///
+/// impl Executor for Counting {
+///     type Array = Buffer;
+///     type Error = Infallible;
+///
+///     fn len(array: &Buffer) -> usize {
+///         array.len()
+///     }
+///     fn dtype(array: &Buffer) -> DType {
+///         array.dtype()
+///     }
+///     fn upload(&mut self, values: Buffer) -> Result<Buffer, Infallible> {
+///         Ok(values)
+///     }
+///     fn zeros(&mut self, dtype: DType, len: usize) -> Result<Buffer, Infallible> {
+///         Ok(Buffer::zeros(dtype, len))
+///     }
+///     fn download(&mut self, array: &Buffer) -> Result<Buffer, Infallible> {
+///         Ok(array.clone())
+///     }
+///     fn usable(&mut self, gradients: &[&Buffer], limit: f64) -> Result<Vec<bool>, Infallible> {
+///         Executor::<f32>::usable(&mut Interpreter, gradients, limit)
+///     }
+///     fn sweep(
+///         &mut self,
+///         formula: &Arc<SweepFormula>,
+///         tensors: &mut [TensorSweep<'_, f32, Buffer>],
+///     ) -> Result<(), Infallible> {
+///         let elements: &ElementFormula = &formula.elements;
+///         assert_eq!(elements.every, 1);
+///         self.launches += 1;
+///         self.tensors += tensors.len();
+///         Interpreter.sweep(formula, tensors)
+///     }
+/// }
+///
+/// use gradient_transform::{Backend, Context, Element, GradientTransform, Num, fields, transform};
+///
+/// /// `u <- u/|u|`.
+/// #[derive(Clone, Debug)]
+/// struct Unit;
+///
+/// #[fields]
+/// struct Squares<V> {
+///     squares: V,
+/// }
+///
+/// #[transform("unit")]
+/// impl GradientTransform for Unit {
+///     type Sums<V: Copy> = Squares<V>;
+///     type Scalars<V: Copy> = Squares<V>;
+///
+///     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Squares<Num<B>> {
+///         Squares { squares: e.update.squared() }
+///     }
+///     fn finalize(&self, _cx: &Context<'_>, sums: Squares<f64>, scalars: &mut Squares<f64>) {
+///         scalars.squares = 1.0 / sums.squares.sqrt();
+///     }
+///     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+///         e.update = e.scalars.squares * e.update;
+///     }
+/// }
+///
+/// let names = (0..100).map(|i| (format!("w{i}"), [2]));
+/// let optimizer: Optimizer = Optimizer::new((Unit, Descent::default()), names)?;
+/// let mut optimizer = OnDevice::new(optimizer, Counting::default())?;
+/// optimizer.set_lr(0, 0.5)?;
+/// let mut weights: Vec<Buffer> = (0..100).map(|_| Buffer::F32(vec![1.0, 1.0])).collect();
+/// let g = Buffer::F32(vec![3.0, 4.0]);
+/// let mut parameters: Vec<_> =
+///     weights.iter_mut().map(|value| DeviceParameter { value, gradient: Some(&g) }).collect();
+/// optimizer.step(&mut parameters)?;
+/// assert_eq!(weights[99], Buffer::F32(vec![0.7, 0.6]));
+/// // As many launches as there are sweeps, whatever the number of tensors.
+/// assert_eq!((optimizer.executor().launches, optimizer.executor().tensors), (2, 200));
+/// assert_eq!(optimizer.distinct_formulas(), 2);
+/// assert_eq!((optimizer.estimate(0)?.d, optimizer.latest_step(0)?.lr), (1.0, 0.5));
+/// assert_eq!(optimizer.snapshot()?.groups[0].k, 1);
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub trait Executor<T: Real = f32>: fmt::Debug {
+    /// An array on the device.
+    type Array;
+    /// What can go wrong: memory, a device that is lost.
+    type Error: fmt::Display;
+
+    /// Number of elements of an array.
+    fn len(array: &Self::Array) -> usize;
+
+    /// Type of its elements.
+    fn dtype(array: &Self::Array) -> DType;
+
+    /// An array of the device with these values.
+    ///
+    /// # Errors
+    /// The device's.
+    fn upload(&mut self, values: Buffer) -> Result<Self::Array, Self::Error>;
+
+    /// An array of zeros.
+    ///
+    /// # Errors
+    /// The device's.
+    fn zeros(&mut self, dtype: DType, len: usize) -> Result<Self::Array, Self::Error>;
+
+    /// The values of an array.
+    ///
+    /// # Errors
+    /// The device's.
+    fn download(&mut self, array: &Self::Array) -> Result<Buffer, Self::Error>;
+
+    /// For each gradient, whether it is finite and no element is larger than `limit`.
+    ///
+    /// # Errors
+    /// The device's.
+    fn usable(&mut self, gradients: &[&Self::Array], limit: f64) -> Result<Vec<bool>, Self::Error>;
+
+    /// Runs one sweep over tensors that have the same formula. Sums are complete when it returns. The same formula is at the same place in every step, and the
+    /// order of the tensors is of no consequence.
+    ///
+    /// # Errors
+    /// The device's. Tensors may have moved.
+    fn sweep(
+        &mut self,
+        formula: &Arc<SweepFormula>,
+        tensors: &mut [TensorSweep<'_, T, Self::Array>],
+    ) -> Result<(), Self::Error>;
+}
+
+/// A sweep of one tensor.
+#[derive(Debug)]
+pub struct TensorSweep<'a, T, A> {
+    /// Shape of the tensor.
+    pub shape: &'a [usize],
+    /// Numbers of the tensor and step, by the place of [`Input::Scalar`](crate::number::Input::Scalar).
+    pub numbers: SmallVec<[T; 16]>,
+    /// Values of arrays along axes, by the place of [`Input::Along`](crate::number::Input::Along).
+    pub along: SmallVec<[&'a [T]; 4]>,
+    /// The parameter, in place.
+    pub parameter: &'a mut A,
+    /// Its gradient.
+    pub gradient: &'a A,
+    /// Its columns, by the place of [`Input::State`](crate::number::Input::State). An empty one is 0 everywhere and stays so.
+    pub columns: &'a mut [A],
+    /// How bfloat16 is rounded.
+    pub rounding: Rounding,
+    /// Key of the [random bits](random_bits) of the parameter.
+    pub parameter_stream: u64,
+    /// Those of the columns.
+    pub column_streams: SmallVec<[u64; 8]>,
+    /// The tensor's sums; those of the formula are to be written.
+    pub sums: &'a mut [f64],
+    /// The tensor's arrays of sums; those of the formula are to be written, and are 0 before.
+    pub sums_along: SmallVec<[&'a mut [T]; 4]>,
+}

@@ -1,0 +1,55 @@
+//! Kernels, compiled for the host by the C compiler, give the engine's bits.
+
+#[path = "host/mod.rs"]
+mod compiled;
+
+use compiled::CompiledForHost;
+use conformance::device::{Types, compare, rows};
+use elementary::Adam;
+use gradient_transform::{DType, Descent, Optimizer, Rounding};
+
+const SHAPES: [&[usize]; 6] = [&[40, 33], &[33], &[3], &[64, 64], &[3, 5, 64], &[2, 1100]];
+
+fn all(types: Types, skipping: usize) {
+    let Some(mut host) = CompiledForHost::new() else {
+        eprintln!("skipped: there is no C compiler (cc)");
+        return;
+    };
+    for row in rows().iter().step_by(skipping) {
+        host = compare(row, types, &SHAPES, 5, host).unwrap();
+    }
+}
+
+#[test]
+fn every_chain_has_the_engines_bits() {
+    all(Types::F32, 1);
+}
+
+#[test]
+fn every_third_chain_has_the_engines_bits_in_bfloat16() {
+    all(Types::Bf16, 3);
+}
+
+#[test]
+fn sums_of_several_chunks_have_the_engines_bits() {
+    let Some(mut host) = CompiledForHost::new() else { return };
+    let wanted = ["default", "dense", "adopt", "lars"];
+    for row in rows().iter().filter(|row| wanted.contains(&row.name)) {
+        host = compare(row, Types::F32, &[&[800, 700], &[3, 200_000], &[600_000]], 3, host).unwrap();
+    }
+}
+
+#[test]
+fn the_books_kernel_is_what_the_example_prints() {
+    let optimizer: Optimizer =
+        Optimizer::new((Adam::default(), Descent::default()), [("w", [64, 64])]).unwrap();
+    let types = sweep_kernels::Types {
+        gradient: DType::F32,
+        parameter: DType::F32,
+        columns: vec![Some(DType::F32); 2],
+        rounding: Rounding::Stochastic,
+    };
+    let sweeps = optimizer.formulas(0, &[64, 64]).unwrap();
+    let text: String = sweeps.iter().map(|sweep| sweep_kernels::kernels(sweep, &types)).collect();
+    assert_eq!(text, include_str!("../examples/adam.c"));
+}

@@ -1,0 +1,243 @@
+//! Chains on a device beside the engine: the same steps, compared to the bit.
+
+use std::fmt;
+
+use elementary::{Adam, AdaptiveClip, Centralise, CentredRms, ClipByNorm, DecayToStart, Momentum, UnitNorm};
+use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
+use gradient_transform::{
+    Buffer, Descent, Error, Link, Optimizer, Parameter, ParameterGroup, Rounding, Scalar, Settings, Slice,
+    SumsOver,
+};
+use half::bf16;
+use prodigy_plus::Options;
+
+/// A chain that is compared.
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    chain: Box<dyn Fn() -> Box<dyn Link<f32>>>,
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Options of prodigy-plus: a name, and JSON.
+const OPTIONS: [(&str, &str); 25] = [
+    ("default", "{}"),
+    ("dense", r#"{"factored": false}"#),
+    ("weight decay", r#"{"weight_decay": 0.1}"#),
+    ("weight decay, not by lr", r#"{"weight_decay": 1e-5, "weight_decay_by_lr": false}"#),
+    ("adopt", r#"{"use_adopt": true}"#),
+    ("adopt, dense", r#"{"use_adopt": true, "factored": false}"#),
+    ("cautious", r#"{"use_cautious": true}"#),
+    ("grams", r#"{"use_grams": true}"#),
+    ("focus", r#"{"use_focus": true}"#),
+    ("atan2", r#"{"eps": null}"#),
+    ("radam", r#"{"use_bias_correction": true}"#),
+    ("speed", r#"{"use_speed": true}"#),
+    ("stopped", r#"{"prodigy_steps": 3}"#),
+    ("without clipping", r#"{"use_stableadamw": false}"#),
+    ("narrow factors", r#"{"factored_fp32": false}"#),
+    ("adopt, cautious, decay", r#"{"use_adopt": true, "use_cautious": true, "weight_decay": 0.01}"#),
+    ("2.0.1", r#"{"line": "2.0.1"}"#),
+    ("2.0.1, dense", r#"{"line": "2.0.1", "factored": false}"#),
+    ("2.0.1, adopt", r#"{"line": "2.0.1", "use_adopt": true}"#),
+    ("2.0.1, without schedule-free", r#"{"line": "2.0.1", "use_schedulefree": false}"#),
+    (
+        "2.0.1, without schedule-free, cautious",
+        r#"{"line": "2.0.1", "use_schedulefree": false, "use_cautious": true}"#,
+    ),
+    (
+        "2.0.1, without schedule-free, adopt",
+        r#"{"line": "2.0.1", "use_schedulefree": false, "use_adopt": true}"#,
+    ),
+    ("2.0.1, schedulefree_c", r#"{"line": "2.0.1", "schedulefree_c": 50}"#),
+    ("2.0.1, focus", r#"{"line": "2.0.1", "use_focus": true}"#),
+    ("2.0.1, radam", r#"{"line": "2.0.1", "use_bias_correction": true}"#),
+];
+
+/// All chains.
+pub fn rows() -> Vec<Row> {
+    fn row<G: Link<f32> + 'static>(name: &'static str, chain: impl Fn() -> G + 'static) -> Row {
+        Row { name, chain: Box::new(move || Box::new(chain())) }
+    }
+    let mut rows: Vec<Row> = OPTIONS
+        .iter()
+        .map(|(name, options)| {
+            let options: Result<Options, _> = serde_json::from_str(options);
+            row(name, move || match &options {
+                Ok(options) => options.transforms::<f32>().unwrap_or_else(|error| panic!("{error}")),
+                Err(error) => panic!("{error}"),
+            })
+        })
+        .collect();
+    let with = |name, rows: &mut Vec<Row>, chain: fn() -> Box<dyn Link<f32>>| rows.push(row(name, chain));
+    use named_optimizers as named;
+    let rows_of = &mut rows;
+    with("adam", rows_of, || Box::new(named::adam()));
+    with("adamw", rows_of, || Box::new(named::adamw()));
+    with("amsgrad", rows_of, || Box::new(named::amsgrad()));
+    with("nadam", rows_of, || Box::new(named::nadam()));
+    with("radam, elementary", rows_of, || Box::new(named::radam()));
+    with("adamax", rows_of, || Box::new(named::adamax()));
+    with("adabelief", rows_of, || Box::new(named::adabelief()));
+    with("adan", rows_of, || Box::new(named::adan()));
+    with("ademamix", rows_of, || Box::new(named::ademamix()));
+    with("mars", rows_of, || Box::new(named::mars()));
+    with("c-adamw", rows_of, || Box::new(named::c_adamw()));
+    with("grams, elementary", rows_of, || Box::new(named::grams()));
+    with("stableadamw", rows_of, || Box::new(named::stableadamw()));
+    with("yogi", rows_of, || Box::new(named::yogi()));
+    with("prodigy", rows_of, || Box::new(named::prodigy()));
+    with("schedule-free sgd", rows_of, || Box::new(named::schedule_free_sgd()));
+    with("schedule-free adamw", rows_of, || Box::new(named::schedule_free_adamw()));
+    with("lars", rows_of, || Box::new(named::lars()));
+    with("lamb", rows_of, || Box::new(named::lamb()));
+    with("sgd", rows_of, || Box::new(named::sgd()));
+    with("lion", rows_of, || Box::new(named::lion()));
+    with("rprop", rows_of, || Box::new(named::rprop()));
+    with("adagrad", rows_of, || Box::new(named::adagrad()));
+    with("adadelta", rows_of, || Box::new(named::adadelta()));
+    with("rmsprop", rows_of, || Box::new(named::rmsprop()));
+    with("adopt, elementary", rows_of, || Box::new(named::adopt()));
+    with("clipped over all tensors", rows_of, || {
+        let clip = ClipByNorm { limit: 0.5, over: SumsOver::All, ..ClipByNorm::default() };
+        Box::new((clip, Adam::default(), Descent::default()))
+    });
+    with("centralised, clipped by units", rows_of, || {
+        Box::new((Centralise, AdaptiveClip::default(), Momentum::default(), Descent::default()))
+    });
+    with("centred rms, unit norm, decay to the start", rows_of, || {
+        Box::new((CentredRms::default(), UnitNorm::default(), DecayToStart::default(), Descent::default()))
+    });
+    rows
+}
+
+/// Types and rounding that chains are compared in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Types {
+    /// float32.
+    F32,
+    /// bfloat16, rounded stochastically.
+    Bf16,
+    /// bfloat16, rounded to the nearest.
+    Bf16Nearest,
+}
+
+/// Steps a chain on both sides, from the same weights and with the same gradients, of which some are missing; the first difference.
+///
+/// # Errors
+/// A message that names step and tensor.
+pub fn compare<E: Executor>(
+    row: &Row,
+    types: Types,
+    shapes: &[&[usize]],
+    steps: u64,
+    executor: E,
+) -> Result<E, String> {
+    match types {
+        Types::F32 => compare_as::<f32, E>(row, Rounding::Nearest, shapes, steps, executor, |x| x),
+        Types::Bf16 => {
+            compare_as::<bf16, E>(row, Rounding::Stochastic, shapes, steps, executor, bf16::from_f32)
+        }
+        Types::Bf16Nearest => {
+            compare_as::<bf16, E>(row, Rounding::Nearest, shapes, steps, executor, bf16::from_f32)
+        }
+    }
+}
+
+fn compare_as<S: Scalar, E: Executor>(
+    row: &Row,
+    rounding: Rounding,
+    shapes: &[&[usize]],
+    steps: u64,
+    executor: E,
+    narrow: fn(f32) -> S,
+) -> Result<E, String> {
+    let failed = |error: Error| format!("{}: {error}", row.name);
+    let optimizer = || {
+        let names = shapes.iter().enumerate().map(|(i, shape)| (format!("w{i}"), *shape));
+        let group = ParameterGroup::new((row.chain)(), names).rounding(rounding);
+        Optimizer::<f32>::with_groups([group], Settings::default())
+    };
+    let mut here = optimizer().map_err(failed)?;
+    let mut there = OnDevice::new(optimizer().map_err(failed)?, executor).map_err(failed)?;
+    let numbers = |seed: u64, shape: &[usize]| -> Vec<S> {
+        values(seed, shape.iter().product()).into_iter().map(narrow).collect()
+    };
+    let on_device = |there: &mut OnDevice<E>, values: &Vec<S>| {
+        there.executor().upload(S::buffer(values.clone())).map_err(|error| error.to_string())
+    };
+    // Weights of 0, as of biases and LoRA's second factors, keep no start.
+    let mut weights: Vec<Vec<S>> = (1..)
+        .zip(shapes)
+        .map(|(i, shape)| if i == 2 { vec![narrow(0.0); numbers(i, shape).len()] } else { numbers(i, shape) })
+        .collect();
+    let mut device = weights.iter().map(|w| on_device(&mut there, w)).collect::<Result<Vec<_>, _>>()?;
+    for step in 0..steps {
+        let gradients: Vec<Option<Vec<S>>> = (0..)
+            .zip(shapes)
+            .map(|(i, shape)| ((step + i) % 7 != 3).then(|| numbers(1000 * (step + 1) + i, shape)))
+            .collect();
+        let mut parameters: Vec<Parameter<'_>> =
+            weights.iter_mut().zip(&gradients).map(|(w, g)| Parameter::slice(w, g.as_deref())).collect();
+        here.step(&mut parameters).map_err(failed)?;
+        let gradients = gradients
+            .iter()
+            .map(|gradient| gradient.as_ref().map(|g| on_device(&mut there, g)).transpose())
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut parameters: Vec<DeviceParameter<'_, E::Array>> = device
+            .iter_mut()
+            .zip(&gradients)
+            .map(|(value, gradient)| DeviceParameter { value, gradient: gradient.as_ref() })
+            .collect();
+        there.step(&mut parameters).map_err(failed)?;
+        for (i, (w, device)) in weights.iter().zip(&device).enumerate() {
+            let device: Buffer = there.executor().download(device).map_err(|error| error.to_string())?;
+            let differs = |&k: &usize| bits(S::slice(w), k) != bits(device.as_slice(), k);
+            if let Some(at) = (0..w.len()).find(differs) {
+                let count = (0..w.len()).filter(differs).count();
+                let (ours, theirs) = (S::slice(w).get::<f64>(at), device.get::<f64>(at));
+                return Err(format!(
+                    "{}: step {}, tensor {:?}: {count} of {} elements differ, the first at {at}: {ours:e} and {theirs:e}",
+                    row.name,
+                    step + 1,
+                    shapes[i],
+                    w.len()
+                ));
+            }
+        }
+        let (ours, theirs) = (here.estimate(0).map_err(failed)?, there.estimate(0).map_err(failed)?);
+        if ours != theirs {
+            return Err(format!("{}: step {}: {ours:?} and {theirs:?}", row.name, step + 1));
+        }
+    }
+    let (moved, executor) = there.into_parts().map_err(failed)?;
+    if here.snapshot() != moved.snapshot() {
+        return Err(format!("{}: the states differ after {steps} steps", row.name));
+    }
+    Ok(executor)
+}
+
+/// Numbers of either sign, below one half.
+fn values(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+fn bits(values: Slice<'_>, i: usize) -> u64 {
+    match values {
+        Slice::F32(values) => u64::from(values[i].to_bits()),
+        Slice::Bf16(values) => u64::from(values[i].to_bits()),
+        Slice::F64(values) => values[i].to_bits(),
+    }
+}
