@@ -262,6 +262,29 @@ fn a_non_finite_float64_gradient_is_refused() {
     assert_eq!(training.bits(), bits);
 }
 
+/// Where the first loop over a tensor keeps nothing, the gradient is looked at in it, in one of two ways, or before it.
+#[test]
+fn a_non_finite_gradient_is_refused_whatever_the_chain_begins_with() {
+    let switches = ["use_adopt", "factored", "use_stableadamw", "use_speed", "use_orthograd", "use_cautious"];
+    let lines = [("1.9.2", true), ("2.0.1", true), ("2.0.1", false)];
+    for (line, averages) in lines {
+        for mix in 0..1_u32 << switches.len() {
+            let mut options = serde_json::json!({"d0": 1e-3, "line": line, "use_schedulefree": averages});
+            for (i, switch) in switches.iter().enumerate() {
+                options[*switch] = (mix >> i & 1 == 1).into();
+            }
+            let mut training = Training::<f32, f32>::new(&Run::new(options.clone(), &[&[40, 33]])).unwrap();
+            training.steps(3);
+            let (bits, state) = (training.bits(), training.optimizer.snapshot());
+            let mut gradients = training.gradients(4);
+            *gradients[0].as_mut().unwrap().last_mut().unwrap() = f32::NAN;
+            let result = training.step_with(&gradients);
+            assert!(matches!(result, Err(Error::NonFiniteGradient { .. })), "{options}: {result:?}");
+            assert!(training.bits() == bits && training.optimizer.snapshot() == state, "{options}");
+        }
+    }
+}
+
 #[test]
 fn a_non_finite_gradient_in_a_fused_step_leaves_its_parameter_alone() {
     let mut training = trained::<f32>();

@@ -28,7 +28,7 @@ fn second(options: Value) -> Run {
 /// Parameters and d after some steps.
 fn end<T: Real, E: Stored>(run: &Run, order: Option<&[usize]>) -> (Vec<Vec<u64>>, Vec<f64>) {
     let mut training = Training::<T, E>::new(run).unwrap();
-    for t in 1..=12 {
+    for t in 1..=40 {
         let Some(order) = order else {
             training.steps(1);
             continue;
