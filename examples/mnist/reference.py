@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Trains the same network on the same files with the Python reference, or with AdamW of PyTorch.
 
-    python3 -m venv venv && venv/bin/pip install torch numpy prodigy-plus-schedule-free==1.9.2
+    python3 -m venv venv && venv/bin/pip install torch numpy prodigy-plus-schedule-free==1.9.2    # or 2.0.1
     venv/bin/python examples/mnist/reference.py --data DIR --epochs 14 --seed 1 --out mnist
 
 The protocol is the one of the program `mnist`: the network, initialisation, normalisation, batches of 64 in a new order every
-epoch, dropout, and the test at the averaged weights. Random numbers are PyTorch's, so runs compare by their spread over
+epoch, dropout, and the test at the averaged weights. The record is called after the version that is installed. Random numbers are PyTorch's, so runs compare by their spread over
 seeds. Writes a record that the program `table` reads.
 """
 
 import argparse
 import gzip
+import importlib.metadata
 import json
 import pathlib
 import time
@@ -67,8 +68,11 @@ def main():
     if arguments.adamw and arguments.option:
         parser.error("--option is for the reference, not for --adamw")
     options = {name: json.loads(value) for name, value in (option.split("=", 1) for option in arguments.option)}
-    title = " ".join([f"AdamW of PyTorch lr={arguments.adamw}" if arguments.adamw else "Python reference 1.9.2",
-                      *arguments.option])
+    if arguments.adamw:
+        title = f"AdamW of PyTorch lr={arguments.adamw}"
+    else:
+        title = f"Python reference {importlib.metadata.version('prodigy-plus-schedule-free')}"
+    title = " ".join([title, *arguments.option])
     path = arguments.out / f"{title.replace(' ', '-')}-seed{arguments.seed}.json"
     if path.exists():
         raise SystemExit(f"{path} is there already")

@@ -1,4 +1,4 @@
-//! Conformance to the Python reference, prodigy-plus-schedule-free 1.9.2.
+//! Conformance to the Python reference, prodigy-plus-schedule-free 1.9.2 and 2.0.1.
 //!
 //! A *case* is a recorded trajectory of the reference ([`case`]). It is replayed through a [`replay::Subject`] - the
 //! product's engine ([`product`]) or the naive float64 oracle ([`oracle`]) - and judged by one agreement rule

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use conformance::case::Case;
-use conformance::oracle::Compat;
 use conformance::replay::{Verdict, replay};
 use conformance::table::Table;
 use conformance::{product, replay};
@@ -87,12 +86,8 @@ fn main() -> io::Result<ExitCode> {
 
 fn judge(file: &Path, arguments: &Arguments) -> Result<(Case, Verdict), Box<dyn std::error::Error>> {
     let case = Case::read(file)?;
-    let mut subject = if arguments.oracle {
-        let compat = if arguments.corrected { Compat::default() } else { Compat::REFERENCE };
-        replay::oracle(&case, compat)?
-    } else {
-        product::subject(&case)?
-    };
+    let mut subject =
+        if arguments.oracle { replay::oracle(&case, arguments.corrected)? } else { product::subject(&case)? };
     let verdict = replay(&case, subject.as_mut())?;
     Ok((case, verdict))
 }

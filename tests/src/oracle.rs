@@ -1,4 +1,5 @@
-//! The whole optimizer, naively: float64, one pass per formula, every tensor on its own.
+//! The whole optimizer, naively: float64, one pass per formula, every tensor on its own. Both lines of the reference; where 2.0.1 is
+//! another optimizer than 1.9.2, its formulas are in `second.rs`.
 //!
 //! This is the text to read beside the formulas. It rounds only where the reference keeps a number in a narrower type,
 //! and deviates from the documented behaviour only where a [`Compat`] switch says so.
@@ -9,6 +10,7 @@ mod muon;
 mod options;
 mod prodigy;
 mod schedule_free;
+mod second;
 mod step;
 mod storage;
 
@@ -16,11 +18,11 @@ use ndarray::ArrayD;
 use serde_json::{Map, Value};
 
 pub use compat::Compat;
-pub use options::Options;
+pub use options::{Line, Options};
 pub use storage::Storage;
 
 use prodigy::Sums;
-use step::{Parameter, step_of, step_parameter};
+use step::{Parameter, step_of};
 
 /// Why an oracle cannot be made, or cannot take a step.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum OracleError {
     /// A group has an option that belongs to the whole optimizer.
     #[error("{0} is an option of the whole optimizer, not of a group")]
     NotOfAGroup(&'static str),
+    /// The other line of the reference has this option.
+    #[error("{0} is an option of the other line of the reference")]
+    OfTheOtherLine(&'static str),
     /// The evaluation point is `lerp(y, z, 1 - 1/beta1)`.
     #[error("beta1 = 0: there is no evaluation point, as it divides by beta1")]
     Beta1IsZero,
@@ -72,6 +77,8 @@ struct GroupState {
     d: f64,
     d_prev: f64,
     numerator: f64,
+    /// So far; 2.0.1's SPEED goes by it.
+    largest_numerator: f64,
     k: u64,
     /// `k` without the steps at learning rate 0.
     moves: u64,
@@ -115,6 +122,7 @@ impl Oracle {
                 d,
                 d_prev: d,
                 numerator: 0.0,
+                largest_numerator: 0.0,
                 k: 1,
                 moves: 1,
                 weight_sum: 0.0,
@@ -140,6 +148,7 @@ impl Oracle {
             d: own.d0,
             d_prev: own.d0,
             numerator: 0.0,
+            largest_numerator: 0.0,
             k: 1,
             moves: 1,
             weight_sum: 0.0,
@@ -148,7 +157,8 @@ impl Oracle {
             options: own,
         };
         if let Some(first) = self.groups.first().filter(|_| !self.options.split_groups) {
-            (group.d, group.d_prev, group.numerator) = (first.d, first.d_prev, first.numerator);
+            (group.d, group.d_prev) = (first.d, first.d_prev);
+            (group.numerator, group.largest_numerator) = (first.numerator, first.largest_numerator);
         }
         self.groups.push(group);
         let storage = self.storage;
@@ -176,6 +186,10 @@ impl Oracle {
             let weight_sum_with_this_step = step.weight_sum + step.dlr * step.dlr;
             let mut weight_sum = step.weight_sum;
             for &i in &group.params {
+                let step_parameter = match step.options.line {
+                    Line::First => step::step_parameter,
+                    Line::Second => second::step_parameter,
+                };
                 let updated = gradients[i]
                     .as_ref()
                     .is_some_and(|g| step_parameter(&mut self.parameters[i], g, &step, sums));
@@ -245,6 +259,7 @@ impl Oracle {
                 for group in others {
                     group.d = first.d;
                     group.numerator = first.numerator;
+                    group.largest_numerator = first.largest_numerator;
                     if !self.compat.joint_d_prev_not_copied {
                         group.d_prev = first.d_prev;
                     }
@@ -274,9 +289,8 @@ impl Oracle {
     pub fn x(&self, i: usize) -> ArrayD<f64> {
         let parameter = &self.parameters[i];
         match &parameter.state {
-            None => parameter.y.clone(),
-            Some(state) => {
-                let weight = 1.0 - 1.0 / self.beta1_of(i);
+            Some(state) if self.options_of(i).use_schedulefree => {
+                let weight = 1.0 - 1.0 / self.options_of(i).betas.0;
                 self.storage.store(schedule_free::lerp(
                     &parameter.y,
                     &state.z,
@@ -284,6 +298,7 @@ impl Oracle {
                     self.storage.arithmetic(),
                 ))
             }
+            _ => parameter.y.clone(),
         }
     }
 
@@ -293,8 +308,11 @@ impl Oracle {
             return;
         }
         for i in 0..self.parameters.len() {
+            if !self.options_of(i).use_schedulefree {
+                continue;
+            }
             let x = self.x(i);
-            let weight = 1.0 - self.beta1_of(i);
+            let weight = 1.0 - self.options_of(i).betas.0;
             let parameter = &mut self.parameters[i];
             if let Some(state) = &parameter.state {
                 parameter.y =
@@ -308,9 +326,9 @@ impl Oracle {
         self.groups.iter().map(|group| group.d).collect()
     }
 
-    fn beta1_of(&self, i: usize) -> f64 {
+    fn options_of(&self, i: usize) -> &Options {
         let group = self.groups.iter().find(|group| group.params.contains(&i));
-        group.map_or(self.options.betas.0, |group| group.options.betas.0)
+        group.map_or(&self.options, |group| &group.options)
     }
 }
 
@@ -328,8 +346,13 @@ impl GroupState {
             return;
         }
         // A step that says nothing about the gradients: all samples are zero, or in parameters without elements.
-        if sums.denominator == 0.0 && !compat.d_updates_without_gradients {
+        let has_denominator = options.line == Line::First || !options.use_speed;
+        if has_denominator && sums.denominator == 0.0 && !compat.d_updates_without_gradients {
             self.d_prev = self.d;
+            return;
+        }
+        if options.line == Line::Second {
+            second::estimate(self, sums);
             return;
         }
         self.numerator = prodigy::next_numerator(self.numerator, sums, self.d, options);

@@ -8,7 +8,7 @@ use std::fmt;
 use gradient_transform::{Error, Optimizer, Parameter, Real, StepOutcome};
 use half::bf16;
 use ndarray::{ArrayD, IxDyn};
-use prodigy_plus::Options;
+use prodigy_plus::{Line, Options};
 use serde_json::{Map, Value};
 use transform_laws::Number;
 
@@ -99,11 +99,11 @@ impl Run {
     }
 
     /// The options of the engine's constructor and of its groups. As in the oracle, the default of beta3 follows the
-    /// constructor's betas.
+    /// constructor's betas in 1.9.2, and each group's own in 2.0.1.
     pub fn engine_options(&self) -> Result<(Options, Vec<Options>), serde_json::Error> {
         let read = |map: &Map<String, Value>| serde_json::from_value::<Options>(Value::Object(map.clone()));
         let base = read(&self.options)?;
-        let beta3 = Some(base.beta3_or_default());
+        let beta3 = (base.line == Line::V1).then(|| base.beta3_or_default());
         let groups = self
             .groups
             .iter()

@@ -3,7 +3,7 @@
 use ndarray::ArrayD;
 
 use crate::case::{Case, Precision};
-use crate::oracle::{Compat, Group, Oracle, OracleError, Storage};
+use crate::oracle::{Compat, Group, Line, Oracle, OracleError, Storage};
 
 /// Why a subject cannot replay a case.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +59,17 @@ impl Subject for Oracle {
     }
 }
 
-/// The naive oracle for a case.
-pub fn oracle(case: &Case, compat: Compat) -> Result<Box<dyn Subject>, SubjectError> {
+/// The naive oracle for a case: as the case's version of the reference, or, `corrected`, as that is documented.
+pub fn oracle(case: &Case, corrected: bool) -> Result<Box<dyn Subject>, SubjectError> {
     let description = &case.description;
+    let line = match description.reference.as_deref() {
+        None | Some("1.9.2") => Line::First,
+        Some("2.0.1") => Line::Second,
+        Some(other) => return Err(SubjectError::Unsupported(format!("reference {other}"))),
+    };
+    let compat = if corrected { Compat::default() } else { Compat::of(line) };
+    let mut options = description.options.clone();
+    options.insert("line".to_owned(), serde_json::to_value(line).map_err(OracleError::from)?);
     let groups: Vec<Group> = description
         .groups
         .iter()
@@ -72,7 +80,7 @@ pub fn oracle(case: &Case, compat: Compat) -> Result<Box<dyn Subject>, SubjectEr
         Precision::Bfloat16 => Storage::Bf16,
     };
     let muon_bf16 = description.muon_dtype == Precision::Bfloat16;
-    Ok(Box::new(Oracle::new(&description.options, &groups, case.init.clone(), storage, compat, muon_bf16)?))
+    Ok(Box::new(Oracle::new(&options, &groups, case.init.clone(), storage, compat, muon_bf16)?))
 }
 
 /// How well a replay agrees with the recorded trajectory. Errors are the worst over all that was compared.

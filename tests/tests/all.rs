@@ -19,6 +19,7 @@ mod random_calls;
 mod random_runs;
 mod resume;
 mod resume_changed;
+mod second_line;
 mod shared_sums;
 mod snapshots;
 

@@ -8,6 +8,7 @@ use gradient_transform::{
 };
 use half::bf16;
 use ndarray::{ArrayD, IxDyn};
+use prodigy_core::Prodigy;
 use prodigy_plus::{Options, ProdigyPlus};
 use schedule_free::ScheduleFree;
 use stableadamw::StableAdamW;
@@ -124,7 +125,7 @@ fn every_numeric_option_is_checked_at_both_ends() {
     const ABOVE_ONE: f64 = 1.0 + f64::EPSILON;
     const LARGEST_D: f64 = (1_u64 << 50) as f64;
     let (nan, inf) = (f64::NAN, f64::INFINITY);
-    let cases: [(&str, Set, Vec<f64>, Vec<f64>); 9] = [
+    let cases: [(&str, Set, Vec<f64>, Vec<f64>); 10] = [
         ("lr", |o, v| o.lr(v), vec![0.0, 1e-3, 10.0], vec![-1e-300, -1.0, inf, -inf, nan]),
         (
             "beta1",
@@ -148,6 +149,7 @@ fn every_numeric_option_is_checked_at_both_ends() {
         ("d0", |o, v| o.d0(v), vec![1e-300, 1.0, LARGEST_D], vec![0.0, -1e-6, 1e16, inf, -inf, nan]),
         ("d_coef", |o, v| o.d_coef(v), vec![1e-3, 2.0, LARGEST_D], vec![0.0, -1.0, 1e16, inf, -inf, nan]),
         ("eps", |o, v| o.eps(Some(v)), vec![1e-300, 1e-3], vec![0.0, -1e-8, inf, -inf, nan]),
+        ("strength", |o, v| o.schedulefree_c(v), vec![0.0, 8.0, 1e300], vec![-1e-300, -1.0, inf, -inf, nan]),
         // With bias correction, beta2 = 0 would leave nothing to correct.
         (
             "beta2",
@@ -258,6 +260,29 @@ fn a_non_finite_float64_gradient_is_refused() {
     let result = training.step_with(&gradients);
     assert!(matches!(result, Err(Error::NonFiniteGradient { index: 11, .. })), "{result:?}");
     assert_eq!(training.bits(), bits);
+}
+
+/// Where the first loop over a tensor keeps nothing, the gradient is looked at in it, in one of two ways, or before it.
+#[test]
+fn a_non_finite_gradient_is_refused_whatever_the_chain_begins_with() {
+    let switches = ["use_adopt", "factored", "use_stableadamw", "use_speed", "use_orthograd", "use_cautious"];
+    let lines = [("1.9.2", true), ("2.0.1", true), ("2.0.1", false)];
+    for (line, averages) in lines {
+        for mix in 0..1_u32 << switches.len() {
+            let mut options = serde_json::json!({"d0": 1e-3, "line": line, "use_schedulefree": averages});
+            for (i, switch) in switches.iter().enumerate() {
+                options[*switch] = (mix >> i & 1 == 1).into();
+            }
+            let mut training = Training::<f32, f32>::new(&Run::new(options.clone(), &[&[40, 33]])).unwrap();
+            training.steps(3);
+            let (bits, state) = (training.bits(), training.optimizer.snapshot());
+            let mut gradients = training.gradients(4);
+            *gradients[0].as_mut().unwrap().last_mut().unwrap() = f32::NAN;
+            let result = training.step_with(&gradients);
+            assert!(matches!(result, Err(Error::NonFiniteGradient { .. })), "{options}: {result:?}");
+            assert!(training.bits() == bits && training.optimizer.snapshot() == state, "{options}");
+        }
+    }
 }
 
 #[test]
@@ -551,6 +576,17 @@ fn hyperparameters_of_a_transform_in_a_hand_made_chain_are_checked() {
     assert!(matches!(result, Err(Error::OptionOutOfRange { option: "beta2", .. })), "{result:?}");
     let result = Optimizer::<f32>::new(Descent::with_decay(f64::NAN), parameters());
     assert!(matches!(result, Err(Error::OptionOutOfRange { option: "weight_decay", .. })), "{result:?}");
+    let limited = |growth| {
+        let prodigy = Prodigy { growth: Some(growth), ..Prodigy::default() };
+        Optimizer::<f32>::new((prodigy, Descent::default()), parameters())
+    };
+    for good in [1.0 + f64::EPSILON, 1.19, 1e300] {
+        assert!(limited(good).is_ok(), "{good}");
+    }
+    for bad in [1.0, 0.5, 0.0, -2.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+        let result = limited(bad);
+        assert!(matches!(result, Err(Error::OptionOutOfRange { option: "growth", .. })), "{bad}: {result:?}");
+    }
     let group = ParameterGroup::<f32>::new(Descent::default(), parameters()).lr(f64::NAN);
     let result =
         Optimizer::with_groups([group], Settings { non_finite: NonFinite::Skip, ..Settings::default() });

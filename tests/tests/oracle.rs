@@ -9,8 +9,8 @@ use conformance::replay::{self, replay};
 use ndarray::{ArrayD, IxDyn};
 use serde_json::{Map, Value, json};
 
-fn shipped_cases() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/cases");
+fn shipped_cases(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
@@ -18,29 +18,34 @@ fn shipped_cases() -> Vec<PathBuf> {
 
 #[test]
 fn the_oracle_passes_every_shipped_case() {
-    let files = shipped_cases();
-    assert!(files.len() >= 20, "only {} cases", files.len());
-    for file in files {
-        let case = Case::read(&file).unwrap();
-        let mut oracle = replay::oracle(&case, Compat::REFERENCE).unwrap();
-        let verdict = replay(&case, oracle.as_mut()).unwrap();
-        assert!(verdict.passed, "{}: {verdict:?}", case.description.name);
+    for (folder, least) in [("golden/cases", 20), ("golden/cases_v2", 12)] {
+        let files = shipped_cases(folder);
+        assert!(files.len() >= least, "only {} cases in {folder}", files.len());
+        for file in files {
+            let case = Case::read(&file).unwrap();
+            let mut oracle = replay::oracle(&case, false).unwrap();
+            let verdict = replay(&case, oracle.as_mut()).unwrap();
+            assert!(verdict.passed, "{}: {verdict:?}", case.description.name);
+        }
     }
 }
 
 #[test]
 fn a_replay_with_other_options_than_the_case_fails() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/cases");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     for (name, option, value) in [
-        ("defaults", "d_coef", json!(1.01)),
-        ("defaults", "betas", json!([0.9, 0.98])),
-        ("dense_slow_moments", "beta3", json!(0.91)),
-        ("muon", "use_stableadamw", json!(false)),
-        ("cautious_decay", "use_cautious", json!(false)),
+        ("cases/defaults", "d_coef", json!(1.01)),
+        ("cases/defaults", "betas", json!([0.9, 0.98])),
+        ("cases/dense_slow_moments", "beta3", json!(0.91)),
+        ("cases/muon", "use_stableadamw", json!(false)),
+        ("cases/cautious_decay", "use_cautious", json!(false)),
+        ("cases_v2/v2_defaults", "d_limiter", json!(false)),
+        ("cases_v2/v2_refined_missing", "schedulefree_c", json!(0.0)),
+        ("cases_v2/v2_prodigy_schedule", "use_schedulefree", json!(true)),
     ] {
         let mut case = Case::read(&folder.join(format!("{name}.safetensors"))).unwrap();
         case.description.options.insert(option.to_owned(), value);
-        let mut oracle = replay::oracle(&case, Compat::REFERENCE).unwrap();
+        let mut oracle = replay::oracle(&case, false).unwrap();
         let verdict = replay(&case, oracle.as_mut()).unwrap();
         assert!(!verdict.passed, "{name} with another {option}: {verdict:?}");
     }
@@ -52,7 +57,7 @@ fn a_nan_anywhere_fails_a_replay() {
     let mut case = Case::read(&folder.join("defaults.safetensors")).unwrap();
     let last = case.steps.last_mut().unwrap();
     last.saved.as_mut().unwrap().x[2].fill(f64::NAN);
-    let mut oracle = replay::oracle(&case, Compat::REFERENCE).unwrap();
+    let mut oracle = replay::oracle(&case, false).unwrap();
     let verdict = replay(&case, oracle.as_mut()).unwrap();
     assert!(verdict.x.is_nan() && !verdict.passed, "{verdict:?}");
 }
@@ -147,6 +152,11 @@ fn every_switch_of_the_reference_matters_where_it_says() {
     type Switch = fn(&mut Compat);
     let one = || Scenario::new(&[&[5, 4], &[7]], json!({ "d0": 1e-3 }));
     let with = |options: Value| Scenario { options, ..one() };
+    let second = |options: Value| {
+        let mut all = object(&json!({ "line": "2.0.1", "d0": 1e-3 }));
+        all.extend(object(&options));
+        with(Value::Object(all))
+    };
     let two = |own: Value| one().in_groups(&[(&[0], json!({})), (&[1], own)]);
     let rows: Vec<(&str, Switch, Scenario)> = vec![
         ("row mean", |c| c.factored_row_mean_axis = true, Scenario::new(&[&[40, 3]], json!({}))),
@@ -202,6 +212,22 @@ fn every_switch_of_the_reference_matters_where_it_says() {
         ),
         ("Muon", |c| c.muon_rms_bf16 = true, with(json!({ "use_muon_pp": true, "d0": 1e-3 }))),
         ("group d0", |c| c.group_d0_ignored = true, two(json!({ "d0": 1e-2 }))),
+        (
+            "Cautious times gradient",
+            |c| c.cautious_multiplies_by_gradient = true,
+            second(json!({ "use_schedulefree": false, "use_cautious": true })),
+        ),
+        (
+            "ADOPT",
+            |c| c.adopt_reads_weighted = true,
+            second(json!({ "use_schedulefree": false, "use_adopt": true })),
+        ),
+        (
+            "decay first",
+            |c| c.decays_first = true,
+            second(json!({ "use_schedulefree": false, "weight_decay": 1e-5 })),
+        ),
+        ("FOCUS", |c| c.focus_reads_weighted = true, second(json!({ "use_focus": true }))),
     ];
     for (name, switch, scenario) in rows {
         let mut compat = Compat::default();
@@ -216,7 +242,7 @@ fn a_group_without_a_gradient_stands_still_but_in_the_reference_its_d_becomes_ha
     let scenario = Scenario::new(&[&[6], &[6]], json!({ "d0": 1e-3 }))
         .in_groups(&[(&[0], json!({})), (&[1], json!({}))])
         .without([(12, 1)]);
-    let reference = scenario.run(Compat::REFERENCE);
+    let reference = scenario.run(Compat::V1_9_2);
     let corrected = scenario.run(Compat::default());
     assert_eq!(reference.last(), Some(&std::f64::consts::FRAC_PI_2));
     let d_before = corrected[corrected.len() - 1 - 14];
@@ -249,6 +275,20 @@ fn without_decay_a_gradient_along_the_weights_moves_nothing_under_orthograd() {
 fn an_unknown_option_is_an_error_that_names_it() {
     let error = Scenario::new(&[&[2]], json!({ "use_spede": true })).oracle(Compat::default()).unwrap_err();
     assert!(error.to_string().contains("use_spede"), "{error}");
+}
+
+#[test]
+fn an_option_of_the_other_line_is_an_error_that_names_it() {
+    for (line, option, value) in [
+        ("1.9.2", "d_limiter", json!(true)),
+        ("1.9.2", "use_schedulefree", json!(false)),
+        ("1.9.2", "schedulefree_c", json!(8.0)),
+        ("2.0.1", "use_muon_pp", json!(true)),
+    ] {
+        let scenario = Scenario::new(&[&[2]], json!({ "line": line, option: value }));
+        let error = scenario.oracle(Compat::default()).unwrap_err();
+        assert!(matches!(error, OracleError::OfTheOtherLine(name) if name == option), "{error}");
+    }
 }
 
 #[test]

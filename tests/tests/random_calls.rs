@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value};
 
-use crate::random_runs::{cases, own, run, shape};
+use crate::random_runs::{cases, own, run, second_run, shape};
 
 type Engine = Training<f64, f64>;
 
@@ -233,6 +233,18 @@ proptest! {
     #[test]
     fn any_sequence_of_calls_is_the_oracles(
         run in run(&[1e-6, 1e-4, 1e-2]),
+        calls in prop::collection::vec(call(), 1..24),
+    ) {
+        follow(&run, &calls)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+
+    #[test]
+    fn any_sequence_of_calls_of_the_second_line_is_the_oracles(
+        run in second_run(&[1e-6, 1e-4, 1e-2]),
         calls in prop::collection::vec(call(), 1..24),
     ) {
         follow(&run, &calls)?;

@@ -170,3 +170,15 @@ pub(crate) fn run(d0: &'static [f64]) -> impl Strategy<Value = Run> {
         )
     })
 }
+
+/// The same in the second line, with what that alone has.
+pub(crate) fn second_run(d0: &'static [f64]) -> impl Strategy<Value = Run> {
+    let strength = select(vec![0.0, 0.0, 0.5, 8.0, 200.0]);
+    (run(d0), any::<bool>(), strength, any::<bool>()).prop_map(|(mut run, averages, strength, limited)| {
+        run.options.extend(object(json!({
+            "line": "2.0.1", "use_muon_pp": false, "d_limiter": limited,
+            "use_schedulefree": averages, "schedulefree_c": strength,
+        })));
+        run
+    })
+}

@@ -1,6 +1,8 @@
 //! Where the oracle follows the reference's trajectory instead of the documented behaviour.
 
-/// What version 1.9.2 does otherwise than it should, each under a name of its own. `true` is the reference's behaviour,
+use super::options::Line;
+
+/// What versions 1.9.2 and 2.0.1 do otherwise than they should, each under a name of its own. `true` is the reference's behaviour,
 /// `false` - the default - what it should have been.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compat {
@@ -54,11 +56,21 @@ pub struct Compat {
     /// A group's own `d0` is where it measures from, but its `d` starts at the `d0` of the constructor. Corrected: `d`
     /// starts at the group's `d0` (at the first group's, where all groups share one `d`).
     pub group_d0_ignored: bool,
+    /// 2.0.1 without Schedule-Free: Cautious multiplies the first moment by the gradient. Corrected: by the mask.
+    pub cautious_multiplies_by_gradient: bool,
+    /// 2.0.1 without Schedule-Free: ADOPT divides g by a moment of d g, clips that, and steps along a first moment of d times it.
+    /// Corrected: d g is divided, and the first moment is of the quotient.
+    pub adopt_reads_weighted: bool,
+    /// 2.0.1 without Schedule-Free: y is multiplied by 1 less the decay, in float32, before the step. Corrected: what decays is
+    /// subtracted.
+    pub decays_first: bool,
+    /// 2.0.1: FOCUS's average is of d^2 times the weights, and is compared with the weights. Corrected: it is of the weights.
+    pub focus_reads_weighted: bool,
 }
 
 impl Compat {
     /// Everything as in version 1.9.2 of the reference.
-    pub const REFERENCE: Compat = Compat {
+    pub const V1_9_2: Compat = Compat {
         factored_row_mean_axis: true,
         prodigy_state_bf16: true,
         joint_d_prev_not_copied: true,
@@ -78,5 +90,31 @@ impl Compat {
         evaluation_moves_parameters: true,
         muon_rms_bf16: true,
         group_d0_ignored: true,
+        cautious_multiplies_by_gradient: false,
+        adopt_reads_weighted: false,
+        decays_first: false,
+        focus_reads_weighted: false,
     };
+
+    /// Everything as in version 2.0.1 of the reference.
+    pub const V2_0_1: Compat = Compat {
+        joint_d_prev_not_copied: false,
+        freeze_keeps_d_prev: false,
+        weight_sum_of_last_parameter: false,
+        speed_shrinks_above_one: false,
+        muon_rms_bf16: false,
+        cautious_multiplies_by_gradient: true,
+        adopt_reads_weighted: true,
+        decays_first: true,
+        focus_reads_weighted: true,
+        ..Compat::V1_9_2
+    };
+
+    /// Everything as in that line of the reference.
+    pub fn of(line: Line) -> Compat {
+        match line {
+            Line::First => Compat::V1_9_2,
+            Line::Second => Compat::V2_0_1,
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayD, Axis, Zip};
 
+use super::options::Line;
 use super::step::Step;
 use super::storage::{Storage, dot, norm, sign};
 
@@ -9,7 +10,7 @@ use super::storage::{Storage, dot, norm, sign};
 const SHORTEST_FACTORED_AXIS: usize = 32;
 
 /// FOCUS's pull away from the mean of the weights.
-const FOCUS_GAMMA: f64 = 0.1;
+pub(super) const FOCUS_GAMMA: f64 = 0.1;
 
 /// What a parameter keeps of its past gradients (or, for FOCUS, of its past weights).
 #[derive(Debug, Clone)]
@@ -19,7 +20,7 @@ pub(super) enum Moment {
     /// EMAs of the means of `g^2` over the largest axis (`row`) and over the second largest (`col`); both keep the
     /// reduced axis with length one.
     Factored { row: ArrayD<f64>, col: ArrayD<f64>, largest: Axis, second: Axis },
-    /// An EMA of `y`.
+    /// An EMA of the weights.
     Focus(ArrayD<f64>),
 }
 
@@ -42,21 +43,25 @@ impl Moment {
     }
 
     /// The type in which this moment is kept, and in which its denominator is computed.
-    fn storage(&self, step: &Step) -> Storage {
+    pub(super) fn storage(&self, step: &Step) -> Storage {
         match (self, step.storage) {
             (Moment::Factored { .. }, storage) if step.options.factored_fp32 => storage.arithmetic(),
             (_, storage) => storage,
         }
     }
 
-    /// Takes in a gradient `g` (FOCUS: the weights `y`) with weight `1 - beta2`, and lets go of the past with
-    /// `beta2 r^2`, `r = d_prev/d`.
-    pub(super) fn update(&mut self, g: &ArrayD<f64>, y: &ArrayD<f64>, beta2: f64, step: &Step) {
+    /// Takes in the square of a gradient `g` (FOCUS: the weights `w`) with `weight`, and keeps `decay` of the past.
+    pub(super) fn update(
+        &mut self,
+        g: &ArrayD<f64>,
+        w: &ArrayD<f64>,
+        [decay, weight]: [f64; 2],
+        step: &Step,
+    ) {
         let kept = self.storage(step);
-        let r = step.d_prev / step.d;
-        // FOCUS takes the sign of what is left of `y - mean`, so that while y stands still the last digit decides.
+        // FOCUS takes the sign of what is left of `w - mean`, so that while w stands still the last digit decides.
         let scalar = |value| step.storage.arithmetic().round(value);
-        let (decay, weight) = (scalar(beta2 * r * r), scalar(1.0 - beta2));
+        let (decay, weight) = (scalar(decay), scalar(weight));
         let average = |mean: &mut ArrayD<f64>, new: &ArrayD<f64>| {
             Zip::from(mean).and(new).for_each(|mean, &new| {
                 *mean = kept.round(kept.round(decay * *mean) + weight * new);
@@ -65,7 +70,7 @@ impl Moment {
         let g_squared = g.mapv(|g| g * g);
         match self {
             Moment::Dense(v) => average(v, &g_squared),
-            Moment::Focus(mean) => average(mean, y),
+            Moment::Focus(mean) => average(mean, w),
             Moment::Factored { row, col, largest, second } => {
                 average(row, &keep_dim_mean(&g_squared, *largest));
                 average(col, &keep_dim_mean(&g_squared, *second));
@@ -73,7 +78,8 @@ impl Moment {
         }
     }
 
-    /// What the gradient is divided by: `sqrt(v)`, or `sqrt(row/mean(row)) sqrt(col)`; FOCUS: the mean of the weights.
+    /// What the gradient is divided by: `sqrt(v)`, or `sqrt(row/mean(row)) sqrt(col)`, in 2.0.1 under one root; FOCUS: the mean of
+    /// the weights.
     pub(super) fn denominator(&self, step: &Step) -> ArrayD<f64> {
         let kept = self.storage(step);
         match self {
@@ -86,7 +92,11 @@ impl Moment {
                     *second
                 };
                 let row_mean = kept.store(kept.store(keep_dim_mean(row, spanned)) + 1e-30);
-                let row_factor = kept.store(kept.store(row / &row_mean).mapv(f64::sqrt));
+                let share = kept.store(row / &row_mean);
+                if step.options.line == Line::Second {
+                    return kept.store(kept.store(share * col).mapv(f64::sqrt));
+                }
+                let row_factor = kept.store(share.mapv(f64::sqrt));
                 let col_factor = kept.store(col.mapv(f64::sqrt));
                 kept.store(row_factor * col_factor)
             }
@@ -135,9 +145,9 @@ fn keep_dim_mean(a: &ArrayD<f64>, axis: Axis) -> ArrayD<f64> {
     (a.sum_axis(axis) / a.len_of(axis) as f64).insert_axis(axis)
 }
 
-/// OrthoGrad: the component of `g` that is orthogonal to `w`, rescaled to the norm of `g`.
-pub(super) fn orthogonal_to(w: &ArrayD<f64>, g: &ArrayD<f64>, step: &Step) -> ArrayD<f64> {
-    let round = |v| step.storage.round(v);
+/// OrthoGrad: the component of `g` that is orthogonal to `w`, rescaled to the norm of `g`; scalars are in the type `kept`.
+pub(super) fn orthogonal_to(w: &ArrayD<f64>, g: &ArrayD<f64>, kept: Storage, step: &Step) -> ArrayD<f64> {
+    let round = |v| kept.round(v);
     let projection = round(round(dot(w, g)) / round(round(dot(w, w)) + 1e-30));
     let orthogonal = g - &(w * projection);
     if !step.compat.orthograd_normalises_noise && dot(&orthogonal, &orthogonal) <= 1e-13 * dot(g, g) {

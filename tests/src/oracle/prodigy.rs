@@ -9,10 +9,10 @@ use super::storage::{Storage, sampled, sign, stride};
 /// What Prodigy keeps of a parameter: a sample of where it started, and a sample of its weighted gradients.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
-    p0: Array1<f64>,
+    pub(super) p0: Array1<f64>,
     s: Array1<f64>,
     /// Every how many elements one is looked at.
-    stride: usize,
+    pub(super) stride: usize,
 }
 
 /// What the parameters of a group (of all groups, if they share one `d`) contribute to the estimate in one step.
@@ -39,20 +39,20 @@ impl Sample {
         Sample { s: Array1::zeros(p0.len()), p0, stride }
     }
 
-    /// Adds this parameter's part, from its raw gradient and from `y` before the step.
-    pub(super) fn observe(&mut self, g: &ArrayD<f64>, y: &ArrayD<f64>, step: &Step, sums: &mut Sums) {
-        let (kept, computed) = match step.storage {
-            _ if !step.compat.prodigy_state_bf16 => (Storage::F64, Storage::F64),
-            Storage::F32 => (Storage::Bf16, Storage::F32),
-            storage => (storage, storage),
-        };
-        let (g, y) = (sampled(g, self.stride), sampled(y, self.stride));
-        let walked = computed.store(&self.p0 - &y);
+    /// Adds this parameter's part, from its raw gradient and from where the way ends before the step: y, or z in 2.0.1.
+    pub(super) fn observe(
+        &mut self,
+        g: &ArrayD<f64>,
+        end: &ArrayD<f64>,
+        mut weight: f64,
+        step: &Step,
+        sums: &mut Sums,
+    ) {
+        let (kept, computed) = types(step);
+        let (mut g, end) = (sampled(g, self.stride), sampled(end, self.stride));
+        let walked = computed.store(&self.p0 - &end);
         let mut walked_along_g = computed.round(g.dot(&walked));
-        let mut weight = step.d.sqrt();
-        let mut g = g;
         if step.options.use_speed {
-            weight *= step.options.d0;
             walked_along_g = sign(walked_along_g);
             g.mapv_inplace(sign);
         }
@@ -67,6 +67,15 @@ impl Sample {
             .for_each(|s, g| *s = kept.round(kept.round(beta3 * *s) + s_weight * g));
         sums.numerator = running.round(sums.numerator + weight * walked_along_g);
         sums.denominator = running.round(sums.denominator + kept.round(self.s.iter().map(|s| s.abs()).sum()));
+    }
+}
+
+/// The types in which s is kept, and in which products with p0 are computed.
+pub(super) fn types(step: &Step) -> (Storage, Storage) {
+    match step.storage {
+        _ if !step.compat.prodigy_state_bf16 => (Storage::F64, Storage::F64),
+        Storage::F32 => (Storage::Bf16, Storage::F32),
+        storage => (storage, storage),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayD, Zip};
 
+use super::options::Line;
 use super::step::Step;
 use super::storage::{Storage, sign};
 
@@ -13,14 +14,18 @@ pub(super) fn lerp(a: &ArrayD<f64>, b: &ArrayD<f64>, t: f64, arithmetic: Storage
 /// One step of y (where gradients are taken) and z (plain descent) along `update`; the step size is `step.dlr`.
 pub(super) fn descend(y: &mut ArrayD<f64>, z: &mut ArrayD<f64>, mut update: ArrayD<f64>, step: &Step) {
     let options = step.options;
-    // Every operation rounds. Without stochastic rounding, bfloat16 parameters are even computed upon in bfloat16.
-    let narrow = if options.stochastic_rounding { step.storage.arithmetic() } else { step.storage };
+    // Every operation rounds. Without stochastic rounding, 1.9.2 even computes upon bfloat16 parameters in bfloat16.
+    let computes_narrow = options.line == Line::First && !options.stochastic_rounding;
+    let narrow = if computes_narrow { step.storage } else { step.storage.arithmetic() };
     let n = |values| narrow.store(values);
     let scalar = |value| step.storage.arithmetic().round(value);
 
     let weight = step.dlr * step.dlr;
     let weight_sum = step.weight_sum + weight;
-    let c = if weight_sum == 0.0 { 0.0 } else { weight / weight_sum };
+    let mut c = if weight_sum == 0.0 { 0.0 } else { weight / weight_sum };
+    if options.schedulefree_c > 0.0 {
+        c = (c * (1.0 - options.betas.0) * options.schedulefree_c).min(1.0);
+    }
     let xy = 1.0 - options.betas.0 * (1.0 - c);
     let (dlr, dlr_xy) = (scalar(step.dlr), scalar(step.dlr * xy));
 

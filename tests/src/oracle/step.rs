@@ -7,6 +7,7 @@ use super::moment::{self, Moment};
 use super::muon::{self, MuonScale};
 use super::options::Options;
 use super::prodigy::{Sample, Sums};
+use super::second::Way;
 use super::storage::{self, Storage};
 use super::{GroupState, schedule_free};
 
@@ -20,12 +21,16 @@ pub(super) struct Parameter {
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) z: ArrayD<f64>,
-    preconditioner: Preconditioner,
-    sample: Sample,
+    pub(super) preconditioner: Preconditioner,
+    pub(super) sample: Sample,
+    /// 2.0.1 without Schedule-Free: an EMA of `d g`.
+    pub(super) first_moment: ArrayD<f64>,
+    /// 2.0.1 with SPEED.
+    pub(super) way: Option<Way>,
 }
 
 #[derive(Debug, Clone)]
-enum Preconditioner {
+pub(super) enum Preconditioner {
     Moment(Box<Moment>),
     Muon(MuonScale),
 }
@@ -115,22 +120,28 @@ pub(super) fn step_parameter(
     let first_gradient = parameter.state.is_none();
     let state = parameter.state.get_or_insert_with(|| State::at(y, step));
 
-    let g = if options.use_orthograd { moment::orthogonal_to(&state.z, raw_g, step) } else { raw_g.clone() };
+    let g = if options.use_orthograd {
+        moment::orthogonal_to(&state.z, raw_g, step.storage, step)
+    } else {
+        raw_g.clone()
+    };
 
+    let r = step.d_prev / step.d;
+    let weights = |beta2: f64| [beta2 * r * r, 1.0 - beta2];
     let mut update = match &mut state.preconditioner {
         Preconditioner::Muon(scale) => muon::direction(&g, scale, step.beta2, step),
         Preconditioner::Moment(moment) => {
             let first_step = if step.compat.first_step_of_group { step.k == 1 } else { first_gradient };
             if options.use_adopt && first_step {
-                moment.update(&g, y, 0.0, step);
+                moment.update(&g, y, weights(0.0), step);
                 return false;
             }
             let denominator = if options.use_adopt {
                 let before = moment.denominator(step);
-                moment.update(&g, y, step.beta2, step);
+                moment.update(&g, y, weights(step.beta2), step);
                 before
             } else {
-                moment.update(&g, y, step.beta2, step);
+                moment.update(&g, y, weights(step.beta2), step);
                 moment.denominator(step)
             };
             if step.rectifier_is_zero { g } else { moment.direction(&g, denominator, y, step) }
@@ -143,7 +154,8 @@ pub(super) fn step_parameter(
     }
 
     if step.estimates_d() {
-        state.sample.observe(raw_g, y, step, sums);
+        let weight = step.d.sqrt() * if options.use_speed { options.d0 } else { 1.0 };
+        state.sample.observe(raw_g, y, weight, step, sums);
     }
 
     schedule_free::descend(y, &mut state.z, update, step);
@@ -154,7 +166,7 @@ pub(super) fn step_parameter(
 
 impl State {
     /// The state of a parameter that sees its first gradient.
-    fn at(y: &ArrayD<f64>, step: &Step) -> State {
+    pub(super) fn at(y: &ArrayD<f64>, step: &Step) -> State {
         let options = step.options;
         let preconditioner = if options.use_muon_pp && !options.use_focus && y.ndim() >= 2 {
             Preconditioner::Muon(if options.use_speed {
@@ -165,6 +177,7 @@ impl State {
         } else {
             Preconditioner::Moment(Box::new(Moment::zeros(y.shape(), options.use_focus, options.factored)))
         };
-        State { z: y.clone(), preconditioner, sample: Sample::at(y, step) }
+        let first_moment = ArrayD::zeros(y.raw_dim());
+        State { z: y.clone(), preconditioner, sample: Sample::at(y, step), first_moment, way: None }
     }
 }

@@ -37,9 +37,10 @@ fn values(tensor: &Tensor) -> Vec<f64> {
 
 #[test]
 fn trajectories_are_the_engines_to_the_bit_on_every_conformance_case() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/cases");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden");
+    let of_line = |folder| std::fs::read_dir(golden.join(folder)).unwrap();
     let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in of_line("cases").chain(of_line("cases_v2")) {
         let case = Case::read(&entry.unwrap().path()).unwrap();
         let name = &case.description.name;
         let dtype = match case.description.dtype {
@@ -80,7 +81,7 @@ fn trajectories_are_the_engines_to_the_bit_on_every_conformance_case() {
         }
         count += 1;
     }
-    assert!(count > 20, "{count} cases");
+    assert!(count > 32, "{count} cases");
 }
 
 /// A map with two layers, trained for some steps of |w|^2 with noise that depends on the step.

@@ -42,7 +42,7 @@ pub struct Prodigy {
     pub ratio: Ratio,
     /// Effect of a negative sum on the numerator. Default: it replaces a larger one.
     pub negative: Negative,
-    /// The largest factor by which `d_hat / d_coef` may exceed d, above 1: the limiter of reference 2.0.1 has 2^(1/4). Estimates of early steps,
+    /// The largest factor by which `d_hat / d_coef` may exceed d, finite and above 1: the limiter of reference 2.0.1 has 2^(1/4). Estimates of early steps,
     /// whose sums are still unsteady, cannot run away then. Default `None`.
     pub growth: Option<f64>,
     /// d before the first step, if it is not d0: above 0 and at most 2^50. (Reference 1.9.2: a group's own d0 does not initialise its d.)
@@ -126,7 +126,9 @@ impl Prodigy {
         check("d0", self.d0)?;
         check("d_coef", self.d_coef)?;
         self.initial_d.map_or(Ok(()), |d| check("initial_d", d))?;
-        self.growth.map_or(Ok(()), |growth| Error::check("growth", growth, growth > 1.0, "above 1"))?;
+        self.growth.map_or(Ok(()), |growth| {
+            Error::check("growth", growth, growth.is_finite() && growth > 1.0, "finite and above 1")
+        })?;
         self.samples.validate()
     }
 

@@ -156,8 +156,10 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     }
 
     fn sums_show_unusable(&self, tensor: &TensorInfo) -> bool {
-        // A number that is not finite shows in the end of every sum that has its square in it.
-        self.measures(tensor) && Trace::with(self, |trace| trace.sums_a_square_of_the_update())
+        // A number that is not finite shows in the end of every sum that has its square in it. What lags measures in the last loop.
+        !G::Kind::LAGS
+            && self.measures(tensor)
+            && Trace::with(self, |trace| trace.sums_a_square_of_the_update())
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
