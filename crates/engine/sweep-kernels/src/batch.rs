@@ -186,10 +186,13 @@ pub fn words<A>(
     (words, along)
 }
 
+/// Sweeps of several tensors.
+type Sweeps<'s, 't, A> = &'s mut [TensorSweep<'t, f32, A>];
+
 /// The tensors by the types of their arrays, in another order.
 pub fn by_types<'s, 't, E: Executor>(
     tensors: &'s mut [TensorSweep<'t, f32, E::Array>],
-) -> Vec<(Types, &'s mut [TensorSweep<'t, f32, E::Array>])> {
+) -> Vec<(Types, Sweeps<'s, 't, E::Array>)> {
     let mut known: Vec<Types> = Vec::new();
     let ranks: Vec<usize> = tensors
         .iter()
