@@ -70,6 +70,8 @@ pub struct OnDevice<E: Executor<T>, T: Real = f32> {
     /// The columns of each tensor.
     columns: Vec<Vec<E::Array>>,
     formulas: Formulas,
+    /// Why the device failed in an earlier call.
+    failure: Option<String>,
 }
 
 /// Formulas that were made, each once.
@@ -151,7 +153,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
             tensor.unplan(&stages(&*groups[tensor.group].chain));
         }
         let columns = tensors.iter().map(|_| Vec::new()).collect();
-        Ok(Self { optimizer, executor, columns, formulas: Formulas::default() })
+        Ok(Self { optimizer, executor, columns, formulas: Formulas::default(), failure: None })
     }
 
     /// Brings the state to the host: the optimizer, and the device.
@@ -159,6 +161,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// # Errors
     /// [`Error::Device`]; the state is lost then.
     pub fn into_parts(mut self) -> Result<(Optimizer<T>, E)> {
+        self.usable_still()?;
         self.bring_all()?;
         let Self { mut optimizer, executor, .. } = self;
         let Optimizer { groups, tensors, .. } = &mut optimizer;
@@ -173,6 +176,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// # Errors
     /// [`Error::Device`].
     pub fn snapshot(&mut self) -> Result<Snapshot> {
+        self.usable_still()?;
         self.bring_all()?;
         let snapshot = self.optimizer.snapshot();
         self.optimizer.tensors.iter_mut().for_each(Tensor::forget_columns);
@@ -216,8 +220,26 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// Steps every parameter that has a gradient.
     ///
     /// # Errors
-    /// Those of [`Optimizer::step`], in each case without a change; [`Error::Device`], after which parameters may have moved.
+    /// Those of [`Optimizer::step`], in each case without a change; [`Error::Device`], after which parameters may have moved, and nothing
+    /// more is done: go on from the last snapshot.
     pub fn step(&mut self, parameters: &mut [DeviceParameter<'_, E::Array>]) -> Result<StepOutcome> {
+        self.usable_still()?;
+        let outcome = self.step_once(parameters);
+        if let Err(Error::Device { reason }) = &outcome {
+            self.failure = Some(reason.clone());
+        }
+        outcome
+    }
+
+    /// Refuses to go on with state that a failure has left half stepped.
+    fn usable_still(&self) -> Result<()> {
+        let Some(reason) = &self.failure else { return Ok(()) };
+        let reason =
+            format!("{reason}, in an earlier step, which was not completed; go on from the last snapshot");
+        Err(Error::Device { reason })
+    }
+
+    fn step_once(&mut self, parameters: &mut [DeviceParameter<'_, E::Array>]) -> Result<StepOutcome> {
         self.optimizer.check_count(parameters.len())?;
         for (tensor, parameter) in self.optimizer.tensors.iter_mut().zip(parameters.iter()) {
             check::<T, E>(tensor, parameter)?;
@@ -315,7 +337,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         parameters: &mut [DeviceParameter<'_, E::Array>],
     ) -> Result<bool> {
         type Batch<'a, T, A> = (Arc<SweepFormula>, Vec<TensorSweep<'a, T, A>>);
-        let Self { optimizer, executor, columns, formulas } = self;
+        let Self { optimizer, executor, columns, formulas, .. } = self;
         let Optimizer { groups, tensors, settings, pool, .. } = optimizer;
         let mut batches: Vec<Batch<'_, T, E::Array>> = Vec::new();
         let mut places: HashMap<usize, usize> = HashMap::new();
@@ -488,5 +510,99 @@ fn unusable<T: Real>(tensor: &Tensor<T>, gradient: &Buffer) -> Error {
         }
         Some((index, value)) => Error::NonFiniteGradient { name, index, value: value.to_string() },
         None => Error::NonFiniteGradient { name, index: 0, value: String::new() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::author::{Descent, Element, GradientTransform, fields, transform};
+    use crate::device::Interpreter;
+    use crate::memory::number::Backend;
+
+    #[derive(Clone, Debug)]
+    struct Momentum;
+
+    #[fields]
+    struct Average<V> {
+        m: V,
+    }
+
+    #[transform("momentum")]
+    impl GradientTransform for Momentum {
+        type State<V: Copy> = Average<V>;
+
+        fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+            e.state.m = 0.5 * e.state.m + e.update;
+            e.update = e.state.m;
+        }
+    }
+
+    /// The interpreter, whose memory or sweeps give out at some call.
+    #[derive(Debug)]
+    struct GivesOut {
+        calls: usize,
+    }
+
+    impl GivesOut {
+        fn call(&mut self) -> Result<(), &'static str> {
+            self.calls = self.calls.checked_sub(1).ok_or("out of memory")?;
+            Ok(())
+        }
+    }
+
+    impl Executor for GivesOut {
+        type Array = Buffer;
+        type Error = &'static str;
+
+        fn len(array: &Buffer) -> usize {
+            array.len()
+        }
+        fn dtype(array: &Buffer) -> DType {
+            array.dtype()
+        }
+        fn upload(&mut self, values: Buffer) -> Result<Buffer, &'static str> {
+            self.call().map(|()| values)
+        }
+        fn zeros(&mut self, dtype: DType, len: usize) -> Result<Buffer, &'static str> {
+            self.call().map(|()| Buffer::zeros(dtype, len))
+        }
+        fn download(&mut self, array: &Buffer) -> Result<Buffer, &'static str> {
+            self.call().map(|()| array.clone())
+        }
+        fn usable(&mut self, gradients: &[&Buffer], _limit: f64) -> Result<Vec<bool>, &'static str> {
+            self.call().map(|()| vec![true; gradients.len()])
+        }
+        fn sweep(
+            &mut self,
+            formula: &Arc<SweepFormula>,
+            tensors: &mut [TensorSweep<'_, f32, Buffer>],
+        ) -> Result<(), &'static str> {
+            self.call()?;
+            let Ok(()) = Interpreter.sweep(formula, tensors);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn behind_a_device_that_failed_nothing_goes_on() {
+        let mut completed = 0;
+        for calls in 0..8 {
+            let optimizer: Optimizer = Optimizer::new((Momentum, Descent::default()), [("w", [2])]).unwrap();
+            let mut optimizer = OnDevice::new(optimizer, GivesOut { calls }).unwrap();
+            let (mut w, g) = (Buffer::F32(vec![1.0, 2.0]), Buffer::F32(vec![0.5, 0.5]));
+            let mut step = |optimizer: &mut OnDevice<GivesOut>| {
+                optimizer.step(&mut [DeviceParameter { value: &mut w, gradient: Some(&g) }])
+            };
+            if step(&mut optimizer).is_ok() {
+                completed += 1;
+                continue;
+            }
+            let again = step(&mut optimizer).unwrap_err().to_string();
+            assert!(again.contains("out of memory, in an earlier step"), "{again}");
+            assert!(optimizer.snapshot().is_err() && optimizer.into_parts().is_err());
+        }
+        // Three calls make a step: the check, an array of state, and the sweep.
+        assert_eq!(completed, 8 - 3);
     }
 }
