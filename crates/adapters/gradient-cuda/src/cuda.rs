@@ -52,7 +52,7 @@ struct Workspace {
 }
 
 impl Cuda {
-    /// Device number `ordinal` of the machine, counted from 0, with a stream of its own.
+    /// Device number `ordinal` of the machine, counted from 0, on its default stream.
     ///
     /// # Errors
     /// [`CudaError::Missing`] without a driver or NVRTC; [`CudaError::Driver`] without such a device.

@@ -1,9 +1,9 @@
-//! What can go wrong on the device.
+//! Errors of the device.
 
 use cudarc::driver::DriverError;
 use cudarc::nvrtc::CompileError;
 
-/// What can go wrong on the device.
+/// Error of the device.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CudaError {

@@ -1,4 +1,4 @@
-//! What is unsafe: launches of kernels, and memory of others. What it takes for each to be right is said beside it.
+//! Unsafe code: launches of kernels, and memory of others, each with the reason why it is right.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const THREADS: u32 = 256;
 /// Blocks of a launch at most: jobs beyond are done by the same threads, one after the other.
 const BLOCKS: u64 = 1 << 16;
 
-/// What all kernels of a sweep are given.
+/// Arguments of all kernels of a sweep.
 pub(crate) struct Arguments<'a> {
     pub(crate) words: &'a CudaSlice<u64>,
     pub(crate) along: &'a CudaSlice<f32>,
@@ -40,9 +40,10 @@ pub(crate) fn launch(
     let mut builder = stream.launch_builder(kernel);
     builder.arg(&base).arg(*words).arg(*along).arg(&jobs).arg(&count).arg(&mut **doubles).arg(&mut **floats);
     // SAFETY: the kernels are those of `sweep-kernels`, all of which have these seven arguments. `Tables` and `words` of that crate give
-    // jobs within the tensors' lengths, and within `doubles` and `floats`, which are as long as the tables say; that they do is
-    // tested on the host, where every access is checked. The words hold the addresses of arrays that the caller of `sweep` has
-    // borrowed, those that are written mutably, for as long as the stream has not been waited for or goes on in order.
+    // jobs within the tensors' lengths, and within `doubles` and `floats`, which the caller has made as long as the tables say. Nothing
+    // checks that at run time; its tests run the same tables and kernels on the host and compare every result. The words hold addresses of
+    // arrays that the caller of `sweep` has borrowed, mutably where they are written. They are freed, and read by others, in the
+    // order of this stream alone.
     unsafe { builder.launch(config) }.map(drop)
 }
 

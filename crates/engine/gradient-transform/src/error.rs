@@ -161,7 +161,7 @@ pub enum Error {
     /// A device could not do what was asked of it.
     #[error("the device failed: {reason}")]
     Device {
-        /// What it said.
+        /// Its message.
         reason: String,
     },
     /// A [`GroupPolicy`](crate::GroupPolicy) gave a group what no step can be taken with.

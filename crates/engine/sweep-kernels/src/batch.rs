@@ -22,7 +22,7 @@ pub struct Launch {
     pub by_warps: bool,
 }
 
-/// What the warps of a sweep's kernels do, for tensors of certain shapes that have the same formula and types: the same in every step.
+/// Work of the warps of a sweep's kernels, for tensors of certain shapes that have the same formula and types. It is the same in every step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// Launches, in order.
@@ -159,7 +159,7 @@ impl Tables {
     }
 }
 
-/// What the kernels of a sweep are given of each tensor in a step: words, and values along axes. `address` gives the place of an array in
+/// Words of all tensors for the kernels of a sweep, and their values along axes: the arguments that change from step to step. `address` gives the place of an array in
 /// the device's memory.
 pub fn words<A>(
     formula: &SweepFormula,

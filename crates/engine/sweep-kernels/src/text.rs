@@ -8,7 +8,7 @@ use gradient_transform::{DType, Rounding};
 
 use crate::layout::Layout;
 
-/// What kernels call, and macros that make C of CUDA's words: to be put before the kernels.
+/// Functions that kernels call, and macros that make C of CUDA's words: to be put before the kernels.
 pub const SUPPORT: &str = include_str!("support.h");
 
 /// Types in memory of a tensor's arrays, and how bfloat16 is rounded.

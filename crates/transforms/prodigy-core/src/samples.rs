@@ -208,7 +208,7 @@ impl Samples {
         }
     }
 
-    /// What [`observe`](Self::observe) does to a sample, as a formula; the weight is number 0 of the tensor and step: see
+    /// The work of [`observe`](Self::observe) on a sample, as a formula; the weight is number 0 of the tensor and step: see
     /// [`numbers`](Self::numbers).
     ///
     /// ```

@@ -137,7 +137,7 @@ use crate::memory::rounding::Rounding;
 pub trait Executor<T: Real = f32>: fmt::Debug {
     /// An array on the device.
     type Array;
-    /// What can go wrong: memory, a device that is lost.
+    /// Error of the device: memory, a device that is lost.
     type Error: fmt::Display;
 
     /// Number of elements of an array.

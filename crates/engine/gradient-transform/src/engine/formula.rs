@@ -46,7 +46,7 @@ pub struct SweepFormula {
     pub along: Vec<usize>,
 }
 
-/// What is kept of an element: see [`SweepFormula`].
+/// Values that are kept of an element: see [`SweepFormula`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ElementFormula {
     /// Every how many elements it is, in row-major order, from the first on.
