@@ -6,7 +6,7 @@ use elementary::{Adam, AdaptiveClip, Centralise, CentredRms, ClipByNorm, DecayTo
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
 use gradient_transform::{
     Buffer, Descent, Error, Link, Optimizer, Parameter, ParameterGroup, Rounding, Scalar, Settings, Slice,
-    SumsOver,
+    SumsOver, map, rescale,
 };
 use half::bf16;
 use prodigy_plus::Options;
@@ -109,6 +109,12 @@ pub fn rows() -> Vec<Row> {
     });
     with("centralised, clipped by units", rows_of, || {
         Box::new((Centralise, AdaptiveClip::default(), Momentum::default(), Descent::default()))
+    });
+    with("expressions", rows_of, || {
+        let soften = map!("soften", |u| u / (1.0 + u * u).sqrt());
+        let unit = rescale!("unit", |u| u * u, |sum, n| (n / sum.max(1e-30)).sqrt());
+        let pull = map!("pull", |cx| { rate: 0.1 / cx.step.k as f64 }, |u, g, y| u + rate * g.abs() * y);
+        Box::new((soften, unit, pull, Descent::default()))
     });
     with("centred rms, unit norm, decay to the start", rows_of, || {
         Box::new((CentredRms::default(), UnitNorm::default(), DecayToStart::default(), Descent::default()))

@@ -273,7 +273,7 @@ fn registered<T: Real, E: Stored>(order: &[usize]) -> Vec<Vec<u64>> {
     let shapes: [&[usize]; 4] = [&[40, 33], &[2049], &[7], &[3, 34, 2]];
     let run = Run::new(json!({"d0": 1e-3}), &shapes);
     let (options, _) = run.engine_options().unwrap();
-    let mut optimizer = options.build::<T, _>(order.iter().map(|&i| (Run::name(i), shapes[i]))).unwrap();
+    let mut optimizer = options.build_in::<T, _>(order.iter().map(|&i| (Run::name(i), shapes[i]))).unwrap();
     let mut values: Vec<ArrayD<E>> = (0..4).map(|i| run.init(i).mapv(E::of)).collect();
     for t in 1..=4 {
         let gradients: Vec<ArrayD<E>> = (0..4).map(|i| run.gradient(t, i).unwrap().mapv(E::of)).collect();

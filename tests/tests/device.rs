@@ -2,7 +2,8 @@
 
 use conformance::device::{Types, compare, rows};
 use gradient_transform::device::{Interpreter, OnDevice};
-use gradient_transform::{Descent, Error, Optimizer, map};
+use gradient_transform::{Descent, Error, Optimizer};
+use muon_pp::Muon;
 
 const SHAPES: [&[usize]; 6] = [&[40, 33], &[33], &[3], &[64, 64], &[3, 5, 64], &[2, 1100]];
 
@@ -32,8 +33,7 @@ fn sums_of_several_chunks_have_the_engines_bits() {
 
 #[test]
 fn what_works_on_tiles_is_refused_by_name() {
-    let halve = map("halve", |_step, u: f32, _g, _y| u / 2.0);
-    let optimizer: Optimizer = Optimizer::new((halve, Descent::default()), [("w", [2])]).unwrap();
+    let optimizer = Optimizer::new((Muon::default(), Descent::default()), [("w", [2, 2])]).unwrap();
     let refused = OnDevice::new(optimizer, Interpreter).unwrap_err();
-    assert_eq!(refused, Error::NoFormula { transform: "halve".into() });
+    assert_eq!(refused, Error::NoFormula { transform: "muon".into() });
 }

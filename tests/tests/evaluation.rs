@@ -1,8 +1,11 @@
 //! Evaluation is a function of y and z that leaves y alone, and `train` is its exact undoing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use conformance::pair::{Run, Stored, Training};
-use gradient_transform::{Error, Optimizer, ParameterGroup, Real, Settings, TrainingPoint};
+use gradient_transform::{Error, Optimizer, Parameter, ParameterGroup, Real, Settings, Slice, TrainingPoint};
 use half::bf16;
+use ndarray::{ArrayView2, array};
 use schedule_free::ScheduleFree;
 use serde_json::json;
 
@@ -238,4 +241,28 @@ fn a_state_with_the_training_point_comes_back_to_the_very_same_whatever_the_sett
         train(&mut resumed).unwrap();
         assert_eq!(resumed.bits(), y);
     }
+}
+
+#[test]
+fn a_panic_while_evaluating_puts_parameters_back_to_their_training_points() {
+    let mut optimizer = Optimizer::new(ScheduleFree::new(0.5), [("w", [2, 2])]).unwrap();
+    let mut w = array![[1.0_f32, 2.0], [3.0, 4.0]].reversed_axes();
+    let gradient = array![[1.0_f32, -1.0], [0.5, 0.25]];
+    for _ in 0..3 {
+        optimizer.step(&mut [Parameter::array(w.view_mut(), Some(gradient.view()))]).unwrap();
+    }
+    let y = w.clone();
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let mut parameters = [Parameter::array(w.view_mut(), None::<ArrayView2<'_, f32>>)];
+        let at_x = optimizer.evaluate(&mut parameters).unwrap();
+        assert_eq!(at_x.value(1).err(), Some(Error::NoSuch { what: "parameter", index: 1, count: 1 }));
+        let Ok(Slice::F32(x)) = at_x.value(0) else { unreachable!("w is float32") };
+        // z went by one gradient in every step, x is the mean of its three places, and y lies halfway between the two.
+        for ((&x, &y), &g) in x.iter().zip(&y).zip(&gradient) {
+            assert!((x - y - 0.5 * g).abs() < 1e-6, "{x} and {y}");
+        }
+        panic!("of the evaluation");
+    }));
+    let message = panicked.unwrap_err().downcast_ref::<&str>().copied();
+    assert_eq!((message, &w, optimizer.is_evaluating()), (Some("of the evaluation"), &y, false));
 }

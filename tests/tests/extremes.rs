@@ -222,7 +222,7 @@ fn sparse_gradients_stay_near<T: Real, E: Stored>() {
                     let writer = chain.iter().position(|t| t.name() == "schedule-free").unwrap();
                     chain[writer] = Box::new(Descent::with_decay(options.weight_decay));
                 }
-                let optimizer = Optimizer::new(chain, [("table", &TABLE[..]), ("head", &HEAD)]).unwrap();
+                let optimizer = Optimizer::new_in(chain, [("table", &TABLE[..]), ("head", &HEAD)]).unwrap();
                 let what = format!("gradients {pattern}, {:?}", optimizer.transforms(0).unwrap());
                 stays_near::<T, E>(&what, optimizer, sparse, most(&options));
             }
@@ -251,7 +251,7 @@ fn d_grows_whatever_columns_the_gradients_are_in() {
     for columns in [11, 22, 33, 44] {
         for dead in [0, 11] {
             let mut optimizer: Optimizer<f64> =
-                prodigy_plus::ProdigyPlus::builder().build([("w", &[40, columns][..])]).unwrap();
+                prodigy_plus::ProdigyPlus::builder().build_in([("w", &[40, columns][..])]).unwrap();
             let mut w = vec![0.0; 40 * columns];
             for t in 1..=200 {
                 let gradient: Vec<f64> = (0..w.len())

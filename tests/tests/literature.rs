@@ -86,7 +86,7 @@ impl Trajectory {
 
     fn optimizer(&self, chain: impl Link<f64> + 'static) -> Optimizer<f64> {
         let names = (0..self.shapes.len()).map(|i| format!("p{i}"));
-        Optimizer::new(chain, names.zip(self.shapes.iter().map(Vec::as_slice))).unwrap()
+        Optimizer::new_in(chain, names.zip(self.shapes.iter().map(Vec::as_slice))).unwrap()
     }
 
     /// The parameters after every step, with the chain and learning rate of each.

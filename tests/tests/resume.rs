@@ -262,7 +262,7 @@ fn what_a_changed_chain_lacks_and_what_it_leaves_out_is_listed() {
         |shape| gradient_transform::Optimizer::<f32>::new(gradient_transform::Descent::default(), shape);
     let shape = [(Run::name(0), &[40, 33][..])];
     let plain = descent(shape.clone()).unwrap();
-    let mut target = Options::default().d0(1e-3).build::<f32, _>(shape).unwrap();
+    let mut target = Options::default().d0(1e-3).build(shape).unwrap();
     let restored = target.restore(plain.snapshot()).unwrap();
     assert_eq!(restored.missing, ["group 0/estimate", "group 0/schedule-free/weight_sum"]);
     assert_eq!(target.estimate(0).unwrap().d, 1e-3);

@@ -132,7 +132,7 @@ fn a_save_between_the_change_and_the_next_step_changes_nothing() {
 fn a_moment_that_is_new_together_with_everything_begins_at_zero() {
     let mut training = Training::<f64, f64>::new(&Run::new(json!({"d0": 1.0}), &[&[7]])).unwrap();
     let chain = (DenseMoment::new(0.99), Descent::default());
-    training.optimizer = Optimizer::new(chain, [(Run::name(0), &[7][..])]).unwrap();
+    training.optimizer = Optimizer::new_in(chain, [(Run::name(0), &[7][..])]).unwrap();
     let (before, gradient) = (training.values.clone(), training.gradients(1));
     training.steps(1);
     let gradient = gradient[0].as_ref().unwrap();

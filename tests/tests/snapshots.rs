@@ -14,7 +14,7 @@ transform_laws::snapshots! {
     descent: lr 0.1, (), Descent::with_decay(0.1);
     /// An elementwise transform of a user's own, and one with a sum.
     closures: lr 0.1,
-        (map("cube", |_, u: f64, _, _| u * u * u), rescale("unit-norm", |u: f64| u * u, |sum, _| 1.0 / sum.sqrt())),
+        (map!("cube", |u| u * u * u), rescale!("unit-norm", |u| u * u, |sum, _| 1.0 / sum.sqrt())),
         Descent::default();
     only_for_matrices_of_two_rows: lr 0.1,
         (only_for(|tensor| tensor.shape[0] == 2, DenseMoment::new(0.9))), Descent::default();
@@ -33,7 +33,7 @@ macro_rules! options {
         $($(#[$note])*
         #[test]
         fn $test() {
-            let optimizer = $options.build(SHAPES).unwrap();
+            let optimizer = $options.build_in(SHAPES).unwrap();
             let chain = format!("{}: {}", stringify!($options), optimizer.describe_chain(0, &[33, 2]).unwrap());
             snapshot!(concat!("option_", stringify!($test)), chain, of_optimizer::<f64, f64>(optimizer).unwrap());
         })+

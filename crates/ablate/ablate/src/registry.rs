@@ -112,7 +112,7 @@ pub const WRAPPED: &str = "wraps";
 /// #[derive(Serialize, Deserialize)]
 /// #[serde(default, deny_unknown_fields)]
 /// struct Limit {
-///     at: f32,
+///     at: f64,
 /// }
 ///
 /// impl Default for Limit {
@@ -122,7 +122,7 @@ pub const WRAPPED: &str = "wraps";
 /// }
 ///
 /// let kind = TransformKind::new("limit", "bounds every element", |limit: Limit| {
-///     map("limit", move |_step, u: f32, _g, _y| u.clamp(-limit.at, limit.at))
+///     map!("limit", |_| { at: limit.at }, |u| u.max(-at).min(at))
 /// });
 /// let registry = Registry::shipped()
 ///     .with_transform(kind)

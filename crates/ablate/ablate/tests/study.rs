@@ -28,10 +28,9 @@ fn registry() -> Registry {
         "break",
         "infinite updates from a step on",
         |from: From| {
-            map(
-                "break",
-                move |step, u: f32, _gradient, _weight| if step.k >= from.step { f32::MAX } else { u },
-            )
+            map!("break", |cx| { broken: f64::from(u8::from(cx.step.k >= from.step)) }, |u| {
+                broken.gt(0.0).select(f64::from(f32::MAX), u)
+            })
         },
     ))
 }

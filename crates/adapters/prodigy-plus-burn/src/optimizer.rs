@@ -46,7 +46,7 @@ impl<T: Real> ModuleOptimizer<T> {
         check_types::<T, M>(module)?;
         let parameters = parameters(module);
         let shapes = parameters.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        Ok(Self::from_engine(options.build(shapes)?))
+        Ok(Self::from_engine(options.build_in(shapes)?))
     }
 
     /// An optimizer that was built for a module's [`parameters`]: any chain, any groups.

@@ -400,7 +400,7 @@ fn gradients_of_a_wider_type_than_the_parameters_are_not_rounded_to_it_first() {
         let mut optimizer = ProdigyPlus::new(&layer, &options).unwrap();
         let all = parameters(&layer);
         let named = all.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        let mut engine = options.build::<f32, _>(named).unwrap();
+        let mut engine = options.build(named).unwrap();
         let mut plain = [24, 6].map(|n| vec![bf16::from_f32(0.25); n]);
         for number in 0..8 {
             let wave = |shape: &[usize]| {

@@ -160,7 +160,7 @@ mod tests {
         let mut lent = lend("w", var).unwrap();
         let parameter = lent.parameter(Some((&*storage, layout))).unwrap();
         if dtype == DType::F64 {
-            Optimizer::<f64>::new(Descent::default(), [("w", &[2][..])])
+            Optimizer::<f64>::new_in(Descent::default(), [("w", &[2][..])])
                 .unwrap()
                 .step(&mut [parameter])
                 .unwrap();

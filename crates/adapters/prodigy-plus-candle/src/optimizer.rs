@@ -75,7 +75,7 @@ impl<T: Real> VarOptimizer<T> {
     /// Options out of range or excluding each other; [`Error::ElementType`] for a variable of F16, say.
     pub fn from_varmap(map: &VarMap, options: &Options) -> Result<Self> {
         let variables = named_variables(map);
-        Self::from_engine(options.build(shapes(&variables))?, variables)
+        Self::from_engine(options.build_in(shapes(&variables))?, variables)
     }
 
     /// An optimizer that was built for the names and shapes of these variables, whose order doesn't matter: any chain,
@@ -142,13 +142,13 @@ impl<T: Real> VarOptimizer<T> {
     /// ```
     /// use candle_core::{DType, Device};
     /// use candle_nn::{Init, VarMap};
-    /// use gradient_transform::{Descent, map as transform};
+    /// use gradient_transform::Descent;
     /// use prodigy_plus_candle::VarOptimizer;
     ///
     /// let map = VarMap::new();
     /// let w = map.get(2, "w", Init::Const(1.0), DType::F32, &Device::Cpu)?;
-    /// let sign = transform("sign", |_step, u: f32, _g, _y| u.signum());
-    /// let mut optimizer = VarOptimizer::from_chain(&map, (sign, Descent::default()))?;
+    /// let sign = gradient_transform::map!("sign", |u| u.sign());
+    /// let mut optimizer: VarOptimizer = VarOptimizer::from_chain(&map, (sign, Descent::default()))?;
     /// optimizer.engine_mut().set_lr(0, 0.25)?;
     /// optimizer.step(&w.sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(w.to_vec1::<f32>()?, [0.75, 0.75]);
@@ -159,7 +159,7 @@ impl<T: Real> VarOptimizer<T> {
     /// A chain that cannot run; [`Error::ElementType`].
     pub fn from_chain(map: &VarMap, chain: impl Link<T> + 'static) -> Result<Self> {
         let variables = named_variables(map);
-        Self::from_engine(Optimizer::new(chain, shapes(&variables))?, variables)
+        Self::from_engine(Optimizer::new_in(chain, shapes(&variables))?, variables)
     }
 
     /// One step. A variable without a gradient stays as it is. A gradient may be of another type than its variable, such as float32
@@ -348,7 +348,7 @@ impl<T: Real> candle_nn::Optimizer for VarOptimizer<T> {
             .enumerate()
             .map(|(index, var)| (index.to_string(), var))
             .collect();
-        let engine = config.build(shapes(&variables)).map_err(Error::from)?;
+        let engine = config.build_in(shapes(&variables)).map_err(Error::from)?;
         Ok(Self::from_engine(engine, variables)?)
     }
 

@@ -499,7 +499,7 @@ fn gradients_of_a_wider_type_than_the_variables_are_not_rounded_to_it_first() {
         let map = map(DType::BF16);
         let options = Options::default().d0(1e-2);
         let mut optimizer = ProdigyPlus::from_varmap(&map, &options).unwrap();
-        let mut engine = options.build::<f32, _>(shapes(&named_variables(&map))).unwrap();
+        let mut engine = options.build(shapes(&named_variables(&map))).unwrap();
         let mut plain: Vec<Vec<bf16>> = named_variables(&map)
             .iter()
             .map(|(_, var)| vec![bf16::from_f32(0.5); var.elem_count()])

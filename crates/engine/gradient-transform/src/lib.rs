@@ -16,8 +16,8 @@ pub mod prelude;
 mod rooms;
 
 pub use author::{
-    AlongState, Column, Descent, Element, ElementOf, Fields, Fused, GradientTransform, Map, Moment,
-    MomentElement, Nothing, Rescale, Transforms, Writer, fields, fused, kind, loops, map, rescale, transform,
+    AlongState, Column, Descent, Element, ElementOf, Fields, Fused, GradientTransform, Moment, MomentElement,
+    Nothing, Transforms, Writer, fields, fused, kind, loops, transform,
 };
 pub use error::{Error, Result};
 pub use layout::TILE;
@@ -41,6 +41,7 @@ pub use memory::rounding::Rounding;
 pub use memory::sums::{Gathered, SumShape};
 pub use memory::{kernel, number};
 pub use optimizer::Optimizer;
+pub use optimizer::evaluating::Evaluating;
 pub use optimizer::evaluation::{Averaging, TrainingPoint};
 pub use optimizer::group::{NonFinite, ParameterGroup, Settings};
 pub use optimizer::parameter::Parameter;

@@ -1,14 +1,14 @@
 //! The full step with the default options.
 //!
-//! The chain as the builder makes it, boxed part by part; the same chain as a tuple of transforms; and that tuple behind
-//! a closure of the user's own. Rayon's threads are all there are, or `RAYON_NUM_THREADS`.
+//! The chain as the builder makes it, boxed part by part; the same chain as a tuple of transforms; and that tuple with an expression of
+//! the user's own before it, as links and as fused loops. Rayon's threads are all there are, or `RAYON_NUM_THREADS`.
 #![allow(missing_docs)] // Criterion's macros make public items
 
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use factored_moment::FactoredMoment;
-use gradient_transform::{Link, Optimizer, ParameterGroup, Scalar, map};
+use gradient_transform::{Fused, GradientTransform, Link, Optimizer, ParameterGroup, Scalar, loops, map};
 use half::bf16;
 use prodigy_core::Prodigy;
 use prodigy_plus::Options;
@@ -21,6 +21,12 @@ fn tuple(options: &Options) -> impl Link<f32> + use<> {
     let (beta1, beta2) = options.betas;
     let prodigy = Prodigy::new(options.beta3_or_default());
     (FactoredMoment::new(beta2), StableAdamW, prodigy, ScheduleFree::new(beta1))
+}
+
+/// The tuple behind `first`, each sweep of which is one loop: the estimator is not part of it.
+fn fused<G: GradientTransform>(first: G, options: &Options) -> impl Link<f32> + use<G> {
+    let all = loops::<(G, FactoredMoment, StableAdamW, ScheduleFree), f32>();
+    Fused::new((first, tuple(options))).with(all)
 }
 
 fn optimizer(options: &Options, chain: impl Link<f32> + 'static, shapes: &[Vec<usize>]) -> Optimizer<f32> {
@@ -42,7 +48,7 @@ fn check_same<E: Scalar>(boxed: &mut Optimizer<f32>, tuple: &mut Optimizer<f32>,
 fn steps<E: Scalar>(criterion: &mut Criterion, name: &str, shapes: &[Vec<usize>], convert: fn(f32) -> E) {
     let options = Options::default();
     let problem = Problem::random(shapes, convert);
-    let clip = map("clip", |_, u: f32, _, _| u.clamp(-1.0, 1.0));
+    let clip = map!("clip", |u| u.max(-1.0).min(1.0));
     let mut boxed = options.build(named(shapes)).expect("the default options are valid");
     let mut plain = optimizer(&options, tuple(&options), shapes);
     check_same(&mut boxed, &mut plain, &problem);
@@ -58,6 +64,7 @@ fn steps<E: Scalar>(criterion: &mut Criterion, name: &str, shapes: &[Vec<usize>]
         ("boxed", boxed),
         ("tuple", plain),
         ("map, then tuple", optimizer(&options, (clip, tuple(&options)), shapes)),
+        ("map, then tuple, fused", optimizer(&options, fused(clip, &options), shapes)),
     ] {
         let mut problem = problem.clone();
         let mut parameters = problem.parameters();

@@ -39,7 +39,6 @@ fn chains() -> Vec<(&'static str, Boxed)> {
     let dense = DenseMoment::new(BETA2);
     let factored = FactoredMoment::new(BETA2);
     let beta3 = BETA2.sqrt();
-    let by_root_mean_square = |sum: f64, n: usize| (n as f64 / sum.max(1e-30)).sqrt();
     vec![
         ("descent", Box::new(Descent::default())),
         ("schedule-free", Box::new(ScheduleFree::default())),
@@ -47,8 +46,8 @@ fn chains() -> Vec<(&'static str, Boxed)> {
         ("schedule-free with weight decay", {
             Box::new(ScheduleFree { weight_decay: 0.01, ..ScheduleFree::default() })
         }),
-        ("map", behind(map("clip", |_, u: f32, _, _| u.clamp(-1.0, 1.0)))),
-        ("rescale", behind(rescale("unit", |u: f32| u * u, by_root_mean_square))),
+        ("map", behind(map!("clip", |u| u.max(-1.0).min(1.0)))),
+        ("rescale", behind(rescale!("unit", |u| u * u, |sum, n| (n / sum.max(1e-30)).sqrt()))),
         ("rectify, then dense moment", behind((Rectify::new(BETA2), dense))),
         ("dense moment", behind(dense)),
         ("dense moment by atan2", behind(DenseMoment { division: Division::Atan2, ..dense })),

@@ -18,7 +18,7 @@ pub(crate) struct Running<T: Real, E> {
 impl<T: Real, E: Number> Running<T, E> {
     pub(crate) fn new(chain: Boxed<T>, lr: f64, init: &[ArrayD<f64>]) -> Result<Self> {
         let parameters = init.iter().enumerate().map(|(i, start)| (i.to_string(), start.shape()));
-        let mut optimizer = Optimizer::new(chain, parameters)?;
+        let mut optimizer = Optimizer::new_in(chain, parameters)?;
         optimizer.set_lr(0, lr)?;
         Ok(Self { optimizer, values: init.iter().map(|p| p.mapv(E::of)).collect() })
     }

@@ -127,7 +127,7 @@ impl<T: Real> Link<T> for Probe {
 /// Of the chain, or of a step.
 pub fn of_chain(lr: f64, chain: impl FnOnce(Probe) -> Boxed<f64>) -> Result<String> {
     let updates = Updates::default();
-    let mut optimizer = Optimizer::new(chain(Probe(updates.clone())), SHAPES)?;
+    let mut optimizer = Optimizer::new_in(chain(Probe(updates.clone())), SHAPES)?;
     optimizer.set_lr(0, lr)?;
     table::<f64, f64>(optimizer, Some(&updates))
 }

@@ -31,7 +31,7 @@ fn golden() -> Golden {
 fn deviation(case: &str, lr: f64, chain: impl Link<f64> + 'static) -> f64 {
     let golden = golden();
     let names = (0..golden.shapes.len()).map(|i| format!("p{i}"));
-    let mut optimizer = Optimizer::new(chain, names.zip(golden.shapes.iter().map(Vec::as_slice))).unwrap();
+    let mut optimizer = Optimizer::new_in(chain, names.zip(golden.shapes.iter().map(Vec::as_slice))).unwrap();
     optimizer.set_lr(0, lr).unwrap();
     let mut values = golden.init.clone();
     let mut worst = 0.0_f64;
@@ -128,7 +128,7 @@ fn muon_is_pytorchs_for_matrices_and_pytorchs_adam_for_a_vector() {
     let of_adam = golden();
     let shapes = of_muon.shapes.iter().chain(&of_adam.shapes[..1]).map(Vec::as_slice);
     let names = (0..=of_muon.shapes.len()).map(|i| format!("p{i}"));
-    let mut optimizer: Optimizer<f64> = Optimizer::new(named::muon(), names.zip(shapes)).unwrap();
+    let mut optimizer: Optimizer<f64> = Optimizer::new_in(named::muon(), names.zip(shapes)).unwrap();
     optimizer.set_lr(0, 0.1).unwrap();
     let mut values: Tensors = of_muon.init.iter().chain(&of_adam.init[..1]).cloned().collect();
     let expected = of_muon.y["weight_decay"].iter().zip(&of_adam.y["torch_adam"]);
@@ -163,7 +163,7 @@ fn schedule_free_of_its_authors(section: &str, chain: impl Fn(&ScheduleFreeCase)
     let warm_up = Scheduled { schedule: Schedule::warm_up(3) };
     let chain = (warm_up, chain(&case));
     let mut optimizer: Optimizer<f64> =
-        Optimizer::new(chain, names.zip(case.shapes.iter().map(Vec::as_slice))).unwrap();
+        Optimizer::new_in(chain, names.zip(case.shapes.iter().map(Vec::as_slice))).unwrap();
     optimizer.set_lr(0, case.lr).unwrap();
     let mut values = case.init.clone();
     for (gradients, expected) in case.gradients.iter().zip(&case.y) {

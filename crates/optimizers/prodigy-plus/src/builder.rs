@@ -13,7 +13,7 @@ use crate::options::Options;
 /// ```
 /// use gradient_transform::Parameter;
 /// use prodigy_plus::ProdigyPlus;
-/// let mut optimizer = ProdigyPlus::builder().build::<f32, _>([("w", &[4][..])])?;
+/// let mut optimizer = ProdigyPlus::builder().build([("w", &[4][..])])?;
 /// let mut w = [4.0_f32, -3.0, 2.0, 1.0];
 /// for _ in 0..200 {
 ///     let gradient = w; // of |w|^2 / 2
@@ -57,11 +57,30 @@ impl ProdigyPlus {
 }
 
 impl Options {
-    /// An optimizer of one group of (name, shape), in the order in which every step will give them.
+    /// An optimizer of one group of (name, shape), in the order in which every step will give them, computed in float32.
     ///
     /// # Errors
     /// Options out of range or excluding each other, and those of [`Optimizer::with_groups`].
-    pub fn build<T: Real, N: Into<String>>(
+    pub fn build<N: Into<String>>(
+        &self,
+        parameters: impl IntoIterator<Item = (N, impl IntoShape)>,
+    ) -> Result<Optimizer> {
+        self.build_in(parameters)
+    }
+
+    /// As [`build`](Self::build), computed in a type that is to be said or that follows.
+    ///
+    /// ```
+    /// use gradient_transform::Optimizer;
+    /// use prodigy_plus::ProdigyPlus;
+    ///
+    /// let optimizer: Optimizer<f64> = ProdigyPlus::builder().build_in([("w", [4])])?;
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_in<T: Real, N: Into<String>>(
         &self,
         parameters: impl IntoIterator<Item = (N, impl IntoShape)>,
     ) -> Result<Optimizer<T>> {

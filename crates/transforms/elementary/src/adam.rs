@@ -30,7 +30,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let adam = Adam { beta1: 0.5, beta2: 0.5, ..Adam::default() };
-/// let mut optimizer: Optimizer<f64> = Optimizer::new((adam, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in((adam, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0];
 /// // m^ = 2, v^ = 4; then m^ = (2/4)/(3/4), v^ = (4/4)/(3/4).
 /// for (gradient, expected) in [(2.0, -1.0), (0.0, -1.0 - 0.75_f64.sqrt() / 1.5)] {
@@ -38,7 +38,7 @@ use crate::check;
 ///     assert!((w[0] - expected).abs() < 1e-7);
 /// }
 /// let plain = Adam { bias_correction: false, ..adam };
-/// let mut optimizer: Optimizer<f64> = Optimizer::new((plain, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in((plain, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0];
 /// // m = 2/2, v = 4/2; then m = 2/4, v = 4/4.
 /// for (gradient, expected) in [(2.0, -0.5_f64.sqrt()), (0.0, -0.5_f64.sqrt() - 0.5)] {

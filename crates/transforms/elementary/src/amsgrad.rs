@@ -22,7 +22,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let amsgrad = AmsGrad { beta1: 0.0, beta2: 0.5, of_debiased: true, ..AmsGrad::default() };
-/// let mut optimizer: Optimizer<f64> = Optimizer::new((amsgrad, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in((amsgrad, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f64];
 /// for (gradient, expected) in [(2.0, -1.0), (1.0, -1.5)] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;

@@ -21,7 +21,7 @@ use crate::check;
 /// use elementary::NAdam;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer<f64> = Optimizer::new((NAdam::default(), Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in((NAdam::default(), Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[2.0]))])?;
 /// let mu = |t: f64| 0.9 * (1.0 - 0.96_f64.powf(0.004 * t) / 2.0);

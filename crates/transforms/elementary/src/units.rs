@@ -104,7 +104,7 @@ impl GradientTransform for Centralise {
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let clip = AdaptiveClip { limit: 0.1, ..AdaptiveClip::default() };
-/// let mut optimizer: Optimizer<f64> = Optimizer::new((clip, Descent::default()), [("w", &[2, 2][..])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in((clip, Descent::default()), [("w", &[2, 2][..])])?;
 /// let mut w = [3.0, 4.0, 3.0, 4.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.1, 0.0, 0.0, 2.0]))])?;
 /// // The first row's gradient is short enough; the second's becomes a tenth of the norm 5.

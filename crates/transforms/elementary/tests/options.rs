@@ -97,7 +97,7 @@ fn options_out_of_range_are_named() {
 /// A tensor of one element with the gradient 1 in every step; `late` comes into its chain after ten.
 fn joining<G: GradientTransform>(late: G) -> f64 {
     let shapes = [("w", &[1][..])];
-    let mut optimizer: Optimizer<f64> = Optimizer::new(Descent::default(), shapes).unwrap();
+    let mut optimizer: Optimizer<f64> = Optimizer::new_in(Descent::default(), shapes).unwrap();
     let mut w = [0.0];
     for _ in 0..10 {
         optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))]).unwrap();

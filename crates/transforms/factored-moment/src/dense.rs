@@ -18,7 +18,7 @@ use crate::division::{Division, FORMULAS, divide};
 /// ```
 /// use factored_moment::DenseMoment;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
-/// let mut optimizer: Optimizer<f64> = Optimizer::new((DenseMoment::new(0.99), Descent::default()), [("w", &[2][..])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in((DenseMoment::new(0.99), Descent::default()), [("w", &[2][..])])?;
 /// let mut w = [1.0_f64, 1.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, -0.5]))])?;
 /// assert!((w[0] + 9.0).abs() < 1e-5 && (w[1] - 11.0).abs() < 1e-5); // a step of 10 against the gradient's sign
@@ -62,7 +62,7 @@ impl DenseMoment {
 /// use gradient_transform::{Descent, Optimizer, map};
 ///
 /// // Adam's order: behind a first moment, what is divided is an average, and what is squared still the gradient.
-/// let first = map("half", |_step, u: f32, _g, _y| 0.5 * u);
+/// let first = map!("half", |u| 0.5 * u);
 /// let second = DenseMoment { of: Squared::Gradient, ..DenseMoment::new(0.99) };
 /// let optimizer = Optimizer::new((first, second, Descent::default()), [("w", [2])])?;
 /// # Ok::<(), gradient_transform::Error>(())

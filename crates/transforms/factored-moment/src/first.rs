@@ -23,7 +23,7 @@ use gradient_transform::{
 /// // Adam without bias correction.
 /// let second = DenseMoment { of: Squared::Gradient, ..DenseMoment::new(0.75) };
 /// let chain = (FirstMoment::new(0.5), second, Descent::default());
-/// let mut optimizer: Optimizer<f64> = Optimizer::new(chain, [("w", [1])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in(chain, [("w", [1])])?;
 /// let mut w = [0.0_f64];
 /// for expected in [-1.0, -1.0 - 1.5 / 1.75_f64.sqrt()] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[2.0]))])?;

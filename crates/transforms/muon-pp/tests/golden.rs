@@ -55,7 +55,7 @@ fn deviation(expected: &[Tensors], muon: Muon, weight_decay: f64) -> f64 {
     let names = (0..golden.shapes.len()).map(|i| format!("p{i}"));
     let shapes = golden.shapes.iter().map(Vec::as_slice);
     let chain = (muon, decay, Descent::default());
-    let mut optimizer: Optimizer<f64> = Optimizer::new(chain, names.zip(shapes)).unwrap();
+    let mut optimizer: Optimizer<f64> = Optimizer::new_in(chain, names.zip(shapes)).unwrap();
     optimizer.set_lr(0, 0.1).unwrap();
     let mut values = golden.init.clone();
     let mut worst = 0.0_f64;

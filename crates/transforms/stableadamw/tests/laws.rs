@@ -59,6 +59,6 @@ fn divided(mut of: Direction, by: fn(f64) -> f64) -> Direction {
 }
 
 transform_laws::snapshots! {
-    stableadamw: lr 0.1, (map("times-10", |_, u: f64, _, _| 10.0 * u), StableAdamW), Descent::default();
-    soft_stableadamw: lr 0.1, (map("times-10", |_, u: f64, _, _| 10.0 * u), SoftStableAdamW), Descent::default();
+    stableadamw: lr 0.1, (map!("times-10", |u| 10.0 * u), StableAdamW), Descent::default();
+    soft_stableadamw: lr 0.1, (map!("times-10", |u| 10.0 * u), SoftStableAdamW), Descent::default();
 }

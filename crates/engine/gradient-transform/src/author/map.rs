@@ -1,149 +1,164 @@
-//! Transforms from closures.
+//! Transforms that are one expression: macros that write an implementation of `GradientTransform`.
 
-use std::fmt;
-use std::marker::PhantomData;
-
-use crate::link::context::{Context, StepContext, TensorInfo};
-use crate::link::state::{StateSpec, Sums, TensorState};
-use crate::link::tile::Tile;
-use crate::link::{Link, Reads, Role};
-use crate::memory::element::Real;
-use crate::memory::kernel;
-
-/// An elementwise transform of one's own: `f(step, u, g, y)` gives the new update from the update so far, the raw
-/// gradient and the parameter, for one element.
+/// An elementwise transform of one's own: an expression for the new update of an element, from the update so far u, the raw gradient
+/// g and the parameter y, of which those at the end may be left out.
 ///
-/// The engine runs it with the widest vectors of the machine, as fast as the transforms of this project.
+/// It is written with [`Num`](crate::Num) as any transform is, so it runs in either type, in [fused](crate::fused) loops, and where a
+/// [device](crate::device) is.
 ///
 /// ```
-/// use gradient_transform::{map, Descent, Optimizer, Parameter};
+/// use gradient_transform::{Descent, Optimizer, Parameter, map};
 /// // Sign descent with a pull towards zero.
-/// let sign = map("sign", |_step, u: f32, _g, y| u.signum() + 0.01 * y);
-/// let mut optimizer = Optimizer::new((sign, Descent::default()), [("w", &[2][..])])?;
+/// let sign = map!("sign", |u, _g, y| u.sign() + 0.01 * y);
+/// let mut optimizer: Optimizer = Optimizer::new((sign, Descent::default()), [("w", [2])])?;
 /// optimizer.set_lr(0, 0.1)?;
 /// let mut w = [1.0_f32, -1.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0_f32, 4.0]))])?;
 /// assert!((w[0] - 0.899).abs() < 1e-6 && (w[1] + 1.099).abs() < 1e-6);
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-pub fn map<T, F>(name: &'static str, f: F) -> Map<T, F>
-where
-    T: Real,
-    F: Fn(&StepContext, T, T, T) -> T + Send + Sync,
-{
-    Map { name, f, element: PhantomData }
-}
-
-/// See [`map`].
+///
+/// Numbers of a tensor and step, from variables around it and from the [`Context`](crate::Context), come first, by name. They are
+/// calculated on the host, in float64:
 ///
 /// ```
-/// use gradient_transform::{Link, Map, map};
+/// use gradient_transform::{Descent, Optimizer, Parameter, map};
 ///
-/// let halve: Map<f32, _> = map("halve", |_step, u: f32, _g, _y| u / 2.0);
-/// assert_eq!(halve.name(), "halve");
+/// let after = 1;
+/// let limit = map!("limit", |cx| { most: if cx.step.k > after { 0.5 } else { 1.0 } }, |u| u.max(-most).min(most));
+/// let mut optimizer: Optimizer = Optimizer::new((limit, Descent::default()), [("w", [2])])?;
+/// let mut w = [0.0_f32; 2];
+/// for expected in [[-1.0, 1.0], [-1.5, 1.5]] {
+///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, -3.0]))])?;
+///     assert_eq!(w, expected);
+/// }
+/// # Ok::<(), gradient_transform::Error>(())
 /// ```
-pub struct Map<T, F> {
-    name: &'static str,
-    f: F,
-    element: PhantomData<fn(T) -> T>,
+///
+/// State and sums take a type: [`GradientTransform`](crate::GradientTransform).
+#[macro_export]
+macro_rules! map {
+    (
+        $name:literal,
+        |$cx:pat_param| { $($number:ident: $value:expr),+ $(,)? },
+        |$u:pat_param $(, $g:pat_param $(, $y:pat_param)?)?| $update:expr $(,)?
+    ) => {{
+        /// Numbers of a tensor and step.
+        #[$crate::fields]
+        struct Numbers<V> {
+            $($number: V),+
+        }
+
+        #[derive(Clone)]
+        struct Map<F>(F);
+
+        impl<F> ::core::fmt::Debug for Map<F> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_tuple("Map").field(&$name).finish()
+            }
+        }
+
+        #[$crate::transform($name)]
+        impl<F> $crate::GradientTransform for Map<F>
+        where
+            F: Fn(&$crate::Context<'_>) -> Numbers<f64> + Clone + Send + Sync + 'static,
+        {
+            type Scalars<V: Copy> = Numbers<V>;
+
+            fn begin(&self, cx: &$crate::Context<'_>, scalars: &mut Numbers<f64>) {
+                *scalars = (self.0)(cx);
+            }
+
+            fn update<B: $crate::Backend>(&self, e: &mut $crate::Element<B, Self>) {
+                let Numbers { $($number),+ } = e.scalars;
+                let $u = e.update;
+                $(let $g = e.gradient; $(let $y = e.parameter;)?)?
+                e.update = $update;
+            }
+        }
+
+        Map(move |$cx: &$crate::Context<'_>| Numbers { $($number: $value),+ })
+    }};
+    ($name:literal, |$u:pat_param $(, $g:pat_param $(, $y:pat_param)?)?| $update:expr $(,)?) => {{
+        #[derive(Clone, Copy)]
+        struct Map;
+
+        impl ::core::fmt::Debug for Map {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_tuple("Map").field(&$name).finish()
+            }
+        }
+
+        #[$crate::transform($name)]
+        impl $crate::GradientTransform for Map {
+            fn update<B: $crate::Backend>(&self, e: &mut $crate::Element<B, Self>) {
+                let $u = e.update;
+                $(let $g = e.gradient; $(let $y = e.parameter;)?)?
+                e.update = $update;
+            }
+        }
+
+        Map
+    }};
 }
 
-impl<T, F> fmt::Debug for Map<T, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Map").field(&self.name).finish()
-    }
-}
-
-impl<T, F> Link<T> for Map<T, F>
-where
-    T: Real,
-    F: Fn(&StepContext, T, T, T) -> T + Send + Sync,
-{
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::GRADIENT_AND_PARAMETER
-    }
-
-    fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        let step = cx.step;
-        tile.update.map3(tile.gradient, tile.parameter, |u, g, y| (self.f)(step, u, g, y));
-    }
-}
-
-/// A transform that needs one number of the whole tensor: `measure(u)` is summed over all elements, `finish(sum, n)`
-/// turns the sum over `n` elements into a factor, and the update is multiplied by it.
+/// A transform that needs one number of the whole tensor: the first expression is summed over all elements, the second makes a factor
+/// of the sum and the number of elements, in float64, and the update is multiplied by it.
 ///
 /// ```
-/// use gradient_transform::{rescale, Descent, Optimizer, Parameter};
+/// use gradient_transform::{Descent, Optimizer, Parameter, rescale};
 /// // Normalised gradient descent.
-/// let unit = rescale("unit-norm", |u: f32| u * u, |sum, _n| 1.0 / sum.sqrt().max(1e-12));
-/// let mut optimizer = Optimizer::new((unit, Descent::default()), [("w", &[2][..])])?;
+/// let unit = rescale!("unit-norm", |u| u * u, |sum, _n| 1.0 / sum.sqrt().max(1e-12));
+/// let mut optimizer: Optimizer = Optimizer::new((unit, Descent::default()), [("w", [2])])?;
 /// optimizer.set_lr(0, 0.5)?;
 /// let mut w = [1.0_f32, 1.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0_f32, 4.0]))])?;
 /// assert!((w[0] - 0.7).abs() < 1e-6 && (w[1] - 0.6).abs() < 1e-6);
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-pub fn rescale<T, M, F>(name: &'static str, measure: M, finish: F) -> Rescale<T, M, F>
-where
-    T: Real,
-    M: Fn(T) -> T + Send + Sync,
-    F: Fn(f64, usize) -> f64 + Send + Sync,
-{
-    Rescale { name, measure, finish, element: PhantomData }
-}
+#[macro_export]
+macro_rules! rescale {
+    ($name:literal, |$u:pat_param| $measure:expr, |$sum:pat_param, $n:pat_param| $factor:expr $(,)?) => {{
+        /// Sum over a tensor.
+        #[$crate::fields]
+        struct Sum<V> {
+            sum: V,
+        }
 
-/// See [`rescale`].
-///
-/// ```
-/// use gradient_transform::{Link, Rescale, rescale};
-///
-/// let mean: Rescale<f32, _, _> = rescale("by-mean", |u: f32| u.abs(), |sum, n| n as f64 / sum);
-/// assert_eq!(mean.name(), "by-mean");
-/// ```
-pub struct Rescale<T, M, F> {
-    name: &'static str,
-    measure: M,
-    finish: F,
-    element: PhantomData<fn(T) -> T>,
-}
+        /// What the update is multiplied by.
+        #[$crate::fields]
+        struct Factor<V> {
+            factor: V,
+        }
 
-impl<T, M, F> fmt::Debug for Rescale<T, M, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Rescale").field(&self.name).finish()
-    }
-}
+        #[derive(Clone)]
+        struct Rescale<F>(F);
 
-impl<T, M, F> Link<T> for Rescale<T, M, F>
-where
-    T: Real,
-    M: Fn(T) -> T + Send + Sync,
-    F: Fn(f64, usize) -> f64 + Send + Sync,
-{
-    fn name(&self) -> &str {
-        self.name
-    }
+        impl<F> ::core::fmt::Debug for Rescale<F> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_tuple("Rescale").field(&$name).finish()
+            }
+        }
 
-    fn role(&self, _tensor: &TensorInfo) -> Role {
-        Role::Reduce
-    }
+        #[$crate::transform($name)]
+        impl<F: Fn(f64, f64) -> f64 + Clone + Send + Sync + 'static> $crate::GradientTransform for Rescale<F> {
+            type Sums<V: Copy> = Sum<V>;
+            type Scalars<V: Copy> = Factor<V>;
 
-    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
-        StateSpec::new().scratch(1).sums(1, 0)
-    }
+            fn measure<B: $crate::Backend>(&self, e: &$crate::Element<B, Self>) -> Sum<$crate::Num<B>> {
+                let $u = e.update;
+                Sum { sum: $measure }
+            }
 
-    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        sums.scalars[0] += kernel::sum(tile.update.values(), &self.measure);
-    }
+            fn finalize(&self, cx: &$crate::Context<'_>, sums: Sum<f64>, scalars: &mut Factor<f64>) {
+                scalars.factor = (self.0)(sums.sum, cx.tensor.len() as f64);
+            }
 
-    fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
-        state.scratch[0][0] = T::of((self.finish)(state.scalar_sums[0], cx.tensor.len()));
-    }
+            fn update<B: $crate::Backend>(&self, e: &mut $crate::Element<B, Self>) {
+                e.update = e.scalars.factor * e.update;
+            }
+        }
 
-    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        tile.update.scale(tile.scratch[0][0]);
-    }
+        Rescale(move |$sum: f64, $n: f64| $factor)
+    }};
 }

@@ -20,7 +20,6 @@ pub(crate) use fields::count;
 pub use fields::{Fields, Nothing};
 pub use gradient_transform_macros::{fields, transform};
 pub use loops::fused::{Fused, Transforms, fused, loops};
-pub use map::{Map, Rescale, map, rescale};
 pub use moment::{Moment, MomentElement};
 
 use crate::author::loops::pass;

@@ -9,7 +9,7 @@
 //!
 //! A chain of transforms that are functions of one element is run once with symbols in place of numbers. What comes out is a
 //! [`SweepFormula`] for every sweep, which an [`Executor`] evaluates for all elements of all tensors. So a transform is written once,
-//! and a device never sees it. What works on tiles ([`Link`](crate::Link) by hand, closures of [`map`](crate::map), whole matrices) has no
+//! and a device never sees it. What works on tiles ([`Link`](crate::Link) by hand, whole matrices) has no
 //! formula: [`Error::NoFormula`](crate::Error::NoFormula).
 //!
 //! Sums have the order that they have on the processor: 32 lanes by the element's place in a tile of [`TILE`](crate::TILE) elements (8 for

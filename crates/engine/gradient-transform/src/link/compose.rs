@@ -70,7 +70,7 @@ pub(crate) fn stages<T: Real>(chain: &dyn Link<T>) -> StageList<'_, T> {
 /// ```
 /// use gradient_transform::{map, only_for, Descent, Optimizer, Parameter};
 /// // Sign descent for matrices, plain descent for vectors.
-/// let sign = map("sign", |_step, u: f32, _g, _y| u.signum());
+/// let sign = map!("sign", |u| u.sign());
 /// let chain = (only_for(|tensor| tensor.shape.len() >= 2, sign), Descent::default());
 /// let mut optimizer = Optimizer::new(chain, [("w", &[1, 1][..]), ("b", &[1][..])])?;
 /// let (mut w, mut b) = ([0.0_f32], [0.0_f32]);

@@ -35,8 +35,9 @@ use crate::memory::element::Real;
 /// use gradient_transform::{DType, Descent, Link, Role, TensorInfo, map, rescale};
 ///
 /// let tensor = TensorInfo { name: "w".into(), shape: vec![8, 4], dtype: DType::F32, updates: 0 };
-/// assert_eq!(map("halve", |_step, u: f32, _g, _y| u / 2.0).role(&tensor), Role::Map);
-/// assert_eq!(rescale("unit-norm", |u: f32| u * u, |sum, _n| 1.0 / sum.sqrt()).role(&tensor), Role::Reduce);
+/// assert_eq!(Link::<f32>::role(&map!("halve", |u| u / 2.0), &tensor), Role::Map);
+/// let unit = rescale!("unit-norm", |u| u * u, |sum, _n| 1.0 / sum.sqrt());
+/// assert_eq!(Link::<f32>::role(&unit, &tensor), Role::Reduce);
 /// assert_eq!(Link::<f32>::role(&Descent::default(), &tensor), Role::Writer);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Reads {
 /// 5. [`finish`](Self::finish) once.
 ///
 /// All methods but [`name`](Self::name) have a default that does nothing, so an elementwise transform writes `emit`
-/// alone, or is a closure ([`crate::map`]). `T` is the type computed in: `f32` or `f64`.
+/// alone. `T` is the type computed in: `f32` or `f64`.
 ///
 /// Its `Debug` form is how checkpoints and people see its hyperparameters.
 ///
@@ -202,7 +203,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     ///     }
     /// }
     ///
-    /// let sign = gradient_transform::map("sign", |_step, u: f32, _g, _y| u.signum());
+    /// let sign = gradient_transform::map!("sign", |u| u.sign());
     /// let optimizer = Optimizer::new(Both(sign, Descent::default()), [("w", &[2][..])])?;
     /// assert_eq!(optimizer.describe_chain(0, &[2])?, "sign | descent");
     /// # Ok::<(), gradient_transform::Error>(())

@@ -7,14 +7,11 @@ use crate::link::update::Update;
 /// All slices have the same length (at most [`crate::TILE`]), except those the transform did not ask for in
 /// [`crate::Link::reads`], which are empty, and columns that have a value for every n-th element only.
 ///
-/// A transform can be tried on a tile by itself:
+/// What [`emit`](crate::Link::emit) of a weight decay does to one:
 ///
 /// ```
-/// use gradient_transform::{Context, DType, Link, StepContext, TensorInfo, Tile, Update, map};
+/// use gradient_transform::{Tile, Update};
 ///
-/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
-/// let step = StepContext::new(1, 1.0);
-/// let cx = Context::new(&step, &tensor);
 /// let mut values = [3.0_f32, -4.0];
 /// let mut tile = Tile {
 ///     update: Update::new(&mut values),
@@ -26,7 +23,7 @@ use crate::link::update::Update;
 ///     scratch: &[],
 ///     offset: 0,
 /// };
-/// map("decay", |_step, u, _g, y| u + 0.5 * y).emit(&cx, &mut tile.reborrow());
+/// tile.update.map2(tile.parameter, |u, y| u + 0.5 * y);
 /// assert_eq!(tile.update.values(), [3.5, -3.5]);
 /// ```
 #[derive(Debug)]

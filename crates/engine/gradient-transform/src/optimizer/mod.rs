@@ -1,6 +1,7 @@
 //! The optimizer: groups of parameters, each stepped by a chain.
 
 pub(crate) mod check;
+pub(crate) mod evaluating;
 pub(crate) mod evaluation;
 mod explain;
 mod fit;
@@ -72,14 +73,37 @@ pub struct Optimizer<T: Real = f32> {
     pub(crate) shared_d: Vec<f64>,
 }
 
-impl<T: Real> Optimizer<T> {
-    /// One group at learning rate 1, with the default [`Settings`]. Parameters are (name, shape), in the order in
-    /// which every step will give them.
+impl Optimizer<f32> {
+    /// One group at learning rate 1, with the default [`Settings`], computed in float32. Parameters are (name, shape), in the
+    /// order in which every step will give them; in memory they are float32 or bfloat16.
     ///
     /// # Errors
     /// [`Error::InvalidChain`], [`Error::Excluded`] or [`Error::OptionOutOfRange`] for a chain that cannot run;
     /// [`Error::DuplicateName`]; [`Error::ShapeTooLarge`].
     pub fn new<N: Into<String>>(
+        chain: impl Link<f32> + 'static,
+        parameters: impl IntoIterator<Item = (N, impl IntoShape)>,
+    ) -> Result<Self> {
+        Self::new_in(chain, parameters)
+    }
+}
+
+impl<T: Real> Optimizer<T> {
+    /// As [`new`](Optimizer::new), computed in a type that is to be said or that follows.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter};
+    ///
+    /// let mut optimizer = Optimizer::<f64>::new_in(Descent::default(), [("w", [2])])?;
+    /// let mut w = [1.0_f64, 2.0];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, 0.25]))])?;
+    /// assert_eq!(w, [0.5, 1.75]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`new`](Optimizer::new).
+    pub fn new_in<N: Into<String>>(
         chain: impl Link<T> + 'static,
         parameters: impl IntoIterator<Item = (N, impl IntoShape)>,
     ) -> Result<Self> {
@@ -410,7 +434,7 @@ impl<T: Real> Optimizer<T> {
     /// use gradient_transform::{Descent, Optimizer, Parameter, rescale};
     ///
     /// let n = 1000;
-    /// let unit = rescale("unit-norm", |u: f32| u * u, |sum, _n| 1.0 / sum.sqrt());
+    /// let unit = rescale!("unit-norm", |u| u * u, |sum, _n| 1.0 / sum.sqrt());
     /// let mut optimizer = Optimizer::new((unit, Descent::default()), [("w", &[n][..])])?;
     /// optimizer.step(&mut [Parameter::slice(&mut vec![0.0_f32; n], Some(&vec![1.0; n]))])?;
     /// // One sweep reads the gradient for the norm; the other reads gradient and parameter, and writes the parameter.

@@ -161,6 +161,14 @@ impl Value<'_> {
         }
     }
 
+    /// The elements in row-major order.
+    pub(crate) fn as_slice(&self) -> Slice<'_> {
+        match &self.data {
+            ValueData::Contiguous(slice) => slice.as_slice(),
+            ValueData::Strided { copy, .. } => copy.as_slice(),
+        }
+    }
+
     /// The elements in row-major order; [`write_back`](Self::write_back) after changing them.
     pub(crate) fn as_mut_slice(&mut self) -> SliceMut<'_> {
         match &mut self.data {

@@ -95,7 +95,7 @@ impl<T: Real> Optimizer<T> {
     ///
     /// ```
     /// use gradient_transform::{map, Descent, Optimizer, Parameter, Snapshot};
-    /// let sign = || map("sign", |_step, u: f32, _g, _y| u.signum());
+    /// let sign = || map!("sign", |u| u.sign());
     /// let mut first = Optimizer::new((sign(), Descent::default()), [("w", &[1][..])])?;
     /// first.step(&mut [Parameter::slice(&mut [1.0_f32], Some(&[3.0]))])?;
     /// let mut second: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])])?;

@@ -128,7 +128,7 @@ impl<T: Real> Optimizer<T> {
     /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
     /// let mut w = [0.0_f32];
     /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0]))])?;
-    /// let sign = map("sign", |_step, u: f32, _g, _y| u.signum());
+    /// let sign = map!("sign", |u| u.sign());
     /// optimizer.replace_chain(0, (sign, Descent::default()))?;
     /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0]))])?;
     /// assert_eq!((w, optimizer.steps(0)?), ([-4.0], 2));

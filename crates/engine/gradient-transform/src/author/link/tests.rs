@@ -169,7 +169,7 @@ fn an_array_may_lack_any_axis_of_a_tensor_of_any_rank() {
         let n: usize = shape.iter().product();
         let gradient = values::<f64>(n, 0.3);
         let chain = (Centred { axis }, crate::Descent::default());
-        let mut optimizer = crate::Optimizer::<f64>::new(chain, [("w", &shape[..])]).unwrap();
+        let mut optimizer = crate::Optimizer::<f64>::new_in(chain, [("w", &shape[..])]).unwrap();
         let mut w = vec![0.0; n];
         optimizer.step(&mut [crate::Parameter::slice(&mut w, Some(&gradient))]).unwrap();
         let (behind, count) = (shape[axis + 1..].iter().product::<usize>(), shape[axis]);

@@ -367,10 +367,20 @@ impl<T: Real> Link<T> for Witness {
 }
 
 #[test]
+fn expressions_are_transforms_like_any_other() {
+    let bend = crate::map!("bend", |cx| { by: 0.1 * cx.step.k as f64 }, |u, g, y| u + by * g * y);
+    let unit = crate::rescale!("unit", |u| u * u, |sum, n| (n / sum.max(1e-30)).sqrt());
+    let flip = crate::map!("flip", |u| -u);
+    let chain = (bend, unit, flip, Averaged { decay: 0.0 });
+    check::<f32, f32>(chain.clone(), fused(chain.clone()), |_| true, |x| x as f32);
+    check::<f64, f64>(chain.clone(), fused(chain), |_| true, |x| x);
+}
+
+#[test]
 fn a_chain_that_the_loops_are_not_for_runs_link_by_link() {
     let writer = Averaged { decay: 0.0 };
     // A transform that is not among the types.
-    let chain = || (crate::rescale("half", |_| 1.0, |_, _| 0.5), Clip, writer.clone());
+    let chain = || (crate::rescale!("half", |u| 1.0 + 0.0 * u, |_, _| 0.5), Clip, writer.clone());
     let other = super::Fused::new(chain()).with(super::loops::<(Clip, Averaged), _>());
     check::<f32, f32>(chain(), other, |_| false, |x| x as f32);
     // One that keeps away from some tensors.
