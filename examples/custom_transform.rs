@@ -5,30 +5,29 @@
 #![allow(clippy::print_stdout)] // an example prints
 
 use factored_moment::FactoredMoment;
-use gradient_transform::{Context, Error, Link, Optimizer, Parameter, Real, Result, Tile};
+use gradient_transform::{
+    Backend, Element, Error, GradientTransform, Optimizer, Parameter, Result, transform,
+};
 use prodigy_core::Prodigy;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use schedule_free::ScheduleFree;
 use stableadamw::StableAdamW;
 
 /// `u <- u / sqrt(1 + (u / limit)^2)`: small elements pass, none leaves larger than `limit`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Soften {
     limit: f64,
 }
 
-impl<T: Real> Link<T> for Soften {
-    fn name(&self) -> &str {
-        "soften"
-    }
-
+#[transform("soften")]
+impl GradientTransform for Soften {
     fn validate(&self) -> Result<()> {
         Error::check("limit", self.limit, self.limit > 0.0, "above 0")
     }
 
-    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        let scale = T::of(1.0 / self.limit);
-        tile.update.map(|u| u / (T::one() + (u * scale) * (u * scale)).sqrt());
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        let share = e.update * (1.0 / self.limit);
+        e.update = e.update / (1.0 + share * share).sqrt();
     }
 }
 
@@ -42,7 +41,7 @@ fn curvature(i: usize) -> f32 {
 fn train(soften: Option<Soften>, seed: u64) -> Result<f32> {
     // The default chain; `None` is the identity.
     let chain = (soften, FactoredMoment::new(0.99), StableAdamW, Prodigy::default(), ScheduleFree::new(0.9));
-    let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[SIZE][..])])?;
+    let mut optimizer = Optimizer::new(chain, [("w", [SIZE])])?;
     let mut noise = StdRng::seed_from_u64(seed);
     let mut w = [1.0_f32; SIZE];
     for _ in 0..1000 {

@@ -11,47 +11,47 @@ use std::process::ExitCode;
 use ablate::registry::{Registry, TransformKind};
 use ablate_tasks::random::{Purpose, epoch_batch, generator, normal};
 use ablate_tasks::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task, TaskKind};
-use gradient_transform::{
-    Context, Error, Link, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile, kernel,
-};
+use gradient_transform::{Backend, Context, Element, Error, GradientTransform, Num, fields, transform};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 /// `u <- u * min(1, max_norm / |u|)` for every tensor (Pascanu et al., 1211.5063, section 3.2).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ClipNorm {
     max_norm: f64,
 }
 
-impl<T: Real> Link<T> for ClipNorm {
-    fn name(&self) -> &str {
-        "clip-norm"
-    }
+/// Sum over a tensor.
+#[fields]
+struct Squares<V> {
+    update: V,
+}
+
+/// What the update is multiplied by.
+#[fields]
+struct Factor<V> {
+    factor: V,
+}
+
+#[transform("clip-norm")]
+impl GradientTransform for ClipNorm {
+    type Sums<V: Copy> = Squares<V>;
+    type Scalars<V: Copy> = Factor<V>;
 
     fn validate(&self) -> gradient_transform::Result<()> {
         Error::check("max_norm", self.max_norm, self.max_norm > 0.0, "above 0")
     }
 
-    // The norm needs the whole tensor: the chain is cut in two here.
-    fn role(&self, _tensor: &TensorInfo) -> Role {
-        Role::Reduce
+    fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Squares<Num<B>> {
+        Squares { update: e.update.squared() }
     }
 
-    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
-        StateSpec::new().scratch(1).sums(1, 0)
+    fn finalize(&self, _cx: &Context<'_>, sums: Squares<f64>, scalars: &mut Factor<f64>) {
+        scalars.factor = self.max_norm / sums.update.sqrt().max(self.max_norm);
     }
 
-    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        sums.scalars[0] += kernel::sum(tile.update.values(), |u| u * u);
-    }
-
-    fn seal(&self, _cx: &Context<'_>, state: TensorState<'_, T>) {
-        let norm = state.scalar_sums[0].sqrt();
-        state.scratch[0][0] = T::of(self.max_norm / norm.max(self.max_norm));
-    }
-
-    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        tile.update.scale(tile.scratch[0][0]);
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.scalars.factor * e.update;
     }
 }
 
