@@ -103,6 +103,10 @@ pub fn rows() -> Vec<Row> {
     with("adadelta", rows_of, || Box::new(named::adadelta()));
     with("rmsprop", rows_of, || Box::new(named::rmsprop()));
     with("adopt, elementary", rows_of, || Box::new(named::adopt()));
+    with("adafactor", rows_of, || Box::new(named::adafactor()));
+    with("novograd", rows_of, || Box::new(named::novograd()));
+    with("dog", rows_of, || Box::new(named::dog()));
+    with("l-dog", rows_of, || Box::new(named::l_dog()));
     with("clipped over all tensors", rows_of, || {
         let clip = ClipByNorm { limit: 0.5, over: SumsOver::All, ..ClipByNorm::default() };
         Box::new((clip, Adam::default(), Descent::default()))

@@ -27,7 +27,7 @@ pub use link::equations::Equations;
 pub use link::estimator::Estimator;
 pub use link::loops::Loops;
 pub use link::moment_scale::MomentScale;
-pub use link::published::{AveragingWeight, LeftD0, Published, Rectification, StepShare};
+pub use link::published::{AveragingWeight, LeftD0, MomentDecay, Published, Rectification, StepShare};
 pub use link::state::{ColumnSpec, Initial, StateSpec, Storage, Sums, TensorState, VectorSpec};
 pub use link::sums_over::SumsOver;
 pub use link::tile::Tile;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use elementary::*;
+use factored_moment::FactoredMoment;
 use gradient_transform::{Descent, Link, Optimizer, Parameter};
 use named_optimizers as named;
 use serde::Deserialize;
@@ -114,6 +115,17 @@ cases! {
     optax_lookahead: lr 0.1, 1e-12, Lookahead { period: 3, alpha: 0.5 };
     /// There the first moment begins at the initial value too, which is 1e-6 by default.
     optax_yogi: lr 0.1, 1e-9, (Yogi { initial: 1e-12, ..Yogi::default() }, descent());
+    optax_novograd: lr 0.1, 1e-12, named::novograd();
+    optax_novograd_decay: lr 0.1, 1e-12, (NovoGrad { decay: 0.1, ..NovoGrad::default() }, descent());
+    optax_distance_over_gradients: lr 1.0, 1e-12, named::l_dog();
+    optax_distance_over_gradients_from_afar: lr 1.0, 1e-12,
+        (DistanceOverGradients { relative: 0.1, eps: 1e-3, ..DistanceOverGradients::default() }, descent());
+    /// optax calculates the decay in float32.
+    optax_adafactor: lr 0.1, 1e-7, named::adafactor();
+    optax_adafactor_factored: lr 0.1, 1e-7, {
+        let (decay, moment, clip, scale, descent) = named::adafactor();
+        (decay, FactoredMoment { min_size: 1, ..moment }, clip, scale, descent)
+    };
     /// The same schedule, as factors of the learning rate 0.1. optax calculates it in float32.
     optax_scheduled: lr 0.1, 1e-6, {
         let schedule = Schedule::linear(0.2, 1.0, 4).for_steps(4).then(Schedule::cosine(1.0, 0.1, 5));

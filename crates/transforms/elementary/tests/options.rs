@@ -37,12 +37,14 @@ fn options_are_read_back_and_unknown_ones_refused() {
     reads_back::<ClipByNorm>();
     reads_back::<ClipByValue>();
     reads_back::<DecayToStart>();
+    reads_back::<DistanceOverGradients>();
     reads_back::<Ema>();
     reads_back::<Lion>();
     reads_back::<Lookahead>();
     reads_back::<Mars>();
     reads_back::<Momentum>();
     reads_back::<NAdam>();
+    reads_back::<NovoGrad>();
     reads_back::<Optimistic>();
     reads_back::<ParameterScale>();
     reads_back::<RAdam>();

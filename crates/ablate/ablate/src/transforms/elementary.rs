@@ -3,9 +3,9 @@
 use cautious::CautiousUpdate;
 use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
-    Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, Lion, Lookahead, Mars, Momentum,
-    NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign, TrustRatio, UnitNorm,
-    WeightDecay, Yogi,
+    Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, DistanceOverGradients, Ema, Lion,
+    Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop, Schedule,
+    Scheduled, Sign, TrustRatio, UnitNorm, WeightDecay, Yogi,
 };
 use gradient_transform::Link;
 use grams::GramsUpdate;
@@ -53,6 +53,11 @@ fn moments() -> Vec<TransformKind> {
         of::<AdaDelta>("adadelta", "division by the gradients' average size, times that of the updates"),
         of::<CentredRms>("centred-rms", "division by the gradients' standard deviation"),
         of::<Rprop>("rprop", "a step size for every element, from the signs of its gradients"),
+        of::<NovoGrad>("novograd", "momentum of gradients divided by a running norm of their tensor"),
+        of::<DistanceOverGradients>(
+            "distance-over-gradients",
+            "DoG's step size: the way come over the gradients seen; over = \"all\" is that of all tensors together",
+        ),
         of::<Mars>("mars", "the gradient corrected by how it has changed"),
         of::<Optimistic>("optimistic", "the gradient extrapolated from the one before"),
     ]

@@ -314,6 +314,67 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Numbers among [`Scalars`](Self::Scalars) that are kept for a tensor from step to step, in the type computed in: 0 at first,
+    /// and saved as `transform/field`.
+    ///
+    /// [`begin`](Self::begin) finds them as the step before left them, and what it and [`finalize`](Self::finalize) make of them is kept
+    /// when the tensor's step is done. [`Context::fresh`] tells the first step. A name that is kept is none of
+    /// [`State`](Self::State).
+    ///
+    /// ```
+    /// use gradient_transform::{
+    ///     Backend, Context, Descent, Element, GradientTransform, Num, Optimizer, Parameter, fields, transform,
+    /// };
+    ///
+    /// /// `r <- max(r, |u|)`, `u <- u / r`.
+    /// #[derive(Clone, Debug)]
+    /// struct ByLargestNorm;
+    ///
+    /// #[fields]
+    /// struct Squares<V> {
+    ///     squares: V,
+    /// }
+    ///
+    /// #[fields]
+    /// struct Largest<V> {
+    ///     largest: V,
+    /// }
+    ///
+    /// #[transform("by-largest-norm")]
+    /// impl GradientTransform for ByLargestNorm {
+    ///     type Sums<V: Copy> = Squares<V>;
+    ///     type Scalars<V: Copy> = Largest<V>;
+    ///
+    ///     fn kept(&self) -> Largest<bool> {
+    ///         Largest { largest: true }
+    ///     }
+    ///
+    ///     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Squares<Num<B>> {
+    ///         Squares { squares: e.update.squared() }
+    ///     }
+    ///
+    ///     fn finalize(&self, _cx: &Context<'_>, sums: Squares<f64>, scalars: &mut Largest<f64>) {
+    ///         scalars.largest = scalars.largest.max(sums.squares.sqrt());
+    ///     }
+    ///
+    ///     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+    ///         e.update = e.scalars.largest.gt(0.0).select(e.update / e.scalars.largest, 0.0);
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((ByLargestNorm, Descent::default()), [("w", [1])])?;
+    /// let mut w = [0.0_f32];
+    /// for (gradient, expected) in [(4.0, -1.0), (2.0, -1.5), (8.0, -2.5)] {
+    ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;
+    ///     assert_eq!(w, [expected]);
+    /// }
+    /// assert_eq!(optimizer.snapshot().tensors["w"].arrays["by-largest-norm/largest"].get::<f64>(0), 8.0);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn kept(&self) -> Self::Scalars<bool> {
+        Fields::from_fn(|_| false)
+    }
+
     /// Whether the tensor stands still in this step, in which the transform's state alone moves on: for a [`kind::Lagged`].
     fn holds(&self, cx: &Context<'_>) -> bool {
         false
@@ -335,7 +396,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     /// After a step of a parameter group: the group's numbers move on.
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {}
 
-    /// Before a step of a tensor, on the host: numbers that follow from the step. All are 0 before.
+    /// Before a step of a tensor, on the host: numbers that follow from the step. All but those [kept](Self::kept) are 0 before.
     fn begin(&self, cx: &Context<'_>, scalars: &mut Self::Scalars<f64>) {}
 
     /// The same for arrays along axes. See [`kind::Lagged`].

@@ -24,6 +24,19 @@ pub struct Rectification {
     pub tractable: bool,
 }
 
+/// The decay of second moments in this step, in place of the one that each of them has: at least 0 and below 1.
+///
+/// ```
+/// use gradient_transform::{Context, DType, MomentDecay, StepContext, TensorInfo};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 1 };
+/// let mut step = StepContext::new(2, 1.0);
+/// step.publish(MomentDecay(0.5));
+/// assert_eq!(Context::new(&step, &tensor).second_moment_weights(0.75), (0.5, 0.5));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MomentDecay(pub f64);
+
 /// Schedule-Free's c: the weight of this step's z in the average (Defazio et al., 2405.15682, equation 4).
 ///
 /// ```

@@ -43,6 +43,10 @@ pub(crate) fn adam() -> Direction {
     elementwise(|t, g, _, [m, v]| by_division(debiased(0.8, t, m, g), debiased(0.9, t, v, g * g).sqrt()))
 }
 
+pub(crate) fn biased_adam() -> Direction {
+    elementwise(|_, g, _, [m, v]| by_division(average(0.8, m, g), average(0.9, v, g * g).sqrt()))
+}
+
 pub(crate) fn adam_of_nesterov() -> Direction {
     elementwise(|t, g, _, [m, v]| {
         average(0.8, m, g);
@@ -180,6 +184,35 @@ pub(crate) fn rprop() -> Direction {
             *before = g;
         }
         *size * sign(*before)
+    })
+}
+
+pub(crate) fn novograd() -> Direction {
+    let (mut m, mut v) = (Vec::new(), 0.0);
+    Box::new(move |k, g, y| {
+        let square = dot(g, g);
+        v = if k == 1 { square } else { 0.4 * v + 0.6 * square };
+        m.resize(g.len(), 0.0);
+        let mut u = g.clone();
+        for ((u, y), m) in u.iter_mut().zip(y).zip(&mut m) {
+            *m = 0.8 * *m + by_division(*u, v.sqrt()) + 0.1 * y;
+            *u = *m;
+        }
+        Some(u)
+    })
+}
+
+pub(crate) fn distance_over_gradients() -> Direction {
+    let (mut start, mut distance, mut squares) = (None, 0.0_f64, 0.0);
+    Box::new(move |_, g, y| {
+        let from = start.get_or_insert_with(|| {
+            distance = 1e-3 * (1.0 + dot(y, y).sqrt());
+            y.clone()
+        });
+        let way = y - &*from;
+        distance = distance.max(dot(&way, &way).sqrt());
+        squares += dot(g, g);
+        Some(g.mapv(|g| by_division(g * distance, squares.sqrt())))
     })
 }
 
