@@ -71,6 +71,19 @@ def of_optax(transform, transposed=False):
     return y
 
 
+def of_loss(transform):
+    """With a loss of 2, 1.85, 1.7 and so on."""
+    params = [jnp.asarray(v) for v in INIT]
+    state = transform.init(params)
+    y = []
+    for step, gradients in enumerate(GRADIENTS):
+        loss = jnp.asarray(2.0 - 0.15 * step)
+        updates, state = transform.update([jnp.asarray(g) for g in gradients], state, params, value=loss)
+        params = optax.apply_updates(params, updates)
+        y.append(flat(params))
+    return y
+
+
 def of_lookahead(period, alpha, lr):
     """The fast weights, which are the slow ones after every period."""
     transform = optax.lookahead(optax.sgd(lr), period, alpha)
@@ -139,6 +152,8 @@ CASES = {
     ),
     "optax_adafactor": of_optax(o.adafactor(0.1)),
     "optax_adafactor_factored": of_optax(o.adafactor(0.1, min_dim_size_to_factor=1)),
+    "optax_polyak_sgd": of_loss(o.polyak_sgd()),
+    "optax_polyak_sgd_plus": of_loss(o.polyak_sgd(f_min=1.0, eps=0.5, variant="sps+")),
     "optax_scheduled": of_optax(o.adamw(o.warmup_cosine_decay_schedule(0.02, 0.1, 4, 9, 0.01), weight_decay=0.01)),
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use elementary::*;
 use factored_moment::FactoredMoment;
-use gradient_transform::{Descent, Link, Optimizer, Parameter};
+use gradient_transform::{Descent, Link, Loss, Optimizer, Parameter, Result, StepOutcome};
 use named_optimizers as named;
 use serde::Deserialize;
 
@@ -30,6 +30,16 @@ fn golden() -> Golden {
 
 /// The largest distance from the recorded trajectory, relative to the way come.
 fn deviation(case: &str, lr: f64, chain: impl Link<f64> + 'static) -> f64 {
+    deviation_by(case, lr, chain, |optimizer, parameters| optimizer.step(parameters))
+}
+
+/// The same by steps of another kind.
+fn deviation_by(
+    case: &str,
+    lr: f64,
+    chain: impl Link<f64> + 'static,
+    mut step: impl FnMut(&mut Optimizer<f64>, &mut [Parameter<'_>]) -> Result<StepOutcome>,
+) -> f64 {
     let golden = golden();
     let names = (0..golden.shapes.len()).map(|i| format!("p{i}"));
     let mut optimizer = Optimizer::new(chain, names.zip(golden.shapes.iter().map(Vec::as_slice))).unwrap();
@@ -39,7 +49,7 @@ fn deviation(case: &str, lr: f64, chain: impl Link<f64> + 'static) -> f64 {
     for (gradients, expected) in golden.gradients.iter().zip(&golden.y[case]) {
         let mut parameters: Vec<Parameter<'_>> =
             values.iter_mut().zip(gradients).map(|(v, g)| Parameter::slice(v, Some(g))).collect();
-        optimizer.step(&mut parameters).unwrap();
+        step(&mut optimizer, &mut parameters).unwrap();
         for ((ours, theirs), start) in values.iter().zip(expected).zip(&golden.init) {
             let way = theirs.iter().zip(start).fold(1e-9_f64, |way, (y, start)| way.max((y - start).abs()));
             let off = ours.iter().zip(theirs).fold(0.0_f64, |off, (a, b)| off.max((a - b).abs()));
@@ -60,6 +70,21 @@ macro_rules! cases {
             assert!(off <= $tolerance, "off by {off:e}");
         })+
     };
+}
+
+/// Steps with the losses that the recorded one was given: 2, 1.85 and so on.
+#[test]
+fn polyak_s_step_size_is_optax_s() {
+    for (case, polyak) in [
+        ("optax_polyak_sgd", named::polyak_sgd().0),
+        ("optax_polyak_sgd_plus", Polyak { least: 1.0, eps: 0.5, clamps: true, ..Polyak::default() }),
+    ] {
+        let mut losses = (0..).map(|step| Loss(2.0 - 0.15 * f64::from(step)));
+        let off = deviation_by(case, 1.0, (polyak, descent()), |optimizer, parameters| {
+            optimizer.step_with(losses.next().unwrap(), parameters)
+        });
+        assert!(off <= 1e-12, "{case}: off by {off:e}");
+    }
 }
 
 fn descent() -> Descent {
@@ -210,7 +235,8 @@ fn schedule_free_adamw_is_its_authors_under_a_scheduled_warm_up() {
 #[test]
 fn every_recorded_case_is_compared() {
     let golden = golden();
-    assert!(golden.y.keys().all(|case| CASES.contains(&case.as_str())), "{:?}", golden.y.keys());
+    let compared = |case: &str| CASES.contains(&case) || case.starts_with("optax_polyak_sgd");
+    assert!(golden.y.keys().all(|case| compared(case)), "{:?}", golden.y.keys());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Transforms whose sums go over all tensors, against loops over one long vector.
 
-use elementary::DistanceOverGradients;
-use gradient_transform::{Descent, Error, Optimizer, Parameter, SumsOver};
+use elementary::{DistanceOverGradients, Polyak};
+use gradient_transform::{Descent, Error, Loss, Optimizer, Parameter, SumsOver};
 
 const SIZES: [usize; 3] = [7, 1, 3000];
 
@@ -58,4 +58,43 @@ fn a_step_that_is_refused_leaves_the_numbers_of_a_tensor_as_they_were() {
     let error = optimizer.step(&mut parameters(&mut values, &wrong)).unwrap_err();
     assert!(matches!(error, Error::NonFiniteGradient { .. }), "{error}");
     assert_eq!((optimizer.snapshot(), values), before);
+}
+
+#[test]
+fn polyak_s_step_is_the_formula_of_one_long_vector() {
+    for clamps in [false, true] {
+        let polyak = Polyak { least: 1.0, largest: 0.01, eps: 0.5, clamps };
+        let shapes = [("a", [SIZES[0]]), ("b", [SIZES[1]]), ("c", [SIZES[2]])];
+        let mut optimizer: Optimizer<f64> = Optimizer::new((polyak, Descent::default()), shapes).unwrap();
+        let mut values = start();
+        let mut y = values.concat();
+        // Above the least loss, so far above that the step is the largest, and below it.
+        for (step, loss) in [3.0, 100.0, 0.5].into_iter().enumerate() {
+            let gradients = gradients(step);
+            optimizer.step_with(Loss(loss), &mut parameters(&mut values, &gradients)).unwrap();
+            let g = gradients.concat();
+            let gap = if clamps && loss < 1.0 { 0.0 } else { loss - 1.0 };
+            let size = (gap / (norm(g.iter().copied()).powi(2) + 0.5)).min(0.01);
+            y.iter_mut().zip(&g).for_each(|(y, g)| *y -= size * g);
+            for (ours, expected) in values.concat().iter().zip(&y) {
+                assert!((ours - expected).abs() <= 1e-12, "step {step}: {ours} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_loss_and_with_one_that_is_no_number_nothing_moves() {
+    let shapes = [("a", [SIZES[0]]), ("b", [SIZES[1]]), ("c", [SIZES[2]])];
+    let mut optimizer: Optimizer<f64> =
+        Optimizer::new((Polyak::default(), Descent::default()), shapes).unwrap();
+    let mut values = start();
+    optimizer.step_with(Loss(1.0), &mut parameters(&mut values, &gradients(0))).unwrap();
+    let before = (optimizer.snapshot(), values.clone(), optimizer.latest_step(0).unwrap().clone());
+    let gradients = gradients(1);
+    let refused = optimizer.step(&mut parameters(&mut values, &gradients));
+    assert!(matches!(refused, Err(Error::NotGiven { .. })), "{refused:?}");
+    let refused = optimizer.step_with(Loss(f64::NAN), &mut parameters(&mut values, &gradients));
+    assert!(matches!(refused, Err(Error::OptionOutOfRange { .. })), "{refused:?}");
+    assert_eq!((optimizer.snapshot(), values, optimizer.latest_step(0).unwrap().clone()), before);
 }

@@ -5,12 +5,12 @@ mod formulas;
 
 use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
-    Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, DistanceOverGradients, Ema, Lion,
-    Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop, Schedule,
-    Scheduled, Sign, Size, TrustRatio, UnitNorm, WeightDecay, Yogi,
+    Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, DistanceOverGradients, Ema, GradientNoise,
+    Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop, Schedule,
+    Scheduled, Sign, Size, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
 };
 use gradient_transform::Descent;
-use transform_laws::Permutation::Within;
+use transform_laws::Permutation::{Changes, Within};
 use transform_laws::Scale::Invariant;
 use transform_laws::Zero::{Moves, MovesOn, Rebounds};
 use transform_laws::{Laws, Training, formula};
@@ -192,6 +192,22 @@ transform_laws::laws! {
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::distance_over_gradients),
     }
 
+    /// The noise of an element is its own, whatever its gradient is.
+    gradient_noise {
+        before: [UnitNorm::default()],
+        transform: GradientNoise { eta: 0.04, gamma: 0.5 },
+        after: [Descent::default()],
+        laws: Laws {
+            scale: Invariant,
+            odd: false,
+            permutation: Changes,
+            zero: Moves,
+            training: Training { left: 0.1, ..Training::at(0.1) },
+            ..Laws::default()
+        },
+        formula: formulas::shaken,
+    }
+
     mars {
         transform: Mars { gamma: 0.5, beta1: 0.8 },
         after: [Descent::default()],
@@ -297,6 +313,14 @@ transform_laws::laws! {
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::yogi),
     }
 
+    /// It moves the weights as descent does, so that something else stands in for it; what it evaluates at is in `weight_average.rs`.
+    weight_average {
+        transform: WeightAverage { beta: 0.9, ..WeightAverage::default() },
+        instead: [Descent::with_decay(0.1)],
+        laws: Laws::default(),
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formula::gradient),
+    }
+
     lookahead {
         transform: Lookahead { period: 3, alpha: 0.5 },
         instead: [Descent::default()],
@@ -329,6 +353,7 @@ transform_laws::snapshots! {
     clip_by_value: lr 0.1, (ClipByValue { limit: 0.5, growth: 0.25 }), Descent::default();
     distance_over_gradients: lr 1.0, (DistanceOverGradients { relative: 0.1, ..DistanceOverGradients::default() }), Descent::default();
     ema: lr 0.1, (Ema::default()), Descent::default();
+    gradient_noise: lr 0.1, (GradientNoise::default()), Descent::default();
     lion: lr 0.1, (Lion::default()), Descent::default();
     mars: lr 0.1, (Mars { gamma: 0.1, beta1: 0.9 }), Descent::default();
     momentum: lr 0.1, (Momentum { nesterov: true, ..Momentum::default() }), Descent::default();
@@ -345,5 +370,6 @@ transform_laws::snapshots! {
     yogi: lr 0.1, (Yogi::default()), Descent::default();
     decay: lr 0.1,
         (WeightDecay { rate: 0.1, cautious: true, least_rank: 2 }, DecayToStart { rate: 0.1 }), Descent::default();
+    weight_average: lr 0.1, (), WeightAverage { beta: 0.9, ..WeightAverage::default() };
     lookahead: lr 0.1, (), Lookahead { period: 3, alpha: 0.5 };
 }

@@ -65,6 +65,7 @@ static KNOWN: &[Known] = known! {
     "lion", "Lion", Some(1e-4), ["lion", { "transform": "weight-decay", "rate": 1e-3 }, "descent"];
     "sign-sgd", "SignSGD", None, ["sign", "descent"];
     "signum", "Signum", None, ["momentum", "sign", "descent"];
+    "noisy-sgd", "SGD with noise", None, ["gradient-noise", "descent"];
     "rprop", "Rprop", Some(1.0), ["rprop", "descent"];
     "optimistic-gradient-descent", "Optimistic descent", None, ["optimistic", "descent"];
     "adagrad", "AdaGrad", Some(1e-2), ["adagrad", "descent"];

@@ -13,7 +13,7 @@ use crate::link::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::link::equations::Equations;
 use crate::link::formula::{ElementWork, FormulaElement, FormulaNumbers};
 use crate::link::loops::{Arrays, Own};
-use crate::link::state::{ColumnSpec, StateSpec, Storage, Sums, TensorState, VectorSpec};
+use crate::link::state::{ColumnSpec, Initial, StateSpec, Storage, Sums, TensorState, VectorSpec};
 use crate::link::sums_over::SumsOver;
 use crate::link::tile::Tile;
 pub(super) use crate::link::writer::WriterLink;
@@ -107,7 +107,9 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
         for (i, name) in names.iter().enumerate() {
             let Column { storage, initial, present } = columns.get(i);
             if present {
-                let column = ColumnSpec { name, every: 1, storage, initial, constant: false, kept: true };
+                // New numbers in each step, which nothing changes.
+                let random = initial == Initial::Normal;
+                let column = ColumnSpec { name, every: 1, storage, initial, constant: random, kept: !random };
                 spec.columns.push(column);
             }
         }
@@ -133,6 +135,10 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
 
     fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {
         GradientTransform::begin_step(self, scalars, step);
+    }
+
+    fn check_step(&self, step: &StepContext) -> Result<()> {
+        GradientTransform::check_step(self, step)
     }
 
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {
@@ -211,6 +217,10 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
 impl<T: Real, G: Writes> WriterLink<T> for G {
     fn base_column(&self) -> Option<usize> {
         Writes::base(self)
+    }
+
+    fn average_column(&self) -> Option<usize> {
+        Writes::average(self)
     }
 
     fn direct(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {

@@ -58,6 +58,43 @@ impl Column {
     pub const ZEROS: Self = Self { storage: Storage::Parameter, initial: Initial::Zero, present: true };
     /// A copy of the parameter at first, in the parameter's type.
     pub const COPY: Self = Self { storage: Storage::Parameter, initial: Initial::Parameter, present: true };
+    /// Standard normal random numbers, new in each step, and the same on every machine, engine and number of threads:
+    /// [`normal`](crate::normal). They are workspace, in the type computed in: nothing is kept or saved, and what is assigned to them is lost.
+    ///
+    /// ```
+    /// use gradient_transform::{
+    ///     Backend, Column, Descent, Element, GradientTransform, Optimizer, Parameter, TensorInfo, fields, normal, transform,
+    /// };
+    ///
+    /// #[derive(Clone, Debug)]
+    /// struct Shaken;
+    ///
+    /// #[fields]
+    /// struct Noise<V> {
+    ///     noise: V,
+    /// }
+    ///
+    /// #[transform("shaken")]
+    /// impl GradientTransform for Shaken {
+    ///     type State<V: Copy> = Noise<V>;
+    ///
+    ///     fn columns(&self, _tensor: &TensorInfo) -> Noise<Column> {
+    ///         Noise { noise: Column::NORMAL }
+    ///     }
+    ///
+    ///     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+    ///         e.update = e.update + 0.5 * e.state.noise;
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer<f64> = Optimizer::new((Shaken, Descent::default()), [("w", [2])])?;
+    /// let mut w = [0.0, 0.0];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.0, 0.0]))])?;
+    /// assert_eq!(w, [0, 1].map(|element| -0.5 * normal(0, "w", "shaken/noise", 0, element)));
+    /// assert!(optimizer.snapshot().tensors["w"].arrays.is_empty());
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub const NORMAL: Self = Self { storage: Storage::Compute, initial: Initial::Normal, present: true };
     /// No array: 0 for all elements.
     pub const ABSENT: Self = Self { present: false, ..Self::ZEROS };
 
@@ -393,6 +430,15 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     /// Before a step of a parameter group: numbers published for all transforms, in the order of the chain.
     fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {}
 
+    /// Whether a step gives all that the transform needs: see [`StepContext::required`] and
+    /// [`Optimizer::step_with`](crate::Optimizer::step_with).
+    ///
+    /// # Errors
+    /// [`Error::NotGiven`](crate::Error::NotGiven), or another error, with which the step is refused and nothing has changed.
+    fn check_step(&self, step: &StepContext) -> Result<()> {
+        Ok(())
+    }
+
     /// After a step of a parameter group: the group's numbers move on.
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {}
 
@@ -549,6 +595,67 @@ pub trait Writer: GradientTransform<Kind = kind::Writer> {
 
     /// Position in the state of the base iterate, if that is not the parameter itself.
     fn base(&self) -> Option<usize> {
+        None
+    }
+
+    /// Position in the state of the evaluation point x, if it is kept: an average of the parameters. Training goes on from y whatever it is.
+    ///
+    /// ```
+    /// use gradient_transform::prelude::author::*;
+    /// use gradient_transform::{Column, Optimizer, Parameter, TensorInfo, Writer, kind};
+    ///
+    /// /// Descent at the rate 1, and the mean of every two points.
+    /// #[derive(Clone, Debug)]
+    /// struct Halves;
+    ///
+    /// #[fields]
+    /// struct Mean<V> {
+    ///     x: V,
+    /// }
+    ///
+    /// #[transform("halves")]
+    /// impl GradientTransform for Halves {
+    ///     type Kind = kind::Writer;
+    ///     type State<V: Copy> = Mean<V>;
+    ///
+    ///     fn columns(&self, _tensor: &TensorInfo) -> Mean<Column> {
+    ///         Mean { x: Column::COPY }
+    ///     }
+    ///
+    ///     fn update<B: Backend>(&self, _e: &mut Element<B, Self>) {}
+    /// }
+    ///
+    /// #[transform]
+    /// impl Writer for Halves {
+    ///     fn average(&self) -> Option<usize> {
+    ///         Some(0)
+    ///     }
+    ///
+    ///     fn directs(&self) -> bool {
+    ///         false
+    ///     }
+    ///
+    ///     fn displace<B: Backend>(&self, e: &Element<B, Self>) -> Num<B> {
+    ///         e.update
+    ///     }
+    ///
+    ///     fn write<B: Backend>(&self, e: &mut Element<B, Self>, displacement: Option<Num<B>>) {
+    ///         let before = e.parameter;
+    ///         e.parameter = before - displacement.unwrap_or(e.update);
+    ///         e.state.x = 0.5 * (before + e.parameter);
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new(Halves, [("w", [1])])?;
+    /// let mut w = [0.0_f32];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;
+    /// optimizer.eval(&mut [Parameter::slice(&mut w, None)])?;
+    /// assert_eq!(w, [-0.5]);
+    /// optimizer.train(&mut [Parameter::slice(&mut w, None)])?;
+    /// assert_eq!(w, [-1.0]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn average(&self) -> Option<usize> {
         None
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::link::published::{LeftD0, MomentDecay, Publications, Published, Rectification, StepShare};
 use crate::memory::element::DType;
 
@@ -121,6 +122,28 @@ impl StepContext {
     /// Publishes a value, in place of the one of the same type that was published before in this step.
     pub fn publish<P: Published>(&mut self, value: P) {
         self.published.set(value);
+    }
+
+    pub(crate) fn publish_all(&mut self, given: &Publications) {
+        self.published.set_all(given);
+    }
+
+    /// The value of a type, which `transform` cannot do without.
+    ///
+    /// ```
+    /// use gradient_transform::{Error, Loss, StepContext};
+    ///
+    /// let mut step = StepContext::new(1, 1.0);
+    /// assert!(matches!(step.required::<Loss>("polyak"), Err(Error::NotGiven { .. })));
+    /// step.publish(Loss(0.5));
+    /// assert_eq!(step.required("polyak"), Ok(Loss(0.5)));
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotGiven`], which names both.
+    pub fn required<P: Published>(&self, transform: &str) -> Result<P> {
+        let lacking = || Error::NotGiven { transform: transform.into(), what: std::any::type_name::<P>() };
+        self.published().ok_or_else(lacking)
     }
 
     /// The learning rate times the [`StepShare`]. Times d, it is the rate at which the parameters move.

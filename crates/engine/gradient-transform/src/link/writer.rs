@@ -84,6 +84,12 @@ pub trait WriterLink<T: Real>: Send + Sync {
         None
     }
 
+    /// Index of the column that holds the evaluation point x, if it is kept: an average of the parameters. See
+    /// [`Writer::average`](crate::Writer::average).
+    fn average_column(&self) -> Option<usize> {
+        None
+    }
+
     /// Completes the update: weight decay that is multiplied by the step size.
     fn direct(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>);
 

@@ -1,5 +1,6 @@
 //! The formulas: plain loops over elements, nothing kept debiased.
 
+use gradient_transform::normal;
 use transform_laws::formula::{Direction, by_division, dot, elementwise, gradient, sign, then};
 use transform_laws::{Problem, Trajectory};
 
@@ -327,6 +328,22 @@ pub(crate) fn scheduled(problem: &Problem, lr: f64, factor: fn(i32) -> f64) -> T
     let mut y = problem.init.clone();
     let steps = (0..).zip(&problem.gradients).map(|(step, gradients)| {
         y.iter_mut().zip(gradients).for_each(|(y, g)| *y = &*y - &(g * (lr * factor(step))));
+        y.clone()
+    });
+    steps.collect()
+}
+
+/// Descent along directions of length 1 with noise of a variance of `0.04/sqrt(t)`. The tensors' names are their numbers.
+pub(crate) fn shaken(problem: &Problem, lr: f64) -> Trajectory {
+    let mut y = problem.init.clone();
+    let steps = (0..).zip(&problem.gradients).map(|(step, gradients)| {
+        for (tensor, (y, g)) in y.iter_mut().zip(gradients).enumerate() {
+            let (size, deviation) = (dot(g, g).sqrt(), (0.04 / (step as f64 + 1.0).sqrt()).sqrt());
+            for (element, (y, g)) in y.iter_mut().zip(g).enumerate() {
+                let noise = normal(0, &tensor.to_string(), "gradient-noise/noise", step, element);
+                *y -= lr * (g / size + deviation * noise);
+            }
+        }
         y.clone()
     });
     steps.collect()
