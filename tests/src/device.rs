@@ -3,8 +3,8 @@
 use std::fmt;
 
 use elementary::{
-    Adam, AdaptiveClip, Centralise, CentredRms, ClipByNorm, DecayToStart, GradientNoise, Momentum, UnitNorm,
-    WeightAverage,
+    Adam, AdaptiveClip, Centralise, CentredRms, ClipByNorm, DecayToStart, GradientNoise, Graft, Momentum,
+    RAdam, UnitNorm, WeightAverage,
 };
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
 use gradient_transform::{
@@ -114,6 +114,10 @@ pub fn rows() -> Vec<Row> {
         Box::new((GradientNoise::default(), Momentum::default(), Descent::default()))
     });
     with("an average of the weights", rows_of, || Box::new((Adam::default(), WeightAverage::default())));
+    with("grafted", rows_of, || {
+        let graft = Graft { size: RAdam::default(), direction: Adam { beta1: 0.0, ..Adam::default() } };
+        Box::new((graft, Descent::default()))
+    });
     with("clipped over all tensors", rows_of, || {
         let clip = ClipByNorm { limit: 0.5, over: SumsOver::All, ..ClipByNorm::default() };
         Box::new((clip, Adam::default(), Descent::default()))

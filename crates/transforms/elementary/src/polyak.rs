@@ -1,6 +1,5 @@
 use gradient_transform::{
-    Backend, Context, Element, Error, GradientTransform, Loss, Num, Result, StepContext, SumsOver,
-    transform,
+    Backend, Context, Element, Error, GradientTransform, Loss, Num, Result, StepContext, SumsOver, transform,
 };
 use serde::{Deserialize, Serialize};
 

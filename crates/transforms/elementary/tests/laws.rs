@@ -6,8 +6,8 @@ mod formulas;
 use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
     Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, DistanceOverGradients, Ema, GradientNoise,
-    Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop, Schedule,
-    Scheduled, Sign, Size, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
+    Graft, Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop,
+    Schedule, Scheduled, Sign, Size, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
 };
 use gradient_transform::Descent;
 use transform_laws::Permutation::{Changes, Within};
@@ -208,6 +208,17 @@ transform_laws::laws! {
         formula: formulas::shaken,
     }
 
+    /// AdaGrad's direction with the size of Nesterov's momentum, which has an array of its own.
+    graft {
+        transform: Graft {
+            size: Momentum { nesterov: true, ..Momentum::default() },
+            direction: AdaGrad { eps: 1e-30, ..AdaGrad::default() },
+        },
+        after: [Descent::default()],
+        laws: Laws { lr: 0.01, permutation: Within(1e-6), training: Training::at(0.3), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::grafted),
+    }
+
     mars {
         transform: Mars { gamma: 0.5, beta1: 0.8 },
         after: [Descent::default()],
@@ -353,6 +364,7 @@ transform_laws::snapshots! {
     clip_by_value: lr 0.1, (ClipByValue { limit: 0.5, growth: 0.25 }), Descent::default();
     distance_over_gradients: lr 1.0, (DistanceOverGradients { relative: 0.1, ..DistanceOverGradients::default() }), Descent::default();
     ema: lr 0.1, (Ema::default()), Descent::default();
+    graft: lr 0.1, (Graft { size: Momentum::default(), direction: Adam::default() }), Descent::default();
     gradient_noise: lr 0.1, (GradientNoise::default()), Descent::default();
     lion: lr 0.1, (Lion::default()), Descent::default();
     mars: lr 0.1, (Mars { gamma: 0.1, beta1: 0.9 }), Descent::default();

@@ -107,6 +107,17 @@ fn options_out_of_range_are_named() {
     assert_eq!(refused(Scheduled { schedule }), "steps");
 }
 
+#[test]
+fn what_is_more_than_a_function_of_one_element_is_not_grafted() {
+    let refused = |it: gradient_transform::Result<()>| {
+        assert!(matches!(it, Err(Error::InvalidChain { .. })), "{it:?}");
+    };
+    refused(Graft { size: UnitNorm::default(), direction: Sign }.validate());
+    refused(Graft { size: Sign, direction: Centralise }.validate());
+    let wrong = Graft { size: Momentum { beta: 1.0, ..Momentum::default() }, direction: Sign };
+    assert!(matches!(wrong.validate(), Err(Error::OptionOutOfRange { option: "beta", .. })));
+}
+
 /// A tensor of one element with the gradient 1 in every step; `late` comes into its chain after ten.
 fn joining<G: GradientTransform>(late: G) -> f64 {
     let shapes = [("w", &[1][..])];

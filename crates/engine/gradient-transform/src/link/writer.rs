@@ -46,6 +46,10 @@ use crate::memory::element::Real;
 ///         None // it keeps no iterate beside the parameter
 ///     }
 ///
+///     fn average_column(&self) -> Option<usize> {
+///         None // and no average of it
+///     }
+///
 ///     fn direct(&self, _cx: &Context<'_>, _tile: &mut Tile<'_, '_, T>) {} // no weight decay
 ///
 ///     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {

@@ -233,6 +233,15 @@ pub(crate) fn optimistic() -> Direction {
     })
 }
 
+pub(crate) fn grafted() -> Direction {
+    let (mut size, mut direction) = (nesterov(), adagrad());
+    Box::new(move |k, g, y| {
+        let (a, b) = (size(k, g, y)?, direction(k, g, y)?);
+        let factor = dot(&a, &a).sqrt() / dot(&b, &b).sqrt();
+        Some(b * factor)
+    })
+}
+
 pub(crate) fn yogi() -> Direction {
     elementwise(|t, g, _, [m, v]| {
         *v -= (1.0 - 0.8765) * sign(*v - g * g) * g * g;
