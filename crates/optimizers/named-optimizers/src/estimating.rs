@@ -53,7 +53,7 @@ pub fn schedule_free_adamw() -> (AdamMoment, ScheduleFree) {
 ///
 /// let mut optimizer: Optimizer = Optimizer::new(named_optimizers::dog(), [("w", [2])])?;
 /// let mut w = [1.0_f32, -1.0];
-/// for _ in 0..50 {
+/// for _ in 0..400 {
 ///     let gradient = w;
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
 /// }
