@@ -71,6 +71,19 @@ def of_optax(transform, transposed=False):
     return y
 
 
+def of_loss(transform):
+    """With a loss of 2, 1.85, 1.7 and so on."""
+    params = [jnp.asarray(v) for v in INIT]
+    state = transform.init(params)
+    y = []
+    for step, gradients in enumerate(GRADIENTS):
+        loss = jnp.asarray(2.0 - 0.15 * step)
+        updates, state = transform.update([jnp.asarray(g) for g in gradients], state, params, value=loss)
+        params = optax.apply_updates(params, updates)
+        y.append(flat(params))
+    return y
+
+
 def of_lookahead(period, alpha, lr):
     """The fast weights, which are the slow ones after every period."""
     transform = optax.lookahead(optax.sgd(lr), period, alpha)
@@ -85,6 +98,11 @@ def of_lookahead(period, alpha, lr):
 
 
 t, o = torch.optim, optax
+
+
+def distance_over_gradients(**options):
+    return o.scale_by_distance_over_gradients(param_dtype=jnp.float64, **options)
+
 
 CASES = {
     "torch_sgd": of_torch(lambda p: t.SGD(p, lr=0.1, momentum=0.9)),
@@ -126,6 +144,16 @@ CASES = {
     "optax_param_block_norm": of_optax(o.chain(o.scale_by_param_block_norm(), o.scale(-0.1))),
     "optax_lookahead": of_lookahead(3, 0.5, 0.1),
     "optax_yogi": of_optax(o.chain(o.scale_by_yogi(initial_accumulator_value=1e-12), o.scale(-0.1))),
+    "optax_novograd": of_optax(o.novograd(0.1)),
+    "optax_novograd_decay": of_optax(o.novograd(0.1, weight_decay=0.1)),
+    "optax_distance_over_gradients": of_optax(o.chain(distance_over_gradients(), o.scale(-1.0))),
+    "optax_distance_over_gradients_from_afar": of_optax(
+        o.chain(distance_over_gradients(reps_rel=0.1, eps=1e-3), o.scale(-1.0))
+    ),
+    "optax_adafactor": of_optax(o.adafactor(0.1)),
+    "optax_adafactor_factored": of_optax(o.adafactor(0.1, min_dim_size_to_factor=1)),
+    "optax_polyak_sgd": of_loss(o.polyak_sgd()),
+    "optax_polyak_sgd_plus": of_loss(o.polyak_sgd(f_min=1.0, eps=0.5, variant="sps+")),
     "optax_scheduled": of_optax(o.adamw(o.warmup_cosine_decay_schedule(0.02, 0.1, 4, 9, 0.01), weight_decay=0.01)),
 }
 

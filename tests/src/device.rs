@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use elementary::{Adam, AdaptiveClip, Centralise, CentredRms, ClipByNorm, DecayToStart, Momentum, UnitNorm};
+use elementary::{
+    Adam, AdaptiveClip, Centralise, CentredRms, ClipByNorm, DecayToStart, GradientNoise, Graft, Momentum,
+    RAdam, UnitNorm, WeightAverage,
+};
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
 use gradient_transform::{
     Buffer, Descent, Error, Link, Optimizer, Parameter, ParameterGroup, Rounding, Scalar, Settings, Slice,
@@ -103,6 +106,18 @@ pub fn rows() -> Vec<Row> {
     with("adadelta", rows_of, || Box::new(named::adadelta()));
     with("rmsprop", rows_of, || Box::new(named::rmsprop()));
     with("adopt, elementary", rows_of, || Box::new(named::adopt()));
+    with("adafactor", rows_of, || Box::new(named::adafactor()));
+    with("novograd", rows_of, || Box::new(named::novograd()));
+    with("dog", rows_of, || Box::new(named::dog()));
+    with("l-dog", rows_of, || Box::new(named::l_dog()));
+    with("gradient noise", rows_of, || {
+        Box::new((GradientNoise::default(), Momentum::default(), Descent::default()))
+    });
+    with("an average of the weights", rows_of, || Box::new((Adam::default(), WeightAverage::default())));
+    with("grafted", rows_of, || {
+        let graft = Graft { size: RAdam::default(), direction: Adam { beta1: 0.0, ..Adam::default() } };
+        Box::new((graft, Descent::default()))
+    });
     with("clipped over all tensors", rows_of, || {
         let clip = ClipByNorm { limit: 0.5, over: SumsOver::All, ..ClipByNorm::default() };
         Box::new((clip, Adam::default(), Descent::default()))

@@ -69,7 +69,7 @@ every_named_optimizer! {
     "prodigy" prodigy "schedule-free-sgd" schedule_free_sgd "schedule-free-adamw" schedule_free_adamw "lars" lars
     "lamb" lamb "lion" lion "sign-sgd" sign_sgd "signum" signum "rprop" rprop
     "optimistic-gradient-descent" optimistic_gradient_descent "adagrad" adagrad "adadelta" adadelta "rmsprop" rmsprop
-    "adopt" adopt
+    "adopt" adopt "adafactor" adafactor "novograd" novograd "dog" dog "l-dog" l_dog "noisy-sgd" noisy_sgd
 }
 
 #[test]

@@ -150,6 +150,22 @@ pub enum Error {
         /// The first such transform.
         transform: String,
     },
+    /// Gradients were accumulated, and a step was to go by others than their mean: one whose gradients arrive one by one, or one on a device.
+    #[error(
+        "gradients were accumulated {count} times for the next step, which this one would leave out: give the last ones to `step`, or forget them with `drop_accumulated`"
+    )]
+    GradientsAccumulated {
+        /// How many times.
+        count: u64,
+    },
+    /// A step was not told what a transform needs beside parameters and gradients.
+    #[error("`{transform}` needs a `{what}` in every step, and none was given; give one to `step_with`")]
+    NotGiven {
+        /// The first such transform.
+        transform: String,
+        /// The type of the value.
+        what: &'static str,
+    },
     /// A chain was to run on a device, and a link of it works on tiles, so there is no formula of an element to run.
     #[error(
         "`{transform}` works on tiles of the processor's memory and has no formula of one element, so it cannot run on a device; leave it out of the chain, or write it as a `GradientTransform`"

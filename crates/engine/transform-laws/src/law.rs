@@ -16,7 +16,7 @@ pub enum Law {
     BytesInFloat64,
     /// Powers of two act as the row's law of scale says.
     Scale,
-    /// No transform prefers a direction: with gradients and parameters negated, everything is, to the bit, even under
+    /// No transform prefers a direction, unless its row says so: with gradients and parameters negated, everything is, to the bit, even under
     /// stochastic rounding, which rounds magnitudes.
     Odd,
     /// Gradients of zero make no NaN, and move only what the row says.

@@ -65,6 +65,9 @@ pub struct Laws {
     pub lr: f64,
     /// The law of scale. Default [`Scale::Linear`].
     pub scale: Scale,
+    /// Whether negated gradients and parameters negate the trajectory. Default true; noise of its own has a direction. Where it is
+    /// false, they must not.
+    pub odd: bool,
     /// The law of permutation. Default [`Permutation::Exact`].
     pub permutation: Permutation,
     /// The law of gradients of zero. Default [`Zero::StandsStill`].
@@ -81,6 +84,7 @@ impl Default for Laws {
         Self {
             lr: 0.1,
             scale: Scale::Linear,
+            odd: true,
             permutation: Permutation::Exact,
             zero: Zero::StandsStill,
             float32: 1e-6,

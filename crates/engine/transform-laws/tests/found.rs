@@ -130,6 +130,7 @@ fn rows_that_say_what_is_not_so_are_found() {
     let said = |laws| of!(Elementwise(halved), laws, halved);
     let laws = Laws::default();
     breaks(&said(Laws { scale: Scale::Invariant, ..laws }), &[Law::Scale]);
+    breaks(&said(Laws { odd: false, ..laws }), &[Law::Odd]);
     breaks(&said(Laws { permutation: Permutation::Changes, ..laws }), &[Law::Permutation]);
     for zero in [Zero::Averages, Zero::Moves, Zero::MovesOn, Zero::Rebounds] {
         breaks(&said(Laws { zero, ..laws }), &[Law::Zero]);

@@ -1,5 +1,5 @@
-use elementary::{Adam, AdamMoment};
-use gradient_transform::Descent;
+use elementary::{Adam, AdamMoment, DistanceOverGradients};
+use gradient_transform::{Descent, SumsOver};
 use prodigy_core::{Prodigy, Samples};
 use schedule_free::ScheduleFree;
 
@@ -44,4 +44,31 @@ pub fn schedule_free_sgd() -> ScheduleFree {
 /// ```
 pub fn schedule_free_adamw() -> (AdamMoment, ScheduleFree) {
     (AdamMoment::default(), ScheduleFree::default())
+}
+
+/// DoG (2302.12022): descent whose step size is the way come over the gradients seen, all tensors together. Learning rate 1.
+///
+/// ```
+/// use gradient_transform::{Optimizer, Parameter};
+///
+/// let mut optimizer: Optimizer = Optimizer::new(named_optimizers::dog(), [("w", [2])])?;
+/// let mut w = [1.0_f32, -1.0];
+/// for _ in 0..400 {
+///     let gradient = w;
+///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
+/// }
+/// assert!(w[0] < 0.9); // its first step was of 2e-6
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub fn dog() -> (DistanceOverGradients, Descent) {
+    (DistanceOverGradients { over: SumsOver::All, ..DistanceOverGradients::default() }, Descent::default())
+}
+
+/// L-DoG (2302.12022): [`dog`] for each tensor by itself. Learning rate 1.
+///
+/// ```
+/// assert_eq!(named_optimizers::l_dog().0.relative, 1e-6);
+/// ```
+pub fn l_dog() -> (DistanceOverGradients, Descent) {
+    (DistanceOverGradients::default(), Descent::default())
 }

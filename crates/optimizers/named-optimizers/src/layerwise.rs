@@ -1,4 +1,4 @@
-use elementary::{Adam, Momentum, TrustRatio, WeightDecay};
+use elementary::{Adam, Momentum, NovoGrad, TrustRatio, WeightDecay};
 use gradient_transform::Descent;
 
 /// LARS (1708.03888) with a coefficient of 0.001, a decay of 1e-4 and momentum of 0.9.
@@ -32,4 +32,13 @@ pub fn lars() -> (WeightDecay, TrustRatio, Momentum, Descent) {
 pub fn lamb() -> (Adam, WeightDecay, TrustRatio, Descent) {
     let adam = Adam { eps: 1e-6, ..Adam::default() };
     (adam, WeightDecay::default(), TrustRatio::default(), Descent::default())
+}
+
+/// NovoGrad (1905.11286) with optax's defaults. Learning rate 0.01.
+///
+/// ```
+/// assert_eq!(named_optimizers::novograd().0.beta2, 0.25);
+/// ```
+pub fn novograd() -> (NovoGrad, Descent) {
+    (NovoGrad::default(), Descent::default())
 }

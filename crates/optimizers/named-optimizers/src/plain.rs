@@ -1,4 +1,4 @@
-use elementary::{Lion, Momentum, Optimistic, Rprop, Sign, WeightDecay};
+use elementary::{GradientNoise, Lion, Momentum, Optimistic, Rprop, Sign, WeightDecay};
 use gradient_transform::Descent;
 
 /// Descent with heavy-ball momentum of 0.9. Without momentum it is [`Descent`] alone. PyTorch's `SGD`, optax's `sgd`.
@@ -63,4 +63,13 @@ pub fn rprop() -> (Rprop, Descent) {
 /// ```
 pub fn optimistic_gradient_descent() -> (Optimistic, Descent) {
     (Optimistic::default(), Descent::default())
+}
+
+/// Descent with normal noise that dies out (1511.06807). optax's `noisy_sgd`, with other random numbers.
+///
+/// ```
+/// assert_eq!(named_optimizers::noisy_sgd().0.gamma, 0.55);
+/// ```
+pub fn noisy_sgd() -> (GradientNoise, Descent) {
+    (GradientNoise::default(), Descent::default())
 }

@@ -1,6 +1,6 @@
 use ::adopt::Adopt;
-use elementary::{AdaDelta, AdaGrad, ClipByValue, Ema};
-use factored_moment::{DenseMoment, Division};
+use elementary::{AdaDelta, AdaGrad, ClipByNorm, ClipByValue, Ema, ParameterScale, Size};
+use factored_moment::{DenseMoment, Division, FactoredMoment, RisingDecay};
 use gradient_transform::Descent;
 
 /// AdaGrad (JMLR 2011), as PyTorch's. Learning rate 0.01.
@@ -10,6 +10,28 @@ use gradient_transform::Descent;
 /// ```
 pub fn adagrad() -> (AdaGrad, Descent) {
     (AdaGrad::default(), Descent::default())
+}
+
+/// Adafactor (1804.04235, algorithm 4), without momentum: division by a factored moment whose decay is `1 - k^-0.8`, clipping by the root mean
+/// square, and steps relative to the size of the weights. Learning rate 0.01, of the weights' size.
+///
+/// The paper's learning rate is `min(0.01, 1/sqrt(k))`, which is a schedule. It adds 1e-30 to squares, and this to their root. Matrices are
+/// factored from an axis of 32 elements on.
+///
+/// ```
+/// use gradient_transform::Optimizer;
+///
+/// let optimizer: Optimizer = Optimizer::new(named_optimizers::adafactor(), [("w", [64, 48])])?;
+/// assert_eq!(
+///     optimizer.describe_chain(0, &[64, 48])?,
+///     "rising-decay | factored-moment ‖ | clip-by-norm ‖ | parameter-scale ‖ | descent",
+/// );
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+pub fn adafactor() -> (RisingDecay, FactoredMoment, ClipByNorm, ParameterScale, Descent) {
+    let moment = FactoredMoment { division: Division::Epsilon(1e-30), ..FactoredMoment::new(0.99) };
+    let clip = ClipByNorm { of: Size::RootMeanSquare, ..ClipByNorm::default() };
+    (RisingDecay::default(), moment, clip, ParameterScale::default(), Descent::default())
 }
 
 /// AdaDelta (1212.5701), as PyTorch's. Learning rate 1.

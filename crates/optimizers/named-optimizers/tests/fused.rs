@@ -29,4 +29,4 @@ macro_rules! the_same_bits {
     )+};
 }
 
-the_same_bits!(sgd adamw radam lion lamb lars ademamix mars c_adamw);
+the_same_bits!(sgd adamw radam lion lamb lars ademamix mars c_adamw novograd dog l_dog adafactor);

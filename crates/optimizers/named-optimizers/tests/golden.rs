@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use elementary::*;
-use gradient_transform::{Descent, Link, Optimizer, Parameter};
+use factored_moment::FactoredMoment;
+use gradient_transform::{Descent, Link, Loss, Optimizer, Parameter, Result, StepOutcome};
 use named_optimizers as named;
 use serde::Deserialize;
 
@@ -29,6 +30,16 @@ fn golden() -> Golden {
 
 /// The largest distance from the recorded trajectory, relative to the way come.
 fn deviation(case: &str, lr: f64, chain: impl Link<f64> + 'static) -> f64 {
+    deviation_by(case, lr, chain, |optimizer, parameters| optimizer.step(parameters))
+}
+
+/// The same by steps of another kind.
+fn deviation_by(
+    case: &str,
+    lr: f64,
+    chain: impl Link<f64> + 'static,
+    mut step: impl FnMut(&mut Optimizer<f64>, &mut [Parameter<'_>]) -> Result<StepOutcome>,
+) -> f64 {
     let golden = golden();
     let names = (0..golden.shapes.len()).map(|i| format!("p{i}"));
     let mut optimizer = Optimizer::new_in(chain, names.zip(golden.shapes.iter().map(Vec::as_slice))).unwrap();
@@ -38,7 +49,7 @@ fn deviation(case: &str, lr: f64, chain: impl Link<f64> + 'static) -> f64 {
     for (gradients, expected) in golden.gradients.iter().zip(&golden.y[case]) {
         let mut parameters: Vec<Parameter<'_>> =
             values.iter_mut().zip(gradients).map(|(v, g)| Parameter::slice(v, Some(g))).collect();
-        optimizer.step(&mut parameters).unwrap();
+        step(&mut optimizer, &mut parameters).unwrap();
         for ((ours, theirs), start) in values.iter().zip(expected).zip(&golden.init) {
             let way = theirs.iter().zip(start).fold(1e-9_f64, |way, (y, start)| way.max((y - start).abs()));
             let off = ours.iter().zip(theirs).fold(0.0_f64, |off, (a, b)| off.max((a - b).abs()));
@@ -59,6 +70,21 @@ macro_rules! cases {
             assert!(off <= $tolerance, "off by {off:e}");
         })+
     };
+}
+
+/// Steps with the losses that the recorded one was given: 2, 1.85 and so on.
+#[test]
+fn polyak_s_step_size_is_optax_s() {
+    for (case, polyak) in [
+        ("optax_polyak_sgd", named::polyak_sgd().0),
+        ("optax_polyak_sgd_plus", Polyak { least: 1.0, eps: 0.5, clamps: true, ..Polyak::default() }),
+    ] {
+        let mut losses = (0..).map(|step| Loss(2.0 - 0.15 * f64::from(step)));
+        let off = deviation_by(case, 1.0, (polyak, descent()), |optimizer, parameters| {
+            optimizer.step_with(losses.next().unwrap(), parameters)
+        });
+        assert!(off <= 1e-12, "{case}: off by {off:e}");
+    }
 }
 
 fn descent() -> Descent {
@@ -114,6 +140,17 @@ cases! {
     optax_lookahead: lr 0.1, 1e-12, Lookahead { period: 3, alpha: 0.5 };
     /// There the first moment begins at the initial value too, which is 1e-6 by default.
     optax_yogi: lr 0.1, 1e-9, (Yogi { initial: 1e-12, ..Yogi::default() }, descent());
+    optax_novograd: lr 0.1, 1e-12, named::novograd();
+    optax_novograd_decay: lr 0.1, 1e-12, (NovoGrad { decay: 0.1, ..NovoGrad::default() }, descent());
+    optax_distance_over_gradients: lr 1.0, 1e-12, named::l_dog();
+    optax_distance_over_gradients_from_afar: lr 1.0, 1e-12,
+        (DistanceOverGradients { relative: 0.1, eps: 1e-3, ..DistanceOverGradients::default() }, descent());
+    /// optax calculates the decay in float32.
+    optax_adafactor: lr 0.1, 1e-7, named::adafactor();
+    optax_adafactor_factored: lr 0.1, 1e-7, {
+        let (decay, moment, clip, scale, descent) = named::adafactor();
+        (decay, FactoredMoment { min_size: 1, ..moment }, clip, scale, descent)
+    };
     /// The same schedule, as factors of the learning rate 0.1. optax calculates it in float32.
     optax_scheduled: lr 0.1, 1e-6, {
         let schedule = Schedule::linear(0.2, 1.0, 4).for_steps(4).then(Schedule::cosine(1.0, 0.1, 5));
@@ -198,7 +235,8 @@ fn schedule_free_adamw_is_its_authors_under_a_scheduled_warm_up() {
 #[test]
 fn every_recorded_case_is_compared() {
     let golden = golden();
-    assert!(golden.y.keys().all(|case| CASES.contains(&case.as_str())), "{:?}", golden.y.keys());
+    let compared = |case: &str| CASES.contains(&case) || case.starts_with("optax_polyak_sgd");
+    assert!(golden.y.keys().all(|case| compared(case)), "{:?}", golden.y.keys());
 }
 
 #[test]

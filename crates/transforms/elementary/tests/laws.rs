@@ -5,12 +5,12 @@ mod formulas;
 
 use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
-    Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, Lion, Lookahead, Mars, Momentum,
-    NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign, Size, TrustRatio, UnitNorm,
-    WeightDecay, Yogi,
+    Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, DistanceOverGradients, Ema, GradientNoise,
+    Graft, Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop,
+    Schedule, Scheduled, Sign, Size, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
 };
 use gradient_transform::Descent;
-use transform_laws::Permutation::Within;
+use transform_laws::Permutation::{Changes, Within};
 use transform_laws::Scale::Invariant;
 use transform_laws::Zero::{Moves, MovesOn, Rebounds};
 use transform_laws::{Laws, Training, formula};
@@ -53,6 +53,13 @@ transform_laws::laws! {
         after: [Descent::default()],
         laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adam),
+    }
+
+    adam_without_bias_correction {
+        transform: Adam { bias_correction: false, ..adam() },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::biased_adam),
     }
 
     adam_of_nesterov {
@@ -170,6 +177,48 @@ transform_laws::laws! {
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::rprop),
     }
 
+    /// Decay is after weights of 0, too.
+    novograd {
+        transform: NovoGrad { beta1: 0.8, beta2: 0.4, eps: 1e-30, decay: 0.1 },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), zero: Moves, training: Training { left: 0.2, ..Training::at(0.3) }, ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::novograd),
+    }
+
+    distance_over_gradients_of_each_tensor {
+        transform: DistanceOverGradients { relative: 1e-3, eps: 1e-30, ..DistanceOverGradients::default() },
+        after: [Descent::default()],
+        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::distance_over_gradients),
+    }
+
+    /// The noise of an element is its own, whatever its gradient is.
+    gradient_noise {
+        before: [UnitNorm::default()],
+        transform: GradientNoise { eta: 0.04, gamma: 0.5 },
+        after: [Descent::default()],
+        laws: Laws {
+            scale: Invariant,
+            odd: false,
+            permutation: Changes,
+            zero: Moves,
+            training: Training { left: 0.1, ..Training::at(0.1) },
+            ..Laws::default()
+        },
+        formula: formulas::shaken,
+    }
+
+    /// AdaGrad's direction with the size of Nesterov's momentum, which has an array of its own.
+    graft {
+        transform: Graft {
+            size: Momentum { nesterov: true, ..Momentum::default() },
+            direction: AdaGrad { eps: 1e-30, ..AdaGrad::default() },
+        },
+        after: [Descent::default()],
+        laws: Laws { lr: 0.01, permutation: Within(1e-6), training: Training::at(0.3), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::grafted),
+    }
+
     mars {
         transform: Mars { gamma: 0.5, beta1: 0.8 },
         after: [Descent::default()],
@@ -275,6 +324,14 @@ transform_laws::laws! {
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::yogi),
     }
 
+    /// It moves the weights as descent does, so that something else stands in for it; what it evaluates at is in `weight_average.rs`.
+    weight_average {
+        transform: WeightAverage { beta: 0.9, ..WeightAverage::default() },
+        instead: [Descent::with_decay(0.1)],
+        laws: Laws::default(),
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formula::gradient),
+    }
+
     lookahead {
         transform: Lookahead { period: 3, alpha: 0.5 },
         instead: [Descent::default()],
@@ -305,11 +362,15 @@ transform_laws::snapshots! {
     centred_rms: lr 0.1, (CentredRms::default()), Descent::default();
     clip_by_norm: lr 0.1, (ClipByNorm::default()), Descent::default();
     clip_by_value: lr 0.1, (ClipByValue { limit: 0.5, growth: 0.25 }), Descent::default();
+    distance_over_gradients: lr 1.0, (DistanceOverGradients { relative: 0.1, ..DistanceOverGradients::default() }), Descent::default();
     ema: lr 0.1, (Ema::default()), Descent::default();
+    graft: lr 0.1, (Graft { size: Momentum::default(), direction: Adam::default() }), Descent::default();
+    gradient_noise: lr 0.1, (GradientNoise::default()), Descent::default();
     lion: lr 0.1, (Lion::default()), Descent::default();
     mars: lr 0.1, (Mars { gamma: 0.1, beta1: 0.9 }), Descent::default();
     momentum: lr 0.1, (Momentum { nesterov: true, ..Momentum::default() }), Descent::default();
     nadam: lr 0.1, (NAdam::default()), Descent::default();
+    novograd: lr 0.1, (NovoGrad::default()), Descent::default();
     optimistic: lr 0.1, (Optimistic::default()), Descent::default();
     parameter_scale: lr 0.1, (ParameterScale::default()), Descent::default();
     radam: lr 0.1, (RAdam { threshold: 4.0, beta2: 0.9, ..RAdam::default() }), Descent::default();
@@ -321,5 +382,6 @@ transform_laws::snapshots! {
     yogi: lr 0.1, (Yogi::default()), Descent::default();
     decay: lr 0.1,
         (WeightDecay { rate: 0.1, cautious: true, least_rank: 2 }, DecayToStart { rate: 0.1 }), Descent::default();
+    weight_average: lr 0.1, (), WeightAverage { beta: 0.9, ..WeightAverage::default() };
     lookahead: lr 0.1, (), Lookahead { period: 3, alpha: 0.5 };
 }

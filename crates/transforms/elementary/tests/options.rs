@@ -37,19 +37,24 @@ fn options_are_read_back_and_unknown_ones_refused() {
     reads_back::<ClipByNorm>();
     reads_back::<ClipByValue>();
     reads_back::<DecayToStart>();
+    reads_back::<DistanceOverGradients>();
     reads_back::<Ema>();
+    reads_back::<GradientNoise>();
     reads_back::<Lion>();
     reads_back::<Lookahead>();
     reads_back::<Mars>();
     reads_back::<Momentum>();
     reads_back::<NAdam>();
+    reads_back::<NovoGrad>();
     reads_back::<Optimistic>();
     reads_back::<ParameterScale>();
+    reads_back::<Polyak>();
     reads_back::<RAdam>();
     reads_back::<Rprop>();
     reads_back::<Sign>();
     reads_back::<TrustRatio>();
     reads_back::<UnitNorm>();
+    reads_back::<WeightAverage>();
     reads_back::<WeightDecay>();
     reads_back::<Yogi>();
 }
@@ -86,12 +91,31 @@ fn options_out_of_range_are_named() {
     assert_eq!(refused(ClipByValue { growth: nan, ..ClipByValue::default() }), "growth");
     assert_eq!(refused(AdaptiveClip { eps: 0.0, ..AdaptiveClip::default() }), "eps");
     assert_eq!(refused(TrustRatio { eps: -1.0, ..TrustRatio::default() }), "eps");
+    assert_eq!(refused(NovoGrad { decay: nan, ..NovoGrad::default() }), "decay");
+    assert_eq!(
+        refused(DistanceOverGradients { relative: 0.0, ..DistanceOverGradients::default() }),
+        "relative"
+    );
+    assert_eq!(refused(GradientNoise { eta: -1.0, ..GradientNoise::default() }), "eta");
+    assert_eq!(refused(Polyak { least: nan, ..Polyak::default() }), "least");
+    assert_eq!(refused(WeightAverage { beta: 1.0, ..WeightAverage::default() }), "beta");
     assert_eq!(refused(Lookahead { period: 0, ..Lookahead::default() }), "period");
     assert_eq!(refused(Lookahead { alpha: 1.5, ..Lookahead::default() }), "alpha");
     let schedule = Schedule::constant(1.0).for_steps(3).then(Schedule::cosine(1.0, nan, 3));
     assert_eq!(refused(Scheduled { schedule }), "to");
     let schedule = Schedule::Product { of: vec![Schedule::InverseRoot { steps: 0 }] };
     assert_eq!(refused(Scheduled { schedule }), "steps");
+}
+
+#[test]
+fn what_is_more_than_a_function_of_one_element_is_not_grafted() {
+    let refused = |it: gradient_transform::Result<()>| {
+        assert!(matches!(it, Err(Error::InvalidChain { .. })), "{it:?}");
+    };
+    refused(Graft { size: UnitNorm::default(), direction: Sign }.validate());
+    refused(Graft { size: Sign, direction: Centralise }.validate());
+    let wrong = Graft { size: Momentum { beta: 1.0, ..Momentum::default() }, direction: Sign };
+    assert!(matches!(wrong.validate(), Err(Error::OptionOutOfRange { option: "beta", .. })));
 }
 
 /// A tensor of one element with the gradient 1 in every step; `late` comes into its chain after ten.

@@ -1,6 +1,6 @@
 //! The laws of what is in this crate, its formula, and tables of its first steps.
 
-use ::factored_moment::{DenseMoment, Division, FactoredMoment, FirstMoment, Rectify, Squared};
+use ::factored_moment::{DenseMoment, Division, FactoredMoment, FirstMoment, Rectify, RisingDecay, Squared};
 use gradient_transform::{Descent, MomentScale};
 use transform_laws::Permutation::Within;
 use transform_laws::Scale::Invariant;
@@ -71,6 +71,13 @@ transform_laws::laws! {
         formula: |problem, lr| formula::descent(problem, lr, 0.0, adam_without_bias_correction),
     }
 
+    rising_decay {
+        transform: RisingDecay::default(),
+        after: [factored(), Descent::default()],
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, rising),
+    }
+
     rectify {
         transform: Rectify::new(0.9),
         after: [dense(), Descent::default()],
@@ -85,6 +92,22 @@ fn averaged(of: fn() -> Direction) -> Direction {
     Box::new(move |k, g, y| {
         m = &m * 0.9 + &(of(k, g, y)? * 0.1);
         Some(m.clone())
+    })
+}
+
+/// Adafactor's second moment.
+fn rising() -> Direction {
+    let (mut row, mut col, mut v) = (Array::zeros(vec![]), Array::zeros(vec![]), Array::zeros(vec![]));
+    Box::new(move |k, g, _| {
+        let (square, new) = (g * g, f64::from(k).powf(-0.8));
+        let Some((largest, second)) = formula::axes(g.shape()) else {
+            v = &v * (1.0 - new) + &(&square * new);
+            return Some(pairwise(g, &v.sqrt(), by_division));
+        };
+        row = &row * (1.0 - new) + &(formula::mean(&square, largest) * new);
+        col = &col * (1.0 - new) + &(formula::mean(&square, second) * new);
+        let root = (&row / &formula::mean(&row, second)).sqrt() * &col.sqrt();
+        Some(pairwise(g, &root, by_division))
     })
 }
 
@@ -133,5 +156,6 @@ transform_laws::snapshots! {
             FactoredMoment { scale: MomentScale::Weighted, of: Squared::Gradient, ..FactoredMoment::new(0.9) }
         ), Descent::default();
     factored_moment: lr 0.1, (FactoredMoment::new(0.9)), Descent::default();
+    rising_decay: lr 0.1, (RisingDecay::default(), FactoredMoment::new(0.9)), Descent::default();
     rectify: lr 0.1, (Rectify::new(0.9), DenseMoment::new(0.9)), Descent::default();
 }

@@ -50,6 +50,8 @@ static KNOWN: &[Known] = known! {
     "yogi", "Yogi", Some(1e-2), ["yogi", "descent"];
     "prodigy", "Prodigy", Some(1.0),
         ["adam", { "transform": "prodigy", "beta3": 0.999_f64.sqrt(), "every": 1 }, "descent"];
+    "dog", "DoG", Some(1.0), [{ "transform": "distance-over-gradients", "over": "all" }, "descent"];
+    "l-dog", "L-DoG", Some(1.0), ["distance-over-gradients", "descent"];
     "schedule-free-sgd", "Schedule-Free SGD", Some(1.0), ["schedule-free"];
     "schedule-free-adamw", "Schedule-Free AdamW", Some(2.5e-3), ["adam-moment", "schedule-free"];
     "lars", "LARS", None, [
@@ -59,12 +61,21 @@ static KNOWN: &[Known] = known! {
         "descent"
     ];
     "lamb", "LAMB", None, [{ "transform": "adam", "eps": 1e-6 }, "weight-decay", "trust-ratio", "descent"];
+    "novograd", "NovoGrad", Some(1e-2), ["novograd", "descent"];
     "lion", "Lion", Some(1e-4), ["lion", { "transform": "weight-decay", "rate": 1e-3 }, "descent"];
     "sign-sgd", "SignSGD", None, ["sign", "descent"];
     "signum", "Signum", None, ["momentum", "sign", "descent"];
+    "noisy-sgd", "SGD with noise", None, ["gradient-noise", "descent"];
     "rprop", "Rprop", Some(1.0), ["rprop", "descent"];
     "optimistic-gradient-descent", "Optimistic descent", None, ["optimistic", "descent"];
     "adagrad", "AdaGrad", Some(1e-2), ["adagrad", "descent"];
+    "adafactor", "Adafactor", Some(1e-2), [
+        "rising-decay",
+        { "transform": "factored-moment", "division": { "epsilon": 1e-30 } },
+        { "transform": "clip-by-norm", "of": "root-mean-square" },
+        "parameter-scale",
+        "descent"
+    ];
     "adadelta", "AdaDelta", Some(1.0), ["adadelta", "descent"];
     "rmsprop", "RMSprop", Some(1e-2), ["dense-moment", "descent"];
     "adopt", "ADOPT", Some(1e-3), [

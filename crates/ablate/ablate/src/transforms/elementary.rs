@@ -3,9 +3,9 @@
 use cautious::CautiousUpdate;
 use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
-    Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, Ema, Lion, Lookahead, Mars, Momentum,
-    NAdam, Optimistic, ParameterScale, RAdam, Rprop, Schedule, Scheduled, Sign, TrustRatio, UnitNorm,
-    WeightDecay, Yogi,
+    Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, DistanceOverGradients, Ema, GradientNoise,
+    Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop, Schedule,
+    Scheduled, Sign, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
 };
 use gradient_transform::Link;
 use grams::GramsUpdate;
@@ -53,6 +53,11 @@ fn moments() -> Vec<TransformKind> {
         of::<AdaDelta>("adadelta", "division by the gradients' average size, times that of the updates"),
         of::<CentredRms>("centred-rms", "division by the gradients' standard deviation"),
         of::<Rprop>("rprop", "a step size for every element, from the signs of its gradients"),
+        of::<NovoGrad>("novograd", "momentum of gradients divided by a running norm of their tensor"),
+        of::<DistanceOverGradients>(
+            "distance-over-gradients",
+            "DoG's step size: the way come over the gradients seen; over = \"all\" is that of all tensors together",
+        ),
         of::<Mars>("mars", "the gradient corrected by how it has changed"),
         of::<Optimistic>("optimistic", "the gradient extrapolated from the one before"),
     ]
@@ -61,6 +66,7 @@ fn moments() -> Vec<TransformKind> {
 fn others() -> Vec<TransformKind> {
     vec![
         TransformKind::new("sign", "the sign of every element", |_: Nothing| Sign),
+        of::<GradientNoise>("gradient-noise", "normal noise that dies out"),
         of::<ClipByValue>("clip-by-value", "every element bounded"),
         of::<ClipByNorm>("clip-by-norm", "the norm bounded; over = \"all\" is that of all tensors together"),
         of::<AdaptiveClip>("adaptive-clip", "the norm of every unit bounded by that of its weights"),
@@ -87,6 +93,10 @@ fn others() -> Vec<TransformKind> {
             "schedule",
             "the step size times a function of the step; its steps may be shares of the run, as \"10%\"",
             |o: ScheduleOptions| Scheduled { schedule: o.schedule },
+        ),
+        of::<WeightAverage>(
+            "weight-average",
+            "writer: descent, evaluated at an exponential average of the weights",
         ),
         of::<Lookahead>("lookahead", "writer: descent, called back towards slow weights every few steps"),
     ]

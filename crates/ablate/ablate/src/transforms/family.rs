@@ -2,7 +2,7 @@
 
 use adopt::AdoptClip;
 use cautious::Cautious;
-use factored_moment::{DenseMoment, Division, FactoredMoment, FirstMoment, Rectify, Squared};
+use factored_moment::{DenseMoment, Division, FactoredMoment, FirstMoment, Rectify, RisingDecay, Squared};
 use focus::{Focus, Weight};
 use gradient_transform::{Descent, MomentScale};
 use grams::Grams;
@@ -155,6 +155,11 @@ pub(super) fn kinds() -> Vec<TransformKind> {
             beta2: o.beta2,
             divides_early: o.divides_early,
         }),
+        Kind::new(
+            "rising-decay",
+            "Adafactor's decay of second moments, which rises with the step",
+            |o: RisingDecay| o,
+        ),
         Kind::new("first-moment", "a moving average that follows d", |o: FirstOptions| FirstMoment {
             scale: o.scale,
             ..FirstMoment::new(o.beta1)

@@ -13,11 +13,12 @@ use crate::link::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::link::equations::Equations;
 use crate::link::formula::{ElementWork, FormulaElement, FormulaNumbers};
 use crate::link::loops::{Arrays, Own};
-use crate::link::state::{ColumnSpec, StateSpec, Sums, TensorState, VectorSpec};
+use crate::link::state::{ColumnSpec, Initial, StateSpec, Storage, Sums, TensorState, VectorSpec};
 use crate::link::sums_over::SumsOver;
 use crate::link::tile::Tile;
 pub(super) use crate::link::writer::WriterLink;
 use crate::link::{Reads, Role};
+use crate::memory::buffer::Buffer;
 use crate::memory::element::{PerType, Real};
 use crate::memory::number::Input;
 use crate::memory::sums::SumShape;
@@ -34,6 +35,13 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     fn validate(&self) -> Result<()> {
         if G::Kind::LAGS && GradientTransform::sums_over(self) != SumsOver::Tensor {
             let reason = "a transform that lags has sums over each tensor alone".into();
+            return Err(Error::InvalidChain { chain: GradientTransform::name(self).into(), reason });
+        }
+        let arrays = <G::State<Column> as Fields<Column>>::NAMES;
+        let mut names = kept(self).map(|i| <G::Scalars<f64> as Fields<f64>>::NAMES[i]);
+        if let Some(name) = names.find(|name| arrays.contains(name)) {
+            let reason =
+                format!("`{name}` names an array of its state, and a number that is kept for a tensor");
             return Err(Error::InvalidChain { chain: GradientTransform::name(self).into(), reason });
         }
         GradientTransform::validate(self)
@@ -99,12 +107,17 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
         for (i, name) in names.iter().enumerate() {
             let Column { storage, initial, present } = columns.get(i);
             if present {
-                let column = ColumnSpec { name, every: 1, storage, initial, constant: false, kept: true };
+                // New numbers in each step, which nothing changes.
+                let random = initial == Initial::Normal;
+                let column = ColumnSpec { name, every: 1, storage, initial, constant: random, kept: !random };
                 spec.columns.push(column);
             }
         }
         for (name, len, storage) in self.vectors(tensor) {
             spec.vectors.push(VectorSpec { name, len, storage });
+        }
+        for name in kept(self).map(|i| <G::Scalars<f64> as Fields<f64>>::NAMES[i]) {
+            spec.vectors.push(VectorSpec { name, len: 1, storage: Storage::Compute });
         }
         if let Some(lacking) = self.along(tensor) {
             for axis in (0..count::<G::Along<usize>, usize>()).map(|i| lacking.get(i)) {
@@ -124,6 +137,10 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
         GradientTransform::begin_step(self, scalars, step);
     }
 
+    fn check_step(&self, step: &StepContext) -> Result<()> {
+        GradientTransform::check_step(self, step)
+    }
+
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {
         GradientTransform::end_step(self, step, summary, scalars);
     }
@@ -133,10 +150,10 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     }
 
     fn begin(&self, cx: &Context<'_>, mut state: TensorState<'_, T>) {
-        let mut scalars = G::Scalars::from_fn(|_| 0.0);
+        let mut scalars = scalars_before(self, state.vectors);
         GradientTransform::begin(self, cx, &mut scalars);
         if self.along(cx.tensor).is_some() {
-            self.begin_along(cx, along_state(&mut state), &mut scalars);
+            self.begin_along(cx, along_state(self, &mut state), &mut scalars);
         }
         keep(self, cx, scalars, state);
     }
@@ -184,10 +201,12 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
         true
     }
 
-    fn finish(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
+    fn finish(&self, cx: &Context<'_>, mut state: TensorState<'_, T>) {
         if G::Kind::LAGS && self.measures(cx.tensor) {
-            finalize(self, cx, state);
+            finalize(self, cx, state.reborrow());
         }
+        let (_, numbers) = split_kept(self, state.vectors);
+        numbers.iter_mut().zip(kept(self)).for_each(|(number, i)| number.set(0, state.scratch[0][i]));
     }
 
     fn writer(&self) -> Option<&dyn WriterLink<T>> {
@@ -198,6 +217,10 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
 impl<T: Real, G: Writes> WriterLink<T> for G {
     fn base_column(&self) -> Option<usize> {
         Writes::base(self)
+    }
+
+    fn average_column(&self) -> Option<usize> {
+        Writes::average(self)
     }
 
     fn direct(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
@@ -246,17 +269,45 @@ impl<G: GradientTransform> Measures for G {
     }
 }
 
-fn along_state<'a, T>(state: &'a mut TensorState<'_, T>) -> AlongState<'a, T> {
-    AlongState { kept: state.vectors, sums: state.vector_sums, values: &mut state.scratch[1..] }
+/// Places of the numbers that are kept for a tensor.
+fn kept<G: GradientTransform>(transform: &G) -> impl Iterator<Item = usize> {
+    let kept = transform.kept();
+    (0..count::<G::Scalars<bool>, bool>()).filter(move |&i| kept.get(i))
+}
+
+/// The arrays along axes that a tensor has, and behind them the numbers that are kept for it.
+fn split_kept<'a, G: GradientTransform>(
+    transform: &G,
+    vectors: &'a mut [Buffer],
+) -> (&'a mut [Buffer], &'a mut [Buffer]) {
+    vectors.split_at_mut(vectors.len() - kept(transform).count())
+}
+
+/// The numbers of a tensor before its step.
+fn scalars_before<G: GradientTransform>(transform: &G, vectors: &mut [Buffer]) -> G::Scalars<f64> {
+    let (is_kept, (_, numbers)) = (transform.kept(), split_kept(transform, vectors));
+    let mut numbers = numbers.iter();
+    G::Scalars::from_fn(|i| match is_kept.get(i) {
+        true => numbers.next().map_or(0.0, |number| number.get(0)),
+        false => 0.0,
+    })
+}
+
+fn along_state<'a, T, G: GradientTransform>(
+    transform: &G,
+    state: &'a mut TensorState<'_, T>,
+) -> AlongState<'a, T> {
+    let (kept, _) = split_kept(transform, state.vectors);
+    AlongState { kept, sums: state.vector_sums, values: &mut state.scratch[1..] }
 }
 
 /// Numbers that follow from complete sums.
 fn finalize<T: Real, G: GradientTransform>(transform: &G, cx: &Context<'_>, mut state: TensorState<'_, T>) {
-    let mut scalars = G::Scalars::from_fn(|_| 0.0);
+    let mut scalars = scalars_before(transform, state.vectors);
     transform.begin(cx, &mut scalars);
     transform.finalize(cx, G::Sums::from_fn(|i| state.scalar_sums[i]), &mut scalars);
     if transform.along(cx.tensor).is_some() {
-        transform.finalize_along(cx, along_state(&mut state), &mut scalars);
+        transform.finalize_along(cx, along_state(transform, &mut state), &mut scalars);
     }
     keep(transform, cx, scalars, state);
 }

@@ -57,6 +57,43 @@ impl Column {
     pub const ZEROS: Self = Self { storage: Storage::Parameter, initial: Initial::Zero, present: true };
     /// A copy of the parameter at first, in the parameter's type.
     pub const COPY: Self = Self { storage: Storage::Parameter, initial: Initial::Parameter, present: true };
+    /// Standard normal random numbers, new in each step, and the same on every machine, engine and number of threads:
+    /// [`normal`](crate::normal). They are workspace, in the type computed in: nothing is kept or saved, and what is assigned to them is lost.
+    ///
+    /// ```
+    /// use gradient_transform::{
+    ///     Backend, Column, Descent, Element, GradientTransform, Optimizer, Parameter, TensorInfo, fields, normal, transform,
+    /// };
+    ///
+    /// #[derive(Clone, Debug)]
+    /// struct Shaken;
+    ///
+    /// #[fields]
+    /// struct Noise<V> {
+    ///     noise: V,
+    /// }
+    ///
+    /// #[transform("shaken")]
+    /// impl GradientTransform for Shaken {
+    ///     type State<V: Copy> = Noise<V>;
+    ///
+    ///     fn columns(&self, _tensor: &TensorInfo) -> Noise<Column> {
+    ///         Noise { noise: Column::NORMAL }
+    ///     }
+    ///
+    ///     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+    ///         e.update = e.update + 0.5 * e.state.noise;
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer<f64> = Optimizer::new((Shaken, Descent::default()), [("w", [2])])?;
+    /// let mut w = [0.0, 0.0];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.0, 0.0]))])?;
+    /// assert_eq!(w, [0, 1].map(|element| -0.5 * normal(0, "w", "shaken/noise", 0, element)));
+    /// assert!(optimizer.snapshot().tensors["w"].arrays.is_empty());
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub const NORMAL: Self = Self { storage: Storage::Compute, initial: Initial::Normal, present: true };
     /// No array: 0 for all elements.
     pub const ABSENT: Self = Self { present: false, ..Self::ZEROS };
 
@@ -313,6 +350,67 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Numbers among [`Scalars`](Self::Scalars) that are kept for a tensor from step to step, in the type computed in: 0 at first,
+    /// and saved as `transform/field`.
+    ///
+    /// [`begin`](Self::begin) finds them as the step before left them, and what it and [`finalize`](Self::finalize) make of them is kept
+    /// when the tensor's step is done. [`Context::fresh`] tells the first step. A name that is kept is none of
+    /// [`State`](Self::State).
+    ///
+    /// ```
+    /// use gradient_transform::{
+    ///     Backend, Context, Descent, Element, GradientTransform, Num, Optimizer, Parameter, fields, transform,
+    /// };
+    ///
+    /// /// `r <- max(r, |u|)`, `u <- u / r`.
+    /// #[derive(Clone, Debug)]
+    /// struct ByLargestNorm;
+    ///
+    /// #[fields]
+    /// struct Squares<V> {
+    ///     squares: V,
+    /// }
+    ///
+    /// #[fields]
+    /// struct Largest<V> {
+    ///     largest: V,
+    /// }
+    ///
+    /// #[transform("by-largest-norm")]
+    /// impl GradientTransform for ByLargestNorm {
+    ///     type Sums<V: Copy> = Squares<V>;
+    ///     type Scalars<V: Copy> = Largest<V>;
+    ///
+    ///     fn kept(&self) -> Largest<bool> {
+    ///         Largest { largest: true }
+    ///     }
+    ///
+    ///     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Squares<Num<B>> {
+    ///         Squares { squares: e.update.squared() }
+    ///     }
+    ///
+    ///     fn finalize(&self, _cx: &Context<'_>, sums: Squares<f64>, scalars: &mut Largest<f64>) {
+    ///         scalars.largest = scalars.largest.max(sums.squares.sqrt());
+    ///     }
+    ///
+    ///     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+    ///         e.update = e.scalars.largest.gt(0.0).select(e.update / e.scalars.largest, 0.0);
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((ByLargestNorm, Descent::default()), [("w", [1])])?;
+    /// let mut w = [0.0_f32];
+    /// for (gradient, expected) in [(4.0, -1.0), (2.0, -1.5), (8.0, -2.5)] {
+    ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;
+    ///     assert_eq!(w, [expected]);
+    /// }
+    /// assert_eq!(optimizer.snapshot().tensors["w"].arrays["by-largest-norm/largest"].get::<f64>(0), 8.0);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn kept(&self) -> Self::Scalars<bool> {
+        Fields::from_fn(|_| false)
+    }
+
     /// Whether the tensor stands still in this step, in which the transform's state alone moves on: for a [`kind::Lagged`].
     fn holds(&self, cx: &Context<'_>) -> bool {
         false
@@ -331,10 +429,19 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     /// Before a step of a parameter group: numbers published for all transforms, in the order of the chain.
     fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {}
 
+    /// Whether a step gives all that the transform needs: see [`StepContext::required`] and
+    /// [`Optimizer::step_with`](crate::Optimizer::step_with).
+    ///
+    /// # Errors
+    /// [`Error::NotGiven`](crate::Error::NotGiven), or another error, with which the step is refused and nothing has changed.
+    fn check_step(&self, step: &StepContext) -> Result<()> {
+        Ok(())
+    }
+
     /// After a step of a parameter group: the group's numbers move on.
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {}
 
-    /// Before a step of a tensor, on the host: numbers that follow from the step. All are 0 before.
+    /// Before a step of a tensor, on the host: numbers that follow from the step. All but those [kept](Self::kept) are 0 before.
     fn begin(&self, cx: &Context<'_>, scalars: &mut Self::Scalars<f64>) {}
 
     /// The same for arrays along axes. See [`kind::Lagged`].
@@ -487,6 +594,67 @@ pub trait Writer: GradientTransform<Kind = kind::Writer> {
 
     /// Position in the state of the base iterate, if that is not the parameter itself.
     fn base(&self) -> Option<usize> {
+        None
+    }
+
+    /// Position in the state of the evaluation point x, if it is kept: an average of the parameters. Training goes on from y whatever it is.
+    ///
+    /// ```
+    /// use gradient_transform::prelude::author::*;
+    /// use gradient_transform::{Column, Optimizer, Parameter, TensorInfo, Writer, kind};
+    ///
+    /// /// Descent at the rate 1, and the mean of every two points.
+    /// #[derive(Clone, Debug)]
+    /// struct Halves;
+    ///
+    /// #[fields]
+    /// struct Mean<V> {
+    ///     x: V,
+    /// }
+    ///
+    /// #[transform("halves")]
+    /// impl GradientTransform for Halves {
+    ///     type Kind = kind::Writer;
+    ///     type State<V: Copy> = Mean<V>;
+    ///
+    ///     fn columns(&self, _tensor: &TensorInfo) -> Mean<Column> {
+    ///         Mean { x: Column::COPY }
+    ///     }
+    ///
+    ///     fn update<B: Backend>(&self, _e: &mut Element<B, Self>) {}
+    /// }
+    ///
+    /// #[transform]
+    /// impl Writer for Halves {
+    ///     fn average(&self) -> Option<usize> {
+    ///         Some(0)
+    ///     }
+    ///
+    ///     fn directs(&self) -> bool {
+    ///         false
+    ///     }
+    ///
+    ///     fn displace<B: Backend>(&self, e: &Element<B, Self>) -> Num<B> {
+    ///         e.update
+    ///     }
+    ///
+    ///     fn write<B: Backend>(&self, e: &mut Element<B, Self>, displacement: Option<Num<B>>) {
+    ///         let before = e.parameter;
+    ///         e.parameter = before - displacement.unwrap_or(e.update);
+    ///         e.state.x = 0.5 * (before + e.parameter);
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new(Halves, [("w", [1])])?;
+    /// let mut w = [0.0_f32];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;
+    /// optimizer.eval(&mut [Parameter::slice(&mut w, None)])?;
+    /// assert_eq!(w, [-0.5]);
+    /// optimizer.train(&mut [Parameter::slice(&mut w, None)])?;
+    /// assert_eq!(w, [-1.0]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn average(&self) -> Option<usize> {
         None
     }
 

@@ -15,6 +15,7 @@ use crate::engine::tensor::{self, NewColumn, Progress, Run, Tensor};
 use crate::error::{Error, Result};
 use crate::link::compose::{Stages, stages};
 use crate::link::context::{Context, Estimate, StepContext, TensorInfo};
+use crate::link::published::Published;
 use crate::link::state::Initial;
 use crate::memory::buffer::Buffer;
 use crate::memory::element::{DType, Real};
@@ -140,10 +141,14 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// Takes an optimizer to a device, with the state that it has.
     ///
     /// # Errors
-    /// [`Error::NoFormula`] for a link that works on tiles; [`Error::EvaluationMode`] between `eval` and `train`.
+    /// [`Error::NoFormula`] for a link that works on tiles; [`Error::EvaluationMode`] between `eval` and `train`;
+    /// [`Error::GradientsAccumulated`].
     pub fn new(mut optimizer: Optimizer<T>, executor: E) -> Result<Self> {
         if optimizer.evaluating.is_some() {
             return Err(Error::EvaluationMode);
+        }
+        if optimizer.accumulated > 0 {
+            return Err(Error::GradientsAccumulated { count: optimizer.accumulated });
         }
         for tensor in &optimizer.tensors {
             optimizer.formulas(tensor.group, &tensor.info.shape)?;
@@ -231,6 +236,33 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         outcome
     }
 
+    /// See [`Optimizer::step_with`].
+    ///
+    /// ```
+    /// use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
+    /// use gradient_transform::{Buffer, Descent, Loss, Optimizer};
+    ///
+    /// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
+    /// let mut optimizer = OnDevice::new(optimizer, Interpreter)?;
+    /// let (mut w, g) = (Buffer::F32(vec![1.0]), Buffer::F32(vec![0.5]));
+    /// optimizer.step_with(Loss(2.0), &mut [DeviceParameter { value: &mut w, gradient: Some(&g) }])?;
+    /// assert_eq!(optimizer.latest_step(0)?.published(), Some(Loss(2.0)));
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_with(
+        &mut self,
+        given: impl Published,
+        parameters: &mut [DeviceParameter<'_, E::Array>],
+    ) -> Result<StepOutcome> {
+        self.optimizer.given.set(given);
+        let outcome = self.step(parameters);
+        self.optimizer.given.forget();
+        outcome
+    }
+
     /// Refuses to go on with state that a failure has left half stepped.
     fn usable_still(&self) -> Result<()> {
         let Some(reason) = &self.failure else { return Ok(()) };
@@ -311,6 +343,9 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
             });
             if let Some(error) = failed {
                 return Err(device(error));
+            }
+            for (column, numbers) in tensor.take_random_numbers() {
+                columns[column] = executor.upload(numbers).map_err(device)?;
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use crate::engine::plan::{Plan, Sweep};
 use crate::engine::tensor::{NewColumn, Progress, Run, Tensor};
 use crate::link::context::Context;
 use crate::link::formula::FormulaNumbers;
+use crate::link::state::Initial;
 use crate::memory::buffer::Buffer;
 use crate::memory::element::{DType, Real};
 use crate::memory::rounding::{Stream, hash_name};
@@ -76,6 +77,14 @@ impl<T: Real> Tensor<T> {
             let end = held.map_or(plan.stages.len(), |held| held + 1);
             tensor.begin(run, plan, cx, end);
         });
+    }
+
+    /// The random numbers of the step, by column. They are taken out.
+    pub(crate) fn take_random_numbers(&mut self) -> Vec<(usize, Buffer)> {
+        let Self { plan: Some(plan), columns, .. } = self else { return Vec::new() };
+        let random = plan.columns.iter().zip(columns).enumerate();
+        let random = random.filter(|(_, (spec, _))| spec.initial == Initial::Normal);
+        random.map(|(i, (_, buffer))| (i, std::mem::replace(buffer, Buffer::zeros(T::DTYPE, 0)))).collect()
     }
 
     /// The next sweep of the step, unless all are done, or the transform `until` has taken its sums.

@@ -113,6 +113,8 @@ pub(crate) struct Plan {
     pub(crate) sweeps: Vec<Sweep>,
     /// The writer's base column, in the tensor's list.
     pub(crate) base: Option<usize>,
+    /// The column of the writer's evaluation point, in the tensor's list.
+    pub(crate) average: Option<usize>,
     pub(crate) scalar_sums: usize,
     pub(crate) vector_sums: Vec<SumLayout>,
     /// Loops that run the chain, among those that its composition knows.
@@ -127,6 +129,7 @@ impl Plan {
             vectors: Vec::new(),
             sweeps: Vec::new(),
             base: None,
+            average: None,
             scalar_sums: 0,
             vector_sums: Vec::new(),
             loops: None,
@@ -139,6 +142,9 @@ impl Plan {
             let first = plan.columns.len();
             if let Some(column) = transform.writer().and_then(|w| w.base_column()) {
                 plan.base = Some(first + column);
+            }
+            if let Some(column) = transform.writer().and_then(|w| w.average_column()) {
+                plan.average = Some(first + column);
             }
             plan.columns.extend(spec.columns);
             let vectors = plan.vectors.len();

@@ -12,8 +12,10 @@ use crate::layout::CHUNK;
 use crate::link::compose::Stages;
 use crate::link::context::{Context, StepContext, TensorInfo};
 use crate::link::state::{ColumnSpec, Initial, TensorState, key};
+use crate::link::writer::WriterLink;
 use crate::memory::buffer::{Buffer, Slice, SliceMut};
 use crate::memory::element::{DType, Real, Scalar};
+use crate::memory::noise::normals;
 use crate::memory::rounding::{Rounding, Stream, hash_name};
 use crate::memory::sums::Gathered;
 
@@ -65,6 +67,8 @@ pub(crate) struct Tensor<T> {
     pub(super) fresh: Vec<bool>,
     /// The names of those that have not, while there is no plan.
     waiting_fresh: BTreeSet<String>,
+    /// The sum of gradients that were given for the next step; in that step, their mean.
+    pub(crate) accumulated: Option<Buffer>,
     /// How far the step in progress is.
     pub(crate) progress: Progress,
     pub(crate) outcome: Option<Outcome>,
@@ -86,6 +90,7 @@ impl<T: Real> Tensor<T> {
             waiting: BTreeMap::new(),
             fresh: Vec::new(),
             waiting_fresh: BTreeSet::new(),
+            accumulated: None,
             progress: Progress::default(),
             outcome: None,
         }
@@ -259,8 +264,15 @@ impl<T: Real> Tensor<T> {
     pub(super) fn begin(&mut self, run: &Run<'_, T>, plan: &Plan, cx: &Context<'_>, end: usize) {
         self.scalar_sums.fill(0.0);
         self.vector_sums.iter_mut().for_each(Gathered::clear);
-        for (buffer, spec) in self.columns.iter_mut().zip(&plan.columns).filter(|(_, spec)| !spec.kept) {
-            *buffer = Buffer::zeros(T::DTYPE, cx.tensor.len().div_ceil(spec.every));
+        let columns = self.columns.iter_mut().zip(&plan.columns).zip(&self.column_keys);
+        for ((buffer, spec), &key) in columns.filter(|((_, spec), _)| !spec.kept) {
+            let len = cx.tensor.len().div_ceil(spec.every);
+            *buffer = if spec.initial == Initial::Normal {
+                let stream = Stream::new(run.seed, hash_name(&cx.tensor.name), key, cx.tensor.updates);
+                T::buffer(normals::<T>(stream, len, run.parallel))
+            } else {
+                Buffer::zeros(T::DTYPE, len)
+            };
         }
         for i in (0..end).filter(|&i| !plan.stages[i].idle) {
             run.stages[i].begin(&cx.of(self.fresh[i]), self.state(plan, i));
@@ -462,12 +474,26 @@ impl<T: Real> Tensor<T> {
 
     /// The base column's elements, once there is state and the writer has such a column.
     pub(crate) fn base(&self, stages: &Stages<'_, T>) -> Option<Slice<'_>> {
+        self.of_writer(stages, |plan| plan.base, |writer| writer.base_column())
+    }
+
+    /// The elements of the evaluation point, once there is state and the writer keeps it.
+    pub(crate) fn average(&self, stages: &Stages<'_, T>) -> Option<Slice<'_>> {
+        self.of_writer(stages, |plan| plan.average, |writer| writer.average_column())
+    }
+
+    fn of_writer(
+        &self,
+        stages: &Stages<'_, T>,
+        planned: impl Fn(&Plan) -> Option<usize>,
+        declared: impl Fn(&dyn WriterLink<T>) -> Option<usize>,
+    ) -> Option<Slice<'_>> {
         if let Some(plan) = &self.plan {
-            return plan.base.map(|index| self.columns[index].as_slice());
+            return planned(plan).map(|index| self.columns[index].as_slice());
         }
         // State that was loaded and not yet taken up.
         stages.iter().find_map(|transform| {
-            let column = transform.writer()?.base_column()?;
+            let column = declared(transform.writer()?)?;
             let spec = transform.state(&self.info);
             self.waiting.get(&key(transform.name(), spec.columns.get(column)?.name)).map(Buffer::as_slice)
         })
@@ -546,7 +572,8 @@ pub(crate) fn first_values(column: NewColumn<'_>, parameter: Slice<'_>) -> Buffe
     let NewColumn { spec, dtype, len, kept } = column;
     match (kept, spec.initial) {
         (Some(kept), _) => kept,
-        (None, Initial::Zero) => Buffer::zeros(dtype, len),
+        // Random numbers are made where a step begins.
+        (None, Initial::Zero | Initial::Normal) => Buffer::zeros(dtype, len),
         (None, Initial::Parameter) => {
             let copy = sample(parameter, spec.every, dtype);
             // Of weights that begin at 0, nothing need be kept.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::link::published::{LeftD0, Publications, Published, Rectification, StepShare};
+use crate::error::{Error, Result};
+use crate::link::published::{LeftD0, MomentDecay, Publications, Published, Rectification, StepShare};
 use crate::memory::element::DType;
 
 /// Prodigy's estimate of the distance to the solution, shared by the tensors of a group.
@@ -123,6 +124,28 @@ impl StepContext {
         self.published.set(value);
     }
 
+    pub(crate) fn publish_all(&mut self, given: &Publications) {
+        self.published.set_all(given);
+    }
+
+    /// The value of a type, which `transform` cannot do without.
+    ///
+    /// ```
+    /// use gradient_transform::{Error, Loss, StepContext};
+    ///
+    /// let mut step = StepContext::new(1, 1.0);
+    /// assert!(matches!(step.required::<Loss>("polyak"), Err(Error::NotGiven { .. })));
+    /// step.publish(Loss(0.5));
+    /// assert_eq!(step.required("polyak"), Ok(Loss(0.5)));
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotGiven`], which names both.
+    pub fn required<P: Published>(&self, transform: &str) -> Result<P> {
+        let lacking = || Error::NotGiven { transform: transform.into(), what: std::any::type_name::<P>() };
+        self.published().ok_or_else(lacking)
+    }
+
     /// The learning rate times the [`StepShare`]. Times d, it is the rate at which the parameters move.
     pub fn effective_lr(&self) -> f64 {
         self.lr * self.published::<StepShare>().map_or(1.0, |share| share.0)
@@ -219,7 +242,7 @@ impl<'a> Context<'a> {
     ///
     /// Moments live on the scale of d * g, so the old one is rescaled by (d_prev/d)^2 whenever d moves
     /// (Prodigy, 2306.06101, Algorithm 4). Under RAdam's [`Rectification`] beta2 is debiased:
-    /// beta2' = 1 - (1 - beta2)/(1 - beta2^k).
+    /// beta2' = 1 - (1 - beta2)/(1 - beta2^k). A [`MomentDecay`] takes beta2's place.
     pub fn second_moment_weights(&self, beta2: f64) -> (f64, f64) {
         let (old, new) = self.second_moment_weights_at_fixed_d(beta2);
         let Estimate { d, d_prev, .. } = self.step.estimate;
@@ -232,6 +255,7 @@ impl<'a> Context<'a> {
         if self.fill {
             return (0.0, 1.0);
         }
+        let beta2 = self.step.published::<MomentDecay>().map_or(beta2, |decay| decay.0);
         let beta2 = match self.step.published::<Rectification>() {
             Some(_) => 1.0 - (1.0 - beta2) / (1.0 - beta2.powf(self.step.k as f64)),
             None => beta2,

@@ -392,6 +392,15 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// Publishes what follows from the group's state, before any tensor is touched.
     fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {}
 
+    /// Whether a step gives all that it needs: see [`StepContext::required`] and
+    /// [`Optimizer::step_with`](crate::Optimizer::step_with).
+    ///
+    /// # Errors
+    /// [`Error::NotGiven`](crate::Error::NotGiven), or another error, with which the step is refused and nothing has changed.
+    fn check_step(&self, step: &StepContext) -> Result<()> {
+        Ok(())
+    }
+
     /// Moves the group's state on, when every tensor is done.
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {}
 

@@ -24,6 +24,19 @@ pub struct Rectification {
     pub tractable: bool,
 }
 
+/// The decay of second moments in this step, in place of the one that each of them has: at least 0 and below 1.
+///
+/// ```
+/// use gradient_transform::{Context, DType, MomentDecay, StepContext, TensorInfo};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 1 };
+/// let mut step = StepContext::new(2, 1.0);
+/// step.publish(MomentDecay(0.5));
+/// assert_eq!(Context::new(&step, &tensor).second_moment_weights(0.75), (0.5, 0.5));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MomentDecay(pub f64);
+
 /// Schedule-Free's c: the weight of this step's z in the average (Defazio et al., 2405.15682, equation 4).
 ///
 /// ```
@@ -69,6 +82,19 @@ pub struct StepShare(pub f64);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LeftD0(pub bool);
+
+/// The loss at the parameters as they are before the step: for [`Optimizer::step_with`](crate::Optimizer::step_with).
+///
+/// ```
+/// use gradient_transform::{Descent, Loss, Optimizer, Parameter};
+///
+/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
+/// optimizer.step_with(Loss(0.5), &mut [Parameter::slice(&mut [1.0_f32], Some(&[1.0]))])?;
+/// assert_eq!(optimizer.latest_step(0)?.published(), Some(Loss(0.5)));
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Loss(pub f64);
 
 /// Published values of a step, one of each type.
 #[derive(Debug, Default)]
@@ -116,6 +142,17 @@ impl Publications {
             }
         }
         self.0.push(Slot { value: Box::new(value), set: true });
+    }
+
+    /// The values of another list too, in place of those of the same types.
+    pub(crate) fn set_all(&mut self, others: &Self) {
+        for other in others.values() {
+            let of_type = |slot: &&mut Slot| slot.value.as_any().type_id() == other.as_any().type_id();
+            match self.0.iter_mut().find(of_type) {
+                Some(slot) => *slot = Slot { value: other.copied(), set: true },
+                None => self.0.push(Slot { value: other.copied(), set: true }),
+            }
+        }
     }
 
     pub(crate) fn get<P: Published>(&self) -> Option<P> {

@@ -41,6 +41,8 @@ pub enum Initial {
     Zero,
     /// A copy of the parameter.
     Parameter,
+    /// Standard normal random numbers, new in each step: [`normal`](crate::normal). Of workspace alone.
+    Normal,
 }
 
 /// A column: one value for each element of the tensor, or for each n-th in logical order.

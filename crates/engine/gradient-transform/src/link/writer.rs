@@ -46,6 +46,10 @@ use crate::memory::element::Real;
 ///         None // it keeps no iterate beside the parameter
 ///     }
 ///
+///     fn average_column(&self) -> Option<usize> {
+///         None // and no average of it
+///     }
+///
 ///     fn direct(&self, _cx: &Context<'_>, _tile: &mut Tile<'_, '_, T>) {} // no weight decay
 ///
 ///     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]) {
@@ -81,6 +85,12 @@ use crate::memory::element::Real;
 pub trait WriterLink<T: Real>: Send + Sync {
     /// Index of the column that holds the base iterate, if that is not the parameter itself.
     fn base_column(&self) -> Option<usize> {
+        None
+    }
+
+    /// Index of the column that holds the evaluation point x, if it is kept: an average of the parameters. See
+    /// [`Writer::average`](crate::Writer::average).
+    fn average_column(&self) -> Option<usize> {
         None
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod buffer;
 pub(crate) mod element;
 pub mod kernel;
+pub(crate) mod noise;
 pub mod number;
 pub(crate) mod prefetch;
 pub(crate) mod rounding;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::tensor::Tensor;
 use crate::error::{Error, Result};
+use crate::layout::TILE;
 use crate::link::compose::{Stages, stages};
 use crate::link::context::TensorInfo;
 use crate::memory::buffer::{Buffer, Slice, SliceMut};
@@ -31,7 +32,8 @@ pub enum TrainingPoint {
     #[default]
     Kept,
     /// It is computed from x and the base iterate: `y = weight x + (1 - weight) z`. That takes no memory, but x and y are rounded once
-    /// each to the parameter's type, which moves many bfloat16 weights by their last digit.
+    /// each to the parameter's type, which moves many bfloat16 weights by their last digit. Where the writer keeps x beside y
+    /// ([`Writer::average`](crate::Writer::average)), y does not follow from it, and a copy is kept.
     Recomputed,
 }
 
@@ -68,14 +70,16 @@ impl<T: Real> Optimizer<T> {
         for (tensor, parameter) in self.tensors.iter().zip(parameters) {
             let mut value = parameter.value.as_mut_slice();
             // What does not move needs no copy, which would be as large as the frozen part of a network.
-            let moves = tensor.base(&stages(&*self.groups[tensor.group].chain)).is_some();
-            let is_kept = moves && self.settings.training_point == TrainingPoint::Kept;
+            let stages = stages(&*self.groups[tensor.group].chain);
+            let averages = tensor.average(&stages).is_some();
+            let moves = tensor.base(&stages).is_some();
+            let is_kept = averages || (moves && self.settings.training_point == TrainingPoint::Kept);
             let mut copy = Buffer::zeros(value.dtype(), if is_kept { value.len() } else { 0 });
             if is_kept {
                 copy_between(value.as_slice(), copy.as_mut_slice());
             }
             training.push(copy);
-            self.at_base(tensor, &mut value, to_x);
+            self.put_to_x(tensor, &mut value);
             parameter.value.write_back();
         }
         self.evaluating = Some(training);
@@ -120,8 +124,16 @@ impl<T: Real> Optimizer<T> {
         check_shape(tensor, "value", None, value.len())?;
         check_shape(tensor, "output", None, out.len())?;
         out.copy_from_slice(value);
-        self.at_base(tensor, &mut E::slice_mut(out), to_x);
+        self.put_to_x(tensor, &mut E::slice_mut(out));
         Ok(())
+    }
+
+    /// Puts a value from y to x.
+    fn put_to_x(&self, tensor: &Tensor<T>, value: &mut SliceMut<'_>) {
+        match tensor.average(&stages(&*self.groups[tensor.group].chain)) {
+            Some(x) => convert_between::<T>(x, value.reborrow()),
+            None => self.at_base(tensor, value, to_x),
+        }
     }
 
     /// Moves a value between x and y, by the weight of the tensor's writer.
@@ -210,6 +222,21 @@ impl Between {
             part.store(values, offset, Rounding::Nearest, Stream::new(0, 0, 0, 0));
             offset += n;
         }
+    }
+}
+
+/// Copies between slices of one length, rounded to the nearest where the type is another one.
+fn convert_between<T: Real>(mut from: Slice<'_>, mut to: SliceMut<'_>) {
+    if from.dtype() == to.dtype() {
+        return copy_between(from, to);
+    }
+    let (mut memory, mut offset) = ([T::zero(); TILE], 0);
+    while !from.is_empty() {
+        let n = from.len().min(TILE);
+        let values = &mut memory[..n];
+        from.split_off_first(n).load(values);
+        to.split_off_first(n).store(values, offset, Rounding::Nearest, Stream::new(0, 0, 0, 0));
+        offset += n;
     }
 }
 

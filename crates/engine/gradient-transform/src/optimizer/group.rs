@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::link::compose::{StageRef, Stages, stages};
 use crate::link::context::TensorInfo;
 use crate::link::context::{Estimate, StepContext, StepSummary};
+use crate::link::published::Publications;
 use crate::link::{Link, Role};
 use crate::memory::element::DType;
 use crate::memory::element::Real;
@@ -179,7 +180,7 @@ impl<T: Real> Group<T> {
     }
 
     /// Publishes the step's context; `d` is the estimate to step with.
-    pub(crate) fn begin_step(&mut self, d: f64) {
+    pub(crate) fn begin_step(&mut self, d: f64, given: &Publications) {
         let stages = stages(&*self.chain);
         std::mem::swap(&mut self.previous, &mut self.context);
         let step = &mut self.context;
@@ -187,12 +188,18 @@ impl<T: Real> Group<T> {
         step.moves = step.k - self.still_steps;
         step.estimate = self.estimate;
         step.step_size = self.lr * d;
+        step.publish_all(given);
         let mut at = 0;
         for transform in &stages {
             let n = transform.group_scalars().len();
             transform.begin_step(&self.scalars[at..at + n], step);
             at += n;
         }
+    }
+
+    /// Whether the step that has begun gives the transforms all that they need.
+    pub(crate) fn check_step(&self) -> Result<()> {
+        stages(&*self.chain).iter().try_for_each(|transform| transform.check_step(&self.context))
     }
 
     /// Moves the estimate on by `total`, if there is one, and then the transforms' numbers.

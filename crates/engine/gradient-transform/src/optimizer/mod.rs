@@ -1,5 +1,6 @@
 //! The optimizer: groups of parameters, each stepped by a chain.
 
+mod accumulation;
 pub(crate) mod check;
 pub(crate) mod evaluating;
 pub(crate) mod evaluation;
@@ -27,6 +28,7 @@ use crate::engine::tensor::Tensor;
 use crate::error::{Error, Result};
 use crate::link::Link;
 use crate::link::context::{Estimate, StepContext};
+use crate::link::published::Publications;
 use crate::memory::buffer::Buffer;
 use crate::memory::element::Real;
 use crate::optimizer::check::check_size;
@@ -61,6 +63,10 @@ pub struct Optimizer<T: Real = f32> {
     /// The training point y of every parameter, while the parameters are at x.
     pub(crate) evaluating: Option<Vec<Buffer>>,
     pub(crate) skipped: u64,
+    /// How many times gradients were accumulated since the latest step.
+    pub(crate) accumulated: u64,
+    /// What was given beside the parameters for the step in progress.
+    pub(crate) given: Publications,
     pub(crate) skipped_tensors: u64,
     /// State was loaded and no step done since.
     pub(crate) resumed: bool,
@@ -145,6 +151,8 @@ impl<T: Real> Optimizer<T> {
             policy: Box::new(()),
             evaluating: None,
             skipped: 0,
+            accumulated: 0,
+            given: Publications::default(),
             skipped_tensors: 0,
             resumed: false,
             shared_sums: Vec::new(),
@@ -352,7 +360,7 @@ impl<T: Real> Optimizer<T> {
         Ok(self.group(group)?.transforms())
     }
 
-    /// Steps skipped because of a non-finite gradient.
+    /// Steps skipped because of a non-finite gradient, or by the rule of [`step_if`](Self::step_if).
     ///
     /// ```
     /// use gradient_transform::{Descent, NonFinite, Optimizer, Parameter, ParameterGroup, Settings, StepOutcome};

@@ -185,6 +185,7 @@ impl<T: Real> Optimizer<T> {
             group.estimate.forget_sums();
         }
         self.evaluating = evaluating.then_some(training);
+        self.drop_accumulated();
         self.resumed = true;
         Ok(restored)
     }

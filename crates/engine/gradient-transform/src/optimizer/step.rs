@@ -9,7 +9,8 @@ use crate::engine::tensor::{Progress, Run, Tensor};
 use crate::error::{Error, Result};
 use crate::link::compose::stages;
 use crate::link::context::{StepSummary, is_valid_d};
-use crate::memory::buffer::Slice;
+use crate::link::published::Published;
+use crate::memory::buffer::{Buffer, Slice};
 use crate::memory::element::Real;
 use crate::optimizer::Optimizer;
 use crate::optimizer::check::check;
@@ -26,7 +27,7 @@ const SERIAL_BELOW: usize = 100_000;
 pub enum StepOutcome {
     /// The step was done.
     Done,
-    /// A gradient was not finite or too large, and [`NonFinite::Skip`] is set: nothing moved.
+    /// Nothing moved: a gradient was not finite or too large, and [`NonFinite::Skip`] is set; or the rule of [`Optimizer::step_if`] said so.
     Skipped,
 }
 
@@ -35,7 +36,7 @@ impl<T: Real> Optimizer<T> {
     ///
     /// # Errors
     /// [`Error::EvaluationMode`], [`Error::ParameterCount`], [`Error::ShapeMismatch`], [`Error::ElementType`],
-    /// [`Error::NonFiniteGradient`], [`Error::GradientTooLarge`], [`Error::InvalidPolicy`]; in each case neither parameters nor state have
+    /// [`Error::NonFiniteGradient`], [`Error::GradientTooLarge`], [`Error::InvalidPolicy`], [`Error::NotGiven`]; in each case neither parameters nor state have
     /// changed.
     pub fn step(&mut self, parameters: &mut [Parameter<'_>]) -> Result<StepOutcome> {
         self.check_count(parameters.len())?;
@@ -55,12 +56,72 @@ impl<T: Real> Optimizer<T> {
         } else {
             self.step_checked(parameters, parallel)?
         };
+        if self.accumulated > 0 {
+            self.drop_accumulated();
+        }
         if !done {
             self.skipped += 1;
             return Ok(StepOutcome::Skipped);
         }
         self.end();
         Ok(StepOutcome::Done)
+    }
+
+    /// A step that is told more than parameters and gradients: a value of any plain type, which every transform can ask for by that type
+    /// ([`StepContext::published`](crate::StepContext::published)). Polyak's step size needs the [`Loss`](crate::Loss). Several values are
+    /// the fields of one type.
+    ///
+    /// ```
+    /// use gradient_transform::prelude::author::*;
+    /// use gradient_transform::{Descent, Error, Loss, Optimizer, Parameter, StepContext};
+    ///
+    /// /// `u <- loss u`.
+    /// #[derive(Clone, Debug)]
+    /// struct ByLoss;
+    ///
+    /// #[fields]
+    /// struct Size<V> {
+    ///     loss: V,
+    /// }
+    ///
+    /// #[transform("by-loss")]
+    /// impl GradientTransform for ByLoss {
+    ///     type Scalars<V: Copy> = Size<V>;
+    ///
+    ///     fn check_step(&self, step: &StepContext) -> Result<()> {
+    ///         step.required::<Loss>("by-loss").map(|_| ())
+    ///     }
+    ///
+    ///     fn begin(&self, cx: &Context<'_>, scalars: &mut Size<f64>) {
+    ///         scalars.loss = cx.step.published::<Loss>().map_or(0.0, |loss| loss.0);
+    ///     }
+    ///
+    ///     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+    ///         e.update = e.scalars.loss * e.update;
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer: Optimizer = Optimizer::new((ByLoss, Descent::default()), [("w", [1])])?;
+    /// let mut w = [0.0_f32];
+    /// optimizer.step_with(Loss(0.5), &mut [Parameter::slice(&mut w, Some(&[1.0]))])?;
+    /// assert_eq!(w, [-0.5]);
+    /// let error = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))]).unwrap_err();
+    /// assert!(matches!(error, Error::NotGiven { .. })); // and nothing has moved
+    /// assert_eq!((w, optimizer.steps(0)?), ([-0.5], 1));
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_with(
+        &mut self,
+        given: impl Published,
+        parameters: &mut [Parameter<'_>],
+    ) -> Result<StepOutcome> {
+        self.given.set(given);
+        let outcome = self.step(parameters);
+        self.given.forget();
+        outcome
     }
 
     /// A step at a factor of every group's own learning rate, which each has again afterwards: for schedules, and for frameworks
@@ -100,13 +161,21 @@ impl<T: Real> Optimizer<T> {
     /// is to be skipped.
     fn step_checked(&mut self, parameters: &mut [Parameter<'_>], parallel: bool) -> Result<bool> {
         self.begin()?;
+        let of_mean = self.accumulated > 0;
+        let usable = if of_mean { self.take_mean(parameters) } else { Ok(true) };
+        if usable != Ok(true) {
+            self.unbegin();
+            return usable;
+        }
         let Self { groups, tensors, settings, shared_sums, pool, .. } = &mut *self;
-        let jobs = TensorJobs { groups, settings, pool, parallel };
-        if settings.non_finite == NonFinite::SkipTensor && shared_sums.is_empty() {
+        let jobs = TensorJobs { groups, settings, pool, parallel, of_mean };
+        if settings.non_finite == NonFinite::SkipTensor && shared_sums.is_empty() && !of_mean {
             jobs.all(tensors, parameters, &step_if_usable);
             return Ok(true);
         }
         let finite = match settings.non_finite {
+            // What a mean is of has been looked at.
+            _ if of_mean => true,
             NonFinite::Unchecked => true,
             NonFinite::SkipTensor => jobs.all(tensors, parameters, &refuse_unusable),
             NonFinite::Error | NonFinite::Skip => jobs.all(tensors, parameters, &examine),
@@ -122,13 +191,19 @@ impl<T: Real> Optimizer<T> {
             jobs.all(tensors, parameters, &step);
             return Ok(true);
         }
-        for group in groups {
-            std::mem::swap(&mut group.context, &mut group.previous);
-        }
-        if settings.non_finite == NonFinite::Skip {
+        let skips = settings.non_finite == NonFinite::Skip;
+        self.unbegin();
+        if skips {
             return Ok(false);
         }
         Err(self.unusable_gradient(parameters))
+    }
+
+    /// Takes back that a step has begun.
+    fn unbegin(&mut self) {
+        for group in &mut self.groups {
+            std::mem::swap(&mut group.context, &mut group.previous);
+        }
     }
 
     /// Begins a step whose gradients arrive one by one, as in a fused backward pass. Give each parameter that has a
@@ -136,13 +211,16 @@ impl<T: Real> Optimizer<T> {
     ///
     /// # Errors
     /// [`Error::EvaluationMode`]; [`Error::NeedsAllGradients`] for chains with [sums over several tensors](crate::SumsOver);
-    /// [`Error::InvalidPolicy`].
+    /// [`Error::GradientsAccumulated`]; [`Error::InvalidPolicy`]; [`Error::NotGiven`].
     pub fn begin_step(&mut self) -> Result<StepInProgress<'_, T>> {
         if self.evaluating.is_some() {
             return Err(Error::EvaluationMode);
         }
         if let Some(transform) = self.shared_sums.first() {
             return Err(Error::NeedsAllGradients { transform: transform.clone() });
+        }
+        if self.accumulated > 0 {
+            return Err(Error::GradientsAccumulated { count: self.accumulated });
         }
         self.begin()?;
         let tensors = self.tensors.iter_mut();
@@ -152,7 +230,7 @@ impl<T: Real> Optimizer<T> {
 
     /// Publishes the step to every group's chain, unless there is a group that cannot step.
     pub(crate) fn begin(&mut self) -> Result<()> {
-        let Self { groups, settings, policy, resumed, states, shared_d, .. } = self;
+        let Self { groups, settings, policy, resumed, states, shared_d, given, .. } = &mut *self;
         groups.iter_mut().for_each(|group| group.summary = StepSummary::default());
         let estimating = groups.iter().enumerate().filter(|(_, group)| group.estimates);
         states.clear();
@@ -176,9 +254,13 @@ impl<T: Real> Optimizer<T> {
         let mut shared_d = shared_d.iter();
         for group in groups {
             let shared = if group.estimates { shared_d.next() } else { None };
-            group.begin_step(shared.copied().unwrap_or(group.estimate.d));
+            group.begin_step(shared.copied().unwrap_or(group.estimate.d), given);
         }
-        Ok(())
+        let lacks = self.groups.iter().try_for_each(Group::check_step);
+        if lacks.is_err() {
+            self.unbegin();
+        }
+        lacks
     }
 
     pub(crate) fn end(&mut self) {
@@ -261,7 +343,7 @@ fn conclude_jointly<T: Real>(
 }
 
 /// Why this parameter's gradient cannot be stepped with, if it cannot.
-fn unusable<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> Option<Error> {
+pub(crate) fn unusable<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> Option<Error> {
     let limit = T::LARGEST_GRADIENT;
     let (index, value) = parameter.gradient.as_ref()?.as_slice().first_beyond(limit, false)?;
     let name = tensor.info.name.clone();
@@ -310,7 +392,7 @@ impl<T: Real> StepInProgress<'_, T> {
         }
         check(tensor, &parameter)?;
         let parallel = parameter.value.len() >= SERIAL_BELOW && rayon::current_num_threads() > 1;
-        let jobs = TensorJobs { groups, settings, pool, parallel };
+        let jobs = TensorJobs { groups, settings, pool, parallel, of_mean: false };
         let (tensors, parameters) = (from_mut(tensor), from_mut(&mut parameter));
         if settings.non_finite == NonFinite::SkipTensor {
             jobs.all(tensors, parameters, &step_if_usable);
@@ -349,6 +431,8 @@ struct TensorJobs<'a, T: Real> {
     settings: &'a Settings,
     pool: &'a ScratchPool<T>,
     parallel: bool,
+    /// Whether the step is by the tensors' means of accumulated gradients.
+    of_mean: bool,
 }
 
 /// What is done to one tensor that has a gradient, and whether that went well.
@@ -431,9 +515,14 @@ impl<T: Real> TensorJobs<'_, T> {
             while let Some((tensor, Parameter { value, gradient })) =
                 rest.next_if(|(tensor, _)| tensor.group == index)
             {
-                if let Some(gradient) = gradient.as_ref().filter(|_| !tensor.progress.refused) {
-                    well &= job(tensor, &run, value, gradient.as_slice());
+                let mean = tensor.accumulated.take_if(|_| self.of_mean);
+                let given = mean.as_ref().map(Buffer::as_slice);
+                let given = given.or(gradient.as_ref().map(|gradient| gradient.as_slice()));
+                if let Some(gradient) = given.filter(|_| !tensor.progress.refused) {
+                    well &= job(tensor, &run, value, gradient);
                 }
+                // More sweeps may go over it.
+                tensor.accumulated = mean.or(tensor.accumulated.take());
             }
         }
         well

@@ -1,5 +1,6 @@
 //! The formulas: plain loops over elements, nothing kept debiased.
 
+use gradient_transform::normal;
 use transform_laws::formula::{Direction, by_division, dot, elementwise, gradient, sign, then};
 use transform_laws::{Problem, Trajectory};
 
@@ -41,6 +42,10 @@ pub(crate) fn biased_ema() -> Direction {
 
 pub(crate) fn adam() -> Direction {
     elementwise(|t, g, _, [m, v]| by_division(debiased(0.8, t, m, g), debiased(0.9, t, v, g * g).sqrt()))
+}
+
+pub(crate) fn biased_adam() -> Direction {
+    elementwise(|_, g, _, [m, v]| by_division(average(0.8, m, g), average(0.9, v, g * g).sqrt()))
 }
 
 pub(crate) fn adam_of_nesterov() -> Direction {
@@ -183,6 +188,35 @@ pub(crate) fn rprop() -> Direction {
     })
 }
 
+pub(crate) fn novograd() -> Direction {
+    let (mut m, mut v) = (Vec::new(), 0.0);
+    Box::new(move |k, g, y| {
+        let square = dot(g, g);
+        v = if k == 1 { square } else { 0.4 * v + 0.6 * square };
+        m.resize(g.len(), 0.0);
+        let mut u = g.clone();
+        for ((u, y), m) in u.iter_mut().zip(y).zip(&mut m) {
+            *m = 0.8 * *m + by_division(*u, v.sqrt()) + 0.1 * y;
+            *u = *m;
+        }
+        Some(u)
+    })
+}
+
+pub(crate) fn distance_over_gradients() -> Direction {
+    let (mut start, mut distance, mut squares) = (None, 0.0_f64, 0.0);
+    Box::new(move |_, g, y| {
+        let from = start.get_or_insert_with(|| {
+            distance = 1e-3 * (1.0 + dot(y, y).sqrt());
+            y.clone()
+        });
+        let way = y - &*from;
+        distance = distance.max(dot(&way, &way).sqrt());
+        squares += dot(g, g);
+        Some(g.mapv(|g| by_division(g * distance, squares.sqrt())))
+    })
+}
+
 pub(crate) fn mars() -> Direction {
     elementwise(|t, g, _, [before]| {
         let change = if t == 1.0 { 0.0 } else { g - *before };
@@ -196,6 +230,15 @@ pub(crate) fn optimistic() -> Direction {
         let u = if t == 1.0 { g } else { 1.5 * g - 0.5 * *before };
         *before = g;
         u
+    })
+}
+
+pub(crate) fn grafted() -> Direction {
+    let (mut size, mut direction) = (nesterov(), adagrad());
+    Box::new(move |k, g, y| {
+        let (a, b) = (size(k, g, y)?, direction(k, g, y)?);
+        let factor = dot(&a, &a).sqrt() / dot(&b, &b).sqrt();
+        Some(b * factor)
     })
 }
 
@@ -294,6 +337,22 @@ pub(crate) fn scheduled(problem: &Problem, lr: f64, factor: fn(i32) -> f64) -> T
     let mut y = problem.init.clone();
     let steps = (0..).zip(&problem.gradients).map(|(step, gradients)| {
         y.iter_mut().zip(gradients).for_each(|(y, g)| *y = &*y - &(g * (lr * factor(step))));
+        y.clone()
+    });
+    steps.collect()
+}
+
+/// Descent along directions of length 1 with noise of a variance of `0.04/sqrt(t)`. The tensors' names are their numbers.
+pub(crate) fn shaken(problem: &Problem, lr: f64) -> Trajectory {
+    let mut y = problem.init.clone();
+    let steps = (0..).zip(&problem.gradients).map(|(step, gradients)| {
+        for (tensor, (y, g)) in y.iter_mut().zip(gradients).enumerate() {
+            let (size, deviation) = (dot(g, g).sqrt(), (0.04 / (step as f64 + 1.0).sqrt()).sqrt());
+            for (element, (y, g)) in y.iter_mut().zip(g).enumerate() {
+                let noise = normal(0, &tensor.to_string(), "gradient-noise/noise", step, element);
+                *y -= lr * (g / size + deviation * noise);
+            }
+        }
         y.clone()
     });
     steps.collect()

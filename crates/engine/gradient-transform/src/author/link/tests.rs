@@ -193,3 +193,110 @@ fn what_a_transform_reads_is_found_by_tracing() {
     assert_eq!(Link::<f32>::reads(&descent), Reads { parameter: true, ..Reads::UPDATE });
     assert_eq!(Link::<f32>::scales(&descent), None);
 }
+
+/// `u <- (steps so far) u`, with a number that moves on without sums.
+#[derive(Clone, Debug)]
+struct Counting;
+
+#[fields]
+struct Count<V> {
+    count: V,
+}
+
+#[transform("counting")]
+impl GradientTransform for Counting {
+    type Scalars<V: Copy> = Count<V>;
+
+    fn kept(&self) -> Count<bool> {
+        Count { count: true }
+    }
+
+    fn begin(&self, _cx: &Context<'_>, scalars: &mut Count<f64>) {
+        scalars.count += 1.0;
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.scalars.count * e.update;
+    }
+}
+
+/// `u <- u + |u|_1 of the step before`.
+#[derive(Clone, Debug)]
+struct Lagging;
+
+#[transform("lagging")]
+impl GradientTransform for Lagging {
+    type Scalars<V: Copy> = Count<V>;
+    type Sums<V: Copy> = Count<V>;
+    type Kind = kind::Lagged;
+
+    fn kept(&self) -> Count<bool> {
+        Count { count: true }
+    }
+
+    fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Count<Num<B>> {
+        Count { count: e.update.abs() }
+    }
+
+    fn finalize(&self, _cx: &Context<'_>, sums: Count<f64>, scalars: &mut Count<f64>) {
+        scalars.count = sums.count;
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.update + e.scalars.count;
+    }
+}
+
+#[test]
+fn numbers_that_are_kept_move_on_once_in_a_step_and_are_saved() {
+    use crate::{Descent, Optimizer, Parameter, fused};
+    let chains: [Box<dyn Link<f32>>; 2] = [
+        Box::new((Counting, Lagging, Descent::default())),
+        Box::new(fused((Counting, Lagging, Descent::default()))),
+    ];
+    for chain in chains {
+        let mut optimizer: Optimizer = Optimizer::new(chain, [("w", [2]), ("still", [1])]).unwrap();
+        let (mut w, mut still) = ([0.0_f32, 0.0], [0.0_f32]);
+        let mut step = |optimizer: &mut Optimizer, gradient: f32| {
+            optimizer.step(&mut [
+                Parameter::slice(&mut w, Some(&[gradient, -gradient])),
+                Parameter::slice(&mut still, None),
+            ])
+        };
+        step(&mut optimizer, 1.0).unwrap();
+        step(&mut optimizer, f32::NAN).unwrap_err();
+        step(&mut optimizer, 1.0).unwrap();
+        // Once more from bytes.
+        let saved = optimizer.snapshot();
+        let count = |key: &str| saved.tensors["w"].arrays[key].get::<f64>(0);
+        assert_eq!((count("counting/count"), count("lagging/count")), (2.0, 4.0));
+        let restored = optimizer.restore(saved).unwrap();
+        assert!(restored.missing.is_empty() && restored.surplus.is_empty(), "{restored:?}");
+        step(&mut optimizer, 1.0).unwrap();
+        // 1, 2 and 3 times the gradient, and 0, 2 and 4.
+        assert_eq!(w, [-6.0 - 6.0, 6.0 - 6.0]);
+    }
+}
+
+/// A number of the same name as an array.
+#[derive(Clone, Debug)]
+struct Ambiguous;
+
+#[transform("ambiguous")]
+impl GradientTransform for Ambiguous {
+    type State<V: Copy> = Count<V>;
+    type Scalars<V: Copy> = Count<V>;
+
+    fn kept(&self) -> Count<bool> {
+        Count { count: true }
+    }
+
+    fn update<B: Backend>(&self, _e: &mut Element<B, Self>) {}
+}
+
+#[test]
+fn a_number_and_an_array_of_one_name_are_refused() {
+    let chain = (Ambiguous, crate::Descent::default());
+    let refused = crate::Optimizer::<f32>::new(chain, [("w", [2])]);
+    assert!(matches!(refused, Err(Error::InvalidChain { .. })), "{refused:?}");
+}

@@ -1,0 +1,289 @@
+use std::marker::PhantomData;
+
+use gradient_transform::{
+    Backend, Column, Context, Element, ElementOf, Error, Fields, GradientTransform, Nothing, Num, Result,
+    StepContext, TensorInfo, fields, kind, transform,
+};
+
+use crate::average::Factor;
+
+/// Grafting: the size of one update with the direction of another, tensor by tensor.
+///
+/// ```text
+/// u <- |a| / |b| b      a and b: what the two transforms make of u; 0 where b is 0
+/// ```
+///
+/// Agarwal et al., 2002.11803, algorithm 1: the size of a transform whose learning rate is known, with the direction of one that is tried
+/// out. Both see the same incoming update, and keep their state as `graft/size.field` and `graft/direction.field`, as without the other.
+/// [`Sign`](crate::Sign) as the size gives an update of one length whatever the gradients are.
+///
+/// The two are functions of one element: [`Adam`](crate::Adam), [`Momentum`](crate::Momentum), [`AdaGrad`](crate::AdaGrad) and so on, with or
+/// without state. One with sums of its own, arrays along axes or numbers for a group is refused, as the norms that graft them would have to wait for these. In
+/// place of the two. Needs the whole tensor, so the chain is cut behind it; both transforms are calculated twice. Keeps what they keep.
+///
+/// ```
+/// use elementary::{AdamMoment, Graft, Momentum};
+/// use gradient_transform::{Descent, Optimizer, Parameter};
+///
+/// let graft = Graft { size: Momentum::default(), direction: AdamMoment::default() };
+/// let mut optimizer: Optimizer = Optimizer::new((graft, Descent::default()), [("w", [2])])?;
+/// let mut w = [0.0_f32, 0.0];
+/// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, -4.0]))])?;
+/// let half = 0.5_f32.sqrt(); // the length of the gradient, along its signs
+/// assert!((w[0] + 5.0 * half).abs() < 1e-5 && (w[1] - 5.0 * half).abs() < 1e-5);
+/// assert!(optimizer.snapshot().tensors["w"].arrays.keys().eq(["graft/direction.v", "graft/size.m"]));
+/// # Ok::<(), gradient_transform::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Graft<A, D> {
+    /// The transform whose size the update has.
+    pub size: A,
+    /// The transform whose direction it has.
+    pub direction: D,
+}
+
+/// What two transforms have, and what Graft has beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Branches<F, G, N> {
+    size: F,
+    direction: G,
+    own: N,
+}
+
+/// Names of the fields of [`Branches`], with the branch in front.
+struct Names<V, F, G, N>(PhantomData<(V, F, G, N)>);
+
+/// Bytes of at most this many names, of at most this length each.
+const MOST: usize = 32;
+const LONGEST: usize = 64;
+
+#[derive(Clone, Copy)]
+struct Joined {
+    bytes: [[u8; LONGEST]; MOST],
+    lengths: [usize; MOST],
+    count: usize,
+}
+
+const fn join(mut joined: Joined, branch: &str, names: &[&str]) -> Joined {
+    let mut name = 0;
+    while name < names.len() {
+        let parts = [branch.as_bytes(), names[name].as_bytes()];
+        let (mut part, mut length) = (0, 0);
+        while part < parts.len() {
+            let mut at = 0;
+            while at < parts[part].len() {
+                joined.bytes[joined.count][length] = parts[part][at];
+                (at, length) = (at + 1, length + 1);
+            }
+            part += 1;
+        }
+        joined.lengths[joined.count] = length;
+        joined.count += 1;
+        name += 1;
+    }
+    joined
+}
+
+impl<V: Copy, F: Fields<V>, G: Fields<V>, N: Fields<V>> Names<V, F, G, N> {
+    const JOINED: Joined = {
+        let none = Joined { bytes: [[0; LONGEST]; MOST], lengths: [0; MOST], count: 0 };
+        join(join(join(none, "size.", F::NAMES), "direction.", G::NAMES), "", N::NAMES)
+    };
+    const BYTES: &'static Joined = &Self::JOINED;
+    const ALL: [&'static str; MOST] = {
+        let (mut names, mut name) = ([""; MOST], 0);
+        while name < Self::BYTES.count {
+            let (bytes, _) = Self::BYTES.bytes[name].split_at(Self::BYTES.lengths[name]);
+            names[name] = match str::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(_) => panic!("names are joined whole"),
+            };
+            name += 1;
+        }
+        names
+    };
+    const STORED: &'static [&'static str; MOST] = &Self::ALL;
+}
+
+impl<V: Copy, F: Fields<V>, G: Fields<V>, N: Fields<V>> Fields<V> for Branches<F, G, N> {
+    const NAMES: &'static [&'static str] =
+        Names::<V, F, G, N>::STORED.split_at(Names::<V, F, G, N>::BYTES.count).0;
+
+    #[inline(always)]
+    fn from_fn(mut value: impl FnMut(usize) -> V) -> Self {
+        let (first, second) = (F::NAMES.len(), F::NAMES.len() + G::NAMES.len());
+        Self {
+            size: F::from_fn(&mut value),
+            direction: G::from_fn(
+                #[inline(always)]
+                |i| value(first + i),
+            ),
+            own: N::from_fn(
+                #[inline(always)]
+                |i| value(second + i),
+            ),
+        }
+    }
+
+    #[inline(always)]
+    fn get(&self, index: usize) -> V {
+        let (first, second) = (F::NAMES.len(), F::NAMES.len() + G::NAMES.len());
+        if index < first {
+            self.size.get(index)
+        } else if index < second {
+            self.direction.get(index - first)
+        } else {
+            self.own.get(index - second)
+        }
+    }
+
+    #[inline(always)]
+    fn iter(&self) -> impl Iterator<Item = &V>
+    where
+        V: 'static,
+    {
+        self.size.iter().chain(self.direction.iter()).chain(self.own.iter())
+    }
+
+    #[inline(always)]
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut V>
+    where
+        V: 'static,
+    {
+        self.size.iter_mut().chain(self.direction.iter_mut()).chain(self.own.iter_mut())
+    }
+}
+
+/// Sums of squares of the two updates.
+#[fields]
+pub struct Squares<V> {
+    /// Of that whose size it is.
+    pub size: V,
+    /// Of that whose direction it is.
+    pub direction: V,
+}
+
+/// An element as one of the two transforms sees it.
+#[inline(always)]
+fn element<B: Backend, S, K, A, G: GradientTransform>(
+    e: &ElementOf<B, S, K, A>,
+    state: G::State<Num<B>>,
+    scalars: G::Scalars<Num<B>>,
+    variant: u32,
+) -> Element<B, G> {
+    let zero = e.update.constant(0.0);
+    ElementOf {
+        update: e.update,
+        gradient: e.gradient,
+        parameter: e.parameter,
+        base: e.base,
+        direction: e.direction,
+        state,
+        scalars,
+        along: Fields::from_fn(
+            #[inline(always)]
+            |_| zero,
+        ),
+        variant,
+    }
+}
+
+/// Refuses what is more than a function of one element.
+fn check<G: GradientTransform>(transform: &G) -> Result<()> {
+    transform.validate()?;
+    let sums = <G::Sums<f64> as Fields<f64>>::NAMES.len() + <G::Along<usize> as Fields<usize>>::NAMES.len();
+    if sums > 0 || !transform.group_scalars().is_empty() {
+        let reason = format!(
+            "`{}` is more than a function of one element, and only such can be grafted: it has sums, arrays along axes, or numbers for a group",
+            transform.name()
+        );
+        return Err(Error::InvalidChain { chain: "graft".into(), reason });
+    }
+    Ok(())
+}
+
+impl<A, D> Graft<A, D>
+where
+    A: GradientTransform<Kind = kind::Update>,
+    D: GradientTransform<Kind = kind::Update>,
+{
+    /// What the two make of an element.
+    #[inline(always)]
+    fn both<B: Backend>(&self, e: &Element<B, Self>) -> (Element<B, A>, Element<B, D>) {
+        let of_direction = self.direction.variants().max(1);
+        let mut size = element::<B, _, _, _, A>(e, e.state.size, e.scalars.size, e.variant / of_direction);
+        let mut direction =
+            element::<B, _, _, _, D>(e, e.state.direction, e.scalars.direction, e.variant % of_direction);
+        self.size.update(&mut size);
+        self.direction.update(&mut direction);
+        (size, direction)
+    }
+}
+
+#[transform("graft")]
+impl<A, D> GradientTransform for Graft<A, D>
+where
+    A: GradientTransform<Kind = kind::Update>,
+    D: GradientTransform<Kind = kind::Update>,
+{
+    type State<V: Copy> = Branches<A::State<V>, D::State<V>, Nothing<V>>;
+    type Scalars<V: Copy> = Branches<A::Scalars<V>, D::Scalars<V>, Factor<V>>;
+    type Sums<V: Copy> = Squares<V>;
+
+    fn validate(&self) -> Result<()> {
+        check(&self.size)?;
+        check(&self.direction)
+    }
+
+    fn columns(&self, tensor: &TensorInfo) -> Self::State<Column> {
+        Branches {
+            size: self.size.columns(tensor),
+            direction: self.direction.columns(tensor),
+            own: Fields::from_fn(|_| Column::ABSENT),
+        }
+    }
+
+    fn kept(&self) -> Self::Scalars<bool> {
+        Branches { size: self.size.kept(), direction: self.direction.kept(), own: Factor { factor: false } }
+    }
+
+    fn begin_step(&self, _scalars: &[f64], step: &mut StepContext) {
+        self.size.begin_step(&[], step);
+        self.direction.begin_step(&[], step);
+    }
+
+    fn check_step(&self, step: &StepContext) -> Result<()> {
+        self.size.check_step(step)?;
+        self.direction.check_step(step)
+    }
+
+    fn begin(&self, cx: &Context<'_>, scalars: &mut Self::Scalars<f64>) {
+        self.size.begin(cx, &mut scalars.size);
+        self.direction.begin(cx, &mut scalars.direction);
+    }
+
+    fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Squares<Num<B>> {
+        let (size, direction) = self.both(e);
+        Squares { size: size.update.squared(), direction: direction.update.squared() }
+    }
+
+    fn finalize(&self, _cx: &Context<'_>, sums: Squares<f64>, scalars: &mut Self::Scalars<f64>) {
+        let Squares { size, direction } = sums;
+        scalars.own.factor = if direction > 0.0 { size.sqrt() / direction.sqrt() } else { 0.0 };
+    }
+
+    fn variant(&self, cx: &Context<'_>, scalars: &Self::Scalars<f64>) -> u32 {
+        let of_direction = self.direction.variant(cx, &scalars.direction);
+        self.size.variant(cx, &scalars.size) * self.direction.variants().max(1) + of_direction
+    }
+
+    fn variants(&self) -> u32 {
+        self.size.variants().max(1) * self.direction.variants().max(1)
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        let (size, direction) = self.both(e);
+        (e.state.size, e.state.direction) = (size.state, direction.state);
+        e.update = e.scalars.own.factor * direction.update;
+    }
+}
