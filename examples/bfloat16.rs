@@ -5,7 +5,7 @@
 //! Run it with `cargo run --release -p examples --example bfloat16`.
 #![allow(clippy::print_stdout)] // an example prints
 
-use gradient_transform::{Optimizer, Parameter, Result, Scalar};
+use gradient_transform::{Parameter, Result, Scalar};
 use half::bf16;
 use prodigy_plus::ProdigyPlus;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -15,7 +15,7 @@ const SIZE: usize = 1100;
 /// How far the parameters are from where the loss `|w - 1|^2 / 2` is least, as a root mean square, after training from `start`.
 fn train(stochastic_rounding: bool, start: f32) -> Result<f32> {
     let options = ProdigyPlus::builder().stochastic_rounding(stochastic_rounding).d0(1e-4).prodigy_steps(1);
-    let mut optimizer: Optimizer = options.build([("w", &[SIZE][..])])?;
+    let mut optimizer = options.build([("w", &[SIZE][..])])?;
     let mut w = vec![bf16::from_f32(start); SIZE];
     for _ in 0..2000 {
         let gradient: Vec<bf16> = w.iter().map(|w| bf16::from_f32(w.to_f32() - 1.0)).collect();
@@ -32,7 +32,7 @@ fn d_of_noise<E: Scalar>(size: usize, of: fn(f32) -> E) -> Result<f64> {
     let mut random = StdRng::seed_from_u64(1);
     let mut draw =
         |most: f32| -> Vec<E> { (0..size).map(|_| of(random.random_range(-most..most))).collect() };
-    let mut optimizer: Optimizer = ProdigyPlus::builder().build([("w", &[size][..])])?;
+    let mut optimizer = ProdigyPlus::builder().build([("w", &[size][..])])?;
     let mut w = draw(0.5);
     for _ in 0..500 {
         optimizer.step(&mut [Parameter::slice(&mut w, Some(&draw(1.0)))])?;

@@ -70,7 +70,7 @@ fn train(
 type Spread = [f64; 3];
 
 fn over_seeds(run: impl Fn(u64) -> Result<f64>) -> Result<Spread> {
-    let losses = (0..SEEDS).map(|seed| Ok(run(seed)?)).collect::<Result<Vec<f64>>>()?;
+    let losses = (0..SEEDS).map(run).collect::<Result<Vec<f64>>>()?;
     let finite = |loss: &f64| if loss.is_finite() { *loss } else { f64::INFINITY };
     let losses: Vec<f64> = losses.iter().map(finite).collect();
     let least = losses.iter().copied().fold(f64::INFINITY, f64::min);

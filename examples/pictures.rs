@@ -219,7 +219,7 @@ fn tempering(folder: &Path) -> Result<()> {
 
 /// One weight on `w^2 / 2` under noise: y, z and x by step.
 fn averaging(folder: &Path) -> Result<()> {
-    let mut optimizer: Optimizer = Optimizer::new(ScheduleFree::new(0.9), [("w", &[1][..])])?;
+    let mut optimizer = Optimizer::new(ScheduleFree::new(0.9), [("w", &[1][..])])?;
     optimizer.set_lr(0, 0.3)?;
     let mut generator = StdRng::seed_from_u64(1);
     let mut y = [3.0_f32];
@@ -245,7 +245,7 @@ fn averaging(folder: &Path) -> Result<()> {
 fn estimates(folder: &Path) -> Result<()> {
     let d = |estimator: Box<dyn Link<f32>>| -> Result<Vec<f64>> {
         let chain = (DenseMoment::new(0.99), stableadamw::StableAdamW, estimator, ScheduleFree::new(0.9));
-        let mut optimizer: Optimizer = Optimizer::new(chain, [("a", &[220][..]), ("b", &[220])])?;
+        let mut optimizer = Optimizer::new(chain, [("a", &[220][..]), ("b", &[220])])?;
         let mut generator = StdRng::seed_from_u64(1);
         let (mut a, mut b) = (vec![1.0_f32; 220], vec![-1.0_f32; 220]);
         let mut by_step = Vec::new();
@@ -275,7 +275,7 @@ fn estimates(folder: &Path) -> Result<()> {
 /// d by step where it grows and levels off, does not grow, grows for ever, and is stopped.
 fn reading_d(folder: &Path) -> Result<()> {
     let d = |options: Options, has_minimum: bool| -> Result<Vec<f64>> {
-        let mut optimizer: Optimizer = options.build([("w", &[220][..])])?;
+        let mut optimizer = options.build([("w", &[220][..])])?;
         let mut generator = StdRng::seed_from_u64(1);
         let mut w = vec![1.0_f32; 220];
         let mut by_step = Vec::new();

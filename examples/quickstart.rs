@@ -3,7 +3,7 @@
 //! Fits a line to points. Run it with `cargo run --release -p examples --example quickstart`.
 #![allow(clippy::print_stdout)] // an example prints
 
-use gradient_transform::{Optimizer, Parameter, Result};
+use gradient_transform::{Parameter, Result};
 use prodigy_plus::ProdigyPlus;
 
 /// The mean square error of the line `slope * t + offset` at the points, and its gradient.
@@ -21,8 +21,7 @@ pub(crate) fn run() -> Result<(f32, f32)> {
         (0..50).map(|i| i as f32 / 25.0 - 1.0).map(|t| (t, 3.0 * t - 0.5)).collect();
 
     // Parameters are registered by name and shape, and given in this order at every step.
-    let mut optimizer: Optimizer =
-        ProdigyPlus::builder().build([("slope", &[1][..]), ("offset", &[1][..])])?;
+    let mut optimizer = ProdigyPlus::builder().build([("slope", &[1][..]), ("offset", &[1][..])])?;
     let (mut slope, mut offset) = ([0.0_f32], [0.0_f32]);
     let (before, ..) = loss(slope[0], offset[0], &points);
 

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use gradient_transform::{Optimizer, Parameter};
+use gradient_transform::Parameter;
 use prodigy_plus::Options;
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
@@ -36,7 +36,7 @@ struct Setting {
 /// `log10` of d and of the loss at the evaluation point, over the weights, by step.
 fn curves(setting: &Setting, use_speed: bool) -> Result<(Vec<f64>, Vec<f64>)> {
     let options = Options::default().d0(setting.d0).d_coef(setting.d_coef).use_speed(use_speed);
-    let mut optimizer: Optimizer = options.build([("w", &[WEIGHTS][..])])?;
+    let mut optimizer = options.build([("w", &[WEIGHTS][..])])?;
     let mut generator = StdRng::seed_from_u64(1);
     let mut w = vec![setting.distance as f32; WEIGHTS];
     let rounded = |value: f64| (value.max(1e-12).log10() * 100.0).round() / 100.0;

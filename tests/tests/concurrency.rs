@@ -37,7 +37,7 @@ const SIZE: usize = (1 << 20) + 5;
 /// Two steps of an optimizer of its own; the seed makes it differ from others.
 fn train(seed: u64) -> Vec<u16> {
     let options = Options::default().seed(seed).d0(1e-3).use_orthograd(true);
-    let mut optimizer: Optimizer = options.build([("w", &[SIZE][..]), ("b", &[3])]).unwrap();
+    let mut optimizer = options.build([("w", &[SIZE][..]), ("b", &[3])]).unwrap();
     let value = |i: usize| bf16::from_f32((i % 13) as f32 / 13.0 + 0.1);
     let (mut w, mut b): (Vec<bf16>, Vec<bf16>) =
         ((0..SIZE).map(value).collect(), (0..3).map(value).collect());

@@ -120,7 +120,7 @@ fn held<E: Scalar>(options: &Options, steps: usize, one: E, gradient: E) -> [f64
     pool.install(|| {
         let mut made = None;
         let info = measure(|| {
-            let mut optimizer: Optimizer = options.build([("w", &SHAPE[..])]).unwrap();
+            let mut optimizer = options.build([("w", &SHAPE[..])]).unwrap();
             for _ in 0..steps {
                 optimizer.step(&mut [Parameter::slice(&mut w, Some(&g))]).unwrap();
             }
@@ -165,8 +165,7 @@ fn the_freeze_gives_the_estimators_memory_back() {
 /// Bytes that evaluation takes, beside a large frozen parameter and 4 * 1024 * 4 bytes that move.
 fn of_evaluation(options: &Options) -> i64 {
     let (frozen, adapter) = ([1024, 1024], [1024, 4]);
-    let mut optimizer: Optimizer =
-        options.build([("frozen", &frozen[..]), ("adapter", &adapter[..])]).unwrap();
+    let mut optimizer = options.build([("frozen", &frozen[..]), ("adapter", &adapter[..])]).unwrap();
     let (mut base, mut low) = (vec![1.0_f32; PARAMETERS], vec![1.0_f32; 1024 * 4]);
     let gradient = vec![0.1_f32; 1024 * 4];
     optimizer
@@ -205,7 +204,7 @@ fn the_factored_moment_needs_memory_for_rows_and_columns_and_not_for_every_chunk
         let (info, optimizer) = pool.install(|| {
             let mut made = None;
             let info = measure(|| {
-                let mut optimizer: Optimizer = Options::default().build([("w", shape)]).unwrap();
+                let mut optimizer = Options::default().build([("w", shape)]).unwrap();
                 for _ in 0..2 {
                     optimizer.step(&mut [Parameter::slice(&mut w, Some(&g))]).unwrap();
                 }
@@ -237,7 +236,7 @@ fn threads_need_a_part_of_the_sums_each_and_not_all_of_them() {
         let workspace = |threads, w: &mut Vec<f32>| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let mut optimizer: Optimizer = Options::default().build([("w", shape)]).unwrap();
+                let mut optimizer = Options::default().build([("w", shape)]).unwrap();
                 optimizer.step(&mut [Parameter::slice(w, Some(&g))]).unwrap();
                 optimizer.workspace_bytes()
             })

@@ -350,7 +350,7 @@ fn a_scalar_steps_like_a_vector_of_one() {
 fn with_gradients_of<G: Stored>(options: &serde_json::Value, low: f64) -> Vec<u16> {
     let options: prodigy_plus::Options = serde_json::from_value(options.clone()).unwrap();
     let shape = [40, 130];
-    let mut optimizer: Optimizer = options.build([("w", &shape[..])]).unwrap();
+    let mut optimizer = options.build([("w", &shape[..])]).unwrap();
     let mut w = vec![bf16::ONE; 40 * 130];
     for t in 0..5 {
         // Multiples of 1/128 below 1 are bfloat16 numbers; with `low` added, they are not.

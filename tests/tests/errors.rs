@@ -572,13 +572,13 @@ fn transforms_that_exclude_each_other_are_refused() {
 #[test]
 fn hyperparameters_of_a_transform_in_a_hand_made_chain_are_checked() {
     let parameters = || [("w", &[3][..])];
-    let result = Optimizer::<f32>::new((DenseMoment::new(1.0), Descent::default()), parameters());
+    let result = Optimizer::new((DenseMoment::new(1.0), Descent::default()), parameters());
     assert!(matches!(result, Err(Error::OptionOutOfRange { option: "beta2", .. })), "{result:?}");
-    let result = Optimizer::<f32>::new(Descent::with_decay(f64::NAN), parameters());
+    let result = Optimizer::new(Descent::with_decay(f64::NAN), parameters());
     assert!(matches!(result, Err(Error::OptionOutOfRange { option: "weight_decay", .. })), "{result:?}");
     let limited = |growth| {
         let prodigy = Prodigy { growth: Some(growth), ..Prodigy::default() };
-        Optimizer::<f32>::new((prodigy, Descent::default()), parameters())
+        Optimizer::new((prodigy, Descent::default()), parameters())
     };
     for good in [1.0 + f64::EPSILON, 1.19, 1e300] {
         assert!(limited(good).is_ok(), "{good}");
@@ -649,11 +649,11 @@ fn a_tensor_that_is_skipped_for_its_gradient_and_one_without_gradient_are_the_sa
 fn shapes_whose_elements_cannot_be_counted_are_refused_when_the_optimizer_is_made() {
     let huge = 1_usize << 32;
     for shape in [&[huge, huge][..], &[huge, 0, huge], &[1 << 61]] {
-        let made = Optimizer::<f32>::new(FactoredMoment::new(0.9), [("w", shape)]).map(|_| ());
+        let made = Optimizer::new(FactoredMoment::new(0.9), [("w", shape)]).map(|_| ());
         // The chain has no writer, but the shape comes first.
         let too_large = Error::ShapeTooLarge { name: "w".into(), shape: shape.to_vec() };
         assert_eq!(made, Err(too_large.clone()));
-        let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("v", &[1][..])]).unwrap();
+        let mut optimizer = Optimizer::new(Descent::default(), [("v", &[1][..])]).unwrap();
         let group = ParameterGroup::new(Descent::default(), [("w", shape)]);
         assert_eq!(optimizer.add_group(group), Err(too_large));
         assert!(optimizer.names().eq(["v"]));
@@ -663,8 +663,7 @@ fn shapes_whose_elements_cannot_be_counted_are_refused_when_the_optimizer_is_mad
 #[test]
 fn a_tensor_without_elements_keeps_no_rows_however_many_it_has() {
     let shape = [0, 1_usize << 40];
-    let mut optimizer: Optimizer =
-        ProdigyPlus::builder().build([("w", &shape[..]), ("v", &[1][..])]).unwrap();
+    let mut optimizer = ProdigyPlus::builder().build([("w", &shape[..]), ("v", &[1][..])]).unwrap();
     let mut v = [1.0_f32];
     let mut parameters =
         [Parameter::slice::<f32>(&mut [], Some(&[])), Parameter::slice(&mut v, Some(&[1.0]))];
@@ -679,7 +678,7 @@ fn learning_rates_and_d0_beyond_what_a_step_can_be_made_with_are_refused_and_the
         let group = ParameterGroup::<f32>::new(Descent::default(), [("w", &[2][..])]).lr(lr);
         let made = Optimizer::with_groups([group], Settings::default()).map(|_| ());
         assert!(matches!(made, Err(Error::OptionOutOfRange { option: "lr", .. })), "{made:?}");
-        let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])]).unwrap();
+        let mut optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])]).unwrap();
         assert!(matches!(optimizer.set_lr(0, lr), Err(Error::OptionOutOfRange { option: "lr", .. })));
         assert_eq!(optimizer.lr(0), Ok(1.0));
     }
@@ -781,7 +780,7 @@ fn a_factor_of_the_learning_rates_that_no_step_can_be_made_with_is_refused() {
 fn a_float64_gradient_needs_an_optimizer_that_computes_in_float64() {
     let mut w = [bf16::ONE; 2];
     let wide = [0.5_f64; 2];
-    let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])]).unwrap();
+    let mut optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])]).unwrap();
     let error = optimizer.step(&mut [Parameter::slice(&mut w, None).with_gradient(&wide)]).unwrap_err();
     assert_eq!(error, Error::GradientType { name: "w".into(), found: DType::F64 });
     assert_eq!(w, [bf16::ONE; 2]);

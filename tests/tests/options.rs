@@ -1,6 +1,6 @@
 //! Every documented option, alone.
 
-use gradient_transform::{Optimizer, Parameter};
+use gradient_transform::Parameter;
 use prodigy_plus::Options;
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ fn documented(line: &str) -> Vec<(&'static str, Value)> {
 
 /// The parameters after some steps on a bowl.
 fn trained(options: &Options) -> Vec<f32> {
-    let mut optimizer: Optimizer = options.build(SHAPES).unwrap();
+    let mut optimizer = options.build(SHAPES).unwrap();
     let mut values: Vec<Vec<f32>> = SHAPES
         .iter()
         .map(|(name, shape)| {

@@ -258,8 +258,7 @@ fn what_a_changed_chain_lacks_and_what_it_leaves_out_is_listed() {
     assert_eq!((after.numerator, after.denominator), (0.0, 0.0), "SPEED's samples are new");
 
     // A chain without an estimator hands on no d, and one with an estimator begins at its d0 then.
-    let descent =
-        |shape| gradient_transform::Optimizer::<f32>::new(gradient_transform::Descent::default(), shape);
+    let descent = |shape| gradient_transform::Optimizer::new(gradient_transform::Descent::default(), shape);
     let shape = [(Run::name(0), &[40, 33][..])];
     let plain = descent(shape.clone()).unwrap();
     let mut target = Options::default().d0(1e-3).build(shape).unwrap();

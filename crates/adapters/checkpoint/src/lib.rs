@@ -104,8 +104,8 @@ pub fn from_bytes<T: Real>(bytes: &[u8], optimizer: &mut Optimizer<T>) -> Result
 /// ```
 /// use gradient_transform::{Descent, Optimizer, RestoreOptions};
 ///
-/// let whole: Optimizer = Optimizer::new(Descent::default(), [("w", &[4][..]), ("head", &[2])])?;
-/// let mut part: Optimizer = Optimizer::new(Descent::default(), [("w", &[4][..])])?;
+/// let whole = Optimizer::new(Descent::default(), [("w", &[4][..]), ("head", &[2])])?;
+/// let mut part = Optimizer::new(Descent::default(), [("w", &[4][..])])?;
 /// let options = RestoreOptions { partly: true, ..RestoreOptions::default() };
 /// let restored = checkpoint::from_bytes_with(&checkpoint::to_bytes(&whole)?, &mut part, options)?;
 /// assert!(restored.left_out.is_empty()); // the head has had no gradient

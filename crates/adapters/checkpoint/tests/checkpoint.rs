@@ -51,7 +51,7 @@ fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
 fn any_changed_or_missing_byte_is_noticed_and_changes_nothing() {
     let (optimizer, ..) = trained();
     let bytes = to_bytes(&optimizer).unwrap();
-    let mut other: Optimizer = options().build(SHAPES).unwrap();
+    let mut other = options().build(SHAPES).unwrap();
     let before = other.snapshot();
     for at in 0..bytes.len() {
         let mut flipped = bytes.clone();
@@ -70,11 +70,11 @@ fn a_newer_format_and_other_parameters_are_refused_with_the_reason() {
     let at = bytes.windows(22).position(|w| w == b"checkpoint_version\":\"4").unwrap() + 21;
     let mut newer = bytes.clone();
     newer[at] = b'5';
-    let mut other: Optimizer = options().build(SHAPES).unwrap();
+    let mut other = options().build(SHAPES).unwrap();
     let error = from_bytes(&newer, &mut other).unwrap_err();
     assert!(matches!(error, Error::Newer { found: 5, known: 4 }), "{error}");
 
-    let mut misfit: Optimizer = options().build([("b", &[6][..])]).unwrap();
+    let mut misfit = options().build([("b", &[6][..])]).unwrap();
     let error = from_bytes(&bytes, &mut misfit).unwrap_err();
     assert!(matches!(error, Error::Misfit(_)) && error.to_string().contains("layer/w"), "{error}");
 
@@ -161,7 +161,7 @@ fn samples_of_the_first_formats_begin_anew_where_the_shape_has_other_elements_lo
         let options = ProdigyPlus::builder().use_speed(use_speed).d0(1e-3);
         let mut in_step = options.clone();
         in_step.compat.samples_keep_step_with_shape = true;
-        let mut earlier: Optimizer = in_step.build(shapes).unwrap();
+        let mut earlier = in_step.build(shapes).unwrap();
         let mut values = shapes.map(|(_, shape)| vec![0.5_f32; shape.iter().product()]);
         for _ in 0..5 {
             let gradients = values.clone();
@@ -172,7 +172,7 @@ fn samples_of_the_first_formats_begin_anew_where_the_shape_has_other_elements_lo
         let estimate = earlier.estimate(0).unwrap();
         assert!(estimate.d > 1e-3 && estimate.numerator > 0.0, "{estimate:?}");
         for version in [1, 2] {
-            let mut present: Optimizer = options.build(shapes).unwrap();
+            let mut present = options.build(shapes).unwrap();
             let restored = from_bytes(&of_a_time_before(version, &earlier), &mut present).unwrap();
             let name = if use_speed { "speed" } else { "prodigy" };
             let missing = ["wide", "small"].map(|of| ["p0", "s"].map(|array| format!("{of}/{name}/{array}")));

@@ -9,7 +9,7 @@ use gradient_transform::{Optimizer, Parameter};
 use prodigy_plus::ProdigyPlus;
 
 fn trained(len: usize) -> Optimizer {
-    let mut optimizer: Optimizer = ProdigyPlus::builder().build([("w", &[len][..])]).unwrap();
+    let mut optimizer = ProdigyPlus::builder().build([("w", &[len][..])]).unwrap();
     let (mut w, gradient) = (vec![1.0_f32; len], vec![0.5_f32; len]);
     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))]).unwrap();
     optimizer
@@ -17,7 +17,7 @@ fn trained(len: usize) -> Optimizer {
 
 #[track_caller]
 fn holds(path: &Path, optimizer: &Optimizer) {
-    let mut read: Optimizer = ProdigyPlus::builder().build([("w", &[7][..])]).unwrap();
+    let mut read = ProdigyPlus::builder().build([("w", &[7][..])]).unwrap();
     load(path, &mut read).unwrap();
     assert_eq!(read.snapshot(), optimizer.snapshot());
 }

@@ -165,10 +165,7 @@ mod tests {
                 .step(&mut [parameter])
                 .unwrap();
         } else {
-            Optimizer::<f32>::new(Descent::default(), [("w", &[2][..])])
-                .unwrap()
-                .step(&mut [parameter])
-                .unwrap();
+            Optimizer::new(Descent::default(), [("w", &[2][..])]).unwrap().step(&mut [parameter]).unwrap();
         }
         lent.give_back().unwrap();
         var.to_dtype(DType::F64).unwrap().to_vec1().unwrap()

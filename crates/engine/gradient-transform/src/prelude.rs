@@ -3,7 +3,7 @@
 //! ```
 //! use gradient_transform::prelude::*;
 //!
-//! let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
+//! let mut optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
 //! let mut w = [1.0_f32, 2.0];
 //! optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, 0.5]))])?;
 //! assert_eq!(w, [0.5, 1.5]);
@@ -44,7 +44,7 @@ pub use crate::{
 /// }
 ///
 /// let lion = Lion { beta1: 0.9, beta2: 0.99 };
-/// let mut optimizer: Optimizer = Optimizer::new((lion, Descent::default()), [("w", [2])])?;
+/// let mut optimizer = Optimizer::new((lion, Descent::default()), [("w", [2])])?;
 /// let mut w = [1.0_f32, 2.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, -0.5]))])?;
 /// assert_eq!(w, [0.0, 3.0]);

@@ -309,7 +309,7 @@ fn finish(g: &[f32], y: &mut [f32], z: &mut [f32], p: &[f32], q: f32, moves: Mov
 
 #[cfg(test)]
 mod tests {
-    use gradient_transform::{Optimizer, Parameter};
+    use gradient_transform::Parameter;
     use prodigy_plus::ProdigyPlus;
 
     use super::*;
@@ -320,7 +320,7 @@ mod tests {
         let start: Vec<f32> = (0..rows * columns).map(|i| ((i * 37 % 101) as f32 - 50.0) / 100.0).collect();
         let (mut by_hand, mut by_engine) = (start.clone(), start.clone());
         let mut fused = Fused::new(rows, columns, &start).unwrap();
-        let mut optimizer: Optimizer = ProdigyPlus::builder().build([("w", &[rows, columns][..])]).unwrap();
+        let mut optimizer = ProdigyPlus::builder().build([("w", &[rows, columns][..])]).unwrap();
         for step in 0..60 {
             let gradient = |w: &[f32]| -> Vec<f32> {
                 let noise = |i: usize| ((i * 71 + step * 131) % 97) as f32 / 97.0 - 0.5;

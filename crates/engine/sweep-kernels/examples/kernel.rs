@@ -8,7 +8,7 @@ use sweep_kernels::{Types, kernels};
 
 #[allow(clippy::print_stdout)] // a program for the terminal
 fn main() -> Result<(), Error> {
-    let optimizer: Optimizer = Optimizer::new((Adam::default(), Descent::default()), [("w", [64, 64])])?;
+    let optimizer = Optimizer::new((Adam::default(), Descent::default()), [("w", [64, 64])])?;
     let types = Types {
         gradient: DType::F32,
         parameter: DType::F32,

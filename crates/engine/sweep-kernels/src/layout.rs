@@ -18,7 +18,7 @@ use gradient_transform::number::{Input, Node};
 /// use gradient_transform::{Descent, Optimizer};
 /// use sweep_kernels::Layout;
 ///
-/// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
+/// let optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
 /// let layout = Layout::of(&optimizer.formulas(0, &[8])?[0], 0);
 /// assert_eq!((layout.number(0), layout.words()), (3, 7)); // three numbers from word 3 on, and a key behind them
 /// let layout = Layout { columns: 2, numbers: 1, along: 1 };

@@ -8,7 +8,7 @@
 //! use gradient_transform::{Descent, Optimizer};
 //! use sweep_kernels::{Launch, SUPPORT, Tables, USABLE, usable_tables};
 //!
-//! let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [3000])])?;
+//! let optimizer = Optimizer::new(Descent::default(), [("w", [3000])])?;
 //! let sweep = &optimizer.formulas(0, &[3000])?[0];
 //! let tables = Tables::new(sweep, &[&[3000], &[5]]);
 //! // Four tiles: three of the first tensor, and one of the second.

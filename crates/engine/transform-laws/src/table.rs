@@ -20,7 +20,7 @@
 //! assert!(of_chain.contains("\n  update "));
 //!
 //! // An optimizer of any chain and any groups, in any type.
-//! let optimizer: Optimizer = Optimizer::new(Descent::default(), table::SHAPES)?;
+//! let optimizer = Optimizer::new(Descent::default(), table::SHAPES)?;
 //! let in_bfloat16 = table::of_optimizer::<f32, bf16>(optimizer)?;
 //! assert!(!in_bfloat16.contains("update"));
 //! # Ok::<(), gradient_transform::Error>(())

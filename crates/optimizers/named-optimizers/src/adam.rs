@@ -13,7 +13,7 @@ use stableadamw::StableAdamW;
 ///
 /// let mut chain = named_optimizers::adam();
 /// chain.0.beta2 = 0.95;
-/// let optimizer: Optimizer = Optimizer::new(chain, [("w", &[2][..])])?;
+/// let optimizer = Optimizer::new(chain, [("w", &[2][..])])?;
 /// assert_eq!(optimizer.describe_chain(0, &[2])?, "adam | descent");
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
@@ -28,7 +28,7 @@ pub fn adam() -> (Adam, Descent) {
 ///
 /// let mut chain = named_optimizers::adamw();
 /// (chain.1.cautious, chain.1.least_rank) = (true, 2); // cautious decay, and of matrices alone
-/// let optimizer: Optimizer = Optimizer::new(chain, [("w", &[2][..])])?;
+/// let optimizer = Optimizer::new(chain, [("w", &[2][..])])?;
 /// assert_eq!(optimizer.describe_chain(0, &[2])?, "adam | weight-decay | descent");
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
@@ -106,7 +106,7 @@ pub fn ademamix() -> (AdEMAMix, WeightDecay, Descent) {
 /// ```
 /// use gradient_transform::Optimizer;
 ///
-/// let optimizer: Optimizer = Optimizer::new(named_optimizers::mars(), [("w", &[2][..])])?;
+/// let optimizer = Optimizer::new(named_optimizers::mars(), [("w", &[2][..])])?;
 /// assert_eq!(optimizer.describe_chain(0, &[2])?, "mars | clip-by-norm ‖ | adam | weight-decay | descent");
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
@@ -120,7 +120,7 @@ pub fn mars() -> (Mars, ClipByNorm, Adam, WeightDecay, Descent) {
 /// ```
 /// use gradient_transform::Optimizer;
 ///
-/// let optimizer: Optimizer = Optimizer::new(named_optimizers::c_adamw(), [("w", &[2][..])])?;
+/// let optimizer = Optimizer::new(named_optimizers::c_adamw(), [("w", &[2][..])])?;
 /// assert_eq!(optimizer.describe_chain(0, &[2])?, "adam | cautious-update ‖ | weight-decay | descent");
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```

@@ -11,7 +11,7 @@ use schedule_free::ScheduleFree;
 /// ```
 /// use gradient_transform::{Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(named_optimizers::prodigy(), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new(named_optimizers::prodigy(), [("w", &[2][..])])?;
 /// let mut w = [1.0_f32, -1.0];
 /// for _ in 0..50 {
 ///     let gradient = w;
@@ -51,7 +51,7 @@ pub fn schedule_free_adamw() -> (AdamMoment, ScheduleFree) {
 /// ```
 /// use gradient_transform::{Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(named_optimizers::dog(), [("w", [2])])?;
+/// let mut optimizer = Optimizer::new(named_optimizers::dog(), [("w", [2])])?;
 /// let mut w = [1.0_f32, -1.0];
 /// for _ in 0..400 {
 ///     let gradient = w;

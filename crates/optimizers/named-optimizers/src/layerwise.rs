@@ -10,7 +10,7 @@ use gradient_transform::Descent;
 ///
 /// let mut chain = named_optimizers::lars();
 /// (chain.0.least_rank, chain.1.least_rank) = (2, 2); // biases as in SGD
-/// let optimizer: Optimizer = Optimizer::new(chain, [("w", &[2, 2][..])])?;
+/// let optimizer = Optimizer::new(chain, [("w", &[2, 2][..])])?;
 /// assert_eq!(optimizer.describe_chain(0, &[2, 2])?, "weight-decay | trust-ratio ‖ | momentum | descent");
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
@@ -25,7 +25,7 @@ pub fn lars() -> (WeightDecay, TrustRatio, Momentum, Descent) {
 /// ```
 /// use gradient_transform::Optimizer;
 ///
-/// let optimizer: Optimizer = Optimizer::new(named_optimizers::lamb(), [("w", &[2, 2][..])])?;
+/// let optimizer = Optimizer::new(named_optimizers::lamb(), [("w", &[2, 2][..])])?;
 /// assert_eq!(optimizer.describe_chain(0, &[2, 2])?, "adam | weight-decay | trust-ratio ‖ | descent");
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```

@@ -16,7 +16,7 @@ use muon_pp::{Auxiliary, Muon};
 /// let (mut muon, adam, decay, descent) = named_optimizers::muon();
 /// (muon.except, muon.scale) = (&["embedding", "head"], Scale::MatchAdam);
 /// let chain = (muon, muon.auxiliary(adam.chain), decay, descent);
-/// let optimizer: Optimizer = Optimizer::new(chain, [("w", &[2, 2][..])])?;
+/// let optimizer = Optimizer::new(chain, [("w", &[2, 2][..])])?;
 /// assert_eq!(optimizer.describe_chain(0, &[2, 2])?, "muon ‖ | adam | weight-decay | descent");
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```

@@ -9,7 +9,7 @@ use gradient_transform::Descent;
 ///
 /// let mut nesterov = sgd();
 /// nesterov.0.nesterov = true;
-/// let mut optimizer: Optimizer = Optimizer::new(nesterov, [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new(nesterov, [("w", &[1][..])])?;
 /// optimizer.set_lr(0, 0.1)?;
 /// let mut w = [0.0_f32];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;

@@ -21,7 +21,7 @@ pub fn adagrad() -> (AdaGrad, Descent) {
 /// ```
 /// use gradient_transform::Optimizer;
 ///
-/// let optimizer: Optimizer = Optimizer::new(named_optimizers::adafactor(), [("w", [64, 48])])?;
+/// let optimizer = Optimizer::new(named_optimizers::adafactor(), [("w", [64, 48])])?;
 /// assert_eq!(
 ///     optimizer.describe_chain(0, &[64, 48])?,
 ///     "rising-decay | factored-moment ‖ | clip-by-norm ‖ | parameter-scale ‖ | descent",
@@ -62,7 +62,7 @@ pub fn rmsprop() -> (DenseMoment, Descent) {
 /// ```
 /// use gradient_transform::Optimizer;
 ///
-/// let optimizer: Optimizer = Optimizer::new(named_optimizers::adopt(), [("w", &[2][..])])?;
+/// let optimizer = Optimizer::new(named_optimizers::adopt(), [("w", &[2][..])])?;
 /// assert_eq!(optimizer.describe_chain(0, &[2])?, "dense-moment | clip-by-value | ema | descent");
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```

@@ -8,7 +8,7 @@ use gradient_transform::Descent;
 /// ```
 /// use gradient_transform::{Loss, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(named_optimizers::polyak_sgd(), [("w", [1])])?;
+/// let mut optimizer = Optimizer::new(named_optimizers::polyak_sgd(), [("w", [1])])?;
 /// let mut w = [3.0_f32];
 /// optimizer.step_with(Loss(4.5), &mut [Parameter::slice(&mut w, Some(&[3.0]))])?; // of w^2 / 2
 /// assert_eq!(w, [1.5]);

@@ -4,7 +4,7 @@ use gradient_transform::{Link, Optimizer, Parameter, fused};
 
 fn run(chain: impl Link<f32> + 'static) -> Vec<Vec<f32>> {
     let shapes = [("w", &[70, 33][..]), ("b", &[1500][..])];
-    let mut optimizer: Optimizer = Optimizer::new(chain, shapes).unwrap();
+    let mut optimizer = Optimizer::new(chain, shapes).unwrap();
     optimizer.set_lr(0, 0.01).unwrap();
     let mut values: Vec<Vec<f32>> =
         [70 * 33, 1500].map(|n| (0..n).map(|i| (i as f32).cos()).collect()).into();

@@ -37,16 +37,15 @@ impl ProdigyPlus {
     /// The options at the defaults of 2.0.1: [`Line::V2`]. Corrected, as those of [`builder`](Self::builder) are.
     ///
     /// ```
-    /// use gradient_transform::Optimizer;
     /// use prodigy_plus::ProdigyPlus;
     ///
-    /// let optimizer: Optimizer = ProdigyPlus::v2().build([("w", [64, 32])])?;
+    /// let optimizer = ProdigyPlus::v2().build([("w", [64, 32])])?;
     /// let chain = "weighted-factored-moment ‖ | soft-stableadamw ‖ | prodigy | schedule-free";
     /// assert_eq!(optimizer.describe_chain(0, &[64, 32])?, chain);
     ///
     /// // Prodigy with a first moment, for a learning rate with a schedule.
     /// let options = ProdigyPlus::v2().use_schedulefree(false);
-    /// let optimizer: Optimizer = options.build([("w", [64, 32])])?;
+    /// let optimizer = options.build([("w", [64, 32])])?;
     /// let chain = "weighted-first-moment | weighted-factored-moment ‖ | soft-stableadamw ‖ | prodigy | descent";
     /// assert_eq!(optimizer.describe_chain(0, &[64, 32])?, chain);
     /// # Ok::<(), gradient_transform::Error>(())
@@ -158,11 +157,10 @@ impl Options {
     /// One group with the given options, for [`Optimizer::add_group`] or [`build_from`](Self::build_from).
     ///
     /// ```
-    /// use gradient_transform::Optimizer;
     /// use prodigy_plus::ProdigyPlus;
     ///
     /// let base = ProdigyPlus::builder();
-    /// let mut optimizer: Optimizer = base.build([("w", [64, 32])])?;
+    /// let mut optimizer = base.build([("w", [64, 32])])?;
     /// optimizer.add_group(base.group(base.clone().lr(0.5), [("adapter", [64, 4])])?)?;
     /// assert_eq!(optimizer.lr(1)?, 0.5);
     /// # Ok::<(), gradient_transform::Error>(())

@@ -7,12 +7,11 @@ use crate::engine_compat::EngineCompat;
 /// [`Compat::V1_9_2`] and [`Compat::V2_0_1`] switch on those of one version and reproduce its trajectories.
 ///
 /// ```
-/// use gradient_transform::Optimizer;
 /// use prodigy_plus::{Compat, ProdigyPlus};
 ///
 /// // One defect, and all of one version.
 /// let one = Compat { wrong_row_mean: true, ..Compat::default() };
-/// let like_python: Optimizer = ProdigyPlus::builder().compat(Compat::V1_9_2).build([("w", &[64, 32][..])])?;
+/// let like_python = ProdigyPlus::builder().compat(Compat::V1_9_2).build([("w", &[64, 32][..])])?;
 /// assert!(one != Compat::V1_9_2 && Compat::V1_9_2.wrong_row_mean);
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// let one = EngineCompat { harmonic_mean_counts_inactive: true, ..EngineCompat::default() };
 /// assert!(one != EngineCompat::V1_9_2 && EngineCompat::V1_9_2.harmonic_mean_counts_inactive);
-/// let mut optimizer: Optimizer = Optimizer::new(Options::default().transforms()?, [("w", [64, 32])])?;
+/// let mut optimizer = Optimizer::new(Options::default().transforms()?, [("w", [64, 32])])?;
 /// optimizer.set_policy(one);
 ///
 /// // A group that has found d = 1e-3, and one that has had no gradient yet.

@@ -18,7 +18,7 @@ macro_rules! options {
         /// Some options follow from others until they are set: [`implied`](Options::implied).
         ///
         /// ```
-        /// use gradient_transform::{NonFinite, Optimizer};
+        /// use gradient_transform::NonFinite;
         /// use prodigy_plus::{Compat, Options};
         ///
         /// let options = Options::default().betas((0.95, 0.999)).weight_decay(0.1);
@@ -57,7 +57,7 @@ macro_rules! options {
         ///     .seed(0)
         ///     .non_finite(NonFinite::Error);
         /// assert_eq!(every.explicit(), Options::default().explicit());
-        /// let optimizer: Optimizer = every.build([("w", &[64, 32][..])])?;
+        /// let optimizer = every.build([("w", &[64, 32][..])])?;
         /// # Ok::<(), gradient_transform::Error>(())
         /// ```
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

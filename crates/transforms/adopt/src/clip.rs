@@ -13,7 +13,7 @@ use gradient_transform::{Backend, Context, Element, GradientTransform, fields, t
 /// use adopt::AdoptClip;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((AdoptClip, Descent::default()), [("w", [2])])?;
+/// let mut optimizer = Optimizer::new((AdoptClip, Descent::default()), [("w", [2])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, -7.0]))])?;
 /// assert_eq!(w, [-0.5, 1.0]);

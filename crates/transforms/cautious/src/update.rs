@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let chain = (FirstMoment::new(0.5), CautiousUpdate, Descent::default());
-/// let mut optimizer: Optimizer = Optimizer::new(chain, [("w", [2])])?;
+/// let mut optimizer = Optimizer::new(chain, [("w", [2])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0, 1.0]))])?;
 /// assert_eq!(w, [-0.5, -0.5]);

@@ -22,7 +22,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let belief = AdaBelief { beta1: 0.5, beta2: 0.5, ..AdaBelief::default() };
-/// let mut optimizer: Optimizer = Optimizer::new((belief, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((belief, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[2.0]))])?;
 /// assert!((w[0] + 2.0).abs() < 1e-6); // m = 1 before it is debiased, so v^ = 1

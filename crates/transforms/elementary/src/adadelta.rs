@@ -22,7 +22,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let delta = AdaDelta { rho: 0.75, eps: 1e-6 };
-/// let mut optimizer: Optimizer = Optimizer::new((delta, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((delta, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[8.0]))])?;
 /// assert!((w[0] + 2e-3).abs() < 1e-6); // sqrt(eps) times the gradient's sign, over sqrt(0.25)

@@ -20,7 +20,7 @@ use crate::check;
 /// use elementary::AdaGrad;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((AdaGrad::default(), Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((AdaGrad::default(), Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// for (gradient, expected) in [(3.0, -1.0), (4.0, -1.8)] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;

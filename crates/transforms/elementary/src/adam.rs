@@ -135,7 +135,7 @@ impl GradientTransform for Adam {
 /// use elementary::AdamMoment;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((AdamMoment::default(), Descent::default()), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new((AdamMoment::default(), Descent::default()), [("w", &[2][..])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, -0.01]))])?;
 /// assert!((w[0] + 1.0).abs() < 1e-6 && (w[1] - 1.0).abs() < 1e-5);

@@ -19,7 +19,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let adamax = AdaMax { beta1: 0.0, beta2: 0.5, ..AdaMax::default() };
-/// let mut optimizer: Optimizer = Optimizer::new((adamax, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((adamax, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// for (gradient, expected) in [(4.0, -1.0), (1.0, -1.5)] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;

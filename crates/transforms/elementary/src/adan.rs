@@ -22,7 +22,7 @@ use crate::check;
 /// use elementary::Adan;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((Adan::default(), Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((Adan::default(), Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[4.0]))])?;
 /// assert!((w[0] + 1.0).abs() < 1e-6);

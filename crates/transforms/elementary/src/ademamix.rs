@@ -25,7 +25,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let mix = AdEMAMix { beta3: 0.75, alpha: 2.0, ..AdEMAMix::default() };
-/// let mut optimizer: Optimizer = Optimizer::new((mix, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((mix, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[4.0]))])?;
 /// assert!((w[0] + 1.5).abs() < 1e-6); // 1, and 2 * 0.25 of the slow moment

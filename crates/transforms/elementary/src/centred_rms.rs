@@ -22,7 +22,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let rms = CentredRms { beta2: 0.5, ..CentredRms::default() };
-/// let mut optimizer: Optimizer = Optimizer::new((rms, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((rms, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0]))])?;
 /// assert!((w[0] + 2.0).abs() < 1e-6); // sqrt(9/2 - (3/2)^2) = 3/2

@@ -19,7 +19,7 @@ use crate::check;
 /// use elementary::ClipByValue;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((ClipByValue::default(), Descent::default()), [("w", &[3][..])])?;
+/// let mut optimizer = Optimizer::new((ClipByValue::default(), Descent::default()), [("w", &[3][..])])?;
 /// let mut w = [0.0_f32; 3];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[5.0, -0.5, -7.0]))])?;
 /// assert_eq!(w, [-1.0, 0.5, 1.0]);
@@ -103,7 +103,7 @@ impl Size {
 /// use elementary::ClipByNorm;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((ClipByNorm::default(), Descent::default()), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new((ClipByNorm::default(), Descent::default()), [("w", &[2][..])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, -4.0]))])?;
 /// assert!((w[0] + 0.6).abs() < 1e-6 && (w[1] - 0.8).abs() < 1e-6);
@@ -117,7 +117,7 @@ impl Size {
 /// use gradient_transform::{Descent, Optimizer, Parameter, SumsOver};
 ///
 /// let chain = (ClipByNorm { over: SumsOver::All, ..ClipByNorm::default() }, Descent::default());
-/// let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[1][..]), ("b", &[1][..])])?;
+/// let mut optimizer = Optimizer::new(chain, [("w", &[1][..]), ("b", &[1][..])])?;
 /// let (mut w, mut b) = ([0.0_f32], [0.0_f32]);
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0])), Parameter::slice(&mut b, Some(&[-4.0]))])?;
 /// assert!((w[0] + 0.6).abs() < 1e-6 && (b[0] - 0.8).abs() < 1e-6);
@@ -192,7 +192,7 @@ impl GradientTransform for ClipByNorm {
 /// use elementary::UnitNorm;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((UnitNorm::default(), Descent::default()), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new((UnitNorm::default(), Descent::default()), [("w", &[2][..])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.3, -0.4]))])?;
 /// assert!((w[0] + 0.6).abs() < 1e-6 && (w[1] - 0.8).abs() < 1e-6);

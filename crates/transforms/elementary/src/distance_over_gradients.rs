@@ -28,7 +28,7 @@ use crate::weight_decay::Start;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let dog = DistanceOverGradients { relative: 0.5, eps: 1e-12, ..DistanceOverGradients::default() };
-/// let mut optimizer: Optimizer<f64> = Optimizer::new((dog, Descent::default()), [("w", [1])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in((dog, Descent::default()), [("w", [1])])?;
 /// let mut w = [1.0];
 /// // r = 0.5 (1 + 1), G = 16; then r is still 1 and G = 32; then 1.7 from the start, and G = 48.
 /// for (gradient, expected) in [(4.0, 0.0), (4.0, -0.5_f64.sqrt()), (4.0, -0.5_f64.sqrt() - (1.0 + 0.5_f64.sqrt()) / 3.0_f64.sqrt())] {

@@ -24,7 +24,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// for (debias, expected) in [(true, [-4.0, -4.0 - 4.0 / 3.0]), (false, [-2.0, -3.0])] {
-///     let mut optimizer: Optimizer = Optimizer::new((Ema { beta: 0.5, debias }, Descent::default()), [("w", &[1][..])])?;
+///     let mut optimizer = Optimizer::new((Ema { beta: 0.5, debias }, Descent::default()), [("w", &[1][..])])?;
 ///     let mut w = [0.0_f32];
 ///     for (gradient, expected) in [4.0, 0.0].into_iter().zip(expected) {
 ///         optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;

@@ -24,7 +24,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter, normal};
 ///
 /// let noise = GradientNoise { eta: 0.25, gamma: 0.5 };
-/// let mut optimizer: Optimizer<f64> = Optimizer::new((noise, Descent::default()), [("w", [1])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in((noise, Descent::default()), [("w", [1])])?;
 /// let mut w = [0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;
 /// assert_eq!(w, [-(1.0 + 0.5 * normal(0, "w", "gradient-noise/noise", 0, 0))]);

@@ -26,7 +26,7 @@ use crate::average::Factor;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let graft = Graft { size: Momentum::default(), direction: AdamMoment::default() };
-/// let mut optimizer: Optimizer = Optimizer::new((graft, Descent::default()), [("w", [2])])?;
+/// let mut optimizer = Optimizer::new((graft, Descent::default()), [("w", [2])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, -4.0]))])?;
 /// let half = 0.5_f32.sqrt(); // the length of the gradient, along its signs

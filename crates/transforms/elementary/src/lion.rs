@@ -20,7 +20,7 @@ use crate::check;
 /// use elementary::Lion;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((Lion::default(), Descent::default()), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new((Lion::default(), Descent::default()), [("w", &[2][..])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[8.0, -0.1]))])?;
 /// assert_eq!(w, [-1.0, 1.0]);

@@ -21,7 +21,7 @@ use crate::average::gradients;
 /// use elementary::Lookahead;
 /// use gradient_transform::{Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(Lookahead { period: 2, alpha: 0.5 }, [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new(Lookahead { period: 2, alpha: 0.5 }, [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// for expected in [-1.0, -1.0, -2.0, -2.0] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;

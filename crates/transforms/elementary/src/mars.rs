@@ -21,7 +21,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let mars = Mars { gamma: 0.5, beta1: 0.5 };
-/// let mut optimizer: Optimizer = Optimizer::new((mars, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((mars, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// for (gradient, expected) in [(1.0, -1.0), (3.0, -5.0)] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;

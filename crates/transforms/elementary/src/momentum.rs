@@ -25,7 +25,7 @@ use crate::check;
 ///
 /// for (nesterov, expected) in [(false, [-1.0, -2.5]), (true, [-1.5, -3.25])] {
 ///     let chain = (Momentum { beta: 0.5, nesterov }, Descent::default());
-///     let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[1][..])])?;
+///     let mut optimizer = Optimizer::new(chain, [("w", &[1][..])])?;
 ///     let mut w = [0.0_f32];
 ///     for expected in expected {
 ///         optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;

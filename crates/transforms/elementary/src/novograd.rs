@@ -24,7 +24,7 @@ use crate::clip::Squares;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let novograd = NovoGrad { beta1: 0.5, beta2: 0.5, ..NovoGrad::default() };
-/// let mut optimizer: Optimizer<f64> = Optimizer::new((novograd, Descent::default()), [("w", [2])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in((novograd, Descent::default()), [("w", [2])])?;
 /// let mut w = [0.0_f64, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, 4.0]))])?;
 /// assert!((w[0] + 0.6).abs() < 1e-6 && (w[1] + 0.8).abs() < 1e-6); // v = 25

@@ -16,7 +16,7 @@ use crate::mars::Before;
 /// use elementary::Optimistic;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((Optimistic::default(), Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((Optimistic::default(), Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// for (gradient, expected) in [(1.0, -1.0), (3.0, -6.0)] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;

@@ -25,7 +25,7 @@ use crate::clip::Squares;
 /// use elementary::Polyak;
 /// use gradient_transform::{Descent, Loss, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer<f64> = Optimizer::new((Polyak::default(), Descent::default()), [("w", [2])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in((Polyak::default(), Descent::default()), [("w", [2])])?;
 /// let mut w = [3.0, 4.0];
 /// for _ in 0..50 {
 ///     let (loss, gradient) = (Loss((w[0] * w[0] + w[1] * w[1]) / 2.0), w);

@@ -24,7 +24,7 @@ use crate::check;
 /// use elementary::RAdam;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((RAdam::default(), Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((RAdam::default(), Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// for step in 1..=5 {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[7.0]))])?;

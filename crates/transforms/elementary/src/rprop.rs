@@ -20,7 +20,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let rprop = Rprop { initial: 0.5, grow: 2.0, ..Rprop::default() };
-/// let mut optimizer: Optimizer = Optimizer::new((rprop, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((rprop, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// for (gradient, expected) in [(7.0, -0.5), (0.1, -1.5), (-3.0, -1.5), (-3.0, -1.0)] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;

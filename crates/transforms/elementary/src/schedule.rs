@@ -280,7 +280,7 @@ impl Schedule {
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let chain = (Scheduled { schedule: Schedule::linear(1.0, 0.0, 4) }, Descent::default());
-/// let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new(chain, [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// for expected in [-1.0, -1.75, -2.25, -2.5, -2.5] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;

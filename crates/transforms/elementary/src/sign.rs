@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let signum = (Momentum::default(), Sign, Descent::default());
-/// let mut optimizer: Optimizer = Optimizer::new(signum, [("w", &[3][..])])?;
+/// let mut optimizer = Optimizer::new(signum, [("w", &[3][..])])?;
 /// let mut w = [0.0_f32; 3];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[5.0, 0.0, -1e-20]))])?;
 /// assert_eq!(w, [-1.0, 0.0, 1.0]);

@@ -23,7 +23,7 @@ use crate::clip::Size;
 /// use elementary::TrustRatio;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((TrustRatio::default(), Descent::default()), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new((TrustRatio::default(), Descent::default()), [("w", &[2][..])])?;
 /// optimizer.set_lr(0, 0.1)?;
 /// let mut w = [3.0_f32, 4.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.0, 70.0]))])?;
@@ -98,7 +98,7 @@ impl GradientTransform for TrustRatio {
 /// use elementary::ParameterScale;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((ParameterScale::default(), Descent::default()), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new((ParameterScale::default(), Descent::default()), [("w", &[2][..])])?;
 /// let mut w = [4.0_f32, 4.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, 0.0]))])?;
 /// assert_eq!(w, [2.0, 4.0]);

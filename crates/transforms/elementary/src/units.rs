@@ -40,7 +40,7 @@ fn to_parts<T: Real>(values: &mut [T], units: usize, mut value: impl FnMut(usize
 /// use elementary::Centralise;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((Centralise, Descent::default()), [("w", &[2, 2][..])])?;
+/// let mut optimizer = Optimizer::new((Centralise, Descent::default()), [("w", &[2, 2][..])])?;
 /// let mut w = [0.0_f32; 4];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0, 3.0, -2.0, -2.0]))])?;
 /// assert_eq!(w, [1.0, -1.0, 0.0, 0.0]);

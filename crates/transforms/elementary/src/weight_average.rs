@@ -28,7 +28,7 @@ use crate::check;
 /// use gradient_transform::{Optimizer, Parameter};
 ///
 /// let average = WeightAverage { beta: 0.5, ..WeightAverage::default() };
-/// let mut optimizer: Optimizer<f64> = Optimizer::new(average, [("w", [1])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in(average, [("w", [1])])?;
 /// let mut w = [0.0_f64];
 /// for _ in 0..2 {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0]))])?;

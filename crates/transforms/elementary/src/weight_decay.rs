@@ -28,7 +28,7 @@ use crate::check;
 ///
 /// let decay = WeightDecay { rate: 0.5, cautious: true, least_rank: 2 };
 /// let shapes = [("w", &[1, 2][..]), ("b", &[1][..])];
-/// let mut optimizer: Optimizer = Optimizer::new((decay, Descent::default()), shapes)?;
+/// let mut optimizer = Optimizer::new((decay, Descent::default()), shapes)?;
 /// let (mut w, mut b) = ([1.0_f32, 1.0], [1.0_f32]);
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.25, -0.25])), Parameter::slice(&mut b, Some(&[0.25]))])?;
 /// assert_eq!((w, b), ([0.25, 1.25], [0.75]));
@@ -81,7 +81,7 @@ impl GradientTransform for WeightDecay {
 /// use elementary::DecayToStart;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((DecayToStart { rate: 0.5 }, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((DecayToStart { rate: 0.5 }, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [3.0_f32];
 /// for (gradient, expected) in [(1.0, 2.0), (0.0, 2.5), (0.0, 2.75)] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;

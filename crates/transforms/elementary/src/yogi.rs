@@ -21,7 +21,7 @@ use crate::check;
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let yogi = Yogi { beta1: 0.0, beta2: 0.5, eps: 1e-9, initial: 1e-9 };
-/// let mut optimizer: Optimizer = Optimizer::new((yogi, Descent::default()), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new((yogi, Descent::default()), [("w", &[1][..])])?;
 /// let mut w = [0.0_f32];
 /// // v = 8, then 8 - 2: over 1/2, and over 3/4.
 /// for (gradient, expected) in [(4.0, -1.0), (2.0, -1.0 - 2.0 / 8.0_f32.sqrt())] {

@@ -20,7 +20,7 @@ fn parameters<'a>(values: &'a mut [Vec<f64>], gradients: &'a [Vec<f64>]) -> Vec<
 
 fn dog() -> Optimizer<f64> {
     let dog = DistanceOverGradients { over: SumsOver::All, relative: 0.01, eps: 1e-8 };
-    Optimizer::new((dog, Descent::default()), [("a", [SIZES[0]]), ("b", [SIZES[1]]), ("c", [SIZES[2]])])
+    Optimizer::new_in((dog, Descent::default()), [("a", [SIZES[0]]), ("b", [SIZES[1]]), ("c", [SIZES[2]])])
         .unwrap()
 }
 
@@ -65,7 +65,7 @@ fn polyak_s_step_is_the_formula_of_one_long_vector() {
     for clamps in [false, true] {
         let polyak = Polyak { least: 1.0, largest: 0.01, eps: 0.5, clamps };
         let shapes = [("a", [SIZES[0]]), ("b", [SIZES[1]]), ("c", [SIZES[2]])];
-        let mut optimizer: Optimizer<f64> = Optimizer::new((polyak, Descent::default()), shapes).unwrap();
+        let mut optimizer: Optimizer<f64> = Optimizer::new_in((polyak, Descent::default()), shapes).unwrap();
         let mut values = start();
         let mut y = values.concat();
         // Above the least loss, so far above that the step is the largest, and below it.
@@ -87,7 +87,7 @@ fn polyak_s_step_is_the_formula_of_one_long_vector() {
 fn without_a_loss_and_with_one_that_is_no_number_nothing_moves() {
     let shapes = [("a", [SIZES[0]]), ("b", [SIZES[1]]), ("c", [SIZES[2]])];
     let mut optimizer: Optimizer<f64> =
-        Optimizer::new((Polyak::default(), Descent::default()), shapes).unwrap();
+        Optimizer::new_in((Polyak::default(), Descent::default()), shapes).unwrap();
     let mut values = start();
     optimizer.step_with(Loss(1.0), &mut parameters(&mut values, &gradients(0))).unwrap();
     let before = (optimizer.snapshot(), values.clone(), optimizer.latest_step(0).unwrap().clone());

@@ -16,7 +16,7 @@ use gradient_transform::{
 /// use factored_moment::{FactoredMoment, Rectify};
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 /// let chain = (Rectify::new(0.99), FactoredMoment::new(0.99), Descent::default());
-/// let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new(chain, [("w", &[1][..])])?;
 /// let mut w = [1.0_f32];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[2.0]))])?;
 /// assert_eq!(w, [1.0]); // the variance is intractable at first

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 ///
 /// let chain = (RisingDecay { power: 1.0 }, DenseMoment::new(0.99), Descent::default());
-/// let mut optimizer: Optimizer<f64> = Optimizer::new(chain, [("w", [1])])?;
+/// let mut optimizer: Optimizer<f64> = Optimizer::new_in(chain, [("w", [1])])?;
 /// let mut w = [0.0];
 /// // The mean of the squares so far: 4, and then (4 + 12)/2.
 /// for (gradient, expected) in [(2.0, -1.0), (-12.0_f64.sqrt(), -1.0 + 1.5_f64.sqrt())] {

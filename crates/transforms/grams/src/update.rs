@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// use grams::GramsUpdate;
 ///
 /// let chain = (FirstMoment::new(0.5), GramsUpdate, Descent::default());
-/// let mut optimizer: Optimizer = Optimizer::new(chain, [("w", [1])])?;
+/// let mut optimizer = Optimizer::new(chain, [("w", [1])])?;
 /// let mut w = [0.0_f32];
 /// for (gradient, expected) in [(4.0, -2.0), (-1.0, -1.5)] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;

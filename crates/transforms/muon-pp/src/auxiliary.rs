@@ -18,7 +18,7 @@ use crate::Muon;
 /// let chain = (muon, adam, WeightDecay { rate: 0.1, ..WeightDecay::default() }, Descent::default());
 ///
 /// let shapes = [("embedding", &[50, 8][..]), ("hidden", &[8, 8][..]), ("bias", &[8][..]), ("head", &[50, 8][..])];
-/// let mut optimizer: Optimizer = Optimizer::new(chain, shapes)?;
+/// let mut optimizer = Optimizer::new(chain, shapes)?;
 /// optimizer.set_lr(0, 1e-3)?;
 /// # let mut values = shapes.map(|(_, shape)| vec![0.1_f32; shape.iter().product()]);
 /// # let gradients = values.clone();

@@ -242,7 +242,7 @@ fn the_gram_form_is_the_iteration_itself_but_for_rounding() {
 fn options_out_of_range_are_named() {
     let refused = |muon: Muon| {
         let chain = (muon, Descent::default());
-        match Optimizer::<f32>::new(chain, [("w", &[2, 2][..])]).err() {
+        match Optimizer::new(chain, [("w", &[2, 2][..])]).err() {
             Some(Error::OptionOutOfRange { option, .. }) => option,
             other => panic!("{other:?}"),
         }

@@ -32,7 +32,7 @@ use prodigy_core::{Negative, Prodigy, Weighting};
 /// use gradient_transform::{Descent, Optimizer, Parameter};
 /// use speed::DisplacementSpeed;
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((DisplacementSpeed::default(), Descent::default()), [("w", [4])])?;
+/// let mut optimizer = Optimizer::new((DisplacementSpeed::default(), Descent::default()), [("w", [4])])?;
 /// let mut w = [4.0_f32, -3.0, 2.0, 1.0];
 /// for _ in 0..400 {
 ///     let gradient = w;

@@ -15,7 +15,7 @@ use crate::{Clip, Squares};
 /// use stableadamw::SoftStableAdamW;
 ///
 /// let shapes = [("large", [2]), ("small", [2])];
-/// let mut optimizer: Optimizer = Optimizer::new((SoftStableAdamW, Descent::default()), shapes)?;
+/// let mut optimizer = Optimizer::new((SoftStableAdamW, Descent::default()), shapes)?;
 /// let (mut large, mut small) = ([0.0_f32, 0.0], [0.0_f32, 0.0]);
 /// optimizer.step(&mut [
 ///     Parameter::slice(&mut large, Some(&[9.0, -9.0])),

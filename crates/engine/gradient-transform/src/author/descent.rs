@@ -17,7 +17,7 @@ use crate::memory::number::{Backend, Num};
 ///
 /// for (weight_decay_by_lr, expected) in [(true, 0.5 * 0.875), (false, 0.5 * 0.75)] {
 ///     let writer = Descent { weight_decay_by_lr, ..Descent::with_decay(0.25) };
-///     let mut optimizer: Optimizer = Optimizer::new(writer, [("w", [1])])?;
+///     let mut optimizer = Optimizer::new(writer, [("w", [1])])?;
 ///     optimizer.set_lr(0, 0.5)?;
 ///     let mut w = [0.5_f32];
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.0]))])?;

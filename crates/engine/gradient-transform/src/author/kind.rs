@@ -129,7 +129,7 @@ pub enum Update {}
 ///     }
 /// }
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((ByLastNorms, Descent::default()), [("w", &[1, 2][..])])?;
+/// let mut optimizer = Optimizer::new((ByLastNorms, Descent::default()), [("w", &[1, 2][..])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// for expected in [[0.0, 0.0], [-3.0 / 15.0_f32.sqrt(), -4.0 / 20.0_f32.sqrt()]] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, 4.0]))])?;

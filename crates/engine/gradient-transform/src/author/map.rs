@@ -10,7 +10,7 @@
 /// use gradient_transform::{Descent, Optimizer, Parameter, map};
 /// // Sign descent with a pull towards zero.
 /// let sign = map!("sign", |u, _g, y| u.sign() + 0.01 * y);
-/// let mut optimizer: Optimizer = Optimizer::new((sign, Descent::default()), [("w", [2])])?;
+/// let mut optimizer = Optimizer::new((sign, Descent::default()), [("w", [2])])?;
 /// optimizer.set_lr(0, 0.1)?;
 /// let mut w = [1.0_f32, -1.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0_f32, 4.0]))])?;
@@ -26,7 +26,7 @@
 ///
 /// let after = 1;
 /// let limit = map!("limit", |cx| { most: if cx.step.k > after { 0.5 } else { 1.0 } }, |u| u.max(-most).min(most));
-/// let mut optimizer: Optimizer = Optimizer::new((limit, Descent::default()), [("w", [2])])?;
+/// let mut optimizer = Optimizer::new((limit, Descent::default()), [("w", [2])])?;
 /// let mut w = [0.0_f32; 2];
 /// for expected in [[-1.0, 1.0], [-1.5, 1.5]] {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, -3.0]))])?;
@@ -109,7 +109,7 @@ macro_rules! map {
 /// use gradient_transform::{Descent, Optimizer, Parameter, rescale};
 /// // Normalised gradient descent.
 /// let unit = rescale!("unit-norm", |u| u * u, |sum, _n| 1.0 / sum.sqrt().max(1e-12));
-/// let mut optimizer: Optimizer = Optimizer::new((unit, Descent::default()), [("w", [2])])?;
+/// let mut optimizer = Optimizer::new((unit, Descent::default()), [("w", [2])])?;
 /// optimizer.set_lr(0, 0.5)?;
 /// let mut w = [1.0_f32, 1.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0_f32, 4.0]))])?;

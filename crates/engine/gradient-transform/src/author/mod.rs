@@ -86,7 +86,7 @@ impl Column {
     ///     }
     /// }
     ///
-    /// let mut optimizer: Optimizer<f64> = Optimizer::new((Shaken, Descent::default()), [("w", [2])])?;
+    /// let mut optimizer: Optimizer<f64> = Optimizer::new_in((Shaken, Descent::default()), [("w", [2])])?;
     /// let mut w = [0.0, 0.0];
     /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.0, 0.0]))])?;
     /// assert_eq!(w, [0, 1].map(|element| -0.5 * normal(0, "w", "shaken/noise", 0, element)));
@@ -160,7 +160,7 @@ impl Column {
 ///     }
 /// }
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((Factored, Descent::default()), [("w", &[2, 2][..])])?;
+/// let mut optimizer = Optimizer::new((Factored, Descent::default()), [("w", &[2, 2][..])])?;
 /// let mut w = [0.0_f32; 4];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0, -2.0, 2.0, -4.0]))])?;
 /// // The squares have rank one, so each element is divided by its own root: signs, 1/sqrt(0.1) times.
@@ -231,7 +231,7 @@ impl<T> AlongState<'_, T> {
 /// }
 ///
 /// let chain = (Lion { beta1: 0.9, beta2: 0.99 }, Descent::default());
-/// let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new(chain, [("w", &[2][..])])?;
 /// optimizer.set_lr(0, 0.5)?;
 /// let mut w = [1.0_f32, -1.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0_f32, -0.1]))])?;
@@ -282,7 +282,7 @@ impl<T> AlongState<'_, T> {
 ///     }
 /// }
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((Lars { trust: 0.1 }, Descent::default()), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new((Lars { trust: 0.1 }, Descent::default()), [("w", &[2][..])])?;
 /// let mut w = [3.0_f32, 4.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.0_f32, 2.0]))])?;
 /// assert_eq!(w, [3.0, 3.5]); // a step of a tenth of the length
@@ -398,7 +398,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     ///     }
     /// }
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new((ByLargestNorm, Descent::default()), [("w", [1])])?;
+    /// let mut optimizer = Optimizer::new((ByLargestNorm, Descent::default()), [("w", [1])])?;
     /// let mut w = [0.0_f32];
     /// for (gradient, expected) in [(4.0, -1.0), (2.0, -1.5), (8.0, -2.5)] {
     ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;
@@ -505,7 +505,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     ///     }
     /// }
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new((SignAtFirst, Descent::default()), [("w", &[1][..])])?;
+    /// let mut optimizer = Optimizer::new((SignAtFirst, Descent::default()), [("w", &[1][..])])?;
     /// let mut w = [0.0_f32];
     /// for expected in [-1.0, -4.0] {
     ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0]))])?;
@@ -577,7 +577,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
 ///     }
 /// }
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(ExponentiatedGradient, [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new(ExponentiatedGradient, [("w", &[2][..])])?;
 /// let mut w = [0.5_f32, 0.5];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0, -1.0]))])?;
 /// assert!((w[0] - 0.5 * (-1.0_f32).exp()).abs() < 1e-6 && w[1] > w[0]); // and never below zero
@@ -645,7 +645,7 @@ pub trait Writer: GradientTransform<Kind = kind::Writer> {
     ///     }
     /// }
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Halves, [("w", [1])])?;
+    /// let mut optimizer = Optimizer::new(Halves, [("w", [1])])?;
     /// let mut w = [0.0_f32];
     /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;
     /// optimizer.eval(&mut [Parameter::slice(&mut w, None)])?;

@@ -59,7 +59,7 @@ pub type MomentElement<B, M> =
 ///     }
 /// }
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((Halves, Descent::default()), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new((Halves, Descent::default()), [("w", &[2][..])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0, -3.0]))])?;
 /// assert!((w[0] + 2.0_f32.sqrt()).abs() < 1e-6 && (w[0] + w[1]).abs() < 1e-6); // v = g^2/2

@@ -118,7 +118,7 @@ use crate::memory::rounding::Rounding;
 /// }
 ///
 /// let names = (0..100).map(|i| (format!("w{i}"), [2]));
-/// let optimizer: Optimizer = Optimizer::new((Unit, Descent::default()), names)?;
+/// let optimizer = Optimizer::new((Unit, Descent::default()), names)?;
 /// let mut optimizer = OnDevice::new(optimizer, Counting::default())?;
 /// optimizer.set_lr(0, 0.5)?;
 /// let mut weights: Vec<Buffer> = (0..100).map(|_| Buffer::F32(vec![1.0, 1.0])).collect();

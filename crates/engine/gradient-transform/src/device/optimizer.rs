@@ -53,7 +53,7 @@ pub struct DeviceParameter<'a, A> {
 /// use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
 /// use gradient_transform::{Buffer, Descent, Optimizer, Parameter};
 ///
-/// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
+/// let optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
 /// let mut optimizer = OnDevice::new(optimizer, Interpreter)?;
 /// let (mut w, g) = (Buffer::F32(vec![1.0, 2.0]), Buffer::F32(vec![0.5, 0.5]));
 /// optimizer.step(&mut [DeviceParameter { value: &mut w, gradient: Some(&g) }])?;
@@ -242,7 +242,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
     /// use gradient_transform::{Buffer, Descent, Loss, Optimizer};
     ///
-    /// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
+    /// let optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
     /// let mut optimizer = OnDevice::new(optimizer, Interpreter)?;
     /// let (mut w, g) = (Buffer::F32(vec![1.0]), Buffer::F32(vec![0.5]));
     /// optimizer.step_with(Loss(2.0), &mut [DeviceParameter { value: &mut w, gradient: Some(&g) }])?;
@@ -623,7 +623,7 @@ mod tests {
     fn behind_a_device_that_failed_nothing_goes_on() {
         let mut completed = 0;
         for calls in 0..8 {
-            let optimizer: Optimizer = Optimizer::new((Momentum, Descent::default()), [("w", [2])]).unwrap();
+            let optimizer = Optimizer::new((Momentum, Descent::default()), [("w", [2])]).unwrap();
             let mut optimizer = OnDevice::new(optimizer, GivesOut { calls }).unwrap();
             let (mut w, g) = (Buffer::F32(vec![1.0, 2.0]), Buffer::F32(vec![0.5, 0.5]));
             let mut step = |optimizer: &mut OnDevice<GivesOut>| {

@@ -24,7 +24,7 @@ use crate::memory::sums::SumShape;
 /// use gradient_transform::number::Node;
 /// use gradient_transform::{Descent, Optimizer};
 ///
-/// let optimizer: Optimizer = Optimizer::new(Descent::with_decay(0.1), [("w", [8, 4])])?;
+/// let optimizer = Optimizer::new(Descent::with_decay(0.1), [("w", [8, 4])])?;
 /// let sweeps: Vec<SweepFormula> = optimizer.formulas(0, &[8, 4])?;
 /// let [sweep] = &sweeps[..] else { unreachable!() };
 /// let Some(next) = sweep.elements.parameter else { unreachable!() };
@@ -122,7 +122,7 @@ impl SweepFormula {
     /// use gradient_transform::number::Input;
     /// use gradient_transform::{Descent, Optimizer};
     ///
-    /// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
+    /// let optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
     /// let sweep = &optimizer.formulas(0, &[8])?[0];
     /// let next = sweep.elements.parameter.unwrap();
     /// assert_eq!(sweep.inputs(&[next]), [Input::Gradient, Input::Parameter, Input::Scalar(0)]);
@@ -145,7 +145,7 @@ impl SweepFormula {
     /// ```
     /// use gradient_transform::{Descent, Optimizer};
     ///
-    /// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
+    /// let optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
     /// let sweep = &optimizer.formulas(0, &[8])?[0];
     /// let next = sweep.elements.parameter.unwrap();
     /// assert!(sweep.needed(&[next])[next.index()] && sweep.needed(&[]).iter().all(|needed| !needed));
@@ -169,7 +169,7 @@ impl ElementFormula {
     /// ```
     /// use gradient_transform::{Descent, Optimizer};
     ///
-    /// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
+    /// let optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
     /// let elements = &optimizer.formulas(0, &[8])?[0].elements;
     /// assert_eq!(elements.values(), [elements.parameter.unwrap()]);
     /// # Ok::<(), gradient_transform::Error>(())

@@ -25,7 +25,7 @@ pub(crate) mod axes;
 /// }
 ///
 /// let n = 2 * TILE + 1;
-/// let mut optimizer: Optimizer = Optimizer::new((Count, Descent::default()), [("w", &[n][..])])?;
+/// let mut optimizer = Optimizer::new((Count, Descent::default()), [("w", &[n][..])])?;
 /// let mut w = vec![0.0_f32; n];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&vec![0.0; n]))])?;
 /// assert!(w.iter().enumerate().all(|(i, w)| *w == i as f32));

@@ -62,7 +62,7 @@ use crate::link::context::{Context, Estimate, StepContext};
 ///     }
 /// }
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((Dog { d0: 1e-3 }, Descent::default()), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new((Dog { d0: 1e-3 }, Descent::default()), [("w", &[2][..])])?;
 /// let mut w = [3.0_f32, 4.0];
 /// for _ in 0..200 {
 ///     let gradient = w;

@@ -166,7 +166,7 @@ impl Reads {
 ///     }
 /// }
 ///
-/// let mut optimizer: Optimizer = Optimizer::new((Lars { eta: 0.1 }, Descent::default()), [("w", &[1, 2][..])])?;
+/// let mut optimizer = Optimizer::new((Lars { eta: 0.1 }, Descent::default()), [("w", &[1, 2][..])])?;
 /// let mut w = [3.0_f32, 4.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[200.0, 0.0]))])?;
 /// assert_eq!(w, [2.5, 4.0]); // a tenth of |w| along the gradient
@@ -255,7 +255,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     ///     }
     /// }
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new((Descent::default(), ShortSteps), [("w", &[2][..])])?;
+    /// let mut optimizer = Optimizer::new((Descent::default(), ShortSteps), [("w", &[2][..])])?;
     /// let mut w = [0.0_f32, 0.0];
     /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[-3.0, 0.01]))])?;
     /// assert_eq!(w, [0.1, -0.01]);
@@ -319,7 +319,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     ///     }
     /// }
     ///
-    /// let optimizer: Optimizer = Optimizer::new((Fading, Descent::default()), [("w", [2])])?;
+    /// let optimizer = Optimizer::new((Fading, Descent::default()), [("w", [2])])?;
     /// assert!(OnDevice::new(optimizer, Interpreter).is_ok());
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
@@ -376,7 +376,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     ///     }
     /// }
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new((Decay, Descent::default()), [("w", &[1][..])])?;
+    /// let mut optimizer = Optimizer::new((Decay, Descent::default()), [("w", &[1][..])])?;
     /// let mut w = [0.0_f32];
     /// for expected in [-1.0, -1.5] {
     ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))])?;
@@ -451,7 +451,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     ///     }
     /// }
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new((Optimistic, Descent::default()), [("w", &[1][..])])?;
+    /// let mut optimizer = Optimizer::new((Optimistic, Descent::default()), [("w", &[1][..])])?;
     /// let mut w = [0.0_f32];
     /// for (gradient, expected) in [(1.0, 0.0), (2.0, -3.0), (2.0, -5.0)] {
     ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[gradient]))])?;
@@ -504,7 +504,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     ///     }
     /// }
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new((ByLargestNorm, Descent::default()), [("w", &[2][..])])?;
+    /// let mut optimizer = Optimizer::new((ByLargestNorm, Descent::default()), [("w", &[2][..])])?;
     /// let mut w = [0.0_f32, 0.0];
     /// for expected in [[-3.0, -4.0], [-3.6, -4.8]] {
     ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0, 4.0]))])?;

@@ -88,7 +88,7 @@ pub struct LeftD0(pub bool);
 /// ```
 /// use gradient_transform::{Descent, Loss, Optimizer, Parameter};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
+/// let mut optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
 /// optimizer.step_with(Loss(0.5), &mut [Parameter::slice(&mut [1.0_f32], Some(&[1.0]))])?;
 /// assert_eq!(optimizer.latest_step(0)?.published(), Some(Loss(0.5)));
 /// # Ok::<(), gradient_transform::Error>(())

@@ -50,7 +50,7 @@ use serde::{Deserialize, Serialize};
 /// }
 ///
 /// let chain = (ClipByGlobalNorm { most: 1.0 }, Descent::default());
-/// let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[1][..]), ("b", &[1][..])])?;
+/// let mut optimizer = Optimizer::new(chain, [("w", &[1][..]), ("b", &[1][..])])?;
 /// let (mut w, mut b) = ([0.0_f32], [0.0_f32]);
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0])), Parameter::slice(&mut b, Some(&[-4.0]))])?;
 /// assert_eq!((w, b), ([-0.6], [0.8]));

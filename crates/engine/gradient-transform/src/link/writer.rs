@@ -76,7 +76,7 @@ use crate::memory::element::Real;
 ///     y - y * (-step).exp()
 /// }
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(ExponentiatedGradient, [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new(ExponentiatedGradient, [("w", &[2][..])])?;
 /// let mut w = [0.5_f32, 0.5];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0, -1.0]))])?;
 /// assert!((w[0] - 0.5 * (-1.0_f32).exp()).abs() < 1e-6 && w[1] > w[0]); // and never below zero

@@ -28,7 +28,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
     /// let mut w = [0.0_f32, 0.0];
     /// for (micro_step, gradient) in [[1.0, 0.0], [2.0, 0.0], [6.0, 3.0]].iter().enumerate() {
     ///     let mut parameters = [Parameter::slice(&mut w, Some(gradient))];
@@ -87,7 +87,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
     /// let mut w = [0.0_f32];
     /// optimizer.accumulate(&[Parameter::slice(&mut w, Some(&[100.0]))])?;
     /// optimizer.drop_accumulated();
@@ -109,7 +109,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter, StepOutcome};
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
     /// let mut w = [0.0_f32, 0.0];
     /// for (gradient, expected) in [([3.0, 4.0], StepOutcome::Done), ([30.0, 40.0], StepOutcome::Skipped)] {
     ///     let outcome = optimizer.step_if(|norm| norm < 10.0, &mut [Parameter::slice(&mut w, Some(&gradient))])?;

@@ -47,7 +47,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
     /// let mut w = [1.0_f32];
     /// optimizer.eval(&mut [Parameter::slice(&mut w, None)])?;
     /// assert!(optimizer.is_evaluating());
@@ -153,7 +153,7 @@ impl<T: Real> Optimizer<T> {
 ///
 /// // What a snapshot has of Schedule-Free with a beta1 of 0.9, and of a writer whose x is y.
 /// let averaging = Averaging { weight: 0.9, base: "schedule-free/z".to_owned() };
-/// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+/// let optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
 /// assert!(optimizer.snapshot().groups[0].averaging.is_none());
 /// # assert_eq!(averaging.weight, 0.9);
 /// # Ok::<(), gradient_transform::Error>(())

@@ -21,7 +21,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer};
     ///
-    /// let optimizer: Optimizer = Optimizer::new(Descent::with_decay(0.1), [("w", &[8, 4][..])])?;
+    /// let optimizer = Optimizer::new(Descent::with_decay(0.1), [("w", &[8, 4][..])])?;
     /// assert_eq!(optimizer.explain(0, &[8, 4])?, "\
     /// Sweep 1 reads g, y; writes y.
     ///     descent  u <- u + 0.1 y

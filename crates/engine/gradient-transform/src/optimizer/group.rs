@@ -72,7 +72,7 @@ impl<T: Real> ParameterGroup<T> {
 /// use gradient_transform::{Descent, Error, NonFinite, Optimizer, Parameter};
 ///
 /// assert_eq!(NonFinite::default(), NonFinite::Error);
-/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])])?;
 /// let mut w = [1.0_f32, 1.0];
 /// let error = optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, f32::NAN]))]).unwrap_err();
 /// assert!(matches!(error, Error::NonFiniteGradient { index: 1, .. }));

@@ -43,7 +43,7 @@ use crate::optimizer::shape::IntoShape;
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Parameter};
-/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2, 2][..]), ("b", &[2][..])])?;
+/// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[2, 2][..]), ("b", &[2][..])])?;
 /// optimizer.set_lr(0, 0.5)?;
 /// let (mut w, mut b) = ([1.0_f32, 2.0, 3.0, 4.0], [5.0_f32, 6.0]);
 /// optimizer.step(&mut [
@@ -169,7 +169,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer, ParameterGroup};
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[8, 4][..])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[8, 4][..])])?;
     /// optimizer.add_group(ParameterGroup::new(Descent::default(), [("adapter", &[8, 2][..])]).lr(0.1))?;
     /// assert!(optimizer.names().eq(["w", "adapter"]));
     /// assert!(optimizer.add_group(ParameterGroup::new(Descent::default(), [("w", &[1][..])])).is_err()); // named already
@@ -222,7 +222,7 @@ impl<T: Real> Optimizer<T> {
     ///     }
     /// }
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
     /// let mut w = [1.0_f32];
     /// optimizer.step(&mut [Parameter::slice(&mut w, None)])?;
     /// assert_eq!(optimizer.steps(0)?, 0);
@@ -250,7 +250,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer};
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
     /// optimizer.set_lr(0, 0.01)?;
     /// assert_eq!(optimizer.lr(0)?, 0.01);
     /// assert!(optimizer.set_lr(0, f64::NAN).is_err() && optimizer.set_lr(1, 0.01).is_err());
@@ -304,7 +304,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Estimate, Optimizer};
     ///
-    /// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// let optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
     /// assert_eq!(optimizer.estimate(0)?, Estimate::FIXED); // no estimator in this chain
     /// assert_eq!(Estimate::FIXED, Estimate::new(1.0));
     /// # Ok::<(), gradient_transform::Error>(())
@@ -321,7 +321,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
     /// optimizer.set_lr(0, 0.5)?;
     /// optimizer.step(&mut [Parameter::slice(&mut [1.0_f32], Some(&[1.0]))])?;
     /// let step = optimizer.latest_step(0)?;
@@ -349,7 +349,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer};
     ///
-    /// let optimizer: Optimizer = Optimizer::new(Descent::with_decay(0.1), [("w", &[1][..])])?;
+    /// let optimizer = Optimizer::new(Descent::with_decay(0.1), [("w", &[1][..])])?;
     /// assert_eq!(optimizer.transforms(0)?, ["Descent { weight_decay: 0.1, weight_decay_by_lr: true, decays_first: false }"]);
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
@@ -423,7 +423,7 @@ impl<T: Real> Optimizer<T> {
     /// use gradient_transform::{Descent, Optimizer, Parameter, TILE};
     ///
     /// let n = 100 * TILE;
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[n][..])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[n][..])])?;
     /// optimizer.step(&mut [Parameter::slice(&mut vec![0.0_f32; n], Some(&vec![1.0; n]))])?;
     /// assert!((1..8 * 4 * TILE).contains(&optimizer.workspace_bytes())); // a few tiles of float32
     /// # Ok::<(), gradient_transform::Error>(())

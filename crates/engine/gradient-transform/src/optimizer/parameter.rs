@@ -67,7 +67,7 @@ impl<'a> Parameter<'a> {
     /// use ndarray::array;
     /// let mut w = array![[1.0_f32, 2.0], [3.0, 4.0]].reversed_axes(); // column-major
     /// let g = array![[1.0_f32, 1.0], [1.0, 1.0]];
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2, 2][..])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[2, 2][..])])?;
     /// optimizer.step(&mut [Parameter::array(w.view_mut(), Some(g.view()))])?;
     /// assert_eq!(w, array![[0.0, 2.0], [1.0, 3.0]]);
     /// # Ok::<(), gradient_transform::Error>(())
@@ -118,7 +118,7 @@ impl<'a> Parameter<'a> {
     ///
     /// let mut w = Array2::from_elem([2, 2], bf16::ONE);
     /// let g = array![[1.0_f32, 0.0], [0.5, 0.0]].reversed_axes(); // column-major
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2, 2][..])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[2, 2][..])])?;
     /// optimizer.step(&mut [Parameter::array(w.view_mut(), None).with_gradient_array(g.view())])?;
     /// assert_eq!(w.mapv(bf16::to_f32), array![[0.0, 0.5], [1.0, 1.0]]);
     /// # Ok::<(), gradient_transform::Error>(())

@@ -180,7 +180,7 @@ pub struct Counts {
 ///     }
 /// }
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[8, 4][..])])?;
+/// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[8, 4][..])])?;
 /// optimizer.set_policy(Smallest);
 ///
 /// // A policy is a function of what it is shown, and can be tried out without an optimizer.

@@ -28,9 +28,9 @@ use crate::optimizer::{Optimizer, share_first_estimate};
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Restored};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+/// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
 /// let saved = optimizer.snapshot();
-/// let mut decayed: Optimizer = Optimizer::new(Descent::with_decay(0.1), [("w", &[1][..])])?;
+/// let mut decayed = Optimizer::new(Descent::with_decay(0.1), [("w", &[1][..])])?;
 /// let Restored { new_parameters, changed, missing, surplus, .. } = decayed.restore(saved)?;
 /// assert_eq!(new_parameters, ["w"]); // no step yet, so there is nothing of it in the snapshot
 /// assert_eq!(changed, ["group 0: Descent.weight_decay is 0.1, and 0.0 in the snapshot"]);
@@ -64,7 +64,7 @@ pub struct Restored {
 /// ```
 /// use gradient_transform::{Descent, Optimizer, ParameterGroup, RestoreOptions, Settings};
 ///
-/// let one: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+/// let one = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
 /// let group = |name: &'static str| ParameterGroup::new(Descent::default(), [(name, &[1][..])]);
 /// let mut two: Optimizer = Optimizer::with_groups([group("adapter"), group("w")], Settings::default())?;
 /// assert!(two.restore(one.snapshot()).is_err());
@@ -98,7 +98,7 @@ impl<T: Real> Optimizer<T> {
     /// let sign = || map!("sign", |u| u.sign());
     /// let mut first = Optimizer::new((sign(), Descent::default()), [("w", &[1][..])])?;
     /// first.step(&mut [Parameter::slice(&mut [1.0_f32], Some(&[3.0]))])?;
-    /// let mut second: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])])?;
+    /// let mut second = Optimizer::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])])?;
     /// let restored = second.restore(first.snapshot())?;
     /// assert_eq!(second.steps(0)?, 1);
     /// assert_eq!(restored.new_parameters, ["b"]);

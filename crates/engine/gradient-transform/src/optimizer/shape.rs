@@ -9,9 +9,9 @@
 /// assert_eq!([8, 4].into_shape(), (8, 4).into_shape());
 /// assert!(().into_shape().is_empty()); // one element
 ///
-/// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", [8, 4]), ("v", [4, 2])])?;
+/// let optimizer = Optimizer::new(Descent::default(), [("w", [8, 4]), ("v", [4, 2])])?;
 /// // Of several ranks:
-/// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", vec![8, 4]), ("b", vec![4])])?;
+/// let optimizer = Optimizer::new(Descent::default(), [("w", vec![8, 4]), ("b", vec![4])])?;
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 pub trait IntoShape {

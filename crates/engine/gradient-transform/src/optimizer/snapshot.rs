@@ -27,7 +27,7 @@ use crate::optimizer::{Optimizer, check_one_estimator, range_of};
 /// ```
 /// use gradient_transform::{Descent, DType, GroupSnapshot, Optimizer, Parameter, Snapshot, TensorSnapshot};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[2][..])])?;
 /// let mut w = [1.0_f32, 1.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, 0.5]))])?;
 ///
@@ -125,7 +125,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter, map};
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
     /// let mut w = [0.0_f32];
     /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[3.0]))])?;
     /// let sign = map!("sign", |u| u.sign());
@@ -148,7 +148,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
     /// let mut w = [1.0_f32];
     /// let decayed = Descent::with_decay(0.1);
     /// optimizer.replace_chain_with(0, decayed, &mut [Parameter::slice(&mut w, None)])?;
@@ -275,7 +275,7 @@ impl<T: Real> Optimizer<T> {
     /// ```
     /// use gradient_transform::{Buffer, Descent, Optimizer, Snapshot};
     ///
-    /// let optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
+    /// let optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
     /// let borrowed: Snapshot<&Buffer> = optimizer.borrowed_snapshot();
     /// assert_eq!(borrowed.to_owned(), optimizer.snapshot());
     /// # Ok::<(), gradient_transform::Error>(())

@@ -101,7 +101,7 @@ impl<T: Real> Optimizer<T> {
     ///     }
     /// }
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new((ByLoss, Descent::default()), [("w", [1])])?;
+    /// let mut optimizer = Optimizer::new((ByLoss, Descent::default()), [("w", [1])])?;
     /// let mut w = [0.0_f32];
     /// optimizer.step_with(Loss(0.5), &mut [Parameter::slice(&mut w, Some(&[1.0]))])?;
     /// assert_eq!(w, [-0.5]);
@@ -362,7 +362,7 @@ pub(crate) fn unusable<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -
 /// ```
 /// use gradient_transform::{Descent, Error, Optimizer, Parameter, StepInProgress};
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])])?;
+/// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[1][..]), ("b", &[1][..])])?;
 /// let (mut w, mut b) = ([1.0_f32], [1.0_f32]);
 /// let mut step: StepInProgress<'_> = optimizer.begin_step()?;
 /// step.parameter(1, Parameter::slice(&mut b, Some(&[0.5])))?;

@@ -68,7 +68,7 @@ pub(crate) fn parameters_may_come_one_by_one<E: Number>(row: &Row) -> Result<()>
 }
 
 pub(crate) fn occurs_once(row: &Row) -> Result<()> {
-    match Optimizer::<f32>::new((row.twice)(), [("w", &[2, 2][..])]) {
+    match Optimizer::new((row.twice)(), [("w", &[2, 2][..])]) {
         Err(Error::InvalidChain { .. }) => Ok(()),
         Err(other) => bail!("it is refused for another reason: {other}"),
         Ok(_) => bail!("it is accepted"),

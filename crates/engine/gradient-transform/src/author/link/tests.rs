@@ -255,7 +255,7 @@ fn numbers_that_are_kept_move_on_once_in_a_step_and_are_saved() {
         Box::new(fused((Counting, Lagging, Descent::default()))),
     ];
     for chain in chains {
-        let mut optimizer: Optimizer = Optimizer::new(chain, [("w", [2]), ("still", [1])]).unwrap();
+        let mut optimizer = Optimizer::new(chain, [("w", [2]), ("still", [1])]).unwrap();
         let (mut w, mut still) = ([0.0_f32, 0.0], [0.0_f32]);
         let mut step = |optimizer: &mut Optimizer, gradient: f32| {
             optimizer.step(&mut [
@@ -297,6 +297,6 @@ impl GradientTransform for Ambiguous {
 #[test]
 fn a_number_and_an_array_of_one_name_are_refused() {
     let chain = (Ambiguous, crate::Descent::default());
-    let refused = crate::Optimizer::<f32>::new(chain, [("w", [2])]);
+    let refused = crate::Optimizer::new(chain, [("w", [2])]);
     assert!(matches!(refused, Err(Error::InvalidChain { .. })), "{refused:?}");
 }

@@ -185,7 +185,7 @@ pub struct Fused<C, T: Real> {
 ///     }
 /// }
 ///
-/// let mut optimizer: Optimizer = Optimizer::new(fused((Sign, Descent::default())), [("w", &[2][..])])?;
+/// let mut optimizer = Optimizer::new(fused((Sign, Descent::default())), [("w", &[2][..])])?;
 /// let mut w = [0.0_f32, 0.0];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[0.5, -3.0]))])?;
 /// assert_eq!(w, [-1.0, 1.0]);
@@ -201,7 +201,7 @@ impl<C, T: Real> Fused<C, T> {
     /// ```
     /// use gradient_transform::{Descent, Fused, Optimizer};
     ///
-    /// let mut optimizer: Optimizer = Optimizer::new(Fused::new(Descent::default()), [("w", &[2][..])])?; // link by link
+    /// let mut optimizer = Optimizer::new(Fused::new(Descent::default()), [("w", &[2][..])])?; // link by link
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     pub fn new(chain: C) -> Self {

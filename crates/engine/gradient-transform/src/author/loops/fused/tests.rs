@@ -317,7 +317,7 @@ impl GradientTransform for Clip2 {
 #[test]
 fn a_gradient_that_is_not_finite_moves_nothing() {
     let chain = fused((Scaled, Clip, Averaged { decay: 0.0 }));
-    let mut optimizer: Optimizer = Optimizer::new(chain, [("w", &[64, 64][..])]).unwrap();
+    let mut optimizer = Optimizer::new(chain, [("w", &[64, 64][..])]).unwrap();
     let (mut w, mut gradient) = (vec![0.5_f32; 4096], vec![0.1_f32; 4096]);
     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))]).unwrap();
     let (before, snapshot) = (w.clone(), optimizer.snapshot());
@@ -406,9 +406,9 @@ fn an_observer_stands_beside_the_loops_unless_it_looks_at_the_update() {
 #[test]
 fn a_fused_chain_without_a_writer_or_in_the_wrong_order_is_refused_like_any_other() {
     let parameters = || [("w", &[2][..])];
-    let without = Optimizer::<f32>::new(fused((Clip, Clip2)), parameters());
-    let behind = Optimizer::<f32>::new(fused((Averaged { decay: 0.0 }, Clip)), parameters());
-    let before = Optimizer::<f32>::new(fused((Agreeing, Averaged { decay: 0.0 })), parameters());
+    let without = Optimizer::new(fused((Clip, Clip2)), parameters());
+    let behind = Optimizer::new(fused((Averaged { decay: 0.0 }, Clip)), parameters());
+    let before = Optimizer::new(fused((Agreeing, Averaged { decay: 0.0 })), parameters());
     for refused in [without, behind, before] {
         assert!(matches!(refused, Err(Error::InvalidChain { .. })), "{refused:?}");
     }
