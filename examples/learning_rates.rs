@@ -116,14 +116,16 @@ fn measure(task: &'static str, steps: usize) -> Result<Found> {
 fn panel<B: DrawingBackend>(
     area: &DrawingArea<B, plotters::coord::Shift>,
     found: &Found,
+    has_legend: bool,
 ) -> Result<(), Box<dyn std::error::Error>>
 where
     B::ErrorType: 'static,
 {
     let Found { task, adamw, prodigy_plus } = found;
     let best = adamw.iter().flatten().map(|spread| spread[1]).fold(prodigy_plus[1], f64::min);
-    // What diverged is beyond the top.
-    let (low, high) = (0.85 * best, 8.0 * best);
+    let worst = adamw.iter().flatten().map(|spread| spread[2]).fold(prodigy_plus[2], f64::max);
+    // What is worse, or diverged, runs along the top.
+    let (low, high) = (0.85 * best, (8.0 * best).min(1.1 * worst));
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .caption(task, ("sans-serif", 15))
@@ -150,7 +152,7 @@ where
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], color.stroke_width(2)));
     }
-    if *task == TASKS[0].0 {
+    if has_legend {
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperMiddle)
@@ -166,8 +168,8 @@ pub(crate) fn run(path: &Path, tasks: &[(&'static str, usize)]) -> Result<()> {
     let render = || -> Result<(), Box<dyn std::error::Error>> {
         let area = SVGBackend::new(path, (290 * found.len() as u32, 260)).into_drawing_area();
         area.fill(&WHITE)?;
-        for (part, found) in area.split_evenly((1, found.len())).iter().zip(&found) {
-            panel(part, found)?;
+        for (i, part) in area.split_evenly((1, found.len())).iter().enumerate() {
+            panel(part, &found[i], i + 1 == found.len())?;
         }
         area.present()?;
         Ok(())

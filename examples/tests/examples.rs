@@ -11,6 +11,8 @@ mod bfloat16;
 mod candle_training;
 #[path = "../custom_transform.rs"]
 mod custom_transform;
+#[path = "../learning_rates.rs"]
+mod learning_rates;
 #[path = "../own_study.rs"]
 mod own_study;
 #[path = "../pictures.rs"]
@@ -99,6 +101,20 @@ fn the_books_pictures_are_those_that_the_example_draws() {
         let svg = std::fs::read_to_string(folder.path().join(&name)).unwrap();
         assert!(svg.matches("<polyline").count() >= 2 && !svg.contains("NaN"), "{name}");
         assert_same_but_for_rounding(&name, &svg, &in_book(&format!("transforms/{name}")), 1.0); // a pixel
+    }
+}
+
+#[test]
+fn losses_over_learning_rates_are_drawn_for_every_task_of_the_books_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("short.svg");
+    learning_rates::run(&path, &[("digits", 2), ("autoencoder", 2)]).unwrap();
+    // Of each panel the lines of three optimizers, at least.
+    let lines = |svg: &str| svg.matches("<polyline").count();
+    let (short, book) = (std::fs::read_to_string(path).unwrap(), in_book("learning-rates.svg"));
+    assert!(lines(&short) >= 6 && lines(&book) >= 9 && !short.contains("NaN"), "{short}");
+    for (task, _) in learning_rates::TASKS {
+        assert!(book.contains(task), "{task}");
     }
 }
 

@@ -9,6 +9,9 @@ mod loops;
 mod options;
 mod rules;
 
+// A training loop depends on this crate alone.
+pub use gradient_transform::{Error, Optimizer, Parameter, Result};
+
 pub use builder::ProdigyPlus;
 pub use compat::Compat;
 pub use engine_compat::EngineCompat;
