@@ -25,7 +25,7 @@ const RECORDED: &str = "checkpoint";
 ///
 /// let device = Device::flex().autodiff();
 /// let mut layer: Linear = LinearConfig::new(3, 2).init(&device);
-/// let mut optimizer = ModuleOptimizer::new(&layer, &Options::default())?;
+/// let mut optimizer = ModuleOptimizer::<f32>::new(&layer, &Options::default())?;
 /// let loss = layer.forward(Tensor::<2>::ones([1, 3], &device)).sum();
 /// let gradients = GradientsParams::from_grads(loss.backward(), &layer);
 /// optimizer.step(1.0, &mut layer, gradients)?;

@@ -10,7 +10,7 @@ mod options;
 mod rules;
 
 // A training loop depends on this crate alone.
-pub use gradient_transform::{Error, Optimizer, Parameter, Result};
+pub use gradient_transform::{Error, Optimizer, Parameter};
 
 pub use builder::ProdigyPlus;
 pub use compat::Compat;
