@@ -24,7 +24,7 @@ const SEEDS: u64 = 3;
 /// A task by its name, and the steps to train it for.
 pub(crate) const TASKS: [(&str, usize); 3] = [("digits", 600), ("autoencoder", 600), ("characters", 400)];
 
-/// What is compared, with its name and color.
+/// Names and colors of the lines.
 const OPTIMIZERS: [(&str, RGBColor); 3] =
     [("AdamW", GREY), ("AdamW, cosine to 0", ORANGE), ("prodigy-plus, as it comes", BLUE)];
 
@@ -78,7 +78,7 @@ fn over_seeds(run: impl Fn(u64) -> Result<f64>) -> Result<Spread> {
     Ok([least, losses.iter().sum::<f64>() / losses.len() as f64, largest])
 }
 
-/// What was found for a task: the losses of both kinds of AdamW at every rate, and of prodigy-plus.
+/// Losses on a task: of AdamW without and with a schedule at every rate, and of prodigy-plus.
 struct Found {
     task: &'static str,
     adamw: [Vec<Spread>; 2],

@@ -27,7 +27,7 @@ struct Squares<V> {
     update: V,
 }
 
-/// What the update is multiplied by.
+/// Factor of the update.
 #[fields]
 struct Factor<V> {
     factor: V,

@@ -42,7 +42,7 @@ pub struct Graft<A, D> {
     pub direction: D,
 }
 
-/// What two transforms have, and what Graft has beside it.
+/// Fields of the two transforms, and those of Graft itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Branches<F, G, N> {
     size: F,
@@ -207,7 +207,7 @@ where
     A: GradientTransform<Kind = kind::Update>,
     D: GradientTransform<Kind = kind::Update>,
 {
-    /// What the two make of an element.
+    /// An element after either of the two.
     #[inline(always)]
     fn both<B: Backend>(&self, e: &Element<B, Self>) -> (Element<B, A>, Element<B, D>) {
         let of_direction = self.direction.variants().max(1);

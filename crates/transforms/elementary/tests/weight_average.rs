@@ -1,4 +1,4 @@
-//! What `WeightAverage` evaluates at, and the way back.
+//! The evaluation point of `WeightAverage`, and the way back.
 
 use elementary::{Momentum, WeightAverage};
 use gradient_transform::{

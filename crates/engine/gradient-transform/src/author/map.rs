@@ -125,7 +125,7 @@ macro_rules! rescale {
             sum: V,
         }
 
-        /// What the update is multiplied by.
+        /// Factor of the update.
         #[$crate::fields]
         struct Factor<V> {
             factor: V,

@@ -7,7 +7,7 @@ use crate::link::update::Update;
 /// All slices have the same length (at most [`crate::TILE`]), except those the transform did not ask for in
 /// [`crate::Link::reads`], which are empty, and columns that have a value for every n-th element only.
 ///
-/// What [`emit`](crate::Link::emit) of a weight decay does to one:
+/// Weight decay of a tile, as its [`emit`](crate::Link::emit) does it:
 ///
 /// ```
 /// use gradient_transform::{Tile, Update};

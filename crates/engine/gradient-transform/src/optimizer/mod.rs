@@ -65,7 +65,7 @@ pub struct Optimizer<T: Real = f32> {
     pub(crate) skipped: u64,
     /// How many times gradients were accumulated since the latest step.
     pub(crate) accumulated: u64,
-    /// What was given beside the parameters for the step in progress.
+    /// Values given beside the parameters for the step in progress.
     pub(crate) given: Publications,
     pub(crate) skipped_tensors: u64,
     /// State was loaded and no step done since.
