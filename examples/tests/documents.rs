@@ -238,7 +238,7 @@ fn every_transform_has_laws_a_table_a_page_and_a_name_in_studies() {
             require(
                 words(&studies).contains(transform.as_str()),
                 format!(
-                    "crates/ablate/ablate/src/transforms lacks {transform}: a line with its name and what it does"
+                    "crates/ablate/ablate/src/transforms/list.rs lacks {transform}: a line with its name and what it does"
                 ),
             );
         }

@@ -27,6 +27,8 @@ mod several_groups;
 mod step_sizes;
 #[path = "../trajectories.rs"]
 mod trajectories;
+#[path = "../transform_list.rs"]
+mod transform_list;
 
 #[test]
 fn quickstart_fits_the_line() {
@@ -102,6 +104,11 @@ fn the_books_pictures_are_those_that_the_example_draws() {
         assert!(svg.matches("<polyline").count() >= 2 && !svg.contains("NaN"), "{name}");
         assert_same_but_for_rounding(&name, &svg, &in_book(&format!("transforms/{name}")), 1.0); // a pixel
     }
+}
+
+#[test]
+fn the_books_list_of_transforms_is_the_one_that_studies_have() {
+    assert!(in_book("transforms/list.md") == transform_list::page(), "run the example transform_list again");
 }
 
 #[test]

@@ -98,6 +98,26 @@ impl TransformKind {
     }
 }
 
+/// Options with their defaults, as a study file writes them; by its name alone one that has no value until it is given one.
+///
+/// ```
+/// use ablate::registry::written_options;
+///
+/// let defaults = serde_json::json!({ "beta": 0.9, "growth": null, "samples": { "every": 11 } });
+/// assert_eq!(written_options(&defaults), ["beta = 0.9", "growth", "samples = { every = 11 }"]);
+/// ```
+pub fn written_options(defaults: &Value) -> Vec<String> {
+    let written = |value: &Value| match value {
+        Value::Object(_) => format!("{{ {} }}", written_options(value).join(", ")),
+        value => value.to_string(),
+    };
+    let option = |(name, default): (&String, &Value)| match default {
+        Value::Null => name.clone(),
+        default => format!("{name} = {}", written(default)),
+    };
+    defaults.as_object().into_iter().flatten().map(option).collect()
+}
+
 /// The option under which a wrapper has what it wraps.
 pub const WRAPPED: &str = "wraps";
 

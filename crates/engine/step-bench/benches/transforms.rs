@@ -1,72 +1,74 @@
-//! Every transform alone, on one float32 tensor that fits no second-level cache.
+//! Every transform that ships alone, on one float32 tensor that fits no second-level cache, with its defaults and a few variations.
 //!
-//! Those that need one have a writer behind or before them, so the first rows are what to subtract. Rayon's threads are all
-//! there are, or `RAYON_NUM_THREADS`.
+//! Those that need one have a writer behind or before them, so the rows of `descent` and `schedule-free` are what to subtract. Rayon's
+//! threads are all there are, or `RAYON_NUM_THREADS`.
 #![allow(missing_docs)] // Criterion's macros make public items
 
 use std::time::Duration;
 
-use adopt::Adopt;
-use cautious::Cautious;
+use ablate::registry::{Registry, WRAPPED};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
-use focus::Focus;
 use gradient_transform::{Descent, Link, NonFinite, Optimizer, ParameterGroup, Settings, map, rescale};
-use grams::Grams;
-use muon_pp::Muon;
-use orthograd::OrthoGrad;
-use prodigy_core::Prodigy;
 use schedule_free::ScheduleFree;
-use speed::Speed;
-use stableadamw::StableAdamW;
+use serde_json::{Value, json};
 use step_bench::bench::{Problem, named};
 
 type Boxed = Box<dyn Link<f32>>;
 
-const BETA2: f64 = 0.99;
-
-/// Behind a transform that changes the update.
-fn behind(transform: impl Link<f32> + 'static) -> Boxed {
-    Box::new((transform, Descent::default()))
-}
-
-/// Before a transform that changes the displacement.
-fn before(transform: impl Link<f32> + 'static) -> Boxed {
-    Box::new((ScheduleFree::default(), transform))
-}
-
-fn chains() -> Vec<(&'static str, Boxed)> {
-    let dense = DenseMoment::new(BETA2);
-    let factored = FactoredMoment::new(BETA2);
-    let beta3 = BETA2.sqrt();
+/// Transforms with other options than their defaults.
+fn variations() -> Vec<(&'static str, Value)> {
+    let atan2 = |moment: &str| json!({ "transform": moment, "division": "atan2" });
+    let decay = |writer: &str| json!({ "transform": writer, "weight_decay": 0.01 });
     vec![
-        ("descent", Box::new(Descent::default())),
-        ("schedule-free", Box::new(ScheduleFree::default())),
-        ("descent with weight decay", Box::new(Descent::with_decay(0.01))),
-        ("schedule-free with weight decay", {
-            Box::new(ScheduleFree { weight_decay: 0.01, ..ScheduleFree::default() })
-        }),
-        ("map", behind(map!("clip", |u| u.max(-1.0).min(1.0)))),
-        ("rescale", behind(rescale!("unit", |u| u * u, |sum, n| (n / sum.max(1e-30)).sqrt()))),
-        ("rectify, then dense moment", behind((Rectify::new(BETA2), dense))),
-        ("dense moment", behind(dense)),
-        ("dense moment by atan2", behind(DenseMoment { division: Division::Atan2, ..dense })),
-        ("factored moment", behind(factored)),
-        ("factored moment by atan2", behind(FactoredMoment { division: Division::Atan2, ..factored })),
-        ("adopt of a dense moment", behind(Adopt::new(dense))),
-        ("adopt of a factored moment", behind(Adopt::new(factored))),
-        ("focus", behind(Focus::new(BETA2))),
-        ("muon", behind(Muon::new(BETA2))),
-        ("orthograd", behind(OrthoGrad::default())),
-        ("stableadamw", behind(StableAdamW)),
-        ("prodigy", behind(Prodigy::new(beta3))),
-        ("speed", behind(Speed::new(beta3))),
-        ("schedule-free, then cautious", before(Cautious::default())),
-        ("schedule-free, then grams", before(Grams)),
+        ("descent with weight decay", decay("descent")),
+        ("schedule-free with weight decay", decay("schedule-free")),
+        ("dense-moment by atan2", atan2("dense-moment")),
+        ("factored-moment by atan2", atan2("factored-moment")),
+        (
+            "adopt of a factored moment",
+            json!({ "transform": "adopt", "moment": { "transform": "factored-moment" } }),
+        ),
     ]
 }
 
-fn transforms(criterion: &mut Criterion) {
+/// By name, how each is made. Wrappers have the cheapest transform inside.
+fn transforms() -> Vec<(String, Box<dyn Fn() -> Boxed>)> {
+    let mut described = Vec::new();
+    for kind in Registry::shipped().transforms() {
+        let mut options = json!({ "transform": kind.name });
+        if kind.defaults.get(WRAPPED).is_some() {
+            options[WRAPPED] = "sign".into();
+            options["least_rank"] = 1.into();
+        }
+        described.push((kind.name.clone(), options));
+    }
+    described.extend(variations().into_iter().map(|(name, options)| (name.to_owned(), options)));
+    let mut made: Vec<(String, Box<dyn Fn() -> Boxed>)> = Vec::new();
+    for (name, options) in described {
+        made.push((
+            name,
+            Box::new(move || Registry::shipped().transform(&options).expect("it ships with these options")),
+        ));
+    }
+    made.push(("map".into(), Box::new(|| Box::new(map!("clip", |u| u.max(-1.0).min(1.0))))));
+    let unit = || -> Boxed { Box::new(rescale!("unit", |u| u * u, |sum, n| (n / sum.max(1e-30)).sqrt())) };
+    made.push(("rescale".into(), Box::new(unit)));
+    made
+}
+
+/// The first valid of the chains that a transform can be the measured part of: before a writer, behind one, or the writer itself.
+fn optimizer(make: &dyn Fn() -> Boxed, shapes: &[Vec<usize>]) -> Optimizer {
+    // The check of gradients costs the same in every row, and more than some of the transforms.
+    let settings = Settings { non_finite: NonFinite::Unchecked, ..Settings::default() };
+    let built = |chain: Boxed| {
+        Optimizer::with_groups([ParameterGroup::new(chain, named(shapes)).lr(1e-3)], settings.clone())
+    };
+    let before = built(Box::new((make(), Descent::default())));
+    let behind = || built(Box::new((ScheduleFree::default(), make())));
+    before.or_else(|_| behind()).or_else(|_| built(make())).expect("one of the chains is valid")
+}
+
+fn benchmarks(criterion: &mut Criterion) {
     let shapes = [vec![1024, 1024]];
     let mut group = criterion.benchmark_group("transforms");
     group
@@ -76,11 +78,8 @@ fn transforms(criterion: &mut Criterion) {
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    for (name, chain) in chains() {
-        // The check of gradients costs the same in every row, and more than some of the transforms.
-        let settings = Settings { non_finite: NonFinite::Unchecked, ..Settings::default() };
-        let parameters = ParameterGroup::new(chain, named(&shapes)).lr(1e-3);
-        let mut optimizer = Optimizer::with_groups([parameters], settings).expect("the chain is valid");
+    for (name, make) in transforms() {
+        let mut optimizer = optimizer(&*make, &shapes);
         let mut problem = Problem::<f32>::random(&shapes, |x| x);
         let mut parameters = problem.parameters();
         group.bench_function(name, |bench| {
@@ -90,5 +89,5 @@ fn transforms(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, transforms);
+criterion_group!(benches, benchmarks);
 criterion_main!(benches);

@@ -139,7 +139,10 @@ fn estimator<T: Real>(options: &Options, initial_d: Option<f64>) -> Boxed<T> {
     match (options.use_speed, implied.displacement_speed) {
         (false, _) => Box::new(prodigy),
         (true, false) => Box::new(Speed { prodigy, shrinks_above_one: compat.speed_shrinks_above_one }),
-        (true, true) => Box::new(DisplacementSpeed { prodigy }),
+        (true, true) => {
+            let Prodigy { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d, .. } = prodigy;
+            Box::new(DisplacementSpeed { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d })
+        }
     }
 }
 

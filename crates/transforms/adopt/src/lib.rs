@@ -7,6 +7,7 @@ use gradient_transform::{
     AlongState, Backend, Column, Context, Element, GradientTransform, Moment, Num, Real, Result, Storage,
     TensorInfo, kind, transform,
 };
+use serde::{Deserialize, Serialize};
 
 /// Reads a moment's denominator before this step's gradient enters it.
 ///
@@ -21,7 +22,8 @@ use gradient_transform::{
 /// Taniguchi et al., 2411.02853, Algorithm 1. As in the reference, without the paper's first moment and clipping.
 ///
 /// The state is the moment's own and goes by the moment's name, so it survives when ADOPT is switched on or off.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Adopt<M> {
     /// The moment.
     pub moment: M,

@@ -5,6 +5,7 @@ mod update;
 use gradient_transform::{
     AveragingWeight, Backend, Context, Element, GradientTransform, Num, fields, transform,
 };
+use serde::{Deserialize, Serialize};
 pub use update::CautiousUpdate;
 
 /// Leaves out the elements of a step that go against the update, and makes up for them in the others.
@@ -26,7 +27,8 @@ pub use update::CautiousUpdate;
 /// in the reference, the displacement that Schedule-Free makes is masked, and its base iterate z is moved by the whole update.
 ///
 /// Belongs behind the writer. Needs two sums over the whole tensor, so there is one more sweep. Keeps nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Cautious {
     /// Reference 1.9.2: all of m is scaled, by the share among all elements, and elements without an update stand still:
     /// `m <- m mask / max(mean(mask), 1e-3)`. Where most of a tensor has no gradient, the weights run away.

@@ -2,7 +2,7 @@ use std::marker::PhantomData;
 
 use gradient_transform::{
     Backend, Column, Context, Element, ElementOf, Error, Fields, GradientTransform, Nothing, Num, Result,
-    StepContext, TensorInfo, fields, kind, transform,
+    StepContext, StepSummary, TensorInfo, fields, kind, transform,
 };
 
 use crate::average::Factor;
@@ -18,8 +18,8 @@ use crate::average::Factor;
 /// [`Sign`](crate::Sign) as the size gives an update of one length whatever the gradients are.
 ///
 /// The two are functions of one element: [`Adam`](crate::Adam), [`Momentum`](crate::Momentum), [`AdaGrad`](crate::AdaGrad) and so on, with or
-/// without state. One with sums of its own, arrays along axes or numbers for a group is refused, as the norms that graft them would have to wait for these. In
-/// place of the two. Needs the whole tensor, so the chain is cut behind it; both transforms are calculated twice. Keeps what they keep.
+/// without state. One with sums of its own, arrays along axes or numbers for a group is refused, as the norms that graft them would have to wait for these.
+/// On a tensor to which one of them does not apply, it is the identity there as elsewhere: `a` or `b` is u. In place of the two. Needs the whole tensor, so the chain is cut behind it; both transforms are calculated twice. Keeps what they keep.
 ///
 /// ```
 /// use elementary::{AdamMoment, Graft, Momentum};
@@ -65,8 +65,16 @@ struct Joined {
 }
 
 const fn join(mut joined: Joined, branch: &str, names: &[&str]) -> Joined {
+    assert!(
+        joined.count + names.len() <= MOST,
+        "grafted transforms have at most 32 arrays and numbers in all"
+    );
     let mut name = 0;
     while name < names.len() {
+        assert!(
+            branch.len() + names[name].len() <= LONGEST,
+            "the name of an array or number of a grafted transform is too long"
+        );
         let parts = [branch.as_bytes(), names[name].as_bytes()];
         let (mut part, mut length) = (0, 0);
         while part < parts.len() {
@@ -188,6 +196,22 @@ fn element<B: Backend, S, K, A, G: GradientTransform>(
     }
 }
 
+/// Number of formulas of a transform: its own, and behind them the identity.
+#[inline(always)]
+fn formulas(transform: &impl GradientTransform) -> u32 {
+    transform.variants() + 1
+}
+
+/// The formula of a transform for a tensor in a step.
+fn formula<G: GradientTransform>(transform: &G, cx: &Context<'_>, scalars: &G::Scalars<f64>) -> u32 {
+    if transform.applies(cx.tensor) { transform.variant(cx, scalars) } else { transform.variants() }
+}
+
+/// Arrays of a transform for a tensor.
+fn columns<G: GradientTransform>(transform: &G, tensor: &TensorInfo) -> G::State<Column> {
+    if transform.applies(tensor) { transform.columns(tensor) } else { Fields::from_fn(|_| Column::ABSENT) }
+}
+
 /// Refuses what is more than a function of one element.
 fn check<G: GradientTransform>(transform: &G) -> Result<()> {
     transform.validate()?;
@@ -210,12 +234,16 @@ where
     /// An element after either of the two.
     #[inline(always)]
     fn both<B: Backend>(&self, e: &Element<B, Self>) -> (Element<B, A>, Element<B, D>) {
-        let of_direction = self.direction.variants().max(1);
+        let of_direction = formulas(&self.direction);
         let mut size = element::<B, _, _, _, A>(e, e.state.size, e.scalars.size, e.variant / of_direction);
         let mut direction =
             element::<B, _, _, _, D>(e, e.state.direction, e.scalars.direction, e.variant % of_direction);
-        self.size.update(&mut size);
-        self.direction.update(&mut direction);
+        if size.variant < self.size.variants() {
+            self.size.update(&mut size);
+        }
+        if direction.variant < self.direction.variants() {
+            self.direction.update(&mut direction);
+        }
         (size, direction)
     }
 }
@@ -232,13 +260,29 @@ where
 
     fn validate(&self) -> Result<()> {
         check(&self.size)?;
-        check(&self.direction)
+        check(&self.direction)?;
+        if self.size.excludes().is_empty() || self.direction.excludes().is_empty() {
+            return Ok(());
+        }
+        let (size, direction) = (self.size.name(), self.direction.name());
+        let reason =
+            format!("`{size}` and `{direction}` both exclude other transforms; graft one of them at most");
+        Err(Error::InvalidChain { chain: "graft".into(), reason })
+    }
+
+    fn excludes(&self) -> &[(&'static str, &'static str)] {
+        let of_size = self.size.excludes();
+        if of_size.is_empty() { self.direction.excludes() } else { of_size }
+    }
+
+    fn applies(&self, tensor: &TensorInfo) -> bool {
+        self.size.applies(tensor) || self.direction.applies(tensor)
     }
 
     fn columns(&self, tensor: &TensorInfo) -> Self::State<Column> {
         Branches {
-            size: self.size.columns(tensor),
-            direction: self.direction.columns(tensor),
+            size: columns(&self.size, tensor),
+            direction: columns(&self.direction, tensor),
             own: Fields::from_fn(|_| Column::ABSENT),
         }
     }
@@ -257,9 +301,18 @@ where
         self.direction.check_step(step)
     }
 
+    fn end_step(&self, step: &StepContext, summary: &StepSummary, _scalars: &mut [f64]) {
+        self.size.end_step(step, summary, &mut []);
+        self.direction.end_step(step, summary, &mut []);
+    }
+
     fn begin(&self, cx: &Context<'_>, scalars: &mut Self::Scalars<f64>) {
-        self.size.begin(cx, &mut scalars.size);
-        self.direction.begin(cx, &mut scalars.direction);
+        if self.size.applies(cx.tensor) {
+            self.size.begin(cx, &mut scalars.size);
+        }
+        if self.direction.applies(cx.tensor) {
+            self.direction.begin(cx, &mut scalars.direction);
+        }
     }
 
     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Squares<Num<B>> {
@@ -273,12 +326,12 @@ where
     }
 
     fn variant(&self, cx: &Context<'_>, scalars: &Self::Scalars<f64>) -> u32 {
-        let of_direction = self.direction.variant(cx, &scalars.direction);
-        self.size.variant(cx, &scalars.size) * self.direction.variants().max(1) + of_direction
+        let of_direction = formula(&self.direction, cx, &scalars.direction);
+        formula(&self.size, cx, &scalars.size) * formulas(&self.direction) + of_direction
     }
 
     fn variants(&self) -> u32 {
-        self.size.variants().max(1) * self.direction.variants().max(1)
+        formulas(&self.size) * formulas(&self.direction)
     }
 
     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {

@@ -289,10 +289,16 @@ impl Schedule {
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Scheduled {
-    /// The factor.
+    /// The factor. Default: constantly 1.
     pub schedule: Schedule,
+}
+
+impl Default for Scheduled {
+    fn default() -> Self {
+        Self { schedule: Schedule::constant(1.0) }
+    }
 }
 
 #[transform("schedule")]

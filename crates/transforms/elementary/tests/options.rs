@@ -1,7 +1,10 @@
 //! Options of all transforms: defaults are valid, files are read back, unknown names and wrong values are refused.
 
 use elementary::*;
-use gradient_transform::{Descent, Error, GradientTransform, Optimizer, Parameter, SumsOver};
+use gradient_transform::{
+    Backend, Descent, Element, Error, GradientTransform, Optimizer, Parameter, SumsOver, TensorInfo, fields,
+    transform,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -116,6 +119,63 @@ fn what_is_more_than_a_function_of_one_element_is_not_grafted() {
     refused(Graft { size: Sign, direction: Centralise }.validate());
     let wrong = Graft { size: Momentum { beta: 1.0, ..Momentum::default() }, direction: Sign };
     assert!(matches!(wrong.validate(), Err(Error::OptionOutOfRange { option: "beta", .. })));
+}
+
+/// Decay for matrices alone is the identity for vectors, grafted or not.
+#[test]
+fn a_grafted_transform_is_the_identity_where_it_does_not_apply() {
+    let decay = WeightDecay { rate: 1.0, least_rank: 2, ..WeightDecay::default() };
+    let chain = (Graft { size: decay, direction: Sign }, Descent::default());
+    let mut optimizer: Optimizer<f64> =
+        Optimizer::new_in(chain, [("matrix", &[2, 1][..]), ("vector", &[2][..])]).unwrap();
+    let (mut matrix, mut vector) = ([1.0, 1.0], [1.0, 1.0]);
+    let mut parameters =
+        [Parameter::slice(&mut matrix, Some(&[2.0, 3.0])), Parameter::slice(&mut vector, Some(&[3.0, -4.0]))];
+    optimizer.step(&mut parameters).unwrap();
+    // Of the matrix |g + w| = |(3, 4)|, of the vector |g| = 5; along signs, whose length is the root of 2.
+    let step = 5.0 / 2.0_f64.sqrt();
+    for (got, expected) in matrix.iter().chain(&vector).zip([1.0 - step, 1.0 - step, 1.0 - step, 1.0 + step])
+    {
+        assert!((got - expected).abs() < 1e-12, "{got} {expected}");
+    }
+}
+
+/// Momentum of matrices alone.
+#[derive(Clone, Debug)]
+struct MatrixMomentum;
+
+#[fields]
+struct Sum<V> {
+    m: V,
+}
+
+#[transform("matrix-momentum")]
+impl GradientTransform for MatrixMomentum {
+    type State<V: Copy> = Sum<V>;
+
+    fn applies(&self, tensor: &TensorInfo) -> bool {
+        tensor.shape.len() >= 2
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.state.m = 0.5 * e.state.m + e.update;
+        e.update = e.state.m;
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_a_tensor_to_which_a_grafted_transform_does_not_apply() {
+    let chain = (Graft { size: MatrixMomentum, direction: AdamMoment::default() }, Descent::default());
+    let mut optimizer = Optimizer::new(chain, [("vector", [2])]).unwrap();
+    let mut vector = [1.0_f32, 1.0];
+    optimizer.step(&mut [Parameter::slice(&mut vector, Some(&[3.0, -4.0]))]).unwrap();
+    assert!(optimizer.snapshot().tensors["vector"].arrays.keys().eq(["graft/direction.v"]));
+    let neither = (Graft { size: MatrixMomentum, direction: MatrixMomentum }, Descent::default());
+    let mut optimizer = Optimizer::new(neither, [("vector", [2])]).unwrap();
+    let mut vector = [1.0_f32, 1.0];
+    optimizer.step(&mut [Parameter::slice(&mut vector, Some(&[3.0, -4.0]))]).unwrap();
+    assert_eq!(vector, [-2.0, 5.0]);
+    assert!(optimizer.snapshot().tensors["vector"].arrays.is_empty());
 }
 
 /// A tensor of one element with the gradient 1 in every step; `late` comes into its chain after ten.

@@ -24,7 +24,8 @@ use crate::division::{Division, FORMULAS, divide};
 /// assert!((w[0] + 9.0).abs() < 1e-5 && (w[1] - 11.0).abs() < 1e-5); // a step of 10 against the gradient's sign
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DenseMoment {
     /// Decay of the moment, in [0, 1).
     pub beta2: f64,
@@ -39,6 +40,12 @@ pub struct DenseMoment {
     /// Reference 1.9.2: a bfloat16 moment is rounded to the nearest twice a step, after the decay and after the
     /// addition. Otherwise once, as parameters are.
     pub round_twice: bool,
+}
+
+impl Default for DenseMoment {
+    fn default() -> Self {
+        Self::new(0.99)
+    }
 }
 
 impl DenseMoment {

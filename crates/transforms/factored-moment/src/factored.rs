@@ -2,6 +2,7 @@ use gradient_transform::{
     AlongState, Backend, Buffer, Column, Context, DType, Moment, MomentElement, MomentScale, Num, Real,
     Result, Storage, TensorInfo, fields, kernel, transform,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::axes::Axes;
 use crate::dense::{Reading, Second, Squared, Weights, check_beta2, next, weights};
@@ -20,7 +21,8 @@ use crate::division::{Division, EPSILON, FORMULAS, SMALL_EPSILON, divide, epsilo
 /// Tensors of rank 0 or 1, and those without an axis of at least `min_size` elements, have a [`crate::DenseMoment`] instead.
 ///
 /// Reads the gradient once before anything can be emitted, so the chain is cut behind it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct FactoredMoment {
     /// Decay of the moment, in [0, 1).
     pub beta2: f64,
@@ -41,6 +43,12 @@ pub struct FactoredMoment {
     pub wrong_row_mean: bool,
     /// Reference 1.9.2: bfloat16 moments are rounded to the nearest after every operation.
     pub round_twice: bool,
+}
+
+impl Default for FactoredMoment {
+    fn default() -> Self {
+        Self::new(0.99)
+    }
 }
 
 impl FactoredMoment {

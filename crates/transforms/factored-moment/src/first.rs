@@ -1,6 +1,7 @@
 use gradient_transform::{
     Backend, Context, DType, Element, Error, GradientTransform, MomentScale, Num, Result, fields, transform,
 };
+use serde::{Deserialize, Serialize};
 
 /// The first moment: a moving average of the updates.
 ///
@@ -31,7 +32,8 @@ use gradient_transform::{
 /// }
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct FirstMoment {
     /// Decay of the moment, in [0, 1).
     pub beta1: f64,
@@ -43,6 +45,12 @@ pub struct FirstMoment {
     pub times_update: bool,
     /// Reference 2.0.1: a bfloat16 moment is rounded to the nearest twice a step. Otherwise once, as parameters are.
     pub round_twice: bool,
+}
+
+impl Default for FirstMoment {
+    fn default() -> Self {
+        Self::new(0.9)
+    }
 }
 
 impl FirstMoment {

@@ -1,6 +1,7 @@
 use gradient_transform::{
     Backend, Element, Error, GradientTransform, Rectification, Result, StepContext, transform,
 };
+use serde::{Deserialize, Serialize};
 
 /// RAdam's rectification: a warm-up that follows from the variance of the second moment.
 ///
@@ -22,13 +23,20 @@ use gradient_transform::{
 /// assert_eq!(w, [1.0]); // the variance is intractable at first
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Rectify {
     /// Decay of the second moment that is rectified, in (0, 1); that of the moment in the same chain.
     pub beta2: f64,
     /// Whether the second moments divide from the first step on, also while the step size is 0: for chains that average what was divided.
     /// Default false.
     pub divides_early: bool,
+}
+
+impl Default for Rectify {
+    fn default() -> Self {
+        Self::new(0.99)
+    }
 }
 
 impl Rectify {

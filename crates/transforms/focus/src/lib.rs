@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 /// attraction pushes every weight towards 0. In a tensor that was trained without it, it starts at the weights.
 ///
 /// Takes the place of a second moment; excludes the others and atan2. A map. Keeps one value per element.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Focus {
     /// Decay of the average of the weights, in [0, 1).
     pub beta2: f64,
@@ -35,6 +36,12 @@ pub struct Focus {
     pub reads_weighted: bool,
     /// Reference 1.9.2: a bfloat16 average is rounded to the nearest twice a step. Otherwise once, as parameters are.
     pub round_twice: bool,
+}
+
+impl Default for Focus {
+    fn default() -> Self {
+        Self::new(0.99)
+    }
 }
 
 impl Focus {

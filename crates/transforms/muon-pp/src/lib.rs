@@ -7,6 +7,7 @@ use gradient_transform::{
     Buffer, Context, DType, Error, Link, Real, Result, Role, SliceMut, StateSpec, Storage, Sums, TensorInfo,
     TensorState, Tile, kernel,
 };
+use serde::{Deserialize, Serialize};
 
 pub use auxiliary::Auxiliary;
 pub use newton_schulz::{Coefficients, Precision};
@@ -21,7 +22,8 @@ pub use newton_schulz::{Coefficients, Precision};
 /// let constant = Muon { normalisation: Normalisation::FirstUpdate, ..Muon::new(0.99) };
 /// let normuon = Muon { normalisation: Normalisation::Neurons, ..Muon::default() };
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Normalisation {
     /// Nothing.
     #[default]
@@ -44,7 +46,8 @@ pub enum Normalisation {
 /// assert_eq!((Scale::Jordan.factor(400, 100), Scale::Jordan.factor(100, 400)), (2.0, 1.0));
 /// assert_eq!((Scale::MatchAdam.factor(400, 100), Scale::MatchAdam.factor(100, 400)), (4.0, 4.0));
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Scale {
     /// 1.
     None,
@@ -88,7 +91,8 @@ impl Scale {
 /// Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024).
 ///
 /// Tensors of rank 0 and 1 pass through unchanged. Needs the whole matrix, so the chain is cut behind it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Muon {
     /// Decay of the momentum mu, in [0, 1). With 0 there is none, and nothing is kept. Default 0.95; 0 in [`Muon::new`].
     pub momentum: f64,
@@ -111,6 +115,8 @@ pub struct Muon {
     /// By what the result is multiplied. Default [`Scale::Jordan`]; [`Scale::None`] in [`Muon::new`].
     pub scale: Scale,
     /// Parts of the names of tensors that are left alone whatever their rank, such as embeddings and the output layer. Default none.
+    /// In a study file it is the transform `only-for` that says so.
+    #[serde(skip)]
     pub except: &'static [&'static str],
     /// Reference 1.9.2: the mean square is a bfloat16 number, and every operation on it rounds to bfloat16. Default false.
     pub narrow_mean_square: bool,

@@ -4,6 +4,7 @@ use faer::prelude::*;
 use faer::traits::RealField;
 use faer::{Accum, Par};
 use gradient_transform::{Error, Real, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::Muon;
 
@@ -26,7 +27,8 @@ const JORDAN: [f64; 3] = [3.4445, -4.7750, 2.0315];
 /// muon.orthogonalise(&mut matrix, 2, 2);
 /// assert!((matrix[0] - 1.0).abs() < 1e-8 && matrix[3] < 0.3);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Coefficients {
     /// (3.4445, -4.7750, 2.0315) in every iteration (Jordan et al. 2024). Values come fast to between 0.68 and 1.21, and stay there.
     #[default]
@@ -83,7 +85,8 @@ impl Coefficients {
 }
 
 /// What the iterations round to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// The type computed in.
     #[default]

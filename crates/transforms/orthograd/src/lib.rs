@@ -5,6 +5,7 @@ use gradient_transform::{
     Context, DType, Link, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile,
 };
 use multiversion::multiversion;
+use serde::{Deserialize, Serialize};
 
 /// Takes from the update its part along the weights, and rescales the rest to the update's norm.
 ///
@@ -18,7 +19,8 @@ use multiversion::multiversion;
 ///
 /// Prieto et al., 2501.04697, section 5. Belongs before the moments. Needs sums over the whole tensor, so the chain is cut behind
 /// it; they are taken in float64, so that |g - p w| follows from them without a further sweep. Keeps nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct OrthoGrad {
     /// References 1.9.2 and 2.0.1: where nothing orthogonal is left, rounding noise is rescaled to the full norm of the gradient.
     pub normalises_noise: bool,

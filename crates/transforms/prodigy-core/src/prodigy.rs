@@ -3,6 +3,7 @@ use gradient_transform::{
     Context, Error, Estimate, Estimator, LeftD0, Link, Reads, Real, Result, Role, StateSpec, StepContext,
     Sums, TensorInfo, Tile,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::estimate::{Negative, Ratio, Weighting};
 use crate::samples::Samples;
@@ -25,7 +26,8 @@ use crate::samples::Samples;
 ///
 /// Mishchenko and Defazio, 2306.06101, Algorithm 4. There the weight is d^2 and the ratio is not bounded; the square root and
 /// the arctangent are the reference's.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Prodigy {
     /// What is gathered.
     pub samples: Samples,

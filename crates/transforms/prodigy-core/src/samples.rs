@@ -50,7 +50,8 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(samples.contribution(&tensor, &totals, 3.0, false), [3.0 * -1.5, 11.0]);
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Samples {
     /// Every how many elements one is looked at, in logical order, or a few more ([`stride`](Self::stride)). At least 1; default
     /// 11.
@@ -65,6 +66,12 @@ pub struct Samples {
     /// Reference 1.9.2: every `every`-th element, also where the samples are then always of the same columns. If nothing but
     /// the other columns has gradients, d never moves.
     pub keeps_step_with_shape: bool,
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self::new(0.99_f64.sqrt())
+    }
 }
 
 impl Samples {

@@ -4,6 +4,7 @@ use gradient_transform::{
     AveragingWeight, Backend, Column, Context, DType, Element, Error, GradientTransform, Num, Rectification,
     Result, StepContext, StepShare, StepSummary, TensorInfo, Writer, fields, kind, transform,
 };
+use serde::{Deserialize, Serialize};
 
 /// Schedule-Free averaging: the writer that makes a learning-rate schedule needless.
 ///
@@ -25,7 +26,8 @@ use gradient_transform::{
 ///
 /// Defazio et al., 2405.15682, equations 1-3 and Algorithm 1. As in the reference, the averaging weight is `gamma^2` without the paper's
 /// running maximum of the learning rate, and the first moment's place is taken by the interpolation of y.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ScheduleFree {
     /// Interpolation between z (0) and x (1) at which gradients are taken, in (0, 1). Default 0.9.
     pub beta1: f64,

@@ -2,7 +2,8 @@ use gradient_transform::{
     Context, DType, Estimate, Estimator, LeftD0, Link, Reads, Real, Result, Role, StateSpec, StepContext,
     Storage, Sums, TensorInfo, TensorState, Tile,
 };
-use prodigy_core::{Negative, Prodigy, Weighting};
+use prodigy_core::{Negative, Prodigy, Samples, Weighting};
+use serde::{Deserialize, Serialize};
 
 /// SPEED by displacements: an estimate of the step size that grows while the way from the start keeps on pointing downhill.
 ///
@@ -41,10 +42,23 @@ use prodigy_core::{Negative, Prodigy, Weighting};
 /// assert!(optimizer.estimate(0)?.d > 1e-3 && w.iter().all(|w| w.abs() < 2.0));
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DisplacementSpeed {
-    /// Samples, d0, d_coef and the freeze, as with [`Prodigy`]. Its ratio and growth have no meaning here.
-    pub prodigy: Prodigy,
+    /// The elements that are looked at, and beta3.
+    pub samples: Samples,
+    /// d before the first step, and the unit of the weight w: above 0 and at most 2^50. Default 1e-6.
+    pub d0: f64,
+    /// Factor of the growth, to the power of an eighth; above 0 and at most 2^50. Default 1.
+    pub d_coef: f64,
+    /// The step from which d stands still, counted in steps in which something moved. Default 0: never.
+    pub prodigy_steps: u64,
+    /// The weight w of a step. Default: `d^2 / sqrt(d0)`.
+    pub weighting: Weighting,
+    /// Effect of a negative sum on the numerator. Default: it is added.
+    pub negative: Negative,
+    /// d before the first step, if it is not d0, with the same range. Default `None`.
+    pub initial_d: Option<f64>,
 }
 
 impl Default for DisplacementSpeed {
@@ -66,8 +80,21 @@ const KEPT: &str = "progress";
 impl DisplacementSpeed {
     /// The estimate with the default d0 and d_coef.
     pub fn new(beta3: f64) -> Self {
-        let (weighting, negative) = (Weighting::Squared, Negative::Adds);
-        Self { prodigy: Prodigy { weighting, negative, ..Prodigy::new(beta3) } }
+        Self {
+            samples: Samples::new(beta3),
+            d0: 1e-6,
+            d_coef: 1.0,
+            prodigy_steps: 0,
+            weighting: Weighting::Squared,
+            negative: Negative::Adds,
+            initial_d: None,
+        }
+    }
+
+    /// The estimate whose ranges, first value and freeze are these.
+    fn prodigy(&self) -> Prodigy {
+        let Self { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d } = *self;
+        Prodigy { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d, ..Prodigy::default() }
     }
 }
 
@@ -77,7 +104,7 @@ impl<T: Real> Link<T> for DisplacementSpeed {
     }
 
     fn validate(&self) -> Result<()> {
-        self.prodigy.check()
+        self.prodigy().check()
     }
 
     fn role(&self, _tensor: &TensorInfo) -> Role {
@@ -85,15 +112,15 @@ impl<T: Real> Link<T> for DisplacementSpeed {
     }
 
     fn reads(&self) -> Reads {
-        self.prodigy.samples.reads()
+        self.samples.reads()
     }
 
     fn state(&self, tensor: &TensorInfo) -> StateSpec {
-        self.prodigy.samples.start(tensor).vector(KEPT, 3, Storage::Compute).sums(3, 0)
+        self.samples.start(tensor).vector(KEPT, 3, Storage::Compute).sums(3, 0)
     }
 
     fn retired(&self, step: &StepContext) -> bool {
-        !self.prodigy.is_active(step)
+        !self.prodigy().is_active(step)
     }
 
     fn begin_step(&self, _scalars: &[f64], step: &mut StepContext) {
@@ -101,7 +128,7 @@ impl<T: Real> Link<T> for DisplacementSpeed {
     }
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        self.prodigy.samples.displacement(cx, tile, sums);
+        self.samples.displacement(cx, tile, sums);
     }
 
     /// Turns the sums of the step into the moving average and the largest displacements.
@@ -129,7 +156,7 @@ impl<T: Real> Link<T> for DisplacementSpeed {
 
 impl Estimator for DisplacementSpeed {
     fn initial(&self) -> Estimate {
-        self.prodigy.initial_estimate()
+        self.prodigy().initial_estimate()
     }
 
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
@@ -137,28 +164,28 @@ impl Estimator for DisplacementSpeed {
         if l1 == 0.0 {
             return [0.0, 0.0];
         }
-        let weight = self.prodigy.weighting.weight(&cx.step.estimate) / ((l2 + 1.0) * (l2 + 1.0));
+        let weight = self.weighting.weight(&cx.step.estimate) / ((l2 + 1.0) * (l2 + 1.0));
         let contribution = weight * (progress / l1);
         // Sums of the reference's are of float32 numbers.
-        let narrow = self.prodigy.samples.narrow && cx.tensor.dtype != DType::F64;
+        let narrow = self.samples.narrow && cx.tensor.dtype != DType::F64;
         [if narrow { f64::from(contribution as f32) } else { contribution }, 0.0]
     }
 
     fn conclude(&self, step: &StepContext, [sum, _]: [f64; 2], estimate: &mut Estimate) {
         estimate.d_prev = estimate.d;
-        if !self.prodigy.is_active(step) {
+        if !self.prodigy().is_active(step) {
             return;
         }
         let before = estimate.numerator;
-        estimate.numerator *= self.prodigy.samples.beta3;
+        estimate.numerator *= self.samples.beta3;
         if sum > 0.0 {
             estimate.numerator += sum;
         } else if estimate.d > estimate.d0 {
-            estimate.numerator = self.prodigy.negative.next(estimate.numerator, sum);
+            estimate.numerator = self.negative.next(estimate.numerator, sum);
         }
         let numerator = estimate.numerator;
         if numerator >= estimate.denominator && numerator > 0.0 && before > 0.0 {
-            let growth = (numerator / before).sqrt().min(GROWTH) * self.prodigy.d_coef.powf(0.125);
+            let growth = (numerator / before).sqrt().min(GROWTH) * self.d_coef.powf(0.125);
             estimate.d = estimate.d.max(estimate.d * growth);
         }
         estimate.denominator = estimate.denominator.max(numerator);

@@ -9,6 +9,7 @@ use gradient_transform::{
     Tile,
 };
 use prodigy_core::Prodigy;
+use serde::{Deserialize, Serialize};
 
 /// Signed Prodigy with exponential d: an estimate of the step size that the magnitudes of weights and gradients do not enter.
 ///
@@ -24,7 +25,8 @@ use prodigy_core::Prodigy;
 /// atan2 have a threshold of 1 throughout.
 ///
 /// From the Python package prodigy-plus-schedule-free; there is no paper. Takes the place of [`Prodigy`] in a chain.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Speed {
     /// d0, d_coef, beta3 and the freeze, as with [`Prodigy`].
     pub prodigy: Prodigy,

@@ -28,9 +28,9 @@ fn speed(every: usize, d_coef: f64) -> Speed {
 }
 
 fn by_displacement(every: usize) -> DisplacementSpeed {
-    let DisplacementSpeed { prodigy } = DisplacementSpeed::new(0.9_f64.sqrt());
-    let samples = Samples { every, ..prodigy.samples };
-    DisplacementSpeed { prodigy: Prodigy { samples, d0: 1e-3, ..prodigy } }
+    let beta3 = 0.9_f64.sqrt();
+    let samples = Samples { every, ..Samples::new(beta3) };
+    DisplacementSpeed { samples, d0: 1e-3, ..DisplacementSpeed::new(beta3) }
 }
 
 transform_laws::laws! {

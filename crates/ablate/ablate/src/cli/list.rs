@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Listed;
 use crate::columns::Columns;
 use crate::optimizer::{Named, OptimizerSpec};
-use crate::registry::Registry;
+use crate::registry::{Registry, written_options};
 use crate::study::{Overrides, SHIPPED, Study};
 
 pub(super) fn list(what: Listed, registry: &Registry) -> Result<String> {
@@ -19,17 +19,10 @@ pub(super) fn list(what: Listed, registry: &Registry) -> Result<String> {
     })
 }
 
-/// `name = default` for every option, as a study file has them.
-fn defaults(value: &Value) -> String {
-    let options = value.as_object().into_iter().flatten();
-    let shown = |value: &Value| if value.is_null() { "\"none\"".to_owned() } else { value.to_string() };
-    options.map(|(name, value)| format!("{name} = {}", shown(value))).collect::<Vec<_>>().join(", ")
-}
-
 fn tasks(registry: &Registry) -> String {
     let mut table = Columns::new(["task", "what it is", "options and defaults"]);
     for kind in registry.tasks() {
-        table.add_row([kind.name.clone(), kind.summary.clone(), defaults(&kind.defaults)]);
+        table.add_row([kind.name.clone(), kind.summary.clone(), written_options(&kind.defaults).join(", ")]);
     }
     format!(
         "{}\n\nIn a study: tasks = [\"NAME\", {{ task = \"NAME\", OPTION = VALUE, name = …, steps = …, target = … }}]\n",
@@ -40,7 +33,7 @@ fn tasks(registry: &Registry) -> String {
 fn transforms(registry: &Registry) -> String {
     let mut list = Columns::new(["transform", "what it is", "options and defaults"]);
     for kind in registry.transforms() {
-        list.add_row([kind.name.clone(), kind.summary.clone(), defaults(&kind.defaults)]);
+        list.add_row([kind.name.clone(), kind.summary.clone(), written_options(&kind.defaults).join(", ")]);
     }
     let (mut exclusions, mut positions) = (
         Columns::new(["option", "excludes", "because"]),

@@ -49,7 +49,7 @@ static KNOWN: &[Known] = known! {
         [{ "transform": "adam", "beta2": 0.99 }, "stableadamw", "weight-decay", "descent"];
     "yogi", "Yogi", Some(1e-2), ["yogi", "descent"];
     "prodigy", "Prodigy", Some(1.0),
-        ["adam", { "transform": "prodigy", "beta3": 0.999_f64.sqrt(), "every": 1 }, "descent"];
+        ["adam", { "transform": "prodigy", "samples": { "beta3": 0.999_f64.sqrt(), "every": 1 } }, "descent"];
     "dog", "DoG", Some(1.0), [{ "transform": "distance-over-gradients", "over": "all" }, "descent"];
     "l-dog", "L-DoG", Some(1.0), ["distance-over-gradients", "descent"];
     "schedule-free-sgd", "Schedule-Free SGD", Some(1.0), ["schedule-free"];

@@ -1,5 +1,7 @@
 //! The writer that does nothing but descend.
 
+use serde::{Deserialize, Serialize};
+
 use crate::author::{Element, GradientTransform, Writer, fields, kind, transform};
 use crate::error::{Error, Result};
 use crate::link::context::Context;
@@ -25,7 +27,8 @@ use crate::memory::number::{Backend, Num};
 /// }
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Descent {
     /// Weight decay. At least 0; default 0.
     pub weight_decay: f64,

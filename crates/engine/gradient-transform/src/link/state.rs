@@ -1,5 +1,7 @@
 //! What a transform keeps of a tensor: declared here, owned by the engine.
 
+use serde::{Deserialize, Serialize};
+
 use crate::memory::buffer::Buffer;
 use crate::memory::element::{DType, Real};
 use crate::memory::sums::{Gathered, SumShape};
@@ -13,7 +15,8 @@ use crate::memory::sums::{Gathered, SumShape};
 /// assert_eq!(Storage::Compute.dtype::<f32>(DType::Bf16), DType::F32);
 /// assert_eq!(Storage::Bf16.dtype::<f64>(DType::F64), DType::Bf16);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Storage {
     /// The parameter's own type; rounded as the parameter is.
     Parameter,
