@@ -765,13 +765,13 @@ fn a_factor_of_the_learning_rates_that_no_step_can_be_made_with_is_refused() {
     // 0 times infinity is no number, and -1 times 0 is not below 0.
     for factor in [-1.0, f64::NAN, f64::INFINITY, 1e9] {
         let mut parameters = [Parameter::slice(&mut a, Some(&[1.0])), Parameter::slice(&mut b, Some(&[1.0]))];
-        let result = optimizer.step_at(factor, &mut parameters);
+        let result = optimizer.at_lr_factor(factor, |optimizer| optimizer.step(&mut parameters));
         assert!(matches!(result, Err(Error::OptionOutOfRange { option: "lr", .. })), "{factor}: {result:?}");
         assert_eq!((optimizer.lr(0), optimizer.lr(1)), (Ok(0.0), Ok(8.0)));
     }
     // Nor does a step that is refused leave them changed.
-    let spoilt = optimizer
-        .step_at(0.5, &mut [Parameter::slice(&mut a, Some(&[f32::NAN])), Parameter::slice(&mut b, None)]);
+    let mut parameters = [Parameter::slice(&mut a, Some(&[f32::NAN])), Parameter::slice(&mut b, None)];
+    let spoilt = optimizer.at_lr_factor(0.5, |optimizer| optimizer.step(&mut parameters));
     assert!(matches!(spoilt, Err(Error::NonFiniteGradient { .. })), "{spoilt:?}");
     assert_eq!((optimizer.lr(0), optimizer.lr(1), a, b), (Ok(0.0), Ok(8.0), [1.0], [1.0]));
 }

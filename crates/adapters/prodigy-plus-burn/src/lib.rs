@@ -3,6 +3,7 @@
 mod error;
 mod optimizer;
 mod parameters;
+mod steps;
 
 pub use error::{Error, Result};
 pub use optimizer::{ModuleOptimizer, ProdigyPlus};

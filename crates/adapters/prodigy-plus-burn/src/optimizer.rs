@@ -1,7 +1,7 @@
 use burn::module::Module;
-use burn::optim::{GradientsParams, LearningRate, OptimizerRecord};
+use burn::optim::{GradientsParams, OptimizerRecord};
 use burn::tensor::{Bytes, DType};
-use gradient_transform::{Optimizer, Real, RestoreOptions, Restored, StepOutcome};
+use gradient_transform::{Optimizer, Real, RestoreOptions, Restored};
 use prodigy_plus::Options;
 
 use crate::error::Result;
@@ -33,7 +33,7 @@ const RECORDED: &str = "checkpoint";
 /// # Ok::<(), prodigy_plus_burn::Error>(())
 /// ```
 pub struct ModuleOptimizer<T: Real = f32> {
-    engine: Optimizer<T>,
+    pub(crate) engine: Optimizer<T>,
 }
 
 impl<T: Real> ModuleOptimizer<T> {
@@ -72,30 +72,6 @@ impl<T: Real> ModuleOptimizer<T> {
     /// ```
     pub fn from_engine(engine: Optimizer<T>) -> Self {
         Self { engine }
-    }
-
-    /// One step of the module at a learning rate that multiplies every group's own: a factor of the step size that is found,
-    /// usually 1. A parameter without a gradient stays as it is. A gradient may be of another type than its parameter, such as float32
-    /// that was accumulated for bfloat16; it is not rounded to the parameter's first. A parameter in several places is stepped once, and all of them get the
-    /// result.
-    ///
-    /// # Errors
-    /// A gradient that is not finite (or the step is skipped, if the options say so), a learning rate out of range,
-    /// another module. Nothing has moved then.
-    pub fn step<M: Module>(
-        &mut self,
-        lr: LearningRate,
-        module: &mut M,
-        gradients: GradientsParams,
-    ) -> Result<StepOutcome> {
-        let mut taken = take::<T, M>(module, gradients, self.engine.names())?;
-        let mut parameters = taken.iter_mut().map(Taken::parameter).collect::<Result<Vec<_>>>()?;
-        let outcome = self.engine.step_at(lr, &mut parameters)?;
-        drop(parameters);
-        if outcome == StepOutcome::Done {
-            *module = put(module.clone(), taken);
-        }
-        Ok(outcome)
     }
 
     /// The module at its evaluation point x: for tests, inference, and to be saved for it. `module` is at the training

@@ -540,3 +540,24 @@ fn types_that_are_not_computed_with_are_refused_when_the_optimizer_is_made_and_n
     step(&mut optimizer, &mut layer, 0);
     assert_eq!(layer.weight.val().dims(), [5, 0]);
 }
+
+#[test]
+fn accumulated_gradients_and_steps_by_a_rule_are_the_engines_to_the_bit() {
+    let [mut layer, mut other] = [layers(DType::F32), layers(DType::F32)];
+    let mut adapter = ProdigyPlus::new(&layer, &Options::default()).unwrap();
+    let mut plain = ProdigyPlus::new(&other, &Options::default()).unwrap();
+    for step in 0..6 {
+        // The mean of a gradient and itself is the gradient, without rounding.
+        let [first, second] = [gradients(&layer, step), gradients(&layer, step)];
+        adapter.accumulate(&layer, first).unwrap();
+        let limit = if step == 3 { 0.0 } else { f64::INFINITY };
+        let outcome = adapter.step_if(0.5, |norm| norm < limit, &mut layer, second).unwrap();
+        assert_eq!(outcome == StepOutcome::Skipped, step == 3);
+        if step != 3 {
+            let gradients = gradients(&other, step);
+            plain.step(0.5, &mut other, gradients).unwrap();
+        }
+        assert_eq!(values(&layer), values(&other), "step {step}");
+    }
+    assert_eq!((adapter.engine().skipped_steps(), adapter.engine().steps(0)), (1, Ok(5)));
+}

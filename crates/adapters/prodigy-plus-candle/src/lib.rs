@@ -4,6 +4,7 @@ mod error;
 mod evaluation;
 mod lent;
 mod optimizer;
+mod steps;
 mod variables;
 
 pub use error::{Error, Result};

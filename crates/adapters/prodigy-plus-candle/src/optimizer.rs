@@ -4,7 +4,7 @@ use std::path::Path;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use candle_nn::VarMap;
-use gradient_transform::{Link, Optimizer, Parameter, Real, RestoreOptions, Restored, StepOutcome};
+use gradient_transform::{Link, Optimizer, Parameter, Real, RestoreOptions, Restored};
 use prodigy_plus::Options;
 
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ pub struct VarOptimizer<T: Real = f32> {
     variables: Vec<(String, Var)>,
     left_out: Vec<(String, Var)>,
     /// Multiplies every group's own. The trait's method that sets it cannot fail, so each step checks it.
-    learning_rate: f64,
+    pub(crate) learning_rate: f64,
 }
 
 impl<T: Real> VarOptimizer<T> {
@@ -162,19 +162,6 @@ impl<T: Real> VarOptimizer<T> {
         Self::from_engine(Optimizer::new_in(chain, shapes(&variables))?, variables)
     }
 
-    /// One step. A variable without a gradient stays as it is. A gradient may be of another type than its variable, such as float32
-    /// that was accumulated for BF16; it is not rounded to the variable's first.
-    ///
-    /// # Errors
-    /// A gradient that is not finite (or the step is skipped, if the options say so), evaluation mode, a learning rate
-    /// out of range. Nothing has moved then.
-    pub fn step(&mut self, gradients: &GradStore) -> Result<StepOutcome> {
-        let gradient = |(_, var): &(String, Var)| gradients.get(var).map(on_host::<T>).transpose();
-        let gradients = self.variables.iter().map(gradient).collect::<Result<Vec<_>>>()?;
-        let factor = self.learning_rate;
-        self.with_parameters(&gradients, |engine, parameters| engine.step_at(factor, parameters))
-    }
-
     /// Puts the variables to the training point y, where they are not: after the state of an optimizer in evaluation was
     /// restored, or the guard of [`evaluate`](Self::evaluate) was forgotten. Otherwise this does nothing.
     ///
@@ -210,6 +197,17 @@ impl<T: Real> VarOptimizer<T> {
     ) -> Result<R> {
         let none = vec![None; self.variables.len()];
         self.with_parameters(&none, call)
+    }
+
+    /// Calls the engine with the variables and their gradients.
+    pub(crate) fn with_gradients<R, E: Into<Error>>(
+        &mut self,
+        gradients: &GradStore,
+        call: impl FnOnce(&mut Optimizer<T>, &mut [Parameter<'_>]) -> Result<R, E>,
+    ) -> Result<R> {
+        let gradient = |(_, var): &(String, Var)| gradients.get(var).map(on_host::<T>).transpose();
+        let gradients = self.variables.iter().map(gradient).collect::<Result<Vec<_>>>()?;
+        self.with_parameters(&gradients, call)
     }
 
     fn with_parameters<R, E: Into<Error>>(

@@ -554,3 +554,37 @@ fn a_state_that_is_loaded_with_another_beta1_keeps_x_and_moves_the_variables() {
         assert!((now - before).abs() < 1e-12, "{now} {before}");
     }
 }
+
+#[test]
+fn accumulated_gradients_and_steps_by_a_rule_are_the_engines_to_the_bit() {
+    let (map, other) = (map(DType::F32), map(DType::F32));
+    let options = Options::default();
+    let mut adapter = ProdigyPlus::from_varmap(&map, &options).unwrap();
+    let mut plain = ProdigyPlus::from_varmap(&other, &options).unwrap();
+    candle_nn::Optimizer::set_learning_rate(&mut adapter, 0.5);
+    plain.engine_mut().set_lr(0, 0.5).unwrap();
+    for step in 0..6 {
+        let [first, second] = [2 * step, 2 * step + 1];
+        adapter.accumulate(&gradients(&map, first)).unwrap();
+        let limit = if step == 3 { 0.0 } else { f64::INFINITY };
+        let outcome = adapter.step_if(|norm| norm < limit, &gradients(&map, second)).unwrap();
+        assert_eq!(outcome == StepOutcome::Skipped, step == 3);
+        // The mean, by candle's own arithmetic.
+        if step != 3 {
+            let mean = mean_of(&other, first, second);
+            plain.step(&mean).unwrap();
+        }
+        assert_eq!(all_values(&map), all_values(&other), "step {step}");
+    }
+    assert_eq!((adapter.engine().skipped_steps(), adapter.engine().steps(0)), (1, Ok(5)));
+}
+
+/// The mean of the gradients of two steps.
+fn mean_of(map: &VarMap, first: usize, second: usize) -> GradStore {
+    let (first, second) = (gradients(map, first), gradients(map, second));
+    let mean = |(_, var): (String, Var)| {
+        let sum = (first.get(&var)? + second.get(&var)?).unwrap();
+        Some((var, (sum * 0.5).unwrap()))
+    };
+    store(named_variables(map).into_iter().filter_map(mean))
+}

@@ -125,7 +125,8 @@ impl<T: Real> Optimizer<T> {
     }
 
     /// A step at a factor of every group's own learning rate, which each has again afterwards: for schedules, and for frameworks
-    /// that give one learning rate with every step.
+    /// that give one learning rate with every step. `step` is the call of [`step`](Self::step), [`step_if`](Self::step_if) or
+    /// [`step_with`](Self::step_with).
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter, ParameterGroup, Settings};
@@ -134,25 +135,27 @@ impl<T: Real> Optimizer<T> {
     /// let groups = [group("w", 0.5), group("frozen", 0.0)];
     /// let mut optimizer: Optimizer = Optimizer::with_groups(groups, Settings::default())?;
     /// let (mut w, mut frozen) = ([1.0_f32], [1.0_f32]);
-    /// optimizer.step_at(0.25, &mut [
-    ///     Parameter::slice(&mut w, Some(&[1.0])),
-    ///     Parameter::slice(&mut frozen, Some(&[1.0])),
-    /// ])?;
+    /// optimizer.at_lr_factor(0.25, |optimizer| {
+    ///     optimizer.step(&mut [
+    ///         Parameter::slice(&mut w, Some(&[1.0])),
+    ///         Parameter::slice(&mut frozen, Some(&[1.0])),
+    ///     ])
+    /// })?;
     /// assert_eq!((w, frozen), ([0.875], [1.0]));
     /// assert_eq!(optimizer.lr(0)?, 0.5);
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`step`](Self::step); [`Error::OptionOutOfRange`] for a factor below 0, or one that takes a group's learning rate beyond
+    /// Those of `step`; [`Error::OptionOutOfRange`] for a factor below 0, or one that takes a group's learning rate beyond
     /// 2^32. Nothing has changed then.
-    pub fn step_at(&mut self, factor: f64, parameters: &mut [Parameter<'_>]) -> Result<StepOutcome> {
+    pub fn at_lr_factor<R>(&mut self, factor: f64, step: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
         // 0 times infinity is no number, and -1 times 0 is not below 0.
         Error::check("lr", factor, factor.is_finite() && factor >= 0.0, "finite and at least 0")?;
         let own: SmallVec<[f64; 4]> = self.groups.iter().map(|group| group.lr).collect();
         own.iter().try_for_each(|lr| check_lr(lr * factor))?;
         self.groups.iter_mut().for_each(|group| group.lr *= factor);
-        let outcome = self.step(parameters);
+        let outcome = step(self);
         self.groups.iter_mut().zip(own).for_each(|(group, lr)| group.lr = lr);
         outcome
     }
