@@ -97,6 +97,36 @@ def of_lookahead(period, alpha, lr):
     return y
 
 
+def averages_of_torch(decay, lr):
+    """The exponential average of the weights of plain descent."""
+    model = torch.nn.ParameterList([torch.nn.Parameter(torch.tensor(v.copy())) for v in INIT])
+    swa = torch.optim.swa_utils
+    averaged = swa.AveragedModel(model, multi_avg_fn=swa.get_ema_multi_avg_fn(decay))
+    optimizer = torch.optim.SGD(model, lr=lr)
+    x = []
+    for gradients in GRADIENTS:
+        for parameter, gradient in zip(model, gradients):
+            parameter.grad = torch.tensor(gradient.copy())
+        optimizer.step()
+        averaged.update_parameters(model)
+        x.append(flat([p.detach().numpy().copy() for p in averaged.module]))
+    return x
+
+
+def averages_of_optax(decay, lr):
+    """The debiased one."""
+    transform, average = optax.sgd(lr), optax.ema(decay, debias=True)
+    params = [jnp.asarray(v) for v in INIT]
+    state, mean = transform.init(params), average.init(params)
+    x = []
+    for gradients in GRADIENTS:
+        updates, state = transform.update([jnp.asarray(g) for g in gradients], state, params)
+        params = optax.apply_updates(params, updates)
+        averaged, mean = average.update(params, mean)
+        x.append(flat(averaged))
+    return x
+
+
 t, o = torch.optim, optax
 
 
@@ -117,6 +147,9 @@ CASES = {
     "torch_adadelta": of_torch(lambda p: t.Adadelta(p, lr=1.0)),
     "torch_rmsprop": of_torch(lambda p: t.RMSprop(p, lr=0.1)),
     "torch_rmsprop_centred_momentum": of_torch(lambda p: t.RMSprop(p, lr=0.1, centered=True, momentum=0.9)),
+    "torch_adafactor": of_torch(lambda p: t.Adafactor(p, lr=0.1, weight_decay=0.1)),
+    "torch_weight_average": averages_of_torch(0.9, 0.1),
+    "optax_weight_average": averages_of_optax(0.9, 0.1),
     "torch_rprop": of_torch(lambda p: t.Rprop(p, lr=0.01)),
     "optax_sgd_nesterov": of_optax(o.sgd(0.1, momentum=0.9, nesterov=True)),
     "optax_adam": of_optax(o.adam(0.1)),

@@ -87,6 +87,23 @@ fn polyak_s_step_size_is_optax_s() {
     }
 }
 
+/// At the evaluation point after every step.
+#[test]
+fn averages_of_weights_are_pytorchs_and_optaxs() {
+    for (case, debias, start) in [("torch_weight_average", false, 1), ("optax_weight_average", true, 0)] {
+        let average = WeightAverage { beta: 0.9, debias, start };
+        let off = deviation_by(case, 0.1, average, |optimizer, parameters| {
+            if optimizer.is_evaluating() {
+                optimizer.train(parameters)?;
+            }
+            let outcome = optimizer.step(parameters)?;
+            optimizer.eval(parameters)?;
+            Ok(outcome)
+        });
+        assert!(off <= 1e-12, "{case}: off by {off:e}");
+    }
+}
+
 fn descent() -> Descent {
     Descent::default()
 }
@@ -145,6 +162,12 @@ cases! {
     optax_distance_over_gradients: lr 1.0, 1e-12, named::l_dog();
     optax_distance_over_gradients_from_afar: lr 1.0, 1e-12,
         (DistanceOverGradients { relative: 0.1, eps: 1e-3, ..DistanceOverGradients::default() }, descent());
+    /// With decay before the step, as PyTorch has it.
+    torch_adafactor: lr 0.1, 1e-12, {
+        let (decay, moment, clip, scale, _) = named::adafactor();
+        let descent = Descent { decays_first: true, ..Descent::with_decay(0.1) };
+        (decay, FactoredMoment { min_size: 1, ..moment }, clip, scale, descent)
+    };
     /// optax calculates the decay in float32.
     optax_adafactor: lr 0.1, 1e-7, named::adafactor();
     optax_adafactor_factored: lr 0.1, 1e-7, {
@@ -235,7 +258,9 @@ fn schedule_free_adamw_is_its_authors_under_a_scheduled_warm_up() {
 #[test]
 fn every_recorded_case_is_compared() {
     let golden = golden();
-    let compared = |case: &str| CASES.contains(&case) || case.starts_with("optax_polyak_sgd");
+    let compared = |case: &str| {
+        CASES.contains(&case) || case.starts_with("optax_polyak_sgd") || case.ends_with("_weight_average")
+    };
     assert!(golden.y.keys().all(|case| compared(case)), "{:?}", golden.y.keys());
 }
 
