@@ -12,6 +12,7 @@ Numbers are in row-major order.
     shapes       of the tensors
     init         where each tensor starts
     gradients    per step and tensor
+    curvatures   estimates that Sophia is given, in their order
     y            by case: per step and tensor, the parameters
     schedules    by name: the factor of steps 0, 1, 2, ...
     names        of optax's transforms, aliases and schedules, for the table of the book
@@ -127,6 +128,24 @@ def averages_of_optax(decay, lr):
     return x
 
 
+#: Estimates of the curvature.
+CURVATURES = [[np.round(np.abs(rng.normal(size=s)) * 40.0, 1) for s in SHAPES] for _ in range(STEPS)]
+
+
+def of_sophia(lr):
+    """optax estimates where the count of steps before is a multiple of three, and goes by the estimate in the next step."""
+
+    def estimate(updates, state, params=None, **extra):
+        del updates, params, extra
+        given = [jnp.asarray(np.stack([c[i] for c in CURVATURES])) for i in range(len(SHAPES))]
+        return [g[state] for g in given], state + 1
+
+    curvature = optax.GradientTransformationExtraArgs(lambda params: jnp.zeros([], jnp.int32), estimate)
+    return of_optax(
+        optax.contrib.sophia(lr, weight_decay=0.01, gamma=0.05, eps=1e-12, update_interval=3, hessian_diagonal_fn=curvature)
+    )
+
+
 t, o = torch.optim, optax
 
 
@@ -147,6 +166,7 @@ CASES = {
     "torch_adadelta": of_torch(lambda p: t.Adadelta(p, lr=1.0)),
     "torch_rmsprop": of_torch(lambda p: t.RMSprop(p, lr=0.1)),
     "torch_rmsprop_centred_momentum": of_torch(lambda p: t.RMSprop(p, lr=0.1, centered=True, momentum=0.9)),
+    "optax_sophia": of_sophia(0.1),
     "torch_adafactor": of_torch(lambda p: t.Adafactor(p, lr=0.1, weight_decay=0.1)),
     "torch_weight_average": averages_of_torch(0.9, 0.1),
     "optax_weight_average": averages_of_optax(0.9, 0.1),
@@ -224,6 +244,7 @@ def main():
         "shapes": [list(s) for s in SHAPES],
         "init": flat(INIT),
         "gradients": [flat(g) for g in GRADIENTS],
+        "curvatures": [flat(c) for c in CURVATURES],
         "y": CASES,
         "schedules": {name: [float(s(step)) for step in range(16)] for name, s in SCHEDULES.items()},
         "names": {

@@ -1,8 +1,9 @@
 //! Chains on a device: the interpreter of their formulas gives the engine's bits.
 
 use conformance::device::{Types, compare, rows};
-use gradient_transform::device::{Interpreter, OnDevice};
-use gradient_transform::{Descent, Error, Optimizer};
+use elementary::Sophia;
+use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
+use gradient_transform::{Buffer, Descent, Error, Optimizer, Parameter};
 use muon_pp::Muon;
 
 const SHAPES: [&[usize]; 6] = [&[40, 33], &[33], &[3], &[64, 64], &[3, 5, 64], &[2, 1100]];
@@ -36,4 +37,27 @@ fn what_works_on_tiles_is_refused_by_name() {
     let optimizer = Optimizer::new((Muon::default(), Descent::default()), [("w", [2, 2])]).unwrap();
     let refused = OnDevice::new(optimizer, Interpreter).unwrap_err();
     assert_eq!(refused, Error::NoFormula { transform: "muon".into() });
+}
+
+#[test]
+fn an_array_that_is_given_has_the_engines_bits_and_counts_for_one_step() {
+    let make = || Optimizer::new((Sophia::default(), Descent::default()), [("w", [40, 33])]).unwrap();
+    let wave = |step: usize, i: usize| ((i * 7 + step * 13) % 101) as f32 / 101.0;
+    let (mut plain, mut device) = (make(), OnDevice::new(make(), Interpreter).unwrap());
+    let mut w: Vec<f32> = (0..40 * 33).map(|i| wave(0, i)).collect();
+    let mut array = Buffer::F32(w.clone());
+    for step in 0..7 {
+        let gradient: Vec<f32> = (0..w.len()).map(|i| wave(step, i) - 0.4).collect();
+        if step % 3 == 1 {
+            let curvature: Vec<f32> = (0..w.len()).map(|i| 50.0 * wave(step + 50, i)).collect();
+            plain.give_array(0, &curvature).unwrap();
+            device.give_array(0, &curvature).unwrap();
+        }
+        plain.step(&mut [Parameter::slice(&mut w, Some(&gradient))]).unwrap();
+        let gradient = Buffer::F32(gradient);
+        device.step(&mut [DeviceParameter { value: &mut array, gradient: Some(&gradient) }]).unwrap();
+        assert!(array == Buffer::F32(w.clone()), "step {step}");
+    }
+    assert_eq!(device.snapshot().unwrap(), plain.snapshot());
+    assert!(plain.snapshot().tensors["w"].arrays.keys().eq(["sophia/h", "sophia/m"]));
 }

@@ -82,21 +82,36 @@ pub fn read_options<Options: DeserializeOwned>(
     options: &Value,
     arrange: impl Fn(&Map<String, Value>) -> Map<String, Value>,
 ) -> Result<Options> {
-    let Value::Object(table) = options else { return Ok(serde_json::from_value(options.clone())?) };
+    let read = |value| serde_json::from_value::<Options>(value);
+    let Value::Object(table) = options else { return Ok(read(options.clone())?) };
+    let mut options = None;
+    read_table(table, &|table| arrange(table), &mut |value| {
+        options = Some(read(value)?);
+        Ok(())
+    })?;
+    options.context("options were read")
+}
+
+/// The part of it that is the same for all types of options, so that it is compiled once.
+fn read_table(
+    table: &Map<String, Value>,
+    arrange: &dyn Fn(&Map<String, Value>) -> Map<String, Value>,
+    read: &mut dyn FnMut(Value) -> serde_json::Result<()>,
+) -> Result<()> {
     for (name, value) in table {
         ensure!(!has_null(value), "option {name}: a number that is not finite (nan or inf)");
     }
-    let read = serde_json::from_value(Value::Object(arrange(table)));
-    if read.is_err() {
+    let all = read(Value::Object(arrange(table)));
+    if all.is_err() {
         // serde says what is wrong, and not where: by itself, only the option at fault is refused.
         for (name, value) in table {
             let alone = Map::from_iter([(name.clone(), value.clone())]);
-            if let Err(error) = serde_json::from_value::<Options>(Value::Object(arrange(&alone))) {
+            if let Err(error) = read(Value::Object(arrange(&alone))) {
                 bail!("option {name} = {value}: {error}");
             }
         }
     }
-    Ok(read?)
+    Ok(all?)
 }
 
 /// Study files have no null; a number that JSON does not have becomes one.

@@ -57,6 +57,7 @@ pub fn transform(name: TokenStream, item: TokenStream) -> TokenStream {
     ));
     if of("GradientTransform") {
         item.items.extend(loops("run", ["on_f32", "on_f64"]));
+        item.items.extend(traces());
     } else if of("Writer") {
         item.items.extend(loops("run_writer", ["write_f32", "write_f64"]));
     }
@@ -111,10 +112,40 @@ fn loops(run: &str, names: [&str; 2]) -> [ImplItem; 2] {
     })
 }
 
+/// Functions that are not generic, in which the functions of an element are run with symbols.
+fn traces() -> [ImplItem; 3] {
+    let kind: syn::Type = parse_quote!(<Self as ::gradient_transform::GradientTransform>::Kind);
+    [
+        parse_quote! {
+            fn traced(&self) -> ::gradient_transform::__private::Traced {
+                ::gradient_transform::__private::trace(self)
+            }
+        },
+        parse_quote! {
+            fn traced_equations(
+                &self,
+                tensor: &::gradient_transform::TensorInfo,
+            ) -> ::gradient_transform::__private::Equations {
+                <#kind as ::gradient_transform::__private::Kind<Self>>::equations(self, tensor)
+            }
+        },
+        parse_quote! {
+            fn traced_formula(
+                &self,
+                tensor: &::gradient_transform::TensorInfo,
+                work: ::gradient_transform::__private::ElementWork,
+                element: &mut ::gradient_transform::__private::FormulaElement<'_>,
+            ) -> bool {
+                <#kind as ::gradient_transform::__private::Kind<Self>>::formula(self, tensor, work, element)
+            }
+        },
+    ]
+}
+
 /// A moment as a transform: it accumulates, and divides.
 fn plain_moment(item: &ItemImpl) -> proc_macro2::TokenStream {
     let (of, (generics, _, bounds)) = (&item.self_ty, item.generics.split_for_impl());
-    let loops = loops("run", ["on_f32", "on_f64"]);
+    let (loops, traces) = (loops("run", ["on_f32", "on_f64"]), traces());
     quote! {
         impl #generics ::gradient_transform::GradientTransform for #of #bounds {
             type State<V: Copy> = <Self as ::gradient_transform::Moment>::State<V>;
@@ -125,6 +156,7 @@ fn plain_moment(item: &ItemImpl) -> proc_macro2::TokenStream {
             const HAS_THE_ATTRIBUTE_TRANSFORM: () = ();
 
             #(#loops)*
+            #(#traces)*
 
             fn name(&self) -> &str {
                 ::gradient_transform::Moment::name(self)

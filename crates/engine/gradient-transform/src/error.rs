@@ -84,7 +84,7 @@ pub enum Error {
         "the {what} of parameter `{name}` has shape {found:?}, but the parameter was registered with {expected:?}"
     )]
     ShapeMismatch {
-        /// `value`, `gradient` or `output`.
+        /// `value`, `gradient`, `array` or `output`.
         what: &'static str,
         /// The parameter.
         name: String,
@@ -118,6 +118,18 @@ pub enum Error {
         "the gradient of parameter `{name}` is {value} at element {index} (in logical order); nothing was changed. Skip such steps with `NonFinite::Skip`, or lower the loss scale"
     )]
     NonFiniteGradient {
+        /// The parameter.
+        name: String,
+        /// Index of the first such element, in logical (row-major) order.
+        index: usize,
+        /// What it is: `inf`, `-inf` or `NaN`.
+        value: String,
+    },
+    /// An array that was given beside a gradient is infinite or not a number somewhere.
+    #[error(
+        "the array given for parameter `{name}` is {value} at element {index} (in logical order); it was not taken"
+    )]
+    NonFiniteArray {
         /// The parameter.
         name: String,
         /// Index of the first such element, in logical (row-major) order.

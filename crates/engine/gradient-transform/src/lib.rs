@@ -68,5 +68,9 @@ static COMPILED_HERE: fn(&mut Optimizer<f32>, Snapshot, &mut [Parameter<'_>]) ->
 /// Names that the attribute [`transform`] refers to.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::author::kind::Kind;
     pub use crate::author::loops::pass::{Pass, run, run_writer};
+    pub use crate::author::trace::{Traced, trace};
+    pub use crate::link::equations::Equations;
+    pub use crate::link::formula::{ElementWork, FormulaElement};
 }

@@ -17,6 +17,8 @@ struct Golden {
     shapes: Vec<Vec<usize>>,
     init: Tensors,
     gradients: Vec<Tensors>,
+    #[serde(default)]
+    curvatures: Vec<Tensors>,
     y: BTreeMap<String, Vec<Tensors>>,
     #[serde(default)]
     schedules: BTreeMap<String, Vec<f64>>,
@@ -102,6 +104,24 @@ fn averages_of_weights_are_pytorchs_and_optaxs() {
         });
         assert!(off <= 1e-12, "{case}: off by {off:e}");
     }
+}
+
+/// optax takes an estimate at steps 0, 3 and so on, and goes by it from the next step on; ours goes by it at once, as the paper's algorithm.
+#[test]
+fn sophia_is_optaxs_a_step_later() {
+    let sophia = Sophia { beta1: 0.965, debias: true, ..Sophia::default() };
+    let chain = (sophia, WeightDecay::default(), descent());
+    let curvatures = golden().curvatures;
+    let (mut steps, mut estimates) = (0.., curvatures.iter());
+    let off = deviation_by("optax_sophia", 0.1, chain, |optimizer, parameters| {
+        if steps.next().is_some_and(|step| step % 3 == 1) {
+            for (index, estimate) in estimates.next().unwrap().iter().enumerate() {
+                optimizer.give_array(index, estimate)?;
+            }
+        }
+        optimizer.step(parameters)
+    });
+    assert!(off <= 1e-12, "off by {off:e}");
 }
 
 fn descent() -> Descent {
@@ -259,7 +279,10 @@ fn schedule_free_adamw_is_its_authors_under_a_scheduled_warm_up() {
 fn every_recorded_case_is_compared() {
     let golden = golden();
     let compared = |case: &str| {
-        CASES.contains(&case) || case.starts_with("optax_polyak_sgd") || case.ends_with("_weight_average")
+        CASES.contains(&case)
+            || case.starts_with("optax_polyak_sgd")
+            || case.ends_with("_weight_average")
+            || case == "optax_sophia"
     };
     assert!(golden.y.keys().all(|case| compared(case)), "{:?}", golden.y.keys());
 }

@@ -7,7 +7,7 @@ use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
     Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, DistanceOverGradients, Ema, GradientNoise,
     Graft, Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop,
-    Schedule, Scheduled, Sign, Size, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
+    Schedule, Scheduled, Sign, Size, Sophia, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
 };
 use gradient_transform::Descent;
 use transform_laws::Permutation::{Changes, Within};
@@ -154,6 +154,14 @@ transform_laws::laws! {
         after: [Descent::default()],
         laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.01), ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::lion),
+    }
+
+    /// Without an estimate of the curvature, of which there is a test of its own, it goes by signs.
+    sophia {
+        transform: Sophia { beta1: 0.8765, ..Sophia::default() },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.01), ..Laws::default() },
+        formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::sophia),
     }
 
     ademamix {
@@ -367,6 +375,7 @@ transform_laws::snapshots! {
     graft: lr 0.1, (Graft { size: Momentum::default(), direction: Adam::default() }), Descent::default();
     gradient_noise: lr 0.1, (GradientNoise::default()), Descent::default();
     lion: lr 0.1, (Lion::default()), Descent::default();
+    sophia: lr 0.1, (Sophia::default()), Descent::default();
     mars: lr 0.1, (Mars { gamma: 0.1, beta1: 0.9 }), Descent::default();
     momentum: lr 0.1, (Momentum { nesterov: true, ..Momentum::default() }), Descent::default();
     nadam: lr 0.1, (NAdam::default()), Descent::default();

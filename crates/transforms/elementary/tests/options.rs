@@ -44,6 +44,7 @@ fn options_are_read_back_and_unknown_ones_refused() {
     reads_back::<Ema>();
     reads_back::<GradientNoise>();
     reads_back::<Lion>();
+    reads_back::<Sophia>();
     reads_back::<Lookahead>();
     reads_back::<Mars>();
     reads_back::<Momentum>();

@@ -7,7 +7,7 @@ use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
     Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, DistanceOverGradients, Ema, GradientNoise,
     Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop, Scheduled,
-    Sign, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
+    Sign, Sophia, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
 };
 use factored_moment::{DenseMoment, FactoredMoment, FirstMoment, Rectify, RisingDecay};
 use focus::Focus;
@@ -78,6 +78,7 @@ pub(crate) fn shipped() -> Vec<TransformKind> {
         of::<Adan>("adan", "Nesterov's momentum from differences of gradients"),
         of::<AdEMAMix>("ademamix", "Adam with a second, slower first moment"),
         of::<Lion>("lion", "the sign of an average that looks ahead"),
+        of::<Sophia>("sophia", "an average over an average of the curvature, which a caller gives; signs without it"),
         of::<AdaGrad>("adagrad", "division by the root of the sum of squares"),
         of::<AdaDelta>("adadelta", "division by the gradients' average size, times that of the updates"),
         of::<CentredRms>("centred-rms", "division by the gradients' standard deviation"),

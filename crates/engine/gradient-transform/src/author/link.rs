@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 
 use crate::author::loops::part::part;
 use crate::author::loops::pass::{Pass, Task, WriterTask};
-use crate::author::trace::Trace;
 use crate::author::{AlongState, Column, Fields, GradientTransform, Writer as Writes, count, kind::Kind};
 use crate::error::{Error, Result};
 pub(super) use crate::link::Link;
@@ -13,14 +12,13 @@ use crate::link::context::{Context, StepContext, StepSummary, TensorInfo};
 use crate::link::equations::Equations;
 use crate::link::formula::{ElementWork, FormulaElement, FormulaNumbers};
 use crate::link::loops::{Arrays, Own};
-use crate::link::state::{ColumnSpec, Initial, StateSpec, Storage, Sums, TensorState, VectorSpec};
+use crate::link::state::{ColumnSpec, StateSpec, Storage, Sums, TensorState, VectorSpec};
 use crate::link::sums_over::SumsOver;
 use crate::link::tile::Tile;
 pub(super) use crate::link::writer::WriterLink;
 use crate::link::{Reads, Role};
 use crate::memory::buffer::Buffer;
 use crate::memory::element::{PerType, Real};
-use crate::memory::number::Input;
 use crate::memory::sums::SumShape;
 
 impl<T: Real, G: GradientTransform> Link<T> for G {
@@ -56,7 +54,7 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     }
 
     fn tempers_displacement(&self) -> bool {
-        Trace::with(self, |trace| trace.reads(Input::Direction))
+        self.traced().reads_direction
     }
 
     fn role(&self, tensor: &TensorInfo) -> Role {
@@ -74,24 +72,19 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     }
 
     fn reads(&self) -> Reads {
-        Trace::with(self, |trace| Reads {
-            update: true,
-            gradient: trace.reads(Input::Gradient),
-            parameter: trace.reads(Input::Parameter),
-            base: trace.reads(Input::Base),
-        })
+        self.traced().reads
     }
 
     fn scales(&self) -> Option<usize> {
-        Trace::with(self, |trace| trace.scales())
+        self.traced().scales
     }
 
     fn equations(&self, tensor: &TensorInfo) -> Equations {
-        G::Kind::equations(self, tensor)
+        self.traced_equations(tensor)
     }
 
     fn formula(&self, tensor: &TensorInfo, work: ElementWork, element: &mut FormulaElement<'_>) -> bool {
-        G::Kind::formula(self, tensor, work, element)
+        self.traced_formula(tensor, work, element)
     }
 
     fn formula_numbers(&self, _cx: &Context<'_>, scratch: &[Vec<T>]) -> FormulaNumbers<T> {
@@ -107,9 +100,9 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
         for (i, name) in names.iter().enumerate() {
             let Column { storage, initial, present } = columns.get(i);
             if present {
-                // New numbers in each step, which nothing changes.
-                let random = initial == Initial::Normal;
-                let column = ColumnSpec { name, every: 1, storage, initial, constant: random, kept: !random };
+                let of_step = initial.is_of_a_step();
+                let column =
+                    ColumnSpec { name, every: 1, storage, initial, constant: of_step, kept: !of_step };
                 spec.columns.push(column);
             }
         }
@@ -174,9 +167,7 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
 
     fn sums_show_unusable(&self, tensor: &TensorInfo) -> bool {
         // A number that is not finite shows in the end of every sum that has its square in it. What lags measures in the last loop.
-        !G::Kind::LAGS
-            && self.measures(tensor)
-            && Trace::with(self, |trace| trace.sums_a_square_of_the_update())
+        !G::Kind::LAGS && self.measures(tensor) && self.traced().sums_a_square_of_the_update
     }
 
     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {

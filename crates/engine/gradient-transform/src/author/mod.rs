@@ -10,7 +10,7 @@ mod link;
 pub(crate) mod loops;
 mod map;
 mod moment;
-mod trace;
+pub(crate) mod trace;
 
 use std::fmt::Debug;
 
@@ -25,6 +25,8 @@ pub use moment::{Moment, MomentElement};
 use crate::author::loops::pass;
 use crate::error::Result;
 use crate::link::context::{Context, StepContext, StepSummary, TensorInfo};
+use crate::link::equations::Equations;
+use crate::link::formula::{ElementWork, FormulaElement};
 use crate::link::state::{Initial, Storage};
 use crate::link::sums_over::SumsOver;
 use crate::memory::buffer::Buffer;
@@ -94,6 +96,43 @@ impl Column {
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     pub const NORMAL: Self = Self { storage: Storage::Compute, initial: Initial::Normal, present: true };
+    /// What a step is given beside the gradient, as an estimate of the curvature: [`Optimizer::give_array`](crate::Optimizer::give_array). It is
+    /// workspace, in the type computed in, and zeros in steps for which nothing is given; [`Context::given`] tells.
+    ///
+    /// ```
+    /// use gradient_transform::prelude::author::*;
+    /// use gradient_transform::{Column, Descent, Optimizer, Parameter, TensorInfo};
+    ///
+    /// /// Newton's step, by the curvature of every element.
+    /// #[derive(Clone, Debug)]
+    /// struct Newton;
+    ///
+    /// #[fields]
+    /// struct Curvature<V> {
+    ///     curvature: V,
+    /// }
+    ///
+    /// #[transform("newton")]
+    /// impl GradientTransform for Newton {
+    ///     type State<V: Copy> = Curvature<V>;
+    ///
+    ///     fn columns(&self, _tensor: &TensorInfo) -> Curvature<Column> {
+    ///         Curvature { curvature: Column::GIVEN }
+    ///     }
+    ///
+    ///     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+    ///         e.update = e.update / e.state.curvature.max(1.0);
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer = Optimizer::new((Newton, Descent::default()), [("w", [2])])?;
+    /// let mut w = [1.0_f32, 1.0]; // of 2 w0^2 + 4 w1^2
+    /// optimizer.give_array(0, &[4.0_f32, 8.0])?;
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[4.0, 8.0]))])?;
+    /// assert_eq!(w, [0.0, 0.0]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub const GIVEN: Self = Self { storage: Storage::Compute, initial: Initial::Given, present: true };
     /// No array: 0 for all elements.
     pub const ABSENT: Self = Self { present: false, ..Self::ZEROS };
 
@@ -313,6 +352,17 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     fn on_f32(pass: pass::Pass<'_, '_, f32, Self>);
     #[doc(hidden)]
     fn on_f64(pass: pass::Pass<'_, '_, f64, Self>);
+    #[doc(hidden)]
+    fn traced(&self) -> trace::Traced;
+    #[doc(hidden)]
+    fn traced_equations(&self, tensor: &TensorInfo) -> Equations;
+    #[doc(hidden)]
+    fn traced_formula(
+        &self,
+        tensor: &TensorInfo,
+        work: ElementWork,
+        element: &mut FormulaElement<'_>,
+    ) -> bool;
 
     /// Name in errors, checkpoints and reports: lower case, words joined by hyphens.
     fn name(&self) -> &str;

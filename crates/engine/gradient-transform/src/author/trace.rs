@@ -1,10 +1,37 @@
 //! A transform's functions of an element, run once with symbols: what they read, and what they are.
 
 use crate::author::{Column, Element, ElementOf, Fields, GradientTransform, count};
+use crate::link::Reads;
 use crate::memory::number::{Graph, Input, Node, Num};
 
+/// What the engine asks of a transform's functions of an element.
+#[derive(Debug)]
+pub struct Traced {
+    pub(super) reads: Reads,
+    pub(super) reads_direction: bool,
+    /// The number by which the update is multiplied, if nothing else happens to it.
+    pub(super) scales: Option<usize>,
+    pub(super) sums_a_square_of_the_update: bool,
+}
+
+/// Traces a transform. `#[transform]` calls it from a function that is not generic, as it does [`run`](super::loops::pass::run).
+pub fn trace<G: GradientTransform>(transform: &G) -> Traced {
+    let graph = Graph::new();
+    let mut trace = Trace { graph: &graph, updates: vec![], state: vec![], sums: vec![], along: vec![] };
+    for variant in 0..transform.variants() {
+        let mut e = symbolic::<G>(&graph, variant);
+        let (measured, measured_along) = (transform.measure(&e), transform.measure_along(&e));
+        trace.sums.extend((0..count::<G::Sums<f64>, f64>()).map(|i| measured.get(i)));
+        trace.along.extend((0..count::<G::Along<usize>, usize>()).map(|i| measured_along.get(i)));
+        transform.update(&mut e);
+        trace.updates.push(e.update);
+        trace.state.extend((0..count::<G::State<Column>, Column>()).map(|i| e.state.get(i)));
+    }
+    trace.result()
+}
+
 /// All values that a transform calculates from an element.
-pub(super) struct Trace<'g> {
+struct Trace<'g> {
     graph: &'g Graph,
     /// The outgoing update of every variant.
     updates: Vec<Num<&'g Graph>>,
@@ -15,29 +42,26 @@ pub(super) struct Trace<'g> {
 }
 
 impl Trace<'_> {
-    /// Traces a transform.
-    pub(super) fn with<G: GradientTransform, R>(transform: &G, f: impl FnOnce(&Trace<'_>) -> R) -> R {
-        let graph = Graph::new();
-        let (mut updates, mut state, mut sums, mut along) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for variant in 0..transform.variants() {
-            let mut e = symbolic::<G>(&graph, variant);
-            let (measured, measured_along) = (transform.measure(&e), transform.measure_along(&e));
-            sums.extend((0..count::<G::Sums<f64>, f64>()).map(|i| measured.get(i)));
-            along.extend((0..count::<G::Along<usize>, usize>()).map(|i| measured_along.get(i)));
-            transform.update(&mut e);
-            updates.push(e.update);
-            state.extend((0..count::<G::State<Column>, Column>()).map(|i| e.state.get(i)));
+    fn result(&self) -> Traced {
+        Traced {
+            reads: Reads {
+                update: true,
+                gradient: self.reads(Input::Gradient),
+                parameter: self.reads(Input::Parameter),
+                base: self.reads(Input::Base),
+            },
+            reads_direction: self.reads(Input::Direction),
+            scales: self.scales(),
+            sums_a_square_of_the_update: self.sums_a_square_of_the_update(),
         }
-        f(&Trace { graph: &graph, updates, state, sums, along })
     }
 
-    pub(super) fn reads(&self, input: Input) -> bool {
+    fn reads(&self, input: Input) -> bool {
         let values = [&self.updates, &self.state, &self.sums, &self.along];
         values.into_iter().flatten().any(|&value| self.graph.reads(value, input))
     }
 
-    /// The number by which the update is multiplied, if nothing else happens to it.
-    pub(super) fn scales(&self) -> Option<usize> {
+    fn scales(&self) -> Option<usize> {
         let ([update], []) = (&self.updates[..], &self.state[..]) else { return None };
         let Node::Mul(a, b) = self.graph.node(self.graph.symbol(*update)) else { return None };
         match (self.graph.node(a), self.graph.node(b)) {
@@ -47,7 +71,7 @@ impl Trace<'_> {
         }
     }
 
-    pub(super) fn sums_a_square_of_the_update(&self) -> bool {
+    fn sums_a_square_of_the_update(&self) -> bool {
         let update = self.graph.input(Input::Update);
         let square = self.graph.symbol(update * update);
         self.sums.iter().chain(&self.along).any(|&sum| self.graph.symbol(sum) == square)

@@ -18,7 +18,7 @@ use crate::link::context::{Context, Estimate, StepContext, TensorInfo};
 use crate::link::published::Published;
 use crate::link::state::Initial;
 use crate::memory::buffer::Buffer;
-use crate::memory::element::{DType, Real};
+use crate::memory::element::{DType, Real, Scalar};
 use crate::optimizer::Optimizer;
 use crate::optimizer::check::{check_shape, check_type};
 use crate::optimizer::group::{Group, NonFinite, Settings};
@@ -263,6 +263,24 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         outcome
     }
 
+    /// Gives the next step an array beside the gradient of parameter `index`, which is uploaded in that step. See [`Optimizer::give_array`].
+    ///
+    /// ```
+    /// use gradient_transform::device::{Interpreter, OnDevice};
+    /// use gradient_transform::{Descent, Error, Optimizer};
+    ///
+    /// let mut optimizer = OnDevice::new(Optimizer::new(Descent::default(), [("w", [2])])?, Interpreter)?;
+    /// optimizer.give_array(0, &[1.0_f32, 2.0])?; // which no transform of this chain reads
+    /// assert!(matches!(optimizer.give_array(0, &[1.0_f32]), Err(Error::ShapeMismatch { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub fn give_array<S: Scalar>(&mut self, index: usize, array: &[S]) -> Result<()> {
+        self.optimizer.give_array(index, array)
+    }
+
     /// Refuses to go on with state that a failure has left half stepped.
     fn usable_still(&self) -> Result<()> {
         let Some(reason) = &self.failure else { return Ok(()) };
@@ -344,8 +362,8 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
             if let Some(error) = failed {
                 return Err(device(error));
             }
-            for (column, numbers) in tensor.take_random_numbers() {
-                columns[column] = executor.upload(numbers).map_err(device)?;
+            for (column, values) in tensor.take_values_of_step() {
+                columns[column] = executor.upload(values).map_err(device)?;
             }
         }
         Ok(())

@@ -9,7 +9,6 @@ use crate::engine::plan::{Plan, Sweep};
 use crate::engine::tensor::{NewColumn, Progress, Run, Tensor};
 use crate::link::context::Context;
 use crate::link::formula::FormulaNumbers;
-use crate::link::state::Initial;
 use crate::memory::buffer::Buffer;
 use crate::memory::element::{DType, Real};
 use crate::memory::rounding::{Stream, hash_name};
@@ -79,12 +78,12 @@ impl<T: Real> Tensor<T> {
         });
     }
 
-    /// The random numbers of the step, by column. They are taken out.
-    pub(crate) fn take_random_numbers(&mut self) -> Vec<(usize, Buffer)> {
+    /// The values that are new in the step, by column. They are taken out.
+    pub(crate) fn take_values_of_step(&mut self) -> Vec<(usize, Buffer)> {
         let Self { plan: Some(plan), columns, .. } = self else { return Vec::new() };
-        let random = plan.columns.iter().zip(columns).enumerate();
-        let random = random.filter(|(_, (spec, _))| spec.initial == Initial::Normal);
-        random.map(|(i, (_, buffer))| (i, std::mem::replace(buffer, Buffer::zeros(T::DTYPE, 0)))).collect()
+        let of_step = plan.columns.iter().zip(columns).enumerate();
+        let of_step = of_step.filter(|(_, (spec, _))| spec.initial.is_of_a_step());
+        of_step.map(|(i, (_, buffer))| (i, std::mem::replace(buffer, Buffer::zeros(T::DTYPE, 0)))).collect()
     }
 
     /// The next sweep of the step, unless all are done, or the transform `until` has taken its sums.
@@ -195,7 +194,7 @@ impl<T: Real> Tensor<T> {
     ) -> Option<R> {
         let plan = self.plan.take()?;
         let info = self.info.take_for_step();
-        let cx = Context::new(run.step, &info);
+        let cx = self.context(run, &info);
         let held = self.held(run, &plan, &cx);
         let result = f(self, &plan, &cx, held);
         self.info.return_from_step(info);

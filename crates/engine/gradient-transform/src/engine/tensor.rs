@@ -69,6 +69,8 @@ pub(crate) struct Tensor<T> {
     waiting_fresh: BTreeSet<String>,
     /// The sum of gradients that were given for the next step; in that step, their mean.
     pub(crate) accumulated: Option<Buffer>,
+    /// The array that was given for the next step.
+    pub(crate) given: Option<Buffer>,
     /// How far the step in progress is.
     pub(crate) progress: Progress,
     pub(crate) outcome: Option<Outcome>,
@@ -91,9 +93,14 @@ impl<T: Real> Tensor<T> {
             fresh: Vec::new(),
             waiting_fresh: BTreeSet::new(),
             accumulated: None,
+            given: None,
             progress: Progress::default(),
             outcome: None,
         }
+    }
+
+    pub(super) fn context<'a>(&self, run: &Run<'a, T>, info: &'a TensorInfo) -> Context<'a> {
+        Context { given: self.given.is_some(), ..Context::new(run.step, info) }
     }
 
     /// Whether the element type is fixed, because a gradient has been seen or state was loaded.
@@ -110,7 +117,7 @@ impl<T: Real> Tensor<T> {
             return gradient.first_beyond(T::LARGEST_GRADIENT, run.parallel).is_none();
         };
         let info = self.info.take_for_step();
-        let cx = Context::new(run.step, &info);
+        let cx = self.context(run, &info);
         let finite = if self.held(run, &plan, &cx).is_some() {
             gradient.first_beyond(T::LARGEST_GRADIENT, run.parallel).is_none()
         } else {
@@ -175,7 +182,7 @@ impl<T: Real> Tensor<T> {
         gradient: Slice<'_>,
         until: Option<&str>,
     ) -> bool {
-        let cx = Context::new(run.step, info);
+        let cx = self.context(run, info);
         let live = |i: usize| !plan.stages[i].idle;
         let held = self.held(run, plan, &cx);
         let end = held.map_or(plan.stages.len(), |h| h + 1);
@@ -267,11 +274,13 @@ impl<T: Real> Tensor<T> {
         let columns = self.columns.iter_mut().zip(&plan.columns).zip(&self.column_keys);
         for ((buffer, spec), &key) in columns.filter(|((_, spec), _)| !spec.kept) {
             let len = cx.tensor.len().div_ceil(spec.every);
-            *buffer = if spec.initial == Initial::Normal {
-                let stream = Stream::new(run.seed, hash_name(&cx.tensor.name), key, cx.tensor.updates);
-                T::buffer(normals::<T>(stream, len, run.parallel))
-            } else {
-                Buffer::zeros(T::DTYPE, len)
+            *buffer = match (spec.initial, &self.given) {
+                (Initial::Normal, _) => {
+                    let stream = Stream::new(run.seed, hash_name(&cx.tensor.name), key, cx.tensor.updates);
+                    T::buffer(normals::<T>(stream, len, run.parallel))
+                }
+                (Initial::Given, Some(given)) => given.clone(),
+                _ => Buffer::zeros(T::DTYPE, len),
             };
         }
         for i in (0..end).filter(|&i| !plan.stages[i].idle) {
@@ -572,8 +581,8 @@ pub(crate) fn first_values(column: NewColumn<'_>, parameter: Slice<'_>) -> Buffe
     let NewColumn { spec, dtype, len, kept } = column;
     match (kept, spec.initial) {
         (Some(kept), _) => kept,
-        // Random numbers are made where a step begins.
-        (None, Initial::Zero | Initial::Normal) => Buffer::zeros(dtype, len),
+        // Those of a step are made where it begins.
+        (None, Initial::Zero | Initial::Normal | Initial::Given) => Buffer::zeros(dtype, len),
         (None, Initial::Parameter) => {
             let copy = sample(parameter, spec.every, dtype);
             // Of weights that begin at 0, nothing need be kept.

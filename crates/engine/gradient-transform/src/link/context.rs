@@ -225,12 +225,14 @@ pub struct Context<'a> {
     /// Whether a second moment takes the squared gradient as it is: under ADOPT at first, and where the moment is new and the tensor is not.
     /// There a moment that starts at zero would make the step `1/sqrt(1 - beta2)` times the usual size, beside a d that has grown.
     pub fill: bool,
+    /// Whether an array was given for the tensor in this step: [`Column::GIVEN`](crate::Column::GIVEN).
+    pub given: bool,
 }
 
 impl<'a> Context<'a> {
     /// A step of a tensor, for a transform that has seen all of its gradients.
     pub fn new(step: &'a StepContext, tensor: &'a TensorInfo) -> Self {
-        Self { step, tensor, fresh: tensor.updates == 0, fill: false }
+        Self { step, tensor, fresh: tensor.updates == 0, fill: false, given: false }
     }
 
     /// The context of a transform that has seen no gradient of the tensor yet, or some.

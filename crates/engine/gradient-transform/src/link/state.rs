@@ -46,6 +46,15 @@ pub enum Initial {
     Parameter,
     /// Standard normal random numbers, new in each step: [`normal`](crate::normal). Of workspace alone.
     Normal,
+    /// What was given for the step by [`Optimizer::give_array`](crate::Optimizer::give_array), and zeros in others. Of workspace alone.
+    Given,
+}
+
+impl Initial {
+    /// Whether the values are new in each step, and nothing changes them.
+    pub(crate) fn is_of_a_step(self) -> bool {
+        matches!(self, Self::Normal | Self::Given)
+    }
 }
 
 /// A column: one value for each element of the tensor, or for each n-th in logical order.

@@ -134,6 +134,7 @@ impl<T: Real> Optimizer<T> {
         }
         self.skipped += 1;
         self.drop_accumulated();
+        self.drop_arrays();
         Ok(StepOutcome::Skipped)
     }
 

@@ -1,6 +1,7 @@
 //! The optimizer: groups of parameters, each stepped by a chain.
 
 mod accumulation;
+mod arrays;
 pub(crate) mod check;
 pub(crate) mod evaluating;
 pub(crate) mod evaluation;
@@ -67,6 +68,8 @@ pub struct Optimizer<T: Real = f32> {
     pub(crate) accumulated: u64,
     /// Values given beside the parameters for the step in progress.
     pub(crate) given: Publications,
+    /// Whether a tensor has an array that was given for the next step.
+    pub(crate) has_arrays: bool,
     pub(crate) skipped_tensors: u64,
     /// State was loaded and no step done since.
     pub(crate) resumed: bool,
@@ -152,6 +155,7 @@ impl<T: Real> Optimizer<T> {
             evaluating: None,
             skipped: 0,
             accumulated: 0,
+            has_arrays: false,
             given: Publications::default(),
             skipped_tensors: 0,
             resumed: false,

@@ -186,6 +186,7 @@ impl<T: Real> Optimizer<T> {
         }
         self.evaluating = evaluating.then_some(training);
         self.drop_accumulated();
+        self.drop_arrays();
         self.resumed = true;
         Ok(restored)
     }

@@ -61,6 +61,7 @@ impl<T: Real> Optimizer<T> {
         }
         if !done {
             self.skipped += 1;
+            self.drop_arrays();
             return Ok(StepOutcome::Skipped);
         }
         self.end();
@@ -298,6 +299,7 @@ impl<T: Real> Optimizer<T> {
             conclude_jointly(groups, total, &**policy, *resumed);
         }
         self.resumed = false;
+        self.drop_arrays();
     }
 
     /// The error for the first gradient that cannot be stepped with, which there is.

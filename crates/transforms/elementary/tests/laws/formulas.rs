@@ -150,6 +150,10 @@ pub(crate) fn lion() -> Direction {
     })
 }
 
+pub(crate) fn sophia() -> Direction {
+    elementwise(|_, g, _, [m]| (average(0.8765, m, g) / 1e-12).clamp(-1.0, 1.0))
+}
+
 /// With a warm-up over five steps.
 pub(crate) fn ademamix() -> Direction {
     elementwise(|t, g, _, [m, slow, v]| {
