@@ -214,6 +214,7 @@ fn task(source: &Source, name: &str, arms: &Arms, names: &[String]) -> Result<Ta
         matters: source.matters.map(Matters::Difference),
         groups: Vec::new(),
         arms: found,
+        forks: Vec::new(),
         launched: None,
         read: Some(Origin { files: source.files.len(), is_paired }),
     })

@@ -31,6 +31,8 @@ const STOPPED: u8 = 130;
 /// A study trains small tasks with an optimizer, with parts of it changed, and with tuned baselines; every arm meets the
 /// same initial weights, batches and rounding. What it finds is a report: report.html in the study's folder.
 ///
+/// With `[fork]` in a study, arms also take over from the base in the course of a run, which shows when a part matters.
+///
 /// What trains can be a script in any language, too: a study names its command, and it prints a line of JSON for every
 /// evaluation. `ablate init` writes a study file that says how.
 ///
@@ -63,7 +65,7 @@ enum Command {
         #[arg(default_value = "study.toml")]
         path: PathBuf,
     },
-    /// Explain a study before anything runs: arms, runs, time, what it could find, and combinations that cannot be
+    /// Explain a study before anything runs: arms, runs, forks, time, what it could find, and combinations that cannot be
     Check(Which),
     /// Run what is missing of a study, and write its report
     Run {

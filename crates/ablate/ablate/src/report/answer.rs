@@ -1,5 +1,6 @@
 //! The answer in sentences, from the findings alone.
 
+use super::fork;
 use super::view::View;
 use crate::findings::{CONFIDENCE, FEWEST_PAIRS, Reason, Verdict};
 use crate::results::{Role, TaskResults};
@@ -55,6 +56,7 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
         let text = format!("{}: {}, on every task.", names(&dead), view.sameness());
         sentences.push(Sentence { heading: "Does nothing", text });
     }
+    sentences.extend(later(view));
     sentences.extend(stopped(view));
     sentences.extend(over_tasks(view));
     sentences.extend(detectable(view));
@@ -98,6 +100,23 @@ fn repeats(view: View<'_>) -> Option<Sentence> {
         apart.join(", ")
     );
     Some(Sentence { heading: "Run twice", text })
+}
+
+/// Arms that took over from the base in the course of a run.
+fn later(view: View<'_>) -> Option<Sentence> {
+    let of_task = |(task, results): (usize, &TaskResults)| {
+        let arms = fork::when(view, task);
+        if arms.is_empty() {
+            None
+        } else if view.has_tasks() {
+            Some(format!("on {}: {}", results.name, arms.join("; ")))
+        } else {
+            Some(arms.join("; "))
+        }
+    };
+    let tasks: Vec<String> = view.tasks().filter_map(of_task).collect();
+    (!tasks.is_empty())
+        .then(|| Sentence { heading: "When it matters", text: format!("{}.", tasks.join(". ")) })
 }
 
 /// Ends of a sequential study's arms, and the runs that these saved.
