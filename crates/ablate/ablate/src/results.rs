@@ -32,7 +32,7 @@
 //! assert!(refused.is_empty());
 //!
 //! let TaskResults { steps, arms, launched, .. } = &results.tasks[0];
-//! let (command, read): (Option<&Launched>, Option<Origin>) = (launched.as_ref(), results.tasks[0].read);
+//! let (command, read): (Option<&Launched>, Option<&Origin>) = (launched.as_ref(), results.tasks[0].read.as_ref());
 //! assert!(results.tasks[0].is_trained_here() && results.tasks[0].is_paired() && read.is_none());
 //! assert!(command.is_none() && results.tasks[0].measures(ablate_tasks::Split::Test));
 //! assert_eq!(results.tasks[0].validated_target(), Some(0.975));
@@ -196,12 +196,15 @@ pub enum Matters {
 }
 
 /// Origin of runs that no study did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Number of files.
     pub files: usize,
     /// Whether seeds of the arms and of the base match, so that there are pairs.
     pub is_paired: bool,
+    /// What could not be read, and is in no number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A task and what was run on it.
@@ -244,7 +247,7 @@ impl TaskResults {
 
     /// Whether arm and base have pairs.
     pub fn is_paired(&self) -> bool {
-        self.read.is_none_or(|origin| origin.is_paired)
+        self.read.as_ref().is_none_or(|origin| origin.is_paired)
     }
 
     /// Whether every run has numbers of a split; else those in its record are another split's.

@@ -205,7 +205,13 @@ fn perfect(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
 
 /// Unknowns of runs that others did.
 fn read(task: &TaskResults, caveats: &mut Vec<String>) {
-    let Some(origin) = task.read else { return };
+    let Some(origin) = &task.read else { return };
+    for note in &origin.notes {
+        // It is of the files, and so of every task.
+        if !caveats.contains(note) {
+            caveats.push(note.clone());
+        }
+    }
     caveats.push(if origin.is_paired {
         format!(
             "{}: runs were read from files, and are paired by their seeds. Whether a seed gives arm and base the same start and batches, nobody can see there; where it doesn't, \

@@ -21,7 +21,15 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
     };
     let baselines: Vec<usize> =
         view.compared().filter(|arm| view.arms()[*arm].role == Role::Baseline).collect();
-    let groups = [("Left out", changed("−")), ("Added", changed("+")), ("From outside, tuned", baselines)];
+    // Arms of a study say in their titles what they change; those that were read from files have names of their own.
+    let has_sign = |arm: &usize| view.arms()[*arm].title.starts_with(['−', '+']);
+    let named = changed("").into_iter().filter(|arm| !has_sign(arm)).collect();
+    let groups = [
+        ("Left out", changed("−")),
+        ("Added", changed("+")),
+        ("Compared with the base", named),
+        ("From outside, tuned", baselines),
+    ];
     let seeds = view.results.study.seeds;
     let can_decide = seeds >= FEWEST_PAIRS || !view.is_paired();
     let without = equivalent(view);
