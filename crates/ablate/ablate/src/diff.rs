@@ -159,7 +159,8 @@ fn alone(task: &TaskResults, arm: &Arm, change: Change) -> Difference {
 /// The difference, still without a decision: `adjusted_p` holds the uncorrected p, and `change` the direction.
 fn difference(one: &TaskResults, arm: usize, other: &TaskResults, place: usize, named: &Arm) -> Difference {
     // The second's arm against the first's, as if the first were the base of a study of two arms.
-    let both = TaskResults { arms: vec![one.arms[arm].clone(), other.arms[place].clone()], ..one.clone() };
+    let arms = vec![one.arms[arm].clone(), other.arms[place].clone()];
+    let both = TaskResults { arms, forks: Vec::new(), ..one.clone() };
     let mut results = Results {
         study: crate::results::StudyInfo {
             name: String::new(),

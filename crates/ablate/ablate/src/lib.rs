@@ -13,6 +13,7 @@ pub mod findings;
 mod folder;
 pub mod measured;
 pub mod optimizer;
+mod prefix;
 mod progress;
 pub mod record;
 pub mod registry;

@@ -94,7 +94,9 @@ impl Progress {
     }
 
     fn units(&self, job: &Job) -> u64 {
-        (UNITS * self.tasks[job.task].seconds).ceil() as u64
+        let task = &self.tasks[job.task];
+        let left = 1.0 - job.fork.unwrap_or(0) as f64 / task.steps as f64;
+        (UNITS * task.seconds * left).ceil() as u64
     }
 }
 
@@ -139,7 +141,8 @@ impl Observer for Progress {
             return;
         }
         let task = &self.tasks[job.task];
-        let share = (point.step as f64 / task.steps as f64).min(1.0);
+        let before = job.fork.unwrap_or(0);
+        let share = (point.step.saturating_sub(before) as f64 / (task.steps - before) as f64).min(1.0);
         let units = (self.units(job) as f64 * share) as u64;
         self.with_stage(|stage| {
             stage.advance(job, units);
@@ -217,7 +220,15 @@ mod tests {
             last_line: now,
         };
         stage.bar.set_length(2000);
-        let job = |seed| Job { task: 0, arm: 0, setting: None, seed, final_split: Split::Test, repeat: 0 };
+        let job = |seed| Job {
+            task: 0,
+            arm: 0,
+            setting: None,
+            seed,
+            final_split: Split::Test,
+            repeat: 0,
+            fork: None,
+        };
         for (seed, units, position) in
             [(0, 500, 500), (1, 100, 600), (0, 800, 900), (0, 100, 900), (0, 1000, 1100), (1, 1000, 2000)]
         {

@@ -3,7 +3,7 @@
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
 //! ```
-//! use ablate::record::{GroupPoint, Outcome, Point, Record};
+//! use ablate::record::{Forked, GroupPoint, Outcome, Point, Record};
 //!
 //! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
@@ -30,6 +30,8 @@
 //! assert_eq!(last.step, record.steps);
 //! let GroupPoint { d, step_size, .. } = last.groups[0];
 //! assert!(d.unwrap() >= 1e-6 && step_size > 0.0);
+//! let forked: Option<&Forked> = record.forked.as_ref();
+//! assert!(forked.is_none()); // it began at its start
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
@@ -85,6 +87,17 @@ pub enum Outcome {
     },
 }
 
+/// Beginning of a run that goes on from the state of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forked {
+    /// Steps that the other one had taken.
+    pub step: usize,
+    /// State of this run's chain that the other one's lacked, as `transform/column`, or `estimate` for d: it began as at a start.
+    pub anew: Vec<String>,
+    /// State of the other one's chain that this one's has no use for.
+    pub left_out: Vec<String>,
+}
+
 /// What a run leaves behind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -107,6 +120,9 @@ pub struct Record {
     /// SHA-256 of the training and evaluation weights at every point of the curve: equal to the base's for an arm that
     /// does nothing.
     pub trajectory_sha256: String,
+    /// Beginning of a run that did not begin at its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked: Option<Forked>,
 }
 
 impl Record {

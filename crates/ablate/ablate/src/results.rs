@@ -3,7 +3,7 @@
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
 //! ```
-//! use ablate::results::{Arm, ArmRuns, Candidate, Launched, Matters, Origin, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
+//! use ablate::results::{Arm, ArmRuns, Candidate, Fork, Launched, Matters, Origin, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
 //!
 //! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
@@ -32,11 +32,13 @@
 //! assert!(refused.is_empty());
 //!
 //! let TaskResults { steps, arms, launched, .. } = &results.tasks[0];
-//! let (command, read): (Option<&Launched>, Option<Origin>) = (launched.as_ref(), results.tasks[0].read);
+//! let (command, read): (Option<&Launched>, Option<&Origin>) = (launched.as_ref(), results.tasks[0].read.as_ref());
 //! assert!(results.tasks[0].is_trained_here() && results.tasks[0].is_paired() && read.is_none());
 //! assert!(command.is_none() && results.tasks[0].measures(ablate_tasks::Split::Test));
 //! assert_eq!(results.tasks[0].validated_target(), Some(0.975));
 //! assert_eq!(results.tasks[0].matters, Some(Matters::Difference(0.005))); // half a percentage point
+//! let forks: &[Fork] = &results.tasks[0].forks;
+//! assert!(forks.is_empty()); // the study asks for none
 //! let ArmRuns { tuning, runs } = &arms[2];
 //! let Tuning { candidates, chosen, .. } = tuning.as_ref().unwrap();
 //! let tried: &[Candidate] = candidates;
@@ -169,6 +171,17 @@ pub struct ArmRuns {
     pub runs: Vec<Run>,
 }
 
+/// Runs of an arm that go on from the base's state after a step; at step 0, the arm's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The arm, in the order of [`Results::arms`].
+    pub arm: usize,
+    /// The step.
+    pub step: usize,
+    /// One per seed, in the seeds' order.
+    pub runs: Vec<Run>,
+}
+
 /// The smallest difference that matters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -183,12 +196,15 @@ pub enum Matters {
 }
 
 /// Origin of runs that no study did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Number of files.
     pub files: usize,
     /// Whether seeds of the arms and of the base match, so that there are pairs.
     pub is_paired: bool,
+    /// What could not be read, and is in no number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A task and what was run on it.
@@ -212,6 +228,9 @@ pub struct TaskResults {
     pub groups: Vec<String>,
     /// By arm, in the order of [`Results::arms`].
     pub arms: Vec<ArmRuns>,
+    /// Runs that go on from the base's state, by arm and step, where the study asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forks: Vec<Fork>,
     /// Start of the runs, for a task that is a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launched: Option<Launched>,
@@ -228,7 +247,7 @@ impl TaskResults {
 
     /// Whether arm and base have pairs.
     pub fn is_paired(&self) -> bool {
-        self.read.is_none_or(|origin| origin.is_paired)
+        self.read.as_ref().is_none_or(|origin| origin.is_paired)
     }
 
     /// Whether every run has numbers of a split; else those in its record are another split's.

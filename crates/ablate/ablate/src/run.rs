@@ -1,13 +1,17 @@
 //! One run: a task, an optimizer, a seed.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ablate_tasks::{Evaluation, Split, Task};
 use anyhow::{Context, Result};
+use gradient_transform::Restored;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::optimizer::{Groups, OptimizerSpec, Setting, Step, TrainableOptimizer};
-use crate::record::{GroupPoint, Outcome, Point, Record};
+use crate::prefix::Prefix;
+use crate::record::{Forked, GroupPoint, Outcome, Point, Record};
 use crate::registry::Registry;
 
 /// Everything that determines a run's result.
@@ -27,6 +31,14 @@ pub(crate) struct Plan<'a> {
     pub(crate) evaluations: usize,
     /// The split of the final evaluation: [`Split::Test`] for reported runs only.
     pub(crate) final_split: Split,
+    /// What it goes on from; without, it begins at its start.
+    pub(crate) from: Option<&'a Prefix>,
+}
+
+/// Steps after which a run's state is kept, and what becomes of it.
+pub(crate) struct Keep<'k> {
+    pub(crate) steps: &'k [usize],
+    pub(crate) save: &'k mut dyn FnMut(usize, Prefix) -> Result<()>,
 }
 
 /// Answer of a caller to a point of the curves: whether the run goes on.
@@ -79,6 +91,26 @@ impl Parameters {
         self.places.iter().map(|&place| weights[place].as_slice()).collect()
     }
 
+    /// A beginning after so many steps, without the names of parameters and groups.
+    fn forked(&self, step: usize, restored: &Restored) -> Forked {
+        let names: Vec<&String> = self.groups.iter().flatten().map(|(name, _)| name).collect();
+        let of_group = |entry: &str| {
+            let (group, rest) = entry.strip_prefix("group ")?.split_once('/')?;
+            group.parse::<usize>().is_ok().then(|| rest.to_owned())
+        };
+        let of_parameter = |entry: &str| {
+            let rest =
+                |name: &&String| entry.strip_prefix(name.as_str())?.strip_prefix('/').map(str::to_owned);
+            names.iter().find_map(rest)
+        };
+        let kinds = |entries: &[String]| {
+            let kind = |entry: &String| of_parameter(entry).or_else(|| of_group(entry));
+            let kinds: BTreeSet<String> = entries.iter().filter_map(kind).collect();
+            kinds.into_iter().collect()
+        };
+        Forked { step, anew: kinds(&restored.missing), left_out: kinds(&restored.surplus) }
+    }
+
     /// From the task's order to that of the groups.
     fn sorted(&self, gradients: Vec<Option<Vec<f32>>>) -> Vec<Option<Vec<f32>>> {
         let mut sorted = vec![None; gradients.len()];
@@ -100,14 +132,36 @@ pub(crate) fn group_names(task: &dyn Task) -> Vec<String> {
     names
 }
 
+/// State that an arm's chain would lack of the base's, and have no use for, on a task: that of a run of one step.
+///
+/// # Errors
+/// An optimizer cannot be built, or the arm's cannot go on from the base's state.
+pub(crate) fn fork_of(
+    task: &dyn Task,
+    (base, arm): (&OptimizerSpec, &OptimizerSpec),
+    registry: &Registry,
+    steps: usize,
+) -> Result<Forked> {
+    let parameters = Parameters::initial(task, 0);
+    let mut weights = parameters.weights.clone();
+    let gradient = |weights: &Vec<f32>| Some(vec![1e-3; weights.len()]);
+    let gradients: Vec<_> = weights.iter().map(gradient).collect();
+    let mut first = base.build(registry, &parameters.groups, 0, steps)?;
+    first.step(&mut weights, &gradients)?;
+    let mut second = arm.build(registry, &parameters.groups, 0, steps)?;
+    let restored = second.go_on(&first.state()?, &mut weights)?;
+    Ok(parameters.forked(1, &restored))
+}
+
 /// Trains once and records what happened. `on_point` hears of every point of the curves, `go_on` is asked before every
 /// step. A run that is given up leaves no record.
 ///
 /// # Errors
-/// The optimizer cannot be built, or the task failed.
+/// The optimizer cannot be built, or cannot go on from the state that it is given; the task failed, or a state cannot be kept.
 pub(crate) fn train(
     plan: &Plan<'_>,
     registry: &Registry,
+    mut keep: Option<Keep<'_>>,
     mut on_point: impl FnMut(&Point),
     go_on: impl Fn() -> Next,
 ) -> Result<Option<Record>> {
@@ -115,14 +169,29 @@ pub(crate) fn train(
     let mut parameters = Parameters::initial(task, seed);
     let mut optimizer = plan.optimizer.build(registry, &parameters.groups, seed, steps)?;
     let mut weights = std::mem::take(&mut parameters.weights);
-    let mut run = Observed::new(&weights);
-    let start = run.point(plan, &parameters, optimizer.as_ref(), &weights, None)?;
-    on_point(&start);
-    run.curve.push(start);
+    let mut forked = None;
+    let mut run = match plan.from {
+        None => {
+            let mut run = Observed::new(&weights);
+            let start = run.point(plan, &parameters, optimizer.as_ref(), &weights, None)?;
+            on_point(&start);
+            run.curve.push(start);
+            run
+        }
+        Some(prefix) => {
+            weights.clone_from(&prefix.weights);
+            let at = prefix.seen.steps;
+            let restored = optimizer
+                .go_on(&prefix.optimizer, &mut weights)
+                .with_context(|| format!("going on after step {at}"))?;
+            forked = Some(parameters.forked(at, &restored));
+            prefix.seen.clone()
+        }
+    };
 
     let mut diverged = None;
-    let mut next_evaluation = 1;
-    for step in 0..steps {
+    let mut next_evaluation = evaluation_after(run.steps, plan.evaluations, steps);
+    for step in run.steps..steps {
         if go_on() == Next::Stop {
             return Ok(None);
         }
@@ -157,11 +226,12 @@ pub(crate) fn train(
             }
             on_point(&point);
             run.curve.push(point);
-            while evaluation_step(next_evaluation, plan.evaluations, steps) <= step + 1
-                && next_evaluation < plan.evaluations
-            {
-                next_evaluation += 1;
-            }
+            next_evaluation = evaluation_after(step + 1, plan.evaluations, steps);
+        }
+        if let Some(keep) = keep.as_mut().filter(|keep| keep.steps.contains(&(step + 1))) {
+            let prefix =
+                Prefix { seen: run.clone(), weights: weights.clone(), optimizer: optimizer.state()? };
+            (keep.save)(step + 1, prefix)?;
         }
     }
 
@@ -177,7 +247,7 @@ pub(crate) fn train(
             }
         }
     };
-    Ok(Some(run.record(outcome, optimizer.state_bytes())))
+    Ok(Some(run.record(outcome, optimizer.state_bytes(), forked)))
 }
 
 /// The step after which the evaluation of this number (from 1) takes place: evenly spaced, the last one at the end.
@@ -185,20 +255,38 @@ fn evaluation_step(number: usize, evaluations: usize, steps: usize) -> usize {
     (number * steps).div_ceil(evaluations.min(steps)).min(steps)
 }
 
+/// The number of the first evaluation after a step; of the last one where there is none.
+fn evaluation_after(step: usize, evaluations: usize, steps: usize) -> usize {
+    (1..evaluations).find(|number| evaluation_step(*number, evaluations, steps) > step).unwrap_or(evaluations)
+}
+
+/// A digest that can be kept and gone on with: every part is hashed behind the digest of those before it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Chained(String);
+
+impl Chained {
+    fn extend(&mut self, part: impl FnOnce(&mut Sha256)) {
+        let mut digest = Sha256::new_with_prefix(&self.0);
+        part(&mut digest);
+        self.0 = hex(digest);
+    }
+}
+
 /// Observations of a run while it goes on.
-struct Observed {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Observed {
     curve: Vec<Point>,
     steps: usize,
     skipped: usize,
     losses: Vec<f64>,
     spent: Duration,
     initial: String,
-    batches: Sha256,
-    trajectory: Sha256,
+    batches: Chained,
+    trajectory: Chained,
 }
 
 impl Observed {
-    fn new(weights: &[Vec<f32>]) -> Self {
+    pub(crate) fn new(weights: &[Vec<f32>]) -> Self {
         let mut initial = Sha256::new();
         absorb(&mut initial, weights);
         Self {
@@ -208,16 +296,16 @@ impl Observed {
             losses: Vec::new(),
             spent: Duration::ZERO,
             initial: hex(initial),
-            batches: Sha256::new(),
-            trajectory: Sha256::new(),
+            batches: Chained::default(),
+            trajectory: Chained::default(),
         }
     }
 
     fn saw(&mut self, examples: &[u32], step: usize) {
-        self.batches.update((step as u64).to_le_bytes());
-        for example in examples {
-            self.batches.update(example.to_le_bytes());
-        }
+        self.batches.extend(|digest| {
+            digest.update((step as u64).to_le_bytes());
+            examples.iter().for_each(|example| digest.update(example.to_le_bytes()));
+        });
     }
 
     fn stepped(&mut self, loss: f64, took: Duration) {
@@ -242,8 +330,10 @@ impl Observed {
         before: Option<Vec<Vec<f32>>>,
     ) -> Result<Point> {
         let evaluated = optimizer.evaluation_weights(weights)?;
-        absorb(&mut self.trajectory, weights);
-        absorb(&mut self.trajectory, &evaluated);
+        self.trajectory.extend(|digest| {
+            absorb(digest, weights);
+            absorb(digest, &evaluated);
+        });
         let evaluate = |split| -> Result<Evaluation> {
             let in_evaluation = || format!("evaluation after step {} of seed {}", self.steps, plan.seed);
             plan.task.evaluate(&parameters.slices(&evaluated), split).with_context(in_evaluation)
@@ -278,7 +368,7 @@ impl Observed {
         })
     }
 
-    fn record(self, outcome: Outcome, state_bytes: usize) -> Record {
+    fn record(self, outcome: Outcome, state_bytes: usize, forked: Option<Forked>) -> Record {
         Record {
             outcome,
             curve: self.curve,
@@ -286,8 +376,9 @@ impl Observed {
             skipped: self.skipped,
             state_bytes: Some(state_bytes),
             initial_sha256: self.initial,
-            batches_sha256: hex(self.batches),
-            trajectory_sha256: hex(self.trajectory),
+            batches_sha256: self.batches.0,
+            trajectory_sha256: self.trajectory.0,
+            forked,
         }
     }
 }
@@ -328,6 +419,9 @@ mod tests {
         assert_eq!(steps(3, 10), [4, 7, 10]);
         assert_eq!(steps(20, 3), [1, 2, 3]);
         assert_eq!(steps(1, 7), [7]);
+        let after = |step: usize| evaluation_after(step, 4, 100);
+        assert_eq!([0, 24, 25, 26, 99, 100].map(after), [1, 1, 2, 2, 4, 4]);
+        assert_eq!(evaluation_after(2, 20, 3), 3);
     }
 
     #[test]

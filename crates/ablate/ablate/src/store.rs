@@ -19,6 +19,7 @@
 //!     steps: 100,
 //!     evaluations: 20,
 //!     final_split: Split::Test,
+//!     prefix: None,
 //! };
 //! let address = key.address()?;
 //! assert_ne!(Key { seed: 1, ..key }.address()?, address);
@@ -45,6 +46,7 @@
 //!     initial_sha256: String::new(),
 //!     batches_sha256: String::new(),
 //!     trajectory_sha256: String::new(),
+//!     forked: None,
 //! });
 //! store.save(&address, &measured)?;
 //! assert_eq!(store.load(&address)?, Found::Whole(Box::new(measured)));
@@ -68,6 +70,7 @@ use sha2::{Digest, Sha256};
 
 use crate::measured::Measured;
 use crate::optimizer::{OptimizerSpec, Setting};
+use crate::prefix::Prefix;
 use crate::replace::replace;
 
 /// Everything that determines a run. Two runs with equal keys have equal records, but for the time they took.
@@ -93,6 +96,38 @@ pub struct Key<'a> {
     pub evaluations: usize,
     /// The split of the final evaluation.
     pub final_split: Split,
+    /// The address of the state that it goes on from; absent for a run from its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<&'a str>,
+}
+
+/// Everything that determines the state of a run after a step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct PrefixKey<'a> {
+    /// The digest of the program's own sources.
+    pub(crate) code: &'a str,
+    /// The version of a user's own tasks and transforms.
+    pub(crate) own: &'a str,
+    /// The kind of task.
+    pub(crate) task: &'a str,
+    /// Its options.
+    pub(crate) options: &'a Value,
+    /// The optimizer.
+    pub(crate) optimizer: &'a OptimizerSpec,
+    /// The seed.
+    pub(crate) seed: u64,
+    /// The length of the whole run, which schedules depend on.
+    pub(crate) steps: usize,
+    /// Number of evaluations of the whole run.
+    pub(crate) evaluations: usize,
+    /// Steps that it has taken.
+    pub(crate) taken: usize,
+}
+
+impl PrefixKey<'_> {
+    pub(crate) fn address(&self) -> Result<String> {
+        address(self)
+    }
 }
 
 impl Key<'_> {
@@ -153,14 +188,17 @@ struct Stored {
 
 /// Content of an address.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Found {
-    /// A run.
-    Whole(Box<Measured>),
+pub enum Found<C = Measured> {
+    /// A run, or something else that is stored.
+    Whole(Box<C>),
     /// Nothing.
     Nothing,
     /// A file that is not what was written.
     Damaged(String),
 }
+
+/// Ending of the files of states.
+const PREFIX: &str = "state";
 
 /// Between the address of a run and what tells its folders from each other.
 const WORK: &str = ".work-";
@@ -215,14 +253,35 @@ impl Store {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn load(&self, address: &str) -> Result<Found> {
-        let path = self.path(address, "json");
-        let bytes = match fs::read(&path) {
+        Self::read(&self.path(address, "json"), parse)
+    }
+
+    /// The state of a run that is kept at an address.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub(crate) fn load_prefix(&self, address: &str) -> Result<Found<Prefix>> {
+        Self::read(&self.path(address, PREFIX), Prefix::from_bytes)
+    }
+
+    /// Keeps the state of a run: afterwards the whole file is there, or what was there before.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn save_prefix(&self, address: &str, prefix: &Prefix) -> Result<()> {
+        let path = self.path(address, PREFIX);
+        let save = || -> Result<()> { Ok(replace(&path, &prefix.to_bytes()?)?) };
+        save().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn read<C>(path: &Path, parse: fn(&[u8]) -> Result<C>) -> Result<Found<C>> {
+        let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         Ok(match parse(&bytes) {
-            Ok(run) => Found::Whole(Box::new(run)),
+            Ok(content) => Found::Whole(Box::new(content)),
             Err(error) => Found::Damaged(format!("{}: {error:#}", path.display())),
         })
     }
@@ -317,6 +376,7 @@ mod tests {
             initial_sha256: "a".into(),
             batches_sha256: "b".into(),
             trajectory_sha256: "c".into(),
+            forked: None,
         })
     }
 
@@ -375,6 +435,7 @@ mod tests {
             steps: 10,
             evaluations: 2,
             final_split: Split::Test,
+            prefix: None,
         };
         let setting = Setting { learning_rate: 0.1, schedule: crate::optimizer::Schedule::Constant };
         let keys = [
@@ -389,6 +450,8 @@ mod tests {
             Key { steps: 11, ..key.clone() },
             Key { evaluations: 3, ..key.clone() },
             Key { final_split: Split::Validation, ..key.clone() },
+            Key { prefix: Some("a"), ..key.clone() },
+            Key { prefix: Some("b"), ..key.clone() },
         ];
         let mut addresses: Vec<String> = keys.iter().map(|key| key.address().unwrap()).collect();
         addresses.sort();

@@ -125,3 +125,53 @@ fn a_public_record_is_read_as_what_it_is() {
     assert!((found.mean.unwrap() - 0.001_464).abs() < 1e-6, "{found:?}");
     assert!(found.p.unwrap() < 0.01 && found.interval.unwrap().low > 0.0);
 }
+
+fn public(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../examples").join(name)
+}
+
+/// Results 36 and 37 of the same track and commit: the last validation losses of `20260610_tuned_baseline_3250` and `20260611_muonh_tuned_aux_3250`.
+#[test]
+fn two_public_records_with_the_same_tuning_do_not_differ() {
+    let source = Source {
+        arm: "record".into(),
+        value: "val_loss".into(),
+        run: Some("run".into()),
+        ..Source::new(vec![public("tuned_muonh.csv")])
+    };
+    let found = &Findings::of(&read(&source).unwrap()).tasks[0].arms[1];
+    let difference = found.difference.unwrap();
+    assert_eq!((found.verdict, difference.n), (Verdict::Unclear, 10));
+    assert!((difference.mean.unwrap() + 0.000_024).abs() < 1e-6, "{difference:?}");
+    let interval = difference.interval.unwrap();
+    assert!(interval.low < -0.001 && interval.high > 0.001, "{interval:?}");
+}
+
+/// Result 46 of the same track and commit: both validation losses of `20260619_cwd_rowfloor_tailema`, whose eighth run was not logged to the end.
+#[test]
+fn what_helps_in_the_middle_of_a_public_run_harms_at_its_end() {
+    let source = Source {
+        arm: "readout".into(),
+        task: Some("at".into()),
+        seed: Some("seed".into()),
+        value: "val_loss".into(),
+        base: Some("raw".into()),
+        ..Source::new(vec![public("tail_ema.csv")])
+    };
+    let found: Vec<(String, Verdict, usize, f64)> = Findings::of(&read(&source).unwrap())
+        .tasks
+        .into_iter()
+        .map(|task| {
+            let difference = task.arms[1].difference.unwrap();
+            (task.name, task.arms[1].verdict, difference.n, (difference.mean.unwrap() * 1e5).round())
+        })
+        .collect();
+    let expected = [
+        ("step 2500", Verdict::Better, 8, -996.0),
+        ("step 2600", Verdict::Better, 8, -748.0),
+        ("step 2690", Verdict::Better, 8, -410.0),
+        ("step 2800", Verdict::Better, 7, -32.0),
+        ("step 2900", Verdict::Worse, 7, 42.0),
+    ];
+    assert_eq!(found, expected.map(|(at, verdict, n, mean)| (at.to_owned(), verdict, n, mean)));
+}

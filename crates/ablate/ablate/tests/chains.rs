@@ -104,6 +104,7 @@ fn published_studies_address_their_runs_as_they_always_did() {
             steps: 500,
             evaluations: 20,
             final_split: Split::Test,
+            prefix: None,
         };
         key.address().unwrap()
     };

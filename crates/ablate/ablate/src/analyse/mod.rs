@@ -1,7 +1,7 @@
-//! Analysis of runs that are finished, whatever trained them: files with a row for every run, or for every evaluation.
+//! Analysis of runs that are finished, whatever trained them: files with a row for every run, or for every evaluation; TensorBoard's event files; exports of Weights & Biases.
 //!
 //! ```
-//! use ablate::analyse::{Source, read};
+//! use ablate::analyse::{EventError, Source, WandbError, read};
 //! use ablate::findings::{Findings, Verdict};
 //!
 //! let folder = tempfile::tempdir()?;
@@ -12,10 +12,23 @@
 //! let results = read(&source)?;
 //! assert_eq!((results.arms[0].name.as_str(), results.study.seeds), ("adam", 8));
 //! assert_eq!(Findings::of(&results).tasks[0].arms[1].verdict, Verdict::Better);
+//!
+//! // What is wrong about an event file, or an export of W&B, is an error of its own.
+//! let path = folder.path().join("events.out.tfevents.1.host");
+//! std::fs::write(&path, [0; 20])?;
+//! let error = read(&Source::new(vec![path])).unwrap_err();
+//! assert!(matches!(error.downcast_ref(), Some(EventError::Checksum { record: 1, part: "length", .. })));
+//! let path = folder.path().join("wandb.csv");
+//! std::fs::write(&path, "Step,a - x,a - x__MIN,a - x__MAX,a - x,a - x__MIN,a - x__MAX\n")?;
+//! let error = read(&Source::new(vec![path])).unwrap_err();
+//! assert_eq!(error.downcast_ref(), Some(&WandbError::SameName("a - x".into())));
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+mod events;
+mod name;
 mod table;
+mod wandb;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,14 +37,17 @@ use ablate_tasks::{About, Measure, unknown};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use self::table::{FILE, Row, rows};
+pub use self::events::EventError;
+pub use self::name::Pattern;
+use self::table::{FILE, RUN, Row, STEP, rows};
+pub use self::wandb::WandbError;
 use crate::command::Transcript;
 use crate::results::{Arm, ArmRuns, Matters, Origin, Results, Role, Run, StudyInfo, TaskResults};
 
 /// Files of runs, and the meaning of their columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
-    /// Tables with commas or tabs, or JSON lines.
+    /// Tables with commas or tabs, JSON lines, exports of W&B; event files, or folders with a folder of these for every run.
     pub files: Vec<PathBuf>,
     /// The column of arms.
     pub arm: String,
@@ -41,9 +57,11 @@ pub struct Source {
     pub task: Option<String>,
     /// That of seeds; without, runs have no pairs.
     pub seed: Option<String>,
-    /// That of runs, where neither seeds nor files tell them from each other.
+    /// That of runs, where neither seeds nor files tell them from each other. Event files and exports of W&B have one, `run`.
     pub run: Option<String>,
-    /// That of steps, where a run has a row for every evaluation; its last one counts.
+    /// How runs are named, or else their files: what is in its places are further columns.
+    pub name: Option<Pattern>,
+    /// That of steps, where a run has a row for every evaluation; its last one counts. Event files and exports of W&B have one, `step`.
     pub step: Option<String>,
     /// The arm that the others are compared with; without, the first one.
     pub base: Option<String>,
@@ -63,6 +81,7 @@ impl Source {
             task: None,
             seed: None,
             run: None,
+            name: None,
             step: None,
             base: None,
             measure: Measure::Loss,
@@ -80,18 +99,30 @@ type Arms = BTreeMap<String, Runs>;
 /// # Errors
 /// A file that cannot be read, a column that isn't there, a value that is no number, or two rows of a run without steps.
 pub fn read(source: &Source) -> Result<Results> {
-    let mut all = Vec::new();
+    let (mut all, mut notes, mut have_names) = (Vec::new(), Vec::new(), false);
     for file in &source.files {
-        all.extend(rows(file)?);
+        let found = rows(file, &mut notes)?;
+        have_names |= found.has_names;
+        all.extend(found.rows);
     }
     ensure!(!all.is_empty(), "there are no rows in the files");
+    let mut source = source.clone();
+    if have_names {
+        source.run.get_or_insert_with(|| RUN.to_owned());
+        source.step.get_or_insert_with(|| STEP.to_owned());
+    }
+    let source = &source;
+    if let Some(pattern) = &source.name {
+        let column = source.run.as_deref().unwrap_or(FILE);
+        all.iter_mut().try_for_each(|row| pattern.add(column, row))?;
+    }
     columns_are_there(source, &all)?;
     let names = arms(source, &all)?;
     let mut tasks: Vec<(String, Arms)> = Vec::new();
     for row in all {
         place(source, row, &mut tasks)?;
     }
-    let tasks = tasks.into_iter().map(|(name, arms)| task(source, &name, &arms, &names));
+    let tasks = tasks.into_iter().map(|(name, arms)| task(source, &name, &arms, &names, &notes));
     let tasks = tasks.collect::<Result<Vec<_>>>()?;
     let seeds = tasks.iter().flat_map(|task| &task.arms).map(|arm| arm.runs.len()).max().unwrap_or(0);
     Ok(Results {
@@ -155,7 +186,18 @@ fn place(source: &Source, row: Row, tasks: &mut Vec<(String, Arms)>) -> Result<(
     let is_new = of_run.is_none();
     match runs.iter_mut().find(|(name, _)| !is_new && *name == run) {
         None => runs.push((run, vec![row])),
-        Some((_, rows)) if source.step.is_some() => rows.push(row),
+        Some((_, rows)) if source.step.is_some() => {
+            // Two runs of a seed must not become one.
+            let name = |row: &Row| source.run.as_ref().and_then(|column| row.get(column)).cloned();
+            if let (Some(one), Some(other)) = (rows.first().and_then(name), name(&row))
+                && one != other
+            {
+                bail!(
+                    "arm {arm} has two runs of seed {run}: {one} and {other}; leave one of them out, or tell them apart by a place of --name"
+                );
+            }
+            rows.push(row);
+        }
         Some(_) => bail!(
             "there are two rows of arm {arm} with {} {run}{}; name the column of steps (--step), if they are evaluations of a run",
             of_run.map_or("", String::as_str),
@@ -165,7 +207,7 @@ fn place(source: &Source, row: Row, tasks: &mut Vec<(String, Arms)>) -> Result<(
     Ok(())
 }
 
-fn task(source: &Source, name: &str, arms: &Arms, names: &[String]) -> Result<TaskResults> {
+fn task(source: &Source, name: &str, arms: &Arms, names: &[String], notes: &[String]) -> Result<TaskResults> {
     let missing: Vec<&str> =
         names.iter().filter(|name| !arms.contains_key(*name)).map(String::as_str).collect();
     ensure!(
@@ -214,8 +256,9 @@ fn task(source: &Source, name: &str, arms: &Arms, names: &[String]) -> Result<Ta
         matters: source.matters.map(Matters::Difference),
         groups: Vec::new(),
         arms: found,
+        forks: Vec::new(),
         launched: None,
-        read: Some(Origin { files: source.files.len(), is_paired }),
+        read: Some(Origin { files: source.files.len(), is_paired, notes: notes.to_vec() }),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Rows of files that others wrote: tables with commas, and JSON lines.
+//! Rows of files that others wrote: tables with commas, JSON lines, and event files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,44 +6,66 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::{events, wandb};
+
 /// The column that every row has: the name of its file, without its ending.
 pub(super) const FILE: &str = "file";
+
+/// Columns of files that know runs by their names.
+pub(super) const RUN: &str = "run";
+pub(super) const STEP: &str = "step";
 
 /// A row, by column. What is empty is absent.
 pub(super) type Row = BTreeMap<String, String>;
 
-/// The rows of a file.
-///
-/// # Errors
-/// It cannot be read, or is neither.
-pub(super) fn rows(path: &Path) -> Result<Vec<Row>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let read = if text.trim_start().starts_with('{') { json_lines(&text) } else { table(&text) };
-    let mut rows = read.with_context(|| format!("in {}", path.display()))?;
-    let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    for row in &mut rows {
-        row.entry(FILE.to_owned()).or_insert_with(|| stem.clone());
-    }
-    Ok(rows)
+/// Rows of a file, or of a folder of event files.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) rows: Vec<Row>,
+    /// Whether each has a run with a name, and a step.
+    pub(super) has_names: bool,
 }
 
-fn table(text: &str) -> Result<Vec<Row>> {
+/// The rows of a file. What was left out of them goes to `notes`.
+///
+/// # Errors
+/// It cannot be read, or is none of those.
+pub(super) fn rows(path: &Path, notes: &mut Vec<String>) -> Result<Rows> {
+    if events::is_for(path) {
+        return Ok(Rows { rows: events::rows(path, notes)?, has_names: true });
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let read = if text.trim_start().starts_with('{') { json_lines(&text) } else { table(&text) };
+    let mut found = read.with_context(|| format!("in {}", path.display()))?;
+    let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    for row in &mut found.rows {
+        row.entry(FILE.to_owned()).or_insert_with(|| stem.clone());
+    }
+    Ok(found)
+}
+
+fn table(text: &str) -> Result<Rows> {
     // Some write tabs.
     let first = text.lines().next().unwrap_or_default();
     let delimiter = if first.contains('\t') && !first.contains(',') { b'\t' } else { b',' };
     let mut reader =
         csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(text.as_bytes());
     let heads = reader.headers()?.clone();
+    let series = wandb::series(&heads)?;
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record?;
+        if !series.is_empty() {
+            rows.extend(wandb::rows(&series, &record));
+            continue;
+        }
         let cells = heads.iter().zip(&record).filter(|(_, cell)| !cell.is_empty());
         rows.push(cells.map(|(head, cell)| (head.to_owned(), cell.to_owned())).collect());
     }
-    Ok(rows)
+    Ok(Rows { rows, has_names: !series.is_empty() })
 }
 
-fn json_lines(text: &str) -> Result<Vec<Row>> {
+fn json_lines(text: &str) -> Result<Rows> {
     let mut rows = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let read = serde_json::from_str::<Value>(&numbers_that_json_lacks(line));
@@ -53,7 +75,7 @@ fn json_lines(text: &str) -> Result<Vec<Row>> {
         flatten(&value, "", &mut row);
         rows.push(row);
     }
-    Ok(rows)
+    Ok(Rows { rows, has_names: false })
 }
 
 /// As Python writes them: bare, where a number is expected.
@@ -91,7 +113,7 @@ mod tests {
         let read = |name: &str, text: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, text).unwrap();
-            rows(&path).unwrap()
+            rows(&path, &mut Vec::new()).unwrap().rows
         };
         let by_commas = read("a.csv", "arm,seed,config.lr,loss\nbase,0,0.1,2.5\nbase,1,,nan\n");
         let by_lines = read(
@@ -110,8 +132,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         std::fs::write(&path, "{\"a\": 1}\n{\"a\": \n").unwrap();
-        assert!(format!("{:#}", rows(&path).unwrap_err()).contains("line 2"));
+        assert!(format!("{:#}", rows(&path, &mut Vec::new()).unwrap_err()).contains("line 2"));
         std::fs::write(&path, "a,b\n1,2,3\n").unwrap();
-        assert!(rows(&path).is_err());
+        assert!(rows(&path, &mut Vec::new()).is_err());
     }
 }

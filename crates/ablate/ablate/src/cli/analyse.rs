@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use ablate_tasks::Measure;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::analyse::{Source, read};
+use crate::analyse::{Pattern, Source, read};
 use crate::findings::Findings;
 use crate::folder::Folder;
 use crate::report::{self, Environment};
@@ -14,15 +14,18 @@ use crate::report::{self, Environment};
 /// The files, and what their columns mean.
 #[derive(Args)]
 pub(super) struct Columns {
-    /// Tables with commas or tabs, or JSON lines
+    /// Tables with commas or tabs, JSON lines, exports of W&B; TensorBoard's event files, or its --logdir
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The column of arms
+    /// The column of arms; it can be left out where --name has an {arm}
     #[arg(long, value_name = "COLUMN")]
-    arm: String,
-    /// The column of what arms are compared by
+    arm: Option<String>,
+    /// The column of what arms are compared by: in event files the tag, in exports of W&B the metric
     #[arg(long, value_name = "COLUMN")]
     value: String,
+    /// How runs are named, or their files: "{arm}/seed{seed}"; what stands in a place is a column of that name, and {arm}, {seed} and {task} are what they say
+    #[arg(long, value_name = "PATTERN")]
+    name: Option<Pattern>,
     /// The column of tasks; without it, there is one
     #[arg(long, value_name = "COLUMN")]
     task: Option<String>,
@@ -57,14 +60,19 @@ enum Kind {
 }
 
 pub(super) fn analyse(columns: Columns) -> Result<String> {
-    let Columns { files, arm, value, task, seed, run, step, base, measure, matters, out } = columns;
+    let Columns { files, arm, value, name, task, seed, run, step, base, measure, matters, out } = columns;
     ensure!(matters.is_none_or(|size| size.is_finite() && size > 0.0), "--matters: a difference above 0");
     let measure = match measure {
         Kind::Loss => Measure::Loss,
         Kind::LogLoss => Measure::LogLoss,
         Kind::Accuracy => Measure::Accuracy,
     };
-    let results = read(&Source { files, arm, value, task, seed, run, step, base, measure, matters })?;
+    let place = |place: &str| name.as_ref().filter(|name| name.has(place)).map(|_| place.to_owned());
+    let arm = arm.or_else(|| place("arm")).context(
+        "which column has the arms? Name it (--arm), or say how runs are named (--name \"{arm}/seed{seed}\")",
+    )?;
+    let (task, seed) = (task.or_else(|| place("task")), seed.or_else(|| place("seed")));
+    let results = read(&Source { files, arm, value, name, task, seed, run, step, base, measure, matters })?;
     let findings = Findings::of(&results);
     let folder = Folder::take(&out.unwrap_or_else(|| Path::new("ablation").join(&results.study.name)))?;
     folder

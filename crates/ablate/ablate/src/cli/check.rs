@@ -18,14 +18,17 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
     let study = Study::open(&which.study, registry, &which.overrides())?;
     let info = study.info();
     let mut text = format!("{}\n{}\n\n", info.title, info.question);
-    let RunCounts { tuning, reported, repeated } = run_counts(&study);
+    let RunCounts { tuning, reported, repeated, forked } = run_counts(&study);
 
     let mut tasks = Columns::new(["task", "steps", "target", "about one run", "what it is"]);
     let mut seconds = Some(0.0);
     for task in &study.tasks {
         let of_run = seconds_per_run(&study, registry, task)?;
         let runs = ((tuning + reported) / study.tasks.len()) as f64;
-        seconds = seconds.zip(of_run).map(|(seconds, of_run)| seconds + of_run * runs);
+        let later = task.forks.iter().map(|step| 1.0 - *step as f64 / task.steps as f64);
+        let whole =
+            later.filter(|left| *left < 1.0).sum::<f64>() * (study.forked.len() * study.file.seeds) as f64;
+        seconds = seconds.zip(of_run).map(|(seconds, of_run)| seconds + of_run * (runs + whole));
         tasks.add_row([
             task.name.clone(),
             task.steps.to_string(),
@@ -80,6 +83,9 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
         study.file.seeds,
         study.file.tuning.seeds,
     )?;
+    if study.file.fork.is_some() {
+        writeln!(text, "{}", forks(&study, forked))?;
+    }
     match seconds {
         Some(seconds) => writeln!(
             text,
@@ -92,6 +98,27 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
         )?,
     }
     Ok(text)
+}
+
+/// Arms that go on from the base's state, and where.
+fn forks(study: &Study, runs: usize) -> String {
+    let arms: Vec<&str> = study.forked.iter().map(|arm| study.arms[*arm].arm.name.as_str()).collect();
+    let steps = |task: &PlannedTask| {
+        let steps: Vec<String> = task.forks.iter().map(usize::to_string).collect();
+        format!("{} after {} of {} steps", task.name, steps.join(", "), task.steps)
+    };
+    let tasks: Vec<String> = study.tasks.iter().map(steps).collect();
+    let own = if study.tasks.iter().any(|task| task.forks.contains(&0)) {
+        " (at step 0 an arm's own runs count)"
+    } else {
+        ""
+    };
+    format!(
+        "And {runs} runs that go on from the base's state{own}: {} x {} seeds, on {}.",
+        arms.join(", "),
+        study.file.seeds,
+        tasks.join("; ")
+    )
 }
 
 /// Reason for a task, or its description.

@@ -31,6 +31,8 @@ const STOPPED: u8 = 130;
 /// A study trains small tasks with an optimizer, with parts of it changed, and with tuned baselines; every arm meets the
 /// same initial weights, batches and rounding. What it finds is a report: report.html in the study's folder.
 ///
+/// With `[fork]` in a study, arms also take over from the base in the course of a run, which shows when a part matters.
+///
 /// What trains can be a script in any language, too: a study names its command, and it prints a line of JSON for every
 /// evaluation. `ablate init` writes a study file that says how.
 ///
@@ -53,6 +55,8 @@ Examples:
                                       a smaller version of a study that ships
   ablate analyse runs.csv --arm optimizer --seed seed --value val_loss
                                       the same report of runs that another program did
+  ablate analyse logdir --name \"{arm}/seed{seed}\" --value val_loss
+                                      and of TensorBoard's event files, or of a CSV export of W&B
   ablate diff before after            what changed between two folders; status 1 if something is worse";
 
 #[derive(Subcommand)]
@@ -63,7 +67,7 @@ enum Command {
         #[arg(default_value = "study.toml")]
         path: PathBuf,
     },
-    /// Explain a study before anything runs: arms, runs, time, what it could find, and combinations that cannot be
+    /// Explain a study before anything runs: arms, runs, forks, time, what it could find, and combinations that cannot be
     Check(Which),
     /// Run what is missing of a study, and write its report
     Run {
@@ -101,13 +105,18 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// Write the report of runs that are finished, whatever trained them, from CSV files or JSON lines
+    /// Write the report of runs that are finished, whatever trained them, from CSV files, JSON lines, TensorBoard or W&B
     ///
     /// A row is a run, or with --step an evaluation of one, of which the last counts. Columns are named as the files have them; those within a JSON object
     /// have a dot: config.lr. `file` is the name of the file, for runs that have one each.
     ///
     ///   ablate analyse runs.csv --arm optimizer --seed seed --value val_loss
     ///   ablate analyse logs/*.jsonl --arm config.name --seed config.seed --step step --value val.acc --measure accuracy
+    ///
+    /// In TensorBoard's folder of event files every run has a folder, and in W&B's CSV export of a chart three columns; --name says what their names mean:
+    ///
+    ///   ablate analyse logdir --name "{arm}/seed{seed}" --value val_loss
+    ///   ablate analyse wandb_export.csv --name "{arm}-{seed}" --value val/loss
     ///
     /// Runs with the same seed are pairs. Without seeds, or where they don't match, arms are compared as two samples, which takes more runs. The report is in
     /// ablation/NAME, with the name of the first file.

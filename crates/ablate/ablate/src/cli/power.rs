@@ -84,6 +84,7 @@ fn pilot(which: &Which, place: &Place, registry: &Registry) -> Result<Results> {
         overrides.seeds = Some(seeds);
         let mut study = Study::open(&which.study, registry, &overrides)?;
         study.file.sequential = false; // of a pilot, every arm has all seeds
+        study.forked.clear();
         let execution = Execution { study: &study, registry, store: &store, stop: &stop, may_run: false };
         match execution.results(&()) {
             Ok(results) => return Ok(results),

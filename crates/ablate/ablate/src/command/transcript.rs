@@ -232,6 +232,7 @@ impl Transcript {
             },
             batches_sha256: String::new(),
             trajectory_sha256: hex(self.numbers),
+            forked: None,
         };
         Ok(Measured { record, further: self.further, unmeasured })
     }

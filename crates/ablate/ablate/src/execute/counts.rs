@@ -25,16 +25,20 @@ pub struct RunCounts {
     pub reported: usize,
     /// Runs of the base a second time.
     pub repeated: usize,
+    /// Runs that go on from the base's state; those at step 0 are reported ones.
+    pub forked: usize,
 }
 
 /// Numbers of runs of a study; in a sequential one, the largest that they can be.
 pub fn run_counts(study: &Study) -> RunCounts {
     let settings: usize = study.arms.iter().map(|arm| grid(arm, &study.file.tuning.rates).len()).sum();
     let tasks = study.tasks.len();
+    let later = |task: &PlannedTask| task.forks.iter().filter(|step| **step > 0).count();
     RunCounts {
         tuning: tasks * settings * study.file.tuning.seeds,
         reported: tasks * study.arms.len() * study.file.seeds,
         repeated: study.tasks.iter().map(|task| repeats(study, task)).sum(),
+        forked: study.tasks.iter().map(later).sum::<usize>() * study.forked.len() * study.file.seeds,
     }
 }
 
@@ -58,9 +62,10 @@ pub fn seconds_per_run(study: &Study, registry: &Registry, task: &PlannedTask) -
             steps,
             evaluations: 1,
             final_split: Split::Validation,
+            from: None,
         };
         let started = std::time::Instant::now();
-        let record = train(&plan, registry, |_| {}, || Next::Go)?;
+        let record = train(&plan, registry, None, |_| {}, || Next::Go)?;
         let stepping = record.and_then(|record| record.last().map(|point| point.seconds)).unwrap_or(0.0);
         Ok::<_, anyhow::Error>((stepping, started.elapsed().as_secs_f64()))
     };

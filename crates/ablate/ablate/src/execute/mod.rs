@@ -46,7 +46,7 @@
 //! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
 //! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
 //! // For tuning: one rate, two schedules. Reported: three arms, two seeds. Only commands are run a second time.
-//! assert_eq!(run_counts(&study), RunCounts { tuning: 2, reported: 6, repeated: 0 });
+//! assert_eq!(run_counts(&study), RunCounts { tuning: 2, reported: 6, repeated: 0, forked: 0 });
 //! assert_eq!(grid(&study.arms[2], &study.file.tuning.rates).len(), 2);
 //! assert!(seconds_per_run(&study, &registry, &study.tasks[0])?.is_some_and(|seconds| seconds > 0.0));
 //! let diary = Diary::default();
@@ -81,9 +81,9 @@ use crate::measured::Measured;
 use crate::optimizer::Setting;
 use crate::record::{Point, Record};
 use crate::registry::Registry;
-use crate::results::{ArmRuns, Candidate, Launched, Results, Run, TaskResults, Tuning};
+use crate::results::{ArmRuns, Candidate, Fork, Launched, Results, Run, TaskResults, Tuning};
 use crate::run::group_names;
-use crate::store::{Found, Key, Store};
+use crate::store::{Found, Key, PrefixKey, Store};
 use crate::study::{FIRST_TUNING_SEED, PlannedArm, PlannedTask, Recipe, Study, Training};
 use crate::versions::{CODE, versions};
 
@@ -105,6 +105,8 @@ pub struct Job {
     pub final_split: Split,
     /// 0, or which time it is run again, to see whether equal runs are equal.
     pub repeat: usize,
+    /// Steps of the base that it goes on from; absent for a run from its start.
+    pub fork: Option<usize>,
 }
 
 /// Hears of a study's progress, from several threads at once.
@@ -175,6 +177,7 @@ impl Execution<'_> {
                 break;
             }
         }
+        self.fork(&mut results, observer)?;
         Ok(results)
     }
 
@@ -211,6 +214,7 @@ impl Execution<'_> {
                     Training::Command(_) => Vec::new(),
                 },
                 arms,
+                forks: Vec::new(),
                 read: None,
                 launched: match &task.training {
                     Training::Task(_) => None,
@@ -258,6 +262,7 @@ impl Execution<'_> {
                     seed,
                     final_split: Split::Validation,
                     repeat: 0,
+                    fork: None,
                 })
             })
         });
@@ -312,6 +317,7 @@ impl Execution<'_> {
                     seed: seed as u64,
                     final_split: Split::Test,
                     repeat: 0,
+                    fork: None,
                 }));
             }
         }
@@ -324,12 +330,66 @@ impl Execution<'_> {
         let of_base = |((task, arm), tuning): ((usize, usize), &Option<Tuning>)| {
             let setting = tuning.as_ref().map(|tuning| tuning.chosen);
             let seeds = 0..repeats(self.study, &self.study.tasks[task]) as u64;
-            seeds.map(move |seed| Job { task, arm, setting, seed, final_split: Split::Test, repeat: 1 })
+            seeds.map(move |seed| Job {
+                task,
+                arm,
+                setting,
+                seed,
+                final_split: Split::Test,
+                repeat: 1,
+                fork: None,
+            })
         };
         bases.flat_map(of_base).collect()
     }
 
+    /// Does the runs that go on from the base's state. One that does so at step 0 is the arm's own.
+    fn fork(&self, results: &mut Results, observer: &dyn Observer) -> Result<()> {
+        let mut jobs = Vec::new();
+        for (task, planned) in self.study.tasks.iter().enumerate() {
+            for &arm in &self.study.forked {
+                for &step in &planned.forks {
+                    let own = &results.tasks[task].arms[arm].runs;
+                    let runs = if step == 0 { own.clone() } else { Vec::new() };
+                    results.tasks[task].forks.push(Fork { arm, step, runs });
+                    let seeds = (0..self.study.file.seeds as u64).filter(|_| step > 0);
+                    jobs.extend(seeds.map(|seed| Job { fork: Some(step), ..own_job(task, arm, seed) }));
+                }
+            }
+        }
+        for (job, measured) in jobs.iter().zip(self.do_all("forking", &jobs, observer)?) {
+            let forks = &mut results.tasks[job.task].forks;
+            if let Some(fork) =
+                forks.iter_mut().find(|fork| (fork.arm, Some(fork.step)) == (job.arm, job.fork))
+            {
+                fork.runs.push(Run::of(job.seed, measured));
+            }
+        }
+        Ok(())
+    }
+
+    /// The address of the base's state after some steps.
+    fn prefix_address(&self, task: usize, seed: u64, taken: usize) -> Result<String> {
+        let planned = &self.study.tasks[task];
+        let Recipe::Optimizer(optimizer) = &self.study.arms[0].recipe else {
+            return Err(unlike(planned, &self.study.arms[0]));
+        };
+        let key = PrefixKey {
+            code: CODE,
+            own: self.registry.version(),
+            task: &planned.kind,
+            options: &planned.options,
+            optimizer,
+            seed,
+            steps: planned.steps,
+            evaluations: self.study.file.evaluations,
+            taken,
+        };
+        key.address()
+    }
+
     fn address(&self, job: &Job) -> Result<String> {
+        let prefix = job.fork.map(|step| self.prefix_address(job.task, job.seed, step)).transpose()?;
         let (task, arm) = (&self.study.tasks[job.task], &self.study.arms[job.arm]);
         match (&task.training, &arm.recipe) {
             (Training::Task(_), Recipe::Optimizer(optimizer)) => {
@@ -344,6 +404,7 @@ impl Execution<'_> {
                     steps: task.steps,
                     evaluations: self.study.file.evaluations,
                     final_split: job.final_split,
+                    prefix: prefix.as_deref(),
                 };
                 key.address()
             }
@@ -408,6 +469,11 @@ impl Execution<'_> {
         stage.failures()?;
         Ok(runs.into_iter().flatten().collect())
     }
+}
+
+/// A reported run of an arm that is run as it is.
+fn own_job(task: usize, arm: usize, seed: u64) -> Job {
+    Job { task, arm, setting: None, seed, final_split: Split::Test, repeat: 0, fork: None }
 }
 
 /// A study has arms of chains or of options, as its tasks need them.

@@ -1,15 +1,17 @@
 //! A stage of a study while it goes on: what becomes of its jobs.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
-use super::{Execution, Interrupted, Job, Observer, PATIENCE, assignment, unlike};
+use super::{Execution, Interrupted, Job, Observer, PATIENCE, assignment, own_job, unlike};
 use crate::command::{Place, Resources, SourcesChanged};
 use crate::measured::Measured;
-use crate::record::Point;
-use crate::run::{Next, Plan, train};
+use crate::prefix::Prefix;
+use crate::record::{Forked, Outcome, Point};
+use crate::run::{Keep, Next, Plan, train};
 use crate::store::Found;
 use crate::study::{Recipe, Training};
 
@@ -25,6 +27,12 @@ pub(super) enum Attempt {
     /// Another process is at it.
     Elsewhere,
     Failed,
+}
+
+/// Beginning of a run that goes on from the base.
+enum Beginning {
+    State(Box<Prefix>),
+    Diverged(Box<Measured>),
 }
 
 /// A stage of a study while it goes on.
@@ -92,6 +100,24 @@ impl Stage<'_> {
         let on_point = |point: &Point| self.observer.point(job, point);
         let run = match (&task.training, &arm.recipe) {
             (Training::Task(trained), Recipe::Optimizer(optimizer)) => {
+                let prefix = match job.fork {
+                    None => None,
+                    Some(step) => match self.beginning(job, step)? {
+                        Beginning::State(prefix) => Some(prefix),
+                        Beginning::Diverged(mut run) => {
+                            run.record.forked = Some(Forked { step, anew: Vec::new(), left_out: Vec::new() });
+                            store.save(address, &run)?;
+                            self.observer.finished(job, &run.record);
+                            return Ok(Attempt::Done(run));
+                        }
+                    },
+                };
+                // The base passes by where arms will go on from.
+                let is_base = (job.arm, job.fork, job.setting) == (0, None, None);
+                let kept: &[usize] = if is_base && !study.forked.is_empty() { &task.forks } else { &[] };
+                let mut save = |step: usize, prefix: Prefix| {
+                    store.save_prefix(&self.execution.prefix_address(job.task, job.seed, step)?, &prefix)
+                };
                 let plan = Plan {
                     task: &**trained,
                     optimizer,
@@ -100,8 +126,10 @@ impl Stage<'_> {
                     steps: task.steps,
                     evaluations: study.file.evaluations,
                     final_split: job.final_split,
+                    from: prefix.as_deref(),
                 };
-                train(&plan, registry, on_point, go_on)?.map(Measured::from)
+                let keep = Keep { steps: kept, save: &mut save };
+                train(&plan, registry, Some(keep), on_point, go_on)?.map(Measured::from)
             }
             (Training::Command(command), Recipe::Options(options)) => {
                 let place = Place { store, address };
@@ -113,6 +141,82 @@ impl Stage<'_> {
         store.save(address, &run)?;
         self.observer.finished(job, &run.record);
         Ok(Attempt::Done(Box::new(run)))
+    }
+
+    /// What a job that goes on from the base begins with: its state after so many steps, or its run, where that ended before.
+    fn beginning(&self, job: &Job, step: usize) -> Result<Beginning> {
+        let Execution { study, registry, store, stop, .. } = self.execution;
+        let own = own_job(job.task, 0, job.seed);
+        if let Found::Whole(run) = store.load(&self.execution.address(&own)?)?
+            && let Outcome::Diverged { step: end, .. } = run.record.outcome
+            && end <= step
+        {
+            return Ok(Beginning::Diverged(run));
+        }
+        let task = &study.tasks[job.task];
+        let address = |step: usize| self.execution.prefix_address(job.task, job.seed, step);
+        let wanted = address(step)?;
+        // One at a time trains the base once more, and for all steps.
+        let _claim = loop {
+            match store.load_prefix(&wanted)? {
+                Found::Whole(prefix) => return Ok(Beginning::State(prefix)),
+                Found::Nothing | Found::Damaged(_) => {}
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Err(Interrupted.into());
+            }
+            match store.claim(&address(0)?)? {
+                Some(claim) => break claim,
+                None => std::thread::sleep(PATIENCE),
+            }
+        };
+        let (mut known, mut missing) = (None, Vec::new());
+        for &at in task.forks.iter().filter(|at| **at > 0) {
+            match store.load_prefix(&address(at)?)? {
+                Found::Whole(prefix) if at == step => return Ok(Beginning::State(prefix)),
+                Found::Whole(prefix) if missing.is_empty() => known = Some(prefix),
+                Found::Whole(_) => {}
+                Found::Nothing => missing.push(at),
+                Found::Damaged(what) => {
+                    self.observer.damaged(&what);
+                    missing.push(at);
+                }
+            }
+        }
+        let (Training::Task(trained), Recipe::Optimizer(optimizer)) = (&task.training, &study.arms[0].recipe)
+        else {
+            return Err(unlike(task, &study.arms[0]));
+        };
+        let plan = Plan {
+            task: &**trained,
+            optimizer,
+            setting: None,
+            seed: job.seed,
+            steps: task.steps,
+            evaluations: study.file.evaluations,
+            final_split: job.final_split,
+            from: known.as_deref(),
+        };
+        let (last, is_over) = (missing.last().copied(), Cell::new(false));
+        let mut found = None;
+        let mut save = |at: usize, prefix: Prefix| {
+            store.save_prefix(&address(at)?, &prefix)?;
+            is_over.set(Some(at) == last);
+            if at == step {
+                found = Some(prefix);
+            }
+            Ok(())
+        };
+        let go_on = || if is_over.get() || stop.load(Ordering::Relaxed) { Next::Stop } else { Next::Go };
+        train(&plan, registry, Some(Keep { steps: &missing, save: &mut save }), |_| {}, go_on)?;
+        match found {
+            Some(prefix) => Ok(Beginning::State(Box::new(prefix))),
+            None if stop.load(Ordering::Relaxed) => Err(Interrupted.into()),
+            None => bail!(
+                "the base's run of seed {} had no step {step} this time, although it has ended later",
+                job.seed
+            ),
+        }
     }
 
     /// The run of a job that another process was at, or that it has left.

@@ -23,6 +23,7 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
         unpaired(results, task, &mut caveats);
         read(task, &mut caveats);
         promises(task, findings, &mut caveats);
+        forks(results, findings, &mut caveats);
         targets(results, task, findings, &mut caveats);
         resolution(task, findings, &mut caveats);
         curves(results, task, &mut caveats);
@@ -204,7 +205,13 @@ fn perfect(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
 
 /// Unknowns of runs that others did.
 fn read(task: &TaskResults, caveats: &mut Vec<String>) {
-    let Some(origin) = task.read else { return };
+    let Some(origin) = &task.read else { return };
+    for note in &origin.notes {
+        // It is of the files, and so of every task.
+        if !caveats.contains(note) {
+            caveats.push(note.clone());
+        }
+    }
     caveats.push(if origin.is_paired {
         format!(
             "{}: runs were read from files, and are paired by their seeds. Whether a seed gives arm and base the same start and batches, nobody can see there; where it doesn't, \
@@ -264,6 +271,40 @@ fn promises(task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<Strin
              changed the script has looked.",
             task.name
         ));
+    }
+}
+
+/// What a switch in the course of a run cannot say.
+fn forks(results: &Results, findings: &TaskFindings, caveats: &mut Vec<String>) {
+    if findings.forks.is_empty() {
+        return;
+    }
+    caveats.push(format!(
+        "{}: an arm that takes over later has fewer steps left, so that a smaller effect may be that alone. The steps share the base's runs and their own first part, and one effect less another has no interval here.",
+        findings.name
+    ));
+    for fork in &findings.forks {
+        let parts = [("begins anew", &fork.anew), ("leaves out", &fork.left_out)];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(_, kinds)| !kinds.is_empty())
+            .map(|(what, kinds)| {
+                format!("{what} {}", list(&kinds.iter().map(String::as_str).collect::<Vec<_>>()))
+            })
+            .collect();
+        let is_first = !findings.forks.iter().any(|other| {
+            other.arm == fork.arm
+                && other.step < fork.step
+                && (&other.anew, &other.left_out) == (&fork.anew, &fork.left_out)
+        });
+        if is_first && !parts.is_empty() {
+            caveats.push(format!(
+                "{}: where {} takes over, it {}. What is seen then is the switch together with that.",
+                findings.name,
+                results.arms[fork.arm].title,
+                parts.join(", and ")
+            ));
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use ablate::findings::{
-//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, Overall, POWER, Profile, Reason, Repeats, Stop, TaskFindings, Verdict,
+//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, ForkFindings, Overall, POWER, Profile, Reason, Repeats, Stop, TaskFindings, Verdict,
 //! };
 //!
 //! # use std::sync::atomic::AtomicBool;
@@ -25,7 +25,9 @@
 //! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
 //! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
 //! let findings = Findings::of(&execution.results(&())?);
-//! let TaskFindings { name, arms, factorial, detectable, repeats, .. } = &findings.tasks[0];
+//! let TaskFindings { name, arms, factorial, detectable, repeats, forks, .. } = &findings.tasks[0];
+//! let forks: &[ForkFindings] = forks;
+//! assert!(forks.is_empty()); // the study asks for none
 //! assert_eq!((name.as_str(), arms[0].verdict), ("digits", Verdict::Base));
 //! assert!(factorial.is_none()); // the study's design is another one
 //! let again: Option<&Repeats> = repeats.as_ref();
@@ -46,6 +48,7 @@
 //! ```
 
 mod caveats;
+mod fork;
 mod overall;
 mod stop;
 mod task;
@@ -57,6 +60,7 @@ use ablate_statistics::{
 use ablate_tasks::Measure;
 use serde::{Deserialize, Serialize};
 
+pub use fork::ForkFindings;
 pub use overall::{Overall, Profile};
 pub use stop::{Reason, Stop};
 pub(crate) use stop::{looks, stops};
@@ -223,6 +227,8 @@ pub struct TaskFindings {
     pub detectable: Option<Detectable>,
     /// The base's runs beside themselves; absent for a task that is no command.
     pub repeats: Option<Repeats>,
+    /// By arm and step, arms that took over from the base, where the study asks for it.
+    pub forks: Vec<ForkFindings>,
     /// Effects and interactions, for a complete factorial without a run that diverged.
     pub factorial: Option<Factorial>,
 }

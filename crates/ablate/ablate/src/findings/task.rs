@@ -9,7 +9,7 @@ use ablate_tasks::Split;
 use super::overall::steps_to_target;
 use super::{
     ArmFindings, CONFIDENCE, Corrected, Detectable, FEWEST_PAIRS, FactorEffect, Factorial, POWER, Reason,
-    Repeats, TaskFindings, Verdict,
+    Repeats, TaskFindings, Verdict, fork,
 };
 use crate::record::Record;
 use crate::results::{ArmRuns, Matters, Results, Role, Run, TaskResults};
@@ -75,6 +75,7 @@ pub(super) fn findings(
         matters: margin(task, usize::MAX),
         detectable: detectable(&arms),
         repeats: repeats(task, &arms),
+        forks: fork::findings(task, method),
         arms,
         factorial: factorial(results, task, method),
     }
@@ -141,7 +142,7 @@ fn detectable(arms: &[ArmFindings]) -> Option<Detectable> {
     Some(Detectable { deviations, difference: middle_spread(arms).map(|spread| deviations * spread) })
 }
 
-fn arm_findings(
+pub(super) fn arm_findings(
     task: &TaskResults,
     index: usize,
     Corrected { different: (adjusted_p, study_p), alike: (equivalence_p, study_equivalence_p), stop }: Corrected,

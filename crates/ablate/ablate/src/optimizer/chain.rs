@@ -1,5 +1,5 @@
 use anyhow::Result;
-use gradient_transform::{Error, Estimate, Optimizer, Parameter, StepOutcome};
+use gradient_transform::{Error, Estimate, Optimizer, Parameter, RestoreOptions, Restored, StepOutcome};
 
 use super::{Groups, Step, TrainableOptimizer};
 
@@ -60,5 +60,16 @@ impl TrainableOptimizer for Chain {
 
     fn state_bytes(&self) -> usize {
         self.optimizer.state_bytes()
+    }
+
+    fn state(&self) -> Result<Vec<u8>> {
+        Ok(checkpoint::to_bytes(&self.optimizer)?)
+    }
+
+    fn go_on(&mut self, state: &[u8], weights: &mut [Vec<f32>]) -> Result<Restored> {
+        let mut parameters: Vec<Parameter<'_>> =
+            weights.iter_mut().map(|weights| Parameter::slice(weights.as_mut_slice(), None)).collect();
+        let options = RestoreOptions { parameters: Some(&mut parameters), ..RestoreOptions::default() };
+        Ok(checkpoint::from_bytes_with(state, &mut self.optimizer, options)?)
     }
 }

@@ -20,6 +20,10 @@
 //! assert_eq!(optimizer.step(&mut weights, &[Some(vec![1.0, 1.0])])?, Step::Taken);
 //! assert_eq!(optimizer.step_size(0)?, (None, 0.1)); // d is not estimated
 //! assert!(optimizer.evaluation_weights(&weights)?[0][0] < 1.0 && optimizer.state_bytes() > 0);
+//! // Another chain goes on from there, with what both keep.
+//! let mut other = OptimizerSpec::Chain(ChainSpec::default()).build(&registry, &groups, 0, 100)?;
+//! let restored = other.go_on(&optimizer.state()?, &mut weights)?;
+//! assert!(restored.surplus.is_empty() && restored.missing.contains(&"w/prodigy/s".to_owned()));
 //! let refused = optimizer.step(&mut weights, &[Some(vec![f32::NAN, 1.0])])?;
 //! assert_eq!(refused, Step::UnusableGradient("w".into()));
 //!
@@ -56,6 +60,7 @@ mod spec;
 use std::borrow::Cow;
 
 use anyhow::Result;
+use gradient_transform::Restored;
 use serde::{Deserialize, Serialize};
 
 pub use chain::Chain;
@@ -148,4 +153,17 @@ pub trait TrainableOptimizer {
 
     /// Bytes that it keeps between steps.
     fn state_bytes(&self) -> usize;
+
+    /// Its state, for another optimizer of the same parameters to go on from.
+    ///
+    /// # Errors
+    /// State that no file can hold.
+    fn state(&self) -> Result<Vec<u8>>;
+
+    /// Goes on from a state, of whatever chain: with what both chains keep, by transform and column, the rest as at a start. The weights move where the
+    /// two average in different ways, so that the weights to evaluate stay.
+    ///
+    /// # Errors
+    /// State of other parameters, or of other shapes.
+    fn go_on(&mut self, state: &[u8], weights: &mut [Vec<f32>]) -> Result<Restored>;
 }

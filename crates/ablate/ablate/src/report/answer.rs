@@ -1,5 +1,6 @@
 //! The answer in sentences, from the findings alone.
 
+use super::fork;
 use super::view::View;
 use crate::findings::{CONFIDENCE, FEWEST_PAIRS, Reason, Verdict};
 use crate::results::{Role, TaskResults};
@@ -20,7 +21,15 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
     };
     let baselines: Vec<usize> =
         view.compared().filter(|arm| view.arms()[*arm].role == Role::Baseline).collect();
-    let groups = [("Left out", changed("−")), ("Added", changed("+")), ("From outside, tuned", baselines)];
+    // Arms of a study say in their titles what they change; those that were read from files have names of their own.
+    let has_sign = |arm: &usize| view.arms()[*arm].title.starts_with(['−', '+']);
+    let named = changed("").into_iter().filter(|arm| !has_sign(arm)).collect();
+    let groups = [
+        ("Left out", changed("−")),
+        ("Added", changed("+")),
+        ("Compared with the base", named),
+        ("From outside, tuned", baselines),
+    ];
     let seeds = view.results.study.seeds;
     let can_decide = seeds >= FEWEST_PAIRS || !view.is_paired();
     let without = equivalent(view);
@@ -55,6 +64,7 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
         let text = format!("{}: {}, on every task.", names(&dead), view.sameness());
         sentences.push(Sentence { heading: "Does nothing", text });
     }
+    sentences.extend(later(view));
     sentences.extend(stopped(view));
     sentences.extend(over_tasks(view));
     sentences.extend(detectable(view));
@@ -98,6 +108,23 @@ fn repeats(view: View<'_>) -> Option<Sentence> {
         apart.join(", ")
     );
     Some(Sentence { heading: "Run twice", text })
+}
+
+/// Arms that took over from the base in the course of a run.
+fn later(view: View<'_>) -> Option<Sentence> {
+    let of_task = |(task, results): (usize, &TaskResults)| {
+        let arms = fork::when(view, task);
+        if arms.is_empty() {
+            None
+        } else if view.has_tasks() {
+            Some(format!("on {}: {}", results.name, arms.join("; ")))
+        } else {
+            Some(arms.join("; "))
+        }
+    };
+    let tasks: Vec<String> = view.tasks().filter_map(of_task).collect();
+    (!tasks.is_empty())
+        .then(|| Sentence { heading: "When it matters", text: format!("{}.", tasks.join(". ")) })
 }
 
 /// Ends of a sequential study's arms, and the runs that these saved.

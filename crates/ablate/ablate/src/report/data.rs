@@ -5,8 +5,10 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::column::{self, Row};
+use super::fork;
 use super::view::View;
 use crate::record::Outcome;
+use crate::results::Run;
 
 /// Goes up when a reader of the older form would misread the newer one.
 const SCHEMA: u32 = 4;
@@ -32,6 +34,8 @@ struct RunLine<'a> {
     task: &'a str,
     arm: &'a str,
     seed: u64,
+    /// Steps of the base that it went on from.
+    forked_at: Option<usize>,
     setting: String,
     outcome: &'static str,
     steps: usize,
@@ -47,35 +51,44 @@ struct RunLine<'a> {
 
 pub(super) fn runs(view: View<'_>) -> Result<Vec<u8>> {
     csv(view.results.tasks.iter().flat_map(|task| {
-        task.arms.iter().zip(view.arms()).flat_map(move |(runs, arm)| {
-            runs.runs.iter().map(move |run| {
-                let (record, test) = (&run.record, run.record.evaluation());
-                let last = record.last();
-                let validated = last.filter(|_| !run.unmeasured.contains(&Split::Validation));
-                RunLine {
-                    task: &task.name,
-                    arm: &arm.name,
-                    seed: run.seed,
-                    setting: runs.tuning.as_ref().map_or(String::new(), |tuning| tuning.chosen.to_string()),
-                    outcome: match record.outcome {
-                        Outcome::Finished { .. } => "finished",
-                        Outcome::Diverged { .. } => "diverged",
-                    },
-                    steps: record.steps,
-                    skipped: record.skipped,
-                    test_accuracy: test.and_then(|test| test.accuracy),
-                    test_loss: test.map(|test| test.loss),
-                    validation_accuracy: validated.and_then(|point| point.validation.accuracy),
-                    validation_loss: validated.map(|point| point.validation.loss),
-                    train_loss: last
-                        .filter(|_| !run.unmeasured.contains(&Split::Train))
-                        .map(|point| point.train.loss),
-                    state_bytes: record.state_bytes,
-                    trajectory_sha256: &record.trajectory_sha256,
-                }
-            })
-        })
+        let arms = task.arms.iter().zip(view.arms()).flat_map(move |(runs, arm)| {
+            let setting = || runs.tuning.as_ref().map_or(String::new(), |tuning| tuning.chosen.to_string());
+            runs.runs.iter().map(move |run| line(&task.name, &arm.name, setting(), run))
+        });
+        // At step 0 it is the arm's own run, which is there already.
+        let later = task.forks.iter().filter(|fork| fork.step > 0);
+        let forks = later.flat_map(move |fork| {
+            let arm = &view.arms()[fork.arm].name;
+            fork.runs.iter().map(move |run| line(&task.name, arm, String::new(), run))
+        });
+        arms.chain(forks)
     }))
+}
+
+fn line<'a>(task: &'a str, arm: &'a str, setting: String, run: &'a Run) -> RunLine<'a> {
+    let (record, test) = (&run.record, run.record.evaluation());
+    let last = record.last();
+    let validated = last.filter(|_| !run.unmeasured.contains(&Split::Validation));
+    RunLine {
+        task,
+        arm,
+        seed: run.seed,
+        forked_at: record.forked.as_ref().map(|forked| forked.step),
+        setting,
+        outcome: match record.outcome {
+            Outcome::Finished { .. } => "finished",
+            Outcome::Diverged { .. } => "diverged",
+        },
+        steps: record.steps,
+        skipped: record.skipped,
+        test_accuracy: test.and_then(|test| test.accuracy),
+        test_loss: test.map(|test| test.loss),
+        validation_accuracy: validated.and_then(|point| point.validation.accuracy),
+        validation_loss: validated.map(|point| point.validation.loss),
+        train_loss: last.filter(|_| !run.unmeasured.contains(&Split::Train)).map(|point| point.train.loss),
+        state_bytes: record.state_bytes,
+        trajectory_sha256: &record.trajectory_sha256,
+    }
 }
 
 #[derive(Serialize)]
@@ -140,6 +153,16 @@ pub(super) fn effects(view: View<'_>) -> Result<Vec<u8>> {
             let row = Row { view, task, arm };
             writer.serialize(column::data().map(|(_, of)| of(row)).collect::<Vec<_>>())?;
         }
+    }
+    writer.into_inner().context("a table cannot be written")
+}
+
+pub(super) fn forks(view: View<'_>) -> Result<Vec<u8>> {
+    let data = || fork::COLUMNS.iter().flat_map(|column| column.data);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(data().map(|(name, _)| *name))?;
+    for row in view.tasks().flat_map(|(task, _)| fork::rows(view, task)) {
+        writer.serialize(data().map(|(_, of)| of(row)).collect::<Vec<_>>())?;
     }
     writer.into_inner().context("a table cannot be written")
 }

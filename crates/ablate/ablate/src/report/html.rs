@@ -10,7 +10,7 @@ use super::curves::{Quantity, panels};
 use super::forest::forest;
 use super::number::short;
 use super::view::{Curve, View, points};
-use super::{Environment, heat, profile, tables, time};
+use super::{Environment, fork, heat, profile, tables, time};
 use crate::findings::looks;
 use crate::record::Point;
 use crate::results::{Run, TaskResults};
@@ -102,6 +102,7 @@ fn one_task(view: View<'_>, task: usize) -> Markup {
             p { (results.about.description) }
             @if !results.about.reason.is_empty() { p.note { strong { "Why it is here. " } (results.about.reason) } }
             (tables::task(view, task))
+            (fork::section(view, task))
             @if results.measures(Split::Validation) { (figure(view, task, what, true, &validation)) }
             @if results.measures(Split::Train) { (figure(view, task, "Training loss", true, &|point| Some(point.train.loss))) }
             @for name in further(results) {
@@ -194,7 +195,7 @@ fn method(view: View<'_>) -> Markup {
             li { "Steps to the target: the first evaluation at which the validation split reached it; runs that missed it are censored at their length (Kaplan and Meier, 1958). The ratio to the base is the geometric mean over seeds that both reached." }
             li { "Curves: the mean over the seeds, and their range as a band; the base in grey; at the right, where the means end." }
         }
-        p.note { "Design: " (results.study.design) ". Program: " @for (name, version) in &results.versions { (name) " " (version) ", " } "sources " code { (results.code.get(..16).unwrap_or_default()) } ". The numbers are also in results.json, effects.csv, runs.csv and curves.csv beside this page." }
+        p.note { "Design: " (results.study.design) ". Program: " @for (name, version) in &results.versions { (name) " " (version) ", " } "sources " code { (results.code.get(..16).unwrap_or_default()) } ". The numbers are also in results.json, effects.csv, runs.csv" @if view.has_forks() { ", forks.csv" } " and curves.csv beside this page." }
         details { summary { "The study file" } pre { (results.study.text) } }
     }
 }

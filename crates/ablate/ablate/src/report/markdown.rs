@@ -6,11 +6,11 @@
 
 use std::fmt::Write;
 
-use super::Environment;
 use super::answer::{answer, counted, reading};
 use super::column::{Form, Row, columns};
 use super::number::p_value;
 use super::view::{View, sign};
+use super::{Environment, fork};
 use crate::findings::{ArmFindings, FactorEffect};
 
 /// A list, a heading or a table goes on as long as its line does.
@@ -113,7 +113,22 @@ fn one_task(view: View<'_>, task: usize, text: &mut String) {
             &columns(view, Form::Markdown).map(|c| (c.text)(Row { view, task, arm })).collect::<Vec<_>>(),
         );
     }
+    forks(view, task, text);
     effects(view, task, text);
+}
+
+/// Arms that took over from the base, between anchors of their own.
+fn forks(view: View<'_>, task: usize, text: &mut String) {
+    if fork::rows(view, task).next().is_none() {
+        return;
+    }
+    let _ = writeln!(text, "\nWhen does it matter? An arm goes on from the base’s state after a step:\n");
+    anchored(&format!("{}-forks", view.results.tasks[task].name), text, |text| {
+        head(text, &fork::COLUMNS.iter().map(|column| (column.head)(view, task)).collect::<Vec<_>>());
+        for fork in fork::rows(view, task) {
+            row(text, &fork::COLUMNS.iter().map(|column| (column.text)(fork)).collect::<Vec<_>>());
+        }
+    });
 }
 
 /// Main effects, Shapley values and interactions, for a factorial.

@@ -37,6 +37,7 @@
 //! ] {
 //!     assert!(folder.path().join(file).exists(), "{file}");
 //! }
+//! assert!(!folder.path().join(report::FORKS_FILE).exists()); // the study has no fork
 //! assert!(report::terminal::summary(&results, &findings).contains("Keep in mind"));
 //! # Ok::<(), anyhow::Error>(())
 //! ```
@@ -47,6 +48,7 @@ mod curves;
 mod data;
 mod figure;
 mod forest;
+mod fork;
 mod heat;
 mod html;
 mod markdown;
@@ -84,6 +86,9 @@ pub const CURVES_FILE: &str = "curves.csv";
 /// One line per task and arm.
 pub const EFFECTS_FILE: &str = "effects.csv";
 
+/// One line per task, arm and step, of a study with a fork.
+pub const FORKS_FILE: &str = "forks.csv";
+
 /// All that may differ between two executions of the same study.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Environment {
@@ -110,6 +115,9 @@ pub fn write(folder: &Path, results: &Results, findings: &Findings, environment:
     save(RUNS_FILE, &data::runs(view)?)?;
     save(CURVES_FILE, &data::curves(view)?)?;
     save(EFFECTS_FILE, &data::effects(view)?)?;
+    if view.has_forks() {
+        save(FORKS_FILE, &data::forks(view)?)?;
+    }
     save(MARKDOWN_FILE, markdown::document(view, environment).as_bytes())?;
     save(HTML_FILE, html::page(view, environment).as_bytes())
 }

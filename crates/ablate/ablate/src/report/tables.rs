@@ -156,10 +156,14 @@ pub(super) fn runs(view: View<'_>) -> Markup {
                 tbody {
                     @for (task, results) in view.tasks() {
                         @let shown = view.shown(task);
-                        @for (arm, runs) in results.arms.iter().enumerate() {
-                            @for run in &runs.runs {
+                        @let own = results.arms.iter().enumerate().map(|(arm, runs)| (arm, &runs.runs));
+                        @let later = results.forks.iter().filter(|fork| fork.step > 0).map(|fork| (fork.arm, &fork.runs));
+                        @for (arm, runs) in own.chain(later) {
+                            @for run in runs {
                                 tr {
-                                    td { (results.name) } td { (view.arms()[arm].title) } td.n { (run.seed) }
+                                    td { (results.name) }
+                                    td { (view.arms()[arm].title) @if let Some(forked) = &run.record.forked { " from step " (forked.step) } }
+                                    td.n { (run.seed) }
                                     @match &run.record.outcome {
                                         Outcome::Finished { evaluation } => {
                                             td.n { (shown.value(results.about.measure.of(evaluation))) } td.n { (short(evaluation.loss)) }

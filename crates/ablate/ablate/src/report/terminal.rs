@@ -4,6 +4,7 @@ use comfy_table::{Attribute, Cell, CellAlignment};
 
 use super::answer::{answer, counted};
 use super::column::{Column, Form, Row, Style, columns};
+use super::fork;
 use super::view::{View, word};
 use crate::columns::Columns;
 use crate::findings::{Findings, Verdict};
@@ -15,6 +16,13 @@ pub fn summary(results: &Results, findings: &Findings) -> String {
     let mut text = format!("{}\n{}\n", results.study.title, counted(view));
     for (task, task_results) in view.tasks() {
         text += &format!("\n{}: {}\n{}\n", task_results.name, view.shown(task).name(), table(view, task));
+    }
+    for (task, task_results) in view.tasks().filter(|(task, _)| fork::rows(view, *task).next().is_some()) {
+        text += &format!(
+            "\n{}: arms that go on from the base's state\n{}\n",
+            task_results.name,
+            forks(view, task)
+        );
     }
     let (kind, correction) =
         if view.is_paired() { ("paired by seed, ", "step-down max-T") } else { ("", "after Holm") };
@@ -36,6 +44,17 @@ fn table(view: View<'_>, task: usize) -> String {
     let mut table = Columns::of(heads);
     for arm in std::iter::once(0).chain(view.compared()) {
         table.add_row(columns(view, Form::Terminal).map(|column| cell(column, Row { view, task, arm })));
+    }
+    table.shown()
+}
+
+fn forks(view: View<'_>, task: usize) -> String {
+    let mut table = Columns::of(fork::COLUMNS.iter().map(|column| (column.head)(view, task)).collect());
+    for row in fork::rows(view, task) {
+        table.add_row(fork::COLUMNS.iter().map(|column| {
+            let alignment = if column.is_number { CellAlignment::Right } else { CellAlignment::Left };
+            Cell::new((column.text)(row)).set_alignment(alignment)
+        }));
     }
     table.shown()
 }

@@ -42,9 +42,14 @@ impl<'a> View<'a> {
 
     /// An arm's difference to the base with its interval, where it can have one; nothing of the base.
     pub(super) fn comparison(self, task: usize, arm: usize) -> String {
-        let (found, shown) = (self.found(task, arm), self.shown(task));
+        self.comparison_of(task, self.found(task, arm))
+    }
+
+    /// The same of whatever is compared with the base.
+    pub(super) fn comparison_of(self, task: usize, found: &ArmFindings) -> String {
+        let shown = self.shown(task);
         match &found.difference {
-            None if arm == 0 => String::new(),
+            None if found.verdict == Verdict::Base => String::new(),
             Some(difference) if found.verdict != Verdict::Dead => shown.comparison(difference),
             difference => shown.mean_difference(difference.as_ref()),
         }
@@ -52,7 +57,10 @@ impl<'a> View<'a> {
 
     /// A verdict with its sign, and with its p where that is of another hypothesis than the one of a difference; nothing of the base.
     pub(super) fn verdict_alone(self, task: usize, arm: usize) -> String {
-        let found = self.found(task, arm);
+        Self::verdict_without_runs(self.found(task, arm))
+    }
+
+    fn verdict_without_runs(found: &ArmFindings) -> String {
         let named = || format!("{} {}", sign(found.verdict), word(found.verdict));
         match found.verdict {
             Verdict::Base => String::new(),
@@ -63,15 +71,25 @@ impl<'a> View<'a> {
 
     /// The same, and how many runs diverged.
     pub(super) fn verdict(self, task: usize, arm: usize) -> String {
-        let diverged = self.found(task, arm).diverged;
+        self.verdict_of(self.found(task, arm))
+    }
+
+    /// The same of whatever is compared with the base.
+    pub(super) fn verdict_of(self, found: &ArmFindings) -> String {
+        let diverged = found.diverged;
         let diverged = if diverged > 0 { format!("{diverged} diverged") } else { String::new() };
-        let parts = [self.verdict_alone(task, arm), diverged];
+        let parts = [Self::verdict_without_runs(found), diverged];
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether a correction over all tasks is another one than that over the arms of a task.
     pub(super) fn has_tasks(self) -> bool {
         self.results.tasks.len() > 1
+    }
+
+    /// Whether arms took over from the base in the course of a run.
+    pub(super) fn has_forks(self) -> bool {
+        self.findings.tasks.iter().any(|task| !task.forks.is_empty())
     }
 
     /// Whether runs are known by the numbers that somebody wrote, and not by their weights.

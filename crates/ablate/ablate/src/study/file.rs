@@ -5,6 +5,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use super::fork::ForkEntry;
 use crate::command::CommandEntry;
 use crate::optimizer::Schedule;
 use crate::results::Matters;
@@ -50,6 +51,8 @@ pub struct StudyFile {
     pub base: Map<String, Value>,
     /// The smallest difference that matters, on every task that says nothing else.
     pub matters: Option<Matters>,
+    /// Runs that go on from the base's state with an arm.
+    pub fork: Option<ForkEntry>,
     /// The factors.
     #[serde(default, rename = "factor")]
     pub factors: Vec<Factor>,

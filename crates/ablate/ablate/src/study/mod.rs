@@ -3,7 +3,7 @@
 //! ```
 //! use ablate::registry::Registry;
 //! use ablate::study::{
-//!     BASE, Change, Design, FIRST_TUNING_SEED, Factor, Insertion, Overrides, PlannedArm, PlannedTask, Recipe, SHIPPED, Study,
+//!     At, BASE, Change, Design, FIRST_TUNING_SEED, Factor, ForkEntry, ForkError, Insertion, Overrides, PlannedArm, PlannedTask, Recipe, SHIPPED, Study,
 //!     StudyFile, TaskEntry, Training, TuningBudget, arms,
 //! };
 //!
@@ -47,6 +47,13 @@
 //! assert_eq!((info.seeds, info.design.as_str()), (3, "factorial"));
 //! assert!((info.seeds as u64) < FIRST_TUNING_SEED); // tuning has seeds of its own
 //!
+//! // Arms that take over from the base in the course of a run.
+//! let fork: ForkEntry = toml::from_str("at = [0, 200, '50%']\narms = ['clipping']")?;
+//! assert_eq!((fork.at[1], fork.at[2].of(1000), &fork.arms[..]), (At::Step(200), 500, &["clipping".to_owned()][..]));
+//! let text = format!("fork = {{ at = [100], arms = ['clipping'] }}\n{text}");
+//! let error = Study::parse("late", &text, &registry, &Overrides::default()).err().unwrap();
+//! assert!(matches!(error.downcast_ref(), Some(ForkError::BeyondTheEnd { step: 100, steps: 100, .. })));
+//!
 //! let shipped = Study::open(SHIPPED[0].0, &registry, &Overrides::default())?; // or a file
 //! assert_eq!(shipped.name, "quick");
 //! # Ok::<(), anyhow::Error>(())
@@ -54,6 +61,7 @@
 
 mod design;
 mod file;
+mod fork;
 
 use std::fs;
 use std::path::Path;
@@ -64,6 +72,7 @@ use serde_json::Value;
 
 pub use design::{BASE, PlannedArm, Recipe, arms};
 pub use file::{Change, Design, Factor, Insertion, StudyFile, TaskEntry, TuningBudget};
+pub use fork::{At, ForkEntry, ForkError};
 
 use crate::command::CommandTask;
 use crate::findings::FEWEST_PAIRS;
@@ -99,6 +108,8 @@ pub struct PlannedTask {
     pub target: Option<f64>,
     /// The smallest difference that matters.
     pub matters: Option<Matters>,
+    /// Steps after which arms go on from the base's state, in rising order.
+    pub forks: Vec<usize>,
 }
 
 /// Training of a run.
@@ -131,6 +142,8 @@ pub struct Study {
     pub tasks: Vec<PlannedTask>,
     /// The arms, the base first.
     pub arms: Vec<PlannedArm>,
+    /// Places of the arms that go on from the base's state.
+    pub forked: Vec<usize>,
     /// Combinations that cannot be.
     pub refused: Vec<Refused>,
     /// Names of arms that the command line left out.
@@ -201,7 +214,8 @@ impl Study {
             file.length *= length;
         }
         check(&file)?;
-        let (mut arms, refused) = arms(&file, registry)?;
+        let (all, refused) = arms(&file, registry)?;
+        let mut arms = all.clone();
         let is_base = |planned: &PlannedArm| planned.arm.name == BASE;
         let arms_left_out = keep(&mut arms, &overrides.arms, "arm", |planned| &planned.arm.name, is_base)?;
         let mut entries = file.tasks.clone();
@@ -216,16 +230,21 @@ impl Study {
                 task.name
             );
         }
-        Ok(Self {
+        let mut study = Self {
             name: name.to_owned(),
             text: text.to_owned(),
             file,
             tasks,
             arms,
+            forked: Vec::new(),
             refused,
             arms_left_out,
             tasks_left_out,
-        })
+        };
+        if let Some(entry) = study.file.fork.clone() {
+            fork::plan(&entry, &mut study, &all, registry)?;
+        }
+        Ok(study)
     }
 
     /// The question, for reports.
@@ -318,7 +337,16 @@ fn plan(entry: &TaskEntry, file: &StudyFile, registry: &Registry, folder: &Path)
     if let Some(Matters::Difference(size) | Matters::OfSpread { sd: size }) = matters {
         ensure!(size.is_finite() && size > 0.0, "task {name}: matters = {size}: a difference above 0");
     }
-    Ok(PlannedTask { name, kind, options, training, steps: steps as usize, target, matters })
+    Ok(PlannedTask {
+        name,
+        kind,
+        options,
+        training,
+        steps: steps as usize,
+        target,
+        matters,
+        forks: Vec::new(),
+    })
 }
 
 /// That a command can be told what every arm means.
