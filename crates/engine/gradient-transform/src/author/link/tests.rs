@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::author::{Element, fields, kind, transform};
-use crate::memory::number::{Backend, Graph, Num};
+use crate::memory::number::{Backend, Graph, Input, Num};
 use crate::{DType, TILE};
 
 /// Every operation, every input, two arrays of state, two numbers, two sums.
