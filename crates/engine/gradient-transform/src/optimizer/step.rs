@@ -167,8 +167,9 @@ impl<T: Real> Optimizer<T> {
             self.unbegin();
             return usable;
         }
+        let recorded = self.is_recorded();
         let Self { groups, tensors, settings, shared_sums, pool, .. } = &mut *self;
-        let jobs = TensorJobs { groups, settings, pool, parallel, of_mean };
+        let jobs = TensorJobs { groups, settings, pool, parallel, of_mean, recorded };
         if settings.non_finite == NonFinite::SkipTensor && shared_sums.is_empty() && !of_mean {
             jobs.all(tensors, parameters, &step_if_usable);
             return Ok(true);
@@ -257,8 +258,9 @@ impl<T: Real> Optimizer<T> {
             group.begin_step(shared.copied().unwrap_or(group.estimate.d), given);
         }
         let lacks = self.groups.iter().try_for_each(Group::check_step);
-        if lacks.is_err() {
-            self.unbegin();
+        match lacks {
+            Ok(()) => self.begin_record(),
+            Err(_) => self.unbegin(),
         }
         lacks
     }
@@ -295,6 +297,7 @@ impl<T: Real> Optimizer<T> {
             conclude_jointly(groups, total, &**policy, *resumed);
         }
         self.resumed = false;
+        self.end_record();
     }
 
     /// The error for the first gradient that cannot be stepped with, which there is.
@@ -384,6 +387,7 @@ impl<T: Real> StepInProgress<'_, T> {
     /// [`Error::NoSuch`], [`Error::GivenTwice`], and those of [`Optimizer::step`]; this parameter has not changed then.
     /// A non-finite gradient is an error here under [`NonFinite::Skip`] too, as others may have moved already.
     pub fn parameter(&mut self, index: usize, mut parameter: Parameter<'_>) -> Result<()> {
+        let recorded = self.optimizer.is_recorded();
         let Optimizer { groups, tensors, settings, pool, .. } = &mut *self.optimizer;
         let count = tensors.len();
         let tensor = tensors.get_mut(index).ok_or(Error::NoSuch { what: "parameter", index, count })?;
@@ -392,7 +396,7 @@ impl<T: Real> StepInProgress<'_, T> {
         }
         check(tensor, &parameter)?;
         let parallel = parameter.value.len() >= SERIAL_BELOW && rayon::current_num_threads() > 1;
-        let jobs = TensorJobs { groups, settings, pool, parallel, of_mean: false };
+        let jobs = TensorJobs { groups, settings, pool, parallel, of_mean: false, recorded };
         let (tensors, parameters) = (from_mut(tensor), from_mut(&mut parameter));
         if settings.non_finite == NonFinite::SkipTensor {
             jobs.all(tensors, parameters, &step_if_usable);
@@ -433,6 +437,8 @@ struct TensorJobs<'a, T: Real> {
     parallel: bool,
     /// Whether the step is by the tensors' means of accumulated gradients.
     of_mean: bool,
+    /// Whether it is recorded what every link does.
+    recorded: bool,
 }
 
 /// What is done to one tensor that has a gradient, and whether that went well.
@@ -511,6 +517,7 @@ impl<T: Real> TensorJobs<'_, T> {
                 seed: self.settings.seed,
                 pool: self.pool,
                 parallel: self.parallel,
+                recorded: self.recorded,
             };
             while let Some((tensor, Parameter { value, gradient })) =
                 rest.next_if(|(tensor, _)| tensor.group == index)
