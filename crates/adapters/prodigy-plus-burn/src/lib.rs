@@ -7,4 +7,4 @@ mod parameters;
 pub use error::{Error, Result};
 pub use optimizer::{ModuleOptimizer, ProdigyPlus};
 pub use parameters::parameters;
-pub use prodigy_plus::Options;
+pub use prodigy_plus::{Finding, Options, Recorder};
