@@ -51,11 +51,11 @@ fn build(options: &Options) -> Result<Optimizer> {
     options.build([("encoder", [SIZES[0]]), ("head", [SIZES[1]])])
 }
 
-/// Two groups, of which the second one is told to estimate a thousandth.
+/// Two groups, of which the second one is told to estimate a twentieth.
 fn build_groups(base: &Options) -> Result<Optimizer> {
     base.build_groups([
         (base.clone(), [("encoder", [SIZES[0]])]),
-        (base.clone().d_coef(1e-3), [("head", [SIZES[1]])]),
+        (base.clone().d_coef(0.05), [("head", [SIZES[1]])]),
     ])
 }
 
@@ -64,10 +64,8 @@ fn clip(_step: usize, gradients: &mut [Vec<f32>; 2]) {
     gradients.iter_mut().flatten().for_each(|g| *g *= (1.0 / norm).min(1.0));
 }
 
-fn wrong_sign(step: usize, gradients: &mut [Vec<f32>; 2]) {
-    if step > 3 {
-        gradients.iter_mut().flatten().for_each(|g| *g = -*g);
-    }
+fn wrong_sign(_step: usize, gradients: &mut [Vec<f32>; 2]) {
+    gradients.iter_mut().flatten().for_each(|g| *g = -*g);
 }
 
 /// Gives the runs, and what was found in each.
@@ -82,10 +80,8 @@ pub(crate) fn run() -> Result<Vec<(&'static str, Vec<String>)>> {
             "bfloat16 weights about 1, rounded to the nearest",
             train(build(&default.clone().stochastic_rounding(false))?, bf16::ONE, as_they_are)?,
         ),
-        (
-            "gradients of the wrong sign, before d has grown",
-            train(build(&default.clone().d_coef(1e-3))?, 0.0_f32, wrong_sign)?,
-        ),
+        ("a d0 that is too large", train(build(&default.clone().d0(0.1))?, 0.0_f32, as_they_are)?),
+        ("gradients of the wrong sign", train(build(&ProdigyPlus::v2())?, 0.1_f32, wrong_sign)?),
         (
             "a group that estimates far less than another",
             train(build_groups(&default)?, 0.0_f32, as_they_are)?,

@@ -126,7 +126,7 @@ mod tests {
             let mut after: Vec<T> = (0..n).map(|i| T::of((i as f64 * 0.71).cos() * scales[1])).collect();
             let factor = T::of(0.75);
             for i in (0..n).step_by(3) {
-                (after[i], _) = (before[i] / factor, ());
+                after[i] = before[i] / factor;
             }
             let pairs: Vec<(f64, f64)> =
                 before.iter().zip(&after).map(|(x, y)| (x.f64(), (factor * *y).f64())).collect();
