@@ -17,6 +17,7 @@ macro_rules! doctested {
 doctested! {
     introduction = "../../book/src/introduction.md";
     start = "../../book/src/start.md";
+    d_does_not_grow = "../../book/src/d-does-not-grow.md";
     migrating = "../../book/src/migrating.md";
     optax = "../../book/src/optax.md";
     options = "../../book/src/options.md";

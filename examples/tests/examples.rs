@@ -11,6 +11,8 @@ mod bfloat16;
 mod candle_training;
 #[path = "../custom_transform.rs"]
 mod custom_transform;
+#[path = "../d_does_not_grow.rs"]
+mod d_does_not_grow;
 #[path = "../learning_rates.rs"]
 mod learning_rates;
 #[path = "../own_study.rs"]
@@ -49,6 +51,21 @@ fn stochastic_rounding_gets_where_rounding_to_the_nearest_does_not() {
     // Rounding is taken for distance where there are few samples, and hardly where there are many.
     let [[few_wide, few_narrow], [_, many_narrow]] = noise;
     assert!(few_narrow > 10.0 * few_wide && many_narrow < 0.2 * few_narrow, "{noise:?}");
+}
+
+#[test]
+fn the_book_has_every_sentence_that_names_why_d_is_wrong() {
+    let runs = d_does_not_grow::run().unwrap();
+    let page = in_book("d-does-not-grow.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let named = runs.iter().map(|(what, sentences)| (*what, sentences.len())).collect::<Vec<_>>();
+    assert_eq!((named[0], runs.len()), (("as it should be", 0), 9));
+    assert!(named[1..].iter().all(|(_, count)| *count >= 1), "{named:?}");
+    for (what, sentences) in &runs {
+        assert!(page.contains(what), "{what}");
+        for sentence in sentences {
+            assert!(page.contains(sentence.as_str()), "{what}: the page lacks {sentence}");
+        }
+    }
 }
 
 #[test]

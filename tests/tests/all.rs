@@ -17,6 +17,7 @@ mod options;
 mod oracle;
 mod random_calls;
 mod random_runs;
+mod recorder;
 mod resume;
 mod resume_changed;
 mod second_line;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use allocation_counter::measure;
-use gradient_transform::{Descent, Link, Optimizer, Parameter, ParameterGroup, Scalar, Settings};
+use gradient_transform::{Descent, Link, Optimizer, Parameter, ParameterGroup, Recorder, Scalar, Settings};
 use half::bf16;
 use prodigy_plus::{Compat, EngineCompat, Options};
 use serde_json::json;
@@ -94,6 +94,25 @@ fn a_steady_step_allocates_nothing_but_muons_workspace() {
             } else {
                 assert_eq!(counts, [0, 0], "{name} on {shapes:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_recorded_step_allocates_nothing_once_as_many_are_kept_as_may_be_and_moves_the_bytes_of_another() {
+    for shapes in [&[&[40, 33][..], &[64, 3, 3, 8], &[1030], &[]][..], &[&[1100, 1000]]] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        for (name, options) in configurations().into_iter().filter(|(name, _)| *name != "Muon") {
+            let [usual, recorded] = pool.install(|| {
+                [None, Some(Recorder::every(1).unwrap().keep(2).unwrap())].map(|recorder| {
+                    let mut steady = Steady::<f32>::new(&options, shapes, |x| x);
+                    steady.optimizer.set_recorder(recorder);
+                    (0..3).for_each(|_| steady.step());
+                    (steady.allocations(), steady.optimizer.planned_traffic())
+                })
+            });
+            assert_eq!(recorded, usual, "{name} on {shapes:?}");
+            assert_eq!(recorded.0, 0, "{name} on {shapes:?}");
         }
     }
 }

@@ -8,4 +8,4 @@ mod steps;
 pub use error::{Error, Result};
 pub use optimizer::{ModuleOptimizer, ProdigyPlus};
 pub use parameters::parameters;
-pub use prodigy_plus::Options;
+pub use prodigy_plus::{Finding, Options, Recorder};

@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::optim::{GradientsParams, OptimizerRecord};
 use burn::tensor::{Bytes, DType};
 use gradient_transform::{Optimizer, Real, RestoreOptions, Restored};
-use prodigy_plus::Options;
+use prodigy_plus::{Diagnose, Finding, Options};
 
 use crate::error::Result;
 use crate::parameters::{Taken, check_types, parameters, put, take};
@@ -150,6 +150,32 @@ impl<T: Real> ModuleOptimizer<T> {
     /// ```
     pub fn engine_mut(&mut self) -> &mut Optimizer<T> {
         &mut self.engine
+    }
+
+    /// Why d does not grow, or grows for ever, as far as the records of the engine's recorder tell: each finding says as text what was seen and
+    /// what to do. See the book's page "d does not grow".
+    ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::optim::GradientsParams;
+    /// use burn::tensor::{Device, Tensor};
+    /// use prodigy_plus_burn::{Finding, Options, ProdigyPlus, Recorder};
+    ///
+    /// let device = Device::flex().autodiff();
+    /// let mut layer: Linear = LinearConfig::new(30, 20).init(&device);
+    /// let mut optimizer = ProdigyPlus::new(&layer, &Options::default())?;
+    /// optimizer.engine_mut().set_recorder(Some(Recorder::every(1)?));
+    /// for _ in 0..20 {
+    ///     let loss = layer.forward(Tensor::<2>::ones([1, 30], &device)).powf_scalar(2.0).sum();
+    ///     let gradients = GradientsParams::from_grads(loss.backward(), &layer);
+    ///     optimizer.step(1e-3, &mut layer, gradients)?; // as for AdamW
+    /// }
+    /// let findings: Vec<Finding> = optimizer.diagnose();
+    /// assert!(findings[0].to_string().starts_with("The learning rate of group 0 (`weight` and one other) is 0.001"));
+    /// # Ok::<(), prodigy_plus_burn::Error>(())
+    /// ```
+    pub fn diagnose(&self) -> Vec<Finding> {
+        self.engine.diagnose()
     }
 
     /// The state (z, moments, d, counters) as burn's record; with the module's own, training resumes identically to the

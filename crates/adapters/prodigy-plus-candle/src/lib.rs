@@ -10,5 +10,5 @@ mod variables;
 pub use error::{Error, Result};
 pub use evaluation::Evaluating;
 pub use optimizer::{ProdigyPlus, VarOptimizer};
-pub use prodigy_plus::Options;
+pub use prodigy_plus::{Finding, Options, Recorder};
 pub use variables::{named_variables, shapes};

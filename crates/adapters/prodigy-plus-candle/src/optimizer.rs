@@ -5,7 +5,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use candle_nn::VarMap;
 use gradient_transform::{Link, Optimizer, Parameter, Real, RestoreOptions, Restored};
-use prodigy_plus::Options;
+use prodigy_plus::{Diagnose, Finding, Options};
 
 use crate::error::{Error, Result};
 use crate::lent::{Lent, on_host};
@@ -242,6 +242,29 @@ impl<T: Real> VarOptimizer<T> {
     /// [`train`](Self::train)). Don't call its `step`, `eval` and `train`, which would need the variables.
     pub fn engine_mut(&mut self) -> &mut Optimizer<T> {
         &mut self.engine
+    }
+
+    /// Why d does not grow, or grows for ever, as far as the records of the engine's recorder tell: each finding says as text what was seen and
+    /// what to do. See the book's page "d does not grow".
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::{Init, VarMap};
+    /// use prodigy_plus_candle::{Finding, Options, ProdigyPlus, Recorder};
+    ///
+    /// let map = VarMap::new();
+    /// let w = map.get(400, "w", Init::Const(1.0), DType::F32, &Device::Cpu)?;
+    /// let mut optimizer = ProdigyPlus::from_varmap(&map, &Options::default().lr(1e-3))?;
+    /// optimizer.engine_mut().set_recorder(Some(Recorder::every(1)?));
+    /// for _ in 0..20 {
+    ///     optimizer.step(&w.sqr()?.sum_all()?.backward()?)?;
+    /// }
+    /// let findings: Vec<Finding> = optimizer.diagnose();
+    /// assert!(findings[0].to_string().starts_with("The learning rate of group 0 (`w`) is 0.001"));
+    /// # Ok::<(), prodigy_plus_candle::Error>(())
+    /// ```
+    pub fn diagnose(&self) -> Vec<Finding> {
+        self.engine.diagnose()
     }
 
     /// The variables that are stepped and their names, in the engine's order.

@@ -186,6 +186,11 @@ pub enum Error {
         /// The first such link.
         transform: String,
     },
+    /// An optimizer with a [`Recorder`](crate::Recorder) was to run on a device.
+    #[error(
+        "a recorder looks at tiles in the processor's caches, and on a device there are none; take it off with `set_recorder(None)`"
+    )]
+    RecorderOnDevice,
     /// A device could not do what was asked of it.
     #[error("the device failed: {reason}")]
     Device {

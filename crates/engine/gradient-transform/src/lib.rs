@@ -47,6 +47,8 @@ pub use optimizer::evaluation::{Averaging, TrainingPoint};
 pub use optimizer::group::{NonFinite, ParameterGroup, Settings};
 pub use optimizer::parameter::Parameter;
 pub use optimizer::policy::{Counts, GroupPolicy, GroupState, SplitGroups};
+pub use optimizer::record::{GroupRecord, LinkRecord, Norms, NotFinite, Place, Record, TensorRecord};
+pub use optimizer::recorder::Recorder;
 pub use optimizer::restore::{RestoreOptions, Restored};
 pub use optimizer::shape::IntoShape;
 pub use optimizer::snapshot::{GroupSnapshot, Snapshot, TensorSnapshot};

@@ -3,6 +3,7 @@
 mod builder;
 mod chain;
 mod compat;
+mod diagnosis;
 mod engine_compat;
 mod line;
 mod loops;
@@ -10,10 +11,11 @@ mod options;
 mod rules;
 
 // A training loop depends on this crate alone.
-pub use gradient_transform::{Error, Optimizer, Parameter};
+pub use gradient_transform::{Error, Optimizer, Parameter, Recorder};
 
 pub use builder::ProdigyPlus;
 pub use compat::Compat;
+pub use diagnosis::{Diagnose, Finding, GroupName, diagnose};
 pub use engine_compat::EngineCompat;
 pub use line::Line;
 pub use options::{Implied, Options};

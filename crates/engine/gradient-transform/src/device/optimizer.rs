@@ -142,13 +142,16 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     ///
     /// # Errors
     /// [`Error::NoFormula`] for a link that works on tiles; [`Error::EvaluationMode`] between `eval` and `train`;
-    /// [`Error::GradientsAccumulated`].
+    /// [`Error::GradientsAccumulated`]; [`Error::RecorderOnDevice`].
     pub fn new(mut optimizer: Optimizer<T>, executor: E) -> Result<Self> {
         if optimizer.evaluating.is_some() {
             return Err(Error::EvaluationMode);
         }
         if optimizer.accumulated > 0 {
             return Err(Error::GradientsAccumulated { count: optimizer.accumulated });
+        }
+        if optimizer.recorder.is_some() {
+            return Err(Error::RecorderOnDevice);
         }
         for tensor in &optimizer.tensors {
             optimizer.formulas(tensor.group, &tensor.info.shape)?;
@@ -499,7 +502,7 @@ fn run<'a, T: Real>(
     pool: &'a ScratchPool<T>,
 ) -> Run<'a, T> {
     let (step, rounding, seed) = (&group.context, group.rounding, settings.seed);
-    Run { stages, step, rounding, seed, pool, parallel: false }
+    Run { stages, step, rounding, seed, pool, parallel: false, recorded: false }
 }
 
 /// A column on the device before its first step.

@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use smallvec::SmallVec;
 
+use crate::engine::comparison::Comparison;
 use crate::engine::plan::{Plan, Stage, Sweep};
+use crate::engine::sweep::watch::{Seen, Watch};
 use crate::engine::sweep::{Active, Job, ScratchPool, Work};
 use crate::layout::CHUNK;
 use crate::link::compose::Stages;
@@ -44,6 +46,8 @@ pub(crate) struct Run<'a, T: 'static> {
     pub(crate) seed: u64,
     pub(crate) pool: &'a ScratchPool<T>,
     pub(crate) parallel: bool,
+    /// Whether it is recorded what every link does.
+    pub(crate) recorded: bool,
 }
 
 /// A registered parameter and everything kept of it.
@@ -60,6 +64,8 @@ pub(crate) struct Tensor<T> {
     pub(super) scratch: Vec<Vec<T>>,
     pub(super) scalar_sums: Vec<f64>,
     pub(super) vector_sums: Vec<Gathered<T>>,
+    /// What the links did in the latest step that was recorded, by chunk; in the first row, all of it.
+    seen: Vec<Comparison>,
     pub(super) column_keys: Vec<u64>,
     /// State by `transform/array`, loaded or kept from another chain, that waits for its transform.
     waiting: BTreeMap<String, Buffer>,
@@ -88,6 +94,7 @@ impl<T: Real> Tensor<T> {
             scratch: Vec::new(),
             scalar_sums: Vec::new(),
             vector_sums: Vec::new(),
+            seen: Vec::new(),
             column_keys: Vec::new(),
             waiting: BTreeMap::new(),
             fresh: Vec::new(),
@@ -125,7 +132,16 @@ impl<T: Real> Tensor<T> {
             let first = plan.stages.iter().position(|stage| !stage.idle).unwrap_or_default();
             let shown = plan.stages[first].shows_unusable;
             let seen = AtomicBool::new(true);
-            self.sweep(run, &plan, &plan.sweeps[0], &cx, parameter, gradient, (!shown).then_some(&seen));
+            self.sweep(
+                run,
+                &plan,
+                &plan.sweeps[0],
+                &cx,
+                parameter,
+                gradient,
+                (!shown).then_some(&seen),
+                false,
+            );
             self.progress.swept = 1;
             if shown {
                 // Many elements that are large enough can come to as much as one that is too large.
@@ -164,6 +180,11 @@ impl<T: Real> Tensor<T> {
         self.gradient = gradient.dtype();
         self.prepare(run, parameter.as_slice());
         let Some(plan) = self.plan.take() else { return };
+        self.seen.clear();
+        if run.recorded {
+            let chunks = parameter.len().div_ceil(CHUNK).max(1);
+            self.seen.resize(chunks * Watch::<T>::slots(&plan), Comparison::default());
+        }
         let info = self.info.take_for_step();
         if self.advance(run, &plan, &info, parameter.reborrow(), gradient, until) {
             self.info.updates += 1;
@@ -199,7 +220,8 @@ impl<T: Real> Tensor<T> {
         let sweeps: &[Sweep] = of_held.as_deref().unwrap_or(&plan.sweeps);
         for sweep in sweeps.iter().skip(self.progress.sealed) {
             if sweep.number >= self.progress.swept {
-                self.sweep(run, plan, sweep, &cx, parameter.reborrow(), gradient, None);
+                let recorded = run.recorded && sweep.number + 1 == sweeps.len();
+                self.sweep(run, plan, sweep, &cx, parameter.reborrow(), gradient, None, recorded);
                 self.progress.swept += 1;
             }
             if last == Some(sweep.number) {
@@ -298,6 +320,7 @@ impl<T: Real> Tensor<T> {
         parameter: SliceMut<'_>,
         gradient: Slice<'_>,
         finite: Option<&AtomicBool>,
+        recorded: bool,
     ) {
         let parameter_key = hash_name(&cx.tensor.name);
         let streams: SmallVec<[Stream; 8]> = self
@@ -309,7 +332,11 @@ impl<T: Real> Tensor<T> {
             stages: run.stages,
             plan,
             sweep,
-            loops: plan.loops.and_then(|loops| run.stages.first()?.loops.get(loops).copied()),
+            // In a loop of the whole chain there is no update between two links.
+            loops: plan
+                .loops
+                .filter(|_| !recorded)
+                .and_then(|loops| run.stages.first()?.loops.get(loops).copied()),
             writer: run.stages.iter().find_map(|t| t.writer()),
             cx: *cx,
             fresh: &self.fresh,
@@ -334,12 +361,25 @@ impl<T: Real> Tensor<T> {
             .collect();
         let parameter = if sweep.parameter { parameter } else { SliceMut::F32(&mut []) };
         let scalar_sums = &mut self.scalar_sums;
-        let work = Work { start: 0, gradient, parameter, columns, scalar_sums, vector_sums: &mut [] };
+        let seen = if recorded { &mut self.seen[..] } else { &mut [] };
+        let work = Work { start: 0, gradient, parameter, columns, scalar_sums, vector_sums: &mut [], seen };
         job.run_all(work, &mut self.vector_sums);
         for call in sweep.calls.iter().filter(|c| c.gathers()) {
             let stage = &plan.stages[call.stage];
             fold(&mut self.scalar_sums, plan.scalar_sums, stage.scalar_sums.clone());
         }
+        if recorded {
+            let (all, chunks) = self.seen.split_at_mut(Watch::<T>::slots(plan));
+            for chunk in chunks.chunks_exact(all.len()) {
+                all.iter_mut().zip(chunk).for_each(|(all, chunk)| all.add(chunk));
+            }
+        }
+    }
+
+    /// What the links did in the step before, if it was recorded.
+    pub(crate) fn seen(&self) -> Option<Seen<'_>> {
+        let plan = self.plan.as_ref().filter(|_| self.outcome.is_some() && !self.seen.is_empty())?;
+        Some(Seen { plan, slots: &self.seen[..Watch::<T>::slots(plan)] })
     }
 
     fn state(&mut self, plan: &Plan, i: usize) -> TensorState<'_, T> {
@@ -516,9 +556,10 @@ impl<T: Real> Tensor<T> {
 
     /// Bytes of sums and small workspace.
     pub(crate) fn workspace(&self) -> usize {
+        let seen = self.seen.capacity() * size_of::<Comparison>();
         let scratch: usize = self.scratch.iter().map(|array| array.capacity() * size_of::<T>()).sum();
         let arrays: usize = self.vector_sums.iter().map(Gathered::bytes).sum();
-        scratch + arrays + self.scalar_sums.capacity() * size_of::<f64>()
+        scratch + arrays + seen + self.scalar_sums.capacity() * size_of::<f64>()
     }
 
     /// Whether its sweeps are loops of the whole chain.

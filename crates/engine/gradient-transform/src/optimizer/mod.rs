@@ -13,6 +13,8 @@ mod names;
 mod origins;
 pub(crate) mod parameter;
 pub(crate) mod policy;
+pub(crate) mod record;
+pub(crate) mod recorder;
 pub(crate) mod restore;
 mod samples;
 pub(crate) mod shape;
@@ -36,6 +38,7 @@ use crate::optimizer::check::check_size;
 use crate::optimizer::group::{Group, ParameterGroup, Settings, check_lr, describe};
 use crate::optimizer::names::Names;
 use crate::optimizer::policy::{GroupPolicy, GroupState, SplitGroups};
+use crate::optimizer::recorder::Recorder;
 use crate::optimizer::shape::IntoShape;
 
 /// A chain at work on named parameters.
@@ -76,6 +79,7 @@ pub struct Optimizer<T: Real = f32> {
     /// The transforms with sums over several tensors, in the order in which the sums are completed.
     pub(crate) shared_sums: Vec<String>,
     pub(crate) pool: ScratchPool<T>,
+    pub(crate) recorder: Option<Recorder>,
     /// Of the groups with an estimator where a step begins: what the policy sees of them, and the d that they step with. Kept for
     /// their memory.
     pub(crate) states: Vec<GroupState>,
@@ -161,6 +165,7 @@ impl<T: Real> Optimizer<T> {
             resumed: false,
             shared_sums: Vec::new(),
             pool: ScratchPool::default(),
+            recorder: None,
             states: Vec::new(),
             shared_d: Vec::new(),
         };

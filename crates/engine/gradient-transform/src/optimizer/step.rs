@@ -171,8 +171,9 @@ impl<T: Real> Optimizer<T> {
             self.unbegin();
             return usable;
         }
+        let recorded = self.is_recorded();
         let Self { groups, tensors, settings, shared_sums, pool, .. } = &mut *self;
-        let jobs = TensorJobs { groups, settings, pool, parallel, of_mean };
+        let jobs = TensorJobs { groups, settings, pool, parallel, of_mean, recorded };
         if settings.non_finite == NonFinite::SkipTensor && shared_sums.is_empty() && !of_mean {
             jobs.all(tensors, parameters, &step_if_usable);
             return Ok(true);
@@ -261,8 +262,9 @@ impl<T: Real> Optimizer<T> {
             group.begin_step(shared.copied().unwrap_or(group.estimate.d), given);
         }
         let lacks = self.groups.iter().try_for_each(Group::check_step);
-        if lacks.is_err() {
-            self.unbegin();
+        match lacks {
+            Ok(()) => self.begin_record(),
+            Err(_) => self.unbegin(),
         }
         lacks
     }
@@ -300,6 +302,7 @@ impl<T: Real> Optimizer<T> {
         }
         self.resumed = false;
         self.drop_arrays();
+        self.end_record();
     }
 
     /// The error for the first gradient that cannot be stepped with, which there is.
@@ -389,6 +392,7 @@ impl<T: Real> StepInProgress<'_, T> {
     /// [`Error::NoSuch`], [`Error::GivenTwice`], and those of [`Optimizer::step`]; this parameter has not changed then.
     /// A non-finite gradient is an error here under [`NonFinite::Skip`] too, as others may have moved already.
     pub fn parameter(&mut self, index: usize, mut parameter: Parameter<'_>) -> Result<()> {
+        let recorded = self.optimizer.is_recorded();
         let Optimizer { groups, tensors, settings, pool, .. } = &mut *self.optimizer;
         let count = tensors.len();
         let tensor = tensors.get_mut(index).ok_or(Error::NoSuch { what: "parameter", index, count })?;
@@ -397,7 +401,7 @@ impl<T: Real> StepInProgress<'_, T> {
         }
         check(tensor, &parameter)?;
         let parallel = parameter.value.len() >= SERIAL_BELOW && rayon::current_num_threads() > 1;
-        let jobs = TensorJobs { groups, settings, pool, parallel, of_mean: false };
+        let jobs = TensorJobs { groups, settings, pool, parallel, of_mean: false, recorded };
         let (tensors, parameters) = (from_mut(tensor), from_mut(&mut parameter));
         if settings.non_finite == NonFinite::SkipTensor {
             jobs.all(tensors, parameters, &step_if_usable);
@@ -438,6 +442,8 @@ struct TensorJobs<'a, T: Real> {
     parallel: bool,
     /// Whether the step is by the tensors' means of accumulated gradients.
     of_mean: bool,
+    /// Whether it is recorded what every link does.
+    recorded: bool,
 }
 
 /// What is done to one tensor that has a gradient, and whether that went well.
@@ -516,6 +522,7 @@ impl<T: Real> TensorJobs<'_, T> {
                 seed: self.settings.seed,
                 pool: self.pool,
                 parallel: self.parallel,
+                recorded: self.recorded,
             };
             while let Some((tensor, Parameter { value, gradient })) =
                 rest.next_if(|(tensor, _)| tensor.group == index)

@@ -14,7 +14,7 @@ use crate::memory::element::Real;
 impl<T: Real> Job<'_, T> {
     /// The links of the sweep.
     pub(super) fn links(&self, tile: &mut Loaded<'_, '_, T>, [update, displacement]: [&mut [T]; 2]) {
-        let Loaded { gradient, parameter, own: arrays, offset } = tile;
+        let Loaded { gradient, parameter, own: arrays, offset, watch } = tile;
         let (gradient, offset) = (*gradient, *offset);
         let (mut values, mut displacement) = (update, displacement);
         // Until a transform writes, the update is the gradient.
@@ -37,8 +37,14 @@ impl<T: Real> Job<'_, T> {
             };
             if let (Then::Direct | Then::Displace, Some(writer)) = (call.then, self.writer) {
                 writer.direct(&cx, &mut tile);
-                if call.then == Then::Displace {
+                let displaces = call.then == Then::Displace;
+                if displaces || watch.is_some() {
                     writer.displace(&cx, &mut tile, displacement);
+                }
+                if let Some(watch) = watch {
+                    watch.link(call.stage, displacement, T::one());
+                }
+                if displaces {
                     // From here on the update is the displacement, and the other buffer holds the direction.
                     tile.update.values_mut();
                     std::mem::swap(&mut values, &mut displacement);
@@ -65,6 +71,10 @@ impl<T: Real> Job<'_, T> {
                 (Then::Emit, None) => transform.emit(&cx, &mut tile),
                 (Then::Commit, None) => transform.commit(&cx, &mut tile, Sums { scalars, vectors }),
             }
+            if let (Then::Emit | Then::Commit, Some(watch)) = (call.then, &mut *watch) {
+                let (values, factor) = tile.update.scaled();
+                watch.link(call.stage, values, factor);
+            }
         }
 
         if let (Some(call), Some(writer)) = (self.sweep.writer, self.writer) {
@@ -90,7 +100,7 @@ impl<T: Real> Job<'_, T> {
 
     /// Lets all observers look at a tile.
     pub(super) fn observe_all(&self, tile: &mut Loaded<'_, '_, T>) {
-        let Loaded { gradient, parameter, own, offset } = tile;
+        let Loaded { gradient, parameter, own, offset, .. } = tile;
         for call in self.sweep.calls.iter().filter(|call| self.plan.stages[call.stage].role == Role::Observer)
         {
             let stage = &self.plan.stages[call.stage];

@@ -3,6 +3,7 @@
 mod links;
 mod pool;
 mod tiles;
+pub(crate) mod watch;
 mod work;
 
 use std::sync::atomic::AtomicBool;
@@ -92,8 +93,9 @@ impl<T: Real> Job<'_, T> {
                     part.open(layout, elements.clone());
                 }
             }
-            self.pool.with_tiles(Memory::<T>::len(work.columns.len()), |memory| {
-                let mut tiles = WorkTiles { job: self, work, memory: Memory::new(memory) };
+            let recorded = !work.seen.is_empty();
+            self.pool.with_tiles(Memory::<T>::len(work.columns.len(), recorded), |memory| {
+                let mut tiles = WorkTiles { job: self, work, memory: Memory::new(memory, recorded) };
                 match (self.sweep.program, self.loops) {
                     (Some(program), Some(loops)) => {
                         let source = Source { tensor: self.cx.tensor, members: &mut self.members() };

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
+use crate::engine::sweep::watch::Watch;
 use crate::engine::sweep::{Job, Work};
 use crate::layout::{TILE, nth};
 use crate::link::loops::{Arrays, Own, Program, Tiles};
@@ -25,19 +26,24 @@ pub(super) struct Memory<'m, T> {
     columns: &'m mut [T],
     update: &'m mut [T],
     displacement: &'m mut [T],
+    /// In a sweep that is recorded: the update before a link, and the parameter before the step.
+    before: &'m mut [T],
+    start: &'m mut [T],
 }
 
 impl<'m, T: Real> Memory<'m, T> {
-    pub(super) const fn len(columns: usize) -> usize {
-        (4 + columns) * TILE
+    pub(super) const fn len(columns: usize, recorded: bool) -> usize {
+        (4 + 2 * recorded as usize + columns) * TILE
     }
 
-    pub(super) fn new(memory: &'m mut [T]) -> Self {
+    pub(super) fn new(memory: &'m mut [T], recorded: bool) -> Self {
         let (gradient, memory) = memory.split_at_mut(TILE);
         let (parameter, memory) = memory.split_at_mut(TILE);
         let (update, memory) = memory.split_at_mut(TILE);
-        let (displacement, columns) = memory.split_at_mut(TILE);
-        Self { gradient, parameter, columns, update, displacement }
+        let (displacement, memory) = memory.split_at_mut(TILE);
+        let (before, memory) = memory.split_at_mut(if recorded { TILE } else { 0 });
+        let (start, columns) = memory.split_at_mut(if recorded { TILE } else { 0 });
+        Self { gradient, parameter, columns, update, displacement, before, start }
     }
 }
 
@@ -49,6 +55,8 @@ pub(super) struct Loaded<'t, 'c, T> {
     pub(super) own: Own<'t, 'c, T>,
     /// Index of the first element within the tensor.
     pub(super) offset: usize,
+    /// In a sweep that is recorded.
+    pub(super) watch: Option<Watch<'t, T>>,
 }
 
 /// The tiles of a range.
@@ -134,12 +142,20 @@ impl<T: Real> Job<'_, T> {
             scalar_sums: &mut *work.scalar_sums,
             vector_sums: &mut *work.vector_sums,
         };
-        let mut tile = Loaded { gradient, parameter, own, offset };
+        let watch = (!work.seen.is_empty()).then(|| {
+            memory.start[..n].copy_from_slice(parameter);
+            Watch::new(&mut memory.before[..n], &mut *work.seen, gradient, offset)
+        });
+        let mut tile = Loaded { gradient, parameter, own, offset, watch };
         run(self, &mut tile, [&mut memory.update[..n], &mut memory.displacement[..n]]);
+        let watched = tile.watch.map(|watch| watch.of_gradient);
         drop(columns);
         // Behind everything else, as the elements are in the first-level cache now.
         self.examine(work.gradient.range(range.clone()));
-        self.store(work, range, memory);
+        self.store(work, range.clone(), memory);
+        if let Some(squares) = watched {
+            self.watch_displacement(work, range, memory, squares);
+        }
     }
 
     /// Looks for elements of a tile's gradient that cannot be stepped with, as far as that has been asked for.
@@ -147,6 +163,28 @@ impl<T: Real> Job<'_, T> {
         if let Some(finite) = self.finite.filter(|_| !gradient.is_within(T::LARGEST_GRADIENT)) {
             finite.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// Compares the parameter as it is in memory now with what it was before the step.
+    fn watch_displacement(
+        &self,
+        work: &mut Work<'_, '_, T>,
+        range: Range<usize>,
+        memory: &mut Memory<'_, T>,
+        squares: f64,
+    ) {
+        let (n, offset) = (range.len(), work.start + range.start);
+        let gradient =
+            T::native(&work.gradient).map_or(&memory.gradient[..n], |values| &values[range.clone()]);
+        let stored = work.parameter.as_slice();
+        let parameter = match T::native(&stored) {
+            Some(values) => &values[range],
+            None => {
+                stored.range(range).load(&mut memory.parameter[..n]);
+                &memory.parameter[..n]
+            }
+        };
+        Watch::displacement(work.seen, gradient, squares, &mut memory.start[..n], parameter, offset);
     }
 
     /// Stores what has another type in memory than it was computed in.

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use crate::engine::comparison::Comparison;
 use crate::engine::plan::Plan;
+use crate::engine::sweep::watch::Watch;
 use crate::layout::{CHUNK, nth};
 use crate::memory::buffer::{Slice, SliceMut};
 use crate::memory::element::Real;
@@ -44,13 +46,15 @@ pub(crate) struct Work<'a, 's, T> {
     /// Arrays of sums: those of each chunk of the range, or the tensor's own where it is one chunk. None in a sweep that gathers
     /// no arrays.
     pub(crate) vector_sums: &'s mut [Gathered<T>],
+    /// What the links did in a sweep that is recorded, one row for each chunk of the range: see [`Watch`](super::watch::Watch).
+    pub(crate) seen: &'a mut [Comparison],
 }
 
 impl<'a, T: Real> Work<'a, '_, T> {
     /// The same work, with arrays of sums.
     pub(super) fn with<'b>(self, vector_sums: &'b mut [Gathered<T>]) -> Work<'a, 'b, T> {
-        let Self { start, gradient, parameter, columns, scalar_sums, .. } = self;
-        Work { start, gradient, parameter, columns, scalar_sums, vector_sums }
+        let Self { start, gradient, parameter, columns, scalar_sums, seen, .. } = self;
+        Work { start, gradient, parameter, columns, scalar_sums, vector_sums, seen }
     }
 
     /// Splits off the first `chunks` chunks, which may be all.
@@ -71,6 +75,7 @@ impl<'a, T: Real> Work<'a, '_, T> {
                 .vector_sums
                 .split_off_mut(..chunks * plan.vector_sums.len())
                 .unwrap_or_default(),
+            seen: self.seen.split_off_mut(..chunks * Watch::<T>::slots(plan)).unwrap_or_default(),
         }
     }
 }

@@ -1,0 +1,50 @@
+//! Gradients that were clipped or normalised before the optimizer has seen them.
+
+use gradient_transform::{Record, TensorRecord};
+
+use crate::diagnosis::finding::Finding;
+use crate::diagnosis::history::{FEWEST, History};
+
+/// Norms within this of each other, relatively, are one: clipping adds a small number to the norm, and gradients may be rounded to bfloat16.
+const SAME: f64 = 1e-3;
+
+/// Norms of parts, or cosines, that differ by this are not.
+const OTHER: f64 = 1e-2;
+
+/// The largest norm in at least half of the records, of gradients that are not themselves the same: where nothing clips, it is that of one record.
+pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
+    if history.groups().is_empty() {
+        return Vec::new();
+    }
+    let norm = |record: &Record| record.norms().gradient;
+    let largest = history.records.iter().map(|record| norm(record)).fold(0.0, f64::max);
+    let at_largest: Vec<&Record> =
+        history.records.iter().copied().filter(|record| norm(record) >= (1.0 - SAME) * largest).collect();
+    let (steps, records) = (at_largest.len(), history.records.len());
+    let clipped = largest > 0.0 && steps >= FEWEST && 2 * steps >= records && differ(&at_largest);
+    let finding = Finding::Clipped { norm: largest, steps, records };
+    clipped.then_some(finding).into_iter().collect()
+}
+
+/// Whether the gradients of some tensor differ, in size or in direction. Where the weights hardly move and nothing is drawn at random, they don't.
+fn differ(records: &[&Record]) -> bool {
+    let Some(first) = records.first() else { return false };
+    first.tensors.iter().any(|tensor| {
+        let of_tensor = || {
+            records.iter().flat_map(|record| record.tensors.iter().find(|found| found.name == tensor.name))
+        };
+        let (least, most) = range(of_tensor().map(|found| found.norms.gradient));
+        let (least_cosine, most_cosine) = range(of_tensor().filter_map(first_cosine));
+        most - least > OTHER * most || most_cosine - least_cosine > OTHER
+    })
+}
+
+/// That of the gradient and what the first link makes of it, which follows from the gradient's direction.
+fn first_cosine(tensor: &TensorRecord) -> Option<f64> {
+    tensor.links.first()?.cosine
+}
+
+fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(value), most.max(value)))
+}

@@ -1,0 +1,26 @@
+//! Too few elements for an estimate.
+
+use crate::diagnosis::finding::Finding;
+use crate::diagnosis::history::History;
+
+/// Prodigy looks at about every 11th element.
+const EVERY: usize = 11;
+
+/// Fewer samples make an estimate that jumps.
+const FEWEST_SAMPLES: usize = 10;
+
+/// A group with so few elements that its estimate hangs on a few of them.
+pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
+    let groups = history.groups();
+    let of_group = |&group: &usize| {
+        let last = *history.of(group).last()?;
+        let elements = last.tensors().map(|tensor| tensor.elements).sum::<usize>();
+        let few = elements < EVERY * FEWEST_SAMPLES && last.group.lr > 0.0;
+        few.then(|| Finding::FewElements {
+            group: history.name(group),
+            elements,
+            samples: elements.div_ceil(EVERY),
+        })
+    };
+    groups.iter().filter_map(of_group).collect()
+}
