@@ -127,11 +127,22 @@ pub(super) fn band(points: &[(f64, f64, f64)]) -> String {
 
 /// Horizontal grid lines with their numbers on the left.
 pub(super) fn horizontal_grid(scale: &Scale, ticks: usize, left: f64, right: f64) -> Markup {
+    horizontal_grid_of(scale, ticks, left, right, short)
+}
+
+/// The same with labels of one's own.
+pub(super) fn horizontal_grid_of(
+    scale: &Scale,
+    ticks: usize,
+    left: f64,
+    right: f64,
+    label: impl Fn(f64) -> String,
+) -> Markup {
     html! {
         @for tick in scale.ticks(ticks) {
             @let y = format!("{:.1}", scale.at(tick));
             line.grid x1=(left) x2=(right) y1=(y) y2=(y) {}
-            text.tick x=(left - 6.0) y=(y) dy="0.32em" text-anchor="end" { (short(tick)) }
+            text.tick x=(left - 6.0) y=(y) dy="0.32em" text-anchor="end" { (label(tick)) }
         }
     }
 }

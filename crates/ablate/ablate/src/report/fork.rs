@@ -4,8 +4,8 @@
 use maud::{Markup, html};
 
 use super::column::Datum;
-use super::figure::{Scale, bottom_axis, horizontal_grid, line};
-use super::number::p_value;
+use super::figure::{Scale, bottom_axis, horizontal_grid_of, line};
+use super::number::{p_value, short};
 use super::view::{View, class, sign, word};
 use crate::findings::{ForkFindings, Verdict};
 use crate::results::TaskResults;
@@ -178,9 +178,9 @@ fn figure(view: View<'_>, task: usize) -> Markup {
         figure.forest.wide {
             figcaption { (name) span.unit { (shown.difference_name()) } }
             svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(title) {
-                (horizontal_grid(&y, 5, LEFT, RIGHT))
+                (horizontal_grid_of(&y, 5, LEFT, RIGHT, |tick| short(shown.better() * tick)))
                 (bottom_axis(&x, 6, BOTTOM))
-                text.side x=(LEFT) y="11" { "↑ better than the base, as it is oriented" }
+                text.side x=(LEFT) y="11" { "↑ better" }
                 text.tick x=((LEFT + RIGHT) / 2.0) y=(HEIGHT - 4.0) text-anchor="middle" { "step at which the arm takes over" }
                 line.zero x1=(LEFT) x2=(RIGHT) y1=(zero) y2=(zero) {}
                 @for of_arm in &lines {

@@ -165,7 +165,12 @@ pub(super) fn plan(
     for (index, planned) in study.arms.iter().enumerate() {
         let is_named = named.contains(&planned.arm.name.as_str());
         let may_be = planned.arm.role == Role::Changed && planned.schedules.is_empty();
-        if (is_named || named.is_empty() && may_be) && (goes_on(study, planned, registry)? || is_named) {
+        if !(is_named || named.is_empty() && may_be) {
+            continue;
+        }
+        // One that is named may begin state anew; state that does not fit is an error for either.
+        let keeps_all = goes_on(study, planned, registry)?;
+        if is_named || keeps_all {
             forked.push(index);
         }
     }
