@@ -125,7 +125,10 @@ fn the_books_pictures_are_those_that_the_example_draws() {
 
 #[test]
 fn the_books_list_of_transforms_is_the_one_that_studies_have() {
-    assert!(in_book("transforms/list.md") == transform_list::page(), "run the example transform_list again");
+    assert!(
+        in_book("transforms/list.md") == transform_list::page(),
+        "run: cargo run -p examples --example transform_list > book/src/transforms/list.md"
+    );
 }
 
 #[test]

@@ -4,20 +4,9 @@ use gradient_transform::{Context, fields};
 
 /// The weights of the old average and of the new value in `m <- old m + new g`, for this gradient of the tensor.
 ///
-/// Without debiasing, beta and `1 - beta`. With it, those for which m is what dividing by `1 - beta^t` would make of it: m is
-/// kept debiased, and where it is new in a tensor that is not, it begins with the value as it is. Averages live on the scale of
-/// d times the gradient, so the old one moves with d.
+/// Averages live on the scale of d times the gradient, so the old one moves with d.
 pub(crate) fn weights(cx: &Context<'_>, beta: f64, debias: bool) -> (f64, f64) {
-    let r = rescaled(cx);
-    if !debias {
-        return (beta * r, 1.0 - beta);
-    }
-    if cx.fill {
-        return (0.0, 1.0);
-    }
-    let t = gradients(cx);
-    let left = 1.0 - beta.powf(t);
-    (beta * r * (1.0 - beta.powf(t - 1.0)) / left, (1.0 - beta) / left)
+    if debias { cx.debiased_weights(beta) } else { (beta * rescaled(cx), 1.0 - beta) }
 }
 
 /// The same for an average of squares. One that is divided by must not begin late with a small part of a square, debiased or not.

@@ -6,7 +6,7 @@ use crate::memory::element::Real;
 use crate::memory::kernel;
 
 /// Lanes of the sums.
-const LANES: usize = 16;
+const LANES: usize = 32;
 
 /// Sums of squares from which on no square that counts has vanished in float32, and up to which none has overflowed.
 const PLAIN: std::ops::RangeInclusive<f64> = 1e-27..=1e36;

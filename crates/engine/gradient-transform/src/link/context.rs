@@ -265,6 +265,51 @@ impl<'a> Context<'a> {
         (beta2, 1.0 - beta2)
     }
 
+    /// The weights of the old average and of the new value in `m <- old m + new g`, for a moving average that is kept debiased:
+    ///
+    /// ```text
+    /// old = beta (1 - beta^(t-1))/(1 - beta^t) d_prev/d,    new = (1 - beta)/(1 - beta^t)      t: the number of this gradient of the tensor
+    /// ```
+    ///
+    /// so that m is what others get by dividing by `1 - beta^t`. Where a transform is new in a tensor that is not ([`fill`](Self::fill)), it
+    /// begins with the value as it is: counted from the tensor's first gradient, it would begin with a fraction of it.
+    ///
+    /// ```
+    /// use gradient_transform::{Context, DType, StepContext, TensorInfo};
+    ///
+    /// let tensor = |updates| TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates };
+    /// let (step, first, second) = (StepContext::new(1, 1.0), tensor(0), tensor(1));
+    /// assert_eq!(Context::new(&step, &first).debiased_weights(0.75), (0.0, 1.0));
+    /// assert_eq!(Context::new(&step, &second).debiased_weights(0.75), (0.1875 / 0.4375, 0.25 / 0.4375));
+    /// let late = tensor(2000);
+    /// assert_eq!(Context { fill: true, ..Context::new(&step, &late) }.debiased_weights(0.999), (0.0, 1.0));
+    /// ```
+    pub fn debiased_weights(&self, beta: f64) -> (f64, f64) {
+        if self.fill {
+            return (0.0, 1.0);
+        }
+        let t = (self.tensor.updates + 1) as f64;
+        let (left, Estimate { d, d_prev, .. }) = (1.0 - beta.powf(t), self.step.estimate);
+        (beta * (d_prev / d) * (1.0 - beta.powf(t - 1.0)) / left, (1.0 - beta) / left)
+    }
+
+    /// The same for an average of squares, `v <- old v + new g^2`, which moves with the square of d.
+    ///
+    /// ```
+    /// use gradient_transform::{Context, DType, Estimate, StepContext, TensorInfo};
+    ///
+    /// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 1 };
+    /// let mut step = StepContext::new(2, 1.0);
+    /// step.estimate = Estimate { d: 2e-6, ..Estimate::new(1e-6) };
+    /// let cx = Context::new(&step, &tensor);
+    /// let (old, new) = cx.debiased_weights(0.75);
+    /// assert_eq!(cx.debiased_weights_of_squares(0.75), (0.5 * old, new));
+    /// ```
+    pub fn debiased_weights_of_squares(&self, beta: f64) -> (f64, f64) {
+        let (old, new) = self.debiased_weights(beta);
+        (old * (self.step.estimate.d_prev / self.step.estimate.d), new)
+    }
+
     /// The largest root mean square that an update may have: 50 until d has left d0, as [`LeftD0`] says, then 1.
     ///
     /// ```
