@@ -92,10 +92,12 @@ pub fn read_options<Options: DeserializeOwned>(
     options.context("options were read")
 }
 
+type Table = Map<String, Value>;
+
 /// The part of it that is the same for all types of options, so that it is compiled once.
 fn read_table(
-    table: &Map<String, Value>,
-    arrange: &dyn Fn(&Map<String, Value>) -> Map<String, Value>,
+    table: &Table,
+    arrange: &dyn Fn(&Table) -> Table,
     read: &mut dyn FnMut(Value) -> serde_json::Result<()>,
 ) -> Result<()> {
     for (name, value) in table {

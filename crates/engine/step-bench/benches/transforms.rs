@@ -60,9 +60,8 @@ fn transforms() -> Vec<(String, Box<dyn Fn() -> Boxed>)> {
 fn optimizer(make: &dyn Fn() -> Boxed, shapes: &[Vec<usize>]) -> Optimizer {
     // The check of gradients costs the same in every row, and more than some of the transforms.
     let settings = Settings { non_finite: NonFinite::Unchecked, ..Settings::default() };
-    let built = |chain: Boxed| {
-        Optimizer::with_groups([ParameterGroup::new(chain, named(shapes)).lr(1e-3)], settings.clone())
-    };
+    let built =
+        |chain: Boxed| Optimizer::with_groups([ParameterGroup::new(chain, named(shapes)).lr(1e-3)], settings);
     let before = built(Box::new((make(), Descent::default())));
     let behind = || built(Box::new((ScheduleFree::default(), make())));
     before.or_else(|_| behind()).or_else(|_| built(make())).expect("one of the chains is valid")
