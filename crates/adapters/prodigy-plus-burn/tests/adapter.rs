@@ -11,7 +11,7 @@ use conformance::product::{Product, product, subject};
 use gradient_transform::{NonFinite, Parameter, StepOutcome};
 use half::bf16;
 use ndarray::ArrayD;
-use prodigy_plus_burn::{Error, ModuleOptimizer, Options, ProdigyPlus, parameters};
+use prodigy_plus_burn::{Error, Finding, ModuleOptimizer, Options, ProdigyPlus, Recorder, parameters};
 
 /// Parameters of any rank.
 #[derive(Module, Debug)]
@@ -542,6 +542,7 @@ fn types_that_are_not_computed_with_are_refused_when_the_optimizer_is_made_and_n
 }
 
 #[test]
+<<<<<<< HEAD
 fn accumulated_gradients_and_steps_by_a_rule_are_the_engines_to_the_bit() {
     let [mut layer, mut other] = [layers(DType::F32), layers(DType::F32)];
     let mut adapter = ProdigyPlus::new(&layer, &Options::default()).unwrap();
@@ -560,4 +561,29 @@ fn accumulated_gradients_and_steps_by_a_rule_are_the_engines_to_the_bit() {
         assert_eq!(values(&layer), values(&other), "step {step}");
     }
     assert_eq!((adapter.engine().skipped_steps(), adapter.engine().steps(0)), (1, Ok(5)));
+=======
+fn a_recorder_of_the_engine_tells_why_d_does_not_grow_and_changes_no_bit() {
+    let device = Device::flex().autodiff();
+    let initial: Linear = LinearConfig::new(40, 30).init(&device);
+    let train = |lr: f64, recorder: Option<Recorder>| {
+        let mut layer = initial.clone();
+        let mut optimizer = ProdigyPlus::new(&layer, &Options::default()).unwrap();
+        optimizer.engine_mut().set_recorder(recorder);
+        for _ in 0..60 {
+            let weight = layer.weight.val();
+            let bias = layer.bias.as_ref().unwrap().val();
+            let loss = (weight.clone() * weight).sum() + (bias.clone() * bias).sum();
+            let gradients = GradientsParams::from_grads(loss.backward(), &layer);
+            optimizer.step(lr, &mut layer, gradients).unwrap();
+        }
+        let values: Vec<f32> = layer.weight.val().into_data().try_to_vec().unwrap();
+        (optimizer.diagnose(), values)
+    };
+    let recorder = || Some(Recorder::every(2).unwrap());
+    let (healthy, values) = train(1.0, recorder());
+    assert_eq!((healthy, &values), (vec![], &train(1.0, None).1));
+    let (findings, _) = train(1e-3, recorder());
+    assert!(matches!(findings[..], [Finding::LearningRate { lr: 1e-3, .. }]), "{findings:#?}");
+    assert!(matches!(train(1.0, None).0[..], [Finding::TooFewRecords { records: 0, .. }]));
+>>>>>>> w21
 }

@@ -13,7 +13,7 @@ use half::bf16;
 use ndarray::ArrayD;
 use prodigy_core::Prodigy;
 use prodigy_plus::Options;
-use prodigy_plus_candle::{Error, ProdigyPlus, VarOptimizer, named_variables, shapes};
+use prodigy_plus_candle::{Error, Finding, ProdigyPlus, Recorder, VarOptimizer, named_variables, shapes};
 use schedule_free::ScheduleFree;
 
 fn tensor(array: &ArrayD<f64>, dtype: DType) -> Tensor {
@@ -556,6 +556,7 @@ fn a_state_that_is_loaded_with_another_beta1_keeps_x_and_moves_the_variables() {
 }
 
 #[test]
+<<<<<<< HEAD
 fn accumulated_gradients_and_steps_by_a_rule_are_the_engines_to_the_bit() {
     let (map, other) = (map(DType::F32), map(DType::F32));
     let options = Options::default();
@@ -587,4 +588,24 @@ fn mean_of(map: &VarMap, first: usize, second: usize) -> GradStore {
         Some((var, (sum * 0.5).unwrap()))
     };
     store(named_variables(map).into_iter().filter_map(mean))
+=======
+fn a_recorder_of_the_engine_tells_why_d_does_not_grow_and_changes_no_bit() {
+    let train = |lr: f64, recorder: Option<Recorder>| {
+        let map = VarMap::new();
+        let w = map.get((40, 30), "w", candle_nn::Init::Const(1.0), DType::F32, &Device::Cpu).unwrap();
+        let mut optimizer = ProdigyPlus::from_varmap(&map, &Options::default()).unwrap();
+        optimizer.set_learning_rate(lr);
+        optimizer.engine_mut().set_recorder(recorder);
+        for _ in 0..60 {
+            optimizer.step(&w.sqr().unwrap().sum_all().unwrap().backward().unwrap()).unwrap();
+        }
+        (optimizer.diagnose(), all_values(&map))
+    };
+    let recorder = || Some(Recorder::every(2).unwrap());
+    let (healthy, values) = train(1.0, recorder());
+    assert_eq!((healthy, &values), (vec![], &train(1.0, None).1));
+    let (findings, _) = train(1e-3, recorder());
+    assert!(matches!(findings[..], [Finding::LearningRate { lr: 1e-3, .. }]), "{findings:#?}");
+    assert!(matches!(train(1.0, None).0[..], [Finding::TooFewRecords { records: 0, .. }]));
+>>>>>>> w21
 }
