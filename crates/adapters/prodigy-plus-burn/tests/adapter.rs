@@ -542,7 +542,6 @@ fn types_that_are_not_computed_with_are_refused_when_the_optimizer_is_made_and_n
 }
 
 #[test]
-<<<<<<< HEAD
 fn accumulated_gradients_and_steps_by_a_rule_are_the_engines_to_the_bit() {
     let [mut layer, mut other] = [layers(DType::F32), layers(DType::F32)];
     let mut adapter = ProdigyPlus::new(&layer, &Options::default()).unwrap();
@@ -561,7 +560,9 @@ fn accumulated_gradients_and_steps_by_a_rule_are_the_engines_to_the_bit() {
         assert_eq!(values(&layer), values(&other), "step {step}");
     }
     assert_eq!((adapter.engine().skipped_steps(), adapter.engine().steps(0)), (1, Ok(5)));
-=======
+}
+
+#[test]
 fn a_recorder_of_the_engine_tells_why_d_does_not_grow_and_changes_no_bit() {
     let device = Device::flex().autodiff();
     let initial: Linear = LinearConfig::new(40, 30).init(&device);
@@ -585,5 +586,4 @@ fn a_recorder_of_the_engine_tells_why_d_does_not_grow_and_changes_no_bit() {
     let (findings, _) = train(1e-3, recorder());
     assert!(matches!(findings[..], [Finding::LearningRate { lr: 1e-3, .. }]), "{findings:#?}");
     assert!(matches!(train(1.0, None).0[..], [Finding::TooFewRecords { records: 0, .. }]));
->>>>>>> w21
 }

@@ -556,7 +556,6 @@ fn a_state_that_is_loaded_with_another_beta1_keeps_x_and_moves_the_variables() {
 }
 
 #[test]
-<<<<<<< HEAD
 fn accumulated_gradients_and_steps_by_a_rule_are_the_engines_to_the_bit() {
     let (map, other) = (map(DType::F32), map(DType::F32));
     let options = Options::default();
@@ -588,7 +587,9 @@ fn mean_of(map: &VarMap, first: usize, second: usize) -> GradStore {
         Some((var, (sum * 0.5).unwrap()))
     };
     store(named_variables(map).into_iter().filter_map(mean))
-=======
+}
+
+#[test]
 fn a_recorder_of_the_engine_tells_why_d_does_not_grow_and_changes_no_bit() {
     let train = |lr: f64, recorder: Option<Recorder>| {
         let map = VarMap::new();
@@ -607,5 +608,4 @@ fn a_recorder_of_the_engine_tells_why_d_does_not_grow_and_changes_no_bit() {
     let (findings, _) = train(1e-3, recorder());
     assert!(matches!(findings[..], [Finding::LearningRate { lr: 1e-3, .. }]), "{findings:#?}");
     assert!(matches!(train(1.0, None).0[..], [Finding::TooFewRecords { records: 0, .. }]));
->>>>>>> w21
 }
