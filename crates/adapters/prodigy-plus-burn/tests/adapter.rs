@@ -556,7 +556,7 @@ fn a_recorder_of_the_engine_tells_why_d_does_not_grow_and_changes_no_bit() {
             let gradients = GradientsParams::from_grads(loss.backward(), &layer);
             optimizer.step(lr, &mut layer, gradients).unwrap();
         }
-        let values: Vec<f32> = layer.weight.val().into_data().to_vec().unwrap();
+        let values: Vec<f32> = layer.weight.val().into_data().try_to_vec().unwrap();
         (optimizer.diagnose(), values)
     };
     let recorder = || Some(Recorder::every(2).unwrap());
