@@ -12,6 +12,7 @@ Numbers are in row-major order.
     shapes       of the tensors
     init         where each tensor starts
     gradients    per step and tensor
+    plateau_losses  the losses that a plateau is looked for in
     curvatures   estimates that Sophia is given, in their order
     y            by case: per step and tensor, the parameters
     schedules    by name: the factor of steps 0, 1, 2, ...
@@ -80,6 +81,23 @@ def of_loss(transform):
     for step, gradients in enumerate(GRADIENTS):
         loss = jnp.asarray(2.0 - 0.15 * step)
         updates, state = transform.update([jnp.asarray(g) for g in gradients], state, params, value=loss)
+        params = optax.apply_updates(params, updates)
+        y.append(flat(params))
+    return y
+
+
+#: Falls, stands still, falls a little, and stands still.
+PLATEAU_LOSSES = [3.0, 2.0, 2.0, 1.9999, 2.1, 1.5, 1.6, 1.7, 1.8, 1.9]
+
+
+def of_plateau(lr, **options):
+    """Descent whose rate is reduced on a plateau of the losses above."""
+    transform = optax.chain(optax.sgd(lr), optax.contrib.reduce_on_plateau(**options))
+    params = [jnp.asarray(v) for v in INIT]
+    state = transform.init(params)
+    y = []
+    for loss, gradients in zip(PLATEAU_LOSSES, GRADIENTS):
+        updates, state = transform.update([jnp.asarray(g) for g in gradients], state, params, value=jnp.asarray(loss))
         params = optax.apply_updates(params, updates)
         y.append(flat(params))
     return y
@@ -207,6 +225,8 @@ CASES = {
     "optax_adafactor_factored": of_optax(o.adafactor(0.1, min_dim_size_to_factor=1)),
     "optax_polyak_sgd": of_loss(o.polyak_sgd()),
     "optax_polyak_sgd_plus": of_loss(o.polyak_sgd(f_min=1.0, eps=0.5, variant="sps+")),
+    "optax_plateau": of_plateau(0.1, factor=0.5, patience=2),
+    "optax_plateau_window": of_plateau(0.1, factor=0.5, patience=1, cooldown=1, accumulation_size=2, rtol=0.2, min_scale=0.3),
     "optax_scheduled": of_optax(o.adamw(o.warmup_cosine_decay_schedule(0.02, 0.1, 4, 9, 0.01), weight_decay=0.01)),
 }
 
@@ -244,6 +264,7 @@ def main():
         "shapes": [list(s) for s in SHAPES],
         "init": flat(INIT),
         "gradients": [flat(g) for g in GRADIENTS],
+        "plateau_losses": PLATEAU_LOSSES,
         "curvatures": [flat(c) for c in CURVATURES],
         "y": CASES,
         "schedules": {name: [float(s(step)) for step in range(16)] for name, s in SCHEDULES.items()},

@@ -18,6 +18,8 @@ struct Golden {
     init: Tensors,
     gradients: Vec<Tensors>,
     #[serde(default)]
+    plateau_losses: Vec<f64>,
+    #[serde(default)]
     curvatures: Vec<Tensors>,
     y: BTreeMap<String, Vec<Tensors>>,
     #[serde(default)]
@@ -101,6 +103,20 @@ fn averages_of_weights_are_pytorchs_and_optaxs() {
             let outcome = optimizer.step(parameters)?;
             optimizer.eval(parameters)?;
             Ok(outcome)
+        });
+        assert!(off <= 1e-12, "{case}: off by {off:e}");
+    }
+}
+
+#[test]
+fn steps_are_reduced_on_a_plateau_as_optaxs_are() {
+    let plateau = ReduceOnPlateau { factor: 0.5, patience: 2, ..ReduceOnPlateau::default() };
+    let window =
+        ReduceOnPlateau { patience: 1, cooldown: 1, window: 2, relative: 0.2, least: 0.3, ..plateau };
+    for (case, plateau) in [("optax_plateau", plateau), ("optax_plateau_window", window)] {
+        let mut losses = golden().plateau_losses.into_iter();
+        let off = deviation_by(case, 0.1, (plateau, descent()), |optimizer, parameters| {
+            optimizer.step_with(Loss(losses.next().unwrap()), parameters)
         });
         assert!(off <= 1e-12, "{case}: off by {off:e}");
     }
@@ -283,6 +299,7 @@ fn every_recorded_case_is_compared() {
             || case.starts_with("optax_polyak_sgd")
             || case.ends_with("_weight_average")
             || case == "optax_sophia"
+            || case.starts_with("optax_plateau")
     };
     assert!(golden.y.keys().all(|case| compared(case)), "{:?}", golden.y.keys());
 }

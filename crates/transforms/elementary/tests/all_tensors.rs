@@ -1,6 +1,6 @@
 //! Transforms whose sums go over all tensors, against loops over one long vector.
 
-use elementary::{DistanceOverGradients, Polyak};
+use elementary::{DistanceOverGradients, Polyak, ReduceOnPlateau};
 use gradient_transform::{Descent, Error, Loss, Optimizer, Parameter, SumsOver};
 
 const SIZES: [usize; 3] = [7, 1, 3000];
@@ -97,4 +97,32 @@ fn without_a_loss_and_with_one_that_is_no_number_nothing_moves() {
     let refused = optimizer.step_with(Loss(f64::NAN), &mut parameters(&mut values, &gradients));
     assert!(matches!(refused, Err(Error::OptionOutOfRange { .. })), "{refused:?}");
     assert_eq!((optimizer.snapshot(), values, optimizer.latest_step(0).unwrap().clone()), before);
+}
+
+/// A step that is refused or skipped is none whose loss counts, and a resumed run goes on where it was.
+#[test]
+fn a_plateau_counts_the_losses_of_steps_that_were_done_and_goes_on_from_a_snapshot() {
+    let plateau = ReduceOnPlateau { factor: 0.5, patience: 2, ..ReduceOnPlateau::default() };
+    let make =
+        || -> Optimizer<f64> { Optimizer::new_in((plateau, Descent::default()), [("w", [1])]).unwrap() };
+    let mut optimizer = make();
+    let mut w = [0.0];
+    let step = |optimizer: &mut Optimizer<f64>, w: &mut [f64], loss: f64, gradient: f64| {
+        optimizer.step_with(Loss(loss), &mut [Parameter::slice(w, Some(&[gradient]))]).map(|_| ())
+    };
+    step(&mut optimizer, &mut w, 2.0, 1.0).unwrap();
+    step(&mut optimizer, &mut w, 2.0, 1.0).unwrap(); // one without improvement
+    step(&mut optimizer, &mut w, 2.0, f64::NAN).unwrap_err();
+    step(&mut optimizer, &mut w, f64::NAN, 1.0).unwrap_err();
+    assert_eq!(w, [-2.0]);
+    let mut resumed = make();
+    resumed.restore(optimizer.snapshot()).unwrap();
+    for optimizer in [&mut optimizer, &mut resumed] {
+        let mut w = w;
+        step(optimizer, &mut w, 2.0, 1.0).unwrap(); // the second: half
+        assert_eq!(w, [-2.5]);
+        step(optimizer, &mut w, 1.0, 1.0).unwrap(); // for good
+        assert_eq!(w, [-3.0]);
+    }
+    assert!(optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))]).is_err()); // which loss?
 }

@@ -53,6 +53,7 @@ fn options_are_read_back_and_unknown_ones_refused() {
     reads_back::<Optimistic>();
     reads_back::<ParameterScale>();
     reads_back::<Polyak>();
+    reads_back::<ReduceOnPlateau>();
     reads_back::<RAdam>();
     reads_back::<Rprop>();
     reads_back::<Sign>();
@@ -102,6 +103,10 @@ fn options_out_of_range_are_named() {
     );
     assert_eq!(refused(GradientNoise { eta: -1.0, ..GradientNoise::default() }), "eta");
     assert_eq!(refused(Polyak { least: nan, ..Polyak::default() }), "least");
+    assert_eq!(refused(ReduceOnPlateau { factor: 1.0, ..ReduceOnPlateau::default() }), "factor");
+    assert_eq!(refused(ReduceOnPlateau { patience: 0, ..ReduceOnPlateau::default() }), "patience");
+    assert_eq!(refused(ReduceOnPlateau { window: 0, ..ReduceOnPlateau::default() }), "window");
+    assert_eq!(refused(ReduceOnPlateau { relative: 1.5, ..ReduceOnPlateau::default() }), "relative");
     assert_eq!(refused(WeightAverage { beta: 1.0, ..WeightAverage::default() }), "beta");
     assert_eq!(refused(Lookahead { period: 0, ..Lookahead::default() }), "period");
     assert_eq!(refused(Lookahead { alpha: 1.5, ..Lookahead::default() }), "alpha");
