@@ -26,7 +26,7 @@ fn gradients(weights: &[Vec<f32>; 2], random: &mut StdRng) -> [Vec<f32>; 2] {
     gradients
 }
 
-/// What is done to the gradients before the optimizer sees them.
+/// Changes of the gradients before the optimizer sees them.
 type Meddle = fn(step: usize, &mut [Vec<f32>; 2]);
 
 /// Trains weights that begin at `start`; gives what is found.

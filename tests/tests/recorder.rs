@@ -97,7 +97,7 @@ fn assert_close(what: &str, found: f64, expected: f64) {
     assert!((found - expected).abs() <= 1e-4 * expected.abs() + 1e-30, "{what}: {found:e}, {expected:e}");
 }
 
-/// What a record says of a tensor, against the vectors.
+/// Record of a tensor, against the vectors.
 fn check_tensor(
     what: &str,
     record: &Record,

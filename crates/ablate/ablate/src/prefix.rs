@@ -11,7 +11,7 @@ use crate::run::Observed;
 /// State of a run between two steps.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Prefix {
-    /// What was seen of the run so far.
+    /// Observations of the run so far.
     pub(crate) seen: Observed,
     /// At the training point, in the order of the groups.
     pub(crate) weights: Vec<Vec<f32>>,

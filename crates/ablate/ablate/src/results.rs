@@ -202,7 +202,7 @@ pub struct Origin {
     pub files: usize,
     /// Whether seeds of the arms and of the base match, so that there are pairs.
     pub is_paired: bool,
-    /// What could not be read, and is in no number.
+    /// Parts that could not be read, and are in no number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

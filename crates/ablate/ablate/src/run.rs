@@ -31,7 +31,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) evaluations: usize,
     /// The split of the final evaluation: [`Split::Test`] for reported runs only.
     pub(crate) final_split: Split,
-    /// What it goes on from; without, it begins at its start.
+    /// State to go on from; without, it begins at its start.
     pub(crate) from: Option<&'a Prefix>,
 }
 

@@ -37,7 +37,7 @@ fn registry() -> Registry {
     ))
 }
 
-/// What a study's execution said.
+/// Events of a study's execution.
 #[derive(Default)]
 struct Diary(Mutex<Vec<String>>);
 

@@ -134,7 +134,7 @@ pub enum Error {
         name: String,
         /// Index of the first such element, in logical (row-major) order.
         index: usize,
-        /// What it is: `inf`, `-inf` or `NaN`.
+        /// The value: `inf`, `-inf` or `NaN`.
         value: String,
     },
     /// An element of a gradient is so large that squares of its like overflow when they are added up: see

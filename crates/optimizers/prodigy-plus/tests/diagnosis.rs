@@ -56,14 +56,14 @@ impl Regression {
     }
 }
 
-/// What a run does otherwise than it should.
+/// Faults of a run.
 struct Run {
     steps: usize,
     every: u64,
     start: [f64; 2],
     inputs: [f64; 2],
     lr: fn(usize) -> f64,
-    /// What becomes of the gradients before the optimizer sees them.
+    /// Changes of the gradients before the optimizer sees them.
     meddle: fn(usize, &mut [Vec<f64>; 2]),
 }
 

@@ -54,7 +54,7 @@ pub enum EventError {
         record: usize,
         /// Its place in the file.
         position: usize,
-        /// What is wrong.
+        /// Fault of the message.
         what: &'static str,
     },
 }

@@ -143,7 +143,7 @@ impl Stage<'_> {
         Ok(Attempt::Done(Box::new(run)))
     }
 
-    /// What a job that goes on from the base begins with: its state after so many steps, or its run, where that ended before.
+    /// Beginning of a job that goes on from the base: its state after so many steps, or its run, where that ended before.
     fn beginning(&self, job: &Job, step: usize) -> Result<Beginning> {
         let Execution { study, registry, store, stop, .. } = self.execution;
         let own = own_job(job.task, 0, job.seed);

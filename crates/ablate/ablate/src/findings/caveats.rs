@@ -274,7 +274,7 @@ fn promises(task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<Strin
     }
 }
 
-/// What a switch in the course of a run cannot say.
+/// Limits of a switch in the course of a run.
 fn forks(results: &Results, findings: &TaskFindings, caveats: &mut Vec<String>) {
     if findings.forks.is_empty() {
         return;

@@ -9,7 +9,7 @@ use crate::registry::Registry;
 use crate::results::Role;
 use crate::run::fork_of;
 
-/// What a study says of forks: the steps after which arms take over from the base, and which.
+/// Forks of a study: the steps after which arms take over from the base, and which.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForkEntry {
@@ -128,7 +128,7 @@ pub enum ForkError {
         task: String,
         /// The arm.
         arm: String,
-        /// What did not fit, by link and column.
+        /// State that did not fit, by link and column.
         reason: String,
     },
 }

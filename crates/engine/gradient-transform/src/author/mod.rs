@@ -96,7 +96,7 @@ impl Column {
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     pub const NORMAL: Self = Self { storage: Storage::Compute, initial: Initial::Normal, present: true };
-    /// What a step is given beside the gradient, as an estimate of the curvature: [`Optimizer::give_array`](crate::Optimizer::give_array). It is
+    /// An array that a step is given beside the gradient, as an estimate of the curvature: [`Optimizer::give_array`](crate::Optimizer::give_array). It is
     /// workspace, in the type computed in, and zeros in steps for which nothing is given; [`Context::given`] tells.
     ///
     /// ```

@@ -4,7 +4,7 @@ use crate::author::{Column, Element, ElementOf, Fields, GradientTransform, count
 use crate::link::Reads;
 use crate::memory::number::{Graph, Input, Node, Num};
 
-/// What the engine asks of a transform's functions of an element.
+/// Properties of a transform's functions of an element that the engine goes by.
 #[derive(Debug)]
 pub struct Traced {
     pub(super) reads: Reads,

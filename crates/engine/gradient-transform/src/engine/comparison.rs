@@ -1,4 +1,4 @@
-//! What a link did to a tile: the update behind it compared with the one before.
+//! Work of a link on a tile: the update behind it compared with the one before.
 
 use multiversion::multiversion;
 

@@ -64,7 +64,7 @@ pub(crate) struct Tensor<T> {
     pub(super) scratch: Vec<Vec<T>>,
     pub(super) scalar_sums: Vec<f64>,
     pub(super) vector_sums: Vec<Gathered<T>>,
-    /// What the links did in the latest step that was recorded, by chunk; in the first row, all of it.
+    /// Work of the links in the latest step that was recorded, by chunk; in the first row, all of it.
     seen: Vec<Comparison>,
     pub(super) column_keys: Vec<u64>,
     /// State by `transform/array`, loaded or kept from another chain, that waits for its transform.
@@ -376,7 +376,7 @@ impl<T: Real> Tensor<T> {
         }
     }
 
-    /// What the links did in the step before, if it was recorded.
+    /// Work of the links in the step before, if it was recorded.
     pub(crate) fn seen(&self) -> Option<Seen<'_>> {
         let plan = self.plan.as_ref().filter(|_| self.outcome.is_some() && !self.seen.is_empty())?;
         Some(Seen { plan, slots: &self.seen[..Watch::<T>::slots(plan)] })

@@ -46,7 +46,7 @@ pub enum Initial {
     Parameter,
     /// Standard normal random numbers, new in each step: [`normal`](crate::normal). Of workspace alone.
     Normal,
-    /// What was given for the step by [`Optimizer::give_array`](crate::Optimizer::give_array), and zeros in others. Of workspace alone.
+    /// The array that was given for the step by [`Optimizer::give_array`](crate::Optimizer::give_array), and zeros in others. Of workspace alone.
     Given,
 }
 

@@ -1,4 +1,4 @@
-//! What a recorded step says.
+//! Records of a step.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::link::context::Estimate;
 use crate::memory::element::DType;
 
-/// What a step did: to the groups, to every tensor that had a gradient, and link by link.
+/// Work of a step: on the groups, on every tensor that had a gradient, and link by link.
 ///
 /// A norm that is not finite is written as none by serde, and read as NaN.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -101,13 +101,13 @@ pub struct TensorRecord {
     pub cosine: Option<f64>,
     /// Share of the elements whose value in memory has changed.
     pub moved: f64,
-    /// What it added to numerator and denominator of its group's estimate; 0 in a chain without an estimator.
+    /// Its parts of numerator and denominator of its group's estimate; 0 in a chain without an estimator.
     pub contribution: [f64; 2],
     /// The links that had its update to change, in order. An estimator has none; behind a link that holds the tensor there are none.
     pub links: Vec<LinkRecord>,
 }
 
-/// What a link did to the update of a tensor in a recorded step. Of a writer, the update behind it is the displacement that it makes.
+/// Work of a link on the update of a tensor in a recorded step. Of a writer, the update behind it is the displacement that it makes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkRecord {
     /// Its name.
@@ -131,11 +131,11 @@ pub struct NotFinite {
     pub step: u64,
     /// The tensor.
     pub tensor: String,
-    /// What the value is of.
+    /// Place of the value.
     pub place: Place,
     /// Index of the element, in logical (row-major) order.
     pub element: usize,
-    /// What it is: `inf`, `-inf` or `NaN`.
+    /// The value: `inf`, `-inf` or `NaN`.
     pub value: String,
 }
 

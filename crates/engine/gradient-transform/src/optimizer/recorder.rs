@@ -149,7 +149,7 @@ impl Recorder {
 impl<T: Real> Optimizer<T> {
     /// Has steps recorded from now on, or no longer; gives the recorder that was there before.
     ///
-    /// What is recorded is gathered while a tile is in the processor's caches: no array is read once more, and the bits of a step are the same with
+    /// Records are gathered while a tile is in the processor's caches: no array is read once more, and the bits of a step are the same with
     /// and without. A step that is not recorded is done as without a recorder. In one that is, a [fused](crate::fused) chain runs link by link in
     /// its last sweep. The recorder is no part of a [`Snapshot`](crate::Snapshot), and [`OnDevice`](crate::device::OnDevice) refuses an
     /// optimizer that has one.

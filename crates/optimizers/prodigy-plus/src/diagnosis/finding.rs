@@ -1,4 +1,4 @@
-//! What was found, and what to do.
+//! Findings, and what to do.
 
 use std::fmt;
 

@@ -67,7 +67,7 @@ pub fn diagnose<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Findin
     RULES.iter().flat_map(|rule| rule(&history)).collect()
 }
 
-/// What an optimizer's own records say of its d.
+/// Diagnosis of d from an optimizer's own records.
 ///
 /// ```
 /// use gradient_transform::{Parameter, Recorder};

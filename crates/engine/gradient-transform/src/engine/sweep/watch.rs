@@ -65,7 +65,7 @@ impl<'t, T: Real> Watch<'t, T> {
     }
 }
 
-/// What a recorded step did to a tensor.
+/// Work of a recorded step on a tensor.
 pub(crate) struct Seen<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) slots: &'a [Comparison],

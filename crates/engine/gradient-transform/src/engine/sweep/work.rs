@@ -46,7 +46,7 @@ pub(crate) struct Work<'a, 's, T> {
     /// Arrays of sums: those of each chunk of the range, or the tensor's own where it is one chunk. None in a sweep that gathers
     /// no arrays.
     pub(crate) vector_sums: &'s mut [Gathered<T>],
-    /// What the links did in a sweep that is recorded, one row for each chunk of the range: see [`Watch`](super::watch::Watch).
+    /// Work of the links in a sweep that is recorded, one row for each chunk of the range: see [`Watch`](super::watch::Watch).
     pub(crate) seen: &'a mut [Comparison],
 }
 

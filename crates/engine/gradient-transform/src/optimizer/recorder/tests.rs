@@ -56,7 +56,7 @@ fn chain<T: Real>() -> impl Link<T> + 'static {
     )
 }
 
-/// What the chain does to one tensor, in plain float64: the update behind every link, and the parameter.
+/// Work of the chain on one tensor, in plain float64: the update behind every link, and the parameter.
 struct Naive {
     velocity: Vec<f64>,
     parameter: Vec<f64>,
