@@ -1,5 +1,7 @@
 //! Arms that go on from the base's state: with the bits that they should have, whatever the store has lost, and as a report tells it.
 
+mod breaking;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,32 +12,13 @@ use ablate::execute::{Execution, Job, Observer, run_counts};
 use ablate::findings::{Findings, Verdict};
 use ablate::optimizer::{ChainSpec, Groups, OptimizerSpec};
 use ablate::record::Record;
-use ablate::registry::{Registry, TransformKind};
+use ablate::registry::Registry;
 use ablate::report::{self, Environment};
 use ablate::results::{Fork, Results};
 use ablate::store::Store;
 use ablate::study::{Overrides, Study};
-use gradient_transform::map;
-use serde::{Deserialize, Serialize};
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct From {
-    /// The step from which on updates are infinite.
-    step: u64,
-}
-
-fn registry() -> Registry {
-    Registry::shipped().with_transform(TransformKind::new(
-        "break",
-        "infinite updates from a step on",
-        |from: From| {
-            map!("break", |cx| { broken: f64::from(u8::from(cx.step.k >= from.step)) }, |u| {
-                broken.gt(0.0).select(f64::from(f32::MAX), u)
-            })
-        },
-    ))
-}
+use crate::breaking::registry;
 
 /// Events of a study's execution.
 #[derive(Default)]

@@ -1,5 +1,7 @@
 //! Small studies from end to end: fairness, reproducibility, dead switches, divergence, and what a report says of them.
 
+mod breaking;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
@@ -7,33 +9,12 @@ use std::sync::atomic::AtomicBool;
 
 use ablate::execute::Execution;
 use ablate::findings::{Findings, Verdict};
-use ablate::registry::{Registry, TransformKind};
 use ablate::report::{self, Environment};
 use ablate::results::{Results, Run};
 use ablate::store::Store;
 use ablate::study::{Overrides, Study};
-use gradient_transform::map;
-use serde::{Deserialize, Serialize};
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct From {
-    /// The step from which on updates are infinite.
-    step: u64,
-}
-
-/// The transforms that ship, and one that breaks the weights.
-fn registry() -> Registry {
-    Registry::shipped().with_transform(TransformKind::new(
-        "break",
-        "infinite updates from a step on",
-        |from: From| {
-            map!("break", |cx| { broken: f64::from(u8::from(cx.step.k >= from.step)) }, |u| {
-                broken.gt(0.0).select(f64::from(f32::MAX), u)
-            })
-        },
-    ))
-}
+use crate::breaking::registry;
 
 fn run_with(text: &str, threads: usize) -> Results {
     let registry = registry();
