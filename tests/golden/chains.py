@@ -103,6 +103,22 @@ def of_plateau(lr, **options):
     return y
 
 
+def of_graft(size, direction, lr):
+    """The direction of one of optax's transforms, tensor by tensor at the norm of the other's update."""
+    params = [jnp.asarray(v) for v in INIT]
+    states = [size.init(params), direction.init(params)]
+    y = []
+    for gradients in GRADIENTS:
+        gradients = [jnp.asarray(g) for g in gradients]
+        sizes, states[0] = size.update(gradients, states[0], params)
+        directions, states[1] = direction.update(gradients, states[1], params)
+        norm = jnp.linalg.norm
+        grafted = [d * norm(s.ravel()) / norm(d.ravel()) for s, d in zip(sizes, directions)]
+        params = [p - lr * u for p, u in zip(params, grafted)]
+        y.append(flat(params))
+    return y
+
+
 def of_lookahead(period, alpha, lr):
     """The fast weights, which are the slow ones after every period."""
     transform = optax.lookahead(optax.sgd(lr), period, alpha)
@@ -225,6 +241,7 @@ CASES = {
     "optax_adafactor_factored": of_optax(o.adafactor(0.1, min_dim_size_to_factor=1)),
     "optax_polyak_sgd": of_loss(o.polyak_sgd()),
     "optax_polyak_sgd_plus": of_loss(o.polyak_sgd(f_min=1.0, eps=0.5, variant="sps+")),
+    "optax_graft": of_graft(o.trace(0.9, nesterov=True), o.scale_by_rss(0.1, 1e-30), 0.1),
     "optax_plateau": of_plateau(0.1, factor=0.5, patience=2),
     "optax_plateau_window": of_plateau(0.1, factor=0.5, patience=1, cooldown=1, accumulation_size=2, rtol=0.2, min_scale=0.3),
     "optax_scheduled": of_optax(o.adamw(o.warmup_cosine_decay_schedule(0.02, 0.1, 4, 9, 0.01), weight_decay=0.01)),

@@ -2,7 +2,7 @@ use std::fmt;
 
 use half::bf16;
 
-use crate::laws::{chain, identity, state, symmetry, training, values};
+use crate::laws::{chain, estimate, identity, late, state, symmetry, training, values};
 use crate::row::Row;
 
 /// A law of every transform, whatever it does; or an equivariance, where a row says that it has it.
@@ -23,6 +23,10 @@ pub enum Law {
     Zero,
     /// Permuted slices move as the row's law of permutation says.
     Permutation,
+    /// A transform that comes into its chain late starts as the row says.
+    Late,
+    /// Where the step size is estimated, moments follow d as the row says.
+    Estimate,
     /// Float32 is float64, rounded.
     Float32,
     /// The chain is its formula.
@@ -49,7 +53,7 @@ pub enum Law {
 
 impl Law {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::BytesInFloat32,
         Self::BytesInBfloat16,
         Self::BytesInFloat64,
@@ -57,6 +61,8 @@ impl Law {
         Self::Odd,
         Self::Zero,
         Self::Permutation,
+        Self::Late,
+        Self::Estimate,
         Self::Float32,
         Self::Formula,
         Self::None,
@@ -83,6 +89,8 @@ impl Law {
             Self::Odd => symmetry::is_odd(row),
             Self::Zero => values::survives_zero_gradients(row),
             Self::Permutation => symmetry::follows_its_law_of_permutation(row),
+            Self::Late => late::joins_as_its_row_says(row),
+            Self::Estimate => estimate::follows_d_as_its_row_says(row),
             Self::Float32 => values::is_the_same_in_float32_and_float64(row),
             Self::Formula => values::is_its_formula(row),
             Self::None => chain::none_is_the_identity(row),
@@ -109,6 +117,8 @@ impl fmt::Display for Law {
             Self::Odd => "negated gradients and parameters negate the trajectory",
             Self::Zero => "zero gradients make no NaN and move only what they should",
             Self::Permutation => "permuted slices move as its law of permutation says",
+            Self::Late => "it joins a chain late as its row says",
+            Self::Estimate => "under an estimated step size it is what its row says",
             Self::Float32 => "float32 is float64, rounded",
             Self::Formula => "the chain is its formula",
             Self::None => "None in its place is the identity, and it is not",

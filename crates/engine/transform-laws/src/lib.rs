@@ -15,7 +15,7 @@ pub use laws::identity::identities_change_nothing;
 pub use laws::training::{Training, shares_left};
 pub use number::Number;
 pub use problem::{Problem, Trajectory};
-pub use row::{Boxed, Chains, Laws, Permutation, Row, Scale, Zero};
+pub use row::{Boxed, Chains, Joins, Laws, Permutation, Row, Scale, Zero};
 
 /// Names that the macros refer to.
 #[doc(hidden)]

@@ -141,6 +141,16 @@ macro_rules! laws {
             }
 
             #[test]
+            fn it_joins_a_chain_late_as_its_row_says() {
+                assert_holds($crate::Law::Late);
+            }
+
+            #[test]
+            fn under_an_estimated_step_size_it_is_what_its_row_says() {
+                assert_holds($crate::Law::Estimate);
+            }
+
+            #[test]
             fn float32_is_float64_rounded() {
                 assert_holds($crate::Law::Float32);
             }

@@ -22,14 +22,14 @@ pub(crate) const TILED: [&[usize]; 3] = [&[64, 64], &[100, 131], &[3 * 2048 + 1]
 /// Enough for RAdam's variance to be tractable in the last four.
 pub(crate) const STEPS: usize = 8;
 
-/// Starts, and gradients by step and tensor. Gradients do not depend on the parameters, so that differences of
+/// Starts, and gradients by step and tensor, with a loss for transforms that are told it. Gradients and losses do not depend on the parameters, so that differences of
 /// rounding are not amplified.
 ///
 /// ```
 /// use transform_laws::Problem;
 ///
 /// let problem = Problem::of(&[&[6, 5], &[13]], 3);
-/// assert_eq!(problem.gradients.len(), 3);
+/// assert_eq!((problem.gradients.len(), problem.losses.len()), (3, 3));
 /// assert_eq!(problem.gradients[0][1].shape(), problem.init[1].shape());
 /// ```
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct Problem {
     pub init: Vec<ArrayD<f64>>,
     /// The gradients, by step and tensor.
     pub gradients: Vec<Vec<ArrayD<f64>>>,
+    /// The losses, by step.
+    pub losses: Vec<f64>,
 }
 
 /// Any number in [-1, 1), a multiple of 1/64.
@@ -70,7 +72,7 @@ impl Problem {
     /// A problem for tensors of these shapes.
     ///
     /// Every element has a mean gradient of between 2 and 3 in magnitude, which turns round after five steps, and noise
-    /// of up to 3. All values fit into bfloat16, so every type sees the same problem. None is 0: there ADOPT would divide
+    /// of up to 3. The loss falls to 2 and stays there. All values fit into bfloat16, so every type sees the same problem. None is 0: there ADOPT would divide
     /// by its epsilon.
     pub fn of(shapes: &[&[usize]], steps: usize) -> Self {
         let mean = |i, e| {
@@ -88,10 +90,11 @@ impl Problem {
                     tensors().map(|(i, shape)| filled(shape, |e| gradient(i, e))).collect()
                 })
                 .collect(),
+            losses: (0..steps).map(|t| (5.0 - t as f64).max(2.0)).collect(),
         }
     }
 
-    /// Parameters and gradients multiplied.
+    /// Parameters and gradients multiplied, and the loss with both.
     pub(crate) fn scaled(&self, parameters: f64, gradients: f64) -> Self {
         Self {
             init: self.init.iter().map(|p| p * parameters).collect(),
@@ -100,7 +103,13 @@ impl Problem {
                 .iter()
                 .map(|step| step.iter().map(|g| g * gradients).collect())
                 .collect(),
+            losses: self.losses.iter().map(|loss| loss * parameters * gradients).collect(),
         }
+    }
+
+    /// The gradients of each step, and its loss.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (&[ArrayD<f64>], f64)> {
+        self.gradients.iter().map(Vec::as_slice).zip(self.losses.iter().copied())
     }
 
     /// Gradients of zero from step `from` on, counted from 0.
@@ -114,6 +123,7 @@ impl Problem {
         Self {
             init: self.init.iter().map(permuted).collect(),
             gradients: self.gradients.iter().map(|step| step.iter().map(permuted).collect()).collect(),
+            losses: self.losses.clone(),
         }
     }
 }

@@ -50,6 +50,23 @@ pub enum Zero {
     Rebounds,
 }
 
+impl Zero {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::StandsStill, Self::Averages, Self::Moves, Self::MovesOn, Self::Rebounds];
+}
+
+/// Start of a transform that comes into its chain when the group has had steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joins {
+    /// As in a new run, to the bit.
+    AsNew,
+    /// Where gradients stay the same, its first update is the one of a long run: averages take the first value as it is
+    /// ([`fill`](gradient_transform::Context::fill)).
+    AsInTheLongRun,
+    /// Neither. It goes by the number of the step, or its first update is another one than the later ones and than that of a new run.
+    Otherwise,
+}
+
 /// Which laws hold for a chain. The defaults are those of plain descent.
 ///
 /// ```
@@ -72,6 +89,12 @@ pub struct Laws {
     pub permutation: Permutation,
     /// The law of gradients of zero. Default [`Zero::StandsStill`].
     pub zero: Zero,
+    /// The start in a chain that has had steps. Default [`Joins::AsNew`].
+    pub joins: Joins,
+    /// Whether gradients of `g/d` under an estimate d are those of g without one, at the learning rate or at its d-th part. Default
+    /// true. It is so where moments are of `d g`, as Prodigy's are, and the update is linear in gradients or of a size of its own. Where
+    /// limits, noise or differences of gradients come in, it must not be.
+    pub follows_d: bool,
     /// How far float32 may be from float64, relative to the way come, beyond the rounding of the parameter itself. Default
     /// 1e-6, which are 16 units of float32, two for each step.
     pub float32: f64,
@@ -87,6 +110,8 @@ impl Default for Laws {
             odd: true,
             permutation: Permutation::Exact,
             zero: Zero::StandsStill,
+            joins: Joins::AsNew,
+            follows_d: true,
             float32: 1e-6,
             training: Training::default(),
         }

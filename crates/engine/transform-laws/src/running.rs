@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use gradient_transform::{
-    Optimizer, Parameter, ParameterGroup, Real, Settings, Snapshot, SplitGroups, StepOutcome,
+    Loss, Optimizer, Parameter, ParameterGroup, Real, Settings, Snapshot, SplitGroups, StepOutcome,
 };
 use ndarray::ArrayD;
 
@@ -41,7 +41,7 @@ impl<T: Real, E: Number> Running<T, E> {
         Ok(Self { optimizer, values: init.iter().map(|p| p.mapv(E::of)).collect() })
     }
 
-    pub(crate) fn step(&mut self, gradients: &[ArrayD<f64>]) -> Result<()> {
+    pub(crate) fn step(&mut self, (gradients, loss): (&[ArrayD<f64>], f64)) -> Result<()> {
         let gradients: Vec<ArrayD<E>> = gradients.iter().map(|g| g.mapv(E::of)).collect();
         let mut parameters: Vec<Parameter<'_>> = self
             .values
@@ -49,13 +49,13 @@ impl<T: Real, E: Number> Running<T, E> {
             .zip(&gradients)
             .map(|(v, g)| Parameter::array(v.view_mut(), Some(g.view())))
             .collect();
-        let outcome = self.optimizer.step(&mut parameters)?;
+        let outcome = self.optimizer.step_with(Loss(loss), &mut parameters)?;
         ensure!(outcome == StepOutcome::Done, "a step was not done: {outcome:?}");
         Ok(())
     }
 
     /// A step whose gradients arrive one by one, the last parameter's first.
-    pub(crate) fn step_one_by_one(&mut self, gradients: &[ArrayD<f64>]) -> Result<()> {
+    pub(crate) fn step_one_by_one(&mut self, gradients: &[ArrayD<f64>]) -> gradient_transform::Result<()> {
         let mut step = self.optimizer.begin_step()?;
         for (i, (value, gradient)) in self.values.iter_mut().zip(gradients).enumerate().rev() {
             let gradient = gradient.mapv(E::of);
@@ -67,7 +67,7 @@ impl<T: Real, E: Number> Running<T, E> {
 
     /// All steps of a problem.
     pub(crate) fn steps(&mut self, problem: &Problem) -> Result<()> {
-        problem.gradients.iter().try_for_each(|gradients| self.step(gradients))
+        problem.steps().try_for_each(|step| self.step(step))
     }
 
     /// Everything there is, to the bit; JSON tells neither -0 from 0 nor one NaN from another, so parameters are bits.
@@ -88,8 +88,8 @@ pub(crate) fn trajectory<T: Real, E: Number>(
     problem: &Problem,
 ) -> Result<Trajectory> {
     let mut running = Running::<T, E>::new(chain, lr, &problem.init)?;
-    let steps = problem.gradients.iter().map(|gradients| {
-        running.step(gradients)?;
+    let steps = problem.steps().map(|step| {
+        running.step(step)?;
         Ok(running.wide())
     });
     steps.collect()

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gradient_transform::{Buffer, Context, Link, Optimizer, Parameter, Real, Result, Sums, Tile};
+use gradient_transform::{Buffer, Context, Link, Loss, Optimizer, Parameter, Real, Result, Sums, Tile};
 
 use crate::number::Number;
 use crate::row::Boxed;
@@ -56,6 +56,11 @@ fn gradients(t: usize) -> [Option<Vec<f64>>; 2] {
     let w = (0..6).map(|i| turn * MEAN[i] + wave(i)).collect();
     let f = (0..66).map(|i| turn * (0.2 + 0.1 * (i % 7) as f64) + wave(i)).collect();
     [Some(w), (t != 6).then_some(f)]
+}
+
+/// The loss at step `t`, from 1, for transforms that are told it: it no longer falls after the third.
+fn loss(t: usize) -> f64 {
+    (5.0 - t as f64).max(2.0)
 }
 
 /// Four digits, in nine characters.
@@ -152,7 +157,7 @@ fn table<T: Real, E: Number>(mut optimizer: Optimizer<T>, updates: Option<&Updat
         let gradients = gradients(t).map(|g| g.map(|g| stored(&g)));
         let mut parameters: Vec<Parameter<'_>> =
             values.iter_mut().zip(&gradients).map(|(v, g)| Parameter::slice(v, g.as_deref())).collect();
-        optimizer.step(&mut parameters)?;
+        optimizer.step_with(Loss(loss(t)), &mut parameters)?;
         let _ = writeln!(table, "step {t}");
         let snapshot = optimizer.snapshot();
         for (((name, _), values), (gradient, start)) in

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gradient_transform::{Context, Descent, Link, Real, Role, TensorInfo, Tile};
-use transform_laws::{Law, Laws, Permutation, Row, Scale, Training, Zero, check, formula, row};
+use gradient_transform::prelude::author::*;
+use gradient_transform::{Descent, Estimate, Link, Real, Role, TensorInfo, Tile};
+use transform_laws::{Joins, Law, Laws, Permutation, Row, Scale, Training, Zero, check, formula, row};
 
 /// A function of an element's update.
 #[derive(Debug)]
@@ -125,6 +126,71 @@ fn one_that_climbs_does_not_train() {
     breaks(&of!(Elementwise(|u| -u), Laws::default(), |u: f64| -u), &[Law::Training]);
 }
 
+/// An average that is debiased by a number of steps.
+#[derive(Clone, Debug)]
+struct Debiased {
+    /// Whether that counts what the tensor has had before the average was there.
+    by_the_tensor: bool,
+    /// Whether the average follows d.
+    follows: bool,
+}
+
+#[fields]
+struct Average<V> {
+    m: V,
+}
+
+#[fields]
+struct Weights<V> {
+    old: V,
+    new: V,
+}
+
+#[transform("debiased")]
+impl GradientTransform for Debiased {
+    type State<V: Copy> = Average<V>;
+    type Scalars<V: Copy> = Weights<V>;
+
+    fn begin(&self, cx: &Context<'_>, scalars: &mut Weights<f64>) {
+        let t = (cx.tensor.updates + 1) as f64;
+        let old = |t: f64| 0.75 * (1.0 - 0.75_f64.powf(t - 1.0)) / (1.0 - 0.75_f64.powf(t));
+        let Estimate { d, d_prev, .. } = cx.step.estimate;
+        let new = 0.25 / (1.0 - 0.75_f64.powf(t));
+        (scalars.old, scalars.new) = match (self.by_the_tensor, cx.fill) {
+            (false, true) => (0.0, 1.0),
+            _ => (old(t), new),
+        };
+        if self.follows {
+            scalars.old *= d_prev / d;
+        }
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.state.m = e.scalars.old * e.state.m + e.scalars.new * e.update;
+        e.update = e.state.m;
+    }
+}
+
+fn how(row: &Row, law: Law) -> String {
+    law.check(row).unwrap_err().how
+}
+
+#[test]
+fn one_that_counts_steps_in_which_it_was_not_there_is_found() {
+    let laws = Laws { joins: Joins::AsInTheLongRun, ..Laws::default() };
+    let right = of!(Debiased { by_the_tensor: false, follows: true }, laws, |u| u);
+    assert_eq!(Law::Late.check(&right), Ok(()));
+    assert_eq!(Law::Estimate.check(&right), Ok(()));
+    let wrong = of!(Debiased { by_the_tensor: true, follows: true }, laws, |u| u);
+    assert_eq!(how(&wrong, Law::Late), "the row has `joins: AsInTheLongRun`, and `joins: Otherwise` fits");
+}
+
+#[test]
+fn an_average_that_ignores_d_is_found() {
+    let wrong = of!(Debiased { by_the_tensor: false, follows: false }, Laws::default(), |u| u);
+    assert_eq!(how(&wrong, Law::Estimate), "the row has `follows_d: true`, and `follows_d: false` fits");
+}
+
 #[test]
 fn rows_that_say_what_is_not_so_are_found() {
     let said = |laws| of!(Elementwise(halved), laws, halved);
@@ -134,7 +200,15 @@ fn rows_that_say_what_is_not_so_are_found() {
     breaks(&said(Laws { permutation: Permutation::Changes, ..laws }), &[Law::Permutation]);
     for zero in [Zero::Averages, Zero::Moves, Zero::MovesOn, Zero::Rebounds] {
         breaks(&said(Laws { zero, ..laws }), &[Law::Zero]);
+        let how = how(&said(Laws { zero, ..laws }), Law::Zero);
+        assert!(how.ends_with("; `zero: StandsStill` fits"), "{how}");
     }
+    for joins in [Joins::AsInTheLongRun, Joins::Otherwise] {
+        breaks(&said(Laws { joins, ..laws }), &[Law::Late]);
+    }
+    breaks(&said(Laws { follows_d: false, ..laws }), &[Law::Estimate]);
+    let how_of_scale = how(&said(Laws { scale: Scale::Invariant, ..laws }), Law::Scale);
+    assert!(how_of_scale.starts_with("`scale: Linear` fits: "), "{how_of_scale}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ transform_laws::laws! {
     descent_with_weight_decay {
         transform: Descent::with_decay(0.1),
         instead: [schedule_free()],
-        laws: Laws { zero: Moves, training: Training { left: 0.44, ..Training::at(0.3) }, ..Laws::default() },
+        laws: Laws { zero: Moves, training: Training { left: 0.44, ..Training::at(0.3) }, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.1, formula::gradient),
     }
 }

@@ -164,6 +164,14 @@ cases! {
     optax_adam: lr 0.1, 1e-12, named::adam();
     optax_adamw_masked: lr 0.1, 1e-12,
         (Adam::default(), WeightDecay { least_rank: 2, ..WeightDecay::default() }, descent());
+    optax_graft: lr 0.1, 1e-12,
+        (
+            Graft {
+                size: Momentum { nesterov: true, ..Momentum::default() },
+                direction: AdaGrad { initial: 0.1, eps: 1e-30 },
+            },
+            descent(),
+        );
     optax_nadam: lr 0.1, 1e-12, (Adam { nesterov: true, ..Adam::default() }, descent());
     optax_amsgrad: lr 0.1, 1e-12, (AmsGrad { of_debiased: true, ..AmsGrad::default() }, descent());
     optax_radam: lr 0.1, 1e-12, named::radam();

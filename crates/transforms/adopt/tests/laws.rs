@@ -3,6 +3,7 @@
 use adopt::{Adopt, AdoptClip};
 use factored_moment::{DenseMoment, Division, FactoredMoment};
 use gradient_transform::Descent;
+use transform_laws::Joins::Otherwise;
 use transform_laws::Permutation::Within;
 use transform_laws::Scale::Invariant;
 use transform_laws::formula::{Array, BETA2, Direction, axes, mean, pairwise};
@@ -23,12 +24,14 @@ fn factored_by_atan2() -> FactoredMoment {
     FactoredMoment { division: Division::Atan2, ..factored() }
 }
 
+// None follows d: the moment that divides is of the steps before, and is brought to a new d after it has divided, as in the reference. So a d
+// that doubles does not double the update.
 transform_laws::laws! {
     adopt_of_a_dense_moment {
         transform: Adopt::new(dense()),
         instead: [dense()],
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, training: Training::at(0.03), follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || adopt_of_dense(formula::by_division)),
     }
 
@@ -36,7 +39,7 @@ transform_laws::laws! {
         transform: Adopt::new(factored()),
         instead: [factored()],
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.01), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.01), follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || adopt_of_factored(formula::by_division)),
     }
 
@@ -44,7 +47,7 @@ transform_laws::laws! {
         transform: Adopt::new(factored_by_atan2()),
         instead: [factored_by_atan2()],
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || adopt_of_factored(f64::atan2)),
     }
 
@@ -52,7 +55,7 @@ transform_laws::laws! {
         before: [Adopt::new(dense())],
         transform: AdoptClip,
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, training: Training::at(0.03), joins: Otherwise, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || clipped(adopt_of_dense(formula::by_division))),
     }
 }

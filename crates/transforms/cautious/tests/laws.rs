@@ -31,14 +31,14 @@ transform_laws::laws! {
     cautious {
         before: [schedule_free()],
         transform: Cautious::default(),
-        laws: Laws { zero: Averages, ..Laws::default() },
+        laws: Laws { zero: Averages, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), cautious, formula::gradient),
     }
 
     cautious_as_in_the_reference {
         before: [schedule_free()],
         transform: Cautious { scales_displacement: true },
-        laws: Laws::default(),
+        laws: Laws { follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), cautious_of_the_reference, formula::gradient),
     }
 
@@ -46,7 +46,7 @@ transform_laws::laws! {
     cautious_with_decay_outside {
         before: [decaying_schedule_free(false)],
         transform: Cautious::default(),
-        laws: Laws { zero: Moves, training: Training { left: 0.13, ..Training::at(3.0) }, ..Laws::default() },
+        laws: Laws { zero: Moves, training: Training { left: 0.13, ..Training::at(3.0) }, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, false), cautious, formula::gradient),
     }
 }

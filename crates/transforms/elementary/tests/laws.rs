@@ -6,10 +6,12 @@ mod formulas;
 use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
     Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, DistanceOverGradients, Ema, GradientNoise,
-    Graft, Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop,
-    Schedule, Scheduled, Sign, Size, Sophia, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
+    Graft, Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, Polyak, RAdam,
+    ReduceOnPlateau, Rprop, Schedule, Scheduled, Sign, Size, Sophia, TrustRatio, UnitNorm, WeightAverage,
+    WeightDecay, Yogi,
 };
-use gradient_transform::Descent;
+use gradient_transform::{Descent, SumsOver};
+use transform_laws::Joins::{AsInTheLongRun, Otherwise};
 use transform_laws::Permutation::{Changes, Within};
 use transform_laws::Scale::Invariant;
 use transform_laws::Zero::{Moves, MovesOn, Rebounds};
@@ -37,7 +39,7 @@ transform_laws::laws! {
     ema {
         transform: Ema::default(),
         after: [Descent::default()],
-        laws: Laws { zero: MovesOn, ..Laws::default() },
+        laws: Laws { zero: MovesOn, joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::ema),
     }
 
@@ -51,49 +53,49 @@ transform_laws::laws! {
     adam {
         transform: adam(),
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adam),
     }
 
     adam_without_bias_correction {
         transform: Adam { bias_correction: false, ..adam() },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::biased_adam),
     }
 
     adam_of_nesterov {
         transform: Adam { nesterov: true, ..adam() },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adam_of_nesterov),
     }
 
     adam_moment {
         transform: AdamMoment { beta2: 0.9, eps: 1e-30 },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adam_moment),
     }
 
     amsgrad {
         transform: AmsGrad { beta1: 0.8, beta2: 0.9, eps: 1e-30, of_debiased: false },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.3), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.3), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::amsgrad),
     }
 
     amsgrad_of_debiased {
         transform: AmsGrad { beta1: 0.8, beta2: 0.9, eps: 1e-30, of_debiased: true },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.5), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.5), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::amsgrad_of_debiased),
     }
 
     nadam {
         transform: NAdam { beta1: 0.8, beta2: 0.9, eps: 1e-30, ..NAdam::default() },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::nadam),
     }
 
@@ -102,21 +104,21 @@ transform_laws::laws! {
         before: [UnitNorm::default()],
         transform: RAdam { beta1: 0.8, beta2: 0.9, eps: 1e-30, ..RAdam::default() },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-6), zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), zero: MovesOn, training: Training::at(0.03), joins: Otherwise, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::radam_of_unit_norm),
     }
 
     adamax {
         transform: AdaMax { beta1: 0.8, beta2: 0.9, eps: 1e-30 },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.01), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.01), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adamax),
     }
 
     adabelief {
         transform: AdaBelief { beta1: 0.8, beta2: 0.9, eps: 1e-30 },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.01), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.01), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adabelief),
     }
 
@@ -130,14 +132,14 @@ transform_laws::laws! {
     adadelta {
         transform: AdaDelta { rho: 0.9, eps: 1e-8 },
         after: [Descent::default()],
-        laws: Laws { lr: 100.0, scale: Invariant, training: Training::at(100.0), ..Laws::default() },
+        laws: Laws { lr: 100.0, scale: Invariant, training: Training::at(100.0), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adadelta),
     }
 
     centred_rms {
         transform: CentredRms { beta2: 0.9, eps: 1e-30 },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, training: Training::at(0.01), ..Laws::default() },
+        laws: Laws { scale: Invariant, training: Training::at(0.01), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::centred_rms),
     }
 
@@ -167,14 +169,14 @@ transform_laws::laws! {
     ademamix {
         transform: AdEMAMix { beta1: 0.8, beta2: 0.9, beta3: 0.95, alpha: 3.0, eps: 1e-30, warm_up: 5 },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.003), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.003), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::ademamix),
     }
 
     adan {
         transform: Adan { beta1: 0.8, beta2: 0.7, beta3: 0.9, eps: 1e-30 },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.03), follows_d: false, joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::adan),
     }
 
@@ -196,7 +198,7 @@ transform_laws::laws! {
     distance_over_gradients_of_each_tensor {
         transform: DistanceOverGradients { relative: 1e-3, eps: 1e-30, ..DistanceOverGradients::default() },
         after: [Descent::default()],
-        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), ..Laws::default() },
+        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::distance_over_gradients),
     }
 
@@ -211,7 +213,7 @@ transform_laws::laws! {
             permutation: Changes,
             zero: Moves,
             training: Training { left: 0.1, ..Training::at(0.1) },
-            ..Laws::default()
+            joins: Otherwise, ..Laws::default()
         },
         formula: formulas::shaken,
     }
@@ -230,14 +232,14 @@ transform_laws::laws! {
     mars {
         transform: Mars { gamma: 0.5, beta1: 0.8 },
         after: [Descent::default()],
-        laws: Laws { zero: Rebounds, training: Training { left: 0.09, ..Training::at(0.3) }, ..Laws::default() },
+        laws: Laws { zero: Rebounds, training: Training { left: 0.09, ..Training::at(0.3) }, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::mars),
     }
 
     optimistic {
         transform: Optimistic { alpha: 1.0, beta: 0.5 },
         after: [Descent::default()],
-        laws: Laws { zero: Rebounds, training: Training::at(0.5), ..Laws::default() },
+        laws: Laws { zero: Rebounds, training: Training::at(0.5), follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::optimistic),
     }
 
@@ -245,14 +247,14 @@ transform_laws::laws! {
     weight_decay {
         transform: WeightDecay { rate: 0.1, ..WeightDecay::default() },
         after: [Descent::default()],
-        laws: Laws { zero: Moves, training: Training { left: 0.44, ..Training::at(0.3) }, ..Laws::default() },
+        laws: Laws { zero: Moves, training: Training { left: 0.44, ..Training::at(0.3) }, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::decay),
     }
 
     cautious_weight_decay_of_matrices {
         transform: WeightDecay { rate: 0.1, cautious: true, least_rank: 2 },
         after: [Descent::default()],
-        laws: Laws { zero: Moves, ..Laws::default() },
+        laws: Laws { zero: Moves, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::cautious_decay),
     }
 
@@ -260,14 +262,14 @@ transform_laws::laws! {
     decay_to_start {
         transform: DecayToStart { rate: 0.1 },
         after: [Descent::default()],
-        laws: Laws { zero: MovesOn, training: Training { left: 0.81, ..Training::at(0.5) }, ..Laws::default() },
+        laws: Laws { zero: MovesOn, training: Training { left: 0.81, ..Training::at(0.5) }, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::decay_to_start),
     }
 
     clip_by_value {
         transform: ClipByValue { limit: 2.0, growth: 0.25 },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, training: Training::at(3.0), ..Laws::default() },
+        laws: Laws { scale: Invariant, training: Training::at(3.0), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::clipped_values),
     }
 
@@ -276,6 +278,28 @@ transform_laws::laws! {
         after: [Descent::default()],
         laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(3.0), ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::clipped_norm),
+    }
+
+    clip_by_the_norm_of_all_tensors {
+        transform: ClipByNorm { limit: 1.5, over: SumsOver::All, ..ClipByNorm::default() },
+        after: [Descent::default()],
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(3.0), ..Laws::default() },
+        formula: |problem, lr| formulas::by_the_norm_of_all(problem, lr, |squares, _| (1.5 / squares.sqrt()).min(1.0)),
+    }
+
+    /// It goes by the loss, whatever unit the gradients have.
+    polyak {
+        transform: Polyak { largest: 100.0, ..Polyak::default() },
+        after: [Descent::default()],
+        laws: Laws { lr: 1.0, permutation: Within(1e-6), follows_d: false, ..Laws::default() },
+        formula: |problem, lr| formulas::by_the_norm_of_all(problem, lr, |squares, loss| (loss / squares).min(100.0)),
+    }
+
+    reduce_on_plateau {
+        transform: ReduceOnPlateau { factor: 0.5, patience: 2, relative: 0.0, ..ReduceOnPlateau::default() },
+        after: [Descent::default()],
+        laws: Laws::default(),
+        formula: formulas::reduced_on_a_plateau,
     }
 
     clip_by_root_mean_square {
@@ -328,7 +352,7 @@ transform_laws::laws! {
     yogi {
         transform: Yogi { beta1: 0.8, beta2: 0.8765, eps: 1e-30, initial: 1e-30 },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.1), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: MovesOn, training: Training::at(0.1), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::yogi),
     }
 
@@ -343,14 +367,14 @@ transform_laws::laws! {
     lookahead {
         transform: Lookahead { period: 3, alpha: 0.5 },
         instead: [Descent::default()],
-        laws: Laws::default(),
+        laws: Laws { joins: Otherwise, ..Laws::default() },
         formula: formulas::looking_ahead,
     }
 
     scheduled {
         transform: Scheduled { schedule: Schedule::linear(1.0, 0.25, 6) },
         after: [Descent::default()],
-        laws: Laws { training: Training::at(3.0), ..Laws::default() },
+        laws: Laws { training: Training::at(3.0), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formulas::scheduled(problem, lr, |step| 1.0 - 0.125 * f64::from(step.min(6))),
     }
 }
@@ -381,6 +405,9 @@ transform_laws::snapshots! {
     nadam: lr 0.1, (NAdam::default()), Descent::default();
     novograd: lr 0.1, (NovoGrad::default()), Descent::default();
     optimistic: lr 0.1, (Optimistic::default()), Descent::default();
+    clip_by_the_norm_of_all_tensors: lr 0.1, (ClipByNorm { over: SumsOver::All, ..ClipByNorm::default() }), Descent::default();
+    polyak: lr 1.0, (Polyak::default()), Descent::default();
+    reduce_on_plateau: lr 0.1, (ReduceOnPlateau { factor: 0.5, patience: 2, ..ReduceOnPlateau::default() }), Descent::default();
     parameter_scale: lr 0.1, (ParameterScale::default()), Descent::default();
     radam: lr 0.1, (RAdam { threshold: 4.0, beta2: 0.9, ..RAdam::default() }), Descent::default();
     rprop: lr 0.1, (Rprop::default()), Descent::default();

@@ -2,6 +2,7 @@
 
 use ::factored_moment::{DenseMoment, Division, FactoredMoment, FirstMoment, Rectify, RisingDecay, Squared};
 use gradient_transform::{Descent, MomentScale};
+use transform_laws::Joins::{AsInTheLongRun, Otherwise};
 use transform_laws::Permutation::Within;
 use transform_laws::Scale::Invariant;
 use transform_laws::formula::{Array, BETA2, Direction, by_division, pairwise};
@@ -30,28 +31,28 @@ transform_laws::laws! {
     dense_moment {
         transform: dense(),
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || formula::dense(formula::by_division)),
     }
 
     dense_moment_by_atan2 {
         transform: dense_by_atan2(),
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || formula::dense(f64::atan2)),
     }
 
     factored_moment {
         transform: factored(),
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || formula::factored(formula::by_division)),
     }
 
     factored_moment_by_atan2 {
         transform: factored_by_atan2(),
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || formula::factored(f64::atan2)),
     }
 
@@ -67,21 +68,21 @@ transform_laws::laws! {
         before: [FirstMoment::new(0.9)],
         transform: DenseMoment { of: Squared::Gradient, ..dense() },
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: Zero::MovesOn, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: Zero::MovesOn, training: Training::at(0.03), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, adam_without_bias_correction),
     }
 
     rising_decay {
         transform: RisingDecay::default(),
         after: [factored(), Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, rising),
     }
 
     rectify {
         transform: Rectify::new(0.9),
         after: [dense(), Descent::default()],
-        laws: Laws { scale: Invariant, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, training: Training::at(0.03), joins: Otherwise, ..Laws::default() },
         formula: rectified,
     }
 }

@@ -2,6 +2,7 @@
 
 use ::focus::Focus;
 use gradient_transform::Descent;
+use transform_laws::Joins::Otherwise;
 use transform_laws::Scale::Invariant;
 use transform_laws::Zero::Moves;
 use transform_laws::formula::{Array, BETA2, Direction, sign};
@@ -12,7 +13,7 @@ transform_laws::laws! {
     focus {
         transform: Focus::new(0.9),
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: Moves, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: Moves, training: Training::at(0.03), follows_d: false, joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, focus),
     }
 }

@@ -30,14 +30,14 @@ transform_laws::laws! {
     grams {
         before: [schedule_free()],
         transform: Grams,
-        laws: Laws::default(),
+        laws: Laws { follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), grams, formula::gradient),
     }
 
     grams_with_decay_by_lr {
         before: [decaying_schedule_free(true)],
         transform: Grams,
-        laws: Laws { zero: Moves, training: Training { left: 0.11, ..Training::default() }, ..Laws::default() },
+        laws: Laws { zero: Moves, training: Training { left: 0.11, ..Training::default() }, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, true), grams, formula::gradient),
     }
 }

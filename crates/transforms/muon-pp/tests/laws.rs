@@ -4,6 +4,7 @@ use factored_moment::{DenseMoment, Division};
 use gradient_transform::{Descent, Link, Real, only_for};
 use muon_pp::{Coefficients, Muon, Normalisation, Scale};
 use ndarray::{Array2, Axis};
+use transform_laws::Joins::AsInTheLongRun;
 use transform_laws::Permutation::Within;
 use transform_laws::Scale::Invariant;
 use transform_laws::Zero::MovesOn;
@@ -27,21 +28,21 @@ transform_laws::laws! {
     muon {
         transform: Muon::new(0.9),
         after: [dense_for_vectors(), Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-5), float32: 1e-5, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-5), float32: 1e-5, training: Training::at(0.03), follows_d: false, joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || muon(false)),
     }
 
     muon_over_its_first_update {
         transform: Muon { normalisation: Normalisation::FirstUpdate, ..Muon::new(0.9) },
         after: [dense_for_vectors(), Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-5), float32: 1e-5, training: Training::at(0.1), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-5), float32: 1e-5, training: Training::at(0.1), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || muon(true)),
     }
 
     muon_of_nesterov {
         transform: Muon::default(),
         after: [dense_for_vectors(), Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-5), zero: MovesOn, float32: 1e-5, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-5), zero: MovesOn, float32: 1e-5, training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || muon_of_pytorch(true, false)),
     }
 
@@ -49,14 +50,14 @@ transform_laws::laws! {
     muon_by_the_polar_express {
         transform: Muon { nesterov: false, coefficients: Coefficients::PolarExpress, scale: Scale::MatchAdam, ..Muon::default() },
         after: [dense_for_vectors(), Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-5), zero: MovesOn, float32: 1e-5, training: Training::at(0.1), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-5), zero: MovesOn, float32: 1e-5, training: Training::at(0.1), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, muon_by_the_polar_express),
     }
 
     muon_of_normalised_neurons {
         transform: Muon { normalisation: Normalisation::Neurons, ..Muon::default() },
         after: [dense_for_vectors(), Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-5), zero: MovesOn, float32: 1e-5, training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-5), zero: MovesOn, float32: 1e-5, training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || muon_of_pytorch(true, true)),
     }
 }

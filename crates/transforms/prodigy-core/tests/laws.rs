@@ -3,6 +3,7 @@
 use factored_moment::{DenseMoment, Division};
 use gradient_transform::Descent;
 use prodigy_core::{Negative, Point, Prodigy, Ratio, Samples, Weighting};
+use transform_laws::Joins::Otherwise;
 use transform_laws::Permutation::{Changes, Within};
 use transform_laws::Scale::Invariant;
 use transform_laws::formula::{Array, BETA2, by_division, pairwise};
@@ -42,7 +43,7 @@ transform_laws::laws! {
         before: [dense()],
         transform: prodigy(11),
         after: [Descent::default()],
-        laws: Laws { lr: 1.0, scale: Invariant, permutation: Changes, ..Laws::default() },
+        laws: Laws { lr: 1.0, scale: Invariant, permutation: Changes, joins: Otherwise, ..Laws::default() },
         formula: |problem, _| estimated(problem, 11, false),
     }
 
@@ -50,7 +51,7 @@ transform_laws::laws! {
         before: [dense()],
         transform: prodigy(1),
         after: [Descent::default()],
-        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), ..Laws::default() },
+        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), joins: Otherwise, ..Laws::default() },
         formula: |problem, _| estimated(problem, 1, false),
     }
 
@@ -58,7 +59,7 @@ transform_laws::laws! {
         before: [dense()],
         transform: second_line(1),
         after: [Descent::default()],
-        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), ..Laws::default() },
+        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), joins: Otherwise, ..Laws::default() },
         formula: |problem, _| estimated(problem, 1, true),
     }
 }

@@ -3,6 +3,7 @@
 use factored_moment::{DenseMoment, Division};
 use gradient_transform::Descent;
 use schedule_free::ScheduleFree;
+use transform_laws::Joins::Otherwise;
 use transform_laws::Scale::Invariant;
 use transform_laws::Zero::{Averages, Moves};
 use transform_laws::{Laws, Training, formula};
@@ -28,7 +29,7 @@ transform_laws::laws! {
     schedule_free_alone {
         transform: schedule_free(),
         instead: [Descent::default()],
-        laws: Laws { zero: Averages, ..Laws::default() },
+        laws: Laws { zero: Averages, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), formula::untempered, formula::gradient),
     }
 
@@ -36,14 +37,14 @@ transform_laws::laws! {
         before: [dense()],
         transform: schedule_free(),
         instead: [Descent::default()],
-        laws: Laws { scale: Invariant, zero: Averages, training: Training::at(0.1), ..Laws::default() },
+        laws: Laws { scale: Invariant, zero: Averages, training: Training::at(0.1), joins: Otherwise, ..Laws::default() },
         formula: |problem, lr| { formula::schedule_free(problem, lr, (0.0, true), formula::untempered, || formula::dense(formula::by_division)) },
     }
 
     schedule_free_with_decay_by_lr {
         transform: decaying_schedule_free(true),
         instead: [Descent::default()],
-        laws: Laws { zero: Moves, training: Training { left: 0.11, ..Training::default() }, ..Laws::default() },
+        laws: Laws { zero: Moves, training: Training { left: 0.11, ..Training::default() }, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, true), formula::untempered, formula::gradient),
     }
 
@@ -51,21 +52,21 @@ transform_laws::laws! {
     schedule_free_that_rounds_every_operation {
         transform: ScheduleFree { round_every_operation: true, ..decaying_schedule_free(true) },
         instead: [Descent::default()],
-        laws: Laws { zero: Moves, training: Training { left: 0.11, ..Training::default() }, ..Laws::default() },
+        laws: Laws { zero: Moves, training: Training { left: 0.11, ..Training::default() }, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, true), formula::untempered, formula::gradient),
     }
 
     schedule_free_that_rounds_every_operation_with_decay_outside {
         transform: ScheduleFree { round_every_operation: true, ..decaying_schedule_free(false) },
         instead: [Descent::default()],
-        laws: Laws { zero: Moves, training: Training { left: 0.13, ..Training::at(3.0) }, ..Laws::default() },
+        laws: Laws { zero: Moves, training: Training { left: 0.13, ..Training::at(3.0) }, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, false), formula::untempered, formula::gradient),
     }
 
     schedule_free_with_decay_outside {
         transform: decaying_schedule_free(false),
         instead: [Descent::default()],
-        laws: Laws { zero: Moves, training: Training { left: 0.13, ..Training::at(3.0) }, ..Laws::default() },
+        laws: Laws { zero: Moves, training: Training { left: 0.13, ..Training::at(3.0) }, follows_d: false, ..Laws::default() },
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, false), formula::untempered, formula::gradient),
     }
 }

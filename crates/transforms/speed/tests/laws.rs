@@ -4,6 +4,7 @@ use factored_moment::{DenseMoment, Division};
 use gradient_transform::Descent;
 use prodigy_core::{Prodigy, Samples};
 use speed::{DisplacementSpeed, Speed};
+use transform_laws::Joins::Otherwise;
 use transform_laws::Permutation::{Changes, Within};
 use transform_laws::Scale::Invariant;
 use transform_laws::formula::{Array, BETA2, by_division, pairwise, sign};
@@ -39,7 +40,7 @@ transform_laws::laws! {
         before: [dense()],
         transform: speed(11, 0.0205),
         after: [Descent::default()],
-        laws: Laws { lr: 1.0, scale: Invariant, permutation: Changes, ..Laws::default() },
+        laws: Laws { lr: 1.0, scale: Invariant, permutation: Changes, joins: Otherwise, ..Laws::default() },
         formula: |problem, _| estimated(problem, 0.0205, 11),
     }
 
@@ -47,7 +48,7 @@ transform_laws::laws! {
         before: [dense()],
         transform: speed(1, 0.228),
         after: [Descent::default()],
-        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), ..Laws::default() },
+        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), joins: Otherwise, ..Laws::default() },
         formula: |problem, _| estimated(problem, 0.228, 1),
     }
 
@@ -55,7 +56,7 @@ transform_laws::laws! {
         before: [dense()],
         transform: by_displacement(1),
         after: [Descent::default()],
-        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), ..Laws::default() },
+        laws: Laws { lr: 1.0, scale: Invariant, permutation: Within(1e-5), joins: Otherwise, ..Laws::default() },
         formula: |problem, _| estimated_by_displacement(problem),
     }
 }

@@ -3,6 +3,7 @@
 use ::stableadamw::{SoftStableAdamW, StableAdamW};
 use factored_moment::{Division, FactoredMoment};
 use gradient_transform::{Descent, map};
+use transform_laws::Joins::AsInTheLongRun;
 use transform_laws::Permutation::Within;
 use transform_laws::Scale::Invariant;
 use transform_laws::formula::{Direction, dot};
@@ -27,7 +28,7 @@ transform_laws::laws! {
         before: [factored()],
         transform: StableAdamW,
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| { formula::descent(problem, lr, 0.0, || clipped(formula::factored(formula::by_division))) },
     }
 
@@ -35,7 +36,7 @@ transform_laws::laws! {
         before: [factored()],
         transform: SoftStableAdamW,
         after: [Descent::default()],
-        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), ..Laws::default() },
+        laws: Laws { scale: Invariant, permutation: Within(1e-6), training: Training::at(0.03), joins: AsInTheLongRun, ..Laws::default() },
         formula: |problem, lr| formula::descent(problem, lr, 0.0, || softened(formula::factored(formula::by_division))),
     }
 }

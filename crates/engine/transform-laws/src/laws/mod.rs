@@ -1,11 +1,15 @@
 //! The laws, by what they are about. Each is a function of a row, compiled once.
 
 pub(crate) mod chain;
+pub(crate) mod estimate;
 pub(crate) mod identity;
+pub(crate) mod late;
 pub(crate) mod state;
 pub(crate) mod symmetry;
 pub(crate) mod training;
 pub(crate) mod values;
+
+use std::fmt::Debug;
 
 use anyhow::{Result, ensure};
 use ndarray::ArrayD;
@@ -44,6 +48,14 @@ fn ensure_finite(trajectory: &Trajectory) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The end of a message about a row's value that does not fit: the one that does.
+fn fitting(option: &str, value: Option<impl Debug>) -> String {
+    match value {
+        Some(value) => format!("`{option}: {value:?}` fits"),
+        None => format!("no value of `{option}` fits"),
+    }
 }
 
 fn ensure_same(what: &str, ours: &Trajectory, expected: &Trajectory) -> Result<()> {

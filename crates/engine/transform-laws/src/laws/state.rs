@@ -14,9 +14,9 @@ use crate::running::Running;
 
 pub(crate) fn round_trips_through_bytes<T: OfRow, E: Number>(row: &Row) -> Result<()> {
     let problem = Problem::usual();
-    let (before, after) = problem.gradients.split_at(STEPS / 2);
+    let half = STEPS / 2;
     let mut through = running::<T, E>(row, &problem)?;
-    before.iter().try_for_each(|g| through.step(g))?;
+    problem.steps().take(half).try_for_each(|step| through.step(step))?;
 
     let mut resumed = running::<T, E>(row, &problem)?;
     resumed.values.clone_from(&through.values);
@@ -27,10 +27,10 @@ pub(crate) fn round_trips_through_bytes<T: OfRow, E: Number>(row: &Row) -> Resul
     ensure!(resumed.optimizer.snapshot() == snapshot, "what was loaded is not what was saved");
     let read: Snapshot = serde_json::from_slice(&serde_json::to_vec(&snapshot)?)?;
     ensure!(read == snapshot, "what was read from JSON is not what was written");
-    for (t, gradients) in (STEPS / 2 + 1..).zip(after) {
+    for (t, step) in (1..).zip(problem.steps()).skip(half) {
         let start = through.everything().0;
-        through.step(gradients)?;
-        resumed.step(gradients)?;
+        through.step(step)?;
+        resumed.step(step)?;
         let found = through.everything();
         ensure!(found == resumed.everything(), "the resumed run is another one after step {t}");
         ensure!(start != found.0, "nothing moves in step {t}, so nothing is tested");
@@ -69,7 +69,7 @@ pub(crate) fn toggling_it_leaves_the_others_state_alone(row: &Row) -> Result<()>
     let toggled = (row.toggled)();
     let run = |on| -> Result<Running<f32, f32>> {
         let mut running = Running::new(row.chain(on), row.laws.lr, &problem.init)?;
-        problem.gradients.iter().take(3).try_for_each(|gradients| running.step(gradients))?;
+        problem.steps().take(3).try_for_each(|step| running.step(step))?;
         Ok(running)
     };
     let (mut on, mut off) = (run(true)?, run(false)?);

@@ -1,15 +1,15 @@
 //! Scale, sign, and order.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use half::bf16;
 
-use super::{ensure_finite, ensure_same, ensure_within, mapped, of_row, single};
+use super::{ensure_finite, ensure_same, ensure_within, fitting, mapped, of_row, single};
 use crate::problem::{Problem, deviation, permuted};
 use crate::row::{Permutation, Row, Scale};
 
-pub(crate) fn follows_its_law_of_scale(row: &Row) -> Result<()> {
+fn scales(row: &Row, scale: Scale) -> Result<()> {
     let problem = Problem::usual();
-    match row.laws.scale {
+    match scale {
         Scale::Invariant => {
             let large = single(row, &problem.scaled(1.0, 256.0))?;
             ensure_finite(&large)?;
@@ -24,6 +24,12 @@ pub(crate) fn follows_its_law_of_scale(row: &Row) -> Result<()> {
             })
         }
     }
+}
+
+pub(crate) fn follows_its_law_of_scale(row: &Row) -> Result<()> {
+    let fits = |scale: &Scale| scales(row, *scale).is_ok();
+    scales(row, row.laws.scale)
+        .with_context(|| fitting("scale", [Scale::Invariant, Scale::Linear].into_iter().find(fits)))
 }
 
 pub(crate) fn is_odd(row: &Row) -> Result<()> {
@@ -45,12 +51,16 @@ pub(crate) fn follows_its_law_of_permutation(row: &Row) -> Result<()> {
     let of_permuted = problem.permuted();
     let ours = single(row, &of_permuted)?;
     let found = deviation(&ours, &plain, &of_permuted.init, 0.0);
-    match row.laws.permutation {
+    let fits = match found.relative {
+        _ if ours == plain => Permutation::Exact,
+        relative if relative > 1e-3 => Permutation::Changes,
+        relative => Permutation::Within(relative),
+    };
+    let outcome = match row.laws.permutation {
         Permutation::Exact => ensure_same("permuted", &ours, &plain),
         Permutation::Within(tolerance) => ensure_within("permuted", &found, tolerance),
-        Permutation::Changes => {
-            ensure!(found.relative > 1e-3, "permuted, it changes by {:e} only", found.relative);
-            Ok(())
-        }
-    }
+        Permutation::Changes if found.relative > 1e-3 => Ok(()),
+        Permutation::Changes => Err(anyhow!("permuted, it changes by {:e} only", found.relative)),
+    };
+    outcome.with_context(|| fitting("permutation", Some(fits)))
 }

@@ -1,9 +1,9 @@
 //! The numbers themselves: finite, the formula's, and the same in both types.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use ndarray::{ArrayD, Axis};
 
-use super::{ensure_finite, ensure_within, of_row, running, single};
+use super::{ensure_finite, ensure_within, fitting, of_row, running, single};
 use crate::number::Number;
 use crate::problem::{Problem, TILED, deviation};
 use crate::row::{Row, Zero};
@@ -22,32 +22,30 @@ fn base(at_work: &Running<f32, f32>) -> Vec<Vec<f64>> {
     at_work.optimizer.names().zip(&at_work.values).map(one).collect()
 }
 
+/// Whether parameter and base iterate stand still in step t if gradients are zero from step `from` on, both counted from 0.
+fn stand_still(zero: Zero, from: usize, t: usize) -> (bool, bool) {
+    // At first there is nowhere to go.
+    let at_first = from == 0;
+    match zero {
+        Zero::StandsStill => (true, true),
+        Zero::Averages => (at_first, true),
+        Zero::Moves => (false, false),
+        Zero::MovesOn => (at_first, at_first),
+        Zero::Rebounds => (at_first || t > from, at_first || t > from),
+    }
+}
+
 pub(crate) fn survives_zero_gradients(row: &Row) -> Result<()> {
+    let mut found = Vec::new();
     for from in [0, 3] {
         let problem = Problem::usual().without_gradients_from(from);
         let mut at_work = running::<f32, f32>(row, &problem)?;
         let mut path = Vec::new();
-        for (t, gradients) in problem.gradients.iter().enumerate() {
+        for (t, step) in problem.steps().enumerate() {
             let (y, z) = (at_work.wide(), base(&at_work));
-            at_work.step(gradients)?;
+            at_work.step(step)?;
             if t >= from {
-                let stood = (at_work.wide() == y, base(&at_work) == z);
-                let expected = match row.laws.zero {
-                    Zero::StandsStill => (true, true),
-                    // At first there is nowhere to go.
-                    Zero::Averages => (from == 0, true),
-                    Zero::Moves => (false, false),
-                    Zero::MovesOn => (from == 0, from == 0),
-                    Zero::Rebounds => (from == 0 || t > from, from == 0 || t > from),
-                };
-                ensure!(
-                    stood == expected,
-                    "whether parameter and base iterate stand still in step {} of zeros from step {} on is {stood:?}, \
-                     and by {:?} {expected:?}",
-                    t + 1,
-                    from + 1,
-                    row.laws.zero,
-                );
+                found.push((from, t, (at_work.wide() == y, base(&at_work) == z)));
             }
             path.push(at_work.wide());
         }
@@ -56,6 +54,19 @@ pub(crate) fn survives_zero_gradients(row: &Row) -> Result<()> {
         ensure!(estimate.d.is_finite() && estimate.d >= estimate.d0, "an estimate of {estimate:?}");
         // Nothing has been learnt about the distance.
         ensure!(from > 0 || estimate.d == estimate.d0, "without any gradient, an estimate of {estimate:?}");
+    }
+    let said = row.laws.zero;
+    if let Some((from, t, stood)) =
+        found.iter().find(|(from, t, stood)| *stood != stand_still(said, *from, *t))
+    {
+        let fits = |zero: &Zero| found.iter().all(|(from, t, stood)| *stood == stand_still(*zero, *from, *t));
+        bail!(
+            "whether parameter and base iterate stand still in step {} of zeros from step {} on is {stood:?}, and by {said:?} {:?}; {}",
+            t + 1,
+            from + 1,
+            stand_still(said, *from, *t),
+            fitting("zero", Zero::ALL.into_iter().find(fits)),
+        );
     }
     // Rows and columns of zeros, whose means are zero, in gradients that aren't.
     let mut problem = Problem::usual();

@@ -346,6 +346,32 @@ pub(crate) fn scheduled(problem: &Problem, lr: f64, factor: fn(i32) -> f64) -> T
     steps.collect()
 }
 
+/// Descent at `lr` times a factor that follows from the squared norm of all gradients of a step and from its loss.
+pub(crate) fn by_the_norm_of_all(problem: &Problem, lr: f64, factor: fn(f64, f64) -> f64) -> Trajectory {
+    let mut y = problem.init.clone();
+    let steps = problem.gradients.iter().zip(&problem.losses).map(|(gradients, loss)| {
+        let factor = factor(gradients.iter().map(|g| dot(g, g)).sum(), *loss);
+        y.iter_mut().zip(gradients).for_each(|(y, g)| *y = &*y - &(g * (lr * factor)));
+        y.clone()
+    });
+    steps.collect()
+}
+
+/// Descent at a rate that is halved as soon as the loss has not fallen for two steps in a row.
+pub(crate) fn reduced_on_a_plateau(problem: &Problem, lr: f64) -> Trajectory {
+    let (mut best, mut waited, mut scale) = (f64::INFINITY, 0, 1.0);
+    let mut y = problem.init.clone();
+    let steps = problem.gradients.iter().zip(&problem.losses).map(|(gradients, loss)| {
+        (best, waited) = if *loss < best { (*loss, 0) } else { (best, waited + 1) };
+        if waited == 2 {
+            (waited, scale) = (0, scale / 2.0);
+        }
+        y.iter_mut().zip(gradients).for_each(|(y, g)| *y = &*y - &(g * (lr * scale)));
+        y.clone()
+    });
+    steps.collect()
+}
+
 /// Descent along directions of length 1 with noise of a variance of `0.04/sqrt(t)`. The tensors' names are their numbers.
 pub(crate) fn shaken(problem: &Problem, lr: f64) -> Trajectory {
     let mut y = problem.init.clone();
