@@ -756,6 +756,54 @@ fn an_estimate_that_no_step_can_be_made_with_is_refused_whoever_begins_with_it()
     }
 }
 
+/// An estimator that goes from 1 to any number.
+#[derive(Debug)]
+struct GoesTo(f64);
+
+impl Link<f32> for GoesTo {
+    fn name(&self) -> &str {
+        "goes-to"
+    }
+
+    fn estimator(&self) -> Option<&dyn Estimator> {
+        Some(self)
+    }
+}
+
+impl Estimator for GoesTo {
+    fn initial(&self) -> Estimate {
+        Estimate::new(1.0)
+    }
+
+    fn contribution(&self, _cx: &Context<'_>, _sums: &[f64]) -> [f64; 2] {
+        [0.0; 2]
+    }
+
+    fn conclude(&self, _step: &StepContext, _total: [f64; 2], estimate: &mut Estimate) {
+        (estimate.d_prev, estimate.d) = (estimate.d, self.0);
+    }
+}
+
+#[test]
+fn an_estimator_that_ends_at_no_step_size_leaves_one_that_steps_and_checkpoints_can_have() {
+    let largest = (1_u64 << 50) as f64;
+    for (to, expected) in
+        [(4.5e16, largest), (f64::INFINITY, largest), (f64::NAN, 1.0), (0.0, 1.0), (-2.0, 1.0), (3.0, 3.0)]
+    {
+        let make = || Optimizer::new((GoesTo(to), Descent::default()), [("w", [1])]).unwrap();
+        let (mut optimizer, mut w) = (make(), [0.0_f32]);
+        optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))]).unwrap();
+        assert_eq!(optimizer.estimate(0).unwrap().d, expected, "{to}");
+        let mut resumed: Optimizer = make();
+        resumed.restore(optimizer.snapshot()).unwrap();
+        for optimizer in [&mut optimizer, &mut resumed] {
+            let mut w = [0.0_f32];
+            optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))]).unwrap();
+            assert_eq!(f64::from(w[0]), -expected, "{to}");
+        }
+    }
+}
+
 #[test]
 fn a_factor_of_the_learning_rates_that_no_step_can_be_made_with_is_refused() {
     let group = |name: &'static str, lr| ParameterGroup::new(Descent::default(), [(name, &[1][..])]).lr(lr);

@@ -53,6 +53,12 @@ impl Estimate {
         None
     }
 
+    /// The largest d in place of a larger one, and the earlier d in place of what is no step size. Otherwise the step after it would be
+    /// infinite, and a checkpoint of it be refused.
+    pub(crate) fn keep_valid(&mut self, earlier: f64) {
+        self.d = if self.d > 0.0 { self.d.min(LARGEST_D) } else { earlier };
+    }
+
     /// Begins the sums anew, at the d that there is: they belong to state that is no longer there, and one of them with the
     /// other begun anew would be an estimate of something else, which d keeps for ever if it is larger.
     pub(crate) fn forget_sums(&mut self) {

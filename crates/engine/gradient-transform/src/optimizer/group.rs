@@ -227,7 +227,9 @@ impl<T: Real> Group<T> {
 
 fn conclude<T: Real>(stages: &Stages<'_, T>, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
     if let Some(estimator) = stages.iter().find_map(|t| t.estimator()) {
+        let earlier = estimate.d;
         estimator.conclude(step, total, estimate);
+        estimate.keep_valid(earlier);
     }
 }
 
