@@ -301,6 +301,13 @@ impl Observed {
         }
     }
 
+    /// All but the time that it took.
+    pub(crate) fn timeless(&self) -> Self {
+        let mut curve = self.curve.clone();
+        curve.iter_mut().for_each(|point| point.seconds = 0.0);
+        Self { curve, spent: Duration::ZERO, ..self.clone() }
+    }
+
     fn saw(&mut self, examples: &[u32], step: usize) {
         self.batches.extend(|digest| {
             digest.update((step as u64).to_le_bytes());

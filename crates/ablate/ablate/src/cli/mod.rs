@@ -3,6 +3,8 @@
 mod analyse;
 mod check;
 mod list;
+mod merge;
+mod plan;
 mod power;
 mod run;
 
@@ -70,6 +72,18 @@ enum Command {
     /// Explain a study before anything runs: arms, runs, forks, time, what it could find, and combinations that cannot be
     Check(Which),
     /// Run what is missing of a study, and write its report
+    ///
+    /// Several processes, also on several machines, may run one study in one folder: each run is done by one of them. With --shard a process does a share that
+    /// others don't do, and writes no report; folders of shares are brought together by `ablate merge`, and `ablate run` then writes the report:
+    ///
+    ///   ablate run my.toml --shard 0/2 --out a        # on one machine
+    ///   ablate run my.toml --shard 1/2 --out b        # on another
+    ///   ablate merge my.toml a b
+    ///   ablate run my.toml
+    ///
+    /// A share has its part of every phase, as far as it can be done: runs of tuned arms wait for all tuning runs of the arm, a round of a sequential study for the
+    /// round before. What has waited is done by the same shares when they are started once more, after a merge where they have folders of their own.
+    #[command(verbatim_doc_comment)]
     Run {
         #[command(flatten)]
         which: Which,
@@ -78,6 +92,10 @@ enum Command {
         /// Cores to use, one per run (or as many as the study says of a command); 0 for all. The results don't depend on it
         #[arg(long, value_name = "N", default_value_t = 0)]
         threads: usize,
+        /// Only this share of the runs: 2/8 is the third of eight. `auto` takes both numbers from Slurm's variables for job arrays; `auto/8` only the first one, as
+        /// HyperQueue and Kubernetes don't say how many there are
+        #[arg(long, value_name = "I/N")]
+        shard: Option<String>,
     },
     /// Say how many seeds a study needs, and what they cost, from the runs that are stored
     ///
@@ -122,6 +140,34 @@ enum Command {
     /// ablation/NAME, with the name of the first file.
     #[command(verbatim_doc_comment)]
     Analyse(analyse::Columns),
+    /// Say what is missing of a study, phase by phase, and how long that takes
+    ///
+    /// A run is stored, missing (it can be done now), or waiting for others: arms that are tuned for their tuning runs, a round of a sequential study for the round
+    /// before, runs that go on from the base for the base's. Nothing is run, and no folder is made. With --json for programs, as the book's chapter
+    /// on several machines describes it.
+    #[command(verbatim_doc_comment)]
+    Plan {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        place: Place,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring the runs of several folders together, from several machines
+    ///
+    /// Runs are files that are named by all that determines them, so that the union of two folders is what either has. Two results of one run are
+    /// an error that names the run and where it parts: something about it is not deterministic. The time that a run took is no result. Nothing is overwritten, the
+    /// folders that are read stay as they are, and a merge that was killed can be done again:
+    ///
+    ///   ablate merge my.toml a b c                    # into ablation/my
+    ///   ablate merge all a b c                        # into the folder `all`
+    ///
+    /// Afterwards `ablate run` does what is still missing, and writes the report. Machines must run the same build of this program: a run of other sources has
+    /// another name.
+    #[command(verbatim_doc_comment)]
+    Merge(merge::Folders),
     /// Compare two executions arm by arm; exits with 1 if one is worse or gone
     Diff {
         /// The earlier study's folder, or its results.json
@@ -208,7 +254,7 @@ enum Listed {
 pub fn main(registry: &Registry) -> ExitCode {
     let arguments = Arguments::parse();
     let which = Which { study: "quick".into(), seeds: None, length: None, tasks: vec![], arms: vec![] };
-    let whole = Command::Run { which, place: Place { out: None }, threads: 0 };
+    let whole = Command::Run { which, place: Place { out: None }, threads: 0, shard: None };
     match dispatch(arguments.command.unwrap_or(whole), registry) {
         Ok(status) => status,
         Err(error) if error.is::<Interrupted>() => {
@@ -226,11 +272,15 @@ fn dispatch(command: Command, registry: &Registry) -> Result<ExitCode> {
     match command {
         Command::Init { path } => init(&path)?,
         Command::Check(which) => show(&check::explain(&which, registry)?)?,
-        Command::Run { which, place, threads } => show(&run::run(&which, &place, threads, registry)?)?,
+        Command::Run { which, place, threads, shard } => {
+            show(&run::run(&which, &place, (threads, shard.as_deref()), registry)?)?;
+        }
         Command::Power { which, place, difference } => {
             show(&power::plan(&which, &place, difference, registry)?)?;
         }
         Command::Analyse(columns) => show(&analyse::analyse(columns)?)?,
+        Command::Plan { which, place, json } => show(&plan::show(&which, &place, json, registry)?)?,
+        Command::Merge(folders) => show(&merge::merge(&folders, registry)?)?,
         Command::Report { which, place } => show(&run::report(&which, &place, registry)?)?,
         Command::Diff { first, second } => {
             let differences = diff::compare(&diff::read(&first)?, &diff::read(&second)?)?;

@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow, bail};
 
-use super::{Execution, Interrupted, Job, Observer, PATIENCE, assignment, own_job, unlike};
+use super::address::{assignment, unlike};
+use super::jobs::own_job;
+use super::{Execution, Interrupted, Job, Observer, PATIENCE};
 use crate::command::{Place, Resources, SourcesChanged};
 use crate::measured::Measured;
 use crate::prefix::Prefix;
