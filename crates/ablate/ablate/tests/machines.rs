@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -202,4 +203,63 @@ fn a_plan_of_a_sequential_study_has_its_rounds_as_the_most_that_there_may_be() {
     assert!(phases[1..].iter().all(|phase| phase["at_most"] == true && phase["missing"] == 0));
     let runs = |name: &str| phases.iter().map(|phase| phase[name].as_u64().unwrap()).sum::<u64>();
     assert_eq!(runs("missing") + runs("waiting"), 2 * 14);
+}
+
+/// Long enough that processes are killed in the middle of runs.
+const LONG: &str = r#"
+    tasks = [{ task = "digits", steps = 150 }]
+    seeds = 8
+    evaluations = 3
+    baselines = ["adamw"]
+    fork = { at = [50] }
+    [tuning]
+    rates = [1e-3, 1e-2]
+    seeds = 1
+    [[factor]]
+    name = "cautious"
+    on = { use_cautious = true }
+"#;
+
+#[test]
+fn processes_on_one_folder_that_are_killed_and_started_again_end_with_the_report_of_one() {
+    let folder = place(LONG);
+    let at = folder.path();
+    ablate(at, "run my.toml --out alone");
+    let names = |folder: &str, extension: &str| {
+        let entries = fs::read_dir(at.join(folder).join("runs")).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.ends_with(extension));
+        names.sort();
+        names
+    };
+    let stored = || names("together", ".json").len();
+    let all = names("alone", ".json").len();
+    assert_eq!(all, 4 + 3 * 8 + 8);
+    let start = || -> Child {
+        let mut process = command(at, "run my.toml --threads 1 --out together");
+        process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut processes: Vec<Child> = (0..4).map(|_| start()).collect();
+    let mut kills = 0;
+    for (index, count) in [2, 5, 8, 11, 14, 17, 20, 23, 26, 29].into_iter().enumerate() {
+        // A bound against waiting for ever, not a measurement.
+        let started = Instant::now();
+        while stored() < count {
+            assert!(started.elapsed() < Duration::from_secs(300), "only {} runs", stored());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let victim = &mut processes[index % 3]; // and one that is never killed
+        victim.kill().unwrap(); // SIGKILL
+        kills += usize::from(!victim.wait().unwrap().success());
+        *victim = start();
+    }
+    assert!(kills >= 5, "{kills} of 10 were still at it");
+    for process in &mut processes {
+        assert!(process.wait().unwrap().success());
+    }
+    assert_eq!(report(&at.join("together")), report(&at.join("alone")));
+    assert_eq!(names("together", ".json"), names("alone", ".json"));
+    ablate(at, "run my.toml --out together"); // tidies
+    assert_eq!(names("together", ".claim"), Vec::<String>::new());
+    assert_eq!(names("together", ".away"), Vec::<String>::new());
 }

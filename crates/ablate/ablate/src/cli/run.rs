@@ -174,6 +174,8 @@ impl Parts<'_> {
         let (folder, store) = self.open(out)?;
         let execution = self.execution(&store);
         let mut results = self.pool()?.install(|| execution.results(observer))?;
+        // By now it is known of more processes that they are no more.
+        store.tidy();
         results.study.earlier_seeds = folder.look(&results)?;
         let findings = Findings::of(&results);
         let mut lines = if self.may_run {

@@ -69,10 +69,12 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+mod claim;
 mod key;
 mod merge;
+mod owner;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -80,6 +82,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::claim::Claim;
+use self::claim::{AWAY, CLAIM, Claims};
 pub use self::key::Key;
 pub(crate) use self::key::{CommandKey, PrefixKey};
 pub use self::merge::{Conflict, MergeError, Merged};
@@ -121,23 +125,7 @@ const WORK: &str = ".work-";
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,
-}
-
-/// The right to do a run, which no other process has at the same time. Given back when it is dropped, or the process ends
-/// in any way.
-#[derive(Debug)]
-pub struct Claim {
-    file: File,
-    path: PathBuf,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        // Another process that has just opened the file locks what is no longer there. It then does the run once more,
-        // with the same result.
-        let _ = fs::remove_file(&self.path);
-        let _ = self.file.unlock();
-    }
+    claims: Claims,
 }
 
 impl Store {
@@ -148,7 +136,7 @@ impl Store {
     pub fn open(study_folder: &Path) -> Result<Self> {
         let folder = study_folder.join(RUNS);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder })
+        Ok(Self { claims: Claims::new(&folder), folder })
     }
 
     /// The store of a study's folder, which is there.
@@ -157,7 +145,11 @@ impl Store {
     /// It isn't.
     pub fn existing(study_folder: &Path) -> Result<Self, MergeError> {
         let folder = study_folder.join(RUNS);
-        if folder.is_dir() { Ok(Self { folder }) } else { Err(MergeError::NoStore(study_folder.to_owned())) }
+        if folder.is_dir() {
+            Ok(Self { claims: Claims::new(&folder), folder })
+        } else {
+            Err(MergeError::NoStore(study_folder.to_owned()))
+        }
     }
 
     /// A folder for a run to work in, which is gone when it is dropped. No two have the same: a command that outlived a killed program may still write to
@@ -223,30 +215,23 @@ impl Store {
         save().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Claims a run, unless another process has.
+    /// Claims a run, unless another process has. One whose process is no more, or has given no sign of life for a minute of looking at it, is taken over.
     ///
     /// # Errors
     /// The folder cannot be written to.
     pub fn claim(&self, address: &str) -> Result<Option<Claim>> {
-        let path = self.path(address, "lock");
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = open.with_context(|| format!("cannot write {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Claim { file, path })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", path.display()))
-            }
-        }
+        self.claims.claim(address)
     }
 
-    /// Removes what killed processes left behind, unless it is in use.
+    /// Removes what killed processes left behind, as far as it is known that they are no more.
     pub fn tidy(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let is_lock = path.extension().is_some_and(|extension| extension == "lock");
-            if is_lock && let Some(address) = path.file_stem().and_then(|stem| stem.to_str()) {
-                drop(self.claim(address));
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            match (path.extension().and_then(|extension| extension.to_str()), stem) {
+                (Some(CLAIM), Some(address)) => drop(self.claim(address)),
+                (Some(AWAY), _) => self.claims.tidy_away(&path),
+                _ => {}
             }
             let name = entry.file_name();
             if let Some((address, _)) = name.to_str().and_then(|name| name.split_once(WORK))
