@@ -43,17 +43,19 @@ const FORKED: &str = r#"
     on = { use_grams = true }
 "#;
 
+/// One arm is decided at the first look, and one stays open.
 const SEQUENTIAL: &str = r#"
-    tasks = [{ task = "rosenbrock", steps = 6 }, { task = "quadratic", steps = 4 }]
-    seeds = 14
+    tasks = [{ task = "digits", steps = 30 }]
+    seeds = 40
     sequential = true
-    evaluations = 2
-    [[factor]]
-    name = "cautious"
-    on = { use_cautious = true }
+    evaluations = 1
+    base = { optimizer = "adamw", lr = 3e-3 }
     [[factor]]
     name = "slow"
-    on = { lr = 1e-3 }
+    on = { lr = 1e-5 }
+    [[factor]]
+    name = "decay"
+    off = { remove = ["weight-decay"] }
 "#;
 
 /// Counts the runs that end.
@@ -123,7 +125,7 @@ fn shares_on_one_store_do_every_run_once_and_make_the_report_of_one_process() {
                 if let Some(results) = surveys.into_iter().find_map(|survey| survey.results) {
                     break results;
                 }
-                assert!(passes < 10, "{count} shares");
+                assert!(passes < 20, "{count} shares");
             };
             assert_eq!(without_time(results), whole, "{count} shares");
             let all = done.take();
@@ -136,6 +138,23 @@ fn shares_on_one_store_do_every_run_once_and_make_the_report_of_one_process() {
 }
 
 #[test]
+fn a_sequential_study_waits_with_a_round_for_all_of_the_round_before() {
+    let (folder, done) = (tempfile::tempdir().unwrap(), Done::default());
+    let Survey { phases, .. } = share(SEQUENTIAL, folder.path(), (0, 2), &done);
+    assert!(phases.len() > 1 && phases.iter().all(|phase| phase.name == "measuring"));
+    assert_eq!(
+        phases.iter().map(|phase| phase.round.unwrap()).collect::<Vec<_>>(),
+        (1..=phases.len()).collect::<Vec<_>>()
+    );
+    assert_eq!((phases[0].stored(), phases[0].missing().len(), phases[0].is_bound), (12, 12, false));
+    assert!(phases[1..].iter().all(|phase| phase.is_bound && phase.waiting() == phase.runs.len()));
+    // The other share ends the first round, and does its part of the second one, which one arm is no longer in.
+    let Survey { phases, .. } = share(SEQUENTIAL, folder.path(), (1, 2), &done);
+    assert_eq!((phases[0].missing().len(), phases[1].runs.len(), phases[1].is_bound), (0, 4, false));
+    assert_eq!((phases[1].stored(), phases[1].missing().len()), (2, 2));
+}
+
+#[test]
 fn shares_with_stores_of_their_own_make_the_report_of_one_process_when_these_are_brought_together() {
     for text in [TUNED, FORKED, SEQUENTIAL] {
         let (whole, runs) = alone(text);
@@ -143,7 +162,7 @@ fn shares_with_stores_of_their_own_make_the_report_of_one_process_when_these_are
         fs::create_dir_all(shared.path().join("runs")).unwrap();
         let mut total = 0;
         for pass in 0.. {
-            assert!(pass < 10);
+            assert!(pass < 20);
             let stores: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
             for (index, store) in stores.iter().enumerate() {
                 copy(shared.path(), store.path());

@@ -7,6 +7,7 @@ mod merge;
 mod plan;
 mod power;
 mod run;
+mod submit;
 
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ Examples:
   ablate init my.toml                 write a study file with explanations, to be changed
   ablate check my.toml                what it would run, how long that takes, what cannot be combined
   ablate run my.toml                  run what is missing of it; Ctrl-C and run again go on where it stopped
+  ablate run my.toml --shard 2/8      a share of it, on one of eight machines; `ablate merge` brings their folders together
+  ablate submit slurm my.toml         a script that sends it to a cluster
   ablate power my.toml                how many seeds it needs, from a pilot that `ablate run my.toml --seeds 4` made
   ablate run switches --seeds 3 --tasks digits
                                       a smaller version of a study that ships
@@ -168,6 +171,18 @@ enum Command {
     /// another name.
     #[command(verbatim_doc_comment)]
     Merge(merge::Folders),
+    /// Print a script that sends a study to a scheduler, or send it
+    ///
+    /// Every phase that is not done is a job array of shares, after the one before; the report is a job at the end. What stands behind -- are options of the
+    /// scheduler's own program:
+    ///
+    ///   ablate submit slurm my.toml --shards 32 -- --partition=short --time=2:00:00
+    ///   ablate submit hyperqueue my.toml --shards 32 --go
+    ///   ablate submit kubernetes my.toml --image registry.example/ablate:1 --volume studies
+    ///
+    /// All shares write to the study's folder, which must be on a file system of all nodes. Jobs that were killed may be sent again: they do what is missing.
+    #[command(verbatim_doc_comment)]
+    Submit(submit::Submission),
     /// Compare two executions arm by arm; exits with 1 if one is worse or gone
     Diff {
         /// The earlier study's folder, or its results.json
@@ -280,6 +295,7 @@ fn dispatch(command: Command, registry: &Registry) -> Result<ExitCode> {
         }
         Command::Analyse(columns) => show(&analyse::analyse(columns)?)?,
         Command::Plan { which, place, json } => show(&plan::show(&which, &place, json, registry)?)?,
+        Command::Submit(submission) => show(&submit::submit(&submission, registry)?)?,
         Command::Merge(folders) => show(&merge::merge(&folders, registry)?)?,
         Command::Report { which, place } => show(&run::report(&which, &place, registry)?)?,
         Command::Diff { first, second } => {

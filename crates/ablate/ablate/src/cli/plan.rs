@@ -43,7 +43,7 @@ pub(super) struct Runs {
 #[derive(Serialize)]
 pub(super) struct PhasePlan {
     pub(super) phase: &'static str,
-    round: Option<usize>,
+    pub(super) round: Option<usize>,
     at_most: bool,
     #[serde(flatten)]
     pub(super) all: Runs,
