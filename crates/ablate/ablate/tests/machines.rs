@@ -263,3 +263,49 @@ fn processes_on_one_folder_that_are_killed_and_started_again_end_with_the_report
     assert_eq!(names("together", ".claim"), Vec::<String>::new());
     assert_eq!(names("together", ".away"), Vec::<String>::new());
 }
+
+/// Runs that take a while. A checkpoint after every step, so that one is there whenever a process is killed.
+const CHECKPOINTS: &str = r#"
+    tasks = [{ task = "digits", steps = 1500 }]
+    seeds = 2
+    evaluations = 3
+    checkpoint_minutes = 0
+"#;
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_stopped_by_a_scheduler_or_killed_goes_on_to_the_same_report() {
+    let folder = place(CHECKPOINTS);
+    let at = folder.path();
+    ablate(at, "run my.toml --out alone");
+    for (signal, status) in [("TERM", Some(75)), ("USR1", Some(75)), ("KILL", None), ("INT", Some(130))] {
+        let mut process = command(at, "run my.toml --threads 1");
+        let process = process.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let checkpoints = || {
+            let entries = fs::read_dir(at.join("ablation/my/runs")).into_iter().flatten().flatten();
+            let is_one = |path: &std::path::PathBuf| {
+                path.extension().is_some_and(|extension| extension == "checkpoint")
+            };
+            entries.map(|entry| entry.path()).filter(is_one).collect::<Vec<_>>()
+        };
+        let before: Vec<_> = checkpoints().iter().map(|path| fs::read(path).unwrap()).collect();
+        let started = Instant::now();
+        // The run has gone on since it was started again.
+        while checkpoints().iter().all(|path| fs::read(path).is_ok_and(|content| before.contains(&content))) {
+            assert!(started.elapsed() < Duration::from_secs(300), "no checkpoint before SIG{signal}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let id = process.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+        let output = process.wait_with_output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), status, "SIG{signal}: {errors}");
+        assert!(status.is_none() || errors.contains("goes on from here"), "{errors}");
+        assert_eq!(errors.contains("queued again"), status == Some(75), "{errors}");
+        assert!(!checkpoints().is_empty() && !at.join("ablation/my/report.html").exists(), "SIG{signal}");
+    }
+    ablate(at, "run my.toml");
+    assert_eq!(report(&at.join("ablation/my")), report(&at.join("alone")));
+    let left = fs::read_dir(at.join("ablation/my/runs")).unwrap().flatten().map(|entry| entry.path());
+    assert!(left.into_iter().all(|path| path.extension().is_some_and(|extension| extension == "json")));
+}

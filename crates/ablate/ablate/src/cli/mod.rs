@@ -7,6 +7,7 @@ mod merge;
 mod plan;
 mod power;
 mod run;
+mod signals;
 mod submit;
 
 use std::io::{self, ErrorKind, Write};
@@ -26,6 +27,8 @@ use crate::study::{Overrides, SHIPPED};
 const WORSE: u8 = 1;
 /// Exit status of a mistake or a failure.
 const FAILED: u8 = 2;
+/// Exit status of a study that a scheduler has stopped, and that should be queued again: EX_TEMPFAIL of sysexits.h.
+const QUEUE_AGAIN: u8 = 75;
 /// Exit status of a study that was stopped: 128 + SIGINT.
 const STOPPED: u8 = 130;
 
@@ -86,6 +89,9 @@ enum Command {
     ///
     /// A share has its part of every phase, as far as it can be done: runs of tuned arms wait for all tuning runs of the arm, a round of a sequential study for the
     /// round before. What has waited is done by the same shares when they are started once more, after a merge where they have folders of their own.
+    ///
+    /// Ctrl-C ends the step that a run is at, and the run goes on from there the next time; the status is 130. So do SIGTERM and SIGUSR1, with status 75: queue it
+    /// again. A run that is killed goes on from its last checkpoint, of which there is one every ten minutes (`checkpoint_minutes` of the study).
     #[command(verbatim_doc_comment)]
     Run {
         #[command(flatten)]
@@ -272,6 +278,10 @@ pub fn main(registry: &Registry) -> ExitCode {
     let whole = Command::Run { which, place: Place { out: None }, threads: 0, shard: None };
     match dispatch(arguments.command.unwrap_or(whole), registry) {
         Ok(status) => status,
+        Err(error) if error.is::<signals::Preempted>() => {
+            say(error);
+            ExitCode::from(QUEUE_AGAIN)
+        }
         Err(error) if error.is::<Interrupted>() => {
             say(error);
             ExitCode::from(STOPPED)

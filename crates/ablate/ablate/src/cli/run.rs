@@ -2,16 +2,14 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::HumanDuration;
 
+use super::signals::Signals;
 use super::{Place, Which};
-use crate::command::kill_all;
-use crate::console::say;
 use crate::execute::{Execution, Observer, Shard, seconds_per_run};
 use crate::findings::Findings;
 use crate::folder::Folder;
@@ -56,29 +54,19 @@ pub(super) fn run(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = at_the_same_time(threads, cores)?;
     limit_candle();
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            // Asked twice: whoever waits has waited long enough, and nothing is lost but the runs in progress.
-            kill_all();
-            std::process::exit(i32::from(super::STOPPED));
-        }
-        say("stopping; once more to stop at once");
-    })
-    .context("cannot listen for Ctrl-C")?;
+    let signals = Signals::listen()?;
     let study = Study::open(&which.study, registry, &which.overrides())?;
     let started = Instant::now();
     let probe = |task| seconds_per_run(&study, registry, task);
     let seconds = study.tasks.iter().map(probe).collect::<Result<Vec<_>>>()?;
     let progress = Progress::new(&study, &seconds);
     let threads = threads.max(devices(&study));
-    let parts = Parts { study: &study, registry, stop: &stop, may_run: true, threads };
+    let parts = Parts { study: &study, registry, stop: &signals.stop, may_run: true, threads };
     let out = folder(&study, place);
-    match shard {
+    signals.outcome(match shard {
         Some(shard) => parts.share(&out, shard, &progress),
         None => parts.finish(&out, &progress, started),
-    }
+    })
 }
 
 pub(super) fn report(which: &Which, place: &Place, registry: &Registry) -> Result<String> {

@@ -186,7 +186,7 @@ mod tests {
 
     fn state(weight: f32) -> Prefix {
         let weights = vec![vec![weight]];
-        Prefix { seen: Observed::new(&weights), weights, optimizer: vec![1, 2, 3] }
+        Prefix { seen: Observed::new(&weights), weights, optimizer: vec![1, 2, 3], forked: None }
     }
 
     #[test]

@@ -118,6 +118,9 @@ const RUN: &str = "json";
 /// Ending of the files of states.
 const PREFIX: &str = "state";
 
+/// Ending of the files of runs that have not ended.
+const CHECKPOINT: &str = "checkpoint";
+
 /// Between the address of a run and what tells its folders from each other.
 const WORK: &str = ".work-";
 
@@ -184,7 +187,33 @@ impl Store {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn save_prefix(&self, address: &str, prefix: &Prefix) -> Result<()> {
-        let path = self.path(address, PREFIX);
+        self.save_state(address, PREFIX, prefix)
+    }
+
+    /// What a run goes on with that has not ended.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub(crate) fn load_checkpoint(&self, address: &str) -> Result<Found<Prefix>> {
+        Self::read(&self.path(address, CHECKPOINT), Prefix::from_bytes)
+    }
+
+    /// As [`save_prefix`](Self::save_prefix), for the run itself to go on with.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn save_checkpoint(&self, address: &str, prefix: &Prefix) -> Result<()> {
+        self.save_state(address, CHECKPOINT, prefix)
+    }
+
+    /// Forgets the checkpoint of a run that has ended.
+    pub(crate) fn remove_checkpoint(&self, address: &str) {
+        // Where it stays, it is tidied away.
+        let _ = fs::remove_file(self.path(address, CHECKPOINT));
+    }
+
+    fn save_state(&self, address: &str, extension: &str, prefix: &Prefix) -> Result<()> {
+        let path = self.path(address, extension);
         let save = || -> Result<()> { Ok(replace(&path, &prefix.to_bytes()?)?) };
         save().with_context(|| format!("cannot write {}", path.display()))
     }
@@ -231,6 +260,9 @@ impl Store {
             match (path.extension().and_then(|extension| extension.to_str()), stem) {
                 (Some(CLAIM), Some(address)) => drop(self.claim(address)),
                 (Some(AWAY), _) => self.claims.tidy_away(&path),
+                (Some(CHECKPOINT), Some(address)) if self.path(address, RUN).exists() => {
+                    self.remove_checkpoint(address);
+                }
                 _ => {}
             }
             let name = entry.file_name();
