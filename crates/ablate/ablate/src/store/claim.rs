@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -121,13 +121,21 @@ impl Drop for Claim {
     }
 }
 
+/// Another process' claim, as it was last seen.
+#[derive(Debug)]
+struct Seen {
+    content: Vec<u8>,
+    /// First look that saw this content, by this process' clock.
+    since: Duration,
+}
+
 /// The claims of a folder, as a process sees them.
 #[derive(Debug, Clone)]
 pub(super) struct Claims {
     folder: PathBuf,
     started: Instant,
-    /// By address what was last seen of another one's claim, and when it was seen first.
-    seen: Arc<Mutex<BTreeMap<String, (Vec<u8>, Duration)>>>,
+    /// By address.
+    seen: Arc<Mutex<BTreeMap<String, Seen>>>,
 }
 
 impl Claims {
@@ -171,7 +179,7 @@ impl Claims {
         }
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (Vec<u8>, Duration)>> {
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<String, Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -179,9 +187,9 @@ impl Claims {
     fn has_expired(&self, address: &str, content: &[u8], now: Duration) -> bool {
         let mut seen = self.seen();
         match seen.get(address) {
-            Some((before, since)) if before == content => now.saturating_sub(*since) >= EXPIRY,
+            Some(seen) if seen.content == content => now.saturating_sub(seen.since) >= EXPIRY,
             _ => {
-                seen.insert(address.to_owned(), (content.to_owned(), now));
+                seen.insert(address.to_owned(), Seen { content: content.to_owned(), since: now });
                 false
             }
         }

@@ -48,6 +48,18 @@ pub enum MergeError {
     Conflicts(Vec<String>),
 }
 
+/// What is stored, and how two of it are compared.
+struct Kind<C> {
+    extension: &'static str,
+    parse: fn(&[u8]) -> Result<C>,
+    difference: fn(&C, &C) -> Option<String>,
+}
+
+const RUNS: Kind<Measured> = Kind { extension: RUN, parse, difference };
+
+const STATES: Kind<Prefix> =
+    Kind { extension: PREFIX, parse: Prefix::from_bytes, difference: difference_of_states };
+
 impl Store {
     /// Copies what another store has and this one hasn't. Nothing that is whole is overwritten, and every file appears when it is complete. Two results are equal
     /// when all is but the time that they took, and the further numbers that a command printed, which may be times as well.
@@ -62,8 +74,8 @@ impl Store {
         paths.sort();
         for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some(RUN) => self.take(&path, RUN, (parse, difference), &mut merged)?,
-                Some(PREFIX) => self.take(&path, PREFIX, (Prefix::from_bytes, of_states), &mut merged)?,
+                Some(RUN) => self.take(&path, &RUNS, &mut merged)?,
+                Some(PREFIX) => self.take(&path, &STATES, &mut merged)?,
                 _ => {}
             }
         }
@@ -71,15 +83,9 @@ impl Store {
     }
 
     /// Takes a file of another store over.
-    fn take<C>(
-        &self,
-        path: &Path,
-        extension: &str,
-        (parse, difference): (fn(&[u8]) -> Result<C>, fn(&C, &C) -> Option<String>),
-        merged: &mut Merged,
-    ) -> Result<()> {
+    fn take<C>(&self, path: &Path, kind: &Kind<C>, merged: &mut Merged) -> Result<()> {
         let Some(address) = path.file_stem().and_then(|stem| stem.to_str()) else { return Ok(()) };
-        let there = match Self::read(path, parse)? {
+        let there = match Self::read(path, kind.parse)? {
             Found::Whole(content) => content,
             // Its own process has just removed it.
             Found::Nothing => return Ok(()),
@@ -88,11 +94,11 @@ impl Store {
                 return Ok(());
             }
         };
-        let own = self.path(address, extension);
+        let own = self.path(address, kind.extension);
         loop {
-            match Self::read(&own, parse)? {
+            match Self::read(&own, kind.parse)? {
                 Found::Whole(here) => {
-                    match difference(&here, &there) {
+                    match (kind.difference)(&here, &there) {
                         None => merged.known += 1,
                         Some(difference) => merged.conflicts.push(Conflict {
                             address: address.to_owned(),
@@ -167,7 +173,7 @@ fn ended(record: &Record) -> String {
     }
 }
 
-fn of_states(here: &Prefix, there: &Prefix) -> Option<String> {
+fn difference_of_states(here: &Prefix, there: &Prefix) -> Option<String> {
     let is_equal = here.is_same_state(there);
     (!is_equal).then(|| "the states of the base from which others go on differ".to_owned())
 }
@@ -216,7 +222,8 @@ mod tests {
     #[test]
     fn two_results_of_one_address_are_named_and_what_was_here_stays() {
         let (_folder, a, b) = stores();
-        let variants: [(&str, fn(&mut Measured), &str); 5] = [
+        type Variant = (&'static str, fn(&mut Measured), &'static str);
+        let variants: [Variant; 5] = [
             (
                 "loss",
                 |run| run.record.curve[0].train.loss = 0.25,
