@@ -134,6 +134,9 @@ fn two_results_of_a_run_are_named_with_task_arm_and_seed_and_nothing_is_overwrit
     }
     let after: Vec<_> = runs("ablation/my").iter().map(|path| fs::read(path).unwrap()).collect();
     assert_eq!(before, after);
+    // A folder knows its study, too.
+    let text = fails(at, "merge ablation/my other");
+    assert!(text.contains("task ") && text.contains(", seed "), "{text}");
 }
 
 #[test]

@@ -66,6 +66,9 @@ pub(super) fn merge(folders: &Folders, registry: &Registry) -> Result<String> {
             out.display()
         ));
     }
+    // A folder's own study, where it can be read, also says which runs these are.
+    let study =
+        study.or_else(|| Study::open(folder.path().join(STUDY_FILE), registry, &Overrides::default()).ok());
     let name = |conflict: &Conflict| named(conflict, study.as_ref(), registry, &store);
     super::show(&shown)?;
     Err(MergeError::Conflicts(conflicts.iter().map(name).collect()).into())

@@ -44,7 +44,11 @@ pub enum MergeError {
     #[error("{0} is no study's folder: it has no folder `runs`")]
     NoStore(PathBuf),
     /// Something is not deterministic, or the stores are not what they were.
-    #[error("{} of the runs have two results under one address, so that something about them is not deterministic; those that were here have stayed:\n{}", .0.len(), .0.join("\n"))]
+    #[error(
+        "two results under one address, of {} of the runs: something about them is not deterministic. Those that were here have stayed:\n{}",
+        .0.len(),
+        .0.join("\n")
+    )]
     Conflicts(Vec<String>),
 }
 

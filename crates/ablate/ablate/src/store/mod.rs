@@ -182,11 +182,12 @@ impl Store {
         Self::read(&self.path(address, PREFIX), Prefix::from_bytes)
     }
 
-    /// Keeps the state of a run: afterwards the whole file is there, or what was there before.
+    /// Keeps the state of a run, unless another process is about to: afterwards the whole file is there, or what was there before.
     ///
     /// # Errors
     /// It cannot be written.
     pub(crate) fn save_prefix(&self, address: &str, prefix: &Prefix) -> Result<()> {
+        let Some(_claim) = self.claim(address)? else { return Ok(()) };
         self.save_state(address, PREFIX, prefix)
     }
 
@@ -266,6 +267,11 @@ impl Store {
                 _ => {}
             }
             let name = entry.file_name();
+            if let Some(address) = name.to_str().and_then(unfinished)
+                && let Ok(Some(_claim)) = self.claim(address)
+            {
+                let _ = fs::remove_file(&path);
+            }
             if let Some((address, _)) = name.to_str().and_then(|name| name.split_once(WORK))
                 && let Ok(Some(_claim)) = self.claim(address)
             {
@@ -274,6 +280,13 @@ impl Store {
             }
         }
     }
+}
+
+/// The address of a file that is written under another name first, until it is whole.
+fn unfinished(name: &str) -> Option<&str> {
+    let (address, rest) = name.strip_prefix('.')?.split_once('.')?;
+    let (extension, _) = rest.split_once('.')?;
+    [RUN, PREFIX, CHECKPOINT].contains(&extension).then_some(address)
 }
 
 fn parse(bytes: &[u8]) -> Result<Measured> {
@@ -336,6 +349,29 @@ pub(crate) mod tests {
         }
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         assert!(matches!(store.load("x").unwrap(), Found::Damaged(_)));
+    }
+
+    #[test]
+    fn what_a_killed_process_had_half_written_is_removed_and_what_is_being_written_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join("runs").join(name);
+            fs::write(&path, "half a fi").unwrap();
+            path
+        };
+        let halves = [".x.checkpoint.Ab3", ".x.json.Ab3", ".y.state.Ab3"].map(write);
+        let others = [".x.other.Ab3", ".merge-Ab3", "notes.txt", "x.checkpoint"].map(write);
+        let claims = ["x", "y"].map(|address| store.claim(address).unwrap().unwrap());
+        store.tidy();
+        assert!(halves.iter().chain(&others).all(|path| path.exists()));
+        drop(claims);
+        store.tidy();
+        assert!(halves.iter().all(|path| !path.exists()) && others.iter().all(|path| path.exists()));
+        // A checkpoint is of no use when its run has ended.
+        store.save("x", &run()).unwrap();
+        store.tidy();
+        assert!(!others[3].exists() && store.path("x", RUN).exists());
     }
 
     #[test]
