@@ -1,4 +1,4 @@
-//! State of a run between two steps, from which others go on.
+//! State of a run between two steps, from which others go on, or the run itself.
 //!
 //! As a file: the SHA-256 of all that follows, a line of JSON, the weights, and the optimizer's state as a checkpoint.
 
@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::record::Forked;
 use crate::run::Observed;
 
 /// State of a run between two steps.
@@ -17,6 +18,8 @@ pub(crate) struct Prefix {
     pub(crate) weights: Vec<Vec<f32>>,
     /// [`TrainableOptimizer::state`](crate::optimizer::TrainableOptimizer::state).
     pub(crate) optimizer: Vec<u8>,
+    /// Beginning of a run that did not begin at its start, for one that goes on with itself.
+    pub(crate) forked: Option<Forked>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -24,14 +27,27 @@ struct Head {
     seen: Observed,
     /// Elements of each parameter.
     sizes: Vec<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forked: Option<Forked>,
 }
 
 const DIGEST: usize = 64;
 
 impl Prefix {
+    /// Whether another one is the same but for the time that it took.
+    pub(crate) fn is_same_state(&self, other: &Self) -> bool {
+        let bits = |prefix: &Self| -> Vec<u32> {
+            prefix.weights.iter().flatten().map(|value| value.to_bits()).collect()
+        };
+        self.seen.timeless() == other.seen.timeless()
+            && self.optimizer == other.optimizer
+            && bits(self) == bits(other)
+    }
+
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let sizes = self.weights.iter().map(Vec::len).collect();
-        let mut body = serde_json::to_vec(&Head { seen: self.seen.clone(), sizes })?;
+        let head = Head { seen: self.seen.clone(), sizes, forked: self.forked.clone() };
+        let mut body = serde_json::to_vec(&head)?;
         body.push(b'\n');
         body.extend(self.weights.iter().flatten().flat_map(|value| value.to_le_bytes()));
         body.extend(&self.optimizer);
@@ -44,7 +60,7 @@ impl Prefix {
         let (digest, body) = bytes.split_at_checked(DIGEST).context("it is too short")?;
         ensure!(hex(body).as_bytes() == digest, "its checksum is not that of its content");
         let end = body.iter().position(|byte| *byte == b'\n').context("it has no head")?;
-        let Head { seen, sizes } =
+        let Head { seen, sizes, forked } =
             serde_json::from_slice(&body[..end]).context("a state of another version")?;
         let mut rest = &body[end + 1..];
         let mut weights = Vec::with_capacity(sizes.len());
@@ -55,7 +71,7 @@ impl Prefix {
             weights.push(values.chunks_exact(size_of::<f32>()).map(value).collect());
             rest = others;
         }
-        Ok(Self { seen, weights, optimizer: rest.to_vec() })
+        Ok(Self { seen, weights, optimizer: rest.to_vec(), forked })
     }
 }
 
@@ -70,7 +86,8 @@ mod tests {
     #[test]
     fn a_state_is_read_as_it_was_written_and_a_damaged_one_is_noticed_wherever_it_is() {
         let weights = vec![vec![1.5_f32, -0.0, f32::MIN_POSITIVE], vec![], vec![f32::MAX]];
-        let prefix = Prefix { seen: Observed::new(&weights), weights, optimizer: b"\nstate".to_vec() };
+        let prefix =
+            Prefix { seen: Observed::new(&weights), weights, optimizer: b"\nstate".to_vec(), forked: None };
         let whole = prefix.to_bytes().unwrap();
         assert_eq!(Prefix::from_bytes(&whole).unwrap(), prefix);
         for position in 0..whole.len() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ablate_tasks::{Evaluation, Split, Task};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use gradient_transform::Restored;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -39,6 +39,16 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Keep<'k> {
     pub(crate) steps: &'k [usize],
     pub(crate) save: &'k mut dyn FnMut(usize, Prefix) -> Result<()>,
+    pub(crate) checkpoint: Option<Checkpoint<'k>>,
+}
+
+/// State of a run that another process, or the next one, goes on with where this one ends before the run does.
+pub(crate) struct Checkpoint<'k> {
+    /// The one to go on with.
+    pub(crate) found: Option<Box<Prefix>>,
+    /// Time between two of them.
+    pub(crate) every: Duration,
+    pub(crate) save: &'k mut dyn FnMut(&Prefix) -> Result<()>,
 }
 
 /// Answer of a caller to a point of the curves: whether the run goes on.
@@ -170,15 +180,26 @@ pub(crate) fn train(
     let mut optimizer = plan.optimizer.build(registry, &parameters.groups, seed, steps)?;
     let mut weights = std::mem::take(&mut parameters.weights);
     let mut forked = None;
-    let mut run = match plan.from {
-        None => {
+    let found = keep.as_mut().and_then(|keep| keep.checkpoint.as_mut()).and_then(|kept| kept.found.take());
+    let mut run = match (found, plan.from) {
+        (Some(kept), _) => {
+            weights.clone_from(&kept.weights);
+            let at = kept.seen.steps;
+            let restored = optimizer.go_on(&kept.optimizer, &mut weights);
+            let restored = restored.with_context(|| format!("going on with the checkpoint of step {at}"))?;
+            let fits = restored.missing.is_empty() && restored.surplus.is_empty();
+            ensure!(fits, "the checkpoint of step {at} is another optimizer's");
+            forked = kept.forked;
+            kept.seen
+        }
+        (None, None) => {
             let mut run = Observed::new(&weights);
             let start = run.point(plan, &parameters, optimizer.as_ref(), &weights, None)?;
             on_point(&start);
             run.curve.push(start);
             run
         }
-        Some(prefix) => {
+        (None, Some(prefix)) => {
             weights.clone_from(&prefix.weights);
             let at = prefix.seen.steps;
             let restored = optimizer
@@ -191,8 +212,18 @@ pub(crate) fn train(
 
     let mut diverged = None;
     let mut next_evaluation = evaluation_after(run.steps, plan.evaluations, steps);
+    let mut saved = (run.steps, Instant::now());
     for step in run.steps..steps {
-        if go_on() == Next::Stop {
+        let has_stopped = go_on() == Next::Stop;
+        if let Some(kept) = keep.as_mut().and_then(|keep| keep.checkpoint.as_mut())
+            && run.steps > saved.0
+            && (has_stopped || saved.1.elapsed() >= kept.every)
+        {
+            let (seen, weights, optimizer) = (run.clone(), weights.clone(), optimizer.state()?);
+            (kept.save)(&Prefix { seen, weights, optimizer, forked: forked.clone() })?;
+            saved = (run.steps, Instant::now());
+        }
+        if has_stopped {
             return Ok(None);
         }
         let in_step = || format!("step {} of seed {seed}", step + 1);
@@ -229,8 +260,8 @@ pub(crate) fn train(
             next_evaluation = evaluation_after(step + 1, plan.evaluations, steps);
         }
         if let Some(keep) = keep.as_mut().filter(|keep| keep.steps.contains(&(step + 1))) {
-            let prefix =
-                Prefix { seen: run.clone(), weights: weights.clone(), optimizer: optimizer.state()? };
+            let (seen, weights, optimizer) = (run.clone(), weights.clone(), optimizer.state()?);
+            let prefix = Prefix { seen, weights, optimizer, forked: None };
             (keep.save)(step + 1, prefix)?;
         }
     }
@@ -299,6 +330,13 @@ impl Observed {
             batches: Chained::default(),
             trajectory: Chained::default(),
         }
+    }
+
+    /// All but the time that it took.
+    pub(crate) fn timeless(&self) -> Self {
+        let mut curve = self.curve.clone();
+        curve.iter_mut().for_each(|point| point.seconds = 0.0);
+        Self { curve, spent: Duration::ZERO, ..self.clone() }
     }
 
     fn saw(&mut self, examples: &[u32], step: usize) {

@@ -98,9 +98,9 @@ fn a_study_that_is_killed_again_and_again_ends_with_the_report_of_an_undisturbed
     assert_eq!(unchanged, after, "a stored run was done again");
     assert_eq!(report(&killed), report(&undisturbed));
     let leftovers = fs::read_dir(killed.join("runs")).unwrap().flatten().map(|entry| entry.path());
-    let locks =
-        leftovers.filter(|path| path.extension().is_some_and(|extension| extension == "lock")).count();
-    assert_eq!(locks, 0);
+    let claims =
+        leftovers.filter(|path| path.extension().is_some_and(|extension| extension == "claim")).count();
+    assert_eq!(claims, 0);
 }
 
 #[test]

@@ -3,8 +3,12 @@
 mod analyse;
 mod check;
 mod list;
+mod merge;
+mod plan;
 mod power;
 mod run;
+mod signals;
+mod submit;
 
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
@@ -23,6 +27,8 @@ use crate::study::{Overrides, SHIPPED};
 const WORSE: u8 = 1;
 /// Exit status of a mistake or a failure.
 const FAILED: u8 = 2;
+/// Exit status of a study that a scheduler has stopped, and that should be queued again: EX_TEMPFAIL of sysexits.h.
+const QUEUE_AGAIN: u8 = 75;
 /// Exit status of a study that was stopped: 128 + SIGINT.
 const STOPPED: u8 = 130;
 
@@ -50,6 +56,8 @@ Examples:
   ablate init my.toml                 write a study file with explanations, to be changed
   ablate check my.toml                what it would run, how long that takes, what cannot be combined
   ablate run my.toml                  run what is missing of it; Ctrl-C and run again go on where it stopped
+  ablate run my.toml --shard 2/8      a share of it, on one of eight machines; `ablate merge` brings their folders together
+  ablate submit slurm my.toml         a script that sends it to a cluster
   ablate power my.toml                how many seeds it needs, from a pilot that `ablate run my.toml --seeds 4` made
   ablate run switches --seeds 3 --tasks digits
                                       a smaller version of a study that ships
@@ -70,6 +78,21 @@ enum Command {
     /// Explain a study before anything runs: arms, runs, forks, time, what it could find, and combinations that cannot be
     Check(Which),
     /// Run what is missing of a study, and write its report
+    ///
+    /// Several processes, also on several machines, may run one study in one folder: each run is done by one of them. With --shard a process does a share that
+    /// others don't do, and writes no report; folders of shares are brought together by `ablate merge`, and `ablate run` then writes the report:
+    ///
+    ///   ablate run my.toml --shard 0/2 --out a        # on one machine
+    ///   ablate run my.toml --shard 1/2 --out b        # on another
+    ///   ablate merge my.toml a b
+    ///   ablate run my.toml
+    ///
+    /// A share has its part of every phase, as far as it can be done: runs of tuned arms wait for all tuning runs of the arm, a round of a sequential study for the
+    /// round before. What has waited is done by the same shares when they are started once more, after a merge where they have folders of their own.
+    ///
+    /// Ctrl-C ends the step that a run is at, and the run goes on from there the next time; the status is 130. So do SIGTERM and SIGUSR1, with status 75: queue it
+    /// again. A run that is killed goes on from its last checkpoint, of which there is one every ten minutes (`checkpoint_minutes` of the study).
+    #[command(verbatim_doc_comment)]
     Run {
         #[command(flatten)]
         which: Which,
@@ -78,6 +101,10 @@ enum Command {
         /// Cores to use, one per run (or as many as the study says of a command); 0 for all. The results don't depend on it
         #[arg(long, value_name = "N", default_value_t = 0)]
         threads: usize,
+        /// Only this share of the runs: 2/8 is the third of eight. `auto` takes both numbers from Slurm's variables for job arrays; `auto/8` only the first one, as
+        /// HyperQueue and Kubernetes don't say how many there are
+        #[arg(long, value_name = "I/N")]
+        shard: Option<String>,
     },
     /// Say how many seeds a study needs, and what they cost, from the runs that are stored
     ///
@@ -122,6 +149,46 @@ enum Command {
     /// ablation/NAME, with the name of the first file.
     #[command(verbatim_doc_comment)]
     Analyse(analyse::Columns),
+    /// Say what is missing of a study, phase by phase, and how long that takes
+    ///
+    /// A run is stored, missing (it can be done now), or waiting for others: arms that are tuned for their tuning runs, a round of a sequential study for the round
+    /// before, runs that go on from the base for the base's. Nothing is run, and no folder is made. With --json for programs, as the book's chapter
+    /// on several machines describes it.
+    #[command(verbatim_doc_comment)]
+    Plan {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        place: Place,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring the runs of several folders together, from several machines
+    ///
+    /// Runs are files that are named by all that determines them, so that the union of two folders is what either has. Two results of one run are
+    /// an error that names the run and where it parts: something about it is not deterministic. The time that a run took is no result. Nothing is overwritten, the
+    /// folders that are read stay as they are, and a merge that was killed can be done again:
+    ///
+    ///   ablate merge my.toml a b c                    # into ablation/my
+    ///   ablate merge all a b c                        # into the folder `all`
+    ///
+    /// Afterwards `ablate run` does what is still missing, and writes the report. Machines must run the same build of this program: a run of other sources has
+    /// another name.
+    #[command(verbatim_doc_comment)]
+    Merge(merge::Folders),
+    /// Print a script that sends a study to a scheduler, or send it
+    ///
+    /// Every phase that is not done is a job array of shares, after the one before; the report is a job at the end. What stands behind -- are options of the
+    /// scheduler's own program:
+    ///
+    ///   ablate submit slurm my.toml --shards 32 -- --partition=short --time=2:00:00
+    ///   ablate submit hyperqueue my.toml --shards 32 --go
+    ///   ablate submit kubernetes my.toml --image registry.example/ablate:1 --volume studies
+    ///
+    /// All shares write to the study's folder, which must be on a file system of all nodes. Jobs that were killed may be sent again: they do what is missing.
+    #[command(verbatim_doc_comment)]
+    Submit(submit::Submission),
     /// Compare two executions arm by arm; exits with 1 if one is worse or gone
     Diff {
         /// The earlier study's folder, or its results.json
@@ -208,9 +275,13 @@ enum Listed {
 pub fn main(registry: &Registry) -> ExitCode {
     let arguments = Arguments::parse();
     let which = Which { study: "quick".into(), seeds: None, length: None, tasks: vec![], arms: vec![] };
-    let whole = Command::Run { which, place: Place { out: None }, threads: 0 };
+    let whole = Command::Run { which, place: Place { out: None }, threads: 0, shard: None };
     match dispatch(arguments.command.unwrap_or(whole), registry) {
         Ok(status) => status,
+        Err(error) if error.is::<signals::Preempted>() => {
+            say(error);
+            ExitCode::from(QUEUE_AGAIN)
+        }
         Err(error) if error.is::<Interrupted>() => {
             say(error);
             ExitCode::from(STOPPED)
@@ -226,11 +297,16 @@ fn dispatch(command: Command, registry: &Registry) -> Result<ExitCode> {
     match command {
         Command::Init { path } => init(&path)?,
         Command::Check(which) => show(&check::explain(&which, registry)?)?,
-        Command::Run { which, place, threads } => show(&run::run(&which, &place, threads, registry)?)?,
+        Command::Run { which, place, threads, shard } => {
+            show(&run::run(&which, &place, (threads, shard.as_deref()), registry)?)?;
+        }
         Command::Power { which, place, difference } => {
             show(&power::plan(&which, &place, difference, registry)?)?;
         }
         Command::Analyse(columns) => show(&analyse::analyse(columns)?)?,
+        Command::Plan { which, place, json } => show(&plan::show(&which, &place, json, registry)?)?,
+        Command::Submit(submission) => show(&submit::submit(&submission, registry)?)?,
+        Command::Merge(folders) => show(&merge::merge(&folders, registry)?)?,
         Command::Report { which, place } => show(&run::report(&which, &place, registry)?)?,
         Command::Diff { first, second } => {
             let differences = diff::compare(&diff::read(&first)?, &diff::read(&second)?)?;

@@ -1,17 +1,16 @@
 //! `ablate run` and `ablate report`.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::HumanDuration;
 
+use super::signals::Signals;
 use super::{Place, Which};
-use crate::command::kill_all;
-use crate::console::say;
-use crate::execute::{Execution, Observer, seconds_per_run};
+use crate::execute::{Execution, Observer, Shard, seconds_per_run};
 use crate::findings::Findings;
 use crate::folder::Folder;
 use crate::progress::Progress;
@@ -45,29 +44,29 @@ fn limit_candle() {
 #[cfg(not(unix))]
 fn limit_candle() {}
 
-pub(super) fn run(which: &Which, place: &Place, threads: usize, registry: &Registry) -> Result<String> {
+pub(super) fn run(
+    which: &Which,
+    place: &Place,
+    (threads, shard): (usize, Option<&str>),
+    registry: &Registry,
+) -> Result<String> {
+    let shard = shard.map(|shard| Shard::read(shard, &|name| std::env::var(name).ok())).transpose()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = at_the_same_time(threads, cores)?;
     limit_candle();
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            // Asked twice: whoever waits has waited long enough, and nothing is lost but the runs in progress.
-            kill_all();
-            std::process::exit(i32::from(super::STOPPED));
-        }
-        say("stopping; once more to stop at once");
-    })
-    .context("cannot listen for Ctrl-C")?;
+    let signals = Signals::listen()?;
     let study = Study::open(&which.study, registry, &which.overrides())?;
     let started = Instant::now();
     let probe = |task| seconds_per_run(&study, registry, task);
     let seconds = study.tasks.iter().map(probe).collect::<Result<Vec<_>>>()?;
     let progress = Progress::new(&study, &seconds);
     let threads = threads.max(devices(&study));
-    let parts = Parts { study: &study, registry, stop: &stop, may_run: true, threads };
-    parts.finish(&folder(&study, place), &progress, started)
+    let parts = Parts { study: &study, registry, stop: &signals.stop, may_run: true, threads };
+    let out = folder(&study, place);
+    signals.outcome(match shard {
+        Some(shard) => parts.share(&out, shard, &progress),
+        None => parts.finish(&out, &progress, started),
+    })
 }
 
 pub(super) fn report(which: &Which, place: &Place, registry: &Registry) -> Result<String> {
@@ -109,23 +108,62 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn finish(&self, out: &Path, observer: &dyn Observer, started: Instant) -> Result<String> {
+    fn open(&self, out: &Path) -> Result<(Folder, Store)> {
         let folder = Folder::take(out)?;
         folder.keep_study(&self.study.text)?;
         let store = Store::open(folder.path())?;
         store.tidy();
-        let pool = rayon::ThreadPoolBuilder::new()
+        Ok((folder, store))
+    }
+
+    fn pool(&self) -> Result<rayon::ThreadPool> {
+        rayon::ThreadPoolBuilder::new()
             .num_threads(self.threads)
             .build()
-            .context("the threads could not be started; try fewer with --threads")?;
-        let execution = Execution {
+            .context("the threads could not be started; try fewer with --threads")
+    }
+
+    fn execution<'e>(&'e self, store: &'e Store) -> Execution<'e> {
+        Execution {
             study: self.study,
             registry: self.registry,
-            store: &store,
+            store,
             stop: self.stop,
             may_run: self.may_run,
-        };
-        let mut results = pool.install(|| execution.results(observer))?;
+        }
+    }
+
+    /// Does a share of the study, which has no report.
+    fn share(&self, out: &Path, shard: Shard, observer: &dyn Observer) -> Result<String> {
+        let (_folder, store) = self.open(out)?;
+        let execution = self.execution(&store);
+        let survey = self.pool()?.install(|| execution.share(shard, observer))?;
+        let mut text =
+            format!("Share {shard} is done, as far as it can be; what is stored is in {}.\n", out.display());
+        if survey.results.is_some() {
+            text += "Every run of the study is stored. `ablate run` with the same study and folder writes the report.\n";
+            return Ok(text);
+        }
+        for phase in &survey.phases {
+            let (stored, missing, waiting) = (phase.stored(), phase.missing().len(), phase.waiting());
+            let round = phase.round.map_or(String::new(), |round| format!(", round {round}"));
+            writeln!(
+                text,
+                "  {}{round}: {stored} stored, {missing} missing of other shares, {waiting} waiting for those before",
+                phase.name
+            )?;
+        }
+        text += "There is no report yet. Shares that have a folder each are brought together by `ablate merge`. When nothing is missing, `ablate run` writes the \
+                 report; what has waited is done by the same shares, started once more.\n";
+        Ok(text)
+    }
+
+    fn finish(&self, out: &Path, observer: &dyn Observer, started: Instant) -> Result<String> {
+        let (folder, store) = self.open(out)?;
+        let execution = self.execution(&store);
+        let mut results = self.pool()?.install(|| execution.results(observer))?;
+        // By now it is known of more processes that they are no more.
+        store.tidy();
         results.study.earlier_seeds = folder.look(&results)?;
         let findings = Findings::of(&results);
         let mut lines = if self.may_run {

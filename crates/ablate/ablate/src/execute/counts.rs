@@ -3,7 +3,7 @@
 use ablate_tasks::Split;
 use anyhow::Result;
 
-use super::repeats;
+use super::jobs::repeats;
 use crate::optimizer::Setting;
 use crate::registry::Registry;
 use crate::run::{Next, Plan, train};

@@ -6,12 +6,14 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow, bail};
 
-use super::{Execution, Interrupted, Job, Observer, PATIENCE, assignment, own_job, unlike};
+use super::address::{assignment, unlike};
+use super::jobs::own_job;
+use super::{Execution, Interrupted, Job, Observer, PATIENCE};
 use crate::command::{Place, Resources, SourcesChanged};
 use crate::measured::Measured;
 use crate::prefix::Prefix;
 use crate::record::{Forked, Outcome, Point};
-use crate::run::{Keep, Next, Plan, train};
+use crate::run::{Checkpoint, Keep, Next, Plan, train};
 use crate::store::Found;
 use crate::study::{Recipe, Training};
 
@@ -128,7 +130,18 @@ impl Stage<'_> {
                     final_split: job.final_split,
                     from: prefix.as_deref(),
                 };
-                let keep = Keep { steps: kept, save: &mut save };
+                let found = match store.load_checkpoint(address)? {
+                    Found::Whole(prefix) => Some(prefix),
+                    Found::Nothing => None,
+                    Found::Damaged(what) => {
+                        self.observer.damaged(&what);
+                        None
+                    }
+                };
+                let mut save_checkpoint = |prefix: &Prefix| store.save_checkpoint(address, prefix);
+                let every = study.file.checkpoint_every();
+                let checkpoint = Some(Checkpoint { found, every, save: &mut save_checkpoint });
+                let keep = Keep { steps: kept, save: &mut save, checkpoint };
                 train(&plan, registry, Some(keep), on_point, go_on)?.map(Measured::from)
             }
             (Training::Command(command), Recipe::Options(options)) => {
@@ -139,6 +152,7 @@ impl Stage<'_> {
         };
         let Some(run) = run else { return Err(Interrupted.into()) };
         store.save(address, &run)?;
+        store.remove_checkpoint(address);
         self.observer.finished(job, &run.record);
         Ok(Attempt::Done(Box::new(run)))
     }
@@ -208,7 +222,8 @@ impl Stage<'_> {
             Ok(())
         };
         let go_on = || if is_over.get() || stop.load(Ordering::Relaxed) { Next::Stop } else { Next::Go };
-        train(&plan, registry, Some(Keep { steps: &missing, save: &mut save }), |_| {}, go_on)?;
+        let keep = Keep { steps: &missing, save: &mut save, checkpoint: None };
+        train(&plan, registry, Some(keep), |_| {}, go_on)?;
         match found {
             Some(prefix) => Ok(Beginning::State(Box::new(prefix))),
             None if stop.load(Ordering::Relaxed) => Err(Interrupted.into()),

@@ -1,5 +1,7 @@
 //! The study file: what can be written in it.
 
+use std::time::Duration;
+
 use ablate_tasks::read_options;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -43,6 +45,9 @@ pub struct StudyFile {
     /// Evaluations of a run after the first.
     #[serde(default = "twenty")]
     pub evaluations: usize,
+    /// Minutes of training after which a run that goes on is kept, so that it loses no more when it is killed.
+    #[serde(default = "ten_minutes")]
+    pub checkpoint_minutes: f64,
     /// The budget of every tuned arm.
     #[serde(default)]
     pub tuning: TuningBudget,
@@ -60,6 +65,17 @@ pub struct StudyFile {
 
 fn ten() -> usize {
     10
+}
+
+fn ten_minutes() -> f64 {
+    10.0
+}
+
+impl StudyFile {
+    /// Time between two checkpoints of a run.
+    pub(crate) fn checkpoint_every(&self) -> Duration {
+        Duration::try_from_secs_f64(60.0 * self.checkpoint_minutes).unwrap_or(Duration::MAX)
+    }
 }
 
 fn twenty() -> usize {

@@ -297,6 +297,11 @@ fn check(file: &StudyFile) -> Result<()> {
         "sequential = true with seeds = {}: the first look is after {FEWEST_PAIRS} at least; give the most that there may be",
         file.seeds
     );
+    ensure!(
+        file.checkpoint_minutes >= 0.0,
+        "checkpoint_minutes = {}: minutes of training, or 0 for a checkpoint after every step",
+        file.checkpoint_minutes
+    );
     ensure!(file.evaluations > 0, "evaluations = 0: a run needs at least the one at its end");
     ensure!(file.tuning.seeds > 0, "tuning.seeds = 0: a setting needs at least one run");
     ensure!(
@@ -489,6 +494,8 @@ mod tests {
             ("tasks = [\"digits\"]\nmatters = 0", "matters = 0: a difference above 0"),
             ("tasks = [{ task = \"digits\", matters = \"much\" }]", "matters of a task is a difference"),
             ("tasks = [\"digits\"]\nsedes = 3", "sedes"),
+            ("tasks = [\"digits\"]\ncheckpoint_minutes = -1", "checkpoint_minutes = -1"),
+            ("tasks = [\"digits\"]\ncheckpoint_minutes = nan", "checkpoint_minutes = NaN"),
             ("tasks = [{ task = \"digits\", hiden = [3] }]", "hiden"),
             ("tasks = [\"digits\"", "line 1"),
         ];

@@ -52,132 +52,44 @@
 //! assert_eq!(store.load(&address)?, Found::Whole(Box::new(measured)));
 //! drop(claim);
 //! store.tidy(); // removes what killed processes left behind
+//!
+//! // Another machine's runs: what is not here yet is copied, and what is must have the same result.
+//! use ablate::store::{Conflict, MergeError, Merged};
+//!
+//! let other = tempfile::tempdir()?;
+//! let there = Store::open(other.path())?;
+//! let Merged { copied, known, conflicts, damaged } = there.merge(&store)?;
+//! let none: Vec<Conflict> = conflicts;
+//! assert_eq!((copied, known, none.len(), damaged.len()), (1, 0, 0, 0));
+//! assert_eq!(there.merge(&Store::existing(folder.path())?)?.known, 1);
+//! assert!(matches!(Store::existing(&other.path().join("none")), Err(MergeError::NoStore(_))));
+//!
 //! std::fs::write(folder.path().join("runs").join(format!("{address}.json")), "half a fi")?;
 //! assert!(matches!(store.load(&address)?, Found::Damaged(_)));
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+mod claim;
+mod key;
+mod merge;
+mod owner;
+
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use ablate_tasks::Split;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+pub use self::claim::Claim;
+use self::claim::{AWAY, CLAIM, Claims};
+pub use self::key::Key;
+pub(crate) use self::key::{CommandKey, PrefixKey};
+pub use self::merge::{Conflict, MergeError, Merged};
 use crate::measured::Measured;
-use crate::optimizer::{OptimizerSpec, Setting};
 use crate::prefix::Prefix;
 use crate::replace::replace;
-
-/// Everything that determines a run. Two runs with equal keys have equal records, but for the time they took.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Key<'a> {
-    /// The digest of the program's own sources.
-    pub code: &'a str,
-    /// The version of a user's own tasks and transforms.
-    pub own: &'a str,
-    /// The kind of task.
-    pub task: &'a str,
-    /// Its options.
-    pub options: &'a Value,
-    /// The optimizer.
-    pub optimizer: &'a OptimizerSpec,
-    /// The candidate of a tuned arm.
-    pub setting: Option<Setting>,
-    /// The seed.
-    pub seed: u64,
-    /// The length.
-    pub steps: usize,
-    /// Number of evaluations.
-    pub evaluations: usize,
-    /// The split of the final evaluation.
-    pub final_split: Split,
-    /// The address of the state that it goes on from; absent for a run from its start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefix: Option<&'a str>,
-}
-
-/// Everything that determines the state of a run after a step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct PrefixKey<'a> {
-    /// The digest of the program's own sources.
-    pub(crate) code: &'a str,
-    /// The version of a user's own tasks and transforms.
-    pub(crate) own: &'a str,
-    /// The kind of task.
-    pub(crate) task: &'a str,
-    /// Its options.
-    pub(crate) options: &'a Value,
-    /// The optimizer.
-    pub(crate) optimizer: &'a OptimizerSpec,
-    /// The seed.
-    pub(crate) seed: u64,
-    /// The length of the whole run, which schedules depend on.
-    pub(crate) steps: usize,
-    /// Number of evaluations of the whole run.
-    pub(crate) evaluations: usize,
-    /// Steps that it has taken.
-    pub(crate) taken: usize,
-}
-
-impl PrefixKey<'_> {
-    pub(crate) fn address(&self) -> Result<String> {
-        address(self)
-    }
-}
-
-impl Key<'_> {
-    /// The address: SHA-256 of the key as JSON, whose tables are sorted.
-    ///
-    /// # Errors
-    /// A number that JSON doesn't have.
-    pub fn address(&self) -> Result<String> {
-        address(self)
-    }
-}
-
-/// Everything that determines a run of a command, as far as a study can know.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct CommandKey<'a> {
-    /// The program and its arguments, with their places.
-    pub(crate) command: &'a [String],
-    /// Variables of its environment, with their places.
-    pub(crate) environment: &'a BTreeMap<String, String>,
-    /// Those from outside, with their values.
-    pub(crate) inherited: &'a BTreeMap<String, Option<String>>,
-    /// Its number of threads.
-    pub(crate) cores: usize,
-    /// The digest of its sources.
-    pub(crate) sources: &'a str,
-    /// The task's options.
-    pub(crate) task: &'a Map<String, Value>,
-    /// The arm's.
-    pub(crate) options: &'a Map<String, Value>,
-    /// The candidate of a tuned arm.
-    pub(crate) setting: Option<Setting>,
-    /// The seed.
-    pub(crate) seed: u64,
-    /// The length.
-    pub(crate) steps: usize,
-    /// The split of the final evaluation.
-    pub(crate) final_split: Split,
-    /// 0, or which time it is run again.
-    pub(crate) repeat: usize,
-}
-
-impl CommandKey<'_> {
-    pub(crate) fn address(&self) -> Result<String> {
-        address(self)
-    }
-}
-
-fn address(key: &impl Serialize) -> Result<String> {
-    Ok(hex(&serde_json::to_vec(&serde_json::to_value(key)?)?))
-}
 
 /// A file of the store.
 #[derive(Serialize, Deserialize)]
@@ -197,8 +109,17 @@ pub enum Found<C = Measured> {
     Damaged(String),
 }
 
+/// The folder of runs in a study's.
+const RUNS: &str = "runs";
+
+/// Ending of the files of runs.
+const RUN: &str = "json";
+
 /// Ending of the files of states.
 const PREFIX: &str = "state";
+
+/// Ending of the files of runs that have not ended.
+const CHECKPOINT: &str = "checkpoint";
 
 /// Between the address of a run and what tells its folders from each other.
 const WORK: &str = ".work-";
@@ -207,23 +128,7 @@ const WORK: &str = ".work-";
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,
-}
-
-/// The right to do a run, which no other process has at the same time. Given back when it is dropped, or the process ends
-/// in any way.
-#[derive(Debug)]
-pub struct Claim {
-    file: File,
-    path: PathBuf,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        // Another process that has just opened the file locks what is no longer there. It then does the run once more,
-        // with the same result.
-        let _ = fs::remove_file(&self.path);
-        let _ = self.file.unlock();
-    }
+    claims: Claims,
 }
 
 impl Store {
@@ -232,9 +137,22 @@ impl Store {
     /// # Errors
     /// The folder cannot be made.
     pub fn open(study_folder: &Path) -> Result<Self> {
-        let folder = study_folder.join("runs");
+        let folder = study_folder.join(RUNS);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder })
+        Ok(Self { claims: Claims::new(&folder), folder })
+    }
+
+    /// The store of a study's folder, which is there.
+    ///
+    /// # Errors
+    /// It isn't.
+    pub fn existing(study_folder: &Path) -> Result<Self, MergeError> {
+        let folder = study_folder.join(RUNS);
+        if folder.is_dir() {
+            Ok(Self { claims: Claims::new(&folder), folder })
+        } else {
+            Err(MergeError::NoStore(study_folder.to_owned()))
+        }
     }
 
     /// A folder for a run to work in, which is gone when it is dropped. No two have the same: a command that outlived a killed program may still write to
@@ -253,7 +171,7 @@ impl Store {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn load(&self, address: &str) -> Result<Found> {
-        Self::read(&self.path(address, "json"), parse)
+        Self::read(&self.path(address, RUN), parse)
     }
 
     /// The state of a run that is kept at an address.
@@ -264,12 +182,39 @@ impl Store {
         Self::read(&self.path(address, PREFIX), Prefix::from_bytes)
     }
 
-    /// Keeps the state of a run: afterwards the whole file is there, or what was there before.
+    /// Keeps the state of a run, unless another process is about to: afterwards the whole file is there, or what was there before.
     ///
     /// # Errors
     /// It cannot be written.
     pub(crate) fn save_prefix(&self, address: &str, prefix: &Prefix) -> Result<()> {
-        let path = self.path(address, PREFIX);
+        let Some(_claim) = self.claim(address)? else { return Ok(()) };
+        self.save_state(address, PREFIX, prefix)
+    }
+
+    /// What a run goes on with that has not ended.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub(crate) fn load_checkpoint(&self, address: &str) -> Result<Found<Prefix>> {
+        Self::read(&self.path(address, CHECKPOINT), Prefix::from_bytes)
+    }
+
+    /// As [`save_prefix`](Self::save_prefix), for the run itself to go on with.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn save_checkpoint(&self, address: &str, prefix: &Prefix) -> Result<()> {
+        self.save_state(address, CHECKPOINT, prefix)
+    }
+
+    /// Forgets the checkpoint of a run that has ended.
+    pub(crate) fn remove_checkpoint(&self, address: &str) {
+        // Where it stays, it is tidied away.
+        let _ = fs::remove_file(self.path(address, CHECKPOINT));
+    }
+
+    fn save_state(&self, address: &str, extension: &str, prefix: &Prefix) -> Result<()> {
+        let path = self.path(address, extension);
         let save = || -> Result<()> { Ok(replace(&path, &prefix.to_bytes()?)?) };
         save().with_context(|| format!("cannot write {}", path.display()))
     }
@@ -291,7 +236,7 @@ impl Store {
     /// # Errors
     /// It cannot be written.
     pub fn save(&self, address: &str, run: &Measured) -> Result<()> {
-        let path = self.path(address, "json");
+        let path = self.path(address, RUN);
         let save = || -> Result<()> {
             let record = serde_json::to_string(run)?;
             let stored = Stored { sha256: hex(record.as_bytes()), record };
@@ -300,32 +245,33 @@ impl Store {
         save().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Claims a run, unless another process has.
+    /// Claims a run, unless another process has. One whose process is no more, or has given no sign of life for a minute of looking at it, is taken over.
     ///
     /// # Errors
     /// The folder cannot be written to.
     pub fn claim(&self, address: &str) -> Result<Option<Claim>> {
-        let path = self.path(address, "lock");
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = open.with_context(|| format!("cannot write {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Claim { file, path })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", path.display()))
-            }
-        }
+        self.claims.claim(address)
     }
 
-    /// Removes what killed processes left behind, unless it is in use.
+    /// Removes what killed processes left behind, as far as it is known that they are no more.
     pub fn tidy(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let is_lock = path.extension().is_some_and(|extension| extension == "lock");
-            if is_lock && let Some(address) = path.file_stem().and_then(|stem| stem.to_str()) {
-                drop(self.claim(address));
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            match (path.extension().and_then(|extension| extension.to_str()), stem) {
+                (Some(CLAIM), Some(address)) => drop(self.claim(address)),
+                (Some(AWAY), _) => self.claims.tidy_away(&path),
+                (Some(CHECKPOINT), Some(address)) if self.path(address, RUN).exists() => {
+                    self.remove_checkpoint(address);
+                }
+                _ => {}
             }
             let name = entry.file_name();
+            if let Some(address) = name.to_str().and_then(unfinished)
+                && let Ok(Some(_claim)) = self.claim(address)
+            {
+                let _ = fs::remove_file(&path);
+            }
             if let Some((address, _)) = name.to_str().and_then(|name| name.split_once(WORK))
                 && let Ok(Some(_claim)) = self.claim(address)
             {
@@ -334,6 +280,13 @@ impl Store {
             }
         }
     }
+}
+
+/// The address of a file that is written under another name first, until it is whole.
+fn unfinished(name: &str) -> Option<&str> {
+    let (address, rest) = name.strip_prefix('.')?.split_once('.')?;
+    let (extension, _) = rest.split_once('.')?;
+    [RUN, PREFIX, CHECKPOINT].contains(&extension).then_some(address)
 }
 
 fn parse(bytes: &[u8]) -> Result<Measured> {
@@ -351,13 +304,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::optimizer::Named;
     use crate::record::{Outcome, Point, Record};
     use ablate_tasks::Evaluation;
 
-    fn run() -> Measured {
+    pub(crate) fn run() -> Measured {
         let evaluation = Evaluation { loss: 0.1, accuracy: None };
         let point = Point {
             step: 0,
@@ -400,6 +352,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_had_half_written_is_removed_and_what_is_being_written_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join("runs").join(name);
+            fs::write(&path, "half a fi").unwrap();
+            path
+        };
+        let halves = [".x.checkpoint.Ab3", ".x.json.Ab3", ".y.state.Ab3"].map(write);
+        let others = [".x.other.Ab3", ".merge-Ab3", "notes.txt", "x.checkpoint"].map(write);
+        let claims = ["x", "y"].map(|address| store.claim(address).unwrap().unwrap());
+        store.tidy();
+        assert!(halves.iter().chain(&others).all(|path| path.exists()));
+        drop(claims);
+        store.tidy();
+        assert!(halves.iter().all(|path| !path.exists()) && others.iter().all(|path| path.exists()));
+        // A checkpoint is of no use when its run has ended.
+        store.save("x", &run()).unwrap();
+        store.tidy();
+        assert!(!others[3].exists() && store.path("x", RUN).exists());
+    }
+
+    #[test]
     fn a_run_can_be_claimed_once_and_again_when_it_is_given_back() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
@@ -416,47 +391,5 @@ mod tests {
         assert!(!work.exists());
         assert!(store.claim("x").unwrap().is_some());
         assert_eq!(fs::read_dir(folder.path().join("runs")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn everything_that_determines_a_run_changes_its_address() {
-        let options = serde_json::json!({});
-        let other_options = serde_json::json!({ "batch": 16 });
-        let optimizer = OptimizerSpec::Baseline(Named::of("sgd").unwrap());
-        let other_optimizer = OptimizerSpec::Baseline(Named::of("adamw").unwrap());
-        let key = Key {
-            code: "1",
-            own: "",
-            task: "digits",
-            options: &options,
-            optimizer: &optimizer,
-            setting: None,
-            seed: 0,
-            steps: 10,
-            evaluations: 2,
-            final_split: Split::Test,
-            prefix: None,
-        };
-        let setting = Setting { learning_rate: 0.1, schedule: crate::optimizer::Schedule::Constant };
-        let keys = [
-            key.clone(),
-            Key { code: "2", ..key.clone() },
-            Key { own: "2", ..key.clone() },
-            Key { task: "mnist", ..key.clone() },
-            Key { options: &other_options, ..key.clone() },
-            Key { optimizer: &other_optimizer, ..key.clone() },
-            Key { setting: Some(setting), ..key.clone() },
-            Key { seed: 1, ..key.clone() },
-            Key { steps: 11, ..key.clone() },
-            Key { evaluations: 3, ..key.clone() },
-            Key { final_split: Split::Validation, ..key.clone() },
-            Key { prefix: Some("a"), ..key.clone() },
-            Key { prefix: Some("b"), ..key.clone() },
-        ];
-        let mut addresses: Vec<String> = keys.iter().map(|key| key.address().unwrap()).collect();
-        addresses.sort();
-        addresses.dedup();
-        assert_eq!(addresses.len(), keys.len());
-        assert_eq!(key.address().unwrap(), keys[0].address().unwrap());
     }
 }

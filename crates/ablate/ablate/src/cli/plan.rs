@@ -1,0 +1,196 @@
+//! `ablate plan`: what is missing of a study.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Result;
+use indicatif::HumanDuration;
+use serde::Serialize;
+
+use super::{Place, Which, run};
+use crate::columns::Columns;
+use crate::execute::{Execution, Job, Phase, State};
+use crate::registry::Registry;
+use crate::store::Store;
+use crate::study::Study;
+
+/// The version of the JSON. Fields may be added without a new one.
+const SCHEMA: usize = 1;
+
+/// What is missing of a study.
+#[derive(Serialize)]
+pub(super) struct Plan {
+    schema: usize,
+    study: String,
+    folder: String,
+    is_complete: bool,
+    #[serde(flatten)]
+    all: Runs,
+    pub(super) phases: Vec<PhasePlan>,
+}
+
+/// Numbers of runs, and the time of those that are not stored; nothing where nobody knows it.
+#[derive(Serialize, Clone, Copy)]
+pub(super) struct Runs {
+    stored: usize,
+    pub(super) missing: usize,
+    pub(super) waiting: usize,
+    seconds: Option<f64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct PhasePlan {
+    pub(super) phase: &'static str,
+    pub(super) round: Option<usize>,
+    at_most: bool,
+    #[serde(flatten)]
+    pub(super) all: Runs,
+    runs: Vec<Row>,
+}
+
+/// Runs of an arm on a task.
+#[derive(Serialize)]
+struct Row {
+    task: String,
+    arm: String,
+    #[serde(flatten)]
+    runs: Runs,
+}
+
+impl Runs {
+    fn of<'r>(runs: impl Iterator<Item = &'r Runs>) -> Self {
+        let nothing = Self { stored: 0, missing: 0, waiting: 0, seconds: Some(0.0) };
+        runs.fold(nothing, |sum, of| Self {
+            stored: sum.stored + of.stored,
+            missing: sum.missing + of.missing,
+            waiting: sum.waiting + of.waiting,
+            seconds: sum.seconds.zip(of.seconds).map(|(sum, of)| sum + of),
+        })
+    }
+
+    fn cells(&self) -> [String; 4] {
+        let time = match self.seconds {
+            _ if self.missing + self.waiting == 0 => String::new(),
+            Some(seconds) if seconds < 1.0 => "less than a second".to_owned(),
+            Some(seconds) => HumanDuration(Duration::from_secs_f64(seconds)).to_string(),
+            None => "unknown".to_owned(),
+        };
+        [self.stored.to_string(), self.missing.to_string(), self.waiting.to_string(), time]
+    }
+}
+
+pub(super) fn show(which: &Which, place: &Place, is_json: bool, registry: &Registry) -> Result<String> {
+    let study = Study::open(&which.study, registry, &which.overrides())?;
+    let plan = plan(&study, &run::folder(&study, place), registry)?;
+    Ok(if is_json { serde_json::to_string_pretty(&plan)? + "\n" } else { plan.table() })
+}
+
+/// What is missing of a study in a folder, which need not be there.
+pub(super) fn plan(study: &Study, out: &Path, registry: &Registry) -> Result<Plan> {
+    let nothing = tempfile::tempdir()?;
+    let store = match Store::existing(out) {
+        Ok(store) => store,
+        Err(_) => Store::open(nothing.path())?,
+    };
+    let stop = AtomicBool::new(false);
+    let survey = Execution { study, registry, store: &store, stop: &stop, may_run: false }.survey()?;
+    let times = Times::of(&survey.phases);
+    let phases: Vec<PhasePlan> = survey.phases.iter().map(|phase| of_phase(phase, study, &times)).collect();
+    Ok(Plan {
+        schema: SCHEMA,
+        study: study.name.clone(),
+        folder: out.display().to_string(),
+        is_complete: survey.results.is_some(),
+        all: Runs::of(phases.iter().map(|phase| &phase.all)),
+        phases,
+    })
+}
+
+/// Seconds of a step, from the stored runs.
+struct Times {
+    by_arm: BTreeMap<(usize, usize), (usize, f64)>,
+    by_task: BTreeMap<usize, (usize, f64)>,
+}
+
+impl Times {
+    fn of(phases: &[Phase]) -> Self {
+        let mut times = Self { by_arm: BTreeMap::new(), by_task: BTreeMap::new() };
+        for (job, state) in phases.iter().flat_map(|phase| &phase.runs) {
+            // The time of one that goes on from the base has the base's in it.
+            if let (State::Stored { steps, seconds }, None) = (*state, job.fork) {
+                let of_arm = times.by_arm.entry((job.task, job.arm)).or_default();
+                for sum in [of_arm, times.by_task.entry(job.task).or_default()] {
+                    *sum = (sum.0 + steps, sum.1 + seconds);
+                }
+            }
+        }
+        times
+    }
+
+    /// Seconds that a run takes: as other runs of the arm, or else as those of other arms.
+    fn seconds(&self, job: &Job, steps: usize) -> Option<f64> {
+        let known = |(steps, _): &&(usize, f64)| *steps > 0;
+        let of_arm = self.by_arm.get(&(job.task, job.arm)).filter(known);
+        let (taken, seconds) = of_arm.or_else(|| self.by_task.get(&job.task).filter(known))?;
+        Some(seconds / *taken as f64 * (steps - job.fork.unwrap_or(0)) as f64)
+    }
+}
+
+fn of_phase(phase: &Phase, study: &Study, times: &Times) -> PhasePlan {
+    let mut rows: BTreeMap<(usize, usize), Runs> = BTreeMap::new();
+    for (job, state) in &phase.runs {
+        let nothing = Runs { stored: 0, missing: 0, waiting: 0, seconds: Some(0.0) };
+        let row = rows.entry((job.task, job.arm)).or_insert(nothing);
+        match state {
+            State::Stored { .. } => row.stored += 1,
+            State::Missing => row.missing += 1,
+            State::Waiting => row.waiting += 1,
+        }
+        if !matches!(state, State::Stored { .. }) {
+            let of_run = times.seconds(job, study.tasks[job.task].steps);
+            row.seconds = row.seconds.zip(of_run).map(|(sum, of_run)| sum + of_run);
+        }
+    }
+    let row = |((task, arm), runs): ((usize, usize), Runs)| Row {
+        task: study.tasks[task].name.clone(),
+        arm: study.arms[arm].arm.name.clone(),
+        runs,
+    };
+    let runs: Vec<Row> = rows.into_iter().map(row).collect();
+    let all = Runs::of(runs.iter().map(|row| &row.runs));
+    PhasePlan { phase: phase.name, round: phase.round, at_most: phase.is_bound, all, runs }
+}
+
+impl PhasePlan {
+    fn name(&self) -> String {
+        let round = self.round.map_or(String::new(), |round| format!(", round {round}"));
+        let at_most = if self.at_most { ", at most" } else { "" };
+        format!("{}{round}{at_most}", self.phase)
+    }
+}
+
+impl Plan {
+    fn table(&self) -> String {
+        if self.is_complete {
+            return format!("Every run of {} is stored in {}.\n", self.study, self.folder);
+        }
+        let mut table =
+            Columns::new(["phase", "task", "arm", "stored", "missing", "waiting", "time on one core"]);
+        let mut add = |head: [&str; 3], runs: &Runs| {
+            table.add_row(head.map(str::to_owned).into_iter().chain(runs.cells()));
+        };
+        for phase in &self.phases {
+            for row in &phase.runs {
+                add([&phase.name(), &row.task, &row.arm], &row.runs);
+            }
+        }
+        add(["all", "", ""], &self.all);
+        format!(
+            "{}\n\nWaiting runs need others first: those of tuned arms all tuning runs of the arm, a round the one before it, and those that go on from the base its run. \
+             Times are those of the steps of stored runs, without evaluations.\n",
+            table.shown()
+        )
+    }
+}
