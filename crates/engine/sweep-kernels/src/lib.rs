@@ -47,6 +47,7 @@
 //! ```
 
 mod batch;
+mod expression;
 mod layout;
 mod text;
 
