@@ -21,6 +21,13 @@ pub struct Row {
     chain: Box<dyn Fn() -> Box<dyn Link<f32>>>,
 }
 
+impl Row {
+    /// The chain.
+    pub fn chain(&self) -> Box<dyn Link<f32>> {
+        (self.chain)()
+    }
+}
+
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
