@@ -64,7 +64,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
     let buffer = |values: &[f32]| {
         let contents: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents: &contents, usage })
+        device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+            label: None,
+            contents: &contents,
+            usage,
+        })
     };
     let point = |i: usize| 6.0 * i as f32 / EXAMPLES as f32 - 3.0;
     let data: Vec<f32> = (0..EXAMPLES).flat_map(|i| [point(i), (2.0 * point(i)).sin()]).collect();
@@ -87,9 +91,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout: &pipeline.get_bind_group_layout(0),
-        entries: &[(0, &data), (1, &weights), (2, &gradients), (3, &loss)].map(|(binding, buffer)| {
-            wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }
-        }),
+        entries: &[(0, &data), (1, &weights), (2, &gradients), (3, &loss)]
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }),
     });
 
     // The parts of the buffers that are tensors.

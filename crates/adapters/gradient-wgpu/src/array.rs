@@ -57,7 +57,8 @@ impl WgpuArray {
         if !offset.is_multiple_of(4) {
             return refused("it has to begin at a multiple of 4");
         }
-        if 4 * words(dtype, len, false) as u64 > buffer.size().saturating_sub(offset) {
+        let rest = buffer.size().checked_sub(offset);
+        if rest.is_none_or(|rest| 4 * words(dtype, len, false) as u64 > rest) {
             return refused("it does not end within the buffer");
         }
         let Ok(first) = u32::try_from(offset / 4) else {

@@ -126,10 +126,7 @@ impl Wgpu {
     }
 
     /// Does something, and gives the errors that wgpu would otherwise end the program with.
-    fn checked<R>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<R, WgpuError>,
-    ) -> Result<R, WgpuError> {
+    fn checked<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, WgpuError>) -> Result<R, WgpuError> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
         self.check_lost()?;
         let scopes = [Validation, OutOfMemory, Internal].map(|kind| self.device.push_error_scope(kind));
@@ -261,7 +258,7 @@ impl Wgpu {
         let prepared = match tables.iter().find(|(known, _)| *known == shapes) {
             Some((_, known)) => Arc::clone(known),
             None => {
-                let made = Arc::new(Prepared::new(device, Tables::new(formula, &shapes)));
+                let made = Arc::new(Prepared::new(device, queue, Tables::new(formula, &shapes)));
                 tables.push((shapes.iter().map(|shape| shape.to_vec()).collect(), Arc::clone(&made)));
                 made
             }
@@ -304,15 +301,15 @@ impl Wgpu {
         let prepared = match known.iter().find(|(known, _)| *known == lens) {
             Some((_, prepared)) => Arc::clone(prepared),
             None => {
-                let made = Arc::new(Prepared::new(device, usable_tables(&lens)));
+                let made = Arc::new(Prepared::new(device, queue, usable_tables(&lens)));
                 known.push((lens.clone(), Arc::clone(&made)));
                 made
             }
         };
         let limit = u64::from((limit as f32).to_bits());
-        let words = gradients.iter().flat_map(|array| {
-            [array.len as u64, array.word(), u64::from(array.dtype == DType::Bf16), limit]
-        });
+        let words = gradients
+            .iter()
+            .flat_map(|array| [array.len as u64, array.word(), u64::from(array.dtype == DType::Bf16), limit]);
         fill(device, queue, &mut workspace.words, &words.collect::<Vec<u64>>());
         let bytes = 4 * lens.len() as u64;
         reserve(device, &mut workspace.floats, bytes);

@@ -28,7 +28,9 @@ pub enum WgpuError {
         limit: u64,
     },
     /// A tensor's arrays are in more buffers than a kernel can be given.
-    #[error("arrays of a tensor in {needed} buffers, of which the device allows {limit}: put several into one")]
+    #[error(
+        "arrays of a tensor in {needed} buffers, of which the device allows {limit}: put several into one"
+    )]
     TooManyBuffers {
         /// Number of buffers.
         needed: usize,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use gradient_transform::device::SweepFormula;
 use sweep_kernels::wgsl::{self, FIRST_MEMORY, Memories};
 use sweep_kernels::{Tables, Types};
-use wgpu::util::DeviceExt;
 
 /// Kernels of a formula, for arrays of certain types in certain memories.
 #[derive(Debug)]
@@ -47,15 +46,19 @@ pub(crate) struct Arguments<'a> {
 
 impl Prepared {
     /// Without float64, sums of tiles become those of chunks on the host.
-    pub(crate) fn new(device: &wgpu::Device, mut tables: Tables) -> Self {
+    pub(crate) fn new(device: &wgpu::Device, queue: &wgpu::Queue, mut tables: Tables) -> Self {
         tables.launches.retain(|launch| launch.kernel != "fold_sums");
         let jobs = tables.launches.iter().map(|launch| {
             let jobs = &tables.jobs[launch.first..launch.first + launch.words * launch.count];
-            device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+            // As long as the jobs: that is how kernels know their number.
+            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("jobs"),
-                contents: bytemuck::cast_slice(jobs),
-                usage: wgpu::BufferUsages::STORAGE,
-            })
+                size: size_of_val(jobs) as u64,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            queue.write_buffer(&buffer, 0, bytemuck::cast_slice(jobs));
+            buffer
         });
         let jobs = jobs.collect();
         Self { tables, jobs }
@@ -109,7 +112,10 @@ impl Kernels {
             let buffers = [*words, along, jobs, tiles, floats].into_iter().chain(memories.iter());
             let entries: Vec<wgpu::BindGroupEntry<'_>> = (0..)
                 .zip(buffers)
-                .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+                .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: buffer.as_entire_binding(),
+                })
                 .collect();
             debug_assert_eq!(entries.len(), FIRST_MEMORY as usize + memories.len());
             let group = device.create_bind_group(&wgpu::BindGroupDescriptor {

@@ -21,8 +21,7 @@ fn main() -> Result<(), Error> {
     let memories = Memories { gradient: 0, parameter: 1, columns: vec![2, 2] };
     let in_wgsl = std::env::args().nth(1).is_some_and(|language| language == "wgsl");
     for sweep in optimizer.formulas(0, &[64, 64])? {
-        let text =
-            if in_wgsl { wgsl::kernels(&sweep, &types, &memories) } else { kernels(&sweep, &types) };
+        let text = if in_wgsl { wgsl::kernels(&sweep, &types, &memories) } else { kernels(&sweep, &types) };
         print!("{text}");
     }
     Ok(())

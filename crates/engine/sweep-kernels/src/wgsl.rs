@@ -249,7 +249,11 @@ fn {name}(w: u32, at: u32{}) -> {record} {{
         let mut body = String::new();
         let mut next = elements.sums.len();
         for (k, part) in self.formula.sampled.iter().enumerate() {
-            text.push_str(&self.function(&format!("sample{k}"), &Kept::of(part, &format!("Sample{k}")), true));
+            text.push_str(&self.function(
+                &format!("sample{k}"),
+                &Kept::of(part, &format!("Sample{k}")),
+                true,
+            ));
             body.push_str(&self.samples(k, part, next));
             next += part.sums.len();
         }
@@ -370,8 +374,7 @@ fn sweep(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
     fn samples(&self, number: usize, part: &ElementFormula, first_sum: usize) -> String {
         let every = part.every;
         let sums: Vec<usize> = (0..part.sums.len()).collect();
-        let declared: Vec<String> =
-            sums.iter().map(|i| format!("var sum{} = 0.0;", first_sum + i)).collect();
+        let declared: Vec<String> = sums.iter().map(|i| format!("var sum{} = 0.0;", first_sum + i)).collect();
         let mut within: Vec<String> =
             sums.iter().map(|i| format!("sum{} += kept.t{i};", first_sum + i)).collect();
         let mut before = declared;
@@ -382,13 +385,17 @@ fn sweep(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
                 value = if nearest || self.types.rounding == Rounding::Nearest {
                     format!("round_bf16({value})")
                 } else {
-                    let random = format!("random_bits(key_of_tile(words[w + {stream}u], k / TILE), k % TILE)");
+                    let random =
+                        format!("random_bits(key_of_tile(words[w + {stream}u], k / TILE), k % TILE)");
                     format!("bitcast<f32>(to_either({value}, {random}) << 16u)")
                 };
             }
             within.push(format!("{} = {};", array.at("k"), array.number(&value)));
         }
-        before.push(format!("let end{number} = select(0u, (first + n + {}u) / {every}u, lane < 8u);", every - 1));
+        before.push(format!(
+            "let end{number} = select(0u, (first + n + {}u) / {every}u, lane < 8u);",
+            every - 1
+        ));
         let totals = sums.iter().map(|i| first_sum + i).flat_map(|i| {
             [
                 format!("let total{i} = total8(base, lane, sum{i});"),

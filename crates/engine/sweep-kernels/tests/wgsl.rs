@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use conformance::device::rows;
+use conformance::device::{random_row, rows};
 use elementary::Adam;
 use gradient_transform::{DType, Descent, Link, Optimizer, Rounding};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
@@ -52,6 +52,16 @@ fn the_text_of_every_chain_is_valid() {
     let mut known = HashSet::new();
     rows().iter().for_each(|row| check_chain(|| row.chain(), &mut known));
     assert!(known.len() > 9 * 62, "{}", known.len());
+}
+
+#[test]
+fn the_text_of_random_chains_is_valid() {
+    let mut known = HashSet::new();
+    for seed in 0..100 {
+        let row = random_row(seed);
+        check_chain(|| row.chain(), &mut known);
+    }
+    assert!(known.len() > 9 * 100, "{}", known.len());
 }
 
 #[test]
