@@ -62,13 +62,13 @@ expressions!(First: "first-expression", Second: "second-expression");
 /// Sixteen operations, of which each result may be an operand of those behind it. From -1 to 1.
 #[inline(always)]
 fn expression<B: Backend>(seed: u64, inputs: [Num<B>; 5]) -> Num<B> {
-    let [a, b, c, d, e] = inputs;
+    let [a, b, c, d, e] = inputs.map(|input| input.max(-8.0).min(8.0));
     let mut known = [a, b, c, d, e, a * 0.7, b - c, d + 1.25];
     let mut random = Random(seed);
     for _ in 0..16 {
         let (x, y) = (known[random.below(8)], known[random.below(8)]);
         let z = known[random.below(8)];
-        known[random.below(8)] = match random.below(14) {
+        let result = match random.below(14) {
             0 => x + y,
             1 => x - y,
             2 => x * y,
@@ -84,9 +84,8 @@ fn expression<B: Backend>(seed: u64, inputs: [Num<B>; 5]) -> Num<B> {
             12 => x.atan2(y),
             _ => 0.25 * x,
         };
-        // No power of it grows out of hand.
-        let bounded = known[random.below(8)];
-        known[0] = bounded / (1.0 + bounded.abs());
+        // No power grows out of hand.
+        known[random.below(8)] = result.max(-8.0).min(8.0);
     }
     let last = known[random.below(8)];
     last / (1.0 + last.abs())

@@ -28,7 +28,7 @@ fn every_chain_has_the_engines_bits_in_bfloat16() {
 fn two_hundred_random_chains_have_the_engines_bits() {
     for seed in 0..200 {
         let types = [Types::F32, Types::Bf16, Types::Bf16Nearest][seed as usize % 3];
-        compare(&random_row(seed), types, &SHAPES, 4, Interpreter)
+        compare(&random_row(seed), types, &[&[40, 33], &[33], &[3, 5, 64]], 2, Interpreter)
             .unwrap_or_else(|difference| panic!("{seed}, {types:?}: {difference}"));
     }
 }

@@ -227,8 +227,8 @@ impl Wgpu {
         if let Some(known) = self.programs.iter().position(known) {
             return Ok(known);
         }
-        let tables = FIRST_MEMORY as usize;
-        let limit = self.device.limits().max_storage_buffers_per_shader_stage as usize - tables;
+        let buffers = self.device.limits().max_storage_buffers_per_shader_stage;
+        let limit = buffers.saturating_sub(FIRST_MEMORY) as usize;
         if memories.count() > limit {
             return Err(WgpuError::TooManyBuffers { needed: memories.count(), limit });
         }

@@ -39,7 +39,8 @@ fn two_hundred_random_chains_have_the_engines_bits() {
     // The interpreter has the same bits: `cargo test -p conformance device`.
     for seed in 0..200 {
         let types = if seed % 3 == 1 { Types::Bf16 } else { Types::F32 };
-        host = compare(&random_row(seed), types, &[&[40, 33], &[1100]], 2, host)
+        let shape: &[usize] = if seed % 4 == 3 { &[1100] } else { &[40, 33] };
+        host = compare(&random_row(seed), types, &[shape], 2, host)
             .unwrap_or_else(|difference| panic!("{seed}, {types:?}: {difference}"));
     }
 }
