@@ -221,9 +221,8 @@ impl Judge {
                 let most = (0..ours.len()).map(|k| element(ours, k).abs()).fold(f64::MIN_POSITIVE, f64::max);
                 for k in 0..ours.len() {
                     let apart = (element(ours, k) - element(theirs, k)).abs() / most;
-                    // Also of what is not a number.
-                    if !(apart <= *largest) && bits(ours, k) != bits(theirs, k) {
-                        *largest = apart;
+                    if bits(ours, k) != bits(theirs, k) {
+                        *largest = largest.max(or_infinite(apart));
                     }
                 }
                 Ok(())
@@ -235,9 +234,7 @@ impl Judge {
         match self {
             Self::Distance(largest) => {
                 let apart = ((ours.d - theirs.d) / ours.d).abs();
-                if !(apart <= *largest) {
-                    *largest = apart;
-                }
+                *largest = largest.max(or_infinite(apart));
                 Ok(())
             }
             Self::Bits if ours == theirs => Ok(()),
@@ -351,6 +348,11 @@ fn run_as<S: Scalar, E: Executor>(
         .states(&here.snapshot(), &moved.snapshot())
         .map_err(|difference| format!("{} after {steps} steps: {difference}", row.name))?;
     Ok(executor)
+}
+
+/// No difference that is not a number gets lost in a maximum.
+fn or_infinite(apart: f64) -> f64 {
+    if apart.is_nan() { f64::INFINITY } else { apart }
 }
 
 /// Numbers of either sign, below one half.

@@ -56,7 +56,10 @@ fn model(@builtin(global_invocation_id) id: vec3<u32>) {
 fn main() -> Result<(), Box<dyn Error>> {
     let wgpu = match Wgpu::new() {
         Ok(wgpu) => wgpu,
-        Err(WgpuError::NoAdapter(error)) => return Ok(println!("skipped: {error}")),
+        Err(WgpuError::NoAdapter(error)) => {
+            println!("skipped: {error}");
+            return Ok(());
+        }
         Err(error) => return Err(error.into()),
     };
     println!("on {}", wgpu.device().adapter_info().name);

@@ -25,19 +25,24 @@ const TOLERANCE: f64 = 1e-5;
 /// The same where the last step may be rounded to the other of two bfloat16 numbers.
 const TOLERANCE_BF16: f64 = 1.0 / 128.0;
 
-/// The device, or a line that no test harness holds back.
+/// A line that no test harness holds back.
+fn say(line: &str) {
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// The device, or a line that says that there is none.
 fn device(test: &str) -> Option<Wgpu> {
     match Wgpu::new() {
         Ok(wgpu) => Some(wgpu),
         Err(error) => {
-            writeln!(std::io::stderr(), "skipped: {test}: {error}").unwrap();
+            say(&format!("skipped: {test}: {error}\n"));
             None
         }
     }
 }
 
 fn ran(what: &str, wgpu: &Wgpu) {
-    writeln!(std::io::stderr(), "ran: {what}, on {}", wgpu.device().adapter_info().name).unwrap();
+    say(&format!("ran: {what}, on {}\n", wgpu.device().adapter_info().name));
 }
 
 fn all(

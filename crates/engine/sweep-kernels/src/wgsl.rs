@@ -11,6 +11,23 @@
 //!
 //! Sums have the engine's order. The operations need not be rounded as the processor's are: WGSL allows a division 2.5 units in the last place of error, and a compiler
 //! may fuse a product with a sum or take it apart.
+//!
+//! ```
+//! use gradient_transform::{DType, Descent, Optimizer, Rounding};
+//! use sweep_kernels::Types;
+//! use sweep_kernels::wgsl::{FIRST_MEMORY, Memories, kernels, shader};
+//!
+//! let optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
+//! let sweep = &optimizer.formulas(0, &[8])?[0];
+//! let types =
+//!     Types { gradient: DType::F32, parameter: DType::F32, columns: vec![], rounding: Rounding::Nearest };
+//! let memories = Memories { gradient: 0, parameter: 1, columns: vec![] };
+//! let text = kernels(sweep, &types, &memories);
+//! let gradients = format!("@binding({FIRST_MEMORY}) var<storage, read> memory0: array<f32>;");
+//! assert!(text.contains(&gradients) && text.contains("memory1[words[w + 2u].x + at] = kept.y;"));
+//! assert!(shader(sweep, &types, &memories).ends_with(&text)); // behind the functions that all have
+//! # Ok::<(), gradient_transform::Error>(())
+//! ```
 
 use std::fmt::Write;
 
