@@ -8,17 +8,26 @@ use elementary::{
 };
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
 use gradient_transform::{
-    Buffer, Descent, Error, Link, Optimizer, Parameter, ParameterGroup, Rounding, Scalar, Settings, Slice,
-    SumsOver, map, rescale,
+    Buffer, Descent, Error, Estimate, Link, Optimizer, Parameter, ParameterGroup, Rounding, Scalar, Settings,
+    Slice, Snapshot, SumsOver, TensorSnapshot, map, rescale,
 };
 use half::bf16;
 use prodigy_plus::Options;
+
+use crate::random_chain;
 
 /// A chain that is compared.
 pub struct Row {
     /// Its name.
     pub name: &'static str,
     chain: Box<dyn Fn() -> Box<dyn Link<f32>>>,
+}
+
+impl Row {
+    /// The chain.
+    pub fn chain(&self) -> Box<dyn Link<f32>> {
+        (self.chain)()
+    }
 }
 
 impl fmt::Debug for Row {
@@ -61,6 +70,11 @@ const OPTIONS: [(&str, &str); 25] = [
     ("2.0.1, focus", r#"{"line": "2.0.1", "use_focus": true}"#),
     ("2.0.1, radam", r#"{"line": "2.0.1", "use_bias_correction": true}"#),
 ];
+
+/// A chain of random expressions among transforms of the project.
+pub fn random_row(seed: u64) -> Row {
+    Row { name: "random", chain: Box::new(move || random_chain::chain(seed)) }
+}
 
 /// All chains.
 pub fn rows() -> Vec<Row> {
@@ -159,24 +173,126 @@ pub fn compare<E: Executor>(
     steps: u64,
     executor: E,
 ) -> Result<E, String> {
+    run(row, types, shapes, steps, executor, &mut Judge::Bits)
+}
+
+/// The same on a device whose arithmetic is not the processor's: the largest difference between two elements of parameters or state, where an array's
+/// largest element counts as 1, and between the estimates of d, where d does.
+///
+/// # Errors
+/// A message, where something fails, or facts of the state differ that are not calculated.
+pub fn distance<E: Executor>(
+    row: &Row,
+    types: Types,
+    shapes: &[&[usize]],
+    steps: u64,
+    executor: E,
+) -> Result<(E, f64), String> {
+    let mut judge = Judge::Distance(0.0);
+    let executor = run(row, types, shapes, steps, executor, &mut judge)?;
+    let Judge::Distance(largest) = judge else { return Err("no distance was measured".to_owned()) };
+    Ok((executor, largest))
+}
+
+/// What is made of a difference.
+enum Judge {
+    /// None may be there.
+    Bits,
+    /// The largest is kept.
+    Distance(f64),
+}
+
+impl Judge {
+    /// Two arrays. The error says at which elements they differ.
+    fn arrays(&mut self, ours: Slice<'_>, theirs: Slice<'_>) -> Result<(), String> {
+        if ours.len() != theirs.len() {
+            return Err(format!("{} elements and {}", ours.len(), theirs.len()));
+        }
+        let element = |array: Slice<'_>, k| array.get::<f64>(k);
+        match self {
+            Self::Bits => {
+                let differs = |&k: &usize| bits(ours, k) != bits(theirs, k);
+                let Some(at) = (0..ours.len()).find(differs) else { return Ok(()) };
+                let (count, n) = ((0..ours.len()).filter(differs).count(), ours.len());
+                let (ours, theirs) = (element(ours, at), element(theirs, at));
+                Err(format!("{count} of {n} elements differ, the first at {at}: {ours:e} and {theirs:e}"))
+            }
+            Self::Distance(largest) => {
+                let most = (0..ours.len()).map(|k| element(ours, k).abs()).fold(f64::MIN_POSITIVE, f64::max);
+                for k in 0..ours.len() {
+                    let apart = (element(ours, k) - element(theirs, k)).abs() / most;
+                    if bits(ours, k) != bits(theirs, k) {
+                        *largest = largest.max(or_infinite(apart));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn estimates(&mut self, ours: Estimate, theirs: Estimate) -> Result<(), String> {
+        match self {
+            Self::Distance(largest) => {
+                let apart = ((ours.d - theirs.d) / ours.d).abs();
+                *largest = largest.max(or_infinite(apart));
+                Ok(())
+            }
+            Self::Bits if ours == theirs => Ok(()),
+            Self::Bits => Err(format!("{ours:?} and {theirs:?}")),
+        }
+    }
+
+    fn states(&mut self, ours: &Snapshot, theirs: &Snapshot) -> Result<(), String> {
+        if matches!(self, Self::Bits) {
+            return if ours == theirs { Ok(()) } else { Err("the states differ".to_owned()) };
+        }
+        for ((name, ours), theirs) in ours.tensors.iter().zip(theirs.tensors.values()) {
+            let facts = |tensor: &TensorSnapshot| {
+                let arrays: Vec<String> = tensor.arrays.keys().cloned().collect();
+                (tensor.shape.clone(), tensor.dtype, tensor.updates, tensor.fresh.clone(), arrays)
+            };
+            if facts(ours) != facts(theirs) {
+                return Err(format!("facts of {name} differ"));
+            }
+            for (ours, theirs) in ours.arrays.values().zip(theirs.arrays.values()) {
+                self.arrays(ours.as_slice(), theirs.as_slice())?;
+            }
+        }
+        let steps = |snapshot: &Snapshot| snapshot.groups.iter().map(|group| group.k).collect::<Vec<_>>();
+        if ours.tensors.len() == theirs.tensors.len() && steps(ours) == steps(theirs) {
+            return Ok(());
+        }
+        Err("facts of the groups differ".to_owned())
+    }
+}
+
+fn run<E: Executor>(
+    row: &Row,
+    types: Types,
+    shapes: &[&[usize]],
+    steps: u64,
+    executor: E,
+    judge: &mut Judge,
+) -> Result<E, String> {
     match types {
-        Types::F32 => compare_as::<f32, E>(row, Rounding::Nearest, shapes, steps, executor, |x| x),
+        Types::F32 => run_as::<f32, E>(row, Rounding::Nearest, shapes, steps, executor, |x| x, judge),
         Types::Bf16 => {
-            compare_as::<bf16, E>(row, Rounding::Stochastic, shapes, steps, executor, bf16::from_f32)
+            run_as::<bf16, E>(row, Rounding::Stochastic, shapes, steps, executor, bf16::from_f32, judge)
         }
         Types::Bf16Nearest => {
-            compare_as::<bf16, E>(row, Rounding::Nearest, shapes, steps, executor, bf16::from_f32)
+            run_as::<bf16, E>(row, Rounding::Nearest, shapes, steps, executor, bf16::from_f32, judge)
         }
     }
 }
 
-fn compare_as<S: Scalar, E: Executor>(
+fn run_as<S: Scalar, E: Executor>(
     row: &Row,
     rounding: Rounding,
     shapes: &[&[usize]],
     steps: u64,
     executor: E,
     narrow: fn(f32) -> S,
+    judge: &mut Judge,
 ) -> Result<E, String> {
     let failed = |error: Error| format!("{}: {error}", row.name);
     let optimizer = || {
@@ -218,29 +334,25 @@ fn compare_as<S: Scalar, E: Executor>(
         there.step(&mut parameters).map_err(failed)?;
         for (i, (w, device)) in weights.iter().zip(&device).enumerate() {
             let device: Buffer = there.executor().download(device).map_err(|error| error.to_string())?;
-            let differs = |&k: &usize| bits(S::slice(w), k) != bits(device.as_slice(), k);
-            if let Some(at) = (0..w.len()).find(differs) {
-                let count = (0..w.len()).filter(differs).count();
-                let (ours, theirs) = (S::slice(w).get::<f64>(at), device.get::<f64>(at));
-                return Err(format!(
-                    "{}: step {}, tensor {:?}: {count} of {} elements differ, the first at {at}: {ours:e} and {theirs:e}",
-                    row.name,
-                    step + 1,
-                    shapes[i],
-                    w.len()
-                ));
-            }
+            judge.arrays(S::slice(w), device.as_slice()).map_err(|difference| {
+                format!("{}: step {}, tensor {:?}: {difference}", row.name, step + 1, shapes[i])
+            })?;
         }
         let (ours, theirs) = (here.estimate(0).map_err(failed)?, there.estimate(0).map_err(failed)?);
-        if ours != theirs {
-            return Err(format!("{}: step {}: {ours:?} and {theirs:?}", row.name, step + 1));
-        }
+        judge
+            .estimates(ours, theirs)
+            .map_err(|difference| format!("{}: step {}: {difference}", row.name, step + 1))?;
     }
     let (moved, executor) = there.into_parts().map_err(failed)?;
-    if here.snapshot() != moved.snapshot() {
-        return Err(format!("{}: the states differ after {steps} steps", row.name));
-    }
+    judge
+        .states(&here.snapshot(), &moved.snapshot())
+        .map_err(|difference| format!("{} after {steps} steps: {difference}", row.name))?;
     Ok(executor)
+}
+
+/// No difference that is not a number gets lost in a maximum.
+fn or_infinite(apart: f64) -> f64 {
+    if apart.is_nan() { f64::INFINITY } else { apart }
 }
 
 /// Numbers of either sign, below one half.

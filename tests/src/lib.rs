@@ -9,5 +9,6 @@ pub mod device;
 pub mod oracle;
 pub mod pair;
 pub mod product;
+mod random_chain;
 pub mod replay;
 pub mod table;

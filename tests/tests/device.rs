@@ -1,6 +1,6 @@
 //! Chains on a device: the interpreter of their formulas gives the engine's bits.
 
-use conformance::device::{Types, compare, rows};
+use conformance::device::{Types, compare, random_row, rows};
 use elementary::Sophia;
 use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
 use gradient_transform::{Buffer, Descent, Error, Optimizer, Parameter};
@@ -21,6 +21,15 @@ fn every_chain_has_the_engines_bits_in_bfloat16() {
         for types in [Types::Bf16, Types::Bf16Nearest] {
             compare(&row, types, &SHAPES, 8, Interpreter).unwrap();
         }
+    }
+}
+
+#[test]
+fn two_hundred_random_chains_have_the_engines_bits() {
+    for seed in 0..200 {
+        let types = [Types::F32, Types::Bf16, Types::Bf16Nearest][seed as usize % 3];
+        compare(&random_row(seed), types, &[&[40, 33], &[33], &[3, 5, 64]], 2, Interpreter)
+            .unwrap_or_else(|difference| panic!("{seed}, {types:?}: {difference}"));
     }
 }
 

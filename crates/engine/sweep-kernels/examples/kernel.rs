@@ -1,9 +1,11 @@
-//! Prints the kernels of Adam's sweep, as the book shows them.
+//! Prints the kernels of Adam's sweep in CUDA C or WGSL, as the book shows them.
 //!
 //!     cargo run -p sweep-kernels --example kernel > crates/engine/sweep-kernels/examples/adam.c
+//!     cargo run -p sweep-kernels --example kernel -- wgsl > crates/engine/sweep-kernels/examples/adam.wgsl
 
 use elementary::Adam;
 use gradient_transform::{DType, Descent, Error, Optimizer, Rounding};
+use sweep_kernels::wgsl::{self, Memories};
 use sweep_kernels::{Types, kernels};
 
 #[allow(clippy::print_stdout)] // a program for the terminal
@@ -15,8 +17,12 @@ fn main() -> Result<(), Error> {
         columns: vec![Some(DType::F32); 2],
         rounding: Rounding::Stochastic,
     };
+    // Gradients, parameters and state in a buffer each.
+    let memories = Memories { gradient: 0, parameter: 1, columns: vec![2, 2] };
+    let in_wgsl = std::env::args().nth(1).is_some_and(|language| language == "wgsl");
     for sweep in optimizer.formulas(0, &[64, 64])? {
-        print!("{}", kernels(&sweep, &types));
+        let text = if in_wgsl { wgsl::kernels(&sweep, &types, &memories) } else { kernels(&sweep, &types) };
+        print!("{text}");
     }
     Ok(())
 }

@@ -18,6 +18,8 @@ pub struct Launch {
     pub first: usize,
     /// Number of its jobs.
     pub count: usize,
+    /// Words of each job.
+    pub words: usize,
     /// Whether a job is done by a warp of 32 threads.
     pub by_warps: bool,
 }
@@ -130,7 +132,7 @@ impl Tables {
         }
         let (first, count) = (self.jobs.len(), jobs.len() / words);
         self.jobs.extend(jobs.iter().map(|&word| word as u32));
-        self.launches.push(Launch { kernel, first, count, by_warps });
+        self.launches.push(Launch { kernel, first, count, words, by_warps });
     }
 
     /// The part of `doubles` that the host needs: sums of chunks.
@@ -139,6 +141,12 @@ impl Tables {
             (Some((_, _, first)), Some((_, _, last))) => first.start..last.end,
             _ => 0..0,
         }
+    }
+
+    /// The part of `doubles` that has the sums of tiles: from the beginning on. A device without float64 keeps it as float32, does not launch `fold_sums`, and gives it to
+    /// [`put_tiles`](Self::put_tiles).
+    pub fn tiles(&self) -> usize {
+        self.results().start
     }
 
     /// The part of `floats` that the host needs: from the beginning on.
@@ -153,6 +161,39 @@ impl Tables {
             let chunks = &doubles[range.start - first..range.end - first];
             tensors[*tensor].sums[*sum] = chunks.iter().fold(0.0, |total, chunk| total + chunk);
         }
+        self.put_along(floats, tensors);
+    }
+
+    /// Gives the tensors their sums, those of `tiles` added to chunks first: what the kernel `fold_sums` and [`put`](Self::put) do.
+    ///
+    /// ```
+    /// use gradient_transform::device::{Executor, Interpreter, SweepFormula, TensorSweep};
+    /// use sweep_kernels::Tables;
+    ///
+    /// fn without_float64<E: Executor>(
+    ///     tables: &Tables,
+    ///     run: impl Fn(&str) -> (Vec<f32>, Vec<f32>),
+    ///     tensors: &mut [TensorSweep<'_, f32, E::Array>],
+    /// ) {
+    ///     let (mut tiles, mut floats) = (vec![], vec![]);
+    ///     for launch in tables.launches.iter().filter(|launch| launch.kernel != "fold_sums") {
+    ///         (tiles, floats) = run(&launch.kernel);
+    ///     }
+    ///     tables.put_tiles(&tiles[..tables.tiles()], &floats[..tables.results_along()], tensors);
+    /// }
+    /// ```
+    pub fn put_tiles<A>(&self, tiles: &[f32], floats: &[f32], tensors: &mut [TensorSweep<'_, f32, A>]) {
+        let mut rest = tiles;
+        for (tensor, sum, _) in &self.sums {
+            let own = rest.split_off(..len(tensors[*tensor].shape).div_ceil(TILE)).unwrap_or_default();
+            let chunks = own.chunks(CHUNK / TILE);
+            let chunks = chunks.map(|tiles| tiles.iter().fold(0.0, |sum, &tile| sum + f64::from(tile)));
+            tensors[*tensor].sums[*sum] = chunks.fold(0.0, |total, chunk| total + chunk);
+        }
+        self.put_along(floats, tensors);
+    }
+
+    fn put_along<A>(&self, floats: &[f32], tensors: &mut [TensorSweep<'_, f32, A>]) {
         for (tensor, array, range) in &self.sums_along {
             tensors[*tensor].sums_along[*array].copy_from_slice(&floats[range.clone()]);
         }
@@ -193,33 +234,43 @@ type Sweeps<'s, 't, A> = &'s mut [TensorSweep<'t, f32, A>];
 pub fn by_types<'s, 't, E: Executor>(
     tensors: &'s mut [TensorSweep<'t, f32, E::Array>],
 ) -> Vec<(Types, Sweeps<'s, 't, E::Array>)> {
-    let mut known: Vec<Types> = Vec::new();
-    let ranks: Vec<usize> = tensors
-        .iter()
-        .map(|tensor| {
-            let types = Types::of::<E>(tensor);
-            known.iter().position(|known| *known == types).unwrap_or_else(|| {
-                known.push(types);
-                known.len() - 1
-            })
-        })
-        .collect();
+    by_key(tensors, Types::of::<E>)
+}
+
+/// The tensors by what a launch needs to have in common, in another order.
+///
+/// ```
+/// use gradient_transform::device::{Executor, TensorSweep};
+/// use sweep_kernels::by_key;
+///
+/// /// Vectors apart from matrices.
+/// fn ranks<E: Executor>(tensors: &mut [TensorSweep<'_, f32, E::Array>]) -> Vec<(usize, usize)> {
+///     by_key(tensors, |tensor| tensor.shape.len()).iter().map(|(rank, own)| (*rank, own.len())).collect()
+/// }
+/// ```
+pub fn by_key<'s, 't, A, K: PartialEq>(
+    tensors: &'s mut [TensorSweep<'t, f32, A>],
+    key: impl Fn(&TensorSweep<'t, f32, A>) -> K,
+) -> Vec<(K, Sweeps<'s, 't, A>)> {
+    let mut known: Vec<(K, usize)> = Vec::new();
+    let rank = |known: &[(K, usize)], key: &K| known.iter().position(|(known, _)| known == key);
+    for tensor in tensors.iter() {
+        let key = key(tensor);
+        match rank(&known, &key) {
+            Some(rank) => known[rank].1 += 1,
+            None => known.push((key, 1)),
+        }
+    }
     if known.len() > 1 {
-        tensors.sort_by_cached_key(|tensor| {
-            let types = Types::of::<E>(tensor);
-            known.iter().position(|known| *known == types)
-        });
+        tensors.sort_by_cached_key(|tensor| rank(&known, &key(tensor)));
     }
     let mut rest = tensors;
-    let counts = (0..known.len()).map(|rank| ranks.iter().filter(|other| **other == rank).count());
-    let counts: Vec<usize> = counts.collect();
     known
         .into_iter()
-        .zip(counts)
-        .map(|(types, count)| {
+        .map(|(key, count)| {
             let (own, others) = std::mem::take(&mut rest).split_at_mut(count);
             rest = others;
-            (types, own)
+            (key, own)
         })
         .collect()
 }

@@ -12,7 +12,7 @@
 //! let sweep = &optimizer.formulas(0, &[3000])?[0];
 //! let tables = Tables::new(sweep, &[&[3000], &[5]]);
 //! // Four tiles: three of the first tensor, and one of the second.
-//! let launch = Launch { kernel: "sweep".into(), first: 0, count: 4, by_warps: true };
+//! let launch = Launch { kernel: "sweep".into(), first: 0, count: 4, words: 2, by_warps: true };
 //! assert_eq!(tables.launches, [launch]);
 //! assert_eq!(tables.jobs, [0, 0, 0, 1, 0, 2, 1, 0]);
 //! assert!(tables.results().is_empty() && tables.results_along() == 0); // no sums
@@ -47,9 +47,11 @@
 //! ```
 
 mod batch;
+mod expression;
 mod layout;
 mod text;
+pub mod wgsl;
 
-pub use batch::{Launch, Tables, USABLE, by_types, usable_tables, words};
+pub use batch::{Launch, Tables, USABLE, by_key, by_types, usable_tables, words};
 pub use layout::Layout;
 pub use text::{SUPPORT, Types, kernels};

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use gradient_transform::device::{AlongSum, ElementFormula, Executor, SweepFormula, TensorSweep};
-use gradient_transform::number::{Function, Input, Node, Symbol};
+use gradient_transform::number::{Function, Input, Symbol};
 use gradient_transform::{DType, Rounding};
 
+use crate::expression::{self, Language, indented, numbers, statements, stored};
 use crate::layout::Layout;
 
 /// Functions that kernels call, and macros that make C of CUDA's words: to be put before the kernels.
@@ -301,15 +302,8 @@ KERNEL sum_columns_{k}(ARGUMENTS) {{
 
     /// Numbers of the tensor and step.
     fn numbers(&self, values: &[Symbol]) -> Vec<String> {
-        let inputs = self.formula.inputs(values).into_iter();
-        inputs
-            .filter_map(|input| match input {
-                Input::Scalar(i) => {
-                    Some(format!("const float s{i} = as_float(w[{}]);", self.layout.number(i)))
-                }
-                _ => None,
-            })
-            .collect()
+        let numbers = numbers(self.formula, values).into_iter();
+        numbers.map(|i| format!("const float s{i} = as_float(w[{}]);", self.layout.number(i))).collect()
     }
 
     /// Keys of the random bits of a tile.
@@ -330,68 +324,13 @@ KERNEL sum_columns_{k}(ARGUMENTS) {{
 
     /// The statements that give values of an element.
     fn values(&self, values: &[Symbol], place: Place<'_>) -> Vec<String> {
-        let needed = self.formula.needed(values);
-        let nodes = self.formula.nodes.iter().enumerate().filter(|(i, _)| needed[*i]);
-        nodes.filter_map(|(i, node)| self.statement(i, node, place)).collect()
-    }
-
-    fn statement(&self, i: usize, node: &Node, place: Place<'_>) -> Option<String> {
-        let of = |symbol: &Symbol| self.name(*symbol);
-        let (kind, value) = match node {
-            Node::Constant(_) | Node::Input(Input::Scalar(_)) => return None,
-            Node::Input(input) => ("float", self.load(*input, place)),
-            Node::Add(a, b) => ("float", format!("{} + {}", of(a), of(b))),
-            Node::Sub(a, b) => ("float", format!("{} - {}", of(a), of(b))),
-            Node::Mul(a, b) => ("float", format!("{} * {}", of(a), of(b))),
-            Node::Div(a, b) => ("float", format!("{} / {}", of(a), of(b))),
-            Node::MulAdd(a, b, c) => ("float", format!("fmaf({}, {}, {})", of(a), of(b), of(c))),
-            Node::Neg(a) => ("float", format!("-{}", of(a))),
-            Node::Apply(f, a) => ("float", format!("{}({})", function(*f), of(a))),
-            Node::Less(a, b) => ("int", format!("{} < {}", of(a), of(b))),
-            Node::Equal(a, b) => ("int", format!("{} == {}", of(a), of(b))),
-            Node::And(a, b) => ("int", format!("{} & {}", of(a), of(b))),
-            Node::Or(a, b) => ("int", format!("{} | {}", of(a), of(b))),
-            Node::Not(a) => ("int", format!("!{}", of(a))),
-            Node::Select(c, yes, no) => ("float", format!("{} ? {} : {}", of(c), of(yes), of(no))),
-        };
-        Some(format!("const {kind} {} = {value};", self.name_of(i)))
+        statements(self.formula, values, &C { writer: self, place })
     }
 
     /// The name of a value, or the literal that it is.
     fn name(&self, symbol: Symbol) -> String {
-        self.name_of(symbol.index())
-    }
-
-    fn name_of(&self, i: usize) -> String {
-        match self.formula.nodes[i] {
-            Node::Constant(x) => literal(x as f32),
-            Node::Input(Input::Gradient) => "g".to_owned(),
-            Node::Input(Input::Parameter) => "y".to_owned(),
-            Node::Input(Input::State(column)) => format!("c{column}"),
-            Node::Input(Input::Scalar(number)) => format!("s{number}"),
-            Node::Input(Input::Along(array)) => format!("a{array}"),
-            _ => format!("v{i}"),
-        }
-    }
-
-    fn load(&self, input: Input, place: Place<'_>) -> String {
-        let element = |name: String, word: usize, dtype: DType, at: &str| {
-            let array = self.array(name, word, dtype, place);
-            if dtype == DType::Bf16 { format!("from_bf16({array}[{at}])") } else { format!("{array}[{at}]") }
-        };
-        match input {
-            Input::Gradient => element("G".to_owned(), 1, self.types.gradient, place.at),
-            Input::Parameter => element("Y".to_owned(), 2, self.types.parameter, place.at),
-            Input::State(i) => match self.types.columns[i] {
-                None => "0".to_owned(),
-                Some(dtype) => element(format!("C{i}"), self.layout.column(i), dtype, self.index(i, place)),
-            },
-            Input::Along(i) => {
-                let word = self.layout.along(i);
-                format!("along[w[{word}] + along_at({}, w[{}], w[{}])]", place.at, word + 1, word + 2)
-            }
-            Input::Scalar(_) | Input::Update | Input::Base | Input::Direction => String::new(),
-        }
+        let place = Place { at: "at", column: "at", own: false };
+        expression::name(self.formula, symbol, &C { writer: self, place })
     }
 
     /// An array, by its name or its word.
@@ -440,10 +379,6 @@ struct Array {
     argument: String,
 }
 
-fn indented(lines: &[String], indent: usize) -> String {
-    lines.iter().map(|line| format!("{}{line}\n", "    ".repeat(indent))).collect()
-}
-
 fn memory_type(dtype: DType) -> &'static str {
     match dtype {
         DType::F32 => "float",
@@ -452,30 +387,64 @@ fn memory_type(dtype: DType) -> &'static str {
     }
 }
 
-/// What a part writes, or adds to sums of the whole tensor.
-fn stored(part: &ElementFormula) -> Vec<Symbol> {
-    let columns = part.columns.iter().map(|kept| kept.value);
-    columns.chain(part.parameter).chain(part.sums.iter().map(|(_, value)| *value)).collect()
+/// CUDA C, at a place.
+struct C<'w, 'p> {
+    writer: &'w Writer<'w>,
+    place: Place<'p>,
 }
 
-fn function(function: Function) -> &'static str {
-    match function {
-        Function::Exp => "expf",
-        Function::Ln => "logf",
-        Function::Tanh => "tanhf",
-        Function::Sqrt => "sqrtf",
-        Function::Abs => "fabsf",
-        Function::Arctangent => "arctangent",
-        Function::RoundBf16 => "round_bf16",
+impl Language for C<'_, '_> {
+    fn declare(&self, truth: bool, name: &str, value: &str) -> String {
+        format!("const {} {name} = {value};", if truth { "int" } else { "float" })
     }
-}
 
-/// A number to the last bit.
-fn literal(x: f32) -> String {
-    match x {
-        _ if x.is_nan() => "(0.0f / 0.0f)".to_owned(),
-        _ if x.is_infinite() => format!("({}1.0f / 0.0f)", if x < 0.0 { "-" } else { "" }),
-        _ if x.is_sign_negative() => format!("({x:?}f)"),
-        _ => format!("{x:?}f"),
+    fn literal(&self, x: f32) -> String {
+        match x {
+            _ if x.is_nan() => "(0.0f / 0.0f)".to_owned(),
+            _ if x.is_infinite() => format!("({}1.0f / 0.0f)", if x < 0.0 { "-" } else { "" }),
+            _ if x.is_sign_negative() => format!("({x:?}f)"),
+            _ => format!("{x:?}f"),
+        }
+    }
+
+    fn load(&self, input: Input) -> String {
+        let (Writer { types, layout, .. }, place) = (self.writer, self.place);
+        let element = |name: String, word: usize, dtype: DType, at: &str| {
+            let array = self.writer.array(name, word, dtype, place);
+            if dtype == DType::Bf16 { format!("from_bf16({array}[{at}])") } else { format!("{array}[{at}]") }
+        };
+        match input {
+            Input::Gradient => element("G".to_owned(), 1, types.gradient, place.at),
+            Input::Parameter => element("Y".to_owned(), 2, types.parameter, place.at),
+            Input::State(i) => match types.columns[i] {
+                None => "0".to_owned(),
+                Some(dtype) => element(format!("C{i}"), layout.column(i), dtype, self.writer.index(i, place)),
+            },
+            Input::Along(i) => {
+                let word = layout.along(i);
+                format!("along[w[{word}] + along_at({}, w[{}], w[{}])]", place.at, word + 1, word + 2)
+            }
+            Input::Scalar(_) | Input::Update | Input::Base | Input::Direction => String::new(),
+        }
+    }
+
+    fn function(&self, function: Function) -> &'static str {
+        match function {
+            Function::Exp => "expf",
+            Function::Ln => "logf",
+            Function::Tanh => "tanhf",
+            Function::Sqrt => "sqrtf",
+            Function::Abs => "fabsf",
+            Function::Arctangent => "arctangent",
+            Function::RoundBf16 => "round_bf16",
+        }
+    }
+
+    fn fused(&self) -> &'static str {
+        "fmaf"
+    }
+
+    fn select(&self, condition: &str, yes: &str, no: &str) -> String {
+        format!("{condition} ? {yes} : {no}")
     }
 }

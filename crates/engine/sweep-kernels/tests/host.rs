@@ -4,7 +4,7 @@
 mod compiled;
 
 use compiled::CompiledForHost;
-use conformance::device::{Types, compare, rows};
+use conformance::device::{Types, compare, random_row, rows};
 use elementary::Adam;
 use gradient_transform::{DType, Descent, Optimizer, Rounding};
 
@@ -28,6 +28,21 @@ fn every_chain_has_the_engines_bits() {
 #[test]
 fn every_third_chain_has_the_engines_bits_in_bfloat16() {
     all(Types::Bf16, 3);
+}
+
+#[test]
+fn two_hundred_random_chains_have_the_engines_bits() {
+    let Some(mut host) = CompiledForHost::new() else {
+        eprintln!("skipped: there is no C compiler (cc)");
+        return;
+    };
+    // The interpreter has the same bits: `cargo test -p conformance device`.
+    for seed in 0..200 {
+        let types = if seed % 3 == 1 { Types::Bf16 } else { Types::F32 };
+        let shape: &[usize] = if seed % 4 == 3 { &[1100] } else { &[40, 33] };
+        host = compare(&random_row(seed), types, &[shape], 2, host)
+            .unwrap_or_else(|difference| panic!("{seed}, {types:?}: {difference}"));
+    }
 }
 
 #[test]

@@ -46,7 +46,8 @@ impl CompiledForHost {
             std::fs::write(&source, all).unwrap();
             let flags = [
                 "-std=c11",
-                "-O1",
+                // Compiling is most of what the tests take.
+                "-O0",
                 "-ffp-contract=off",
                 "-Wall",
                 "-Wextra",

@@ -1,0 +1,426 @@
+//! The device.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gradient_transform::device::{Executor, SweepFormula, TensorSweep};
+use gradient_transform::{Buffer, DType};
+use half::bf16;
+use sweep_kernels::wgsl::{self, FIRST_MEMORY, Memories};
+use sweep_kernels::{Layout, Tables, Types, by_key, usable_tables, words};
+
+use crate::array::{self, WgpuArray};
+use crate::error::WgpuError;
+use crate::memory::{Memory, largest};
+use crate::program::{Arguments, Kernels, Prepared, Program};
+use crate::transfer::{Part, submit_and_read};
+
+/// A device of wgpu, and the kernels that were compiled for it.
+#[derive(Debug)]
+pub struct Wgpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    memory: Memory,
+    programs: Vec<Program>,
+    usable: Option<Kernels>,
+    usable_tables: Vec<(Vec<usize>, Arc<Prepared>)>,
+    workspace: Workspace,
+    launches: u64,
+    /// Why the device is lost.
+    lost: Arc<Mutex<Option<String>>>,
+}
+
+/// Buffers that are used again from sweep to sweep.
+#[derive(Debug)]
+struct Workspace {
+    words: wgpu::Buffer,
+    along: wgpu::Buffer,
+    tiles: wgpu::Buffer,
+    floats: wgpu::Buffer,
+}
+
+impl Wgpu {
+    /// The fastest adapter of the machine that the environment allows (`WGPU_BACKEND` names Vulkan, Metal or DirectX 12).
+    ///
+    /// # Errors
+    /// [`WgpuError::NoAdapter`]; [`WgpuError::NoDevice`].
+    pub fn new() -> Result<Self, WgpuError> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        }))?;
+        // All that it has: buffers may be large, and of a stage there may be many.
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("gradient-wgpu"),
+            required_limits: adapter.limits(),
+            ..Default::default()
+        }))?;
+        let made = Self::on_device(device, queue);
+        let lost = Arc::clone(&made.lost);
+        made.device.set_device_lost_callback(move |_, reason| {
+            *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        });
+        Ok(made)
+    }
+
+    /// A device of the caller's, with its queue: steps are in order with what is submitted there.
+    ///
+    /// ```
+    /// use gradient_wgpu::Wgpu;
+    ///
+    /// fn beside_training(device: &wgpu::Device, queue: &wgpu::Queue) -> Wgpu {
+    ///     Wgpu::on_device(device.clone(), queue.clone())
+    /// }
+    /// ```
+    pub fn on_device(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let workspace = Workspace {
+            words: table(&device, 8),
+            along: table(&device, 4),
+            tiles: table(&device, 4),
+            floats: table(&device, 4),
+        };
+        Self {
+            device,
+            queue,
+            memory: Memory::default(),
+            programs: Vec::new(),
+            usable: None,
+            usable_tables: Vec::new(),
+            workspace,
+            launches: 0,
+            lost: Arc::default(),
+        }
+    }
+
+    /// The device, for kernels and buffers of the caller's.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// Its queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// Launches of kernels so far.
+    pub fn launches(&self) -> u64 {
+        self.launches
+    }
+
+    /// Memory for so many words of 32 bits in one buffer, if the device's own buffers have no such place yet. A sweep has a launch for all tensors whose arrays
+    /// lie in the same buffers. Without this, the first buffer has 64 MiB, and each one behind it twice as much.
+    ///
+    /// # Errors
+    /// [`WgpuError::OutOfMemory`]; [`WgpuError::TooLarge`].
+    pub fn reserve(&mut self, words: usize) -> Result<(), WgpuError> {
+        self.checked(|wgpu| wgpu.memory.reserve(&wgpu.device, words))
+    }
+
+    /// Waits until all that was launched is done.
+    ///
+    /// # Errors
+    /// [`WgpuError::Lost`].
+    pub fn synchronize(&self) -> Result<(), WgpuError> {
+        let waited = self.device.poll(wgpu::PollType::wait_indefinitely());
+        waited.map(drop).map_err(|error| WgpuError::Lost { reason: error.to_string() })
+    }
+
+    /// Does something, and gives the errors that wgpu would otherwise end the program with.
+    fn checked<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, WgpuError>) -> Result<R, WgpuError> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        self.check_lost()?;
+        let scopes = [Validation, OutOfMemory, Internal].map(|kind| self.device.push_error_scope(kind));
+        let result = work(self);
+        let mut found = None;
+        for scope in scopes.into_iter().rev() {
+            found = pollster::block_on(scope.pop()).or(found);
+        }
+        self.check_lost()?;
+        match found {
+            Some(error) => Err(error.into()),
+            None => result,
+        }
+    }
+
+    fn check_lost(&self) -> Result<(), WgpuError> {
+        match &*self.lost.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(reason) => Err(WgpuError::Lost { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn allocate(&mut self, dtype: DType, len: usize, wide: bool) -> Result<WgpuArray, WgpuError> {
+        if dtype == DType::F64 {
+            return Err(WgpuError::Float64);
+        }
+        let place = self.memory.allocate(&self.device, array::words(dtype, len, wide))?;
+        Ok(WgpuArray::new(place, dtype, len, wide))
+    }
+
+    fn upload_as(&mut self, values: &Buffer, wide: bool) -> Result<WgpuArray, WgpuError> {
+        let array = self.allocate(values.dtype(), values.len(), wide)?;
+        let words: Vec<u32> = match values {
+            Buffer::F32(values) => values.iter().map(|x| x.to_bits()).collect(),
+            Buffer::Bf16(values) if wide => values.iter().map(|x| x.to_f32().to_bits()).collect(),
+            Buffer::Bf16(values) => {
+                let half = |x: Option<&bf16>| x.map_or(0, |x| u32::from(x.to_bits()));
+                values.chunks(2).map(|pair| half(pair.first()) | half(pair.get(1)) << 16).collect()
+            }
+            Buffer::F64(_) => return Err(WgpuError::Float64),
+        };
+        if !words.is_empty() {
+            self.queue.write_buffer(array.buffer(), array.offset(), bytemuck::cast_slice(&words));
+        }
+        Ok(array)
+    }
+
+    fn download_from(&self, array: &WgpuArray) -> Result<Buffer, WgpuError> {
+        if !array.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
+            let (len, offset) = (array.len, array.offset());
+            return Err(WgpuError::Buffer { len, offset, reason: "the buffer's usage lacks COPY_SRC" });
+        }
+        let bytes = 4 * array.words() as u64;
+        let part = Part { buffer: array.buffer(), offset: array.offset(), bytes };
+        let read = submit_and_read(&self.device, &self.queue, self.encoder(), &[part])?;
+        let words = read.into_iter().flatten();
+        let halves = |word: u32| [word as u16, (word >> 16) as u16];
+        let float = f32::from_bits;
+        Ok(match array.dtype {
+            DType::Bf16 if array.wide => Buffer::Bf16(words.map(|x| bf16::from_f32(float(x))).collect()),
+            DType::Bf16 => {
+                Buffer::Bf16(words.flat_map(halves).take(array.len).map(bf16::from_bits).collect())
+            }
+            _ => Buffer::F32(words.map(float).collect()),
+        })
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    /// Those columns as float32 in memory that a kernel cannot write to otherwise: of a tensor, in its first step alone.
+    fn widen(
+        &mut self,
+        formula: &SweepFormula,
+        tensors: &mut [TensorSweep<'_, f32, WgpuArray>],
+    ) -> Result<(), WgpuError> {
+        for tensor in tensors {
+            for (i, column) in tensor.columns.iter_mut().enumerate() {
+                if wgsl::is_wide(formula, i) && column.dtype == DType::Bf16 && !column.wide {
+                    let values = self.download_from(column)?;
+                    *column = self.upload_as(&values, true)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn program(
+        &mut self,
+        formula: &Arc<SweepFormula>,
+        types: &Types,
+        memories: &Memories,
+    ) -> Result<usize, WgpuError> {
+        let known = |program: &Program| {
+            Arc::ptr_eq(&program.formula, formula) && program.types == *types && program.memories == *memories
+        };
+        if let Some(known) = self.programs.iter().position(known) {
+            return Ok(known);
+        }
+        let buffers = self.device.limits().max_storage_buffers_per_shader_stage;
+        let limit = buffers.saturating_sub(FIRST_MEMORY) as usize;
+        if memories.count() > limit {
+            return Err(WgpuError::TooManyBuffers { needed: memories.count(), limit });
+        }
+        let text = wgsl::shader(formula, types, memories);
+        let kernels = Kernels::new(&self.device, &text, &wgsl::written(formula, memories));
+        let (formula, types, memories) = (Arc::clone(formula), types.clone(), memories.clone());
+        self.programs.push(Program { formula, types, memories, kernels, tables: Vec::new() });
+        Ok(self.programs.len() - 1)
+    }
+
+    fn run(
+        &mut self,
+        formula: &Arc<SweepFormula>,
+        types: &Types,
+        buffers: &[wgpu::Buffer],
+        tensors: &mut [TensorSweep<'_, f32, WgpuArray>],
+    ) -> Result<(), WgpuError> {
+        self.check_sizes(buffers)?;
+        let (memories, buffers) = Memories::of(buffers);
+        let program = self.program(formula, types, &memories)?;
+        let layout = Layout::of(formula, types.columns.len());
+        let (words, along) = words(formula, &layout, tensors, WgpuArray::word);
+        let mut encoder = self.encoder();
+        let Self { device, queue, programs, workspace, launches, .. } = self;
+        let Program { kernels, tables, .. } = &mut programs[program];
+        let shapes: Vec<&[usize]> = tensors.iter().map(|tensor| tensor.shape).collect();
+        let prepared = match tables.iter().find(|(known, _)| *known == shapes) {
+            Some((_, known)) => Arc::clone(known),
+            None => {
+                let made = Arc::new(Prepared::new(device, queue, Tables::new(formula, &shapes)));
+                tables.push((shapes.iter().map(|shape| shape.to_vec()).collect(), Arc::clone(&made)));
+                made
+            }
+        };
+        let Prepared { tables, .. } = &*prepared;
+        fill(device, queue, &mut workspace.words, &words);
+        fill(device, queue, &mut workspace.along, &along);
+        reserve(device, &mut workspace.tiles, 4 * tables.tiles() as u64);
+        reserve(device, &mut workspace.floats, 4 * tables.floats as u64);
+        let Workspace { words, along, tiles, floats } = &*workspace;
+        let arguments = Arguments { words, along, tiles, floats, memories: &buffers };
+        kernels.launch(device, &mut encoder, &prepared, &arguments);
+        *launches += tables.launches.len() as u64;
+        let bytes = [tables.tiles(), tables.results_along()].map(|numbers| 4 * numbers as u64);
+        let parts = [(tiles, bytes[0]), (floats, bytes[1])];
+        let parts = parts.map(|(buffer, bytes)| Part { buffer, offset: 0, bytes });
+        let read = submit_and_read(device, queue, encoder, &parts)?;
+        let floats = |i: usize| bytemuck::cast_slice(&read[i]);
+        tables.put_tiles(floats(0), floats(1), tensors);
+        Ok(())
+    }
+
+    fn check_sizes(&self, buffers: &[wgpu::Buffer]) -> Result<(), WgpuError> {
+        let limit = largest(&self.device);
+        match buffers.iter().map(wgpu::Buffer::size).find(|bytes| *bytes > limit) {
+            Some(bytes) => Err(WgpuError::TooLarge { bytes, limit }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether gradients that are in one buffer can be stepped with.
+    fn usable_in(&mut self, gradients: &[&WgpuArray], limit: f64) -> Result<Vec<bool>, WgpuError> {
+        let lens: Vec<usize> = gradients.iter().map(|gradient| gradient.len).collect();
+        let Some(first) = gradients.first() else { return Ok(Vec::new()) };
+        let buffer = [first.buffer().clone()];
+        self.check_sizes(&buffer)?;
+        let mut encoder = self.encoder();
+        let Self { device, queue, usable, usable_tables: known, workspace, launches, .. } = self;
+        let kernels = usable.get_or_insert_with(|| Kernels::new(device, wgsl::USABLE, &[false]));
+        let prepared = match known.iter().find(|(known, _)| *known == lens) {
+            Some((_, prepared)) => Arc::clone(prepared),
+            None => {
+                let made = Arc::new(Prepared::new(device, queue, usable_tables(&lens)));
+                known.push((lens.clone(), Arc::clone(&made)));
+                made
+            }
+        };
+        let limit = u64::from((limit as f32).to_bits());
+        let words = gradients
+            .iter()
+            .flat_map(|array| [array.len as u64, array.word(), u64::from(array.dtype == DType::Bf16), limit]);
+        fill(device, queue, &mut workspace.words, &words.collect::<Vec<u64>>());
+        let bytes = 4 * lens.len() as u64;
+        reserve(device, &mut workspace.floats, bytes);
+        encoder.clear_buffer(&workspace.floats, 0, Some(bytes));
+        let Workspace { words, along, tiles, floats } = &*workspace;
+        let arguments = Arguments { words, along, tiles, floats, memories: &buffer };
+        kernels.launch(device, &mut encoder, &prepared, &arguments);
+        *launches += prepared.tables.launches.len() as u64;
+        let part = Part { buffer: floats, offset: 0, bytes };
+        let beyond = submit_and_read(device, queue, encoder, &[part])?;
+        Ok(beyond.into_iter().flatten().map(|beyond| beyond == 0).collect())
+    }
+}
+
+impl Executor for Wgpu {
+    type Array = WgpuArray;
+    type Error = WgpuError;
+
+    fn len(array: &WgpuArray) -> usize {
+        array.len
+    }
+
+    fn dtype(array: &WgpuArray) -> DType {
+        array.dtype
+    }
+
+    fn upload(&mut self, values: Buffer) -> Result<WgpuArray, WgpuError> {
+        self.checked(|wgpu| wgpu.upload_as(&values, false))
+    }
+
+    fn zeros(&mut self, dtype: DType, len: usize) -> Result<WgpuArray, WgpuError> {
+        self.checked(|wgpu| {
+            let array = wgpu.allocate(dtype, len, false)?;
+            if len > 0 {
+                let mut encoder = wgpu.encoder();
+                encoder.clear_buffer(array.buffer(), array.offset(), Some(4 * array.words() as u64));
+                wgpu.queue.submit([encoder.finish()]);
+            }
+            Ok(array)
+        })
+    }
+
+    fn download(&mut self, array: &WgpuArray) -> Result<Buffer, WgpuError> {
+        self.checked(|wgpu| wgpu.download_from(array))
+    }
+
+    fn usable(&mut self, gradients: &[&WgpuArray], limit: f64) -> Result<Vec<bool>, WgpuError> {
+        let buffers: Vec<&wgpu::Buffer> = gradients.iter().map(|gradient| gradient.buffer()).collect();
+        let mut usable = vec![true; gradients.len()];
+        for (first, buffer) in buffers.iter().enumerate() {
+            if buffers[..first].contains(buffer) {
+                continue;
+            }
+            let own: Vec<usize> = (first..buffers.len()).filter(|&i| buffers[i] == *buffer).collect();
+            let gradients: Vec<&WgpuArray> = own.iter().map(|&i| gradients[i]).collect();
+            let found = self.checked(|wgpu| wgpu.usable_in(&gradients, limit))?;
+            own.into_iter().zip(found).for_each(|(i, found)| usable[i] = found);
+        }
+        Ok(usable)
+    }
+
+    fn sweep(
+        &mut self,
+        formula: &Arc<SweepFormula>,
+        tensors: &mut [TensorSweep<'_, f32, WgpuArray>],
+    ) -> Result<(), WgpuError> {
+        self.checked(|wgpu| {
+            wgpu.widen(formula, tensors)?;
+            let key = |tensor: &TensorSweep<'_, f32, WgpuArray>| {
+                let columns = tensor.columns.iter().map(|column| {
+                    // One without elements is in no memory.
+                    if column.len > 0 { column.buffer() } else { tensor.gradient.buffer() }
+                });
+                let arrays = [tensor.gradient.buffer(), tensor.parameter.buffer()];
+                let buffers: Vec<wgpu::Buffer> = arrays.into_iter().chain(columns).cloned().collect();
+                (Types::of::<Self>(tensor), buffers)
+            };
+            for ((types, buffers), tensors) in by_key(tensors, key) {
+                wgpu.run(formula, &types, &buffers, tensors)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A buffer for numbers that go along with a sweep.
+fn table(device: &wgpu::Device, bytes: u64) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("table"),
+        size: bytes,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
+}
+
+/// Has a buffer be at least so long.
+fn reserve(device: &wgpu::Device, buffer: &mut wgpu::Buffer, bytes: u64) {
+    if buffer.size() < bytes {
+        *buffer = table(device, bytes.next_power_of_two());
+    }
+}
+
+/// Copies numbers to the beginning of a buffer, which grows if it is too short.
+fn fill<V: bytemuck::NoUninit>(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    buffer: &mut wgpu::Buffer,
+    values: &[V],
+) {
+    if !values.is_empty() {
+        reserve(device, buffer, size_of_val(values) as u64);
+        queue.write_buffer(buffer, 0, bytemuck::cast_slice(values));
+    }
+}

@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+
+mod array;
+mod device;
+mod error;
+mod memory;
+mod program;
+mod transfer;
+
+pub use array::WgpuArray;
+pub use device::Wgpu;
+pub use error::WgpuError;

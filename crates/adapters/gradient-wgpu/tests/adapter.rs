@@ -1,0 +1,398 @@
+//! Chains on wgpu beside the engine. Where there is no adapter, each test says so and ends; Mesa's `lavapipe` is one on any machine.
+
+#[path = "book/lion.rs"]
+#[allow(unreachable_pub)] // as the book has it
+mod lion;
+
+use std::io::Write;
+use std::path::Path;
+
+use conformance::device::{Types, distance, rows};
+use elementary::{Adam, ClipByNorm, Momentum};
+use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
+use gradient_transform::{
+    Buffer, DType, Descent, Error, Link, NonFinite, Optimizer, Parameter, ParameterGroup, Settings,
+    StepOutcome, map,
+};
+use gradient_wgpu::{Wgpu, WgpuArray, WgpuError};
+use lion::Lion;
+use prodigy_plus::ProdigyPlus;
+
+const SHAPES: [&[usize]; 6] = [&[40, 33], &[33], &[3], &[64, 64], &[3, 5, 64], &[2, 1100]];
+
+/// Differences between parameters, state and estimates after a few steps, relative to the largest element of an array.
+const TOLERANCE: f64 = 1e-5;
+/// The same where the last step may be rounded to the other of two bfloat16 numbers.
+const TOLERANCE_BF16: f64 = 1.0 / 128.0;
+
+/// A line that no test harness holds back.
+fn say(line: &str) {
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// The device, or a line that says that there is none.
+fn device(test: &str) -> Option<Wgpu> {
+    match Wgpu::new() {
+        Ok(wgpu) => Some(wgpu),
+        Err(error) => {
+            say(&format!("skipped: {test}: {error}\n"));
+            None
+        }
+    }
+}
+
+fn ran(what: &str, wgpu: &Wgpu) {
+    say(&format!("ran: {what}, on {}\n", wgpu.device().adapter_info().name));
+}
+
+fn all(
+    test: &str,
+    types: Types,
+    shapes: &[&[usize]],
+    steps: u64,
+    tolerance: f64,
+    wanted: impl Fn(usize, &str) -> bool,
+) {
+    let Some(mut wgpu) = device(test) else { return };
+    let (mut to_the_bit, mut count, mut largest) = (0, 0, 0.0_f64);
+    for (i, row) in rows().iter().enumerate().filter(|(i, row)| wanted(*i, row.name)) {
+        let apart;
+        (wgpu, apart) = distance(row, types, shapes, steps, wgpu).unwrap();
+        assert!(apart <= tolerance, "{} ({i}): {apart:e}", row.name);
+        (count, largest) = (count + 1, largest.max(apart));
+        to_the_bit += usize::from(apart == 0.0);
+    }
+    ran(
+        &format!("{types:?}, {count} chains, {to_the_bit} to the bit, the others within {largest:.1e}"),
+        &wgpu,
+    );
+}
+
+#[test]
+fn every_chain_is_within_the_tolerance_of_the_engine() {
+    all("every chain", Types::F32, &SHAPES, 5, TOLERANCE, |_, _| true);
+}
+
+#[test]
+fn every_third_chain_is_within_the_tolerance_in_bfloat16() {
+    all("bfloat16", Types::Bf16, &SHAPES, 5, TOLERANCE_BF16, |i, _| i % 3 == 0);
+    all("bfloat16, to the nearest", Types::Bf16Nearest, &SHAPES, 3, TOLERANCE_BF16, |i, _| i % 9 == 1);
+}
+
+#[test]
+fn sums_of_several_chunks_are_within_the_tolerance() {
+    let wanted = ["default", "dense", "adopt", "lars"];
+    let shapes: [&[usize]; 3] = [&[800, 700], &[3, 200_000], &[600_000]];
+    all("sums of chunks", Types::F32, &shapes, 3, TOLERANCE, |_, name| wanted.contains(&name));
+}
+
+fn wave(seed: usize, n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7 + seed * 13) % 101) as f32 / 101.0 - 0.5).collect()
+}
+
+fn floats(buffer: Buffer) -> Vec<f32> {
+    let Buffer::F32(values) = buffer else { panic!("{buffer:?}") };
+    values
+}
+
+/// Steps a chain on both sides, and gives the largest difference.
+fn apart(chain: impl Fn() -> Box<dyn Link<f32>>, wgpu: Wgpu) -> f32 {
+    let n = 40 * 33;
+    let make = || Optimizer::new(chain(), [("w", [40, 33])]).unwrap();
+    let (mut here, mut there) = (make(), OnDevice::new(make(), wgpu).unwrap());
+    let mut w = wave(0, n);
+    let mut array = there.executor().upload(Buffer::F32(w.clone())).unwrap();
+    for step in 1..=10 {
+        let gradient = wave(step, n);
+        here.step(&mut [Parameter::slice(&mut w, Some(&gradient))]).unwrap();
+        let gradient = there.executor().upload(Buffer::F32(gradient)).unwrap();
+        there.step(&mut [DeviceParameter { value: &mut array, gradient: Some(&gradient) }]).unwrap();
+    }
+    assert_ne!(w, wave(0, n));
+    let device = floats(there.executor().download(&array).unwrap());
+    w.iter().zip(&device).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn a_closure_and_the_books_lion_run_unchanged() {
+    let Some(wgpu) = device("a closure") else { return };
+    let soften = || map!("soften", |u, g, y| u / (1.0 + u * u).sqrt() + 0.1 * g.abs().gt(0.2).select(y, 0.0));
+    assert!(apart(|| Box::new((soften(), Momentum::default(), Descent::default())), wgpu) <= 1e-5);
+    let Some(wgpu) = device("the book's Lion") else { return };
+    let lion = Lion { beta1: 0.9, beta2: 0.99 };
+    assert!(apart(|| Box::new((lion, Descent::default())), wgpu) <= 1e-5);
+}
+
+#[test]
+fn lion_is_the_books() {
+    let source = include_str!("book/lion.rs");
+    let (_, lion) = source.split_once("};\n\n").unwrap();
+    let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../book/src");
+    let mut pages = std::fs::read_dir(book).unwrap().map(|page| page.unwrap().path());
+    let has = |page: &Path| std::fs::read_to_string(page).is_ok_and(|text| text.contains(lion));
+    assert!(lion.contains("impl GradientTransform for Lion") && pages.any(|page| has(&page)));
+}
+
+/// Steps `tensors` matrices and as many vectors once more after a first step; launches and sweeps of that step.
+fn launches_of_a_step(chain: impl Link<f32> + 'static, tensors: usize, wgpu: Wgpu) -> (u64, u64) {
+    let shapes = || (0..2 * tensors).map(|i| if i < tensors { vec![40, 33] } else { vec![1000 + i] });
+    let names: Vec<(String, Vec<usize>)> =
+        shapes().enumerate().map(|(i, shape)| (format!("w{i}"), shape)).collect();
+    let optimizer = Optimizer::new(chain, names).unwrap();
+    let sweeps = optimizer.formulas(0, &[40, 33]).unwrap().len() as u64;
+    let mut optimizer = OnDevice::new(optimizer, wgpu).unwrap();
+    let mut arrays = |seed| -> Vec<WgpuArray> {
+        let values = shapes().map(|shape| Buffer::F32(wave(seed, shape.iter().product())));
+        values.map(|values| optimizer.executor().upload(values).unwrap()).collect()
+    };
+    let (mut weights, gradients) = (arrays(0), arrays(1));
+    let mut before = 0;
+    for _ in 0..2 {
+        before = optimizer.executor().launches();
+        let parameters = weights.iter_mut().zip(&gradients);
+        let mut parameters: Vec<DeviceParameter<'_, WgpuArray>> =
+            parameters.map(|(value, gradient)| DeviceParameter { value, gradient: Some(gradient) }).collect();
+        optimizer.step(&mut parameters).unwrap();
+    }
+    (optimizer.executor().launches() - before, sweeps)
+}
+
+#[test]
+fn a_step_has_a_launch_for_each_sweep_whatever_the_number_of_tensors() {
+    for tensors in [1, 3, 200] {
+        let Some(wgpu) = device("launches") else { return };
+        let (launches, sweeps) = launches_of_a_step((Adam::default(), Descent::default()), tensors, wgpu);
+        // One beside them looks at the gradients.
+        assert_eq!((launches, sweeps), (1 + 1, 1), "{tensors}");
+        let Some(wgpu) = device("launches") else { return };
+        let chain = (ClipByNorm::default(), Adam::default(), Descent::default());
+        assert_eq!(launches_of_a_step(chain, tensors, wgpu), (1 + 2, 2), "{tensors}");
+    }
+}
+
+#[test]
+fn a_step_with_row_and_column_sums_has_as_many_launches_whatever_the_number_of_tensors() {
+    let mut counts = Vec::new();
+    for tensors in [1, 3, 200] {
+        let Some(wgpu) = device("launches") else { return };
+        let chain = prodigy_plus::Options::default().transforms::<f32>().unwrap();
+        counts.push(launches_of_a_step(chain, tensors, wgpu).0);
+    }
+    assert!(counts[0] > 4 && counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+}
+
+#[test]
+fn a_run_changes_sides_with_all_its_state() {
+    let Some(wgpu) = device("a change of sides") else { return };
+    let n = 64 * 33;
+    let gradient = |step| wave(step, n);
+    let make = || ProdigyPlus::builder().build([("w", [64, 33])]).unwrap();
+    let (mut straight, mut moving) = (make(), make());
+    let (mut w, mut v) = (wave(0, n), wave(0, n));
+    for step in 1..=3 {
+        straight.step(&mut [Parameter::slice(&mut w, Some(&gradient(step)))]).unwrap();
+        moving.step(&mut [Parameter::slice(&mut v, Some(&gradient(step)))]).unwrap();
+    }
+    let before = moving.snapshot();
+    let mut moving = OnDevice::new(moving, wgpu).unwrap();
+    assert_eq!(moving.snapshot().unwrap(), before);
+    let mut array = moving.executor().upload(Buffer::F32(v)).unwrap();
+    for step in 4..=6 {
+        straight.step(&mut [Parameter::slice(&mut w, Some(&gradient(step)))]).unwrap();
+        let gradient = moving.executor().upload(Buffer::F32(gradient(step))).unwrap();
+        moving.step(&mut [DeviceParameter { value: &mut array, gradient: Some(&gradient) }]).unwrap();
+    }
+    let on_device = moving.snapshot().unwrap();
+    let (mut moving, mut wgpu) = moving.into_parts().unwrap();
+    assert_eq!(moving.snapshot(), on_device);
+    let mut v = floats(wgpu.download(&array).unwrap());
+    for step in 7..=9 {
+        straight.step(&mut [Parameter::slice(&mut w, Some(&gradient(step)))]).unwrap();
+        moving.step(&mut [Parameter::slice(&mut v, Some(&gradient(step)))]).unwrap();
+    }
+    let apart = w.iter().zip(&v).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    assert!(apart <= TOLERANCE && w != wave(0, n), "{apart}");
+    // And a checkpoint of the device's goes into a new optimizer on the host.
+    let mut resumed = make();
+    resumed.restore(moving.snapshot()).unwrap();
+    assert_eq!(resumed.steps(0).unwrap(), 9);
+}
+
+#[test]
+fn parameters_and_gradients_in_buffers_of_the_callers_are_stepped_in_place() {
+    let Some(wgpu) = device("buffers of the caller's") else { return };
+    let (device, queue) = (wgpu.device().clone(), wgpu.queue().clone());
+    let buffer = || {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 4 * 1000,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    };
+    let (weights, gradients) = (buffer(), buffer());
+    let bytes = |values: Vec<f32>| -> Vec<u8> { values.iter().flat_map(|x| x.to_le_bytes()).collect() };
+    queue.write_buffer(&weights, 0, &bytes(wave(0, 1000)));
+    queue.write_buffer(&gradients, 0, &bytes(wave(1, 1000)));
+    // Two tensors with 100 numbers between them and behind them, which are not to change.
+    let array = |buffer, first: u64, len| WgpuArray::in_buffer(buffer, 4 * first, DType::F32, len).unwrap();
+    let mut values = [array(&weights, 0, 400), array(&weights, 500, 400)];
+    let slopes = [array(&gradients, 0, 400), array(&gradients, 500, 400)];
+    assert_eq!((values[1].offset(), values[1].buffer()), (2000, &weights));
+    let names = [("a", [400]), ("b", [400])];
+    let optimizer = Optimizer::new((Momentum::default(), Descent::default()), names).unwrap();
+    let mut optimizer = OnDevice::new(optimizer, wgpu).unwrap();
+    let before = optimizer.executor().launches();
+    let mut parameters: Vec<DeviceParameter<'_, WgpuArray>> = values
+        .iter_mut()
+        .zip(&slopes)
+        .map(|(value, gradient)| DeviceParameter { value, gradient: Some(gradient) })
+        .collect();
+    optimizer.step(&mut parameters).unwrap();
+    assert_eq!(optimizer.executor().launches() - before, 2);
+    let after = floats(optimizer.executor().download(&array(&weights, 0, 1000)).unwrap());
+    let (w, g) = (wave(0, 1000), wave(1, 1000));
+    let moved = |i: usize| i < 400 || (500..900).contains(&i);
+    let expected: Vec<f32> = (0..1000).map(|i| if moved(i) { w[i] - g[i] } else { w[i] }).collect();
+    assert_eq!(after, expected);
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_moves_nothing() {
+    for wrong in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38] {
+        let Some(wgpu) = device("a gradient that is not finite") else { return };
+        let names = [("a", [2000]), ("b", [3000])];
+        let optimizer = Optimizer::new((Adam::default(), Descent::default()), names).unwrap();
+        let mut optimizer = OnDevice::new(optimizer, wgpu).unwrap();
+        let mut upload = |values: Vec<f32>| optimizer.executor().upload(Buffer::F32(values)).unwrap();
+        let (mut a, mut b) = (upload(wave(0, 2000)), upload(wave(0, 3000)));
+        let (good, mut spoilt) = (upload(wave(1, 2000)), wave(1, 3000));
+        spoilt[2999] = wrong;
+        let bad = upload(spoilt);
+        let step =
+            |a: &mut WgpuArray, b: &mut WgpuArray, gradient: &WgpuArray, optimizer: &mut OnDevice<Wgpu>| {
+                optimizer.step(&mut [
+                    DeviceParameter { value: a, gradient: Some(&good) },
+                    DeviceParameter { value: b, gradient: Some(gradient) },
+                ])
+            };
+        let error = step(&mut a, &mut b, &bad, &mut optimizer).unwrap_err();
+        match error {
+            Error::NonFiniteGradient { name, index, .. } => assert_eq!((&*name, index), ("b", 2999)),
+            Error::GradientTooLarge { name, index, .. } => {
+                assert_eq!((&*name, index, wrong), ("b", 2999, 3e38))
+            }
+            error => panic!("{error}"),
+        }
+        assert_eq!(floats(optimizer.executor().download(&a).unwrap()), wave(0, 2000));
+        assert_eq!(floats(optimizer.executor().download(&b).unwrap()), wave(0, 3000));
+        assert_eq!(optimizer.snapshot().unwrap().groups[0].k, 0);
+        // The device is as good as before.
+        let fine = optimizer.executor().upload(Buffer::F32(wave(1, 3000))).unwrap();
+        assert_eq!(step(&mut a, &mut b, &fine, &mut optimizer).unwrap(), StepOutcome::Done);
+        assert_ne!(floats(optimizer.executor().download(&b).unwrap()), wave(0, 3000));
+    }
+}
+
+#[test]
+fn groups_a_refused_tensor_and_one_without_elements_step_as_on_the_processor() {
+    let Some(wgpu) = device("groups") else { return };
+    let make = || {
+        let first = ParameterGroup::new((Adam::default(), Descent::default()), [("a", [40]), ("none", [0])]);
+        let second =
+            ParameterGroup::new((Momentum::default(), Descent::default()), [("b", [40]), ("c", [40])]);
+        let settings = Settings { non_finite: NonFinite::SkipTensor, ..Settings::default() };
+        Optimizer::<f32>::with_groups([first.lr(0.1), second.lr(0.5)], settings).unwrap()
+    };
+    let (mut here, mut there) = (make(), OnDevice::new(make(), wgpu).unwrap());
+    let lens = [40, 0, 40, 40];
+    let mut weights = lens.map(|n| wave(0, n));
+    let mut arrays = weights.clone().map(|w| there.executor().upload(Buffer::F32(w)).unwrap());
+    for step in 1..=3 {
+        let mut gradients = lens.map(|n| wave(step, n));
+        if step == 2 {
+            gradients[3][7] = f32::NAN;
+        }
+        let mut parameters: Vec<Parameter<'_>> =
+            weights.iter_mut().zip(&gradients).map(|(w, g)| Parameter::slice(w, Some(g))).collect();
+        here.step(&mut parameters).unwrap();
+        let gradients = gradients.map(|g| there.executor().upload(Buffer::F32(g)).unwrap());
+        let mut parameters: Vec<DeviceParameter<'_, WgpuArray>> = arrays
+            .iter_mut()
+            .zip(&gradients)
+            .map(|(value, gradient)| DeviceParameter { value, gradient: Some(gradient) })
+            .collect();
+        there.step(&mut parameters).unwrap();
+    }
+    for (w, array) in weights.iter().zip(&arrays) {
+        let device = floats(there.executor().download(array).unwrap());
+        assert_eq!(device.len(), w.len());
+        assert!(w.iter().zip(&device).all(|(a, b)| (a - b).abs() <= 1e-5), "{w:?} {device:?}");
+    }
+    let updates = |snapshot: &gradient_transform::Snapshot| -> Vec<u64> {
+        snapshot.tensors.values().map(|tensor| tensor.updates).collect()
+    };
+    let (ours, theirs) = (here.snapshot(), there.snapshot().unwrap());
+    assert_eq!(updates(&theirs), updates(&ours));
+    assert_eq!(theirs.tensors["c"].updates, 2);
+}
+
+#[test]
+fn a_device_that_is_lost_is_an_error_of_its_own() {
+    let Some(wgpu) = device("a device that is lost") else { return };
+    let optimizer = Optimizer::new(Descent::default(), [("w", [2])]).unwrap();
+    let mut optimizer = OnDevice::new(optimizer, wgpu).unwrap();
+    let mut w = optimizer.executor().upload(Buffer::F32(vec![1.0, 2.0])).unwrap();
+    let g = optimizer.executor().upload(Buffer::F32(vec![0.5, 0.5])).unwrap();
+    optimizer.executor().device().destroy();
+    let stepped = optimizer.step(&mut [DeviceParameter { value: &mut w, gradient: Some(&g) }]);
+    assert!(matches!(stepped, Err(Error::Device { .. })), "{stepped:?}");
+    assert!(matches!(optimizer.executor().upload(Buffer::F32(vec![1.0])), Err(WgpuError::Lost { .. })));
+    assert!(matches!(optimizer.executor().download(&w), Err(WgpuError::Lost { .. })));
+}
+
+#[test]
+fn what_no_kernel_can_be_given_is_refused_with_its_reason() {
+    let Some(mut wgpu) = device("what is refused") else { return };
+    assert!(matches!(wgpu.upload(Buffer::F64(vec![1.0])), Err(WgpuError::Float64)));
+    assert!(matches!(wgpu.zeros(DType::F64, 1), Err(WgpuError::Float64)));
+    assert!(matches!(wgpu.reserve(1 << 40), Err(WgpuError::TooLarge { bytes, .. }) if bytes == 1 << 42));
+    assert!(matches!(wgpu.zeros(DType::F32, 1 << 40), Err(WgpuError::TooLarge { .. })));
+    let buffer = |usage| {
+        wgpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 16,
+            usage,
+            mapped_at_creation: false,
+        })
+    };
+    let storage = buffer(wgpu::BufferUsages::STORAGE);
+    let copied = buffer(wgpu::BufferUsages::COPY_DST);
+    let reason = |buffer, offset, dtype, len| match WgpuArray::in_buffer(buffer, offset, dtype, len) {
+        Err(WgpuError::Buffer { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(reason(&copied, 0, DType::F32, 4).contains("STORAGE"));
+    assert!(reason(&storage, 2, DType::Bf16, 4).contains("multiple of 4"));
+    assert!(reason(&storage, 4, DType::F32, 4).contains("within"));
+    assert!(reason(&storage, 12, DType::Bf16, 3).contains("within"));
+    assert!(reason(&storage, 20, DType::F32, 0).contains("within"));
+    assert!(matches!(WgpuArray::in_buffer(&storage, 0, DType::F64, 1), Err(WgpuError::Float64)));
+    let unread = WgpuArray::in_buffer(&storage, 0, DType::F32, 4).unwrap();
+    let error = wgpu.download(&unread).unwrap_err();
+    assert!(error.to_string().contains("COPY_SRC"), "{error}");
+}
+
+#[test]
+fn memory_of_arrays_that_are_gone_is_used_again() {
+    let Some(mut wgpu) = device("memory") else { return };
+    let first = wgpu.upload(Buffer::F32(wave(0, 1000))).unwrap();
+    let place = (first.buffer().clone(), first.offset());
+    drop(first);
+    let zeros = wgpu.zeros(DType::F32, 1000).unwrap();
+    assert_eq!((zeros.buffer().clone(), zeros.offset()), place);
+    assert_eq!(floats(wgpu.download(&zeros).unwrap()), vec![0.0; 1000]);
+    let odd = Buffer::Bf16([1.0, 2.0, 3.0].map(half::bf16::from_f32).to_vec());
+    let array = wgpu.upload(odd.clone()).unwrap();
+    assert_eq!(wgpu.download(&array).unwrap(), odd);
+}

@@ -1,0 +1,85 @@
+//! Values of an element as statements, in any language of kernels.
+
+use gradient_transform::device::{ElementFormula, SweepFormula};
+use gradient_transform::number::{Function, Input, Node, Symbol};
+
+/// What languages of kernels write differently.
+pub(crate) trait Language {
+    /// A name for a value: a number, or a truth value.
+    fn declare(&self, truth: bool, name: &str, value: &str) -> String;
+    /// A number to the last bit.
+    fn literal(&self, x: f32) -> String;
+    /// The value of an input that is not a number of the tensor and step.
+    fn load(&self, input: Input) -> String;
+    fn function(&self, function: Function) -> &'static str;
+    /// Name of the fused product and sum.
+    fn fused(&self) -> &'static str;
+    fn select(&self, condition: &str, yes: &str, no: &str) -> String;
+}
+
+/// The statements that give values of an element. Numbers of the tensor and step have their names before.
+pub(crate) fn statements(formula: &SweepFormula, values: &[Symbol], language: &impl Language) -> Vec<String> {
+    let needed = formula.needed(values);
+    let nodes = formula.nodes.iter().enumerate().filter(|(i, _)| needed[*i]);
+    nodes.filter_map(|(i, node)| statement(formula, i, node, language)).collect()
+}
+
+fn statement(formula: &SweepFormula, i: usize, node: &Node, language: &impl Language) -> Option<String> {
+    let of = |symbol: &Symbol| name(formula, *symbol, language);
+    let (truth, value) = match node {
+        Node::Constant(_) | Node::Input(Input::Scalar(_)) => return None,
+        Node::Input(input) => (false, language.load(*input)),
+        Node::Add(a, b) => (false, format!("{} + {}", of(a), of(b))),
+        Node::Sub(a, b) => (false, format!("{} - {}", of(a), of(b))),
+        Node::Mul(a, b) => (false, format!("{} * {}", of(a), of(b))),
+        Node::Div(a, b) => (false, format!("{} / {}", of(a), of(b))),
+        Node::MulAdd(a, b, c) => (false, format!("{}({}, {}, {})", language.fused(), of(a), of(b), of(c))),
+        Node::Neg(a) => (false, format!("-{}", of(a))),
+        Node::Apply(f, a) => (false, format!("{}({})", language.function(*f), of(a))),
+        Node::Less(a, b) => (true, format!("{} < {}", of(a), of(b))),
+        Node::Equal(a, b) => (true, format!("{} == {}", of(a), of(b))),
+        Node::And(a, b) => (true, format!("{} & {}", of(a), of(b))),
+        Node::Or(a, b) => (true, format!("{} | {}", of(a), of(b))),
+        Node::Not(a) => (true, format!("!{}", of(a))),
+        Node::Select(c, yes, no) => (false, language.select(&of(c), &of(yes), &of(no))),
+    };
+    Some(language.declare(truth, &name_of(formula, i, language), &value))
+}
+
+/// The name of a value, or the literal that it is.
+pub(crate) fn name(formula: &SweepFormula, symbol: Symbol, language: &impl Language) -> String {
+    name_of(formula, symbol.index(), language)
+}
+
+fn name_of(formula: &SweepFormula, i: usize, language: &impl Language) -> String {
+    match formula.nodes[i] {
+        Node::Constant(x) => language.literal(x as f32),
+        Node::Input(Input::Gradient) => "g".to_owned(),
+        Node::Input(Input::Parameter) => "y".to_owned(),
+        Node::Input(Input::State(column)) => format!("c{column}"),
+        Node::Input(Input::Scalar(number)) => format!("s{number}"),
+        Node::Input(Input::Along(array)) => format!("a{array}"),
+        _ => format!("v{i}"),
+    }
+}
+
+/// The numbers of the tensor and step that values depend on, by place.
+pub(crate) fn numbers(formula: &SweepFormula, values: &[Symbol]) -> Vec<usize> {
+    let inputs = formula.inputs(values).into_iter();
+    inputs
+        .filter_map(|input| match input {
+            Input::Scalar(i) => Some(i),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What a part writes, or adds to sums of the whole tensor.
+pub(crate) fn stored(part: &ElementFormula) -> Vec<Symbol> {
+    let columns = part.columns.iter().map(|kept| kept.value);
+    columns.chain(part.parameter).chain(part.sums.iter().map(|(_, value)| *value)).collect()
+}
+
+pub(crate) fn indented(lines: &[String], indent: usize) -> String {
+    lines.iter().map(|line| format!("{}{line}\n", "    ".repeat(indent))).collect()
+}
