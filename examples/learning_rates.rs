@@ -26,7 +26,7 @@ pub(crate) const TASKS: [(&str, usize); 3] = [("digits", 600), ("autoencoder", 6
 
 /// Names and colors of the lines.
 const OPTIMIZERS: [(&str, RGBColor); 3] =
-    [("AdamW", GREY), ("AdamW, cosine to 0", ORANGE), ("prodigy-plus, as it comes", BLUE)];
+    [("AdamW", GREY), ("with cosine", ORANGE), ("prodigy-plus", BLUE)];
 
 /// Parameters of a task, by name and shape.
 type Shapes = Vec<(String, Vec<usize>)>;
@@ -138,6 +138,7 @@ where
         .configure_mesh()
         .disable_mesh()
         .x_labels(4)
+        .y_labels(8)
         .x_label_formatter(&|x| format!("{x:.0e}"))
         .y_label_formatter(&|y| format!("{y:.2}"))
         .x_desc("learning rate")
@@ -161,6 +162,7 @@ where
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperRight)
             .label_font(letters)
+            .legend_area_size(20)
             .draw()?;
     }
     Ok(())

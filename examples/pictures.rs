@@ -77,7 +77,7 @@ fn draw(path: &Path, (x, y): (&str, &str), labels: SeriesLabelPosition, lines: &
     Ok(())
 }
 
-/// What a chain is shown: the gradient of every element in every step.
+/// Input of a chain: the gradient of every element in every step.
 struct Gradients {
     shape: &'static [usize],
     steps: usize,
@@ -279,14 +279,18 @@ fn estimates(folder: &Path) -> Result<()> {
     draw(&folder.join("prodigy-core.svg"), axes, SeriesLabelPosition::LowerRight, &lines)?;
     let lines = [
         Line::new("Prodigy", GREY, prodigy(1.0)?),
-        Line::new("Prodigy, one gradient 1e4 times as large", ORANGE, d(Box::<Prodigy>::default(), 1.0, 1e4)?),
+        Line::new(
+            "Prodigy, one gradient 1e4 times as large",
+            ORANGE,
+            d(Box::<Prodigy>::default(), 1.0, 1e4)?,
+        ),
         Line::new("SPEED", GREEN, d(Box::<Speed>::default(), 1.0, 1.0)?),
         Line::new("SPEED, the same gradient", BLUE, d(Box::<Speed>::default(), 1.0, 1e4)?),
     ];
     draw(&folder.join("speed.svg"), axes, SeriesLabelPosition::LowerRight, &lines)
 }
 
-/// d by step where it grows and levels off, does not grow, grows for ever, and is stopped.
+/// d by step where it grows and levels off, does not grow, never stops growing, and is stopped.
 fn reading_d(folder: &Path) -> Result<()> {
     let d = |options: Options, has_minimum: bool| -> Result<Vec<f64>> {
         let mut optimizer = options.build([("w", &[220][..])])?;

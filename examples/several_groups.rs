@@ -6,7 +6,7 @@
 use gradient_transform::{Optimizer, Parameter, Result};
 use prodigy_plus::{Options, ProdigyPlus};
 
-/// What a run found: every group's d, and the step size it took in the last step.
+/// Results of a run: every group's d, and the step size it took in the last step.
 pub(crate) type Found = [(f64, f64); 2];
 
 /// A model with an encoder whose gradients are large and a head whose gradients are small.

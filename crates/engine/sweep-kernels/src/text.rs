@@ -452,7 +452,7 @@ fn memory_type(dtype: DType) -> &'static str {
     }
 }
 
-/// What a part writes, or adds to sums of the whole tensor.
+/// Results of a part: assignments, or terms of sums of the whole tensor.
 fn stored(part: &ElementFormula) -> Vec<Symbol> {
     let columns = part.columns.iter().map(|kept| kept.value);
     columns.chain(part.parameter).chain(part.sums.iter().map(|(_, value)| *value)).collect()

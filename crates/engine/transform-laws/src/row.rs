@@ -72,7 +72,7 @@ pub struct Laws {
     pub permutation: Permutation,
     /// The law of gradients of zero. Default [`Zero::StandsStill`].
     pub zero: Zero,
-    /// How far float32 may be from float64, relative to the way come, beyond the rounding of the parameter itself. Default
+    /// How far float32 may be from float64, relative to the distance covered, beyond the rounding of the parameter itself. Default
     /// 1e-6, which are 16 units of float32, two for each step.
     pub float32: f64,
     /// Budget and target of training.

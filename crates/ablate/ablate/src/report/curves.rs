@@ -1,4 +1,4 @@
-//! Curves over a run: one small figure per arm, the base behind it, all on the same scales.
+//! Curves over a run: one small figure per arm, the base after it, all on the same scales.
 
 use maud::{Markup, html};
 

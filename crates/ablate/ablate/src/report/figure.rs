@@ -136,7 +136,7 @@ pub(super) fn horizontal_grid(scale: &Scale, ticks: usize, left: f64, right: f64
     horizontal_grid_of(scale, ticks, left, right, short)
 }
 
-/// The same with labels of one's own.
+/// The same with given labels.
 pub(super) fn horizontal_grid_of(
     scale: &Scale,
     ticks: usize,
@@ -158,7 +158,7 @@ pub(super) fn bottom_axis(scale: &Scale, ticks: usize, bottom: f64) -> Markup {
     bottom_axis_of(scale, ticks, bottom, short)
 }
 
-/// The same with labels of one's own.
+/// The same with given labels.
 pub(super) fn bottom_axis_of(
     scale: &Scale,
     ticks: usize,

@@ -1,4 +1,4 @@
-//! What a factorial says: effects as bars, interactions as a heat map.
+//! Figures of a factorial: effects as bars, interactions as a heat map.
 
 use maud::{Markup, html};
 

@@ -339,7 +339,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     type State<V: Copy>: Fields<V>;
     /// Numbers of a tensor and step, by name: float64 on the host, rounded to the type computed in for elements.
     type Scalars<V: Copy>: Fields<V>;
-    /// Sums over a tensor's elements, by name. With sums the chain is cut behind the transform, unless it is
+    /// Sums over a tensor's elements, by name. With sums the chain is cut after the transform, unless it is
     /// [`Lagged`](kind::Lagged).
     type Sums<V: Copy>: Fields<V>;
     /// Arrays as long as the tensor without an axis, by name: for each element the value of its row or column. See [`AlongState`].
@@ -579,7 +579,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
 /// End of a chain: moves the parameter by the update.
 ///
 /// [`GradientTransform::update`] completes the update first, for instance by weight decay that is multiplied by the step size.
-/// With transforms of the displacement behind the writer, [`displace`](Self::displace) comes in between.
+/// With transforms of the displacement after the writer, [`displace`](Self::displace) comes in between.
 ///
 /// Exponentiated gradient (Kivinen and Warmuth, 1997), for weights above zero:
 ///
@@ -723,6 +723,6 @@ pub trait Writer: GradientTransform<Kind = kind::Writer> {
     fn displace<B: Backend>(&self, e: &Element<B, Self>) -> Num<B>;
 
     /// The next [`ElementOf::parameter`] and state, by the update; the parameter by the displacement, if there are transforms of it
-    /// behind the writer.
+    /// after the writer.
     fn write<B: Backend>(&self, e: &mut Element<B, Self>, displacement: Option<Num<B>>);
 }

@@ -54,7 +54,7 @@ pub(crate) fn survives_zero_gradients(row: &Row) -> Result<()> {
         ensure_finite(&path)?;
         let estimate = at_work.optimizer.estimate(0)?;
         ensure!(estimate.d.is_finite() && estimate.d >= estimate.d0, "an estimate of {estimate:?}");
-        // Nothing has been learnt about the distance.
+        // Nothing has been learned about the distance.
         ensure!(from > 0 || estimate.d == estimate.d0, "without any gradient, an estimate of {estimate:?}");
     }
     // Rows and columns of zeros, whose means are zero, in gradients that aren't.
