@@ -18,7 +18,9 @@
   slider.value = slider.max;
   slider.setAttribute("aria-label", "step");
   const shown = document.createElement("output");
-  controls.append(slider, shown);
+  const play = document.createElement("button");
+  Object.assign(play, { type: "button", textContent: "Play" });
+  controls.append(play, slider, shown);
 
   const svg = svgElement(root, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
   svg.setAttribute("aria-label", "Paths of y, z and x on the contours of the loss");
@@ -28,11 +30,20 @@
       cx: width / 2, cy: height / 2, rx: radius(curvature[0], 0), ry: radius(curvature[1], 1), class: "contour",
     });
   }
+  // The minimum, and where all paths begin.
+  svgElement(svg, "text", { x: width / 2, y: height / 2 + 6, "text-anchor": "middle", class: "title" }, "+");
+  svgElement(svg, "text", { x: width / 2 + 10, y: height / 2 - 8 }, "minimum");
+  const [startX, startY] = place(trajectories[0].y[0]);
+  svgElement(svg, "circle", { cx: startX, cy: startY, r: 4, fill: "none", stroke: "currentColor" });
+  svgElement(svg, "text", { x: startX + 8, y: startY - 6 }, "start");
+  svgElement(svg, "text", { x: width - 8, y: height - 8, "text-anchor": "end" }, "weight a →");
+  svgElement(svg, "text", { x: 8, y: 18 }, "↑ weight b");
+  // y, dashed, above x, which it often runs along.
   const paths = Object.fromEntries(
-    ["z", "y", "x"].map((name) => [name, svgElement(svg, "polyline", { class: `path ${name}` })]),
+    ["z", "x", "y"].map((name) => [name, svgElement(svg, "polyline", { class: `path ${name}` })]),
   );
   const ends = Object.fromEntries(
-    ["z", "y", "x"].map((name) => [name, svgElement(svg, "circle", { class: `end ${name}`, r: 5 })]),
+    ["z", "x", "y"].map((name) => [name, svgElement(svg, "circle", { class: `end ${name}`, r: 5 })]),
   );
   const legend = document.createElement("p");
   root.prepend(controls);
@@ -61,5 +72,21 @@
       .join(" &emsp; ");
   };
   for (const control of [...boxes, slider]) control.addEventListener("input", draw);
+  let timer = null;
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+    play.textContent = "Play";
+  };
+  play.addEventListener("click", () => {
+    if (timer) return stop();
+    if (slider.value === slider.max) slider.value = 0;
+    play.textContent = "Stop";
+    timer = setInterval(() => {
+      slider.value = Number(slider.value) + 1;
+      draw();
+      if (slider.value === slider.max) stop();
+    }, 60);
+  });
   draw();
 })();
