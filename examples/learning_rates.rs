@@ -25,8 +25,7 @@ const SEEDS: u64 = 3;
 pub(crate) const TASKS: [(&str, usize); 3] = [("digits", 600), ("autoencoder", 600), ("characters", 400)];
 
 /// Names and colors of the lines.
-const OPTIMIZERS: [(&str, RGBColor); 3] =
-    [("AdamW", GREY), ("with cosine", ORANGE), ("prodigy-plus", BLUE)];
+const OPTIMIZERS: [(&str, RGBColor); 3] = [("AdamW", GREY), ("with cosine", ORANGE), ("prodigy-plus", BLUE)];
 
 /// Parameters of a task, by name and shape.
 type Shapes = Vec<(String, Vec<usize>)>;
@@ -127,6 +126,9 @@ where
     let worst = adamw.iter().flatten().map(|spread| spread[2]).fold(prodigy_plus[2], f64::max);
     // What is worse, or diverged, runs along the top.
     let (low, high) = (0.85 * best, (8.0 * best).min(1.1 * worst));
+    // Labels begin at a power of ten.
+    let decade = 10_f64.powf(low.log10().ceil());
+    let low = if decade > high { decade / 10.0 } else { low };
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .caption(task, ("sans-serif", 19).into_font())
@@ -138,7 +140,7 @@ where
         .configure_mesh()
         .disable_mesh()
         .x_labels(4)
-        .y_labels(8)
+        .y_labels(14)
         .x_label_formatter(&|x| format!("{x:.0e}"))
         .y_label_formatter(&|y| format!("{y:.2}"))
         .x_desc("learning rate")

@@ -46,7 +46,7 @@ fn the_custom_transform_helps_against_heavy_tails() {
 
 #[test]
 fn stochastic_rounding_gets_where_rounding_to_the_nearest_does_not() {
-    let ([nearest, stochastic], noise) = bfloat16::run().unwrap();
+    let ([nearest, stochastic], noise) = bfloat16::run(&mut Vec::new()).unwrap();
     assert!(nearest > 0.09 && stochastic < 0.03, "{nearest} {stochastic}");
     // Rounding is taken for distance where there are few samples, and hardly where there are many.
     let [[few_wide, few_narrow], [_, many_narrow]] = noise;
@@ -165,6 +165,8 @@ fn pages_show_what_the_examples_print() {
     };
     compare("how-to/slices.md", "step 200", print(|out| quickstart::run(out).map(drop)), 0.01);
     compare("how-to/resume.md", "2", print(|out| resume::run(out).map(drop)), 0.01);
+    compare("how-to/groups.md", "a d of its own", print(|out| several_groups::run(out).map(drop)), 0.05);
+    compare("how-to/bfloat16.md", "from a distance", print(|out| bfloat16::run(out).map(drop)), 0.05);
     // candle has no seed for its initial weights: the numbers are those of one run.
     compare(
         "tutorial/first-training.md",
@@ -250,7 +252,7 @@ fn the_figure_of_d_has_curves_for_every_setting() {
 
 #[test]
 fn groups_share_the_step_size_as_the_policy_says() {
-    let [mean, each, joint] = several_groups::run().unwrap();
+    let [mean, each, joint] = several_groups::run(&mut Vec::new()).unwrap();
     assert!(mean[0].0 != mean[1].0 && mean[0].1 == mean[1].1);
     assert!(each[0].0 != each[1].0 && each[0].1 != each[1].1);
     assert!(joint[0].0 == joint[1].0 && joint[0].1 == joint[1].1);
