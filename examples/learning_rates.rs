@@ -162,7 +162,7 @@ where
     if has_legend {
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            .position(SeriesLabelPosition::LowerRight)
             .label_font(letters)
             .legend_area_size(20)
             .draw()?;
