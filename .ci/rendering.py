@@ -33,10 +33,12 @@ class Chromium:
         command_read, self.commands = os.pipe()
         self.answers, answer_write = os.pipe()
         arguments = [
-            program, "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--no-sandbox",
+            program, "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu",
             "--hide-scrollbars", "--allow-file-access-from-files", "--disable-background-networking",
             f"--user-data-dir={folder}",
         ]
+        if os.geteuid() == 0:
+            arguments.append("--no-sandbox")  # which root has to say
 
         def pipes():
             # The protocol reads from descriptor 3 and writes to 4, which may be what one of these is.
