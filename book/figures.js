@@ -1,3 +1,8 @@
+// Numbers in tables are not broken into lines.
+for (const cell of document.querySelectorAll("main td")) {
+  if (/^[^a-z]*\d[^a-z]*(e[-−]?\d+)?$/i.test(cell.textContent)) cell.classList.add("number");
+}
+
 // What the interactive figures share.
 
 /** Appends an SVG element with attributes, and text if given. */

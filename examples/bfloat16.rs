@@ -3,7 +3,8 @@
 //! elements to average over.
 //!
 //! Run it with `cargo run --release -p examples --example bfloat16`.
-#![allow(clippy::print_stdout)] // an example prints
+
+use std::io::Write;
 
 use gradient_transform::{Parameter, Result, Scalar};
 use half::bf16;
@@ -42,23 +43,24 @@ fn d_of_noise<E: Scalar>(size: usize, of: fn(f32) -> E) -> Result<f64> {
 
 /// Gives the distances from the solution with rounding to the nearest and with stochastic rounding, and what d becomes along noise, in float32
 /// and in bfloat16, with few elements and with many.
-pub(crate) fn run() -> Result<([f32; 2], [[f64; 2]; 2])> {
+pub(crate) fn run(out: &mut dyn Write) -> anyhow::Result<([f32; 2], [[f64; 2]; 2])> {
     // Steps of 1e-4, between numbers that are 2^-8 apart.
     let (nearest, stochastic) = (train(false, 1.1)?, train(true, 1.1)?);
-    println!("from a distance of 0.1, 2000 steps of 1e-4 come to");
-    println!("  {nearest:.4} rounded to the nearest");
-    println!("  {stochastic:.4} rounded stochastically");
-    println!("500 steps along noise take d from 1e-6 to");
-    println!("  elements   float32   bfloat16");
-    let of_both = |size| Ok([d_of_noise(size, |x| x)?, d_of_noise(size, bf16::from_f32)?]);
+    writeln!(out, "from a distance of 0.1, 2000 steps of 1e-4 come to")?;
+    writeln!(out, "  {nearest:.4} rounded to the nearest")?;
+    writeln!(out, "  {stochastic:.4} rounded stochastically")?;
+    writeln!(out, "500 steps along noise take d from 1e-6 to")?;
+    writeln!(out, "  elements   float32   bfloat16")?;
+    let of_both =
+        |size| -> Result<[f64; 2]> { Ok([d_of_noise(size, |x| x)?, d_of_noise(size, bf16::from_f32)?]) };
     let noise = [of_both(1_320)?, of_both(132_000)?];
     for (size, [wide, narrow]) in [1_320, 132_000].iter().zip(noise) {
-        println!("  {size:>8}   {wide:.1e}    {narrow:.1e}");
+        writeln!(out, "  {size:>8}   {wide:.1e}    {narrow:.1e}")?;
     }
     Ok(([nearest, stochastic], noise))
 }
 
-fn main() -> Result<()> {
-    run()?;
+fn main() -> anyhow::Result<()> {
+    run(&mut std::io::stdout())?;
     Ok(())
 }

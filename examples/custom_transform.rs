@@ -1,4 +1,4 @@
-//! A transform of one's own joins the default chain.
+//! A custom transform joins the default chain.
 //!
 //! Noise with heavy tails on a quadratic: one gradient element in twenty is fifty times too large. `Soften`
 //! bounds what enters the second moment. Run it with `cargo run --release -p examples --example custom_transform`.

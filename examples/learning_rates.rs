@@ -25,8 +25,7 @@ const SEEDS: u64 = 3;
 pub(crate) const TASKS: [(&str, usize); 3] = [("digits", 600), ("autoencoder", 600), ("characters", 400)];
 
 /// Names and colors of the lines.
-const OPTIMIZERS: [(&str, RGBColor); 3] =
-    [("AdamW", GREY), ("AdamW, cosine to 0", ORANGE), ("prodigy-plus, as it comes", BLUE)];
+const OPTIMIZERS: [(&str, RGBColor); 3] = [("AdamW", GREY), ("with cosine", ORANGE), ("prodigy-plus", BLUE)];
 
 /// Parameters of a task, by name and shape.
 type Shapes = Vec<(String, Vec<usize>)>;
@@ -122,24 +121,32 @@ where
     B::ErrorType: 'static,
 {
     let Found { task, adamw, prodigy_plus } = found;
+    let letters = ("sans-serif", examples::LETTERS);
     let best = adamw.iter().flatten().map(|spread| spread[1]).fold(prodigy_plus[1], f64::min);
     let worst = adamw.iter().flatten().map(|spread| spread[2]).fold(prodigy_plus[2], f64::max);
     // What is worse, or diverged, runs along the top.
     let (low, high) = (0.85 * best, (8.0 * best).min(1.1 * worst));
+    // Labels begin at a power of ten.
+    let decade = 10_f64.powf(low.log10().ceil());
+    let low = if decade > high { decade / 10.0 } else { low };
     let mut chart = ChartBuilder::on(area)
         .margin(8)
-        .caption(task, ("sans-serif", 15))
-        .x_label_area_size(36)
-        .y_label_area_size(48)
+        .caption(task, ("sans-serif", 19).into_font())
+        .margin_right(22)
+        .x_label_area_size(44)
+        .y_label_area_size(60)
         .build_cartesian_2d((RATES[0]..RATES[RATES.len() - 1]).log_scale(), (low..high).log_scale())?;
     chart
         .configure_mesh()
         .disable_mesh()
-        .x_labels(5)
+        .x_labels(4)
+        .y_labels(14)
         .x_label_formatter(&|x| format!("{x:.0e}"))
         .y_label_formatter(&|y| format!("{y:.2}"))
         .x_desc("learning rate")
         .y_desc("test loss")
+        .label_style(letters)
+        .axis_desc_style(letters)
         .draw()?;
     let within = |loss: f64| loss.clamp(low, high);
     let flat = vec![*prodigy_plus; RATES.len()];
@@ -155,8 +162,9 @@ where
     if has_legend {
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .background_style(WHITE.mix(0.8))
+            .position(SeriesLabelPosition::LowerRight)
+            .label_font(letters)
+            .legend_area_size(20)
             .draw()?;
     }
     Ok(())
@@ -166,12 +174,13 @@ where
 pub(crate) fn run(path: &Path, tasks: &[(&'static str, usize)]) -> Result<()> {
     let found = tasks.iter().map(|(task, steps)| measure(task, *steps)).collect::<Result<Vec<_>>>()?;
     let render = || -> Result<(), Box<dyn std::error::Error>> {
-        let area = SVGBackend::new(path, (290 * found.len() as u32, 260)).into_drawing_area();
-        area.fill(&WHITE)?;
+        let area = SVGBackend::new(path, (290 * found.len() as u32, 280)).into_drawing_area();
         for (i, part) in area.split_evenly((1, found.len())).iter().enumerate() {
             panel(part, &found[i], i + 1 == found.len())?;
         }
         area.present()?;
+        drop(area);
+        std::fs::write(path, examples::themed(&std::fs::read_to_string(path)?))?;
         Ok(())
     };
     render().map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;

@@ -1,4 +1,4 @@
-//! An ablation study with a task and a transform of one's own: the whole `ablate` program, and two more names that a
+//! An ablation study with a custom task and a custom transform: the whole `ablate` program, and two more names that a
 //! study file can use.
 //!
 //! The task is a regression of which some labels are far off; the transform clips the gradient's norm. Does that help an
@@ -55,7 +55,7 @@ impl GradientTransform for ClipNorm {
     }
 }
 
-/// What a study may set: `{ transform = "clip-norm", max_norm = 0.5 }`.
+/// Options of a study: `{ transform = "clip-norm", max_norm = 0.5 }`.
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ClipNormOptions {
@@ -73,7 +73,7 @@ const EXAMPLES: usize = 512;
 /// The data are the same for every run.
 const DATA_SEED: u64 = 11;
 
-/// Features with a one behind them, and labels, of one split.
+/// Features with a one after them, and labels, of one split.
 struct Rows {
     features: Vec<f32>,
     labels: Vec<f32>,
@@ -85,7 +85,7 @@ struct Regression {
     clean: Rows,
 }
 
-/// What a study may set: `{ task = "regression", outliers = 0.1 }`.
+/// Options of a study: `{ task = "regression", outliers = 0.1 }`.
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RegressionOptions {
@@ -171,7 +171,7 @@ impl Task for Regression {
     }
 }
 
-/// What ships, and what is above.
+/// Everything that ships, and the task and the transform above.
 pub(crate) fn registry() -> Registry {
     Registry::shipped()
         .with_task(TaskKind::new("regression", "least squares with labels that are far off", Regression::new))

@@ -40,13 +40,13 @@ fn draw(path: &Path, (x, y): (&str, &str), labels: SeriesLabelPosition, lines: &
     let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
     let room = 0.05 * (high - low).max(1e-9);
     let length = lines.iter().map(|line| line.points.len()).max().unwrap_or(1);
-    let area = SVGBackend::new(path, (640, 300)).into_drawing_area();
+    let letters = ("sans-serif", examples::LETTERS);
     let render = || -> Result<(), Box<dyn std::error::Error>> {
-        area.fill(&WHITE)?;
+        let area = SVGBackend::new(path, (640, 300)).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
-            .x_label_area_size(36)
-            .y_label_area_size(64)
+            .x_label_area_size(44)
+            .y_label_area_size(76)
             .build_cartesian_2d(0.0..length as f64 - 1.0, low - room..high + room)?;
         chart
             .configure_mesh()
@@ -55,6 +55,8 @@ fn draw(path: &Path, (x, y): (&str, &str), labels: SeriesLabelPosition, lines: &
             .x_label_formatter(&|x| format!("{x:.0}"))
             .x_desc(x)
             .y_desc(y)
+            .label_style(letters)
+            .axis_desc_style(letters)
             .draw()?;
         for line in lines {
             let style = line.color.stroke_width(2);
@@ -63,8 +65,11 @@ fn draw(path: &Path, (x, y): (&str, &str), labels: SeriesLabelPosition, lines: &
                 .label(line.label)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
         }
-        chart.configure_series_labels().position(labels).background_style(WHITE.mix(0.8)).draw()?;
+        chart.configure_series_labels().position(labels).label_font(letters).draw()?;
         area.present()?;
+        drop(chart);
+        drop(area);
+        std::fs::write(path, examples::themed(&std::fs::read_to_string(path)?))?;
         Ok(())
     };
     render().map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
@@ -72,7 +77,7 @@ fn draw(path: &Path, (x, y): (&str, &str), labels: SeriesLabelPosition, lines: &
     Ok(())
 }
 
-/// What a chain is shown: the gradient of every element in every step.
+/// Input of a chain: the gradient of every element in every step.
 struct Gradients {
     shape: &'static [usize],
     steps: usize,
@@ -123,6 +128,9 @@ impl Gradients {
         draw(path, axes, SeriesLabelPosition::UpperLeft, &lines)
     }
 }
+
+/// The step of a huge gradient.
+const OUTLIER: usize = 40;
 
 /// From -1 to 1 over 33 elements.
 fn ramp(i: usize) -> f32 {
@@ -241,17 +249,18 @@ fn averaging(folder: &Path) -> Result<()> {
     draw(&folder.join("schedule-free.svg"), ("step", "weight"), SeriesLabelPosition::LowerLeft, &lines)
 }
 
-/// d by step, on a quadratic under noise.
+/// d by step, on a quadratic under noise: of Prodigy by the distance to the minimum, and beside SPEED where one gradient is huge.
 fn estimates(folder: &Path) -> Result<()> {
-    let d = |estimator: Box<dyn Link<f32>>| -> Result<Vec<f64>> {
+    let d = |estimator: Box<dyn Link<f32>>, distance: f32, outlier: f32| -> Result<Vec<f64>> {
         let chain = (DenseMoment::new(0.99), stableadamw::StableAdamW, estimator, ScheduleFree::new(0.9));
         let mut optimizer = Optimizer::new(chain, [("a", &[220][..]), ("b", &[220])])?;
         let mut generator = StdRng::seed_from_u64(1);
-        let (mut a, mut b) = (vec![1.0_f32; 220], vec![-1.0_f32; 220]);
+        let (mut a, mut b) = (vec![distance; 220], vec![-distance; 220]);
         let mut by_step = Vec::new();
-        for _ in 0..150 {
+        for step in 0..150 {
+            let size = if step == OUTLIER { outlier } else { 1.0 };
             let mut noisy = |w: &[f32]| -> Vec<f32> {
-                w.iter().map(|w| w + generator.random_range(-1.0..1.0_f32)).collect()
+                w.iter().map(|w| size * (w + distance * generator.random_range(-1.0..1.0_f32))).collect()
             };
             let (by_a, by_b) = (noisy(&a), noisy(&b));
             optimizer
@@ -260,19 +269,28 @@ fn estimates(folder: &Path) -> Result<()> {
         }
         Ok(by_step)
     };
-    let (prodigy, speed) = (d(Box::<Prodigy>::default())?, d(Box::<Speed>::default())?);
-    for name in ["prodigy-core", "speed"] {
-        let lines = [
-            Line::new("Prodigy", BLUE, prodigy.iter().copied()),
-            Line::new("SPEED", ORANGE, speed.iter().copied()),
-        ];
-        let path = folder.join(format!("{name}.svg"));
-        draw(&path, ("step", "log10 d"), SeriesLabelPosition::LowerRight, &lines)?;
-    }
-    Ok(())
+    let axes = ("step", "log10 d");
+    let prodigy = |distance| d(Box::<Prodigy>::default(), distance, 1.0);
+    let lines = [
+        Line::new("at a distance of 10", GREY, prodigy(10.0)?),
+        Line::new("at a distance of 1", BLUE, prodigy(1.0)?),
+        Line::new("at a distance of 0.1", ORANGE, prodigy(0.1)?),
+    ];
+    draw(&folder.join("prodigy-core.svg"), axes, SeriesLabelPosition::LowerRight, &lines)?;
+    let lines = [
+        Line::new("Prodigy", GREY, prodigy(1.0)?),
+        Line::new(
+            "Prodigy, one gradient 1e4 times as large",
+            ORANGE,
+            d(Box::<Prodigy>::default(), 1.0, 1e4)?,
+        ),
+        Line::new("SPEED", GREEN, d(Box::<Speed>::default(), 1.0, 1.0)?),
+        Line::new("SPEED, the same gradient", BLUE, d(Box::<Speed>::default(), 1.0, 1e4)?),
+    ];
+    draw(&folder.join("speed.svg"), axes, SeriesLabelPosition::LowerRight, &lines)
 }
 
-/// d by step where it grows and levels off, does not grow, grows for ever, and is stopped.
+/// d by step where it grows and levels off, does not grow, never stops growing, and is stopped.
 fn reading_d(folder: &Path) -> Result<()> {
     let d = |options: Options, has_minimum: bool| -> Result<Vec<f64>> {
         let mut optimizer = options.build([("w", &[220][..])])?;

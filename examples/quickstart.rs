@@ -1,9 +1,10 @@
 //! The default optimizer on plain slices: no learning rate, no schedule, no ndarray.
 //!
 //! Fits a line to points. Run it with `cargo run --release -p examples --example quickstart`.
-#![allow(clippy::print_stdout)] // an example prints
 
-use gradient_transform::{Parameter, Result};
+use std::io::Write;
+
+use gradient_transform::Parameter;
 use prodigy_plus::ProdigyPlus;
 
 /// The mean square error of the line `slope * t + offset` at the points, and its gradient.
@@ -15,8 +16,8 @@ fn loss(slope: f32, offset: f32, points: &[(f32, f32)]) -> (f32, f32, f32) {
     })
 }
 
-/// Gives the loss before and after.
-pub(crate) fn run() -> Result<(f32, f32)> {
+/// Prints as it goes; gives the loss before and after.
+pub(crate) fn run(out: &mut dyn Write) -> anyhow::Result<(f32, f32)> {
     let points: Vec<(f32, f32)> =
         (0..50).map(|i| i as f32 / 25.0 - 1.0).map(|t| (t, 3.0 * t - 0.5)).collect();
 
@@ -32,7 +33,7 @@ pub(crate) fn run() -> Result<(f32, f32)> {
             Parameter::slice(&mut offset, Some(&[by_offset])),
         ])?;
         if step % 200 == 0 {
-            println!("step {step}: loss {now:.6} at y, d {:.2e}", optimizer.estimate(0)?.d);
+            writeln!(out, "step {step}: loss {now:.6} at y, d {:.2e}", optimizer.estimate(0)?.d)?;
         }
     }
 
@@ -40,14 +41,15 @@ pub(crate) fn run() -> Result<(f32, f32)> {
     let mut parameters = [Parameter::slice(&mut slope, None), Parameter::slice(&mut offset, None)];
     optimizer.eval(&mut parameters)?;
     let (after, ..) = loss(slope[0], offset[0], &points);
-    println!(
+    writeln!(
+        out,
         "slope {:.3}, offset {:.3}: loss {after:.6} at x, {before:.3} at the start",
         slope[0], offset[0]
-    );
+    )?;
     Ok((before, after))
 }
 
-fn main() -> Result<()> {
-    run()?;
+fn main() -> anyhow::Result<()> {
+    run(&mut std::io::stdout())?;
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Saving the optimizer's state and going on from it, exactly.
 //!
 //! Run it with `cargo run --release -p examples --example resume`.
-#![allow(clippy::print_stdout)] // an example prints
+
+use std::io::Write;
 
 use gradient_transform::{Optimizer, Parameter, Result};
 use prodigy_plus::ProdigyPlus;
@@ -19,8 +20,8 @@ fn train(optimizer: &mut Optimizer, w: &mut [f32], steps: usize) -> Result<()> {
     Ok(())
 }
 
-/// Gives the weights of an uninterrupted run and of one that was saved and resumed.
-pub(crate) fn run() -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
+/// Prints as it goes; gives the weights of an uninterrupted run and of one that was saved and resumed.
+pub(crate) fn run(out: &mut dyn Write) -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
     let start: Vec<f32> = (0..120).map(|i| i as f32 / 60.0 - 1.0).collect();
 
     let mut whole = start.clone();
@@ -33,9 +34,9 @@ pub(crate) fn run() -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("state.safetensors");
     checkpoint::save(&path, &first)?;
-    println!("{} bytes; state by parameter, transform and array:", std::fs::metadata(&path)?.len());
+    writeln!(out, "{} bytes; state by parameter, transform and array:", std::fs::metadata(&path)?.len())?;
     for (parameter, tensor) in &first.snapshot().tensors {
-        println!("  {parameter}: {}", tensor.arrays.keys().cloned().collect::<Vec<_>>().join(", "));
+        writeln!(out, "  {parameter}: {}", tensor.arrays.keys().cloned().collect::<Vec<_>>().join(", "))?;
     }
     drop(first);
 
@@ -43,12 +44,12 @@ pub(crate) fn run() -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
     checkpoint::load(&path, &mut second)?;
     train(&mut second, &mut w, 40)?;
 
-    println!("d {:.6e} after {} steps", second.estimate(0)?.d, second.steps(0)?);
-    println!("the resumed run equals the uninterrupted one to the bit: {}", w == whole);
+    writeln!(out, "d {:.6e} after {} steps", second.estimate(0)?.d, second.steps(0)?)?;
+    writeln!(out, "the resumed run equals the uninterrupted one to the bit: {}", w == whole)?;
     Ok((whole, w))
 }
 
 fn main() -> anyhow::Result<()> {
-    run()?;
+    run(&mut std::io::stdout())?;
     Ok(())
 }

@@ -1,21 +1,22 @@
 //! Two groups with options of their own, under the three ways in which their estimates of the step size can act.
 //!
 //! Run it with `cargo run --release -p examples --example several_groups`.
-#![allow(clippy::print_stdout)] // an example prints
+
+use std::io::Write;
 
 use gradient_transform::{Optimizer, Parameter, Result};
 use prodigy_plus::{Options, ProdigyPlus};
 
-/// What a run found: every group's d, and the step size it took in the last step.
+/// Results of a run: every group's d, and the step size it took in the last step.
 pub(crate) type Found = [(f64, f64); 2];
 
 /// A model with an encoder whose gradients are large and a head whose gradients are small.
-fn train(base: &Options) -> Result<Found> {
+fn train(base: &Options, out: &mut dyn Write) -> anyhow::Result<Found> {
     let mut optimizer: Optimizer = base.build_groups([
         (base.clone(), vec![("encoder.w", &[8, 40][..]), ("encoder.b", &[40][..])]),
         (base.clone().weight_decay(0.01).d0(1e-5), vec![("head.w", &[40][..])]),
     ])?;
-    println!("  {}", optimizer.describe_chain(0, &[8, 40])?);
+    writeln!(out, "  {}", optimizer.describe_chain(0, &[8, 40])?)?;
 
     let (mut w, mut b, mut head) = (vec![0.5_f32; 320], [0.0_f32; 40], [2.0_f32; 40]);
     for _ in 0..300 {
@@ -35,8 +36,8 @@ fn train(base: &Options) -> Result<Found> {
     Ok([found(0)?, found(1)?])
 }
 
-/// Gives what the groups found with the harmonic mean, each for itself, and jointly.
-pub(crate) fn run() -> Result<[Found; 3]> {
+/// Prints as it goes; gives d and the step sizes with the harmonic mean, each for itself, and jointly.
+pub(crate) fn run(out: &mut dyn Write) -> anyhow::Result<[Found; 3]> {
     let base = ProdigyPlus::builder();
     let policies = [
         ("a d of its own each, steps by their harmonic mean (the default)", base.clone()),
@@ -45,16 +46,16 @@ pub(crate) fn run() -> Result<[Found; 3]> {
     ];
     let mut all = [[(0.0, 0.0); 2]; 3];
     for (found, (policy, options)) in all.iter_mut().zip(policies) {
-        println!("{policy}");
-        *found = train(&options)?;
+        writeln!(out, "{policy}")?;
+        *found = train(&options, out)?;
         for (name, (d, step_size)) in ["encoder", "head"].iter().zip(found) {
-            println!("  {name:<8} d {d:.3e}   step size {step_size:.3e}");
+            writeln!(out, "  {name:<8} d {d:.3e}   step size {step_size:.3e}")?;
         }
     }
     Ok(all)
 }
 
-fn main() -> Result<()> {
-    run()?;
+fn main() -> anyhow::Result<()> {
+    run(&mut std::io::stdout())?;
     Ok(())
 }

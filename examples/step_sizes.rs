@@ -1,7 +1,7 @@
 //! Computes the data of the book's interactive figure of d: how it grows by Prodigy's estimate and by SPEED's, and what becomes
 //! of the loss.
 //!
-//! Run it with `cargo run --release -p examples --example step_sizes`; it writes `book/src/step-sizes.js`.
+//! Run it with `cargo run --release -p examples --example step_sizes`; it writes `book/src/tutorial/step-sizes.js`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use std::path::Path;
@@ -96,5 +96,5 @@ pub(crate) fn run(path: &Path) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../book/src/step-sizes.js"))
+    run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../book/src/tutorial/step-sizes.js"))
 }

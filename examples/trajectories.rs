@@ -1,6 +1,6 @@
 //! Computes the data of the book's interactive figure: where y, z and x go on two weights, for every set of transforms.
 //!
-//! Run it with `cargo run --release -p examples --example trajectories`; it writes `book/src/trajectories.js`.
+//! Run it with `cargo run --release -p examples --example trajectories`; it writes `book/src/tutorial/trajectories.js`.
 #![allow(clippy::print_stdout)] // an example prints
 
 use std::path::Path;
@@ -91,5 +91,5 @@ pub(crate) fn run(path: &Path) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../book/src/trajectories.js"))
+    run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../book/src/tutorial/trajectories.js"))
 }

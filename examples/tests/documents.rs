@@ -1,4 +1,4 @@
-//! What the READMEs and the book say in numbers and links is true, and every transform is where its like are.
+//! Numbers and links of READMEs and the book are true, and every transform is in every list.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ fn page(file: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What is wrong about a link of `file`, if anything is.
+/// Fault of a link of `file`, if it has one.
 fn broken(file: &Path, target: &str, book: &Path) -> Option<&'static str> {
     let (path, place) = target.split_once('#').unwrap_or((target, ""));
     let to = if path.is_empty() { file.to_owned() } else { file.parent()?.join(path) };
@@ -127,6 +127,203 @@ fn links_between_files_lead_somewhere() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Pages of the book, with their texts.
+fn pages() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("book/src");
+    let mut files = Vec::new();
+    documents(&root, &mut files);
+    files.sort();
+    let name = |file: &Path| file.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+    files.iter().map(|file| (name(file), std::fs::read_to_string(file).unwrap())).collect()
+}
+
+#[test]
+fn every_page_is_in_the_table_of_contents_and_has_its_rust_compiled() {
+    let (summary, list) = (text_of("book/src/SUMMARY.md"), text_of("examples/src/lib.rs"));
+    let pages = pages();
+    assert!(pages.len() > 60, "only {} pages", pages.len());
+    for (name, text) in pages.iter().filter(|(name, _)| name != "SUMMARY.md") {
+        assert!(summary.contains(&format!("({name})")), "SUMMARY.md lacks {name}");
+        if text.contains("\n```rust") {
+            assert!(list.contains(&format!("../../book/src/{name}")), "examples/src/lib.rs lacks {name}");
+        }
+    }
+}
+
+/// On GitHub an include is a line in braces.
+#[test]
+fn pages_that_readmes_link_to_include_nothing() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut readmes = Vec::new();
+    documents(&root.join("crates"), &mut readmes);
+    documents(&root.join("examples"), &mut readmes);
+    readmes.extend(["README.md", "CONTRIBUTING.md"].map(|name| root.join(name)));
+    let mut found = 0;
+    for readme in readmes {
+        let text = std::fs::read_to_string(&readme).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if let Some((_, page)) = target.split_once("book/src/").filter(|(_, page)| page.ends_with(".md"))
+            {
+                found += 1;
+                let page = std::fs::read_to_string(root.join("book/src").join(page)).unwrap();
+                assert!(!page.contains("{{#include"), "{}: {target} has an include", readme.display());
+            }
+        }
+    }
+    assert!(found > 5, "only {found} links");
+}
+
+/// GitHub and crates.io show the lines that rustdoc hides.
+#[test]
+fn readmes_have_no_hidden_lines() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut readmes = vec![root.join("README.md")];
+    documents(&root.join("crates"), &mut readmes);
+    for readme in readmes {
+        let text = std::fs::read_to_string(&readme).unwrap();
+        for block in text.split("\n```rust").skip(1).filter_map(|rest| rest.split("\n```").next()) {
+            let hidden = block.lines().find(|line| line.starts_with("# ") || *line == "#");
+            assert_eq!(hidden, None, "{}", readme.display());
+        }
+    }
+}
+
+/// Characters that the book's column has room for.
+const COLUMN: usize = 120;
+
+#[test]
+fn code_in_pages_fits_the_column() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files = Vec::new();
+    for folder in ["crates", "book", "examples"] {
+        documents(&root.join(folder), &mut files);
+    }
+    files.extend(["README.md", "CONTRIBUTING.md"].map(|name| root.join(name)));
+    let mut wide = Vec::new();
+    for file in files {
+        let mut language = None;
+        for (number, line) in std::fs::read_to_string(&file).unwrap().lines().enumerate() {
+            if let Some(opened) = line.strip_prefix("```") {
+                language = if language.is_none() { Some(opened.to_owned()) } else { None };
+            } else if language.as_deref().is_some_and(|language| !["json", "c"].contains(&language))
+                && line.chars().count() > COLUMN
+                && !line.starts_with("# ")
+            {
+                wide.push(format!("{}:{}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "{wide:#?}");
+}
+
+/// Names of the fields of the structs in a source that study files are read into.
+fn keys(path: &str, structs: &[&str]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let source = std::fs::read_to_string(root.join("crates/ablate/ablate/src").join(path)).unwrap();
+    let mut found = Vec::new();
+    for name in structs {
+        let (_, body) =
+            source.split_once(&format!("pub struct {name} {{")).unwrap_or_else(|| panic!("no {name}"));
+        let (body, _) = body.split_once("\n}").unwrap();
+        let fields = body.lines().filter_map(|line| line.strip_prefix("    pub ")?.split(':').next());
+        // As files have it.
+        found.extend(fields.map(|field| field.replace("factors", "factor")));
+    }
+    found
+}
+
+#[test]
+fn every_key_of_a_study_file_is_in_the_reference() {
+    let page = text_of("book/src/reference/study-files.md");
+    let of_files = ["StudyFile", "TaskEntry", "TuningBudget", "Factor", "Change", "Insertion"];
+    let mut all = keys("study/file.rs", &of_files);
+    all.extend(keys("study/fork.rs", &["ForkEntry"]));
+    all.extend(keys("command/mod.rs", &["CommandEntry"]));
+    assert!(all.len() > 40, "only {all:?}");
+    for key in all {
+        let forms = [format!("`{key}`"), format!("`[{key}]`"), format!("`[[{key}]]`")];
+        assert!(forms.iter().any(|form| page.contains(form)), "reference/study-files.md lacks `{key}`");
+    }
+}
+
+/// Habits of which `CONTRIBUTING.md` says what to write instead.
+const HABITS: [&str; 14] = [
+    "one's own",
+    " for ever ",
+    " for ever.",
+    " for ever,",
+    "shyer",
+    "needless",
+    "gets by with",
+    "the way come",
+    "text-book",
+    "learnt",
+    "of its like",
+    "not its business",
+    "In silence",
+    "behind the writer",
+];
+
+/// Documentation in a Rust source, line by line.
+fn doc_comments(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().filter_map(|line| {
+        let line = line.trim_start();
+        line.strip_prefix("/// ").or_else(|| line.strip_prefix("//! "))
+    })
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn pages_and_doc_comments_are_free_of_the_worst_habits() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let (mut files, mut found) = (Vec::new(), Vec::new());
+    for folder in ["crates", "book", "examples"] {
+        documents(&root.join(folder), &mut files);
+    }
+    files.extend(["README.md", "CHANGELOG.md"].map(|name| root.join(name)));
+    // Reports are as the program of their time wrote them.
+    files.retain(|file| !file.starts_with(root.join("book/src/choose/reports")));
+    let mut check = |file: &Path, lines: &mut dyn Iterator<Item = &str>| {
+        for line in lines {
+            if let Some(habit) = HABITS.iter().find(|habit| line.contains(**habit)) {
+                found.push(format!("{}: `{habit}` in: {line}", file.display()));
+            }
+        }
+    };
+    for file in &files {
+        check(file, &mut std::fs::read_to_string(file).unwrap().lines());
+    }
+    let mut rust = Vec::new();
+    for crates in std::fs::read_dir(root.join("crates")).unwrap() {
+        for of_crate in std::fs::read_dir(crates.unwrap().path()).unwrap() {
+            let source = of_crate.unwrap().path().join("src");
+            if source.is_dir() {
+                sources(&source, &mut rust);
+            }
+        }
+    }
+    let mut headless = Vec::new();
+    for file in &rust {
+        let source = std::fs::read_to_string(file).unwrap();
+        check(file, &mut doc_comments(&source));
+        // A noun phrase at the head of an item, not a riddle.
+        let riddles = doc_comments(&source).filter(|line| line.starts_with("What "));
+        headless.extend(riddles.map(|line| format!("{}: {line}", file.display())));
+    }
+    assert!(files.len() > 80 && rust.len() > 200, "{} {}", files.len(), rust.len());
+    assert!(found.is_empty() && headless.is_empty(), "{found:#?} {headless:#?}");
+}
+
 /// A document's text, its lines joined.
 fn text_of(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -146,9 +343,9 @@ fn documents_say_how_long_tiles_are_and_how_many_tasks_there_are() {
         "crates/engine/gradient-transform/README.md",
         &format!("one cache-sized tile of {tile} elements"),
     );
-    assert_says("book/src/design.md", &format!("a slice of at most {tile} consecutive elements"));
-    assert_says("book/src/determinism.md", &format!("({tile} and 2^19 elements)"));
-    assert_says("book/src/performance.md", &format!("stages of a tile of {tile} elements"));
+    assert_says("book/src/internals/design.md", &format!("a slice of at most {tile} consecutive elements"));
+    assert_says("book/src/internals/determinism.md", &format!("({tile} and 2^19 elements)"));
+    assert_says("book/src/internals/performance.md", &format!("stages of a tile of {tile} elements"));
     let numbers = ["six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
     let tasks = numbers[ablate_tasks::shipped().len() - 6];
     assert_says("CHANGELOG.md", &format!("ablation studies with {tasks} tasks"));
@@ -162,7 +359,9 @@ fn the_walk_through_says_when_dense_moments_and_focus_keep_what_they_keep() {
     ] {
         assert!(commits);
     }
-    let kept = text_of("book/src/walk-through.md").matches("The engine keeps it in the last sweep").count();
+    let kept = text_of("book/src/internals/walk-through.md")
+        .matches("The engine keeps it in the last sweep")
+        .count();
     assert_eq!(kept, 2);
 }
 

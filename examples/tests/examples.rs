@@ -34,7 +34,7 @@ mod transform_list;
 
 #[test]
 fn quickstart_fits_the_line() {
-    let (before, after) = quickstart::run().unwrap();
+    let (before, after) = quickstart::run(&mut Vec::new()).unwrap();
     assert!(before > 3.0 && after < 0.01, "{before} {after}");
 }
 
@@ -46,7 +46,7 @@ fn the_custom_transform_helps_against_heavy_tails() {
 
 #[test]
 fn stochastic_rounding_gets_where_rounding_to_the_nearest_does_not() {
-    let ([nearest, stochastic], noise) = bfloat16::run().unwrap();
+    let ([nearest, stochastic], noise) = bfloat16::run(&mut Vec::new()).unwrap();
     assert!(nearest > 0.09 && stochastic < 0.03, "{nearest} {stochastic}");
     // Rounding is taken for distance where there are few samples, and hardly where there are many.
     let [[few_wide, few_narrow], [_, many_narrow]] = noise;
@@ -56,7 +56,7 @@ fn stochastic_rounding_gets_where_rounding_to_the_nearest_does_not() {
 #[test]
 fn the_book_has_every_sentence_that_names_why_d_is_wrong() {
     let runs = d_does_not_grow::run().unwrap();
-    let page = in_book("d-does-not-grow.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let page = in_book("how-to/d-does-not-grow.md").split_whitespace().collect::<Vec<_>>().join(" ");
     let named = runs.iter().map(|(what, sentences)| (*what, sentences.len())).collect::<Vec<_>>();
     assert_eq!((named[0], runs.len()), (("as it should be", 0), 9));
     assert!(named[1..].iter().all(|(_, count)| *count >= 1), "{named:?}");
@@ -70,7 +70,7 @@ fn the_book_has_every_sentence_that_names_why_d_is_wrong() {
 
 #[test]
 fn the_network_in_candle_tells_the_spirals_apart() {
-    let (before, after) = candle_training::run().unwrap();
+    let (before, after) = candle_training::run(&mut Vec::new()).unwrap();
     assert!(before < 0.9 && after > 0.99, "{before} {after}");
 }
 
@@ -145,6 +145,66 @@ fn losses_over_learning_rates_are_drawn_for_every_task_of_the_books_picture() {
     }
 }
 
+/// The block of output in a page of the book, from a line that begins so.
+fn shown(page: &str, first: &str) -> String {
+    let text = in_book(page);
+    let (_, rest) =
+        text.split_once(&format!("```text\n{first}")).unwrap_or_else(|| panic!("{page}: {first}"));
+    format!("{first}{}", rest.split_once("```").unwrap().0)
+}
+
+#[test]
+fn pages_show_what_the_examples_print() {
+    let print = |run: fn(&mut Vec<u8>) -> anyhow::Result<()>| {
+        let mut out = Vec::new();
+        run(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let compare = |page: &str, first: &str, printed: String, tolerance: f64| {
+        assert_same_but_for_rounding(page, &printed, &shown(page, first), tolerance);
+    };
+    compare("how-to/slices.md", "step 200", print(|out| quickstart::run(out).map(drop)), 0.01);
+    compare("how-to/resume.md", "2", print(|out| resume::run(out).map(drop)), 0.01);
+    compare("how-to/groups.md", "a d of its own", print(|out| several_groups::run(out).map(drop)), 0.05);
+    compare("how-to/bfloat16.md", "from a distance", print(|out| bfloat16::run(out).map(drop)), 0.05);
+    // candle has no seed for its initial weights: the numbers are those of one run.
+    compare(
+        "tutorial/first-training.md",
+        "step 50",
+        print(|out| candle_training::run(out).map(drop)),
+        f64::INFINITY,
+    );
+}
+
+#[test]
+fn the_first_study_prints_what_the_tutorial_shows() {
+    use ablate::{
+        execute::Execution,
+        findings::Findings,
+        registry::Registry,
+        report::terminal::summary,
+        store::Store,
+        study::{Overrides, Study},
+    };
+    let text = include_str!("../first_study.toml");
+    assert!(
+        in_book("tutorial/first-ablation.md").contains(&format!("```toml\n{text}```")),
+        "another study file"
+    );
+    let registry = Registry::shipped();
+    let study = Study::parse("first_study", text, &registry, &Overrides::default()).unwrap();
+    let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let store = Store::open(folder.path()).unwrap();
+    let results = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true }
+        .results(&())
+        .unwrap();
+    let printed = summary(&results, &Findings::of(&results));
+    // The page breaks lines.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = shown("tutorial/first-ablation.md", "Three parts");
+    assert_same_but_for_rounding("the study", &words(&printed), &words(&shown), 0.2);
+}
+
 /// The data of a figure, as an example writes it; that it is what the book has.
 fn figure_data(
     name: &str,
@@ -152,11 +212,12 @@ fn figure_data(
     tolerance: f64,
     write: fn(&Path) -> anyhow::Result<()>,
 ) -> serde_json::Value {
+    // They lie beside their pages.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     write(&path).unwrap();
     let script = std::fs::read_to_string(path).unwrap();
-    assert_same_but_for_rounding(name, &script, &in_book(name), tolerance);
+    assert_same_but_for_rounding(name, &script, &in_book(&format!("tutorial/{name}")), tolerance);
     let (_, data) = script.trim().split_once(&format!("const {constant} = ")).unwrap();
     serde_json::from_str(data.strip_suffix(';').unwrap()).unwrap()
 }
@@ -191,7 +252,7 @@ fn the_figure_of_d_has_curves_for_every_setting() {
 
 #[test]
 fn groups_share_the_step_size_as_the_policy_says() {
-    let [mean, each, joint] = several_groups::run().unwrap();
+    let [mean, each, joint] = several_groups::run(&mut Vec::new()).unwrap();
     assert!(mean[0].0 != mean[1].0 && mean[0].1 == mean[1].1);
     assert!(each[0].0 != each[1].0 && each[0].1 != each[1].1);
     assert!(joint[0].0 == joint[1].0 && joint[0].1 == joint[1].1);
@@ -199,7 +260,7 @@ fn groups_share_the_step_size_as_the_policy_says() {
 
 #[test]
 fn a_resumed_run_is_the_same_to_the_bit() {
-    let (whole, resumed) = resume::run().unwrap();
+    let (whole, resumed) = resume::run(&mut Vec::new()).unwrap();
     assert!(!whole.is_empty());
     assert!(whole.iter().zip(&resumed).all(|(a, b)| a.to_bits() == b.to_bits()));
 }

@@ -60,7 +60,7 @@ fn is_hidden(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| attribute.path().is_ident("doc") && hides(attribute))
 }
 
-/// What a public `use` names, as (module, item).
+/// Items of a public `use`, as (module, item).
 fn used(tree: &UseTree, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, String)>) {
     match tree {
         UseTree::Path(inner) => {

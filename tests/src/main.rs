@@ -31,7 +31,7 @@ use conformance::{product, replay};
 struct Arguments {
     /// Replay through the naive float64 oracle instead of the engine.
     ///
-    /// The oracle is plain text-book code, so a case on which the engine and the oracle differ shows a mistake in one of
+    /// The oracle is plain textbook code, so a case on which the engine and the oracle differ shows a mistake in one of
     /// them.
     #[arg(long)]
     oracle: bool,

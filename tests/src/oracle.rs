@@ -134,7 +134,7 @@ impl Oracle {
         Ok(Oracle { storage, compat, muon_bf16, options, groups: states, parameters })
     }
 
-    /// Adds a group of the parameters `init`, which come behind those that are there.
+    /// Adds a group of the parameters `init`, which come after those that are there.
     pub fn add_group(
         &mut self,
         overrides: &Map<String, Value>,

@@ -35,7 +35,7 @@ fn configurations() -> Vec<(&'static str, Options)> {
     .collect()
 }
 
-/// An optimizer behind its first steps, and what it steps.
+/// An optimizer after its first steps, and what it steps.
 struct Steady<E> {
     optimizer: Optimizer,
     values: Vec<Vec<E>>,

@@ -9,7 +9,7 @@ use serde_json::json;
 const ROWS: usize = 33;
 const COLS: usize = 35;
 
-/// Three steps on a matrix and a vector behind it, with the layouts that `value` and `gradient` make.
+/// Three steps on a matrix and a vector after it, with the layouts that `value` and `gradient` make.
 fn in_layout<E: Stored>(
     steps: usize,
     mut step: impl FnMut(&mut Optimizer<f32>, &mut Array2<E>, ArrayView2<'_, E>),

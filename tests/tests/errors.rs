@@ -48,7 +48,7 @@ fn refused<E: Stored>(
     training.steps(1);
     let mut undisturbed = trained::<E>();
     undisturbed.steps(1);
-    assert_eq!(training.bits(), undisturbed.bits(), "{what} left something behind");
+    assert_eq!(training.bits(), undisturbed.bits(), "{what} left something after");
     error
 }
 
@@ -507,7 +507,7 @@ fn a_transform_of_the_update_behind_the_writer_is_refused() {
 #[test]
 fn a_transform_of_the_displacement_before_the_writer_is_refused() {
     let before = reason((cautious::Cautious::default(), ScheduleFree::new(0.9)));
-    assert!(before.contains("cautious") && before.contains("behind"), "{before}");
+    assert!(before.contains("cautious") && before.contains("after"), "{before}");
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn the_factored_moment_of_the_reference_is_not_that_of_optax_where_the_longer_ax
     let off = |i: usize| worst(&of(&ours, i), &of(&golden.updates, i));
     assert!(off(0) > 0.02, "[33, 3]: {:e}", off(0));
     assert!(off(1) < ROUNDING, "[3, 33]: {:e}", off(1));
-    // Axis 2 is the second largest and comes behind the largest, axis 1.
+    // Axis 2 is the second largest and comes after the largest, axis 1.
     assert!(off(2) > 0.02, "[2, 33, 4]: {:e}", off(2));
 }
 

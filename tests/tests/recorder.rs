@@ -45,7 +45,7 @@ impl<T: Real> Link<T> for Note {
     }
 }
 
-/// The chain with a note behind every link, and the names of its links.
+/// The chain with a note after every link, and the names of its links.
 fn noted<T: Real>(chain: Chain<T>, notes: &Notes) -> (Chain<T>, Vec<String>) {
     let tensor = TensorInfo { name: String::new(), shape: vec![40, 33], dtype: T::DTYPE, updates: 1 };
     let mut behind_writer = false;

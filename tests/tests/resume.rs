@@ -46,7 +46,7 @@ fn a_resumed_run_is_the_same_to_the_bit<T: Real, E: Stored>() {
     for (seed, options) in mixes.into_iter().enumerate() {
         let run = run(seed as u64, options);
         let mut straight = Training::<T, E>::new(&run).unwrap();
-        // Before the first step, in the middle, at the freeze and behind it, and before and after a group's first gradient.
+        // Before the first step, in the middle, at the freeze and after it, and before and after a group's first gradient.
         for at in 0..STEPS - 4 {
             let mut resumed = resumed(&straight);
             let mut original = clone_of(&straight);

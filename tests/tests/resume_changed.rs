@@ -141,7 +141,7 @@ fn a_moment_that_is_new_together_with_everything_begins_at_zero() {
     }
 }
 
-/// |s|_1 is small while s is new, and with the numerator of a long training the ratio, and d for ever, would be far too large.
+/// |s|_1 is small while s is new, and with the numerator of a long training the ratio, and d forever, would be far too large.
 #[test]
 fn an_estimator_with_new_samples_begins_its_sums_anew() {
     let mut training = trained(true);

@@ -18,7 +18,7 @@ struct Arguments {
     #[arg(long, value_enum)]
     peer: Peer,
 
-    /// What to step: one 4096x4096, a GPT-like list, or a few small tensors
+    /// Shapes to step: one 4096x4096, a GPT-like list, or a few small tensors
     #[arg(long, value_enum, default_value = "large")]
     shapes: Shapes,
 

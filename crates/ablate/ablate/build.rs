@@ -15,7 +15,7 @@ const NOT_TRAINING: &str = "ablate-statistics";
 /// Sources of this crate that run. A report that is written differently needs no new runs.
 const OWN: [&str; 5] = ["src/optimizer", "src/prefix.rs", "src/run.rs", "src/record.rs", "src/transforms"];
 
-/// What of another crate's folder is no code. All else is: also data that is compiled in.
+/// Files of another crate's folder that are no code. All else is, data that is compiled in included.
 const NO_CODE: [&str; 4] = ["Cargo.toml", "README.md", "target", "tests"];
 
 fn main() {

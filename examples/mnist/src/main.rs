@@ -40,7 +40,7 @@ struct Arguments {
     /// Images of a step
     #[arg(long, default_value_t = 64)]
     batch: usize,
-    /// What trains
+    /// Optimizer
     #[arg(long, value_enum, default_value_t = Kind::ProdigyPlus)]
     optimizer: Kind,
     /// The learning rate of adamw
@@ -129,7 +129,7 @@ fn options(assignments: &[String]) -> Result<Options> {
     })
 }
 
-/// What the files of a training are called, and its row in the table.
+/// Name of a training's files, and of its row in the table.
 fn title(arguments: &Arguments) -> String {
     match arguments.optimizer {
         Kind::ProdigyPlus if arguments.options.is_empty() => "prodigy-plus".to_owned(),

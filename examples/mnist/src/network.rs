@@ -5,7 +5,7 @@ use ablate_tasks::random::{Purpose, generator, uniform};
 use candle_core::{Device, Result, Tensor, Var};
 use rand::Rng;
 
-/// Channels, height and width behind the pooling.
+/// Channels, height and width after the pooling.
 const FLAT: usize = 64 * 12 * 12;
 const UNITS: usize = 128;
 

@@ -14,7 +14,7 @@ pub struct Record {
     pub epochs: Vec<Epoch>,
 }
 
-/// What was measured behind an epoch, at the evaluation point.
+/// Measurements after an epoch, at the evaluation point.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// The mean cross-entropy of the test images.

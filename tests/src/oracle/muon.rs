@@ -16,7 +16,7 @@ const ITERATIONS: usize = 6;
 pub(super) enum MuonScale {
     /// An EMA of the mean square.
     MeanSquare(f64),
-    /// With SPEED: the reciprocal RMS of the first direction, for ever.
+    /// With SPEED: the reciprocal RMS of the first direction, forever.
     First(Option<f64>),
 }
 

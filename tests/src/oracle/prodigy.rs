@@ -90,7 +90,7 @@ pub(super) fn next_numerator(numerator: f64, sums: Sums, d: f64, options: &Optio
     } else if d > options.d0 {
         decayed.min(sum)
     } else {
-        // Nothing has been learnt yet, so a step in the wrong direction must not hold the estimate back.
+        // Nothing has been learned yet, so a step in the wrong direction must not hold the estimate back.
         decayed
     }
 }

@@ -1,6 +1,6 @@
 //! The verdicts of a report again, from nothing but the table of runs in its page.
 //!
-//! `cargo run --release -p ablate-statistics --example recheck -- book/src/switches.html` prints by task and arm the mean difference to the base and
+//! `cargo run --release -p ablate-statistics --example recheck -- book/src/choose/reports/switches.html` prints by task and arm the mean difference to the base and
 //! its p, alone, corrected over the arms of the task (as Holm did, and by the joint test), and over all tasks. The page's numbers are rounded: accuracies
 //! are exact all the same, losses are not to the last digit.
 #![allow(clippy::print_stdout)]
@@ -14,7 +14,7 @@ use ablate_statistics::{Bootstrap, PairedDifference, holm, joint_sign_flip_p, te
 /// The value of a run, absent where it diverged, and the digest of its weights.
 type Run = (Option<f64>, String);
 
-/// What is between two marks, of every place that has both.
+/// Texts between two marks.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> Vec<&'a str> {
     text.split(from).skip(1).filter_map(|rest| rest.split_once(to)).map(|(found, _)| found).collect()
 }

@@ -10,7 +10,7 @@ use crate::summary::{Summary, iqm, mean};
 
 /// An arm's values against the base's, paired by seed.
 ///
-/// What a seed contributes to both cancels out in the difference, so that pairs tell more than two samples would.
+/// A seed's contribution to both cancels out in the difference, so that pairs tell more than two samples would.
 ///
 /// A run without a finite value has an infinite one: the worst there is where it diverged, the best where a logarithm of zero
 /// was taken. It wins or loses its pair, for the arm and for the base alike, and two equal ones tie. Such a pair has no
@@ -42,7 +42,7 @@ pub struct PairedDifference {
     pub sd: Option<f64>,
     /// The interval of the mean, [`Bootstrap::of_mean`], absent where that is: with three pairs at most, or most differences equal.
     pub interval: Option<Interval>,
-    /// What is tested, and has the sign of a verdict: T of [`joint_sign_flip_p`](crate::joint_sign_flip_p) with its sign, over all pairs,
+    /// Statistic of the test, with the sign of the verdict: T of [`joint_sign_flip_p`](crate::joint_sign_flip_p) with its sign, over all pairs,
     /// of which those without a finite difference count as plus or minus the largest finite one (as plus or minus 1, where no finite
     /// difference is other than 0). At most the root of their number.
     pub tested: f64,

@@ -32,7 +32,7 @@ pub struct Effect {
     pub adjusted_p: Option<f64>,
 }
 
-/// What a full factorial over k factors says, each effect computed within a seed and then taken over the seeds.
+/// Effects of a full factorial over k factors, each computed within a seed and then taken over the seeds.
 ///
 /// ```
 /// use ablate_statistics::{Bootstrap, FactorialEffects};

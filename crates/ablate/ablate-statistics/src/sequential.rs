@@ -262,7 +262,7 @@ struct Null {
 impl Null {
     fn of(family: &Family<'_>, open: &[usize], look: usize) -> Self {
         let Family { series, looks, sides, seed, nulls } = family;
-        // Each arm has a column for every look so far, which is empty behind it.
+        // Each arm has a column for every look so far, which is empty after it.
         let unit = |row: usize, at: usize, index: &usize| {
             series[at].0[*index].as_ref().and_then(|column| column.units.get(row)).copied().unwrap_or(0.0)
         };

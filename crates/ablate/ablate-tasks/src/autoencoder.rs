@@ -10,11 +10,11 @@ use crate::perceptron;
 use crate::random::{Purpose, epoch_batch, generator};
 use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};
 
-/// What a study may set.
+/// Options of a study.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {
-    /// Widths of the encoder's layers behind the pixels; the decoder has them in reverse.
+    /// Widths of the encoder's layers after the pixels; the decoder has them in reverse.
     encoder: Vec<usize>,
     /// Examples of a step.
     batch: usize,

@@ -16,10 +16,10 @@ use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure
 
 const DATA: &[u8] = include_bytes!("../data/persuasion.txt.gz");
 
-/// What is told apart: letters without their case, white space as one, and the commonest marks. Everything else is the last.
+/// Characters that are told apart: letters without their case, white space as one, and the commonest marks. Everything else is the last.
 const ALPHABET: &[u8] = b" abcdefghijklmnopqrstuvwxyz,.;'\"-!?:#";
 
-/// Matrices of a layer behind the gain of its first norm: query, key and value; output; gain; up; down.
+/// Matrices of a layer after the gain of its first norm: query, key and value; output; gain; up; down.
 const PER_LAYER: usize = 6;
 
 /// Windows of an evaluation, evenly spaced over the split.
@@ -27,7 +27,7 @@ const WINDOWS: usize = 48;
 
 const EPSILON: f64 = 1e-5;
 
-/// What a study may set.
+/// Options of a study.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {

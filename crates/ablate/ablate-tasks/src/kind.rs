@@ -160,7 +160,7 @@ pub fn shipped() -> Vec<TaskKind> {
             "MNIST with a convolutional network; its option `data` names the files' folder",
             Mnist::new,
         ),
-        TaskKind::new("modular", "addition modulo a prime, learnt by heart or understood", Modular::new),
+        TaskKind::new("modular", "addition modulo a prime, learned by heart or understood", Modular::new),
         TaskKind::new("quadratic", "a noisy, ill-conditioned quadratic in closed form", Quadratic::new),
         TaskKind::new("rosenbrock", "Rosenbrock's valley in two dimensions, with noise", Rosenbrock::new),
     ]

@@ -21,7 +21,7 @@ const PRETRAINING_STEPS: usize = 600;
 const PRETRAINING_RATE: f32 = 0.05;
 const PRETRAINING_MOMENTUM: f32 = 0.9;
 
-/// What a study may set.
+/// Options of a study.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {

@@ -24,10 +24,10 @@ const EVALUATION_CHUNK: usize = 64;
 /// Kept shares of the two dropouts.
 const KEPT: [f32; 2] = [0.75, 0.5];
 
-/// Behind two 3x3 convolutions and a pooling of 2x2.
+/// After two 3x3 convolutions and a pooling of 2x2.
 const FLAT: usize = 64 * 12 * 12;
 
-/// What a study may set.
+/// Options of a study.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {

@@ -15,7 +15,7 @@ use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure
 /// The split belongs to the task, not to a run.
 const SPLIT_SEED: u64 = 23;
 
-/// What a study may set.
+/// Options of a study.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {

@@ -22,7 +22,7 @@ pub(crate) fn initial(widths: &[usize], name: &str, generator: &mut ChaCha8Rng) 
     parameters
 }
 
-/// The last layer's output, with `activation` behind every other one; `weights` are as those of [`initial`].
+/// The last layer's output, with `activation` after every other one; `weights` are as those of [`initial`].
 pub(crate) fn forward(
     weights: &[Tensor],
     inputs: &Tensor,

@@ -12,7 +12,7 @@ use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure
 /// The problem is the same for every run.
 const PROBLEM_SEED: u64 = 2;
 
-/// What a study may set.
+/// Options of a study.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {

@@ -19,7 +19,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal, Uniform};
 
-/// What random numbers are drawn for. Purposes have streams of their own, so that drawing more for one leaves the others
+/// Purposes of random numbers. Purposes have streams of their own, so that drawing more for one leaves the others
 /// as they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -44,7 +44,7 @@ pub fn generator(seed: u64, purpose: Purpose) -> ChaCha8Rng {
 
 /// The examples of a step, where every epoch visits all `examples` in a new order, in batches of `size`.
 ///
-/// What doesn't fill a batch is left out of the epoch: a shorter batch would have noisier gradients than the others, and
+/// Examples that don't fill a batch are left out of the epoch: a shorter batch would have noisier gradients than the others, and
 /// the same weight. `size` must be from 1 to `examples`.
 pub fn epoch_batch(seed: u64, step: usize, examples: usize, size: usize) -> Vec<u32> {
     let batches = examples / size;

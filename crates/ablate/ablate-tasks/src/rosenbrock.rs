@@ -9,7 +9,7 @@ use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure
 /// Where it is usually started.
 const START: [f32; 2] = [-1.2, 1.0];
 
-/// What a study may set.
+/// Options of a study.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {

@@ -35,7 +35,7 @@ impl InitialParameter {
     }
 }
 
-/// What one training step sees: a function of the seed and the step alone.
+/// Data of one training step: a function of the seed and the step alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Batch {
     /// The run's seed.
@@ -59,11 +59,11 @@ pub struct Gradients {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// What the optimizer sees.
+    /// For the optimizer.
     Train,
-    /// What tuning, and steps to a target, may look at.
+    /// For tuning, and for steps to a target.
     Validation,
-    /// What is measured once, at the end of a reported run.
+    /// Measured once, at the end of a reported run.
     Test,
 }
 
@@ -90,14 +90,14 @@ impl Evaluation {
     }
 }
 
-/// What a task is about, for study files, reports and people.
+/// Description of a task, for study files, reports and people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct About {
     /// One paragraph: data, splits, model, initialisation, loss, batches.
     pub description: String,
     /// Why it is there: what it shows about optimizers that others don't.
     pub reason: String,
-    /// What arms are compared by.
+    /// Measure that arms are compared by.
     pub measure: Measure,
     /// The value of the measure, on the validation split, that counts as reached.
     pub target: f64,
@@ -107,7 +107,7 @@ pub struct About {
     pub steps: usize,
 }
 
-/// What arms are compared by.
+/// Measure that arms are compared by.
 ///
 /// ```
 /// use ablate_tasks::{Evaluation, Measure};
@@ -167,25 +167,25 @@ impl Measure {
 /// Everything random depends on the seed and the step alone, never on the weights or on earlier calls: that is what makes
 /// the differences between arms *paired*. Methods are called from several threads at once, for different runs.
 pub trait Task: Send + Sync {
-    /// What it is about.
+    /// Its description.
     fn about(&self) -> About;
 
     /// The parameters before the first step.
     fn initial_parameters(&self, seed: u64) -> Vec<InitialParameter>;
 
-    /// What the step (counted from 0) of a run sees.
+    /// Data of a step of a run, counted from 0.
     fn batch(&self, seed: u64, step: usize) -> Batch;
 
     /// Loss and gradients at `weights`, which are in the order of [`initial_parameters`](Self::initial_parameters).
     /// A loss or gradient that is not finite is a result, not an error.
     ///
     /// # Errors
-    /// What the task is computed with failed.
+    /// The library that computes the task failed.
     fn gradients(&self, weights: &[&[f32]], batch: &Batch) -> Result<Gradients>;
 
     /// Loss and accuracy over a whole split.
     ///
     /// # Errors
-    /// What the task is computed with failed.
+    /// The library that computes the task failed.
     fn evaluate(&self, weights: &[&[f32]], split: Split) -> Result<Evaluation>;
 }

@@ -16,7 +16,7 @@ use crate::results::Results;
 /// The copy of the study, by which a folder is known to be one of this program's.
 pub(crate) const STUDY_FILE: &str = "study.toml";
 
-/// What the folder's runs were reported for, so that a report knows of the looks before it.
+/// Seeds for which the folder's runs were reported, so that a report knows of the looks before it.
 const LOOKS_FILE: &str = "looks.json";
 
 /// A report that was written, or was about to be.
@@ -95,7 +95,7 @@ impl Folder {
     /// With how many other seeds some of these results were reported before, where that was enough for a verdict; and remembers these.
     ///
     /// # Errors
-    /// What is remembered cannot be read or written.
+    /// The record of looks cannot be read or written.
     pub(crate) fn look(&self, results: &Results) -> Result<Vec<usize>> {
         let path = self.path.join(LOOKS_FILE);
         let shown = path.display();

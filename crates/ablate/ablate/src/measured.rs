@@ -1,4 +1,4 @@
-//! What is stored of a run: its record, and what a command said beside it.
+//! Stored run: its record, and further output of a command.
 //!
 //! ```
 //! use ablate::measured::{Further, Measured};
@@ -34,10 +34,10 @@ pub type Further = BTreeMap<String, Vec<(usize, f64)>>;
 /// A run as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// What every run leaves behind.
+    /// Record of every run.
     #[serde(flatten)]
     pub record: Record,
-    /// What a command said besides; nothing for a task that ships.
+    /// Further output of a command; none for a task that ships.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub further: Further,
     /// Splits of which a command said nothing. Where the record has numbers of them, they are another split's.

@@ -87,7 +87,7 @@ impl Progress {
     }
 
     fn with_stage(&self, act: impl FnOnce(&mut Stage)) {
-        // A panic elsewhere must not be hidden behind a second one from the progress bar.
+        // A panic elsewhere must not be hidden after a second one from the progress bar.
         if let Ok(mut stage) = self.stage.lock() {
             act(&mut stage);
         }

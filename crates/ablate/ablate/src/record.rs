@@ -1,4 +1,4 @@
-//! What a run leaves behind.
+//! Record of a run.
 //!
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
@@ -82,7 +82,7 @@ pub enum Outcome {
     Diverged {
         /// The step (counted from 1) that could not be taken, or after which the loss was not finite.
         step: usize,
-        /// What was seen.
+        /// The value.
         reason: String,
     },
 }
@@ -98,7 +98,7 @@ pub struct Forked {
     pub left_out: Vec<String>,
 }
 
-/// What a run leaves behind.
+/// Record of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// How it ended.

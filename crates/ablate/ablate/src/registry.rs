@@ -146,7 +146,7 @@ pub const WRAPPED: &str = "wraps";
 /// });
 /// let registry = Registry::shipped()
 ///     .with_transform(kind)
-///     .with_task(ablate_tasks::shipped().remove(0)) // a task of one's own is made as these are
+///     .with_task(ablate_tasks::shipped().remove(0)) // a custom task is made as these are
 ///     .with_version("1"); // to be raised with every change of them
 /// assert_eq!((registry.version(), registry.tasks().len()), ("1", ablate_tasks::shipped().len()));
 /// assert!(registry.transforms().iter().any(|kind| kind.name == "limit" && kind.defaults["at"] == 1.0));
@@ -171,7 +171,7 @@ impl Registry {
         Self { tasks: ablate_tasks::shipped(), transforms: transforms::shipped(), version: String::new() }
     }
 
-    /// With a task of one's own, which hides one of the same name that ships.
+    /// With a custom task, which hides one of the same name that ships.
     #[must_use]
     pub fn with_task(mut self, kind: TaskKind) -> Self {
         self.tasks.retain(|other| other.name != kind.name);
@@ -179,7 +179,7 @@ impl Registry {
         self
     }
 
-    /// With a transform of one's own, which hides one of the same name that ships.
+    /// With a custom transform, which hides one of the same name that ships.
     #[must_use]
     pub fn with_transform(mut self, kind: TransformKind) -> Self {
         self.transforms.retain(|other| other.name != kind.name);
@@ -187,7 +187,7 @@ impl Registry {
         self
     }
 
-    /// With a version of one's own tasks and transforms: a change makes stored runs count no longer. Their sources are not
+    /// With a version of custom tasks and transforms: a change makes stored runs count no longer. Their sources are not
     /// seen, as those of this project are.
     #[must_use]
     pub fn with_version(self, version: &str) -> Self {
@@ -212,7 +212,7 @@ impl Registry {
     /// The task of a name.
     ///
     /// # Errors
-    /// There is none.
+    /// Fails if no task has this name.
     pub fn task(&self, name: &str) -> Result<&TaskKind> {
         let found = self.tasks.iter().find(|kind| kind.name == name);
         found.ok_or_else(|| {
@@ -224,7 +224,7 @@ impl Registry {
     /// A transform, from its name or from a table of `transform` and options.
     ///
     /// # Errors
-    /// There is none of this name, or an option is wrong.
+    /// Fails if no transform has this name, or if an option is wrong.
     pub fn transform(&self, described: &Value) -> Result<Boxed> {
         let (name, options) = described_transform(described)?;
         let found = self.transforms.iter().find(|kind| kind.name == name);

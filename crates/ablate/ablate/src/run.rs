@@ -291,7 +291,7 @@ fn evaluation_after(step: usize, evaluations: usize, steps: usize) -> usize {
     (1..evaluations).find(|number| evaluation_step(*number, evaluations, steps) > step).unwrap_or(evaluations)
 }
 
-/// A digest that can be kept and gone on with: every part is hashed behind the digest of those before it.
+/// A digest that can be kept and gone on with: every part is hashed after the digest of those before it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Chained(String);
 

@@ -175,7 +175,7 @@ fn every_part_of_a_named_optimizer_can_be_a_factor() {
         name = "clip"
         on = { insert = [{ transform = { transform = "clip-by-norm", over = "all" }, before = "adam" }] }
         [[factor]]
-        name = "behind"
+        name = "after"
         on = { insert = [{ transform = "cautious", after = "descent" }] }
         [[factor]]
         name = "averaged"

@@ -56,7 +56,7 @@ fn stored(out: &Path) -> Vec<std::path::PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
 }
 
-/// Waits until so many runs are stored. The time is a bound against waiting for ever, not a measurement.
+/// Waits until so many runs are stored. The time is a bound against waiting forever, not a measurement.
 fn wait_for_runs(out: &Path, count: usize) {
     let started = Instant::now();
     while stored(out).len() < count {

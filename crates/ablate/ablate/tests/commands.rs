@@ -223,7 +223,7 @@ fn alive(group: &str) -> usize {
     let stats = fs::read_dir("/proc").into_iter().flatten().flatten();
     let stats = stats.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
     let is_of_group = |stat: &String| {
-        // Behind the name, which is in brackets: state, parent, group.
+        // After the name, which is in brackets: state, parent, group.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         fields.len() > 2 && fields[0] != "Z" && fields[2] == group
     };

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// What can go wrong.
+/// Errors.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -17,7 +17,7 @@ pub enum Error {
     /// It is not what was saved, or something else.
     #[error("this is no whole checkpoint: {reason}")]
     Damaged {
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// It is of a newer version of the format than is known here.
@@ -43,9 +43,9 @@ pub enum Error {
     TooManyArrays {
         /// How many arrays there are.
         arrays: usize,
-        /// What their names and places take.
+        /// Bytes of their names and places.
         bytes: usize,
-        /// What they may take.
+        /// Limit of these bytes.
         limit: usize,
     },
     /// It belongs to an optimizer of other groups or parameters.

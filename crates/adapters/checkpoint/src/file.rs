@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
-/// What the names of files end with that are being written.
+/// Ending of the names of files that are being written.
 const SUFFIX: &str = ".part";
 
 /// Random letters in such a name.

@@ -1,4 +1,4 @@
-//! What is in a file: safetensors whose metadata has a header in JSON and a checksum.
+//! Content of a file: safetensors whose metadata has a header in JSON and a checksum.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ pub(crate) struct GroupHeader {
     pub(crate) state: GroupSnapshot,
 }
 
-/// What is said of a parameter but for its name, once for all of which the same is to be said.
+/// Description of a parameter but for its name, once for all parameters that share it.
 #[derive(PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Kind {
     pub(crate) shape: Vec<usize>,
@@ -51,7 +51,7 @@ pub(crate) struct Kind {
     pub(crate) updates: u64,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) fresh: BTreeSet<String>,
-    /// By `transform/array`: the type and the number of the elements that are in the joined array of this type and key, behind those
+    /// By `transform/array`: the type and the number of the elements that are in the joined array of this type and key, after those
     /// of the parameters with an earlier name; or nothing, where `parameter/transform/array` is an array of its own.
     pub(crate) arrays: BTreeMap<String, Option<(DType, usize)>>,
 }
@@ -94,7 +94,7 @@ impl Checksum {
         sum
     }
 
-    /// What comes before a content of `len` bytes.
+    /// Head of a content of `len` bytes.
     pub(crate) fn name(&mut self, name: &str, len: usize) {
         self.0.update((name.len() as u64).to_le_bytes());
         self.0.update(name);

@@ -18,7 +18,7 @@ use crate::format::{
 /// Longer headers are read by no reader of safetensors.
 const LONGEST_HEADER: usize = 100_000_000;
 
-/// What comes before the arrays, and the arrays in their order, borrowed.
+/// Head of a file, and its arrays in their order, borrowed.
 pub(crate) struct Image<'o> {
     start: Vec<u8>,
     arrays: Vec<Array<'o>>,

@@ -80,7 +80,7 @@ pub fn load_with<T: Real>(
     from_bytes_with(&bytes, optimizer, options)
 }
 
-/// What [`save`] writes.
+/// Bytes that [`save`] writes.
 ///
 /// # Errors
 /// [`Error::OneName`] and [`Error::TooManyArrays`].

@@ -14,7 +14,7 @@ use crate::format::{
 };
 use crate::migrate;
 
-/// What a byte of a file may stand for at most, in bytes of memory. As a kind is described once for all of its parameters, a
+/// Most bytes of memory that a byte of a file may stand for. As a kind is described once for all of its parameters, a
 /// short file could ask for more memory than there is. A parameter without elements stands for some 20.
 const MOST_PER_BYTE: usize = 256;
 
@@ -97,7 +97,7 @@ enum Place {
     Own,
 }
 
-/// What has not been read yet.
+/// Remainder of the file.
 struct Contents<'b> {
     arrays: HashMap<String, (Dtype, &'b [u8])>,
     joined: Vec<(String, Dtype, &'b [u8])>,

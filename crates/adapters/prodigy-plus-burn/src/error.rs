@@ -1,7 +1,7 @@
 use burn::store::RecordError;
 use burn::tensor::DType;
 
-/// What can go wrong. Every error leaves module and state as they were.
+/// Errors. Every error leaves module and state as they were.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,7 +19,7 @@ pub enum Error {
     Read {
         /// The parameter.
         name: String,
-        /// What burn says.
+        /// burn's message.
         reason: String,
     },
     /// An element type that is not computed with.

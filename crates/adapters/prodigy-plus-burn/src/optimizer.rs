@@ -10,7 +10,7 @@ use crate::parameters::{Taken, check_types, parameters, put, take};
 /// Prodigy + Schedule-Free for burn's modules.
 pub type ProdigyPlus = ModuleOptimizer<f32>;
 
-/// What the state is called in a record.
+/// Name of the state in a record.
 const RECORDED: &str = "checkpoint";
 
 /// Any optimizer of this project at work on a module.
@@ -128,12 +128,12 @@ impl<T: Real> ModuleOptimizer<T> {
         Ok(())
     }
 
-    /// What steps: for d, the step size, bytes of state, and the number of steps.
+    /// Engine of the steps: for d, the step size, bytes of state, and the number of steps.
     pub fn engine(&self) -> &Optimizer<T> {
         &self.engine
     }
 
-    /// What steps, to change a group's own learning rate or chain, or to restore a snapshot (and then call
+    /// Engine of the steps, to change a group's own learning rate or chain, or to restore a snapshot (and then call
     /// [`train`](Self::train)).
     ///
     /// ```
@@ -152,7 +152,7 @@ impl<T: Real> ModuleOptimizer<T> {
         &mut self.engine
     }
 
-    /// Why d does not grow, or grows for ever, as far as the records of the engine's recorder tell: each finding says as text what was seen and
+    /// Why d does not grow, or never stops growing, as far as the records of the engine's recorder tell: each finding says as text what was seen and
     /// what to do. See the book's page "d does not grow".
     ///
     /// ```

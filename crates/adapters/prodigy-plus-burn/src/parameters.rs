@@ -134,7 +134,7 @@ impl Taken {
     }
 }
 
-/// What both burn and the engine know.
+/// Type that both burn and the engine know.
 trait Number: Scalar + burn::tensor::Element {}
 
 impl Number for f32 {}

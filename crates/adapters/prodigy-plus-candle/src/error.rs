@@ -1,4 +1,4 @@
-/// What can go wrong. Every error leaves variables and state as they were.
+/// Errors. Every error leaves variables and state as they were.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -233,18 +233,18 @@ impl<T: Real> VarOptimizer<T> {
         Ok(outcome)
     }
 
-    /// What steps: for d, the step size, bytes of state, and the number of steps.
+    /// Engine of the steps: for d, the step size, bytes of state, and the number of steps.
     pub fn engine(&self) -> &Optimizer<T> {
         &self.engine
     }
 
-    /// What steps, to change a group's own learning rate or chain, or to restore a snapshot (and then call
+    /// Engine of the steps, to change a group's own learning rate or chain, or to restore a snapshot (and then call
     /// [`train`](Self::train)). Don't call its `step`, `eval` and `train`, which would need the variables.
     pub fn engine_mut(&mut self) -> &mut Optimizer<T> {
         &mut self.engine
     }
 
-    /// Why d does not grow, or grows for ever, as far as the records of the engine's recorder tell: each finding says as text what was seen and
+    /// Why d does not grow, or never stops growing, as far as the records of the engine's recorder tell: each finding says as text what was seen and
     /// what to do. See the book's page "d does not grow".
     ///
     /// ```

@@ -324,7 +324,7 @@ fn integer_variables_are_listed_and_saved_but_not_stepped() {
     inference.load(&path).unwrap();
     assert_eq!(values(&optimizer.left_out()[0].1), [7.0; 3]);
 
-    // Groups by name, and a chain of one's own, leave them out in the same way.
+    // Groups by name, and a custom chain, leave them out in the same way.
     let all = named_variables(&inference);
     let engine = Options::default().build(shapes(&all)).unwrap();
     assert_eq!(ProdigyPlus::from_engine(engine, all).unwrap().left_out().len(), 3);

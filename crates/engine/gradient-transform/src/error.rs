@@ -1,11 +1,11 @@
-//! What can go wrong. Every error leaves parameters and state as they were.
+//! Errors. Every error leaves parameters and state as they were.
 
 use crate::memory::element::DType;
 
 /// The result of an operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong. Every error leaves parameters and state as they were.
+/// Errors. Every error leaves parameters and state as they were.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -34,7 +34,7 @@ pub enum Error {
     InvalidChain {
         /// The names of its transforms, in order.
         chain: String,
-        /// What is wrong with it, and what to do.
+        /// The fault, and the remedy.
         reason: String,
     },
     /// Two parameters of the same name.
@@ -122,7 +122,7 @@ pub enum Error {
         name: String,
         /// Index of the first such element, in logical (row-major) order.
         index: usize,
-        /// What it is: `inf`, `-inf` or `NaN`.
+        /// The value: `inf`, `-inf` or `NaN`.
         value: String,
     },
     /// An array that was given beside a gradient is infinite or not a number somewhere.
@@ -137,7 +137,7 @@ pub enum Error {
         /// The value: `inf`, `-inf` or `NaN`.
         value: String,
     },
-    /// An element of a gradient is so large that squares of its like overflow when they are added up: see
+    /// An element of a gradient is so large that a sum of its squares could overflow: see
     /// [`Real::LARGEST_GRADIENT`](crate::Real::LARGEST_GRADIENT).
     #[error(
         "the gradient of parameter `{name}` is {value:e} at element {index} (in logical order), too large for {dtype} to square and add up: the limit is {limit:.1e}; nothing was changed. Skip such steps with `NonFinite::Skip`, or lower the loss scale"
@@ -147,7 +147,7 @@ pub enum Error {
         name: String,
         /// Index of the first such element, in logical (row-major) order.
         index: usize,
-        /// What it is.
+        /// The value.
         value: f64,
         /// The largest that can be.
         limit: f64,
@@ -206,7 +206,7 @@ pub enum Error {
         policy: String,
         /// The group.
         group: usize,
-        /// What it gave.
+        /// The result.
         reason: String,
     },
     /// A step was asked for in evaluation mode.
@@ -237,7 +237,7 @@ pub enum Error {
     /// State that does not belong to this optimizer.
     #[error("the state does not fit: {reason}")]
     State {
-        /// What is missing, surplus or of another shape.
+        /// Description of the missing, surplus or differently shaped part.
         reason: String,
     },
 }

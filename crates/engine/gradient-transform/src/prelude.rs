@@ -1,4 +1,4 @@
-//! Names for `use gradient_transform::prelude::*`: what a program that trains needs. What a transform of one's own needs is in [`author`].
+//! Names for `use gradient_transform::prelude::*`: what a program that trains needs. Everything that a custom transform needs is in [`author`].
 //!
 //! ```
 //! use gradient_transform::prelude::*;

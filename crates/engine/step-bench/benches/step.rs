@@ -25,7 +25,7 @@ fn tuple(options: &Options) -> impl Link<f32> + use<> {
     (FactoredMoment::new(beta2), StableAdamW, prodigy, ScheduleFree::new(beta1))
 }
 
-/// The tuple behind `first`, each sweep of which is one loop: the estimator is not part of it.
+/// The tuple after `first`, each sweep of which is one loop: the estimator is not part of it.
 fn fused<G: GradientTransform>(first: G, options: &Options) -> impl Link<f32> + use<G> {
     let all = loops::<(G, FactoredMoment, StableAdamW, ScheduleFree), f32>();
     Fused::new((first, tuple(options))).with(all)

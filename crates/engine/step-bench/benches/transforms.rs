@@ -1,6 +1,6 @@
 //! Every transform that ships alone, on one float32 tensor that fits no second-level cache, with its defaults and a few variations.
 //!
-//! Those that need one have a writer behind or before them, so the rows of `descent` and `schedule-free` are what to subtract. Rayon's
+//! Those that need one have a writer after or before them, so the rows of `descent` and `schedule-free` are what to subtract. Rayon's
 //! threads are all there are, or `RAYON_NUM_THREADS`.
 #![allow(missing_docs)] // Criterion's macros make public items
 
@@ -56,7 +56,7 @@ fn transforms() -> Vec<(String, Box<dyn Fn() -> Boxed>)> {
     made
 }
 
-/// The first valid of the chains that a transform can be the measured part of: before a writer, behind one, or the writer itself.
+/// The first valid of the chains that a transform can be the measured part of: before a writer, after one, or the writer itself.
 fn optimizer(make: &dyn Fn() -> Boxed, shapes: &[Vec<usize>]) -> Optimizer {
     // The check of gradients costs the same in every row, and more than some of the transforms.
     let settings = Settings { non_finite: NonFinite::Unchecked, ..Settings::default() };

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::fused::Fused;
 
-/// What was measured.
+/// Measurements.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
     /// Number of parameters stepped.
@@ -60,7 +60,7 @@ impl<E: Scalar> Problem<E> {
         Self { values: tensors(0.1), gradients: tensors(0.01) }
     }
 
-    /// What a step takes.
+    /// Time of a step.
     pub fn parameters(&mut self) -> Vec<Parameter<'_>> {
         self.values
             .iter_mut()

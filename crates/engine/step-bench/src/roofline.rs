@@ -36,7 +36,7 @@ impl Pattern {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Read, Self::Descent, Self::ScheduleFree, Self::AdamW];
 
-    /// What is moved, for a table.
+    /// Bytes that are moved, for a table.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Read => "read: g, y",
@@ -162,7 +162,7 @@ impl<T: Real> WriterLink<T> for Columns {
 /// The bandwidth of one pattern, in GB/s (a byte per nanosecond).
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Bandwidth {
-    /// What was moved.
+    /// Bytes that were moved.
     pub pattern: Pattern,
     /// Bytes per element, by the engine's plan.
     pub bytes: f64,

@@ -74,7 +74,7 @@ pub(crate) fn numbers(formula: &SweepFormula, values: &[Symbol]) -> Vec<usize> {
         .collect()
 }
 
-/// What a part writes, or adds to sums of the whole tensor.
+/// Results of a part: assignments, or terms of sums of the whole tensor.
 pub(crate) fn stored(part: &ElementFormula) -> Vec<Symbol> {
     let columns = part.columns.iter().map(|kept| kept.value);
     columns.chain(part.parameter).chain(part.sums.iter().map(|(_, value)| *value)).collect()

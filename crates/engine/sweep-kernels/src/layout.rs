@@ -20,7 +20,7 @@ use gradient_transform::number::{Input, Node};
 ///
 /// let optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
 /// let layout = Layout::of(&optimizer.formulas(0, &[8])?[0], 0);
-/// assert_eq!((layout.number(0), layout.words()), (3, 7)); // three numbers from word 3 on, and a key behind them
+/// assert_eq!((layout.number(0), layout.words()), (3, 7)); // three numbers from word 3 on, and a key after them
 /// let layout = Layout { columns: 2, numbers: 1, along: 1 };
 /// assert_eq!((layout.column(1), layout.number(0), layout.along(0)), (4, 5, 6));
 /// assert_eq!((layout.parameter_stream(), layout.column_stream(0)), (9, 10));

@@ -1,6 +1,6 @@
 //! Formulas of whole arrays in float64, which share nothing with the engine: what a row is compared to.
 //!
-//! A [`Direction`] makes updates of gradients; [`descent`] and [`schedule_free`] are the writers behind it.
+//! A [`Direction`] makes updates of gradients; [`descent`] and [`schedule_free`] are the writers after it.
 //!
 //! ```
 //! use transform_laws::Problem;
@@ -74,7 +74,7 @@ pub const BETA2: f64 = 0.9;
 /// rounding, which then decides what Cautious and Grams do.
 pub const BETA1: f64 = 0.8765;
 
-/// What broadcasts to zeros of any shape.
+/// Zeros of any shape, by broadcasting.
 fn zero() -> Array {
     Array::zeros(vec![])
 }
@@ -178,7 +178,7 @@ pub fn descent(problem: &Problem, lr: f64, decay: f64, direction: impl Fn() -> D
     steps.collect()
 }
 
-/// What is done to Schedule-Free's displacement, given as the averaging's part and the step, and the update.
+/// A change of Schedule-Free's displacement, given as the averaging's part and the step, and the update.
 ///
 /// ```
 /// use transform_laws::formula::{Temper, untempered};

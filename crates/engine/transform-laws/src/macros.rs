@@ -1,6 +1,6 @@
 /// A [`Row`](crate::Row): a transform in a chain, its laws and its formula.
 ///
-/// `before` it stand the chain's members up to it, `after` it those behind it; `instead` is what takes its place when it is left
+/// `before` it stand the chain's members up to it, `after` it those after it; `instead` is what takes its place when it is left
 /// out: a writer in place of a writer, the wrapped transform in place of a wrapper. Each may be absent. What comes of the
 /// expressions may compute in float32 and in float64.
 ///
@@ -209,7 +209,7 @@ macro_rules! laws {
 }
 
 /// A test for each chain, which compares a readable table of its first steps with a file in `snapshots/` beside the test: the
-/// learning rate, what stands before the writer, the writer, and what stands behind it. [`table`](crate::table) says what is in it.
+/// learning rate, what stands before the writer, the writer, and what stands after it. [`table`](crate::table) says what is in it.
 ///
 /// A difference fails the test, and (except on CI) writes the new table beside the old one as `.snap.new`. After a look at the
 /// difference, `cargo insta accept` or `INSTA_UPDATE=always cargo test` takes the new tables over. A crate that uses the macro

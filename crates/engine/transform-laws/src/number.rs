@@ -20,7 +20,7 @@ pub trait Number: Scalar + PartialEq + fmt::Debug {
     fn of(value: f64) -> Self;
     /// Exactly.
     fn f64(self) -> f64;
-    /// What it is made of.
+    /// Its parts.
     fn bits(self) -> u64;
 }
 

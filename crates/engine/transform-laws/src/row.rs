@@ -95,7 +95,7 @@ pub struct Laws {
     /// true. It is so where moments are of `d g`, as Prodigy's are, and the update is linear in gradients or of a size of its own. Where
     /// limits, noise or differences of gradients come in, it must not be.
     pub follows_d: bool,
-    /// How far float32 may be from float64, relative to the way come, beyond the rounding of the parameter itself. Default
+    /// How far float32 may be from float64, relative to the distance covered, beyond the rounding of the parameter itself. Default
     /// 1e-6, which are 16 units of float32, two for each step.
     pub float32: f64,
     /// Budget and target of training.

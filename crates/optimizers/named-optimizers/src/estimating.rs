@@ -46,7 +46,7 @@ pub fn schedule_free_adamw() -> (AdamMoment, ScheduleFree) {
     (AdamMoment::default(), ScheduleFree::default())
 }
 
-/// DoG (2302.12022): descent whose step size is the way come over the gradients seen, all tensors together. Learning rate 1.
+/// DoG (2302.12022): descent whose step size is the distance covered over the gradients seen, all tensors together. Learning rate 1.
 ///
 /// ```
 /// use gradient_transform::{Optimizer, Parameter};

@@ -32,7 +32,7 @@ fn golden() -> Golden {
     serde_json::from_str(include_str!("../../../../tests/golden/chains.json")).unwrap()
 }
 
-/// The largest distance from the recorded trajectory, relative to the way come.
+/// The largest distance from the recorded trajectory, relative to the distance covered.
 fn deviation(case: &str, lr: f64, chain: impl Link<f64> + 'static) -> f64 {
     deviation_by(case, lr, chain, |optimizer, parameters| optimizer.step(parameters))
 }
@@ -337,7 +337,7 @@ fn schedules_have_optax_s_values() {
 
 #[test]
 fn the_table_of_the_book_has_all_of_optax_s_names() {
-    let table = include_str!("../../../../book/src/optax.md");
+    let table = include_str!("../../../../book/src/how-to/optax.md");
     for (kind, names) in golden().names {
         let missing: Vec<&String> =
             names.iter().filter(|name| !table.contains(&format!("`{name}`"))).collect();

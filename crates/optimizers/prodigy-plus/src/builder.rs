@@ -91,7 +91,7 @@ impl Options {
 
     /// An optimizer of several groups, each with options of its own: usually these, with some changed.
     ///
-    /// What concerns all groups together (`split_groups`, `split_groups_mean`, `compat`, `seed`, `non_finite`) is taken
+    /// Options of all groups together (`split_groups`, `split_groups_mean`, `compat`, `seed`, `non_finite`) is taken
     /// from `self`; a group's own setting of these has no effect.
     ///
     /// ```
@@ -118,7 +118,7 @@ impl Options {
         self.build_from(made)
     }
 
-    /// An optimizer of groups that exist already: made by [`group`](Self::group), or with chains of one's own. What concerns all
+    /// An optimizer of groups that exist already: made by [`group`](Self::group), or with custom chains. What concerns all
     /// groups together is taken from `self`.
     ///
     /// ```

@@ -23,7 +23,7 @@ pub(crate) type Boxed<T> = Box<dyn Link<T>>;
 
 impl Options {
     /// The transforms of the chain that these options mean, in order: to be looked at, or to be rearranged and put into
-    /// an [`Optimizer`](gradient_transform::Optimizer) of one's own.
+    /// a custom [`Optimizer`](gradient_transform::Optimizer).
     ///
     /// ```
     /// use gradient_transform::{Descent, Link, Optimizer};

@@ -45,7 +45,7 @@ pub struct Compat {
     /// Weight decay that is not multiplied by the learning rate shrinks the weights while RAdam's rectifier is 0 and
     /// nothing else moves.
     pub decay_while_unrectified: bool,
-    /// Behind Cautious or Grams, y is rounded otherwise than without them even where they leave a displacement as it is; the first numerators consist
+    /// After Cautious or Grams, y is rounded otherwise than without them even where they leave a displacement as it is; the first numerators consist
     /// of such roundings. Corrected: elements that are left as they are round as without them.
     pub always_displaces: bool,
     /// Options that exclude each other are resolved silently, as the reference does: `eps=None` over
@@ -80,7 +80,7 @@ pub struct Compat {
     /// With `stochastic_rounding = false`, every single operation on bfloat16 parameters is rounded to the nearest.
     /// Corrected: the step's result is.
     pub round_every_operation: bool,
-    /// What happens between tensors and groups, and in evaluation.
+    /// Defects between tensors and groups, and in evaluation.
     pub engine: EngineCompat,
 }
 

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct EngineCompat {
     /// With one d for all groups, the first group's d_prev follows d and the others' stay at d0: their moments are rescaled by
-    /// `(d0/d)^2` in every step, for ever. Corrected: by `(d_prev/d)^2`, with the same d_prev in all groups.
+    /// `(d0/d)^2` in every step, forever. Corrected: by `(d_prev/d)^2`, with the same d_prev in all groups.
     pub joint_d_prev_not_copied: bool,
     /// The harmonic mean `n / (1/d_1 + ... + 1/d_n)` is of all n groups, also of those whose d cannot leave d0, and `1/d0` pins it
     /// near `n d0`; and a group that comes late begins with it. Corrected: it is of those whose d has left d0, and a group at

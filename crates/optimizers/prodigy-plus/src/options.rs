@@ -192,7 +192,7 @@ options! {
         compat: Compat = Compat::default();
         /// Seed of stochastic rounding. Default 0.
         seed: u64 = 0;
-        /// What happens to a step with a non-finite gradient. Default: it is an error.
+        /// Rule for a step with a non-finite gradient. Default: it is an error.
         non_finite: NonFinite = NonFinite::Error;
     }
     implied {
@@ -218,7 +218,7 @@ options! {
         moment_scale: MomentScale = |options| options.line.pick(MomentScale::Rescaled, MomentScale::Weighted);
         /// Whether atan2 has a fixed scale, 4/pi, in place of the threshold that follows d. Default: false in 1.9.2, true in 2.0.1.
         unit_atan2: bool = |options| options.line == Line::V2;
-        /// Whether OrthoGrad projects the update, behind the moment, in place of the gradient. Default: false in 1.9.2, true in 2.0.1.
+        /// Whether OrthoGrad projects the update, after the moment, in place of the gradient. Default: false in 1.9.2, true in 2.0.1.
         orthograd_on_update: bool = |options| options.line == Line::V2;
         /// Whether SPEED goes by displacements, in place of signs. Default: false in 1.9.2, true in 2.0.1.
         displacement_speed: bool = |options| options.line == Line::V2;
@@ -248,7 +248,7 @@ impl Options {
         }
     }
 
-    /// What the Python package's constructor makes of options that exclude each other: `eps=None` switches
+    /// Options that exclude each other, as the Python package's constructor resolves them: `eps=None` switches
     /// `use_stableadamw` off, `use_cautious` does `use_grams`, and `use_focus` does `factored` and `use_muon_pp`.
     ///
     /// It does so for the constructor's options alone; options that a group sets are left as they are.

@@ -1,4 +1,4 @@
-//! What excludes what, and what must come before what: the one place for both.
+//! Rules of combination: exclusions, and order.
 
 use gradient_transform::{Error, Result};
 
@@ -20,7 +20,7 @@ pub struct Exclusion {
     pub second: &'static str,
     /// Why, and what to do.
     pub reason: &'static str,
-    /// What the Python package does silently.
+    /// Silent behaviour of the Python package.
     pub upstream: &'static str,
     applies: fn(&Options) -> bool,
 }
@@ -31,7 +31,7 @@ pub struct Exclusion {
 /// use prodigy_plus::{POSITIONS, Position};
 ///
 /// let Position { place, otherwise, .. } = POSITIONS.iter().find(|p| p.transform == "cautious, grams").unwrap();
-/// assert_eq!(*place, "behind the writer");
+/// assert_eq!(*place, "after the writer");
 /// assert!(otherwise.starts_with("an error"));
 /// ```
 pub struct Position {
@@ -39,7 +39,7 @@ pub struct Position {
     pub transform: &'static str,
     /// Its place.
     pub place: &'static str,
-    /// What happens otherwise.
+    /// Behaviour otherwise.
     pub otherwise: &'static str,
 }
 
@@ -92,16 +92,16 @@ pub const POSITIONS: &[Position] = &[
     Position {
         transform: "orthograd",
         place: "before the moment",
-        otherwise: "behind it, the direction is projected in place of the gradient, which is another method (and that of 2.0.1)",
+        otherwise: "after it, the direction is projected in place of the gradient, which is another method (and that of 2.0.1)",
     },
     Position {
         transform: "first-moment",
-        place: "before a second moment of the raw gradient, or behind adopt",
-        otherwise: "behind any other, it averages directions of different scales",
+        place: "before a second moment of the raw gradient, or after adopt",
+        otherwise: "after any other, it averages directions of different scales",
     },
     Position {
         transform: "cautious-update, grams-update",
-        place: "behind the first moment",
+        place: "after the first moment",
         otherwise: "an update that is the gradient always agrees with it",
     },
     Position {
@@ -111,7 +111,7 @@ pub const POSITIONS: &[Position] = &[
     },
     Position {
         transform: "stableadamw, soft-stableadamw",
-        place: "behind the moment, before the writer",
+        place: "after the moment, before the writer",
         otherwise: "before the moment, it clips the raw gradient, which the moment then scales again",
     },
     Position {
@@ -121,12 +121,12 @@ pub const POSITIONS: &[Position] = &[
     },
     Position {
         transform: "schedule-free, descent",
-        place: "exactly one, behind all that change the update",
-        otherwise: "none, two, or an update's transform behind it are errors",
+        place: "exactly one, after all that change the update",
+        otherwise: "none, two, or an update's transform after it are errors",
     },
     Position {
         transform: "cautious, grams",
-        place: "behind the writer",
+        place: "after the writer",
         otherwise: "an error; they temper the displacement that the writer makes",
     },
 ];

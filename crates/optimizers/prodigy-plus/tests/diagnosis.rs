@@ -155,7 +155,7 @@ fn nothing_is_found_in_runs_whose_d_is_as_it_should_be() {
     let falling = Run { lr: |step| 1.0 - step as f64 / 301.0, ..Run::default() };
     assert_eq!(falling.with(&default), [], "a schedule that falls");
     let warmed_up = Run { lr: |step| (step as f64 / 30.0).min(1.0), ..Run::default() };
-    assert_eq!(warmed_up.with(&default), [], "behind a warm-up");
+    assert_eq!(warmed_up.with(&default), [], "after a warm-up");
     let clipped_rarely = Run { meddle: |_, gradients| clip(gradients, 9.0), ..Run::default() };
     assert_eq!(clipped_rarely.with(&default), [], "gradients that are clipped rarely");
 }

@@ -7,7 +7,7 @@ use gradient_transform::{Backend, Context, Element, GradientTransform, fields, t
 /// ```
 ///
 /// Taniguchi et al., 2411.02853, section 4.2: early directions, whose second moment is of few gradients, can be large. The limit grows,
-/// so that it acts at first alone. Belongs behind [`Adopt`](crate::Adopt), before the first moment. Keeps nothing.
+/// so that it acts at first alone. Belongs after [`Adopt`](crate::Adopt), before the first moment. Keeps nothing.
 ///
 /// ```
 /// use adopt::AdoptClip;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// v_k = beta2 r^2 v_{k-1} + (1 - beta2) g_k^2,    v_1 = g_1^2
 /// ```
 ///
-/// The first gradient that the moment sees of a tensor only fills it: the tensor does not move, and the transforms behind this
+/// The first gradient that the moment sees of a tensor only fills it: the tensor does not move, and the transforms after this
 /// one do not see that gradient. So it is too where the moment joins a tensor that was trained without it.
 ///
 /// Taniguchi et al., 2411.02853, Algorithm 1. As in the reference, without the paper's first moment and clipping.

@@ -21,12 +21,12 @@ pub use update::CautiousUpdate;
 /// ```
 ///
 /// Only the step is scaled up. The averaging's part is a feedback: with a factor above 2/c it would throw y past z, farther in every step.
-/// Behind [`Descent`](gradient_transform::Descent) m always agrees with u, and nothing changes.
+/// After [`Descent`](gradient_transform::Descent) m always agrees with u, and nothing changes.
 ///
 /// Liang et al., 2411.16085, Algorithm 1. There the momentum is masked by the gradient, and what is scaled is a bounded update; here, as
 /// in the reference, the displacement that Schedule-Free makes is masked, and its base iterate z is moved by the whole update.
 ///
-/// Belongs behind the writer. Needs two sums over the whole tensor, so there is one more sweep. Keeps nothing.
+/// Belongs after the writer. Needs two sums over the whole tensor, so there is one more sweep. Keeps nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cautious {

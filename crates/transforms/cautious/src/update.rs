@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 /// u <- u / max(share, 1e-3) where u g > 0, 0 elsewhere      g: the raw gradient
 /// ```
 ///
-/// Liang et al., 2411.16085, algorithm 1, in the form of the authors' code, for chains in which a first moment stands before it: behind
-/// Adam it is C-AdamW. [`Cautious`](crate::Cautious) is for averaging behind the update, as in Schedule-Free.
+/// Liang et al., 2411.16085, algorithm 1, in the form of the authors' code, for chains in which a first moment stands before it: after
+/// Adam it is C-AdamW. [`Cautious`](crate::Cautious) is for averaging after the update, as in Schedule-Free.
 ///
-/// Belongs behind moments, and before decoupled weight decay. Needs the whole tensor, so the chain is cut behind it. Keeps nothing.
+/// Belongs after moments, and before decoupled weight decay. Needs the whole tensor, so the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use cautious::CautiousUpdate;

@@ -15,7 +15,7 @@ use crate::check;
 /// Zeiler, 1212.5701, algorithm 1; PyTorch's `Adadelta` and optax's `scale_by_adadelta`. With the learning rate 1 it is the
 /// paper's.
 ///
-/// Belongs behind clipping. Keeps two values per element.
+/// Belongs after clipping. Keeps two values per element.
 ///
 /// ```
 /// use elementary::AdaDelta;

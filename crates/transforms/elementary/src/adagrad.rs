@@ -14,7 +14,7 @@ use crate::check;
 /// decay of the learning rate is a [`Schedule`](crate::Schedule) here. optax's `scale_by_rss` begins at 0.1 and has its eps, 1e-7,
 /// under the root.
 ///
-/// Belongs behind clipping. A [`Moment`](gradient_transform::Moment). Keeps one value per element.
+/// Belongs after clipping. A [`Moment`](gradient_transform::Moment). Keeps one value per element.
 ///
 /// ```
 /// use elementary::AdaGrad;

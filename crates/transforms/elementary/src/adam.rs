@@ -20,9 +20,9 @@ use crate::check;
 /// `1 - beta^t`, and the first steps are up to `(1 - beta1) / sqrt(1 - beta2)` times as long.
 ///
 /// Kingma and Ba, 1412.6980, algorithm 1. PyTorch's `Adam` and optax's `scale_by_adam` are the same but for rounding: the moments are kept
-/// debiased here. AdamW is this, decay behind it ([`WeightDecay`](crate::WeightDecay), or the writer's), and descent.
+/// debiased here. AdamW is this, decay after it ([`WeightDecay`](crate::WeightDecay), or the writer's), and descent.
 ///
-/// Belongs behind clipping. Keeps two values per element, one with `beta1 = 0`. Where an estimator moves d, the moments move with
+/// Belongs after clipping. Keeps two values per element, one with `beta1 = 0`. Where an estimator moves d, the moments move with
 /// it. In a tensor that was trained without it, they begin with its first gradient there.
 ///
 /// ```
@@ -129,7 +129,7 @@ impl GradientTransform for Adam {
 /// Kingma and Ba, 1412.6980, algorithm 1, without the first moment: [`Adam`] with `beta1 = 0`, as a
 /// [`Moment`](gradient_transform::Moment). RMSprop's, which is not debiased, is `DenseMoment` of the crate `factored-moment`.
 ///
-/// Belongs behind clipping. Keeps one value per element.
+/// Belongs after clipping. Keeps one value per element.
 ///
 /// ```
 /// use elementary::AdamMoment;

@@ -14,7 +14,7 @@ use crate::check;
 /// Graves, 1308.0850, equations 38 to 41; PyTorch's `RMSprop(centered=True)`. optax's `scale_by_stddev` has its eps under the
 /// root. Nothing is debiased. RMSprop that is not centred is `DenseMoment` of the crate `factored-moment`.
 ///
-/// Under constant gradients the deviation vanishes, and the update grows up to `g/eps`. Belongs behind clipping. Keeps two values per
+/// Under constant gradients the deviation vanishes, and the update grows up to `g/eps`. Belongs after clipping. Keeps two values per
 /// element.
 ///
 /// ```

@@ -12,7 +12,7 @@ use crate::check;
 /// u <- max(-c, min(c, u)),  c = limit t^growth      at the t-th gradient of the tensor
 /// ```
 ///
-/// PyTorch's `clip_grad_value_`, optax's `clip`. With a limit of 1 and a growth of 1/4, behind `Adopt` of the crate `adopt`, it is the
+/// PyTorch's `clip_grad_value_`, optax's `clip`. With a limit of 1 and a growth of 1/4, after `Adopt` of the crate `adopt`, it is the
 /// clipping of ADOPT (Taniguchi et al., 2411.02853, algorithm 2). What is not a number stays so. Keeps nothing.
 ///
 /// ```
@@ -97,7 +97,7 @@ impl Size {
 /// `clip_by_block_rms` is this with [`Size::RootMeanSquare`]. `StableAdamW` of the crate `stableadamw` clips by the root mean square with a
 /// limit that follows Prodigy's estimate.
 ///
-/// Mostly at the head of a chain. Needs the whole tensor, so the chain is cut behind it. Keeps nothing.
+/// Mostly at the head of a chain. Needs the whole tensor, so the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::ClipByNorm;
@@ -186,7 +186,7 @@ impl GradientTransform for ClipByNorm {
 /// ```
 ///
 /// Normalised gradient descent (Hazan, Levy and Shalev-Shwartz, 1507.02030, algorithm 1); optax's `normalize_by_update_norm`. Needs
-/// the whole tensor, so the chain is cut behind it. Keeps nothing.
+/// the whole tensor, so the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::UnitNorm;

@@ -8,7 +8,7 @@ use crate::average::at_first;
 use crate::check;
 use crate::weight_decay::Start;
 
-/// A step size from the way come and the gradients seen: DoG, and tensor by tensor L-DoG.
+/// A step size from the distance covered and the gradients seen: DoG, and tensor by tensor L-DoG.
 ///
 /// ```text
 /// r <- max(r, |y - start|)      relative (1 + |start|) at first
@@ -21,7 +21,7 @@ use crate::weight_decay::Start;
 /// tensors that have a gradient in the step; a tensor that comes in later begins with numbers of its own.
 ///
 /// At the learning rate 1, in front of the writer. Without momentum before it, as in the paper. The authors evaluate at an average of
-/// the weights. Needs the whole tensor, so the chain is cut behind it. Keeps one value per element, and two numbers for each tensor.
+/// the weights. Needs the whole tensor, so the chain is cut after it. Keeps one value per element, and two numbers for each tensor.
 ///
 /// ```
 /// use elementary::DistanceOverGradients;

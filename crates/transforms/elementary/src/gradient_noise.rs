@@ -16,7 +16,7 @@ use crate::check;
 /// [`Settings::seed`](gradient_transform::Settings::seed), its name, t, and the element ([`gradient_transform::normal`]), so a run has the
 /// same bits on any number of threads, on every engine, and after a checkpoint.
 ///
-/// At the head of a chain, behind clipping. It helps deep networks that start badly; where batches are small, their noise is enough.
+/// At the head of a chain, after clipping. It helps deep networks that start badly; where batches are small, their noise is enough.
 /// Keeps nothing, and takes the memory of one value per element during the step.
 ///
 /// ```

@@ -19,7 +19,7 @@ use crate::average::Factor;
 ///
 /// The two are functions of one element: [`Adam`](crate::Adam), [`Momentum`](crate::Momentum), [`AdaGrad`](crate::AdaGrad) and so on, with or
 /// without state. One with sums of its own, arrays along axes or numbers for a group is refused, as the norms that graft them would have to wait for these.
-/// On a tensor to which one of them does not apply, it is the identity there as elsewhere: `a` or `b` is u. In place of the two. Needs the whole tensor, so the chain is cut behind it; both transforms are calculated twice. Keeps what they keep.
+/// On a tensor to which one of them does not apply, it is the identity there as elsewhere: `a` or `b` is u. In place of the two. Needs the whole tensor, so the chain is cut after it; both transforms are calculated twice. Keeps what they keep.
 ///
 /// ```
 /// use elementary::{AdamMoment, Graft, Momentum};
@@ -196,7 +196,7 @@ fn element<B: Backend, S, K, A, G: GradientTransform>(
     }
 }
 
-/// Number of formulas of a transform: its own, and behind them the identity.
+/// Number of formulas of a transform: its own, and after them the identity.
 #[inline(always)]
 fn formulas(transform: &impl GradientTransform) -> u32 {
     transform.variants() + 1

@@ -14,7 +14,7 @@ use crate::check;
 /// Chen et al., 2302.06675, algorithm 2; optax's `scale_by_lion`. Every weight moves by the learning rate, so that is to be 3 to 10
 /// times smaller than Adam's, and decoupled weight decay as many times larger (section 5 there).
 ///
-/// Belongs behind clipping, and before [`WeightDecay`](crate::WeightDecay). Keeps one value per element.
+/// Belongs after clipping, and before [`WeightDecay`](crate::WeightDecay). Keeps one value per element.
 ///
 /// ```
 /// use elementary::Lion;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{Factor, at_first};
 use crate::check;
 
-/// A correction of the gradient by its change, which takes variance out of a moment behind it.
+/// A correction of the gradient by its change, which takes variance out of a moment after it.
 ///
 /// ```text
 /// u <- u + gamma beta1/(1 - beta1) (u - before)      before: the u of the step before
@@ -34,7 +34,7 @@ use crate::check;
 pub struct Mars {
     /// Strength of the correction, at least 0. Default 0.025.
     pub gamma: f64,
-    /// Weight of the old first moment behind it, in [0, 1). Default 0.95.
+    /// Weight of the old first moment after it, in [0, 1). Default 0.95.
     pub beta1: f64,
 }
 

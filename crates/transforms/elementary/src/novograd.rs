@@ -16,7 +16,7 @@ use crate::clip::Squares;
 /// Ginsburg et al., 1905.11286, algorithm 1; optax's `scale_by_novograd`, whose defaults these are. The size is the norm, so that the
 /// update of a layer of n elements is about `1/sqrt(n)` times as large as Adam's.
 ///
-/// Belongs behind clipping. Needs the whole tensor, so the chain is cut behind it. Keeps one value per element, and a number for each
+/// Belongs after clipping. Needs the whole tensor, so the chain is cut after it. Keeps one value per element, and a number for each
 /// tensor. Where an estimator moves d, the number moves with it.
 ///
 /// ```

@@ -19,7 +19,7 @@ use crate::clip::Squares;
 /// At the learning rate 1, in front of the writer. Every step has to be told the [`Loss`]:
 /// [`Optimizer::step_with`](gradient_transform::Optimizer::step_with); a step without it is
 /// [`Error::NotGiven`]. For losses whose least value is known, as that of models that can fit all of
-/// their data. Needs all gradients, so the chain is cut behind it. Keeps nothing.
+/// their data. Needs all gradients, so the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::Polyak;

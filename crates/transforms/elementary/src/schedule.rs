@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 /// A factor of the learning rate, as a function of the step: a value that can be written to a file.
 ///
-/// Steps count from 0. A schedule goes on for ever: behind its last step it has its last value.
+/// Steps count from 0. After its last step a schedule keeps its last value.
 ///
 /// ```
 /// use elementary::Schedule;
@@ -30,7 +30,7 @@ pub enum Schedule {
     Polynomial {
         /// Factor of step 0.
         from: f64,
-        /// Factor of step `steps`, and of those behind it.
+        /// Factor of step `steps`, and of those after it.
         to: f64,
         /// Its length, at least 1.
         steps: u64,
@@ -41,7 +41,7 @@ pub enum Schedule {
     Cosine {
         /// Factor of step 0.
         from: f64,
-        /// Factor of step `steps`, and of those behind it.
+        /// Factor of step `steps`, and of those after it.
         to: f64,
         /// Its length, at least 1.
         steps: u64,
@@ -60,7 +60,7 @@ pub enum Schedule {
         /// Steps before it falls, at least 1.
         steps: u64,
     },
-    /// One behind the other; each begins at its own step 0.
+    /// One after the other; each begins at its own step 0.
     Sequence {
         /// Those before the last, with their lengths.
         parts: Vec<Part>,
@@ -92,7 +92,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// The schedule behind this part. A sequence takes this one as its first.
+    /// The schedule after this part. A sequence takes this one as its first.
     ///
     /// ```
     /// use elementary::Schedule;

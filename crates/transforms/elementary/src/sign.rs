@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// u <- sign(u)
 /// ```
 ///
-/// Bernstein et al., 1802.04434, algorithm 1. Behind [`Ema`](crate::Ema) or [`Momentum`](crate::Momentum) it is Signum, algorithm 2
+/// Bernstein et al., 1802.04434, algorithm 1. After [`Ema`](crate::Ema) or [`Momentum`](crate::Momentum) it is Signum, algorithm 2
 /// there. optax's `scale_by_sign`. Keeps nothing.
 ///
 /// ```

@@ -14,14 +14,14 @@ use crate::check;
 /// u <- max(-1, min(1, m / max(gamma h, eps)))
 /// ```
 ///
-/// Liu et al., 2305.14342, algorithm 3; optax's `contrib.sophia`, which debiases m (`debias`) and uses an estimate from the step behind on.
+/// Liu et al., 2305.14342, algorithm 3; optax's `contrib.sophia`, which debiases m (`debias`) and uses an estimate from the step after on.
 /// Until the first estimate, and where the curvature is not above 0, it is the sign of m.
 ///
 /// The estimate is the caller's, every ten steps or so, for all tensors: `r * (H r)` with random signs r (Hutchinson's), or `B g * g` with the
 /// gradient g of a batch of B examples whose labels are drawn from the model's own predictions (Gauss-Newton-Bartlett). It is given by
 /// [`Optimizer::give_array`](gradient_transform::Optimizer::give_array).
 ///
-/// Belongs behind clipping, and before [`WeightDecay`](crate::WeightDecay). gamma is to be such that 10 to 50 % of elements are not
+/// Belongs after clipping, and before [`WeightDecay`](crate::WeightDecay). gamma is to be such that 10 to 50 % of elements are not
 /// clipped (section 2.3 there): 0.05 for Gauss-Newton-Bartlett and 0.01 for Hutchinson. Keeps two values per element.
 ///
 /// ```

@@ -14,9 +14,9 @@ use crate::clip::Size;
 /// ```
 ///
 /// LARS (You, Gitman and Ginsburg, 1708.03888, equation 6), before its momentum, with a coefficient of 0.001; LAMB (You et al.,
-/// 1904.00962, algorithm 2), behind Adam and decay, with 1. optax's `scale_by_trust_ratio`. Where weights decay, decay stands before it.
+/// 1904.00962, algorithm 2), after Adam and decay, with 1. optax's `scale_by_trust_ratio`. Where weights decay, decay stands before it.
 ///
-/// `least_rank` 2 leaves biases and normalisations alone, as the authors' code does. Needs the whole tensor, so the chain is cut behind
+/// `least_rank` 2 leaves biases and normalisations alone, as the authors' code does. Needs the whole tensor, so the chain is cut after
 /// it. Keeps nothing.
 ///
 /// ```
@@ -92,7 +92,7 @@ impl GradientTransform for TrustRatio {
 /// ```
 ///
 /// Adafactor's relative step size (Shazeer and Stern, 1804.04235, section 8); optax's `scale_by_param_block_rms` and
-/// `scale_by_param_block_norm`. Behind clipping. Needs the whole tensor, so the chain is cut behind it. Keeps nothing.
+/// `scale_by_param_block_norm`. After clipping. Needs the whole tensor, so the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::ParameterScale;

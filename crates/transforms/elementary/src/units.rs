@@ -34,7 +34,7 @@ fn to_parts<T: Real>(values: &mut [T], units: usize, mut value: impl FnMut(usize
 /// ```
 ///
 /// Yong et al., 2004.01461, equation 1, for weights of shape (out, in, ..); optax's `centralize`. Leaves
-/// vectors alone. At the head of a chain; the gradient is cut behind it. Keeps nothing.
+/// vectors alone. At the head of a chain; the gradient is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::Centralise;
@@ -97,7 +97,7 @@ impl GradientTransform for Centralise {
 /// ```
 ///
 /// Brock et al., 2102.06171, equation 3; optax's `adaptive_grad_clip`, whose weights are (in, out). The paper leaves the last
-/// layer out: `only_for(|tensor| tensor.name != "head", ..)`. At the head of a chain; the gradient is cut behind it. Keeps nothing.
+/// layer out: `only_for(|tensor| tensor.name != "head", ..)`. At the head of a chain; the gradient is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::AdaptiveClip;

@@ -12,7 +12,7 @@ use crate::check;
 /// u <- u + rate y where u y >= 0, u elsewhere      with cautious
 /// ```
 ///
-/// Behind a preconditioner it is decoupled (Loshchilov and Hutter, 1711.05101), as in AdamW: the weights shrink by the step size times
+/// After a preconditioner it is decoupled (Loshchilov and Hutter, 1711.05101), as in AdamW: the weights shrink by the step size times
 /// the rate. At the head of a chain it is coupled: the gradient of a penalty, as in PyTorch's `SGD`. optax's
 /// `add_decayed_weights`. The rate of [`Descent`](gradient_transform::Descent) is the decoupled one for all tensors.
 ///

@@ -68,7 +68,7 @@ impl DenseMoment {
 /// use factored_moment::{DenseMoment, Squared};
 /// use gradient_transform::{Descent, Optimizer, map};
 ///
-/// // Adam's order: behind a first moment, what is divided is an average, and what is squared still the gradient.
+/// // Adam's order: after a first moment, what is divided is an average, and what is squared still the gradient.
 /// let first = map!("half", |u| 0.5 * u);
 /// let second = DenseMoment { of: Squared::Gradient, ..DenseMoment::new(0.99) };
 /// let optimizer = Optimizer::new((first, second, Descent::default()), [("w", [2])])?;
@@ -80,7 +80,7 @@ pub enum Squared {
     /// The update, as the transforms before this one left it.
     #[default]
     Update,
-    /// The raw gradient, whatever stands before: behind a first moment, which is then what is divided.
+    /// The raw gradient, whatever stands before: after a first moment, which is then what is divided.
     Gradient,
 }
 

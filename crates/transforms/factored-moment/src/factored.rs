@@ -20,7 +20,7 @@ use crate::division::{Division, EPSILON, FORMULAS, SMALL_EPSILON, divide, epsilo
 ///
 /// Tensors of rank 0 or 1, and those without an axis of at least `min_size` elements, have a [`crate::DenseMoment`] instead.
 ///
-/// Reads the gradient once before anything can be emitted, so the chain is cut behind it.
+/// Reads the gradient once before anything can be emitted, so the chain is cut after it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FactoredMoment {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 ///
 /// Adam's (Kingma and Ba, 1412.6980, Algorithm 1) in the form of Prodigy (2306.06101, Algorithm 4), without bias correction. Belongs at the
-/// head of a chain, before a second moment of the raw gradient ([`Squared::Gradient`](crate::Squared::Gradient)); or behind one that
+/// head of a chain, before a second moment of the raw gradient ([`Squared::Gradient`](crate::Squared::Gradient)); or after one that
 /// has divided already, as in ADOPT, and is [fixed](MomentScale::Fixed) then. Keeps one value per element, in the parameter's type.
 ///
 /// Schedule-Free needs none, as its average takes the first moment's place. `elementary::Ema` has bias correction, and no d.

@@ -13,7 +13,7 @@ pub use update::GramsUpdate;
 /// Cao et al., 2412.17107. There the momentum takes the gradient's sign; here, as in the reference, the displacement that
 /// Schedule-Free makes, and its base iterate z is moved by the whole update.
 ///
-/// Belongs behind the writer. A map; keeps nothing.
+/// Belongs after the writer. A map; keeps nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grams;
 

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 /// ```
 ///
 /// Cao, Li and Song, 2412.17107, algorithm 1, for chains in which a first moment stands before it. [`Grams`](crate::Grams) is for
-/// averaging behind the update, as in Schedule-Free.
+/// averaging after the update, as in Schedule-Free.
 ///
-/// Belongs behind moments, and before decoupled weight decay. Keeps nothing.
+/// Belongs after moments, and before decoupled weight decay. Keeps nothing.
 ///
 /// ```
 /// use factored_moment::FirstMoment;

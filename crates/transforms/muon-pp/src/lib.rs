@@ -30,7 +30,7 @@ pub enum Normalisation {
     None,
     /// The root of a moving average of its mean square, decayed by beta2 (d_prev/d)^2.
     MovingAverage,
-    /// The root mean square of the first update, for ever: what the reference does together with SPEED.
+    /// The root mean square of the first update, forever: what the reference does together with SPEED.
     FirstUpdate,
     /// Every row by the root of a moving average of its mean square, decayed by beta2; and the whole by what brings it back to the norm
     /// that it had: NorMuon (Li et al., 2510.05491). Rows are neurons where a weight is (out, in). Keeps a number per row.
@@ -86,11 +86,11 @@ impl Scale {
 /// ```
 ///
 /// [`Muon::default`] is Muon as PyTorch has it (`torch.optim.Muon`), and [`Muon::new`] the reference's. Weight decay is
-/// `elementary`'s, behind it, and what has no matrix goes by an [`Auxiliary`] chain beside it.
+/// `elementary`'s, after it, and what has no matrix goes by an [`Auxiliary`] chain beside it.
 ///
 /// Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024).
 ///
-/// Tensors of rank 0 and 1 pass through unchanged. Needs the whole matrix, so the chain is cut behind it.
+/// Tensors of rank 0 and 1 pass through unchanged. Needs the whole matrix, so the chain is cut after it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Muon {
@@ -104,7 +104,7 @@ pub struct Muon {
     pub coefficients: Coefficients,
     /// Added to the norm that G is divided by; above 0. Default 1e-7.
     pub eps: f64,
-    /// What the iterations round to. Default: the type computed in.
+    /// Type that the iterations round to. Default: the type computed in.
     pub precision: Precision,
     /// Whether the result is multiplied by clamp(<G, X>, -1, 1), of leloykun's adaptive-muon. Default false; true in [`Muon::new`].
     pub aligned: bool,

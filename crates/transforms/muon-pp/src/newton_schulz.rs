@@ -35,7 +35,7 @@ pub enum Coefficients {
     Jordan,
     /// Those of the Polar Express (Amsel et al., 2505.16932), others in every iteration: each is the best for what the ones before
     /// leave of the interval from 0.001 to 1. Five take that to within 0.16 of 1, six to within 0.007, eight to rounding
-    /// errors. Those behind the eighth are the eighth. As the authors do, X begins 1.01 times smaller.
+    /// errors. Those after the eighth are the eighth. As the authors do, X begins 1.01 times smaller.
     PolarExpress,
     /// The same in every iteration.
     Constant([f64; 3]),
@@ -84,7 +84,7 @@ impl Coefficients {
     }
 }
 
-/// What the iterations round to.
+/// Type that the iterations round to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {

@@ -48,7 +48,7 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).fold(0.0, |off, (a, b)| off.max((a - b).abs()))
 }
 
-/// The largest distance from the recorded trajectory, relative to the way come.
+/// The largest distance from the recorded trajectory, relative to the distance covered.
 fn deviation(expected: &[Tensors], muon: Muon, weight_decay: f64) -> f64 {
     let golden = golden();
     let decay = WeightDecay { rate: weight_decay, ..WeightDecay::default() };

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// with the writer's base iterate w (Schedule-Free's z, or the parameter itself). Where nothing orthogonal is left (a tensor of one
 /// element, a gradient parallel to the weights), the update is 0.
 ///
-/// Prieto et al., 2501.04697, section 5. Belongs before the moments. Needs sums over the whole tensor, so the chain is cut behind
+/// Prieto et al., 2501.04697, section 5. Belongs before the moments. Needs sums over the whole tensor, so the chain is cut after
 /// it; they are taken in float64, so that |g - p w| follows from them without a further sweep. Keeps nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

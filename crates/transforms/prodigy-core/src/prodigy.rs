@@ -29,11 +29,11 @@ use crate::samples::Samples;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Prodigy {
-    /// What is gathered.
+    /// Samples that are gathered.
     pub samples: Samples,
     /// Initial estimate, above 0 and at most 2^50. Default 1e-6.
     pub d0: f64,
-    /// Factor of the estimate, above 0 and at most 2^50: the way to make the method bolder (2) or shyer (0.5). Default 1.
+    /// Factor of the estimate, above 0 and at most 2^50: the way to make the method bolder (2) or more conservative (0.5). Default 1.
     pub d_coef: f64,
     /// From this step on d stands still and the state is freed. Steps at learning rate 0 do not count. 0, the default, for
     /// never.

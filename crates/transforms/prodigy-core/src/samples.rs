@@ -8,7 +8,7 @@ use gradient_transform::{
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
-/// What an estimator of Prodigy's kind gathers: on every n-th element, the product of the gradient with the way come
+/// Samples of an estimator of Prodigy's kind: on every n-th element, the inner product of the gradient with the displacement so far
 /// so far, and a moving sum of gradients.
 ///
 /// ```text

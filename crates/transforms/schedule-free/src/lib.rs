@@ -6,7 +6,7 @@ use gradient_transform::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Schedule-Free averaging: the writer that makes a learning-rate schedule needless.
+/// Schedule-Free averaging: a writer that averages the iterates, so that no learning-rate schedule is needed.
 ///
 /// With the step size `gamma` of the step, `c = gamma^2 / sum of gamma^2` so far, and `a = 1 - beta1 (1 - c)`:
 ///
@@ -43,7 +43,7 @@ pub struct ScheduleFree {
     pub weight_sum_of_last_parameter: bool,
     /// Reference 1.9.2: weight decay that is not multiplied by the step size also acts while RAdam's rectifier is 0.
     pub decay_while_unrectified: bool,
-    /// References 1.9.2 and 2.0.1: behind Cautious or Grams, `y - m` is rounded where they leave m as it is, too. Otherwise y is as without
+    /// References 1.9.2 and 2.0.1: after Cautious or Grams, `y - m` is rounded where they leave m as it is, too. Otherwise y is as without
     /// them there. While steps are of the size of the last digit, `p0 - y` consists of roundings.
     pub always_displaces: bool,
     /// Reference 1.9.2 with `stochastic_rounding = false`: every single operation on bfloat16 parameters is rounded to

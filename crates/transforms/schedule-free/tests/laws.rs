@@ -48,7 +48,7 @@ transform_laws::laws! {
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, true), formula::untempered, formula::gradient),
     }
 
-    /// Nothing stands behind the writer, and what it writes is rounded after every operation where types are narrow.
+    /// Nothing stands after the writer, and what it writes is rounded after every operation where types are narrow.
     schedule_free_that_rounds_every_operation {
         transform: ScheduleFree { round_every_operation: true, ..decaying_schedule_free(true) },
         instead: [Descent::default()],

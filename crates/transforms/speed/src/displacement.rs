@@ -136,7 +136,7 @@ impl<T: Real> Link<T> for DisplacementSpeed {
         let [kept] = state.vectors else { return };
         let before: [f64; 3] = std::array::from_fn(|i| kept.get::<T>(i).f64());
         let [dot, l1, squares] = [state.scalar_sums[0], state.scalar_sums[1], state.scalar_sums[2]];
-        // A sum that is no number would stay for ever.
+        // A sum that is no number would stay forever.
         if ![dot, l1, squares].iter().all(|sum| sum.is_finite()) {
             state.scalar_sums.fill(0.0);
             return;

@@ -11,8 +11,8 @@ pub use soft::SoftStableAdamW;
 /// Prodigy needs the size of unclipped updates at first, and 1 otherwise.
 ///
 /// From StableAdamW (Wortsman et al., 2304.13013, section 3.4; Adafactor's update clipping, Shazeer and Stern,
-/// 1804.04235, section 6). Belongs behind what turns the gradient into a direction, and before the writer. Needs the whole
-/// tensor's sum, so the chain is cut behind it. Keeps nothing.
+/// 1804.04235, section 6). Belongs after what turns the gradient into a direction, and before the writer. Needs the whole
+/// tensor's sum, so the chain is cut after it. Keeps nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StableAdamW;
 

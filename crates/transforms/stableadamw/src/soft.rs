@@ -7,8 +7,8 @@ use crate::{Clip, Squares};
 /// The form of reference 2.0.1. Where [`StableAdamW`](crate::StableAdamW) brings every update of size s > 1 to size 1, here it keeps the
 /// size `sqrt(s)`, so a tensor in which gradients grow still moves faster. There is no threshold that follows d.
 ///
-/// Belongs behind what turns the gradient into a direction, and before the writer. Needs the whole tensor's sum, so the chain is cut
-/// behind it. Keeps nothing.
+/// Belongs after what turns the gradient into a direction, and before the writer. Needs the whole tensor's sum, so the chain is cut
+/// after it. Keeps nothing.
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Parameter};

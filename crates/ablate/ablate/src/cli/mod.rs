@@ -39,7 +39,7 @@ const STOPPED: u8 = 130;
 ///
 /// With `[fork]` in a study, arms also take over from the base in the course of a run, which shows when a part matters.
 ///
-/// What trains can be a script in any language, too: a study names its command, and it prints a line of JSON for every
+/// The training can be a script in any language, too: a study names its command, and it prints a line of JSON for every
 /// evaluation. `ablate init` writes a study file that says how.
 ///
 /// Without a command, the study `quick` that ships is run: a minute or two.
@@ -198,7 +198,7 @@ enum Command {
     },
     /// List what a study can name
     List {
-        /// What to list
+        /// Kind of names to list
         what: Listed,
     },
     /// Print completions for a shell, to be put where it looks for them
@@ -248,9 +248,9 @@ struct Place {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Listed {
-    /// What can be trained
+    /// Tasks
     Tasks,
-    /// What a chain can be made of, and the rules of combination
+    /// Transforms, and the rules of combination
     Transforms,
     /// The options of the default chain
     Options,

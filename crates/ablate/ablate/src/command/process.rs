@@ -26,14 +26,14 @@ pub(super) enum Ended {
     Stopped,
 }
 
-/// What a child may take.
+/// Limits of a child process.
 pub(super) struct Limits {
     pub(super) time: Option<Duration>,
     /// From the request to end to the order.
     pub(super) grace: Duration,
 }
 
-/// What the reader of its lines says of a child.
+/// Messages of the reader of a child's lines.
 pub(super) enum Reading {
     /// Go on.
     More,

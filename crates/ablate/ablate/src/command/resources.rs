@@ -1,4 +1,4 @@
-//! What runs at the same time share: cores and devices.
+//! Resources that concurrent runs share: cores and devices.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ struct State {
     taken_gpus: BTreeSet<String>,
 }
 
-/// What a run has to itself until it is dropped.
+/// Resources of one run, until dropped.
 pub(crate) struct Share<'r> {
     resources: &'r Resources,
     cores: usize,

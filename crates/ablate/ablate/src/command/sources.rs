@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use glob::{MatchOptions, Pattern};
 use sha2::{Digest, Sha256};
 
-/// What Python writes by itself while it runs.
+/// Files that Python writes while it runs.
 const BYTE_CODE: &str = "__pycache__";
 
 /// SHA-256 of the files that patterns name, relative to `folder`, with their names. Hidden ones and Python's byte code don't count.

@@ -100,7 +100,7 @@ impl Named {
     /// That of a name.
     ///
     /// # Errors
-    /// There is none.
+    /// Fails if no optimizer has this name.
     pub fn of(name: &str) -> Result<Self> {
         Self::all().find(|known| known.name() == name).ok_or_else(|| {
             let names: Vec<&str> = Self::all().map(Self::name).collect();

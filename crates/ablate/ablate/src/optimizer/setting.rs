@@ -19,7 +19,7 @@ pub enum Schedule {
 pub struct Setting {
     /// The highest learning rate.
     pub learning_rate: f64,
-    /// What it does from there.
+    /// The schedule from there.
     pub schedule: Schedule,
 }
 

@@ -1,8 +1,8 @@
-//! Curves over a run: one small figure per arm, the base behind it, all on the same scales.
+//! Curves over a run: one small figure per arm, the base after it, all on the same scales.
 
 use maud::{Markup, html};
 
-use super::figure::{Scale, band, bottom_axis, horizontal_grid, line};
+use super::figure::{Scale, band, bottom_axis, horizontal_grid, least_width, line};
 use super::number::brief;
 use super::view::{Band, Curve, View, over_seeds};
 use crate::results::Run;
@@ -67,7 +67,7 @@ fn panel(
     let title = &view.arms()[arm].title;
     let ends = bands.last().zip(if arm == 0 { None } else { base.last() });
     html! {
-        svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(format!("{name} over steps: {title}")) {
+        svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) style=(least_width(WIDTH)) role="img" aria-label=(format!("{name} over steps: {title}")) {
             (horizontal_grid(y, 4, LEFT, RIGHT))
             (bottom_axis(x, 4, BOTTOM))
             g.base { (draw(base)) }

@@ -92,6 +92,12 @@ impl Scale {
     }
 }
 
+/// The style of a figure that is so wide in its own units: below this width its smallest texts could not be read, so on a
+/// narrow screen it scrolls.
+pub(super) fn least_width(width: f64) -> String {
+    format!("min-width:{:.0}px", 0.96 * width)
+}
+
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     values
         .filter(|value| value.is_finite())
@@ -130,7 +136,7 @@ pub(super) fn horizontal_grid(scale: &Scale, ticks: usize, left: f64, right: f64
     horizontal_grid_of(scale, ticks, left, right, short)
 }
 
-/// The same with labels of one's own.
+/// The same with given labels.
 pub(super) fn horizontal_grid_of(
     scale: &Scale,
     ticks: usize,
@@ -152,7 +158,7 @@ pub(super) fn bottom_axis(scale: &Scale, ticks: usize, bottom: f64) -> Markup {
     bottom_axis_of(scale, ticks, bottom, short)
 }
 
-/// The same with labels of one's own.
+/// The same with given labels.
 pub(super) fn bottom_axis_of(
     scale: &Scale,
     ticks: usize,

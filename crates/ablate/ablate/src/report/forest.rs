@@ -3,7 +3,7 @@
 use ablate_statistics::PairedDifference;
 use maud::{Markup, html};
 
-use super::figure::{Scale, bottom_axis_of};
+use super::figure::{Scale, bottom_axis_of, least_width};
 use super::number::short;
 use super::view::{View, class};
 use crate::findings::Verdict;
@@ -49,7 +49,7 @@ pub(super) fn forest(view: View<'_>, task: usize) -> Markup {
     html! {
         figure.forest.wide[left > NARROW] {
             figcaption { (view.results.tasks[task].name) span.unit { (shown.difference_name()) } }
-            svg viewBox=(format!("0 0 {:.0} {:.0}", right + VALUES, bottom + 26.0)) role="img" aria-label=(title) {
+            svg viewBox=(format!("0 0 {:.0} {:.0}", right + VALUES, bottom + 26.0)) style=(least_width(right + VALUES)) role="img" aria-label=(title) {
                 text.side x=(left) y="11" { "← worse" }
                 text.side x=(right) y="11" text-anchor="end" { "better →" }
                 line.zero x1=(zero) x2=(zero) y1=(TOP - 6.0) y2=(bottom) {}
@@ -74,6 +74,11 @@ fn line(
     let clamped = |value: f64| x.at(oriented(value)).clamp(left, right);
     let at = |value: f64| format!("{:.1}", clamped(value));
     let is_far = |value: f64| !(left..=right).contains(&x.at(oriented(value)));
+    // At the edge, for what lies beyond it.
+    let arrow = |value: f64, half: f64| {
+        let (tip, back) = if oriented(value) < 0.0 { (left, 9.0) } else { (right, -9.0) };
+        format!("M{tip} {y}L{:.1} {:.1}L{:.1} {:.1}Z", tip + back, y - half, tip + back, y + half)
+    };
     html! {
         g class=(format!("{} {}", view.colour(arm), class(found.verdict))) {
             text.name x="0" y=(y) dy="0.33em" { (view.arms()[arm].title) }
@@ -89,10 +94,12 @@ fn line(
                     }
                     @if let Some(interval) = interval {
                         line.interval x1=(at(interval.low)) x2=(at(interval.high)) y1=(y) y2=(y) {}
+                        @for end in [interval.low, interval.high].into_iter().filter(|end| is_far(*end)) {
+                            path.beyond d=(arrow(end, 3.5)) {}
+                        }
                     }
                     @if is_far(*mean) {
-                        @let (tip, back) = if oriented(*mean) < 0.0 { (left, 9.0) } else { (right, -9.0) };
-                        path.estimate d=(format!("M{tip} {y}L{:.1} {:.1}L{:.1} {:.1}Z", tip + back, y - 5.0, tip + back, y + 5.0)) {}
+                        path.estimate d=(arrow(*mean, 5.0)) {}
                     } @else {
                         circle.estimate cx=(at(*mean)) cy=(y) r="4.6" {}
                     }

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::column::Datum;
-use super::figure::{Scale, bottom_axis, horizontal_grid_of, line};
+use super::figure::{Scale, bottom_axis, horizontal_grid_of, least_width, line};
 use super::number::{p_value, short};
 use super::view::{View, class, sign, word};
 use crate::findings::{ForkFindings, Verdict};
@@ -177,7 +177,7 @@ fn figure(view: View<'_>, task: usize) -> Markup {
     html! {
         figure.forest.wide {
             figcaption { (name) span.unit { (shown.difference_name()) } }
-            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(title) {
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) style=(least_width(WIDTH)) role="img" aria-label=(title) {
                 (horizontal_grid_of(&y, 5, LEFT, RIGHT, |tick| short(shown.better() * tick)))
                 (bottom_axis(&x, 6, BOTTOM))
                 text.side x=(LEFT) y="11" { "↑ better" }

@@ -1,8 +1,8 @@
-//! What a factorial says: effects as bars, interactions as a heat map.
+//! Figures of a factorial: effects as bars, interactions as a heat map.
 
 use maud::{Markup, html};
 
-use super::figure::{Scale, bottom_axis_of};
+use super::figure::{Scale, bottom_axis_of, least_width};
 use super::number::short;
 use super::view::View;
 use crate::findings::{CONFIDENCE, FactorEffect, Factorial};
@@ -29,7 +29,7 @@ pub(super) fn interactions(view: View<'_>, task: usize, factorial: &Factorial) -
     html! {
         figure {
             figcaption { "Interactions" span.unit { (shown.difference_name()) } }
-            svg.heat viewBox=(format!("0 0 {width} {height}")) role="img" aria-label="Interactions of pairs" style=(format!("max-width:{width}px")) {
+            svg.heat viewBox=(format!("0 0 {width} {height}")) role="img" aria-label="Interactions of pairs" style=(format!("max-width:{width}px;{}", least_width(width))) {
                 @for (j, name) in names.iter().enumerate().skip(1) {
                     @let x = LABEL + CELL * (j as f64 - 0.5);
                     text.tick x=(x) y="14" text-anchor="middle" { (view.factor_title(name)) }
@@ -75,7 +75,7 @@ pub(super) fn effects(view: View<'_>, task: usize, name: &str, effects: &[Factor
     html! {
         figure {
             figcaption { (name) span.unit { (shown.difference_name()) } }
-            svg viewBox=(format!("0 0 {WIDTH} {:.0}", bottom + 24.0)) role="img" aria-label=(name) {
+            svg viewBox=(format!("0 0 {WIDTH} {:.0}", bottom + 24.0)) style=(least_width(WIDTH)) role="img" aria-label=(name) {
                 text.side x=(LABEL) y="11" { "← worse" }
                 text.side x=(right) y="11" text-anchor="end" { "better →" }
                 line.zero x1=(zero) x2=(zero) y1=(TOP - 6.0) y2=(bottom) {}

@@ -67,15 +67,15 @@ fn first_answer(view: View<'_>) -> Markup {
         return html! { p.answer { "There is one arm, and nothing to compare it with." } };
     }
     html! {
+        (tables::overview(view))
         section.answers {
             @for sentence in &sentences { p.answer { strong { (sentence.heading) ". " } (sentence.text) } }
         }
-        (tables::overview(view))
         p.note { (reading(view)) }
         div.pair { @for (task, _) in view.tasks() { (forest(view, task)) } }
         p.note {
             "Dot and bar: the mean difference and its 95 % bootstrap-t interval. Filled: a verdict; hollow: unclear. Small circles: the seeds. \
-             An arrow lies beyond the axis. ✕: runs that diverged."
+             An arrow at the edge: the dot, or the end of its bar, lies beyond the axis. ✕: runs that diverged."
         }
     }
 }

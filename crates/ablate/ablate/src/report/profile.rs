@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::figure::{Scale, bottom_axis_of, horizontal_grid, line};
+use super::figure::{Scale, bottom_axis_of, horizontal_grid, least_width, line};
 use super::number::short;
 use super::view::View;
 use crate::findings::Profile;
@@ -32,7 +32,7 @@ pub(super) fn profiles(view: View<'_>) -> Option<Markup> {
     let labels = labels(profiles, farthest, &y);
     Some(html! {
         figure {
-            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label="Performance profiles" {
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) style=(least_width(WIDTH)) role="img" aria-label="Performance profiles" {
                 (horizontal_grid(&y, 5, LEFT, RIGHT))
                 (bottom_axis_of(&x, 6, BOTTOM, |tick| format!("{}×", short(tick))))
                 text.tick x=((LEFT + RIGHT) / 2.0) y=(HEIGHT - 4.0) text-anchor="middle" { "steps to the target, as a multiple of the fastest arm’s" }

@@ -1,4 +1,4 @@
-//! What may differ between two executions of a study: the one section of a report that does.
+//! Differences between two executions of a study: the only section of a report that may change.
 
 use maud::{Markup, html};
 
@@ -62,7 +62,7 @@ pub(super) fn section(view: View<'_>, environment: &Environment) -> Markup {
     }
 }
 
-/// What another execution may come to.
+/// Expected differences of another execution.
 fn again(view: View<'_>) -> &'static str {
     if view.runs_commands() {
         "Everything above is made from the runs’ numbers alone; whether the commands give the same ones elsewhere is their own affair."

@@ -259,7 +259,7 @@ pub struct Insertion {
     /// The transform before which it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Or the one behind which.
+    /// Or the one after which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }

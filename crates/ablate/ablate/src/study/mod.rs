@@ -172,7 +172,7 @@ impl Study {
     /// Reads a study: one that ships, by its name, or a file.
     ///
     /// # Errors
-    /// There is none, or something in it is wrong.
+    /// Fails if there is no such study, or if something in it is wrong.
     pub fn open(name_or_path: impl AsRef<Path>, registry: &Registry, overrides: &Overrides) -> Result<Self> {
         let path = name_or_path.as_ref();
         if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| path.as_os_str() == *name) {
@@ -393,7 +393,7 @@ fn keep<I>(
 }
 
 /// The names in a list with commas between them, where a name may have commas itself: the longest name that leaves a list of names
-/// behind it. Or the first piece that is in no name.
+/// after it. Or the first piece that is in no name.
 fn names(list: &str, known: &[&str]) -> Result<Vec<String>, String> {
     let pieces: Vec<&str> = list.split(',').collect();
     // By the piece that a list begins with: where its first name ends, and the rest is one of names.
@@ -477,7 +477,7 @@ mod tests {
         }
         let error = chosen(&["digits,iris"]).unwrap_err().to_string();
         assert!(error.contains("no task \"iris\"") && error.contains("\"digits, wide\""), "{error}");
-        // The longest name is not the right one where it leaves no name behind it.
+        // The longest name is not the right one where it leaves no name after it.
         assert_eq!(names("a,b,c", &["a", "a,b", "b,c"]).unwrap(), ["a", "b,c"]);
         assert_eq!(names("", &["a"]), Err(String::new()));
     }

@@ -28,7 +28,7 @@ pub type Element<B, G> = ElementOf<
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ElementOf<B: Backend, S, K, A> {
-    /// The update u so far; at the head of a chain, the gradient. Behind the writer, the displacement m: `y <- y - m`.
+    /// The update u so far; at the head of a chain, the gradient. After the writer, the displacement m: `y <- y - m`.
     pub update: Num<B>,
     /// The raw gradient g.
     pub gradient: Num<B>,
@@ -36,7 +36,7 @@ pub struct ElementOf<B: Backend, S, K, A> {
     pub parameter: Num<B>,
     /// The writer's base iterate before the step: Schedule-Free's z, or the parameter itself.
     pub base: Num<B>,
-    /// The update that the writer was given, weight decay included. A transform that reads it belongs behind the writer.
+    /// The update that the writer was given, weight decay included. A transform that reads it belongs after the writer.
     pub direction: Num<B>,
     /// The transform's state of this element: [`State`](GradientTransform::State).
     pub state: S,

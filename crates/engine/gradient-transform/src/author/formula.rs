@@ -105,7 +105,7 @@ impl Columns {
         }
     }
 
-    /// What is assigned to an array that the tensor does not have is lost.
+    /// Assignments to an array that the tensor does not have are lost.
     fn keep<'g, G: GradientTransform>(&self, e: &Element<&'g Graph, G>, element: &mut FormulaElement<'g>) {
         let present = self.places.iter().enumerate().filter_map(|(i, place)| Some((i, (*place)?)));
         element.state.extend(present.map(|(i, place)| (place, e.state.get(i))));

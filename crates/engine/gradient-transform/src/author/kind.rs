@@ -13,7 +13,7 @@ pub trait Kind<G: GradientTransform> {
     /// Whether sums are taken in the last sweep.
     #[doc(hidden)]
     const LAGS: bool = false;
-    /// Its work in a loop of several transforms: before the last sweep, in it, and in it with nothing behind.
+    /// Its work in a loop of several transforms: before the last sweep, in it, and in it with nothing after.
     #[doc(hidden)]
     type Emit: Work<G> + 'static;
     #[doc(hidden)]
@@ -62,7 +62,7 @@ pub trait Kind<G: GradientTransform> {
     }
 }
 
-/// A transform of updates: before the writer, or behind it if it reads [`ElementOf::direction`](super::ElementOf::direction).
+/// A transform of updates: before the writer, or after it if it reads [`ElementOf::direction`](super::ElementOf::direction).
 #[derive(Debug)]
 pub enum Update {}
 

@@ -266,7 +266,7 @@ fn kept<G: GradientTransform>(transform: &G) -> impl Iterator<Item = usize> {
     (0..count::<G::Scalars<bool>, bool>()).filter(move |&i| kept.get(i))
 }
 
-/// The arrays along axes that a tensor has, and behind them the numbers that are kept for it.
+/// The arrays along axes that a tensor has, and after them the numbers that are kept for it.
 fn split_kept<'a, G: GradientTransform>(
     transform: &G,
     vectors: &'a mut [Buffer],

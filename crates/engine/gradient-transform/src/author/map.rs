@@ -1,6 +1,6 @@
 //! Transforms that are one expression: macros that write an implementation of `GradientTransform`.
 
-/// An elementwise transform of one's own: an expression for the new update of an element, from the update so far u, the raw gradient
+/// A custom elementwise transform: an expression for the new update of an element, from the update so far u, the raw gradient
 /// g and the parameter y, of which those at the end may be left out.
 ///
 /// It is written with [`Num`](crate::Num) as any transform is, so it runs in either type, in [fused](crate::fused) loops, and where a

@@ -133,7 +133,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     type State<V: Copy>: Fields<V>;
     /// Numbers of a tensor and step, by name: float64 on the host, rounded to the type computed in for elements.
     type Scalars<V: Copy>: Fields<V>;
-    /// Sums over a tensor's elements, by name. With sums the chain is cut behind the transform, unless it is
+    /// Sums over a tensor's elements, by name. With sums the chain is cut after the transform, unless it is
     /// [`Lagged`](kind::Lagged).
     type Sums<V: Copy>: Fields<V>;
     /// Arrays as long as the tensor without an axis, by name: for each element the value of its row or column. See [`AlongState`].

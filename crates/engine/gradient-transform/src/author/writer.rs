@@ -9,7 +9,7 @@ use crate::memory::number::{Backend, Num};
 /// End of a chain: moves the parameter by the update.
 ///
 /// [`GradientTransform::update`] completes the update first, for instance by weight decay that is multiplied by the step size.
-/// With transforms of the displacement behind the writer, [`displace`](Self::displace) comes in between.
+/// With transforms of the displacement after the writer, [`displace`](Self::displace) comes in between.
 ///
 /// Exponentiated gradient (Kivinen and Warmuth, 1997), for weights above zero:
 ///
@@ -153,6 +153,6 @@ pub trait Writer: GradientTransform<Kind = kind::Writer> {
     fn displace<B: Backend>(&self, e: &Element<B, Self>) -> Num<B>;
 
     /// The next [`ElementOf::parameter`](crate::ElementOf::parameter) and state, by the update; the parameter by the displacement, if there are transforms of it
-    /// behind the writer.
+    /// after the writer.
     fn write<B: Backend>(&self, e: &mut Element<B, Self>, displacement: Option<Num<B>>);
 }

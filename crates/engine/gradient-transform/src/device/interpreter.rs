@@ -166,7 +166,7 @@ fn store<T: Real>(array: &mut Buffer, values: &[T], rounding: Rounding, stream: 
 /// for every chunk, in order:                                             float64
 ///     for every tile of the chunk, in order:                             the type computed in, then float64
 ///         for every term of the tile: lane[i mod 32] += term             (mod 8 of samples)
-///         tile = the lanes, by halves + the terms behind the last full block, one by one
+///         tile = the lanes, by halves + the terms after the last full block, one by one
 /// ```
 fn sum_of<T: Real>(terms: &[T], every: usize, n: usize, of_tile: fn(&[T]) -> T) -> f64 {
     let term = |element: usize| element.div_ceil(every);

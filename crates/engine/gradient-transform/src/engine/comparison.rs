@@ -1,4 +1,4 @@
-//! Work of a link on a tile: the update behind it compared with the one before.
+//! Work of a link on a tile: the update after it compared with the one before.
 
 use multiversion::multiversion;
 
@@ -16,13 +16,13 @@ const PLAIN: std::ops::RangeInclusive<f64> = 1e-27..=1e36;
 pub(crate) struct Comparison {
     /// Values compared.
     pub(crate) elements: u64,
-    /// Of those behind.
+    /// Of those after.
     pub(crate) squares: f64,
-    /// Of one before and the one behind.
+    /// Of one before and the one after.
     pub(crate) products: f64,
     /// How many are not the same.
     pub(crate) changed: u64,
-    /// The first one behind that is not finite: its place in the tensor, and what it is.
+    /// The first one after that is not finite: its place in the tensor, and what it is.
     pub(crate) not_finite: Option<(usize, f64)>,
 }
 
@@ -36,7 +36,7 @@ impl Comparison {
         self.not_finite = self.not_finite.or(later.not_finite);
     }
 
-    /// Values of a tile that begins at element `offset` of the tensor, those behind being `factor * after`. `squares` is the sum of the squares of
+    /// Values of a tile that begins at element `offset` of the tensor, those after being `factor * after`. `squares` is the sum of the squares of
     /// those before. The slices have one length.
     pub(crate) fn of<T: Real>(before: &[T], after: &[T], factor: T, squares: f64, offset: usize) -> Self {
         Self::by(before, after, factor, squares, offset, |before, after| before != after)
@@ -83,7 +83,7 @@ impl Comparison {
     }
 }
 
-/// Squares behind, products, and how many have changed: in `T` over fixed lanes.
+/// Squares after, products, and how many have changed: in `T` over fixed lanes.
 #[multiversion(targets = "simd")]
 fn sums<T: Real, F: Fn(T, T) -> bool>(before: &[T], after: &[T], factor: T, changes: F) -> [T; 3] {
     let (mut squares, mut products, mut changed) =

@@ -148,7 +148,7 @@ impl<T: Real> Tensor<T> {
         self.progress.swept += 1;
     }
 
-    /// What follows from the sums of the latest sweep, unless the transform `until` has taken its sums in it, which are not
+    /// Results of the sums of the latest sweep, unless the transform `until` has taken its sums in it, which are not
     /// complete then.
     pub(crate) fn seal_elsewhere(&mut self, run: &Run<'_, T>, until: Option<&str>) {
         self.with_plan(run, |tensor, plan, cx, held| {

@@ -40,15 +40,15 @@ pub(crate) struct ColumnUse {
     pub(crate) stored: bool,
 }
 
-/// What a sweep asks of a transform for every tile, after it has observed.
+/// Work of a sweep with a transform on every tile, after the transform has observed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     Nothing,
     Emit,
     Commit,
-    /// A writer with nothing behind it completes the update.
+    /// A writer with nothing after it completes the update.
     Direct,
-    /// A writer with something behind it turns the update into a displacement.
+    /// A writer with something after it turns the update into a displacement.
     Displace,
 }
 
@@ -207,7 +207,7 @@ impl Plan {
         let (mut count, mut last, mut writer) = (0, None, None);
         for call in calls {
             let expected = members.get(count) == Some(&call.stage);
-            // In a loop the writer has the base iterate, for itself and what is behind it.
+            // In a loop the writer has the base iterate, for itself and what is after it.
             let lacks_base = writer.is_none() && call.base != Base::Unread;
             if self.stages[call.stage].role == Role::Writer {
                 writer = Some(call);

@@ -21,15 +21,15 @@ use crate::memory::noise::normals;
 use crate::memory::rounding::{Rounding, Stream, hash_name};
 use crate::memory::sums::Gathered;
 
-/// What a step did to one tensor.
+/// Outcome of a step on one tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Outcome {
     pub(crate) updated: bool,
-    /// What it adds to the estimator's numerator and denominator.
+    /// Its contribution to the estimator's numerator and denominator.
     pub(crate) contribution: [f64; 2],
 }
 
-/// The sweeps that a step has been through, and those of them behind which the transforms were sealed.
+/// The sweeps that a step has been through, and those of them after which the transforms were sealed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
     pub(super) swept: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Progress {
     pub(crate) refused: bool,
 }
 
-/// What the tensors of a step share, besides the context.
+/// Data shared by the tensors of a step, besides the context.
 pub(crate) struct Run<'a, T: 'static> {
     pub(crate) stages: &'a Stages<'a, T>,
     pub(crate) step: &'a StepContext,
@@ -251,7 +251,7 @@ impl<T: Real> Tensor<T> {
         }
     }
 
-    /// What follows from all sweeps of a step.
+    /// Results of all sweeps of a step.
     pub(super) fn conclude(
         &mut self,
         run: &Run<'_, T>,

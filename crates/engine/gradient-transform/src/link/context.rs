@@ -1,4 +1,4 @@
-//! What a transform knows about the step it takes part in.
+//! Context of a step, as a transform sees it.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,12 +60,12 @@ impl Estimate {
     }
 
     /// Begins the sums anew, at the d that there is: they belong to state that is no longer there, and one of them with the
-    /// other begun anew would be an estimate of something else, which d keeps for ever if it is larger.
+    /// other begun anew would be an estimate of something else, which d keeps forever if it is larger.
     pub(crate) fn forget_sums(&mut self) {
         (self.numerator, self.denominator) = (0.0, 0.0);
     }
 
-    /// No estimation: d is 1 for ever, so that the learning rate alone is the step size.
+    /// No estimation: d stays at 1, so that the learning rate alone is the step size.
     pub const FIXED: Self = Self::new(1.0);
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn is_valid_d(d: f64) -> bool {
 /// A larger one times the largest learning rate leaves no room for an update in float32.
 const LARGEST_D: f64 = (1_u64 << 50) as f64;
 
-/// What is shared by all tensors of a group during one step.
+/// Numbers shared by all tensors of a group during one step.
 ///
 /// The engine fills in the numbers. Before the first tensor is touched every transform may [`publish`](Self::publish) more, under a type of its
 /// own ([`crate::GradientTransform::begin_step`], in the order of the chain), for whoever asks for that type.
@@ -88,7 +88,7 @@ const LARGEST_D: f64 = (1_u64 << 50) as f64;
 /// let mut step = StepContext::new(3, 0.5);
 /// assert_eq!((step.k, step.lr, step.step_size), (3, 0.5, 0.5)); // lr * d, with d = 1
 ///
-/// /// What a transform of one's own has to say to others.
+/// /// Number that a custom transform publishes.
 /// #[derive(Clone, Copy, Debug, PartialEq)]
 /// struct Temperature(f64);
 ///
@@ -163,7 +163,7 @@ impl StepContext {
     }
 }
 
-/// What is known of a tensor before it is looked at.
+/// Description of a tensor: name, shape, type.
 ///
 /// ```
 /// use gradient_transform::{Context, DType, StepContext, TensorInfo};
@@ -220,7 +220,7 @@ impl TensorInfo {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// What the tensors of the group share.
+    /// Numbers shared by the tensors of the group.
     pub step: &'a StepContext,
     /// The tensor.
     pub tensor: &'a TensorInfo,
@@ -335,7 +335,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// What a step did to a group, all tensors together.
+/// Outcome of a step on a group, all tensors together.
 ///
 /// ```
 /// use gradient_transform::StepSummary;

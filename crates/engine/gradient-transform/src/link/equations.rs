@@ -14,14 +14,14 @@
 pub struct Equations {
     /// Terms of the sums: `squares += u u`.
     pub measure: Vec<String>,
-    /// The outgoing update u. Behind the writer u is the displacement.
+    /// The outgoing update u. After the writer u is the displacement.
     pub update: Vec<String>,
     /// The arrays of state, in the last sweep.
     pub state: Vec<String>,
-    /// Of a writer with transforms behind it: the displacement, which is u from there on. What u was is the direction.
+    /// Of a writer with transforms after it: the displacement, which is u from there on. What u was is the direction.
     pub displace: Vec<String>,
     /// Of a writer: the parameter y, and its arrays of state.
     pub write: Vec<String>,
-    /// The same by the displacement, as the transforms behind the writer leave it.
+    /// The same by the displacement, as the transforms after the writer leave it.
     pub write_displaced: Vec<String>,
 }

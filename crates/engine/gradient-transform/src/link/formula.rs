@@ -28,7 +28,7 @@ pub enum ElementWork {
     Displace,
     /// Of a writer: the parameter and the state, by the update.
     Write,
-    /// Of a writer: the same by the displacement, as the transforms behind it left it.
+    /// Of a writer: the same by the displacement, as the transforms after it left it.
     WriteDisplaced,
 }
 
@@ -48,15 +48,15 @@ pub enum ElementWork {
 #[derive(Clone, Debug)]
 pub struct FormulaElement<'g> {
     pub(crate) graph: &'g Graph,
-    /// The update so far; of a writer with transforms behind it, the displacement as they left it.
+    /// The update so far; of a writer with transforms after it, the displacement as they left it.
     pub update: Num<&'g Graph>,
     /// The raw gradient.
     pub gradient: Num<&'g Graph>,
-    /// The parameter before the step; behind a writer's work, the next one.
+    /// The parameter before the step; after a writer's work, the next one.
     pub parameter: Num<&'g Graph>,
     /// The writer's base iterate before the step.
     pub base: Num<&'g Graph>,
-    /// Behind the writer: the update that it was given.
+    /// After the writer: the update that it was given.
     pub direction: Num<&'g Graph>,
     /// Number of the formula to use, among those of the link.
     pub variant: u32,

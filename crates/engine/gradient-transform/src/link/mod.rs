@@ -232,7 +232,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         &[]
     }
 
-    /// Whether it works on the displacement that the writer made, and so belongs behind it.
+    /// Whether it works on the displacement that the writer made, and so belongs after it.
     ///
     /// ```
     /// use gradient_transform::{Context, Descent, Link, Optimizer, Parameter, Tile};
@@ -275,7 +275,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         SumsOver::Tensor
     }
 
-    /// What it looks at besides the update.
+    /// Inputs besides the update.
     fn reads(&self) -> Reads {
         Reads::UPDATE
     }
@@ -333,7 +333,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         FormulaNumbers::default()
     }
 
-    /// What it keeps of a tensor.
+    /// State for one tensor.
     fn state(&self, tensor: &TensorInfo) -> StateSpec {
         StateSpec::new()
     }
@@ -404,7 +404,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// Moves the group's state on, when every tensor is done.
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {}
 
-    /// Whether this tensor must not move in this step, because state has to be filled first. The transforms behind
+    /// Whether this tensor must not move in this step, because state has to be filled first. The transforms after
     /// this one are not run for the tensor then, and of this one `observe` and `finish` only.
     ///
     /// ```

@@ -1,4 +1,4 @@
-//! What a transform keeps of a tensor: declared here, owned by the engine.
+//! State of a transform for one tensor: declared here, owned by the engine.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ impl Storage {
     }
 }
 
-/// What a column holds before its first step.
+/// Content of a column before its first step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initial {
     /// Zeros.
@@ -66,7 +66,7 @@ pub struct ColumnSpec {
     pub every: usize,
     /// Its type in memory.
     pub storage: Storage,
-    /// What it holds at first.
+    /// Its first content.
     pub initial: Initial,
     /// Whether it stays as it was at first, so that it is never written back.
     pub constant: bool,
@@ -75,7 +75,7 @@ pub struct ColumnSpec {
 }
 
 impl ColumnSpec {
-    /// Whether it is the parameter at first, for ever: an empty array stands for zeros.
+    /// Whether it is the parameter at first, forever: an empty array stands for zeros.
     pub(crate) fn is_constant_copy(&self) -> bool {
         self.constant && self.initial == Initial::Parameter
     }

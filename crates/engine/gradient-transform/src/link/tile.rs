@@ -29,9 +29,9 @@ use crate::link::update::Update;
 #[derive(Debug)]
 pub struct Tile<'t, 'c, T> {
     /// The update u: the raw gradient at the head of a chain, changed by one transform after the other.
-    /// Behind the writer it is the displacement m by which the parameter will move: `y <- y - m`.
+    /// After the writer it is the displacement m by which the parameter will move: `y <- y - m`.
     pub update: Update<'t, T>,
-    /// Behind the writer: the update that it was given, weight decay included. Before it: empty.
+    /// After the writer: the update that it was given, weight decay included. Before it: empty.
     pub direction: &'t [T],
     /// The raw gradient.
     pub gradient: &'t [T],

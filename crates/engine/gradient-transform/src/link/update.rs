@@ -20,7 +20,7 @@ use crate::memory::kernel;
 /// assert_eq!(update.values(), [7.0, 13.0]);
 /// update.values_mut()[0] = 0.0;
 ///
-/// // For loops of one's own: the values but for a factor, and where to read and write them.
+/// // For custom loops: the values but for a factor, and where to read and write them.
 /// let mut short = update.reborrow();
 /// assert_eq!(short.scaled(), (&[0.0, 13.0][..], 1.0));
 /// let (source, target) = short.parts();
@@ -30,12 +30,12 @@ use crate::memory::kernel;
 #[derive(Debug)]
 pub struct Update<'t, T> {
     values: &'t mut [T],
-    /// What the values are while they have not been written.
+    /// Source of the values while they have not been written.
     source: &'t [T],
     pending: Pending<'t, T>,
 }
 
-/// What has not been done to the values yet. `None` for values that stand by themselves.
+/// Work on the values that is still to be done. `None` for values that stand by themselves.
 type Pending<'t, T> = Option<&'t mut Deferred<T>>;
 
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl<'t, T: Real> Update<'t, T> {
         self.values
     }
 
-    /// For a loop of one's own: where to read the values, if that is not where all of them must then be written.
+    /// For a custom loop: where to read the values, if that is not where all of them must then be written.
     pub fn parts(&mut self) -> (Option<&'t [T]>, &mut [T]) {
         if self.scaled().1 != T::one() {
             return (None, self.values_mut());

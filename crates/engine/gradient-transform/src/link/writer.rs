@@ -1,13 +1,13 @@
-//! What ends a chain.
+//! The end of a chain.
 
 use crate::link::context::Context;
 use crate::link::tile::Tile;
 use crate::memory::element::Real;
 
-/// What ends a chain: it moves the parameter along the update.
+/// Last transform of a chain: it moves the parameter along the update.
 ///
 /// For every tile of the last sweep the engine calls [`direct`](Self::direct) and [`apply`](Self::apply). With a
-/// transform behind the writer that tempers its displacement, [`displace`](Self::displace) comes in between, and
+/// transform after the writer that tempers its displacement, [`displace`](Self::displace) comes in between, and
 /// `direct` and `displace` run in that transform's sweep too, so they must not change columns. Given the displacement as
 /// `displace` made it, `apply` moves the parameter as it does without one, to the bit: a transform that changes nothing is to
 /// change nothing here too.

@@ -71,7 +71,7 @@ macro_rules! for_each {
 ///
 /// let (mut u, mut v, a) = ([1.0_f32, 2.0], [0.0; 2], [3.0, 4.0]);
 /// let mut prefetch = Prefetch::resume();
-/// prefetch.block(); // before about 64 elements of a loop of one's own
+/// prefetch.block(); // before about 64 elements of a custom loop
 /// inlined::map(&mut u, &mut prefetch, |u| 2.0 * u); // [2, 4]
 /// inlined::map2(&mut u, &a, &mut prefetch, |u, a| u + a); // [5, 8]
 /// inlined::map3(&mut u, &a, &a, &mut prefetch, |u, a, b| u - a * b); // [-4, -8]

@@ -80,14 +80,14 @@ pub(crate) fn next_tile(add: impl FnOnce(&mut Columns)) {
     SUSPENDED.set(Prefetch { groups, total, expected, due: 0, blocks: 0 });
 }
 
-/// What a loop over a tile asks for on its way. For loops of one's own; those of [`crate::kernel`] do it by themselves.
+/// Memory that a loop over a tile asks for on its way. For custom loops; those of [`crate::kernel`] do it themselves.
 #[derive(Clone, Copy)]
 pub struct Prefetch {
     groups: Groups,
     /// Groups to be asked for during the tile, and the blocks that it is expected to have.
     total: u32,
     expected: u32,
-    /// What has not been asked for yet of the groups that are due by now, times the expected blocks.
+    /// Remainder, not asked for yet, of the groups that are due by now, times the expected blocks.
     due: u32,
     /// Blocks of this tile so far.
     blocks: u32,

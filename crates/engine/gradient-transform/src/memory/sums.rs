@@ -52,7 +52,7 @@ impl Window {
         Self { first, len, wrap: first + len, period: 0 }
     }
 
-    /// Where it goes on behind `wrap`, if it does.
+    /// Where it goes on after `wrap`, if it does.
     fn wrapped(&self) -> Range<usize> {
         let begin = self.wrap - self.period;
         begin..begin + (self.first + self.len).saturating_sub(self.wrap)

@@ -84,7 +84,7 @@ impl<T: Real> Explained<'_, T> {
         Some([measure, then].concat())
     }
 
-    /// A writer's equations for when the transforms behind it are done.
+    /// A writer's equations for when the transforms after it are done.
     fn written(&self, sweep: &Sweep) -> Option<(&str, Vec<String>)> {
         let call = &sweep.calls[sweep.writer?];
         let transform = &self.stages[call.stage];
@@ -128,7 +128,7 @@ fn list(f: &mut fmt::Formatter<'_>, name: &str, lines: &[String], width: usize) 
     names.zip(lines).try_for_each(|(name, line)| writeln!(f, "    {name:width$}  {line}"))
 }
 
-/// A number with at most one digit behind the point.
+/// A number with at most one digit after the point.
 struct Rounded(f64);
 
 impl fmt::Display for Rounded {

@@ -1,4 +1,4 @@
-//! What makes a snapshot unfit for an optimizer.
+//! Reasons why a snapshot does not fit an optimizer.
 
 use crate::error::{Error, Result};
 use crate::link::compose::{Stages, stages};
@@ -73,7 +73,7 @@ fn listed(reasons: &[String]) -> Option<String> {
 }
 
 impl GroupSnapshot {
-    /// What no group can have come to.
+    /// States that no group can reach.
     fn fault(&self) -> Option<String> {
         if self.k > MOST_STEPS {
             return Some(format!("{} steps, more than can be counted", self.k));

@@ -65,7 +65,7 @@ impl<T: Real> ParameterGroup<T> {
     }
 }
 
-/// What happens to a step with a gradient that is infinite, not a number, or larger than can be squared
+/// Rule for a step with a gradient that is infinite, not a number, or larger than can be squared
 /// ([`Real::LARGEST_GRADIENT`]).
 ///
 /// ```
@@ -97,7 +97,7 @@ pub enum NonFinite {
     Unchecked,
 }
 
-/// What is set for all groups together.
+/// Settings of all groups together.
 ///
 /// ```
 /// use gradient_transform::{Settings, SplitGroups};
@@ -111,7 +111,7 @@ pub enum NonFinite {
 pub struct Settings {
     /// How the groups' estimates act together.
     pub split_groups: SplitGroups,
-    /// What happens to non-finite gradients.
+    /// Rule for non-finite gradients.
     pub non_finite: NonFinite,
     /// Seed of stochastic rounding.
     pub seed: u64,
@@ -139,9 +139,9 @@ pub(crate) struct Group<T: Real> {
     pub(crate) context: StepContext,
     /// That of the step before, for a step that is refused.
     pub(crate) previous: StepContext,
-    /// What the step in progress comes to.
+    /// Sums of the step in progress.
     pub(crate) summary: StepSummary,
-    /// What it counts for.
+    /// Its weight in the estimate.
     pub(crate) counts: Counts,
 }
 
@@ -168,7 +168,7 @@ impl<T: Real> Group<T> {
         })
     }
 
-    /// What a policy sees of it.
+    /// Its state, for a policy.
     pub(crate) fn state(&self, index: usize, resumed: bool) -> GroupState {
         let Self { k, lr, estimate, seen: has_moved, summary, .. } = *self;
         GroupState { index, k, lr, estimate, has_moved, resumed, summary }
@@ -276,7 +276,7 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
         }
         if i < writer && transform.tempers_displacement() {
             return refuse(format!(
-                "`{name}` tempers the displacement that `{}` makes, so it must stand behind it",
+                "`{name}` tempers the displacement that `{}` makes, so it must stand after it",
                 names[writer]
             ));
         }

@@ -173,7 +173,7 @@ impl<T: Real> Optimizer<T> {
         Ok(optimizer)
     }
 
-    /// Adds a group; its parameters come behind those already there.
+    /// Adds a group; its parameters come after those already there.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, ParameterGroup};
@@ -216,7 +216,7 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Has the groups act together by a policy of one's own from the next step on; `()` is none.
+    /// Has the groups act together by a custom policy from the next step on; `()` is none.
     ///
     /// ```
     /// use gradient_transform::{Counts, Descent, GroupPolicy, GroupState, Optimizer, Parameter};
@@ -308,7 +308,7 @@ impl<T: Real> Optimizer<T> {
         Ok(self.group(group)?.lr)
     }
 
-    /// A group's estimate of the step size; d is 1 for ever in a chain without an estimator.
+    /// A group's estimate of the step size; without an estimator, d stays at 1.
     ///
     /// ```
     /// use gradient_transform::{Descent, Estimate, Optimizer};
@@ -325,7 +325,7 @@ impl<T: Real> Optimizer<T> {
         Ok(self.group(group)?.estimate)
     }
 
-    /// What the tensors of a group shared in the latest step: step size, averaging weight and so on.
+    /// Numbers shared by the tensors of a group in the latest step: step size, averaging weight and so on.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
@@ -344,7 +344,7 @@ impl<T: Real> Optimizer<T> {
         Ok(&self.group(group)?.context)
     }
 
-    /// The names of a group's transforms in order; `‖` marks those behind which another sweep begins, for a tensor
+    /// The names of a group's transforms in order; `‖` marks those after which another sweep begins, for a tensor
     /// of the given shape.
     ///
     /// # Errors

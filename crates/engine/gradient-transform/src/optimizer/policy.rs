@@ -162,7 +162,7 @@ pub struct Counts {
     pub estimate: bool,
 }
 
-/// How the groups of an optimizer act together, beyond what [`SplitGroups`] says: for policies of one's own, given to
+/// How the groups of an optimizer act together, beyond what [`SplitGroups`] says: for custom policies, given to
 /// [`Optimizer::set_policy`](crate::Optimizer::set_policy). What a policy does not say is as without one.
 ///
 /// ```

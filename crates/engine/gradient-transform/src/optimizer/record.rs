@@ -75,7 +75,7 @@ pub struct GroupRecord {
     pub step_size: f64,
     /// The estimate with which the step was done.
     pub before: Estimate,
-    /// The estimate behind it. Both are [`Estimate::FIXED`] in a chain without an estimator.
+    /// The estimate after it. Both are [`Estimate::FIXED`] in a chain without an estimator.
     pub after: Estimate,
     /// The sums that the step's gradients added to numerator and denominator; none in a chain without an estimator.
     pub contribution: Option<[f64; 2]>,
@@ -103,11 +103,11 @@ pub struct TensorRecord {
     pub moved: f64,
     /// Its parts of numerator and denominator of its group's estimate; 0 in a chain without an estimator.
     pub contribution: [f64; 2],
-    /// The links that had its update to change, in order. An estimator has none; behind a link that holds the tensor there are none.
+    /// The links that had its update to change, in order. An estimator has none; after a link that holds the tensor there are none.
     pub links: Vec<LinkRecord>,
 }
 
-/// Work of a link on the update of a tensor in a recorded step. Of a writer, the update behind it is the displacement that it makes.
+/// Work of a link on the update of a tensor in a recorded step. Of a writer, the update after it is the displacement that it makes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkRecord {
     /// Its name.
@@ -115,7 +115,7 @@ pub struct LinkRecord {
     /// Norm of the update before it.
     #[serde(with = "finite")]
     pub before: f64,
-    /// Norm of the update behind it.
+    /// Norm of the update after it.
     #[serde(with = "finite")]
     pub after: f64,
     /// Cosine of the angle between the two; none where one of them is 0 or not finite.
@@ -152,9 +152,9 @@ impl fmt::Display for NotFinite {
 pub enum Place {
     /// In the gradient.
     Gradient,
-    /// In the update behind the link of this name.
+    /// In the update after the link of this name.
     Link(String),
-    /// In the parameter behind the step.
+    /// In the parameter after the step.
     Parameter,
 }
 
@@ -162,7 +162,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gradient => f.write_str("the gradient"),
-            Self::Link(link) => write!(f, "the update behind `{link}`"),
+            Self::Link(link) => write!(f, "the update after `{link}`"),
             Self::Parameter => f.write_str("the parameter"),
         }
     }

@@ -119,7 +119,7 @@ impl Recorder {
     /// }
     /// let found: &NotFinite = optimizer.recorder().unwrap().first_not_finite().unwrap();
     /// assert_eq!(found.place, Place::Link("root".into()));
-    /// assert_eq!(found.to_string(), "in step 2, the update behind `root` is NaN at element 1 of `w`");
+    /// assert_eq!(found.to_string(), "in step 2, the update after `root` is NaN at element 1 of `w`");
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     pub fn first_not_finite(&self) -> Option<&NotFinite> {

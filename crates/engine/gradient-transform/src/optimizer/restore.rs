@@ -21,7 +21,7 @@ use crate::optimizer::policy::SplitGroups;
 use crate::optimizer::snapshot::{GroupSnapshot, Snapshot};
 use crate::optimizer::{Optimizer, share_first_estimate};
 
-/// What a snapshot and the optimizer that was restored from it did not have in common.
+/// Differences between a snapshot and the optimizer that was restored from it.
 ///
 /// All lists are empty when an optimizer goes on from its own snapshot, but for parameters that had no gradient before it.
 ///

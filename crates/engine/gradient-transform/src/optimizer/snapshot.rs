@@ -51,7 +51,7 @@ pub struct Snapshot<B = Buffer> {
     pub tensors: BTreeMap<String, TensorSnapshot<B>>,
 }
 
-/// What is shared by a group's parameters.
+/// State shared by a group's parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GroupSnapshot {
     /// The names of its parameters, also of those that have had no gradient: by them a group is found again. A snapshot in
@@ -77,7 +77,7 @@ pub struct GroupSnapshot {
     pub scalars: BTreeMap<String, f64>,
 }
 
-/// What is kept of one parameter.
+/// State of one parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TensorSnapshot<B = Buffer> {
     /// Shape of the parameter.
@@ -118,7 +118,7 @@ impl<T: Real> Optimizer<T> {
     /// Gives a group another chain. The state of transforms that are in both, by name, is kept; that of others is
     /// dropped, and new ones begin with theirs.
     ///
-    /// What the training has achieved is the evaluation point x, so it stays where it is. Where the chains average in different ways
+    /// The evaluation point x is the result of the training, so it stays where it is. Where the chains average in different ways
     /// (another beta1 of Schedule-Free, or `Descent` in its place), the parameters y have to move for that:
     /// [`replace_chain_with`](Self::replace_chain_with).
     ///

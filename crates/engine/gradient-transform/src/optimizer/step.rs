@@ -22,7 +22,7 @@ use crate::optimizer::shared_sums;
 /// Steps smaller than this many elements in all run on the calling thread: entering a thread pool costs more.
 const SERIAL_BELOW: usize = 100_000;
 
-/// What [`Optimizer::step`] did.
+/// Outcome of [`Optimizer::step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepOutcome {
     /// The step was done.
@@ -325,7 +325,7 @@ impl StepSummary {
     }
 }
 
-/// What a tensor that had a gradient adds to the estimate.
+/// Contribution to the estimate of a tensor that had a gradient.
 fn contribution<T: Real>(tensor: &Tensor<T>) -> Option<[f64; 2]> {
     tensor.outcome.map(|outcome| outcome.contribution)
 }
@@ -434,7 +434,7 @@ fn is_worth_splitting<T: Real>(tensors: &[Tensor<T>]) -> bool {
     tensors.len() > 1 && (tensors.len() > LEAST / OF_ONE || cost() > LEAST)
 }
 
-/// What the jobs of a step share, tensor by tensor.
+/// Data shared by the jobs of a step, tensor by tensor.
 struct TensorJobs<'a, T: Real> {
     groups: &'a [Group<T>],
     settings: &'a Settings,
@@ -446,7 +446,7 @@ struct TensorJobs<'a, T: Real> {
     recorded: bool,
 }
 
-/// What is done to one tensor that has a gradient, and whether that went well.
+/// The step of one tensor that has a gradient, and whether it went well.
 type TensorJob<'j, T> = dyn Fn(&mut Tensor<T>, &Run<'_, T>, &mut Value<'_>, Slice<'_>) -> bool + Sync + 'j;
 
 fn examine<T: Real>(

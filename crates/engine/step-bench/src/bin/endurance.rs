@@ -42,7 +42,7 @@ struct Run {
     done: u64,
 }
 
-/// What is looked at, in the middle of a run.
+/// Measurements in the middle of a run.
 struct Look {
     d: f64,
     weight_sum: f64,

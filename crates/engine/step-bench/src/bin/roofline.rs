@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(long, value_name = "M", default_value_t = 512)]
     size_mib: usize,
 
-    /// What the default step is measured on: large (one 4096x4096), gpt, tiny, or a file of shapes, as with step-bench
+    /// Shapes for the default step: large (one 4096x4096), gpt, tiny, or a file of shapes, as with step-bench
     #[arg(long, value_name = "large|gpt|tiny|FILE", default_value = "large")]
     shapes: String,
 

@@ -1,4 +1,4 @@
-//! What changes nothing, anywhere in a chain.
+//! Transforms that change nothing, anywhere in a chain.
 
 use anyhow::{Context as _, Result, ensure};
 use gradient_transform::{

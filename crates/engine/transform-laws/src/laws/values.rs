@@ -52,7 +52,7 @@ pub(crate) fn survives_zero_gradients(row: &Row) -> Result<()> {
         ensure_finite(&path)?;
         let estimate = at_work.optimizer.estimate(0)?;
         ensure!(estimate.d.is_finite() && estimate.d >= estimate.d0, "an estimate of {estimate:?}");
-        // Nothing has been learnt about the distance.
+        // Nothing has been learned about the distance.
         ensure!(from > 0 || estimate.d == estimate.d0, "without any gradient, an estimate of {estimate:?}");
     }
     let said = row.laws.zero;

@@ -5,7 +5,7 @@ use std::fmt;
 use gradient_transform::{DType, NotFinite};
 use serde::{Deserialize, Serialize};
 
-/// A cause of a d that does not grow, or grows for ever. As text it says what was seen, and what to do. An example is at
+/// A cause of a d that does not grow, or never stops growing. As text it says what was seen, and what to do. An example is at
 /// [`diagnose`](crate::diagnose()).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,7 +26,7 @@ pub enum Finding {
         step: u64,
         /// The learning rate in it.
         lr: f64,
-        /// d behind it.
+        /// d after it.
         d: f64,
     },
     /// The gradient's norm is often the same, and never larger: it was clipped before the optimizer has seen it.
@@ -65,7 +65,7 @@ pub enum Finding {
         step: f64,
         /// Share of the elements that moved in the latest recorded step.
         moved: f64,
-        /// d behind it.
+        /// d after it.
         d: f64,
         /// A d0 with which a step is half that distance.
         d0: f64,
@@ -78,7 +78,7 @@ pub enum Finding {
         since: u64,
         /// The latest recorded step.
         until: u64,
-        /// d behind it.
+        /// d after it.
         d: f64,
     },
     /// A group steps with the harmonic mean, which another one holds down.
@@ -120,7 +120,7 @@ pub enum Finding {
         since: u64,
         /// The latest recorded step.
         step: u64,
-        /// d behind it.
+        /// d after it.
         d: f64,
         /// The size of the group's weights in the first recorded step, as a root mean square.
         weight: f64,
@@ -197,7 +197,7 @@ impl fmt::Display for Finding {
             Self::LearningRate { group, lr } => write!(
                 f,
                 "The learning rate of {group} is {}, and with Prodigy it belongs at 1. It multiplies the step size that d gives, so that the weights move \
-                 too little or too far, and d, which follows from how far they have moved, is wrong for it. Set it to 1; to be bolder or shyer than the \
+                 too little or too far, and d, which follows from how far they have moved, is wrong for it. Set it to 1; for larger or smaller steps than the \
                  estimate, set d_coef to 2 or 0.5.",
                 Short(*lr)
             ),

@@ -3,7 +3,7 @@
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::History;
 
-/// The first value that is not finite: behind it, no sum is a number, and d stands still.
+/// The first value that is not finite: after it, no sum is a number, and d stands still.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let first = history.records.iter().find_map(|record| record.not_finite.clone());
     first.map(Finding::NotFinite).into_iter().collect()

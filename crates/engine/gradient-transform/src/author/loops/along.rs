@@ -249,7 +249,7 @@ impl<T: Real> WithVectors<T> for Expand<'_, T> {
 }
 
 /// Addition of every element's term to its sum. A sum of elements that follow one another has 32 lanes on every instruction set, and
-/// those behind the last full block are added one by one.
+/// those after the last full block are added one by one.
 pub(in crate::author) struct Reduce<'a, T> {
     pub(in crate::author) terms: &'a [T],
     pub(in crate::author) sums: &'a mut Gathered<T>,

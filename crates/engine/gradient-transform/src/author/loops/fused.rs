@@ -18,7 +18,7 @@ use crate::memory::element::Real;
 pub trait Members<T: Real>: 'static {
     /// The work of the whole step.
     type Commits: Works<T>;
-    /// The work of `G` in the last sweep, if these are behind it.
+    /// The work of `G` in the last sweep, if these are after it.
     type CommitOf<G: GradientTransform>: Work<G> + 'static;
 
     fn types(into: &mut Vec<TypeId>);
@@ -57,7 +57,7 @@ impl<T: Real, G: GradientTransform, L: Members<T>> Members<T> for (G, L) {
     }
 }
 
-/// A visitor of the works behind `W` of `G`.
+/// A visitor of the works after `W` of `G`.
 struct Within<W, G, V>(V, PhantomData<(W, G)>);
 
 impl<T: Real, G: GradientTransform, W: Work<G> + 'static, V: Visitor<T>> Visitor<T> for Within<W, G, V> {

@@ -80,13 +80,13 @@ impl<'c, T> Own<'_, 'c, T> {
 pub struct Store<T: Copy, G: GradientTransform> {
     /// In lanes.
     sums: G::Sums<Block<T>>,
-    /// Of the elements behind the lanes.
+    /// Of the elements after the lanes.
     behind: G::Sums<T>,
     /// Blocks of arrays along axes, and of their sums.
     sides: [G::Along<Block<T>>; 2],
 }
 
-/// Copies of a part's columns behind a tile's last full block.
+/// Copies of a part's columns after a tile's last full block.
 pub struct Rest<T: Copy, G: GradientTransform> {
     state: G::State<Block<T>>,
     store: Store<T, G>,
@@ -269,7 +269,7 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
         Side::new(along, sides, workspace, tile, from)
     }
 
-    /// Copies of the arrays behind a tile's last full block, as one block, filled up with zeros.
+    /// Copies of the arrays after a tile's last full block, as one block, filled up with zeros.
     pub(in crate::author) fn open_rest<'r, 'n>(
         &'r self,
         rest: &'r mut Rest<T, G>,
@@ -295,7 +295,7 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
         (opened, self.side(&mut store.sides, own, workspace, tile, full))
     }
 
-    /// Puts the results behind the last full block where they belong.
+    /// Puts the results after the last full block where they belong.
     pub(in crate::author) fn close_rest<W: Work<G>>(
         &self,
         store: &mut Store<T, G>,
@@ -380,7 +380,7 @@ fn with_each<'r, V: Copy + 'static, U: Copy, F: Fields<V>, O: Fields<U>>(
 }
 
 impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
-    /// The work on a vector, and within it that of the transforms behind.
+    /// The work on a vector, and within it that of the transforms after.
     #[inline(always)]
     pub(in crate::author) fn element<W: Work<G>, B: Vectors<Element = T>>(
         &self,

@@ -7,14 +7,14 @@
 //!         e <- update, gradient, parameter, base, direction, state, scalars, along
 //!         e <- the transforms' functions of e, one after the other
 //!         update, state, parameter or sums <- e, as far as this loop keeps them
-//! the same for the elements behind the last full block, in copies filled up with zeros
+//! the same for the elements after the last full block, in copies filled up with zeros
 //! ```
 //!
 //! Where runs do not consist of whole blocks, or two transforms have arrays along axes, the tile is one run. Every element's values of
-//! these arrays are written out beforehand, and what every element adds to their sums is added up behind the loop.
+//! these arrays are written out beforehand, and what every element adds to their sums is added up after the loop.
 //!
-//! A sum has 32 lanes on every instruction set: element `i` of a tile is added to lane `i mod 32`, but for those behind the last full
-//! block, which are added one by one behind the lanes. So its bits do not depend on the width of the vectors, nor on the transforms
+//! A sum has 32 lanes on every instruction set: element `i` of a tile is added to lane `i mod 32`, but for those after the last full
+//! block, which are added one by one after the lanes. So its bits do not depend on the width of the vectors, nor on the transforms
 //! that share a loop.
 
 use std::ops::Range;
@@ -126,7 +126,7 @@ impl<'a, T: Real, L: Works<T>, const HEAD: bool> Passes<'a, T, L, HEAD> {
         });
     }
 
-    /// The full blocks of a tile, and what is behind them.
+    /// The full blocks of a tile, and what is after them.
     fn full(
         parts: &L::Parts<'_>,
         store: &mut L::Store,
@@ -158,7 +158,7 @@ impl<'a, T: Real, L: Works<T>, const HEAD: bool> Passes<'a, T, L, HEAD> {
         L::finish(parts, store, own, workspace, offset, tile);
     }
 
-    /// The elements behind the full blocks.
+    /// The elements after the full blocks.
     #[cold]
     fn rest(
         parts: &L::Parts<'_>,
@@ -314,7 +314,7 @@ impl<T: Real> Arrays<'_, T> {
     }
 }
 
-/// Copies of arrays behind the last full block of a tile, filled up with zeros.
+/// Copies of arrays after the last full block of a tile, filled up with zeros.
 struct Copies<T> {
     source: Block<T>,
     update: Block<T>,

@@ -13,10 +13,10 @@ pub trait Work<G: GradientTransform> {
     const UPDATES: bool = true;
     /// Whether the parameter is written.
     const WRITES: bool = false;
-    /// Whether the transforms behind it change a displacement.
+    /// Whether the transforms after it change a displacement.
     const DISPLACES: bool = false;
 
-    /// Work before that of the transforms behind it. A writer `directs` if it completes the update.
+    /// Work before that of the transforms after it. A writer `directs` if it completes the update.
     fn before<B: Vectors>(transform: &G, e: &mut Element<B, G>, directs: bool);
 
     /// Work after it. `displacement` is the writer's, as they changed it.
@@ -39,7 +39,7 @@ pub(crate) struct Displace;
 pub struct Write;
 /// The parameter and the writer's state, by the displacement.
 pub(crate) struct WriteDisplaced;
-/// In one loop: the update is completed, the transforms behind the writer change the displacement, and it is written if this is the
+/// In one loop: the update is completed, the transforms after the writer change the displacement, and it is written if this is the
 /// last sweep.
 pub struct Around<const WRITES: bool>;
 

@@ -96,7 +96,7 @@ pub trait Works<T: Real>: 'static {
 /// No more work.
 pub struct End;
 
-/// Work `W` of the transform `G`, and within it the works `L` of the transforms behind.
+/// Work `W` of the transform `G`, and within it the works `L` of the transforms after.
 pub struct Before<W, G, L>(PhantomData<(W, G, L)>);
 
 impl<T: Real> Works<T> for End {

@@ -23,7 +23,7 @@ use crate::memory::element::Real;
 use crate::memory::rounding::{Rounding, Stream};
 use crate::memory::sums::Gathered;
 
-/// What all chunks of one sweep share.
+/// Data shared by all chunks of one sweep.
 pub(crate) struct Job<'a, T: 'static> {
     pub(crate) stages: &'a Stages<'a, T>,
     pub(crate) plan: &'a Plan,

@@ -1,4 +1,4 @@
-//! Tiles of a range: where they are worked on, what is loaded before and stored behind.
+//! Tiles of a range: where they are worked on, what is loaded before and stored after.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -150,7 +150,7 @@ impl<T: Real> Job<'_, T> {
         run(self, &mut tile, [&mut memory.update[..n], &mut memory.displacement[..n]]);
         let watched = tile.watch.map(|watch| watch.of_gradient);
         drop(columns);
-        // Behind everything else, as the elements are in the first-level cache now.
+        // After everything else, as the elements are in the first-level cache now.
         self.examine(work.gradient.range(range.clone()));
         self.store(work, range.clone(), memory);
         if let Some(squares) = watched {

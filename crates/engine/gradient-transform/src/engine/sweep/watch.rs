@@ -1,4 +1,4 @@
-//! Watching the links of a sweep at work: the tile before and behind each of them, while it is in the processor's cache.
+//! Watching the links of a sweep at work: the tile before and after each of them, while it is in the processor's cache.
 
 use crate::engine::comparison::{Comparison, keep};
 use crate::engine::plan::Plan;
@@ -6,7 +6,7 @@ use crate::link::Role;
 use crate::memory::element::Real;
 use crate::memory::kernel;
 
-/// Places of a chunk's row: the gradient, every stage's update behind it, the parameter before the step, and its displacement.
+/// Places of a chunk's row: the gradient, every stage's update after it, the parameter before the step, and its displacement.
 const GRADIENT: usize = 0;
 const FIRST_STAGE: usize = 1;
 
@@ -82,15 +82,15 @@ impl<'a> Seen<'a> {
         &self.slots[self.slots.len() - 2]
     }
 
-    /// Its displacement, compared with the gradient. A value that is not finite is the parameter's behind the step.
+    /// Its displacement, compared with the gradient. A value that is not finite is the parameter's after the step.
     pub(crate) fn displacement(&self) -> &'a Comparison {
         &self.slots[self.slots.len() - 1]
     }
 
-    /// The stages that had an update to change, in order, and the update behind each compared with the one before.
+    /// The stages that had an update to change, in order, and the update after each compared with the one before.
     pub(crate) fn links(&self) -> impl Iterator<Item = (usize, &'a Comparison)> + Clone {
         let stages = self.plan.stages.iter().zip(&self.slots[FIRST_STAGE..]).enumerate();
-        // Behind a stage that holds the tensor nothing runs.
+        // After a stage that holds the tensor nothing runs.
         let elements = self.gradient().elements;
         stages
             .filter(move |(_, (stage, seen))| {

@@ -41,7 +41,7 @@ pub trait Vectors: Backend<Value: 'static> + sealed::Sealed + 'static {
     fn vectors(elements: &[Self::Element]) -> &[Self::Value];
     /// Elements as vectors, but for a rest shorter than [`WIDTH`](Self::WIDTH).
     fn vectors_mut(elements: &mut [Self::Element]) -> &mut [Self::Value];
-    /// A vector of at most [`WIDTH`](Self::WIDTH) elements, and zeros behind them.
+    /// A vector of at most [`WIDTH`](Self::WIDTH) elements, and zeros after them.
     fn load_some(self, elements: &[Self::Element]) -> Self::Value;
     /// The first elements of a vector.
     fn store_some(self, elements: &mut [Self::Element], value: Self::Value);

@@ -56,7 +56,7 @@ fn chain<T: Real>() -> impl Link<T> + 'static {
     )
 }
 
-/// Work of the chain on one tensor, in plain float64: the update behind every link, and the parameter.
+/// Work of the chain on one tensor, in plain float64: the update after every link, and the parameter.
 struct Naive {
     velocity: Vec<f64>,
     parameter: Vec<f64>,
@@ -420,7 +420,7 @@ fn what_is_not_finite_in_the_gradient_or_in_the_parameter_is_told_apart() {
     assert_eq!(found(1.0, 1.0, 1.0), None);
     let text = "in step 1, the gradient is -inf at element 2 of `w`";
     assert_eq!(found(1.0, f32::NEG_INFINITY, 1.0).as_deref(), Some(text));
-    let text = "in step 1, the update behind `descent` is inf at element 2 of `w`";
+    let text = "in step 1, the update after `descent` is inf at element 2 of `w`";
     assert_eq!(found(1.0, 1e38, 100.0).as_deref(), Some(text));
     let text = "in step 1, the parameter is inf at element 2 of `w`";
     assert_eq!(found(3e38, -1e38, 1.0).as_deref(), Some(text));
