@@ -57,11 +57,11 @@ fn the_text_of_every_chain_is_valid() {
 #[test]
 fn the_text_of_random_chains_is_valid() {
     let mut known = HashSet::new();
-    for seed in 0..100 {
+    for seed in 0..40 {
         let row = random_row(seed);
         check_chain(|| row.chain(), &mut known);
     }
-    assert!(known.len() > 9 * 100, "{}", known.len());
+    assert!(known.len() > 9 * 40, "{}", known.len());
 }
 
 #[test]
