@@ -8,10 +8,10 @@ use super::view::{Band, Curve, View, over_seeds};
 use crate::results::Run;
 
 const WIDTH: f64 = 300.0;
-const HEIGHT: f64 = 176.0;
+const HEIGHT: f64 = 160.0;
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = WIDTH - 46.0;
-const TOP: f64 = 26.0;
+const TOP: f64 = 10.0;
 const BOTTOM: f64 = HEIGHT - 22.0;
 
 /// Labels closer than this would overlap.
@@ -67,18 +67,19 @@ fn panel(
     let title = &view.arms()[arm].title;
     let ends = bands.last().zip(if arm == 0 { None } else { base.last() });
     html! {
-        svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) style=(least_width(WIDTH)) role="img" aria-label=(format!("{name} over steps: {title}")) {
-            (horizontal_grid(y, 4, LEFT, RIGHT))
-            (bottom_axis(x, 4, BOTTOM))
-            g.base { (draw(base)) }
-            g class=(view.colour(arm)) {
-                (draw(bands))
-                text.name x=(LEFT) y="13" { (title) }
-            }
-            @if let Some((own, other)) = ends {
-                @let (own_y, other_y) = apart(y.at(own.mean), y.at(other.mean));
-                text.end.own x=(RIGHT + 5.0) y=(format!("{own_y:.1}")) dy="0.32em" { (brief(own.mean)) }
-                text.end x=(RIGHT + 5.0) y=(format!("{other_y:.1}")) dy="0.32em" { (brief(other.mean)) }
+        figure {
+            // As text of the page, so that the title of a combination has as many lines as it needs.
+            figcaption { (title) }
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) style=(least_width(WIDTH)) role="img" aria-label=(format!("{name} over steps: {title}")) {
+                (horizontal_grid(y, 4, LEFT, RIGHT))
+                (bottom_axis(x, 4, BOTTOM))
+                g.base { (draw(base)) }
+                g class=(view.colour(arm)) { (draw(bands)) }
+                @if let Some((own, other)) = ends {
+                    @let (own_y, other_y) = apart(y.at(own.mean), y.at(other.mean));
+                    text.end.own x=(RIGHT + 5.0) y=(format!("{own_y:.1}")) dy="0.32em" { (brief(own.mean)) }
+                    text.end x=(RIGHT + 5.0) y=(format!("{other_y:.1}")) dy="0.32em" { (brief(other.mean)) }
+                }
             }
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn interactions(view: View<'_>, task: usize, factorial: &Factorial) -
                         @if let Some(effect) = of_pair(i, j) {
                             @let x = LABEL + CELL * (j - 1) as f64;
                             @let tone = if better(effect) >= 0.0 { "helps" } else { "hinders" };
-                            @let weight = 0.1 + 0.75 * effect.mean.abs() / largest;
+                            @let weight = 0.1 + 0.45 * effect.mean.abs() / largest;
                             rect class=(tone) x=(x + 1.0) y=(y + 1.0) width=(CELL - 2.0) height=(CELL_HEIGHT - 2.0) rx="3" opacity=(format!("{weight:.2}")) {}
                             text.cell.resolved[is_resolved(effect)] x=(x + CELL / 2.0) y=(y + CELL_HEIGHT / 2.0) dy="0.33em" text-anchor="middle" {
                                 (shown.difference(effect.mean))
