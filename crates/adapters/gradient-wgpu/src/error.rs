@@ -13,7 +13,7 @@ pub enum WgpuError {
     /// The device is gone: unplugged, reset by the driver, or destroyed.
     #[error("the device is lost: {reason}")]
     Lost {
-        /// What the driver says of it.
+        /// Reason given by the driver.
         reason: String,
     },
     /// The device has no memory left.
@@ -44,7 +44,7 @@ pub enum WgpuError {
         len: usize,
         /// Where it was to begin.
         offset: u64,
-        /// What is wrong.
+        /// Its fault.
         reason: &'static str,
     },
     /// An element type that no kernel computes with.

@@ -3,7 +3,7 @@
 use gradient_transform::device::{ElementFormula, SweepFormula};
 use gradient_transform::number::{Function, Input, Node, Symbol};
 
-/// What languages of kernels write differently.
+/// Differences between languages of kernels.
 pub(crate) trait Language {
     /// A name for a value: a number, or a truth value.
     fn declare(&self, truth: bool, name: &str, value: &str) -> String;

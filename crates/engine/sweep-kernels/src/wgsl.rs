@@ -431,7 +431,7 @@ fn sweep(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
         )
     }
 
-    /// What a part writes: the array, the field of what is kept, the word of its random bits' key, and whether it is rounded to the nearest in any case.
+    /// Results of a part: the array, the field of what is kept, the word of its random bits' key, and whether it is rounded to the nearest in any case.
     fn stores(&self, part: &ElementFormula) -> Vec<(Array, String, usize, bool)> {
         let columns = part.columns.iter().filter_map(|kept| {
             let (field, stream) = (format!("c{}", kept.column), self.layout.column_stream(kept.column));
@@ -523,7 +523,7 @@ fn sum_columns_{k}(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
     }
 }
 
-/// What a function of an element gives back.
+/// Result of a function of an element.
 struct Kept {
     record: String,
     fields: Vec<(String, Symbol)>,

@@ -14,7 +14,7 @@ use crate::registry::Registry;
 use crate::store::{Conflict, MergeError, Store};
 use crate::study::{Overrides, SHIPPED, Study};
 
-/// What is brought together, and where.
+/// Folders to merge.
 #[derive(Args)]
 pub(super) struct Folders {
     /// Where to: a study, for its folder ablation/NAME, or a folder, which is made where there is none
@@ -83,7 +83,7 @@ fn text(study: Option<&Study>, from: &Path) -> Result<String> {
     }
 }
 
-/// What has two results. A study says which run it is, where it is one of this program's sources.
+/// The run with two results. A study says which one it is, where it is one of this program's sources.
 fn named(conflict: &Conflict, study: Option<&Study>, registry: &Registry, store: &Store) -> String {
     let Conflict { address, here, there, difference } = conflict;
     let stop = AtomicBool::new(false);

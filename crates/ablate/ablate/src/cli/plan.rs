@@ -19,7 +19,7 @@ use crate::study::Study;
 /// The version of the JSON. Fields may be added without a new one.
 const SCHEMA: usize = 1;
 
-/// What is missing of a study.
+/// Missing runs of a study.
 #[derive(Serialize)]
 pub(super) struct Plan {
     schema: usize,
@@ -87,7 +87,7 @@ pub(super) fn show(which: &Which, place: &Place, is_json: bool, registry: &Regis
     Ok(if is_json { serde_json::to_string_pretty(&plan)? + "\n" } else { plan.table() })
 }
 
-/// What is missing of a study in a folder, which need not be there.
+/// Missing runs of a study in a folder, which need not be there.
 pub(super) fn plan(study: &Study, out: &Path, registry: &Registry) -> Result<Plan> {
     let nothing = tempfile::tempdir()?;
     let store = match Store::existing(out) {

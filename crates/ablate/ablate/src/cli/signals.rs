@@ -20,7 +20,7 @@ impl std::fmt::Display for Preempted {
 
 impl std::error::Error for Preempted {}
 
-/// What has been asked for.
+/// Signals that came so far.
 pub(super) struct Signals {
     /// Set by any of the signals.
     pub(super) stop: Arc<AtomicBool>,

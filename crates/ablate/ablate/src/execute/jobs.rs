@@ -15,7 +15,7 @@ pub(super) enum Choice {
     AsItIs,
     /// Tuning runs are missing.
     Open,
-    /// What tuning chose.
+    /// The choice of tuning.
     Chosen(Tuning),
 }
 

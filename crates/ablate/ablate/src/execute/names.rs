@@ -6,7 +6,7 @@ use super::jobs::{own_job, repeats};
 use super::{Execution, Job, grid};
 
 impl Execution<'_> {
-    /// What is stored at an address: a run that the study may have, whatever tuning chooses, or a state of its base.
+    /// Content of an address: a run that the study may have, whatever tuning chooses, or a state of its base.
     ///
     /// # Errors
     /// An arm is none of its task.

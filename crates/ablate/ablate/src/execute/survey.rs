@@ -1,4 +1,4 @@
-//! What a study's store holds, and what can be done next.
+//! Content of a study's store, and runs that can be done next.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl Phase {
     }
 }
 
-/// What a study's store holds.
+/// Content of a study's store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Survey {
     /// The phases in the order in which they are done; those without a run are left out.
@@ -73,7 +73,7 @@ pub struct Survey {
 pub(super) struct Known(pub(super) BTreeMap<String, Measured>);
 
 impl Execution<'_> {
-    /// What the store holds of the study. Nothing is run.
+    /// The part of the study that the store holds. Nothing is run.
     ///
     /// # Errors
     /// The store cannot be read.

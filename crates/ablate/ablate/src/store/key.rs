@@ -1,4 +1,4 @@
-//! What determines runs and states, and their addresses.
+//! Keys that determine runs and states, and their addresses.
 
 use std::collections::BTreeMap;
 

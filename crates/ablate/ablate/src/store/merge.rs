@@ -11,7 +11,7 @@ use crate::measured::Measured;
 use crate::prefix::Prefix;
 use crate::record::{Outcome, Record};
 
-/// What became of the files of another store.
+/// Outcome for the files of another store.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Merged {
     /// Number of runs and states that are here now.
@@ -52,7 +52,7 @@ pub enum MergeError {
     Conflicts(Vec<String>),
 }
 
-/// What is stored, and how two of it are compared.
+/// Kind of stored content, and its comparison.
 struct Kind<C> {
     extension: &'static str,
     parse: fn(&[u8]) -> Result<C>,

@@ -191,7 +191,7 @@ impl Store {
         self.save_state(address, PREFIX, prefix)
     }
 
-    /// What a run goes on with that has not ended.
+    /// Checkpoint of a run that has not ended.
     ///
     /// # Errors
     /// The file is there and cannot be read.
