@@ -70,9 +70,11 @@ pub enum Joins {
 /// Which laws hold for a chain. The defaults are those of plain descent.
 ///
 /// ```
-/// use transform_laws::{Laws, Permutation, Scale, Training, Zero};
+/// use transform_laws::{Joins, Laws, Permutation, Scale, Training, Zero};
 ///
-/// let laws = Laws { scale: Scale::Invariant, zero: Zero::MovesOn, ..Laws::default() };
+/// // Of Adam.
+/// let (scale, zero, joins) = (Scale::Invariant, Zero::MovesOn, Joins::AsInTheLongRun);
+/// let laws = Laws { scale, zero, joins, ..Laws::default() };
 /// assert_eq!((laws.lr, laws.permutation), (0.1, Permutation::Exact));
 /// assert_eq!(laws.training, Training::default());
 /// ```
