@@ -34,7 +34,11 @@ fn element(w: u32, at: u32) -> Kept {
 }
 
 @compute @workgroup_size(256)
-fn sweep(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn sweep(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
     let job = (group.x + group.y * groups.x) * 8u + local / 32u;
     let lane = local % 32u;
     let base = local / 32u * 32u;

@@ -286,7 +286,11 @@ fn {name}(w: u32, at: u32{}) -> {record} {{
             text,
             "
 @compute @workgroup_size({threads})
-fn sweep(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {{
+fn sweep(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {{
     let job = (group.x + group.y * groups.x) * 8u + local / {lane}u;
     let lane = local % {lane}u;
     let base = local / {lane}u * 32u;
