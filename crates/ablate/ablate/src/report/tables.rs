@@ -9,16 +9,8 @@ use super::view::{View, class, sign, word};
 use crate::record::Outcome;
 use crate::results::Tuning;
 
-/// An arm's title, whose sign stays on the line of the first word.
-pub(super) fn with_its_sign(title: &str) -> String {
-    match title.split_once(' ') {
-        Some((sign @ ("+" | "−"), rest)) => format!("{sign}\u{a0}{rest}"),
-        _ => title.to_owned(),
-    }
-}
-
 fn named(view: View<'_>, arm: usize) -> Markup {
-    html! { td.name { span class=(format!("swatch {}", view.colour(arm))) {} (with_its_sign(&view.arms()[arm].title)) } }
+    html! { td.name { span class=(format!("swatch {}", view.colour(arm))) {} (view.arms()[arm].title) } }
 }
 
 /// Arms by tasks: the whole answer at a glance.

@@ -4,7 +4,6 @@ use maud::{Markup, html};
 
 use super::Environment;
 use super::number::short;
-use super::tables::with_its_sign;
 use super::view::View;
 
 /// Mean milliseconds of a step of an arm on a task.
@@ -46,7 +45,7 @@ pub(super) fn section(view: View<'_>, environment: &Environment) -> Markup {
                         tbody {
                             @for (arm, named) in view.arms().iter().enumerate() {
                                 tr {
-                                    td.name { (with_its_sign(&named.title)) }
+                                    td.name { (named.title) }
                                     @for (task, _) in view.tasks() {
                                         td.n {
                                             (per_step(view, task, arm).map_or("–".to_owned(), short)) " ms · "
