@@ -169,8 +169,11 @@
     // A number in a cell is not torn.
     if (element.localName === "td" && /^[-+−▲▼·≈=\d.,%±×e\s\[\]]+$/.test(element.textContent) && element.textContent.trim()) {
       range.selectNodeContents(element);
-      const tops = new Set([...range.getClientRects()].map((box) => Math.round(box.top / 8)));
-      if (tops.size > 1 && element.textContent.trim().length < 14) report("torn", element, `${tops.size} lines`);
+      const boxes = [...range.getClientRects()].filter((box) => box.width > 0);
+      // On one line, all boxes have more than half of the least one's height in common.
+      const [top, bottom] = [Math.max(...boxes.map((box) => box.top)), Math.min(...boxes.map((box) => box.bottom))];
+      const isTorn = bottom - top < Math.min(...boxes.map((box) => box.height)) / 2;
+      if (boxes.length > 1 && isTorn && element.textContent.trim().length < 14) report("torn", element, "several lines");
     }
   }
   return [...found.values()];
