@@ -1,4 +1,4 @@
-// What is wrong with the page that it runs in: a list of [kind, element, value]. For `.ci/rendering.py`.
+// Faults of the page that it runs in: a list of [kind, element, value]. For `.ci/rendering.py`.
 (async () => {
   const SMALLEST = 11; // px
   const found = new Map();

@@ -194,7 +194,7 @@ pub fn distance<E: Executor>(
     Ok((executor, largest))
 }
 
-/// What is made of a difference.
+/// Treatment of a difference.
 enum Judge {
     /// None may be there.
     Bits,

@@ -17,7 +17,7 @@ const TUNED: &str = r#"
     on = { use_cautious = true }
 "#;
 
-/// The arm stays open.
+/// One arm is decided at the first look, and one stays open.
 const SEQUENTIAL: &str = r#"
     tasks = [{ task = "digits", steps = 30 }]
     seeds = 40
@@ -47,7 +47,7 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// What it prints, without the paths of this machine.
+/// Printed text, without the paths of this machine.
 fn submit(folder: &Path, arguments: &[&str]) -> String {
     let output = command(folder, &[&["submit"], arguments].concat()).output().unwrap();
     let (text, errors) =

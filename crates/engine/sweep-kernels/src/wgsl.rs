@@ -25,7 +25,7 @@
 //! let text = kernels(sweep, &types, &memories);
 //! let gradients = format!("@binding({FIRST_MEMORY}) var<storage, read> memory0: array<f32>;");
 //! assert!(text.contains(&gradients) && text.contains("memory1[words[w + 2u].x + at] = kept.y;"));
-//! assert!(shader(sweep, &types, &memories).ends_with(&text)); // behind the functions that all have
+//! assert!(shader(sweep, &types, &memories).ends_with(&text)); // after the functions that all have
 //! # Ok::<(), gradient_transform::Error>(())
 //! ```
 
