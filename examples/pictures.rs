@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use factored_moment::{DenseMoment, FactoredMoment};
 use gradient_transform::{Descent, Link, Optimizer, Parameter};
+use nalgebra::DMatrix;
 use plotters::prelude::*;
 use prodigy_core::Prodigy;
 use prodigy_plus::Options;
@@ -192,18 +193,17 @@ fn singular_values(path: &Path) -> Result<()> {
         of: |_, i, noise| ramp(i / SIDE) * ramp(i % SIDE) + 0.1 * noise,
         ..STEADY
     };
-    let spectrum = |values: &[f64]| -> Result<Vec<f64>> {
-        let matrix = faer::Mat::from_fn(SIDE, SIDE, |row, column| values[row * SIDE + column]);
-        let values = matrix.singular_values().map_err(|error| anyhow!("no singular values: {error:?}"))?;
-        Ok(values.iter().map(|value| value / values[0]).collect())
+    let spectrum = |values: &[f64]| -> Vec<f64> {
+        let values = DMatrix::from_row_slice(SIDE, SIDE, values).singular_values();
+        values.iter().map(|value| value / values[0]).collect()
     };
     let gradient: Vec<f64> = gradients.at(gradients.steps - 1).into_iter().map(f64::from).collect();
     let dense = gradients.last_step((DenseMoment::new(0.9), Descent::default()))?;
     let muon = gradients.last_step((muon_pp::Muon::new(0.9), Descent::default()))?;
     let lines = [
-        Line::new("gradient", GREY, spectrum(&gradient)?),
-        Line::new("second moment", ORANGE, spectrum(&dense)?),
-        Line::new("Muon", BLUE, spectrum(&muon)?),
+        Line::new("gradient", GREY, spectrum(&gradient)),
+        Line::new("second moment", ORANGE, spectrum(&dense)),
+        Line::new("Muon", BLUE, spectrum(&muon)),
     ];
     let axes = ("singular value, from the largest", "relative to it");
     draw(path, axes, SeriesLabelPosition::UpperRight, &lines)

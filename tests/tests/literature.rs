@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use factored_moment::{DenseMoment, Division, FactoredMoment, Rectify};
 use gradient_transform::{Descent, Link, Optimizer, Parameter, StepOutcome};
 use muon_pp::{Muon, Precision};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayViewMut2};
 use prodigy_core::{Prodigy, Samples};
 use schedule_free::ScheduleFree;
 use serde::Deserialize;
@@ -383,11 +383,15 @@ fn six_times(s: f64) -> f64 {
     (0..6).fold(s, |s, _| a * s + b * s.powi(3) + c * s.powi(5))
 }
 
+fn view<T>(matrix: &mut [T], rows: usize, cols: usize) -> ArrayViewMut2<'_, T> {
+    ArrayViewMut2::from_shape((rows, cols), matrix).unwrap()
+}
+
 #[test]
 fn muons_iterations_are_jordans_published_ones() {
     for golden in section::<Vec<Orthogonalised>>("muon") {
         let mut ours = golden.given.clone();
-        Muon::new(0.0).orthogonalise(&mut ours, golden.rows, golden.cols);
+        Muon::new(0.0).orthogonalise(view(&mut ours, golden.rows, golden.cols));
         let shape = (golden.rows, golden.cols);
         // <G, X> is the sum of products of singular values, far above 1 here, so the factor is 1.
         let alignment: f64 = golden.given.iter().zip(&golden.orthogonalised).map(|(g, x)| g * x).sum();
@@ -447,7 +451,7 @@ fn orthogonalisation_maps_singular_values_and_keeps_singular_vectors_for_every_s
                 let singular: Vec<f64> =
                     (0..n).map(|i| scale * condition.powf(-(i as f64) / n as f64)).collect();
                 let (mut ours, expected) = with_singular_values(rows, cols, &singular);
-                Muon::new(0.0).orthogonalise(&mut ours, rows, cols);
+                Muon::new(0.0).orthogonalise(view(&mut ours, rows, cols));
                 let what = format!("{rows}x{cols}, condition {condition:e}, scale {scale:e}");
                 // The iterations amplify the rounding of small singular values up to 3.4445^6 = 1670 times.
                 let worst = worst(&[vec![ours]], &[vec![expected]]);
@@ -471,7 +475,7 @@ fn float32_and_bfloat16_iterations_stay_near_the_exact_result() {
         // Rounding errors grow with the iterations, as the singular values do: six times 3.4 at most.
         for (precision, tolerance) in [(Precision::Full, 1e-5), (Precision::Bf16, 0.1)] {
             let mut ours: Vec<f32> = given.iter().map(|&g| g as f32).collect();
-            Muon { precision, ..Muon::new(0.0) }.orthogonalise(&mut ours, rows, cols);
+            Muon { precision, ..Muon::new(0.0) }.orthogonalise(view(&mut ours, rows, cols));
             let distance = distance(&ours, &expected);
             assert!(distance < tolerance, "{rows}x{cols}, {precision:?}: {distance:e}");
         }

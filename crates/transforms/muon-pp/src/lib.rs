@@ -4,9 +4,10 @@ mod auxiliary;
 mod newton_schulz;
 
 use gradient_transform::{
-    Buffer, Context, DType, Error, Link, Real, Result, Role, SliceMut, StateSpec, Storage, Sums, TensorInfo,
+    Buffer, Context, DType, Error, Link, Real, Result, Role, StateSpec, Storage, Sums, TensorInfo,
     TensorState, Tile, kernel,
 };
+use ndarray::ArrayViewMut2;
 use serde::{Deserialize, Serialize};
 
 pub use auxiliary::Auxiliary;
@@ -239,10 +240,8 @@ impl<T: Real> Link<T> for Muon {
         let Ok(matrix) = T::native_mut(state.columns[0].as_mut_slice()) else { return };
         let rows = cx.tensor.shape[0];
         let cols = matrix.len() / rows.max(1);
-        match T::slice_mut(matrix) {
-            SliceMut::F32(matrix) => self.orthogonalise(matrix, rows, cols),
-            SliceMut::F64(matrix) => self.orthogonalise(matrix, rows, cols),
-            SliceMut::Bf16(_) => unreachable!("nothing is computed in bfloat16"),
+        if let Ok(matrix) = ArrayViewMut2::from_shape((rows, cols), &mut *matrix) {
+            self.orthogonalise(matrix);
         }
         let scale = self.scale.factor(rows, cols);
         let factor = match self.normalisation {

@@ -1,9 +1,6 @@
-use faer::linalg::matmul::matmul;
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::prelude::*;
-use faer::traits::RealField;
-use faer::{Accum, Par};
 use gradient_transform::{Error, Real, Result};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayRef2, ArrayView2, ArrayViewMut2, Axis, ShapeBuilder, Zip};
 use serde::{Deserialize, Serialize};
 
 use crate::Muon;
@@ -16,16 +13,17 @@ const JORDAN: [f64; 3] = [3.4445, -4.7750, 2.0315];
 ///
 /// ```
 /// use muon_pp::{Coefficients, Muon};
+/// use ndarray::array;
 ///
 /// let mut muon = Muon { iterations: 8, coefficients: Coefficients::PolarExpress, ..Muon::default() };
-/// let mut matrix = [1.0_f64, 0.0, 0.0, 0.01];
-/// muon.orthogonalise(&mut matrix, 2, 2);
-/// assert!((matrix[0] - 1.0).abs() < 1e-8 && (matrix[3] - 1.0).abs() < 1e-8);
+/// let mut matrix = array![[1.0, 0.0], [0.0, 0.01_f64]];
+/// muon.orthogonalise(matrix.view_mut());
+/// assert!((matrix[(0, 0)] - 1.0).abs() < 1e-8 && (matrix[(1, 1)] - 1.0).abs() < 1e-8);
 ///
 /// muon.coefficients = Coefficients::Constant([1.5, -0.5, 0.0]); // Newton and Schulz's own, which is slow at first
-/// let mut matrix = [1.0_f64, 0.0, 0.0, 0.01];
-/// muon.orthogonalise(&mut matrix, 2, 2);
-/// assert!((matrix[0] - 1.0).abs() < 1e-8 && matrix[3] < 0.3);
+/// let mut matrix = array![[1.0, 0.0], [0.0, 0.01_f64]];
+/// muon.orthogonalise(matrix.view_mut());
+/// assert!((matrix[(0, 0)] - 1.0).abs() < 1e-8 && matrix[(1, 1)] < 0.3);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -106,73 +104,66 @@ impl Precision {
 }
 
 impl Muon {
-    /// Orthogonalises the row-major `rows` x `cols` matrix in place, by `iterations`, `coefficients`, `eps`, `precision` and
-    /// `aligned`.
+    /// Orthogonalises the matrix in place, by `iterations`, `coefficients`, `eps`, `precision` and `aligned`.
     ///
     /// ```
     /// use muon_pp::Muon;
-    /// let mut matrix = [3.0_f64, 1.0, -1.0, 2.0, 0.5, 1.0];
-    /// Muon::default().orthogonalise(&mut matrix, 2, 3);
-    /// let [a, b] = [&matrix[..3], &matrix[3..]];
-    /// let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-    /// assert!(dot(a, b).abs() < 0.3); // the rows are nearer to orthogonal than the 0.7 they began with, and near length 1
-    /// assert!((0.5..1.5).contains(&dot(a, a)) && (0.5..1.5).contains(&dot(b, b)));
+    /// use ndarray::array;
+    ///
+    /// let mut matrix = array![[3.0, 1.0, -1.0], [2.0, 0.5, 1.0_f64]];
+    /// Muon::default().orthogonalise(matrix.view_mut());
+    /// let [a, b] = [matrix.row(0), matrix.row(1)];
+    /// assert!(a.dot(&b).abs() < 0.3); // the rows are nearer to orthogonal than the 0.7 they began with, and near length 1
+    /// assert!((0.5..1.5).contains(&a.dot(&a)) && (0.5..1.5).contains(&b.dot(&b)));
     /// ```
-    pub fn orthogonalise<R: Real + RealField>(&self, matrix: &mut [R], rows: usize, cols: usize) {
-        if rows == 0 || cols == 0 {
+    pub fn orthogonalise<R: Real>(&self, mut matrix: ArrayViewMut2<'_, R>) {
+        if matrix.is_empty() {
             return;
         }
         let round = |x: R| self.precision.round(x);
         if self.precision == Precision::Bf16 {
-            matrix.iter_mut().for_each(|g| *g = round(*g));
+            matrix.mapv_inplace(round);
         }
-        let given = MatRef::from_row_major_slice(matrix, rows, cols);
         // The products below are of the smaller side's size.
-        let given = if rows > cols { given.transpose() } else { given };
-        let (m, n) = (given.nrows(), given.ncols());
+        if matrix.nrows() > matrix.ncols() {
+            matrix.swap_axes(0, 1);
+        }
 
-        let mut x = Mat::zeros(m, n);
-        copy(given, x.as_mut());
-        let norm = R::of(sum_of_products(x.as_ref(), x.as_ref()).sqrt());
+        let mut x = matrix.to_owned();
+        let norm = R::of(sum_of_products(&matrix, &matrix).sqrt());
         let length = round(round(norm * R::of(self.coefficients.margin())) + R::of(self.eps));
-        zip!(x.as_mut()).for_each(|unzip!(x)| *x = round(*x / length));
+        x.mapv_inplace(|x| round(x / length));
         match self.precision {
             Precision::Full => self.iterate_by_squares(&mut x),
             Precision::Bf16 => self.iterate(&mut x),
         }
 
         if self.aligned {
-            let mut original = Mat::zeros(m, n);
-            copy(given, original.as_mut());
-            let alignment = sum_of_products(original.as_ref(), x.as_ref());
+            let alignment = sum_of_products(&matrix, &x);
             let alignment = R::of(round(R::of(alignment)).f64().clamp(-1.0, 1.0));
-            zip!(x.as_mut()).for_each(|unzip!(x)| *x = round(*x * alignment));
+            x.mapv_inplace(|x| round(x * alignment));
         }
-        let result = MatMut::from_row_major_slice_mut(matrix, rows, cols);
-        copy(x.as_ref(), if rows > cols { result.transpose_mut() } else { result });
+        matrix.assign(&x);
     }
 
     /// `X <- p(XX^T) X` with `p(A) = a + b A + c A^2`, every operation rounded.
-    fn iterate<R: Real + RealField>(&self, x: &mut Mat<R>) {
+    fn iterate<R: Real>(&self, x: &mut Array2<R>) {
         let round = |x: R| self.precision.round(x);
-        let (m, n) = (x.nrows(), x.ncols());
-        let round_all =
-            |mut matrix: MatMut<'_, R>| zip!(matrix.as_mut()).for_each(|unzip!(x)| *x = round(*x));
-        let mut next = Mat::zeros(m, n);
-        let (mut square, mut fourth) = (Mat::zeros(m, m), Mat::zeros(m, m));
+        let m = x.nrows();
+        let [mut square, mut fourth] = [(); 2].map(|()| Array2::zeros((m, m)));
+        let mut next = beside(x);
         for iteration in 0..self.iterations {
             let [a, b, c] = self.coefficients.of(iteration).map(R::of);
-            symmetric_product(square.as_mut(), x.as_ref(), x.transpose(), R::one());
-            round_all(square.as_mut());
+            symmetric_product(&mut square, x.view(), x.t(), R::one());
+            square.mapv_inplace(round);
             // Rounding c A first leaves a product that is no longer symmetric.
-            let scaled = Mat::from_fn(m, m, |i, j| round(square[(i, j)] * c));
-            matmul(fourth.as_mut(), Accum::Replace, scaled.as_ref(), square.as_ref(), R::one(), Par::Seq);
-            round_all(fourth.as_mut());
-            zip!(square.as_mut(), fourth.as_ref())
-                .for_each(|unzip!(polynomial, fourth)| *polynomial = round(round(b * *polynomial) + *fourth));
-            matmul(next.as_mut(), Accum::Replace, square.as_ref(), x.as_ref(), R::one(), Par::Seq);
-            round_all(next.as_mut());
-            zip!(x.as_mut(), next.as_ref()).for_each(|unzip!(x, next)| *x = round(round(a * *x) + *next));
+            let scaled = square.mapv(|x| round(x * c));
+            general_mat_mul(R::one(), &scaled, &square, R::zero(), &mut fourth);
+            square.zip_mut_with(&fourth, |polynomial, &fourth| {
+                *polynomial = round(round(b * *polynomial) + round(fourth));
+            });
+            general_mat_mul(R::one(), &square, x, R::zero(), &mut next);
+            x.zip_mut_with(&next, |x, &next| *x = round(round(a * *x) + round(next)));
         }
     }
 
@@ -180,25 +171,25 @@ impl Muon {
     /// `X' = p(A) X` there is `X'X'^T = p(A)^2 A`, and all products but the one with X are symmetric and of the smaller side's size.
     /// They come in pairs, and an odd number begins with three. Not more: what rounding leaves of the smallest eigenvalues of A
     /// grows twelvefold with each.
-    fn iterate_by_squares<R: Real + RealField>(&self, x: &mut Mat<R>) {
+    fn iterate_by_squares<R: Real>(&self, x: &mut Array2<R>) {
         let m = x.nrows();
-        let mut next = Mat::zeros(m, x.ncols());
-        let [mut square, mut factor, mut whole, mut product] = [(); 4].map(|()| Mat::zeros(m, m));
+        let mut next = beside(x);
+        let [mut square, mut factor, mut whole, mut product] = [(); 4].map(|()| Array2::zeros((m, m)));
         let mut done = 0;
         while done < self.iterations {
             let left = self.iterations - done;
             let together = if left.is_multiple_of(2) { 2 } else { left.min(3) };
-            symmetric_product(square.as_mut(), x.as_ref(), x.transpose(), R::one());
-            polynomial(whole.as_mut(), square.as_ref(), self.coefficients.of(done));
+            symmetric_product(&mut square, x.view(), x.t(), R::one());
+            polynomial(&mut whole, &square, self.coefficients.of(done));
             for i in 1..together {
                 let latest = if i == 1 { &whole } else { &factor };
-                symmetric_product(product.as_mut(), latest.as_ref(), square.as_ref(), R::one());
-                symmetric_product(square.as_mut(), latest.as_ref(), product.as_ref(), R::one());
-                polynomial(factor.as_mut(), square.as_ref(), self.coefficients.of(done + i));
-                symmetric_product(product.as_mut(), factor.as_ref(), whole.as_ref(), R::one());
+                symmetric_product(&mut product, latest.view(), square.view(), R::one());
+                symmetric_product(&mut square, latest.view(), product.view(), R::one());
+                polynomial(&mut factor, &square, self.coefficients.of(done + i));
+                symmetric_product(&mut product, factor.view(), whole.view(), R::one());
                 std::mem::swap(&mut whole, &mut product);
             }
-            matmul(next.as_mut(), Accum::Replace, whole.as_ref(), x.as_ref(), R::one(), Par::Seq);
+            general_mat_mul(R::one(), &whole, x, R::zero(), &mut next);
             std::mem::swap(x, &mut next);
             done += together;
         }
@@ -206,38 +197,26 @@ impl Muon {
 }
 
 /// `into <- a + b A + c A^2` for a symmetric A.
-fn polynomial<R: Real + RealField>(mut into: MatMut<'_, R>, matrix: MatRef<'_, R>, coefficients: [f64; 3]) {
+fn polynomial<R: Real>(into: &mut Array2<R>, matrix: &Array2<R>, coefficients: [f64; 3]) {
     let [a, b, c] = coefficients.map(R::of);
-    symmetric_product(into.as_mut(), matrix, matrix, c);
-    zip!(into.as_mut(), matrix).for_each(|unzip!(into, matrix)| *into += b * *matrix);
-    for i in 0..into.nrows() {
-        into[(i, i)] += a;
-    }
+    symmetric_product(into, matrix.view(), matrix.view(), c);
+    into.zip_mut_with(matrix, |into, &matrix| *into += b * matrix);
+    into.diag_mut().mapv_inplace(|x| x + a);
 }
 
-/// `into <- factor * left * right`, which is known to be symmetric: one half is computed and mirrored.
-fn symmetric_product<R: RealField + Copy>(
-    mut into: MatMut<'_, R>,
-    left: MatRef<'_, R>,
-    right: MatRef<'_, R>,
+/// `into <- factor * left * right`, which is known to be symmetric: the blocks on and below the diagonal are computed and mirrored.
+fn symmetric_product<R: Real>(
+    into: &mut Array2<R>,
+    left: ArrayView2<'_, R>,
+    right: ArrayView2<'_, R>,
     factor: R,
 ) {
-    triangular::matmul(
-        into.as_mut(),
-        BlockStructure::TriangularLower,
-        Accum::Replace,
-        left,
-        BlockStructure::Rectangular,
-        right,
-        BlockStructure::Rectangular,
-        factor,
-        Par::Seq,
-    );
+    lower_blocks(into.view_mut(), left, right, factor);
     let n = into.ncols();
-    for block_j in (0..n).step_by(BLOCK) {
-        for block_i in (0..=block_j).step_by(BLOCK) {
-            for j in block_j..(block_j + BLOCK).min(n) {
-                for i in block_i..(block_i + BLOCK).min(j) {
+    for block_i in (0..n).step_by(BLOCK) {
+        for block_j in (block_i..n).step_by(BLOCK) {
+            for i in block_i..(block_i + BLOCK).min(n) {
+                for j in block_j.max(i + 1)..(block_j + BLOCK).min(n) {
                     into[(i, j)] = into[(j, i)];
                 }
             }
@@ -245,30 +224,45 @@ fn symmetric_product<R: RealField + Copy>(
     }
 }
 
-/// Side of the blocks in which matrices are copied whose orders in memory differ, as one of the two is read or written against it.
-const BLOCK: usize = 32;
-
-/// `to <- from`.
-fn copy<R: Copy>(from: MatRef<'_, R>, mut to: MatMut<'_, R>) {
-    let (m, n) = (from.nrows(), from.ncols());
-    for block_j in (0..n).step_by(BLOCK) {
-        for block_i in (0..m).step_by(BLOCK) {
-            for j in block_j..(block_j + BLOCK).min(n) {
-                for i in block_i..(block_i + BLOCK).min(m) {
-                    to[(i, j)] = from[(i, j)];
-                }
-            }
-        }
+/// The lower triangle of `factor * left * right`, in halves:
+///
+/// ```text
+/// [ L1 ]             [ L1 R1    .   ]
+/// [ L2 ] [R1 R2]  =  [ L2 R1  L2 R2 ]     L1 R1 and L2 R2 again so, L2 R1 as it is
+/// ```
+fn lower_blocks<R: Real>(
+    mut into: ArrayViewMut2<'_, R>,
+    left: ArrayView2<'_, R>,
+    right: ArrayView2<'_, R>,
+    factor: R,
+) {
+    /// Below this side, packing the factors once more costs more than the upper triangle.
+    const WHOLE: usize = 96;
+    if into.nrows() <= WHOLE {
+        return general_mat_mul(factor, &left, &right, R::zero(), &mut into);
     }
+    // Whole blocks of the product's kernels.
+    let half = (into.nrows() / 2).next_multiple_of(BLOCK);
+    let (upper, lower) = into.split_at(Axis(0), half);
+    let (upper, _) = upper.split_at(Axis(1), half);
+    let (mut beside, lower) = lower.split_at(Axis(1), half);
+    let (l1, l2) = left.split_at(Axis(0), half);
+    let (r1, r2) = right.split_at(Axis(1), half);
+    lower_blocks(upper, l1, r1, factor);
+    general_mat_mul(factor, &l2, &r1, R::zero(), &mut beside);
+    lower_blocks(lower, l2, r2, factor);
 }
 
-/// The sum of the products of the elements, column by column.
-fn sum_of_products<R: Real>(left: MatRef<'_, R>, right: MatRef<'_, R>) -> f64 {
-    let mut sum = 0.0;
-    for (left, right) in left.col_iter().zip(right.col_iter()) {
-        for (left, right) in left.iter().zip(right.iter()) {
-            sum += left.f64() * right.f64();
-        }
-    }
-    sum
+/// Side of the squares in which one half of a matrix is mirrored to the other, as one of the two is read or written against its
+/// order in memory; and of the blocks of the products' kernels.
+const BLOCK: usize = 32;
+
+/// A matrix of the same shape and order in memory.
+fn beside<R: Real>(x: &Array2<R>) -> Array2<R> {
+    Array2::zeros(x.raw_dim().set_f(!x.is_standard_layout()))
+}
+
+/// The sum of the products of the elements.
+fn sum_of_products<R: Real>(left: &ArrayRef2<R>, right: &ArrayRef2<R>) -> f64 {
+    Zip::from(left).and(right).fold(0.0, |sum, left, right| sum + left.f64() * right.f64())
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use elementary::WeightDecay;
 use gradient_transform::{Descent, Error, Optimizer, Parameter};
 use muon_pp::{Coefficients, Muon, Normalisation, Precision, Scale};
+use ndarray::ArrayViewMut2;
 use serde::Deserialize;
 
 type Tensors = Vec<Vec<f64>>;
@@ -41,6 +42,10 @@ struct Exact {
 
 fn golden() -> Golden {
     serde_json::from_str(include_str!("../../../../tests/golden/muon.json")).unwrap()
+}
+
+fn view<T>(matrix: &mut [T], rows: usize, cols: usize) -> ArrayViewMut2<'_, T> {
+    ArrayViewMut2::from_shape((rows, cols), matrix).unwrap()
 }
 
 fn distance(a: &[f64], b: &[f64]) -> f64 {
@@ -134,13 +139,13 @@ fn normalised_neurons_are_normuons() {
 fn iterations_are_pytorchs_in_every_type() {
     for OfTorch { rows, cols, given, float64, float32, bfloat16 } in golden().matrices {
         let mut wide = given.clone();
-        without_eps().orthogonalise(&mut wide, rows, cols);
+        without_eps().orthogonalise(view(&mut wide, rows, cols));
         let off = distance(&wide, &float64);
         assert!(off < 1e-13, "{rows} x {cols}: off by {off:e} in float64");
 
         let single = |precision| -> Vec<f64> {
             let mut matrix: Vec<f32> = given.iter().map(|&g| g as f32).collect();
-            Muon { precision, ..without_eps() }.orthogonalise(&mut matrix, rows, cols);
+            Muon { precision, ..without_eps() }.orthogonalise(view(&mut matrix, rows, cols));
             matrix.iter().map(|&x| f64::from(x)).collect()
         };
         let off = distance(&single(Precision::Full), &float32);
@@ -159,7 +164,7 @@ fn the_polar_express_does_to_every_singular_value_what_its_polynomials_do() {
     for Exact { rows, cols, iterations, given, result } in golden().exact {
         let muon = Muon { iterations, coefficients: Coefficients::PolarExpress, ..without_eps() };
         let mut ours = given;
-        muon.orthogonalise(&mut ours, rows, cols);
+        muon.orthogonalise(view(&mut ours, rows, cols));
         let off = distance(&ours, &result);
         assert!(off < 1e-13, "{iterations} iterations on {rows} x {cols}: off by {off:e}");
     }
@@ -170,7 +175,7 @@ fn range(muon: Muon) -> [f64; 2] {
     let becomes = |i: u32| {
         let s = 10.0_f64.powf(-3.0 + f64::from(i) / 1000.0);
         let mut matrix = [s, 0.0, 0.0, (1.0 - s * s).max(0.0).sqrt()];
-        muon.orthogonalise(&mut matrix, 2, 2);
+        muon.orthogonalise(view(&mut matrix, 2, 2));
         matrix[0]
     };
     (0..=3000).map(becomes).fold([f64::MAX, f64::MIN], |[least, most], s| [least.min(s), most.max(s)])
@@ -229,9 +234,9 @@ fn the_gram_form_is_the_iteration_itself_but_for_rounding() {
         let muon = Muon { iterations, ..without_eps() };
         let expected = directly(iterations, &given, rows, cols);
         let mut wide = given.clone();
-        muon.orthogonalise(&mut wide, rows, cols);
+        muon.orthogonalise(view(&mut wide, rows, cols));
         let mut single: Vec<f32> = given.iter().map(|&g| g as f32).collect();
-        muon.orthogonalise(&mut single, rows, cols);
+        muon.orthogonalise(view(&mut single, rows, cols));
         let single: Vec<f64> = single.iter().map(|&x| f64::from(x)).collect();
         let off = [distance(&wide, &expected), distance(&single, &expected)];
         assert!(off[0] < 1e-12 && off[1] < 1e-3, "{iterations} iterations: off by {off:?}");
