@@ -32,4 +32,4 @@ pub use sequential::{Course, Looks, sequential_equivalence, sequential_sign_flip
 pub use sign_flip::{fewest_pairs, sign_flip_p};
 pub use summary::{Summary, iqm};
 pub use target::{PairedSteps, StepsToTarget, ToTarget};
-pub use unpaired::unpaired_difference;
+pub use unpaired::{unpaired_difference, unpaired_equivalence_p};

@@ -54,6 +54,34 @@ pub fn unpaired_difference(arm: &[f64], base: &[f64], method: &Bootstrap) -> Opt
     })
 }
 
+/// p of two samples whose means differ by at least `margin`: Schuirmann's two one-sided tests (1987, *A comparison of the two one-sided tests procedure and the power
+/// approach*) with Welch's t, which assumes means that are nearly normal and no equal spread.
+///
+/// A run that diverged is as far away as no margin covers, which makes p 1. Absent where one of the two has fewer than two runs, with a NaN, without a margin above 0, and
+/// where neither sample has any spread, as nothing is known of it then.
+///
+/// ```
+/// use ablate_statistics::unpaired_equivalence_p;
+///
+/// let (arm, base) = ([3.1, 2.9, 3.0, 3.2], [3.0, 3.1, 2.9]);
+/// assert!(unpaired_equivalence_p(&arm, &base, 0.5).unwrap() < 0.01);
+/// assert!(unpaired_equivalence_p(&arm, &base, 0.1).unwrap() > 0.2);
+/// assert_eq!(unpaired_equivalence_p(&arm, &[f64::INFINITY, 3.0], 0.5), Some(1.0));
+/// ```
+pub fn unpaired_equivalence_p(arm: &[f64], base: &[f64], margin: f64) -> Option<f64> {
+    let has_nan = arm.iter().chain(base).any(|value| value.is_nan());
+    let has_margin = margin > 0.0 && margin.is_finite();
+    if arm.len() < 2 || base.len() < 2 || has_nan || !has_margin {
+        return None;
+    }
+    if arm.iter().chain(base).any(|value| value.is_infinite()) {
+        return Some(1.0);
+    }
+    let Welch { difference, error, freedom } = Welch::of(arm, base)?;
+    let student = StudentsT::new(0.0, 1.0, freedom).ok()?;
+    Some(student.sf((margin - difference.abs()) / error))
+}
+
 /// The runs of both, with numbers in the place of infinities.
 fn scores(arm: &[f64], base: &[f64]) -> Vec<f64> {
     let all = || arm.iter().chain(base).copied();
@@ -89,16 +117,32 @@ fn welch_t(arm: &[f64], base: &[f64]) -> f64 {
     difference / (error_of_arm + error_of_base).sqrt()
 }
 
+/// The difference of two means, with its standard error and the degrees of freedom of that (Satterthwaite's).
+struct Welch {
+    difference: f64,
+    error: f64,
+    freedom: f64,
+}
+
+impl Welch {
+    /// Absent where there is no spread at all.
+    fn of(arm: &[f64], base: &[f64]) -> Option<Self> {
+        let ((mean_of_arm, a), (mean_of_base, b)) = (mean_and_error(arm), mean_and_error(base));
+        let freedom =
+            (a + b).powi(2) / (a * a / (arm.len() as f64 - 1.0) + b * b / (base.len() as f64 - 1.0));
+        let (difference, error) = (mean_of_arm - mean_of_base, (a + b).sqrt());
+        (error > 0.0).then_some(Self { difference, error, freedom })
+    }
+}
+
 fn welch_interval(arm: &[f64], base: &[f64], confidence: f64) -> Option<Interval> {
     let is_share = confidence > 0.0 && confidence < 1.0;
     if arm.len() < 2 || base.len() < 2 || !is_share {
         return None;
     }
-    let ((mean_of_arm, a), (mean_of_base, b)) = (mean_and_error(arm), mean_and_error(base));
-    let freedom = (a + b).powi(2) / (a * a / (arm.len() as f64 - 1.0) + b * b / (base.len() as f64 - 1.0));
+    let Welch { difference, error, freedom } = Welch::of(arm, base)?;
     let t = StudentsT::new(0.0, 1.0, freedom).ok()?.inverse_cdf(f64::midpoint(confidence, 1.0));
-    let (middle, half) = (mean_of_arm - mean_of_base, t * (a + b).sqrt());
-    (half > 0.0).then_some(Interval { low: middle - half, high: middle + half })
+    Some(Interval { low: difference - t * error, high: difference + t * error })
 }
 
 /// Absent where all runs are of one sample in every division.
@@ -211,6 +255,57 @@ mod tests {
                 "{of_arm} and {of_base} runs, spread {spread}: found {found} of 600, covered {covered}"
             );
             assert!(found < 30 + 17 && covered > 570 - 17, "{found} {covered}");
+        }
+    }
+
+    /// Expected: the larger of `t.sf((difference + margin) / error, freedom)` and `t.cdf((difference - margin) / error, freedom)` with `scipy.stats.t`.
+    #[test]
+    fn equivalence_is_two_one_sided_tests() {
+        let (arm, base) = ([27.5, 21.0, 19.0, 23.6, 17.0, 17.9], [27.1, 22.0, 20.8, 23.4, 23.4]);
+        for (margin, expected) in [(5.0, 0.102_506_496_767_502_58), (8.0, 0.009_185_843_572_317_385)] {
+            let p = unpaired_equivalence_p(&arm, &base, margin).unwrap();
+            assert!((p - expected).abs() < 1e-9, "{margin}: {p}");
+            assert_eq!(unpaired_equivalence_p(&base, &arm, margin), Some(p));
+        }
+    }
+
+    #[test]
+    fn without_runs_spread_or_margin_nothing_is_equivalent() {
+        let base = [1.0, 1.1, 0.9];
+        assert_eq!(unpaired_equivalence_p(&[1.0], &base, 1.0), None);
+        assert_eq!(unpaired_equivalence_p(&[1.0, f64::NAN], &base, 1.0), None);
+        assert_eq!(unpaired_equivalence_p(&[1.0; 3], &[1.0; 3], 1.0), None);
+        for margin in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(unpaired_equivalence_p(&base, &base, margin), None);
+        }
+    }
+
+    #[test]
+    fn a_difference_that_matters_is_called_equivalent_at_most_at_the_nominal_rate() {
+        const STUDIES: usize = 10_000;
+        let mut generator = ChaCha8Rng::seed_from_u64(2);
+        for (of_arm, of_base, spread) in [(3, 3, 1.0), (5, 5, 1.0), (4, 9, 1.0), (8, 8, 2.0), (9, 4, 2.0)] {
+            let margin = 3.0 * spread;
+            let mut rate = |effect: f64| {
+                let mut draw = |n: usize, mean: f64, spread: f64| -> Vec<f64> {
+                    (0..n)
+                        .map(|_| {
+                            let x: f64 = StandardNormal.sample(&mut generator);
+                            mean + spread * x
+                        })
+                        .collect()
+                };
+                let is_found = |_: &usize| {
+                    let (arm, base) = (draw(of_arm, effect, spread), draw(of_base, 0.0, 1.0));
+                    unpaired_equivalence_p(&arm, &base, margin).unwrap() <= 0.05
+                };
+                (0..STUDIES).filter(is_found).count() as f64 / STUDIES as f64
+            };
+            let (wrong, right) = (rate(margin), rate(0.0));
+            eprintln!(
+                "{of_arm} and {of_base} runs, spread {spread}: {wrong} at the margin, {right} without an effect"
+            );
+            assert!(wrong < 0.05 + 0.007 && right > 0.7, "{wrong} {right}");
         }
     }
 

@@ -61,6 +61,26 @@ fn runs_whose_seeds_do_not_match_are_two_samples() {
 }
 
 #[test]
+fn two_samples_can_be_equivalent_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let of_arm = |arm: &'static str, seeds: std::ops::Range<usize>| {
+        seeds
+            .map(move |seed| format!("{{\"arm\": \"{arm}\", \"seed\": {seed}, \"loss\": {}}}\n", noise(seed)))
+    };
+    let text: String = of_arm("adam", 0..8).chain(of_arm("lion", 10..18)).collect();
+    let path = file(folder.path(), "runs.jsonl", &text);
+    let verdict = |matters| {
+        let findings = Findings::of(&read(&Source { matters, ..by_seed(path.clone()) }).unwrap());
+        let found = &findings.tasks[0].arms[1];
+        (found.verdict, found.equivalence_p)
+    };
+    let (wide, narrow) = (verdict(Some(5.0)), verdict(Some(1e-3)));
+    assert!(wide.0 == Verdict::Equivalent && wide.1.unwrap() < 0.05, "{wide:?}");
+    assert!(narrow.0 == Verdict::Unclear && narrow.1.unwrap() > 0.05, "{narrow:?}");
+    assert_eq!(verdict(None), (Verdict::Unclear, None));
+}
+
+#[test]
 fn of_a_run_with_steps_the_last_one_counts_and_what_is_not_finite_diverged() {
     let folder = tempfile::tempdir().unwrap();
     let mut text = "config.name,seed,step,val.acc\n".to_owned();

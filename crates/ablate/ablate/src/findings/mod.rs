@@ -117,7 +117,7 @@ pub struct ArmFindings {
     pub adjusted_p: Option<f64>,
     /// The same, corrected over the arms of all tasks: of studies where no arm has an effect on any task, at most 5 % have such a p below 0.05.
     pub study_p: Option<f64>,
-    /// p of a difference that matters, corrected over the arms of this task, [`joint_equivalence_p`]: an arm that makes one is called equivalent in at most 5 % of
+    /// p of a difference that matters, corrected over the arms of this task, [`joint_equivalence_p`], and of two samples [`unpaired_equivalence_p`](ablate_statistics::unpaired_equivalence_p): an arm that makes one is called equivalent in at most 5 % of
     /// tasks. Absent where nothing is said to matter, and where one run of a pair diverged and the other didn't.
     pub equivalence_p: Option<f64>,
     /// The same, corrected over the arms of all tasks.
@@ -299,18 +299,25 @@ fn at_once(results: &Results, seed: u64) -> Vec<Vec<Corrected>> {
         both.map(|(different, alike)| Corrected { different, alike, stop: None }).collect()
     };
     let mut corrected: Vec<Vec<Corrected>> = families.iter().enumerate().map(of_task).collect();
-    for (task, corrected) in results.tasks.iter().zip(&mut corrected).filter(|(task, _)| !task.is_paired()) {
-        two_samples(task, results.tasks.len(), corrected);
+    for ((task, corrected), margins) in results.tasks.iter().zip(&mut corrected).zip(&margins) {
+        if !task.is_paired() {
+            two_samples(task, results.tasks.len(), margins, corrected);
+        }
     }
     corrected
 }
 
 /// Of a task without pairs, whose arms have p of their own; over all tasks it is as many times as large.
-fn two_samples(task: &TaskResults, tasks: usize, corrected: &mut [Corrected]) {
-    let alone = |arm: usize| (arm > 0).then(|| task::difference(task, arm, &method())?.p).flatten();
-    let p: Vec<Option<f64>> = (0..task.arms.len()).map(alone).collect();
-    for (corrected, p) in corrected.iter_mut().zip(holm(&p)) {
-        corrected.different = (p, p.map(|p| (p * tasks as f64).min(1.0)));
+fn two_samples(task: &TaskResults, tasks: usize, margins: &[f64], corrected: &mut [Corrected]) {
+    let of_arms = |p: &dyn Fn(usize) -> Option<f64>| {
+        let alone: Vec<Option<f64>> =
+            (0..task.arms.len()).map(|arm| (arm > 0).then(|| p(arm)).flatten()).collect();
+        holm(&alone).into_iter().map(|p| (p, p.map(|p| (p * tasks as f64).min(1.0))))
+    };
+    let different = of_arms(&|arm| task::difference(task, arm, &method())?.p);
+    let alike = of_arms(&|arm| task::unpaired_equivalence(task, arm, margins[arm]));
+    for (corrected, (different, alike)) in corrected.iter_mut().zip(different.zip(alike)) {
+        *corrected = Corrected { different, alike, stop: None };
     }
 }
 

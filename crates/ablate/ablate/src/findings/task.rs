@@ -2,7 +2,7 @@
 
 use ablate_statistics::{
     Bootstrap, Effect, FactorialEffects, PairedDifference, PairedSteps, StepsToTarget, Summary, ToTarget,
-    detectable_difference, repeat_noise, tested_differences, unpaired_difference,
+    detectable_difference, repeat_noise, tested_differences, unpaired_difference, unpaired_equivalence_p,
 };
 use ablate_tasks::Split;
 
@@ -216,8 +216,16 @@ pub(super) fn difference(task: &TaskResults, arm: usize, method: &Bootstrap) -> 
         let pairs: Vec<(f64, f64)> = pairs(task, arm).into_iter().flatten().collect();
         return PairedDifference::of(&pairs, method);
     }
-    let values = |arm: &ArmRuns| arm.runs.iter().map(|run| value(task, &run.record)).collect::<Vec<_>>();
-    unpaired_difference(&values(&task.arms[arm]), &values(&task.arms[0]), method)
+    unpaired_difference(&values(task, arm), &values(task, 0), method)
+}
+
+/// p of a difference between the two samples that matters.
+pub(super) fn unpaired_equivalence(task: &TaskResults, arm: usize, margin: f64) -> Option<f64> {
+    unpaired_equivalence_p(&values(task, arm), &values(task, 0), margin)
+}
+
+fn values(task: &TaskResults, arm: usize) -> Vec<f64> {
+    task.arms[arm].runs.iter().map(|run| value(task, &run.record)).collect()
 }
 
 fn final_d(task: &TaskResults, finished: &[&Record]) -> Vec<Option<f64>> {

@@ -326,6 +326,24 @@ mod tests {
     }
 
     #[test]
+    fn an_arm_whose_state_has_another_size_cannot_go_on() {
+        let text = r#"
+            tasks = [{ task = "digits", steps = 100 }]
+            fork = { at = [10], arms = ["fewer-samples"] }
+            [base]
+            chain = ["prodigy", "schedule-free"]
+            [[factor]]
+            name = "fewer-samples"
+            on = { "prodigy.samples" = { every = 13 } }
+        "#;
+        let error = Study::parse("test", text, &Registry::shipped(), &Overrides::default()).err().unwrap();
+        let found = error.downcast_ref::<ForkError>().unwrap_or_else(|| panic!("{error:#}"));
+        let ForkError::Refused { task, arm, reason } = found else { panic!("{found}") };
+        assert_eq!((task.as_str(), arm.as_str()), ("digits", "fewer-samples"));
+        assert!(reason.contains("prodigy/"), "{reason}");
+    }
+
+    #[test]
     fn a_command_cannot_fork() {
         let text = r#"
             tasks = [{ command = ["true"], steps = 100, sources = [] }]
