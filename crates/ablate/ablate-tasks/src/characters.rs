@@ -1,31 +1,17 @@
 //! A small transformer that reads a novel letter by letter.
 
-use std::io::Read;
-
-use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device, Tensor};
-use candle_nn::loss::cross_entropy;
-use candle_nn::ops::softmax;
-use flate2::read::GzDecoder;
-use rand::Rng;
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::candle::Shapes;
 use crate::random::{Purpose, generator, normal};
 use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};
-
-const DATA: &[u8] = include_bytes!("../data/persuasion.txt.gz");
-
-/// Characters that are told apart: letters without their case, white space as one, and the commonest marks. Everything else is the last.
-const ALPHABET: &[u8] = b" abcdefghijklmnopqrstuvwxyz,.;'\"-!?:#";
+use crate::text::{ALPHABET, Text, WINDOWS};
+use crate::transformer::{attention, mask, normed, split_heads};
 
 /// Matrices of a layer after the gain of its first norm: query, key and value; output; gain; up; down.
 const PER_LAYER: usize = 6;
-
-/// Windows of an evaluation, evenly spaced over the split.
-const WINDOWS: usize = 48;
-
-const EPSILON: f64 = 1e-5;
 
 /// Options of a study.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,12 +37,9 @@ impl Default for Options {
 
 /// A character-level transformer on Jane Austen's *Persuasion*.
 pub(crate) struct Characters {
-    train: Vec<u32>,
-    validation: Vec<u32>,
-    test: Vec<u32>,
+    text: Text,
     options: Options,
     positions: Tensor,
-    /// Minus infinity where a letter would look ahead.
     mask: Tensor,
     shapes: Shapes,
 }
@@ -75,93 +58,30 @@ impl Characters {
         ensure!((1..=24).contains(&layers), "layers = {layers} must be from 1 to 24");
         ensure!((2..=512).contains(&context), "context = {context} must be from 2 to 512");
         ensure!((1..=4096).contains(&batch), "batch = {batch} must be from 1 to 4096");
-        let letters = letters()?;
-        let tenth = letters.len() / 10;
-        let ahead = |place: usize| if place % context > place / context { f32::NEG_INFINITY } else { 0.0 };
-        let mask: Vec<f32> = (0..context * context).map(ahead).collect();
         Ok(Self {
-            train: letters[..8 * tenth].to_vec(),
-            validation: letters[8 * tenth..9 * tenth].to_vec(),
-            test: letters[9 * tenth..].to_vec(),
+            text: Text::load()?,
             positions: Tensor::arange(0, context as u32, &Device::Cpu)?,
-            mask: Tensor::from_vec(mask, (context, context), &Device::Cpu)?,
+            mask: mask(context)?,
             shapes: Shapes::of(&initial_parameters(&options, 0)),
             options,
         })
     }
 
-    fn split(&self, split: Split) -> &[u32] {
-        match split {
-            Split::Train => &self.train,
-            Split::Validation => &self.validation,
-            Split::Test => &self.test,
-        }
-    }
-
-    /// The mean cross-entropy of the letters that follow each of the windows' own, in nats.
-    fn loss(&self, weights: &[Tensor], letters: &[u32], starts: &[usize]) -> Result<Tensor> {
-        let context = self.options.context;
-        let windows = |shift: usize| -> Result<Tensor> {
-            let window = |start: &usize| letters[start + shift..start + shift + context].to_vec();
-            let flat: Vec<u32> = starts.iter().flat_map(window).collect();
-            Ok(Tensor::from_vec(flat, starts.len() * context, &Device::Cpu)?)
-        };
-        let logits = self.logits(weights, &windows(0)?, starts.len())?;
-        Ok(cross_entropy(&logits, &windows(1)?)?)
-    }
-
     fn logits(&self, weights: &[Tensor], letters: &Tensor, batch: usize) -> Result<Tensor> {
-        let Options { width, layers, context, .. } = self.options;
+        let Options { width, heads, layers, context, .. } = self.options;
         let embedded = weights[0].index_select(letters, 0)?.reshape((batch, context, width))?;
         let placed = embedded.broadcast_add(&weights[1].index_select(&self.positions, 0)?)?;
         let mut stream = placed.reshape((batch * context, width))?;
         let (inner, last) = weights[2..].split_at(layers * PER_LAYER);
         for layer in inner.chunks_exact(PER_LAYER) {
-            let attended = self.attention(&normed(&stream, &layer[0])?.matmul(&layer[1].t()?)?, batch)?;
+            let joined = normed(&stream, &layer[0])?.matmul(&layer[1].t()?)?;
+            let attended = attention(&split_heads(&joined, batch, heads)?, &self.mask)?;
             stream = (stream + attended.matmul(&layer[2].t()?)?)?;
             let up = normed(&stream, &layer[3])?.matmul(&layer[4].t()?)?.relu()?;
             stream = (stream + up.matmul(&layer[5].t()?)?)?;
         }
         Ok(normed(&stream, &last[0])?.matmul(&last[1].t()?)?)
     }
-
-    /// Causal attention over queries, keys and values side by side.
-    fn attention(&self, joined: &Tensor, batch: usize) -> Result<Tensor> {
-        let Options { width, heads, context, .. } = self.options;
-        let joined = joined.reshape((batch, context, 3, heads, width / heads))?;
-        let part = |index: usize| -> Result<Tensor> {
-            Ok(joined.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous()?)
-        };
-        let (queries, keys, values) = (part(0)?, part(1)?, part(2)?);
-        let scale = 1.0 / (width as f64 / heads as f64).sqrt();
-        let scores = (queries.matmul(&keys.t()?)? * scale)?.broadcast_add(&self.mask)?;
-        let mixed = softmax(&scores, 3)?.matmul(&values)?;
-        Ok(mixed.transpose(1, 2)?.reshape((batch * context, width))?)
-    }
-}
-
-/// Root mean square normalisation with a gain.
-fn normed(stream: &Tensor, gain: &Tensor) -> Result<Tensor> {
-    let scale = (stream.sqr()?.mean_keepdim(1)? + EPSILON)?.sqrt()?;
-    Ok(stream.broadcast_div(&scale)?.broadcast_mul(gain)?)
-}
-
-/// The text as places in the alphabet, runs of white space as one.
-fn letters() -> Result<Vec<u32>> {
-    let mut text = String::new();
-    GzDecoder::new(DATA).read_to_string(&mut text).context(
-        "persuasion.txt.gz cannot be decompressed; restore it (crates/ablate/ablate-tasks/data/README.md says from where)",
-    )?;
-    let other = ALPHABET.len() - 1;
-    let mut letters: Vec<u32> = Vec::with_capacity(text.len());
-    for byte in text.bytes() {
-        let byte = if byte.is_ascii_whitespace() { b' ' } else { byte.to_ascii_lowercase() };
-        let place = ALPHABET.iter().position(|letter| *letter == byte).unwrap_or(other) as u32;
-        if place != 0 || letters.last() != Some(&0) {
-            letters.push(place);
-        }
-    }
-    Ok(letters)
 }
 
 fn initial_parameters(options: &Options, seed: u64) -> Vec<InitialParameter> {
@@ -220,45 +140,26 @@ impl Task for Characters {
     }
 
     fn batch(&self, seed: u64, step: usize) -> Batch {
-        let mut generator = generator(seed, Purpose::Order(step));
-        let last = self.train.len() - self.options.context - 1;
-        let examples = (0..self.options.batch).map(|_| generator.random_range(0..=last as u32)).collect();
-        Batch { seed, step, examples }
+        self.text.batch(seed, step, self.options.batch, self.options.context)
     }
 
     fn gradients(&self, weights: &[&[f32]], batch: &Batch) -> Result<Gradients> {
-        let starts: Vec<usize> = batch.examples.iter().map(|&start| start as usize).collect();
-        self.shapes.gradients(weights, |weights| self.loss(weights, &self.train, &starts))
+        self.shapes.gradients(weights, |weights| {
+            let logits = |letters: &Tensor, windows| self.logits(weights, letters, windows);
+            self.text.loss(Split::Train, &batch.examples, self.options.context, logits)
+        })
     }
 
     fn evaluate(&self, weights: &[&[f32]], split: Split) -> Result<Evaluation> {
         let weights = self.shapes.tensors(weights)?;
-        let letters = self.split(split);
-        let last = letters.len() - self.options.context - 1;
-        let starts: Vec<usize> = (0..WINDOWS).map(|window| window * last / (WINDOWS - 1)).collect();
-        let mut sum = 0.0;
-        for starts in starts.chunks(16) {
-            let loss = self.loss(&weights, letters, starts)?.to_dtype(DType::F64)?;
-            sum += loss.to_scalar::<f64>()? * starts.len() as f64;
-        }
-        Ok(Evaluation { loss: sum / WINDOWS as f64, accuracy: None })
+        let logits = |letters: &Tensor, windows| self.logits(&weights, letters, windows);
+        self.text.evaluate(split, self.options.context, logits)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sha2::{Digest, Sha256};
-
-    #[test]
-    fn the_text_is_the_one_whose_source_is_named() {
-        let digest: String = Sha256::digest(DATA).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(digest, "4f03c434e94a3cac0b6f97562f194c278ad8035d47129cbc7bcedc204014e985");
-        let letters = letters().unwrap();
-        let text: String =
-            letters[10..50].iter().map(|&letter| char::from(ALPHABET[letter as usize])).collect();
-        assert_eq!(text, "sir walter elliot, of kellynch hall, in ");
-    }
 
     #[test]
     fn no_letter_sees_what_comes_after_it() {
@@ -268,7 +169,7 @@ mod tests {
         let weights = task.shapes.tensors(&weights).unwrap();
         let context = task.options.context;
         let logits = |last: u32| {
-            let mut window: Vec<u32> = task.train[..context].to_vec();
+            let mut window: Vec<u32> = task.text.split(Split::Train)[..context].to_vec();
             window[context - 1] = last;
             let window = Tensor::from_vec(window, context, &Device::Cpu).unwrap();
             task.logits(&weights, &window, 1).unwrap().to_vec2::<f32>().unwrap()

@@ -6,11 +6,13 @@ use serde_json::{Map, Value};
 use crate::autoencoder::Autoencoder;
 use crate::characters::Characters;
 use crate::digits::Digits;
+use crate::gpt::Gpt;
 use crate::lora::Lora;
 use crate::mnist::Mnist;
 use crate::modular::Modular;
 use crate::names::known_options;
 use crate::quadratic::Quadratic;
+use crate::residual::Residual;
 use crate::rosenbrock::Rosenbrock;
 use crate::task::Task;
 
@@ -153,6 +155,16 @@ pub fn shipped() -> Vec<TaskKind> {
             "characters",
             "a small transformer on Jane Austen's Persuasion, by characters",
             Characters::new,
+        ),
+        TaskKind::new(
+            "gpt",
+            "the same text with a GPT of a million parameters: rotary positions, SwiGLU; minutes a run",
+            Gpt::new,
+        ),
+        TaskKind::new(
+            "residual",
+            "the digits with a residual convolutional network; minutes a run",
+            Residual::new,
         ),
         TaskKind::new("lora", "low-rank adaptation of a pretrained perceptron to turned digits", Lora::new),
         TaskKind::new(

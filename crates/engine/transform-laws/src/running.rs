@@ -55,8 +55,11 @@ impl<T: Real, E: Number> Running<T, E> {
     }
 
     /// A step whose gradients arrive one by one, the last parameter's first.
-    pub(crate) fn step_one_by_one(&mut self, gradients: &[ArrayD<f64>]) -> gradient_transform::Result<()> {
-        let mut step = self.optimizer.begin_step()?;
+    pub(crate) fn step_one_by_one(
+        &mut self,
+        (gradients, loss): (&[ArrayD<f64>], f64),
+    ) -> gradient_transform::Result<()> {
+        let mut step = self.optimizer.begin_step_with(Loss(loss))?;
         for (i, (value, gradient)) in self.values.iter_mut().zip(gradients).enumerate().rev() {
             let gradient = gradient.mapv(E::of);
             step.parameter(i, Parameter::array(value.view_mut(), Some(gradient.view())))?;

@@ -16,8 +16,10 @@
 //! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. An executor that keeps it and whose
 //! arithmetic is IEEE's gives the processor's bits.
 
+mod formulas;
 mod interpreter;
 mod optimizer;
+mod step;
 
 use std::fmt;
 use std::sync::Arc;

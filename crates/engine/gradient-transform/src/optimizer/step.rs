@@ -218,6 +218,36 @@ impl<T: Real> Optimizer<T> {
     /// [`Error::EvaluationMode`]; [`Error::NeedsAllGradients`] for chains with [sums over several tensors](crate::SumsOver);
     /// [`Error::GradientsAccumulated`]; [`Error::InvalidPolicy`]; [`Error::NotGiven`].
     pub fn begin_step(&mut self) -> Result<StepInProgress<'_, T>> {
+        self.begin_one_by_one()?;
+        Ok(StepInProgress { optimizer: self })
+    }
+
+    /// [`begin_step`](Self::begin_step), told what [`step_with`](Self::step_with) is told.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Loss, Optimizer, Parameter, map};
+    ///
+    /// let by_loss = map!("by-loss", |cx| { loss: cx.step.published::<Loss>().map_or(1.0, |loss| loss.0) }, |u| loss * u);
+    /// let mut optimizer = Optimizer::new((by_loss, Descent::default()), [("w", [1])])?;
+    /// let mut w = [1.0_f32];
+    /// let mut step = optimizer.begin_step_with(Loss(0.25))?;
+    /// step.parameter(0, Parameter::slice(&mut w, Some(&[1.0])))?;
+    /// step.end();
+    /// assert_eq!(w, [0.75]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`begin_step`](Self::begin_step).
+    pub fn begin_step_with(&mut self, given: impl Published) -> Result<StepInProgress<'_, T>> {
+        self.given.set(given);
+        // Every group's step has a copy from here on.
+        let begun = self.begin_one_by_one();
+        self.given.forget();
+        begun.map(|()| StepInProgress { optimizer: self })
+    }
+
+    fn begin_one_by_one(&mut self) -> Result<()> {
         if self.evaluating.is_some() {
             return Err(Error::EvaluationMode);
         }
@@ -230,7 +260,7 @@ impl<T: Real> Optimizer<T> {
         self.begin()?;
         let tensors = self.tensors.iter_mut();
         tensors.for_each(|tensor| (tensor.outcome, tensor.progress) = (None, Progress::default()));
-        Ok(StepInProgress { optimizer: self })
+        Ok(())
     }
 
     /// Publishes the step to every group's chain, unless there is a group that cannot step.

@@ -62,10 +62,10 @@ pub(crate) fn parameters_may_come_one_by_one<E: Number>(row: &Row) -> Result<()>
     for (t, step) in (1..).zip(problem.steps()) {
         together.step(step)?;
         let before = one_by_one.everything();
-        match one_by_one.step_one_by_one(step.0) {
+        match one_by_one.step_one_by_one(step) {
             Ok(()) => {}
-            // A chain that needs all gradients first, or the loss, says so and does nothing.
-            Err(Error::NeedsAllGradients { .. } | Error::NotGiven { .. }) => {
+            // A chain that needs all gradients first says so and does nothing.
+            Err(Error::NeedsAllGradients { .. }) => {
                 ensure!(one_by_one.everything() == before, "a step that is refused moves something");
                 return Ok(());
             }

@@ -1,0 +1,278 @@
+//! A step on a device: sweep by sweep over all tensors, with the host's part between them.
+//!
+//! ```text
+//! examine the gradients         nothing has moved if one cannot be stepped with
+//! for every sweep:
+//!     host      the transforms make numbers of the sums of the sweep before
+//!     device    tensors with the same formula, in one call
+//! host          the estimate of the step size
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::device::optimizer::{DeviceParameter, OnDevice, bring, device};
+use crate::device::{Executor, TensorSweep};
+use crate::engine::elsewhere::HostPart;
+use crate::engine::formula::SweepFormula;
+use crate::engine::sweep::ScratchPool;
+use crate::engine::tensor::{self, NewColumn, Progress, Run, Tensor};
+use crate::error::{Error, Result};
+use crate::link::compose::{Stages, stages};
+use crate::link::state::Initial;
+use crate::memory::buffer::Buffer;
+use crate::memory::element::{DType, Real};
+use crate::optimizer::Optimizer;
+use crate::optimizer::check::{check_shape, check_type};
+use crate::optimizer::group::{Group, NonFinite, Settings};
+use crate::optimizer::shared_sums;
+use crate::optimizer::step::StepOutcome;
+
+impl<T: Real, E: Executor<T>> OnDevice<E, T> {
+    pub(super) fn step_once(
+        &mut self,
+        parameters: &mut [DeviceParameter<'_, E::Array>],
+    ) -> Result<StepOutcome> {
+        self.optimizer.check_count(parameters.len())?;
+        for (tensor, parameter) in self.optimizer.tensors.iter_mut().zip(parameters.iter()) {
+            check::<T, E>(tensor, parameter)?;
+            (tensor.outcome, tensor.progress) = (None, Progress::default());
+        }
+        if !self.examine(parameters)? {
+            self.optimizer.skipped += 1;
+            return Ok(StepOutcome::Skipped);
+        }
+        self.optimizer.begin()?;
+        self.make_columns(parameters)?;
+        for name in self.optimizer.shared_sums.clone() {
+            self.advance(Some(&name), parameters)?;
+            let Optimizer { groups, tensors, .. } = &mut self.optimizer;
+            shared_sums::complete(&name, groups, tensors);
+        }
+        self.advance(None, parameters)?;
+        self.for_each(parameters, |tensor, run| tensor.conclude_elsewhere(run));
+        self.optimizer.end();
+        Ok(StepOutcome::Done)
+    }
+
+    /// Looks at the gradients; false if the step is to be skipped.
+    fn examine(&mut self, parameters: &[DeviceParameter<'_, E::Array>]) -> Result<bool> {
+        let non_finite = self.optimizer.settings.non_finite;
+        if non_finite == NonFinite::Unchecked {
+            return Ok(true);
+        }
+        let given: Vec<(usize, &E::Array)> =
+            parameters.iter().enumerate().filter_map(|(i, p)| Some((i, p.gradient?))).collect();
+        let gradients: Vec<&E::Array> = given.iter().map(|(_, gradient)| *gradient).collect();
+        let usable = self.executor.usable(&gradients, T::LARGEST_GRADIENT).map_err(device)?;
+        for ((i, gradient), _) in given.into_iter().zip(usable).filter(|(_, usable)| !usable) {
+            match non_finite {
+                NonFinite::Skip => return Ok(false),
+                NonFinite::SkipTensor => self.optimizer.tensors[i].progress.refused = true,
+                _ => {
+                    let gradient = self.executor.download(gradient).map_err(device)?;
+                    return Err(unusable(&self.optimizer.tensors[i], &gradient));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Begins the step of every tensor, and makes the columns that it lacks.
+    fn make_columns(&mut self, parameters: &mut [DeviceParameter<'_, E::Array>]) -> Result<()> {
+        let Self { optimizer, executor, columns, .. } = self;
+        let Optimizer { groups, tensors, settings, pool, .. } = optimizer;
+        for ((tensor, parameter), columns) in tensors.iter_mut().zip(parameters.iter()).zip(columns) {
+            let Some(gradient) = parameter.gradient.filter(|_| !tensor.progress.refused) else { continue };
+            let group = &groups[tensor.group];
+            let stages = &stages(&*group.chain);
+            let run = run(group, stages, settings, pool);
+            if tensor.is_replanned(&run) {
+                bring(tensor, executor, columns)?;
+                tensor.unplan(stages);
+                columns.clear();
+            }
+            let mut failed = None;
+            let types = [E::dtype(parameter.value), E::dtype(gradient)];
+            tensor.begin_elsewhere(&run, types, &mut |column| {
+                let empty = Buffer::zeros(column.dtype, 0);
+                match first_values(executor, column, parameter.value) {
+                    Ok(array) => columns.push(array),
+                    Err(error) => failed = Some(error),
+                }
+                empty
+            });
+            if let Some(error) = failed {
+                return Err(device(error));
+            }
+            for (column, values) in tensor.take_values_of_step() {
+                columns[column] = executor.upload(values).map_err(device)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with the step of every tensor until the transform `until` has taken its sums, or through all sweeps.
+    fn advance(
+        &mut self,
+        until: Option<&str>,
+        parameters: &mut [DeviceParameter<'_, E::Array>],
+    ) -> Result<()> {
+        loop {
+            self.for_each(parameters, |tensor, run| tensor.seal_elsewhere(run, until));
+            if !self.sweep(until, parameters)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs the next sweep of every tensor that has one; false if there are none.
+    fn sweep(
+        &mut self,
+        until: Option<&str>,
+        parameters: &mut [DeviceParameter<'_, E::Array>],
+    ) -> Result<bool> {
+        type Batch<'a, T, A> = (Arc<SweepFormula>, Vec<TensorSweep<'a, T, A>>);
+        let Self { optimizer, executor, columns, formulas, .. } = self;
+        let Optimizer { groups, tensors, settings, pool, .. } = optimizer;
+        let mut batches: Vec<Batch<'_, T, E::Array>> = Vec::new();
+        let mut places: HashMap<usize, usize> = HashMap::new();
+        let mut swept = Vec::new();
+        let mut rest = tensors.iter_mut().zip(parameters.iter_mut()).zip(columns).enumerate().peekable();
+        // A group's tensors stand together.
+        while let Some((_, ((first, _), _))) = rest.peek() {
+            let index = first.group;
+            let group = &groups[index];
+            let stages = &stages(&*group.chain);
+            let run = run(group, stages, settings, pool);
+            while let Some((i, ((tensor, parameter), columns))) =
+                rest.next_if(|(_, ((tensor, _), _))| tensor.group == index)
+            {
+                let Some(gradient) = parameter.gradient.filter(|_| !tensor.progress.refused) else {
+                    continue;
+                };
+                let Some(next) = tensor.next_sweep(&run, until) else { continue };
+                let Some(formula) = formulas.of(stages, tensor, &next)? else { continue };
+                let Some(part) = tensor.host_part(&run) else { continue };
+                let HostPart { along, sums, sums_along, parameter_stream, column_streams, shape } = part;
+                let sweep = TensorSweep {
+                    shape,
+                    numbers: next.numbers,
+                    along,
+                    parameter: &mut *parameter.value,
+                    gradient,
+                    columns,
+                    rounding: group.rounding,
+                    parameter_stream,
+                    column_streams,
+                    sums,
+                    sums_along,
+                };
+                let place = *places.entry(Arc::as_ptr(&formula).addr()).or_insert_with(|| {
+                    batches.push((formula, Vec::new()));
+                    batches.len() - 1
+                });
+                batches[place].1.push(sweep);
+                swept.push(i);
+            }
+        }
+        let any = !batches.is_empty();
+        for (formula, mut tensors) in batches {
+            executor.sweep(&formula, &mut tensors).map_err(device)?;
+        }
+        for &tensor in &swept {
+            self.optimizer.tensors[tensor].note_swept();
+        }
+        Ok(any)
+    }
+
+    /// Does something for every tensor that takes part in the step, on several threads where there are many.
+    fn for_each(
+        &mut self,
+        parameters: &[DeviceParameter<'_, E::Array>],
+        f: impl Fn(&mut Tensor<T>, &Run<'_, T>) + Sync,
+    ) {
+        /// Tensors that are worth a task.
+        const OF_A_TASK: usize = 16;
+        let Optimizer { groups, tensors, settings, pool, .. } = &mut self.optimizer;
+        let mut rest = tensors.iter_mut().zip(parameters).peekable();
+        // A group's tensors stand together.
+        while let Some((first, _)) = rest.peek() {
+            let index = first.group;
+            let group = &groups[index];
+            let stages = &stages(&*group.chain);
+            let run = run(group, stages, settings, pool);
+            let mut own: Vec<&mut Tensor<T>> = Vec::new();
+            while let Some((tensor, parameter)) = rest.next_if(|(tensor, _)| tensor.group == index) {
+                if parameter.gradient.is_some() && !tensor.progress.refused {
+                    own.push(tensor);
+                }
+            }
+            if own.len() < 2 * OF_A_TASK {
+                own.iter_mut().for_each(|tensor| f(tensor, &run));
+            } else {
+                own.par_iter_mut().with_min_len(OF_A_TASK).for_each(|tensor| f(tensor, &run));
+            }
+        }
+    }
+}
+
+fn run<'a, T: Real>(
+    group: &'a Group<T>,
+    stages: &'a Stages<'a, T>,
+    settings: &Settings,
+    pool: &'a ScratchPool<T>,
+) -> Run<'a, T> {
+    let (step, rounding, seed) = (&group.context, group.rounding, settings.seed);
+    Run { stages, step, rounding, seed, pool, parallel: false, recorded: false }
+}
+
+/// A column on the device before its first step.
+fn first_values<T: Real, E: Executor<T>>(
+    executor: &mut E,
+    column: NewColumn<'_>,
+    parameter: &E::Array,
+) -> Result<E::Array, E::Error> {
+    let copies = column.kept.is_none() && column.spec.initial == Initial::Parameter;
+    if column.kept.is_none() && !copies {
+        return executor.zeros(column.dtype, column.len);
+    }
+    let values = if copies { executor.download(parameter)? } else { Buffer::zeros(column.dtype, 0) };
+    executor.upload(tensor::first_values(column, values.as_slice()))
+}
+
+/// Whether a parameter fits the tensor.
+fn check<T: Real, E: Executor<T>>(
+    tensor: &Tensor<T>,
+    parameter: &DeviceParameter<'_, E::Array>,
+) -> Result<()> {
+    check_shape(tensor, "value", None, E::len(parameter.value))?;
+    let (name, found) = (&tensor.info.name, E::dtype(parameter.value));
+    check_type::<T>(name, found)?;
+    if tensor.is_typed() && tensor.info.dtype != found {
+        let reason = format!("it was {} before; its state is of that type", tensor.info.dtype);
+        return Err(Error::ElementType { name: name.clone(), found, reason });
+    }
+    let Some(gradient) = parameter.gradient else { return Ok(()) };
+    check_shape(tensor, "gradient", None, E::len(gradient))?;
+    let found = E::dtype(gradient);
+    if found == DType::F64 && T::DTYPE == DType::F32 {
+        return Err(Error::GradientType { name: name.clone(), found });
+    }
+    Ok(())
+}
+
+/// The error for a gradient that cannot be stepped with.
+fn unusable<T: Real>(tensor: &Tensor<T>, gradient: &Buffer) -> Error {
+    let limit = T::LARGEST_GRADIENT;
+    let name = tensor.info.name.clone();
+    match gradient.as_slice().first_beyond(limit, false) {
+        Some((index, value)) if value.is_finite() => {
+            Error::GradientTooLarge { name, index, value, limit, dtype: T::DTYPE }
+        }
+        Some((index, value)) => Error::NonFiniteGradient { name, index, value: value.to_string() },
+        None => Error::NonFiniteGradient { name, index: 0, value: String::new() },
+    }
+}
