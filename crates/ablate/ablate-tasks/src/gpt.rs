@@ -35,7 +35,7 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { width: 128, heads: 4, layers: 5, context: 64, batch: 8 }
+        Self { width: 128, heads: 4, layers: 6, context: 64, batch: 8 }
     }
 }
 
@@ -155,7 +155,7 @@ impl Task for Gpt {
             reason: "The parts of today's language models, with a million parameters: the nearest to what people train."
                 .into(),
             measure: Measure::Loss,
-            target: 1.7,
+            target: 1.8,
             test_examples: None,
             steps: 600,
         }

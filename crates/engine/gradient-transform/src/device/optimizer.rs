@@ -6,6 +6,7 @@ use crate::device::Executor;
 use crate::device::formulas::Formulas;
 use crate::engine::tensor::Tensor;
 use crate::error::{Error, Result};
+use crate::link::compose::stages;
 use crate::link::context::{Estimate, StepContext};
 use crate::link::published::Published;
 use crate::memory::buffer::Buffer;

@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::author::{Descent, Element, GradientTransform, fields, transform};
-use crate::device::Interpreter;
+use crate::device::{Interpreter, SweepFormula, TensorSweep};
+use crate::memory::element::DType;
 use crate::memory::number::Backend;
 
 #[derive(Clone, Debug)]
