@@ -22,7 +22,9 @@ pub enum Error {
         dtype: candle_core::DType,
     },
     /// The optimizer was built for a parameter that no variable was given for.
-    #[error("no variable was given for parameter `{name}`, which a group of the optimizer has; it is found by its name")]
+    #[error(
+        "no variable was given for parameter `{name}`, which a group of the optimizer has; it is found by its name"
+    )]
     NoVariable {
         /// The parameter.
         name: String,
