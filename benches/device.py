@@ -16,6 +16,8 @@ from statistics import median
 
 import torch
 
+import sources
+
 LISTS = {
     "large": [(1, (4096, 4096))],
     "gpt": [(24, (768, 768)), (6, (3072, 768)), (6, (768, 3072)), (50, (768,))],
@@ -94,6 +96,10 @@ def main() -> None:
         (given.out / "device.md").write_text("\n".join(table) + "\n")
 
     put(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
+    put("")
+    for name, value in sources.today(sources.DEVICE).items():
+        put(f"* {name}: {value}")
+    put("* command: benches/device.sh")
     put("")
     put("| list | type | optimizer | ms per step: median [least, most] | ratio to fused AdamW | launches |")
     put("| --- | --- | --- | --: | --: | --: |")

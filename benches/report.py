@@ -4,12 +4,11 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from install import ROOT, Setup
+import sources
+from install import Setup
 from subjects import TARGETS, Group
 
 
@@ -94,12 +93,9 @@ def describe(setup: Setup, arguments: argparse.Namespace) -> dict[str, Any]:
     models = [
         line.partition(":")[2].strip() for line in read("/proc/cpuinfo").splitlines() if line.startswith("model name")
     ]
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT
-    ).stdout.strip()
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit or "unknown",
+        **sources.today(sources.STEP),
+        "command": "python3 benches/versus.py",
         "processor": models[0] if models else "unknown",
         "cores": os.cpu_count(),
         "threads": arguments.threads,

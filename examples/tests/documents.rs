@@ -1,6 +1,6 @@
 //! Numbers and links of READMEs and the book are true, and every transform is in every list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use factored_moment::{DenseMoment, FactoredMoment};
@@ -8,6 +8,7 @@ use gradient_transform::{Descent, Link, Optimizer, Parameter};
 use prodigy_core::Prodigy;
 use prodigy_plus::ProdigyPlus;
 use schedule_free::ScheduleFree;
+use sha2::{Digest, Sha256};
 use stableadamw::StableAdamW;
 
 /// A matrix whose size is a multiple of 11.
@@ -322,6 +323,95 @@ fn pages_and_doc_comments_are_free_of_the_worst_habits() {
     }
     assert!(files.len() > 80 && rust.len() > 200, "{} {}", files.len(), rust.len());
     assert!(found.is_empty() && headless.is_empty(), "{found:#?} {headless:#?}");
+}
+
+/// Digest of all source files of crates below these folders, as `benches/sources.py` takes it.
+fn digest_of_sources(folders: &[&str]) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files = BTreeMap::new();
+    let mut below: Vec<PathBuf> = folders.iter().map(|folder| root.join(folder)).collect();
+    while let Some(folder) = below.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let within = path.strip_prefix(root).unwrap();
+            let is_source = within.iter().any(|part| part == "src")
+                && path.extension().is_some_and(|ending| ["rs", "h", "wgsl"].iter().any(|of| ending == *of));
+            if path.is_dir() {
+                below.push(path);
+            } else if is_source {
+                files.insert(within.to_str().unwrap().replace('\\', "/"), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    assert!(files.len() > 50, "only {} sources of {folders:?}", files.len());
+    let mut total = Sha256::new();
+    for (name, content) in files {
+        total.update([name.as_bytes(), &content[..]].join(&0));
+        total.update([0]);
+    }
+    total.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Line of a table of numbers whose sources are others by now.
+const CHANGED: &str = "* these sources have changed since";
+
+/// Fault of a table of numbers, if it has one.
+fn fault_of_numbers(text: &str, digest: impl Fn(&[&str]) -> String) -> Option<String> {
+    let of = |key: &str| text.lines().find_map(|line| line.strip_prefix(&format!("* {key}: ")));
+    let (Some(date), Some(_), Some(_)) = (of("date"), of("commit"), of("command")) else {
+        return Some("lacks its date, commit or command".to_owned());
+    };
+    let is_date = date.len() >= 10 && date[..4].parse::<u16>().is_ok() && &date[4..5] == "-";
+    if !is_date {
+        return Some(format!("`{date}` is no date"));
+    }
+    let Some((known, folders)) = of("sources").and_then(|sources| sources.split_once(" of ")) else {
+        return Some("lacks the digest of its sources".to_owned());
+    };
+    let has_changed = digest(&folders.split(", ").collect::<Vec<_>>()) != known;
+    match (has_changed, text.lines().any(|line| line == CHANGED)) {
+        (true, false) => Some(format!(
+            "is of other sources than {folders} are now. Measure again, or add the line `{CHANGED}` below that of its sources"
+        )),
+        (false, true) => Some(format!("is of the sources as they are: delete the line `{CHANGED}`")),
+        _ => None,
+    }
+}
+
+#[test]
+fn numbers_say_when_and_how_they_were_measured_and_whether_their_sources_have_changed_since() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files = Vec::new();
+    documents(&root.join("benches"), &mut files);
+    assert!(files.len() >= 2, "{files:?}");
+    let fault = |file: &PathBuf| {
+        let fault = fault_of_numbers(&std::fs::read_to_string(file).unwrap(), digest_of_sources)?;
+        Some(format!("{} {fault}", file.display()))
+    };
+    assert_eq!(files.iter().filter_map(fault).collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
+fn a_table_of_numbers_that_hides_its_age_is_found() {
+    let table = |changed: &str| {
+        format!(
+            "* date: 2026-11-28\n* commit: 1234567\n* sources: 12ab of a, b\n{changed}* command: measure\n"
+        )
+    };
+    let (silent, open) = (table(""), table("* these sources have changed since\n"));
+    let fault = |text: &str, now: &str| {
+        fault_of_numbers(text, |folders| {
+            assert_eq!(folders, ["a", "b"]);
+            now.to_owned()
+        })
+    };
+    assert_eq!((fault(&silent, "12ab"), fault(&open, "cd34")), (None, None));
+    assert!(fault(&silent, "cd34").unwrap().contains("Measure again"));
+    assert!(fault(&open, "12ab").unwrap().contains("delete the line"));
+    for key in ["date", "commit", "sources", "command"] {
+        let without = silent.replace(&format!("* {key}: "), "* ");
+        assert!(fault(&without, "12ab").unwrap().contains("lacks"), "{key}");
+    }
 }
 
 /// A document's text, its lines joined.

@@ -25,6 +25,8 @@ mod quickstart;
 mod resume;
 #[path = "../several_groups.rs"]
 mod several_groups;
+#[path = "../step_costs.rs"]
+mod step_costs;
 #[path = "../step_sizes.rs"]
 mod step_sizes;
 #[path = "../trajectories.rs"]
@@ -121,6 +123,16 @@ fn the_books_pictures_are_those_that_the_example_draws() {
         assert!(svg.matches("<polyline").count() >= 2 && !svg.contains("NaN"), "{name}");
         assert_same_but_for_rounding(&name, &svg, &in_book(&format!("transforms/{name}")), 1.0); // a pixel
     }
+}
+
+#[test]
+fn the_books_picture_of_costs_is_of_the_numbers_that_were_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("step-costs.svg");
+    let measured = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/versus.json");
+    step_costs::run(&std::fs::read_to_string(measured).unwrap(), &path).unwrap();
+    let drawn = std::fs::read_to_string(path).unwrap();
+    assert_same_but_for_rounding("step-costs.svg", &drawn, &in_book("step-costs.svg"), 1.0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gradient_transform::device::{Executor, SweepFormula, TensorSweep};
 use gradient_transform::{Buffer, DType};
 use half::bf16;
-use sweep_kernels::wgsl::{self, FIRST_MEMORY, Memories};
+use sweep_kernels::wgsl::{self, Bindings, FIRST_BUFFER};
 use sweep_kernels::{Layout, Tables, Types, by_key, usable_tables, words};
 
 use crate::array::{self, WgpuArray};
@@ -219,23 +219,23 @@ impl Wgpu {
         &mut self,
         formula: &Arc<SweepFormula>,
         types: &Types,
-        memories: &Memories,
+        bindings: &Bindings,
     ) -> Result<usize, WgpuError> {
         let known = |program: &Program| {
-            Arc::ptr_eq(&program.formula, formula) && program.types == *types && program.memories == *memories
+            Arc::ptr_eq(&program.formula, formula) && program.types == *types && program.bindings == *bindings
         };
         if let Some(known) = self.programs.iter().position(known) {
             return Ok(known);
         }
         let buffers = self.device.limits().max_storage_buffers_per_shader_stage;
-        let limit = buffers.saturating_sub(FIRST_MEMORY) as usize;
-        if memories.count() > limit {
-            return Err(WgpuError::TooManyBuffers { needed: memories.count(), limit });
+        let limit = buffers.saturating_sub(FIRST_BUFFER) as usize;
+        if bindings.count() > limit {
+            return Err(WgpuError::TooManyBuffers { needed: bindings.count(), limit });
         }
-        let text = wgsl::shader(formula, types, memories);
-        let kernels = Kernels::new(&self.device, &text, &wgsl::written(formula, memories));
-        let (formula, types, memories) = (Arc::clone(formula), types.clone(), memories.clone());
-        self.programs.push(Program { formula, types, memories, kernels, tables: Vec::new() });
+        let text = wgsl::shader(formula, types, bindings);
+        let kernels = Kernels::new(&self.device, &text, &wgsl::written(formula, bindings));
+        let (formula, types, bindings) = (Arc::clone(formula), types.clone(), bindings.clone());
+        self.programs.push(Program { formula, types, bindings, kernels, tables: Vec::new() });
         Ok(self.programs.len() - 1)
     }
 
@@ -247,8 +247,8 @@ impl Wgpu {
         tensors: &mut [TensorSweep<'_, f32, WgpuArray>],
     ) -> Result<(), WgpuError> {
         self.check_sizes(buffers)?;
-        let (memories, buffers) = Memories::of(buffers);
-        let program = self.program(formula, types, &memories)?;
+        let (bindings, buffers) = Bindings::of(buffers);
+        let program = self.program(formula, types, &bindings)?;
         let layout = Layout::of(formula, types.columns.len());
         let (words, along) = words(formula, &layout, tensors, WgpuArray::word);
         let mut encoder = self.encoder();
@@ -269,7 +269,7 @@ impl Wgpu {
         reserve(device, &mut workspace.tiles, 4 * tables.tiles() as u64);
         reserve(device, &mut workspace.floats, 4 * tables.floats as u64);
         let Workspace { words, along, tiles, floats } = &*workspace;
-        let arguments = Arguments { words, along, tiles, floats, memories: &buffers };
+        let arguments = Arguments { words, along, tiles, floats, arrays: &buffers };
         kernels.launch(device, &mut encoder, &prepared, &arguments);
         *launches += tables.launches.len() as u64;
         let bytes = [tables.tiles(), tables.results_along()].map(|numbers| 4 * numbers as u64);
@@ -315,7 +315,7 @@ impl Wgpu {
         reserve(device, &mut workspace.floats, bytes);
         encoder.clear_buffer(&workspace.floats, 0, Some(bytes));
         let Workspace { words, along, tiles, floats } = &*workspace;
-        let arguments = Arguments { words, along, tiles, floats, memories: &buffer };
+        let arguments = Arguments { words, along, tiles, floats, arrays: &buffer };
         kernels.launch(device, &mut encoder, &prepared, &arguments);
         *launches += prepared.tables.launches.len() as u64;
         let part = Part { buffer: floats, offset: 0, bytes };

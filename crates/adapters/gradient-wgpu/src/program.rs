@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gradient_transform::device::SweepFormula;
-use sweep_kernels::wgsl::{self, FIRST_MEMORY, Memories};
+use sweep_kernels::wgsl::{self, Bindings, FIRST_BUFFER};
 use sweep_kernels::{Tables, Types};
 
-/// Kernels of a formula, for arrays of certain types in certain memories.
+/// Kernels of a formula, for arrays of certain types in certain buffers.
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) formula: Arc<SweepFormula>,
     pub(crate) types: Types,
-    pub(crate) memories: Memories,
+    pub(crate) bindings: Bindings,
     pub(crate) kernels: Kernels,
     /// For the shapes of tensors that it was given: where their elements are.
     pub(crate) tables: Vec<(Vec<Vec<usize>>, Arc<Prepared>)>,
@@ -41,7 +41,7 @@ pub(crate) struct Arguments<'a> {
     pub(crate) along: &'a wgpu::Buffer,
     pub(crate) tiles: &'a wgpu::Buffer,
     pub(crate) floats: &'a wgpu::Buffer,
-    pub(crate) memories: &'a [wgpu::Buffer],
+    pub(crate) arrays: &'a [wgpu::Buffer],
 }
 
 impl Prepared {
@@ -66,7 +66,7 @@ impl Prepared {
 }
 
 impl Kernels {
-    /// `written` says of each memory whether kernels write to it.
+    /// `written` says of each buffer whether kernels write to it.
     pub(crate) fn new(device: &wgpu::Device, text: &str, written: &[bool]) -> Self {
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some("sweep"),
@@ -108,8 +108,8 @@ impl Kernels {
     ) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (launch, jobs) in prepared.tables.launches.iter().zip(&prepared.jobs) {
-            let Arguments { words, along, tiles, floats, memories } = arguments;
-            let buffers = [*words, along, jobs, tiles, floats].into_iter().chain(memories.iter());
+            let Arguments { words, along, tiles, floats, arrays } = arguments;
+            let buffers = [*words, along, jobs, tiles, floats].into_iter().chain(arrays.iter());
             let entries: Vec<wgpu::BindGroupEntry<'_>> = (0..)
                 .zip(buffers)
                 .map(|(binding, buffer)| wgpu::BindGroupEntry {
@@ -117,7 +117,7 @@ impl Kernels {
                     resource: buffer.as_entire_binding(),
                 })
                 .collect();
-            debug_assert_eq!(entries.len(), FIRST_MEMORY as usize + memories.len());
+            debug_assert_eq!(entries.len(), FIRST_BUFFER as usize + arrays.len());
             let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some("sweep"),
                 layout: &self.arguments,

@@ -22,10 +22,22 @@ pub enum Error {
         dtype: candle_core::DType,
     },
     /// The optimizer was built for a parameter that no variable was given for.
-    #[error("no variable was given for parameter `{name}`")]
+    #[error(
+        "no variable was given for parameter `{name}`, which a group of the optimizer has; it is found by its name"
+    )]
     NoVariable {
         /// The parameter.
         name: String,
+    },
+    /// A variable was given that the optimizer was not built for.
+    #[error(
+        "variable `{name}` is in no group of the optimizer, which has: {known}. Put it into a group, or, if it is to stand still, leave it out here too"
+    )]
+    NoParameter {
+        /// The variable.
+        name: String,
+        /// Parameters of the optimizer.
+        known: String,
     },
     /// Two names of the same variable.
     #[error(

@@ -104,7 +104,7 @@ impl<T: Real> VarOptimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// A parameter of the engine without a variable, or a variable of floats that the engine doesn't know;
+    /// [`Error::NoVariable`] for a parameter of the engine without a variable, [`Error::NoParameter`] for a variable of floats that no group has;
     /// [`Error::ElementType`]; [`Error::SameVariable`].
     pub fn from_engine(
         engine: Optimizer<T>,
@@ -129,7 +129,7 @@ impl<T: Real> VarOptimizer<T> {
         let mut left_out: Vec<_> = by_name.into_iter().collect();
         left_out.sort_by(|(a, _), (b, _)| a.cmp(b));
         if let Some((name, _)) = left_out.iter().find(|(_, var)| var.dtype().is_float()) {
-            return Err(gradient_transform::Error::UnknownName { name: name.clone(), known: known() }.into());
+            return Err(Error::NoParameter { name: name.clone(), known: known() });
         }
         if let Some((name, var)) = variables.iter().find(|(_, var)| !is_computed_with::<T>(var.dtype())) {
             return Err(Error::ElementType { name: name.clone(), dtype: var.dtype() });

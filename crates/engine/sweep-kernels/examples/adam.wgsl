@@ -3,9 +3,9 @@
 @group(0) @binding(2) var<storage, read> jobs: array<u32>;
 @group(0) @binding(3) var<storage, read_write> tiles: array<f32>;
 @group(0) @binding(4) var<storage, read_write> floats: array<f32>;
-@group(0) @binding(5) var<storage, read> memory0: array<f32>;
-@group(0) @binding(6) var<storage, read_write> memory1: array<f32>;
-@group(0) @binding(7) var<storage, read_write> memory2: array<f32>;
+@group(0) @binding(5) var<storage, read> buffer0: array<f32>;
+@group(0) @binding(6) var<storage, read_write> buffer1: array<f32>;
+@group(0) @binding(7) var<storage, read_write> buffer2: array<f32>;
 
 struct Kept { c0: f32, c1: f32, y: f32 }
 fn element(w: u32, at: u32) -> Kept {
@@ -14,10 +14,10 @@ fn element(w: u32, at: u32) -> Kept {
     let s2 = bitcast<f32>(words[w + 7u].x);
     let s3 = bitcast<f32>(words[w + 8u].x);
     let s6 = bitcast<f32>(words[w + 11u].x);
-    let g = memory0[words[w + 1u].x + at];
-    let y = memory1[words[w + 2u].x + at];
-    let c0 = memory2[words[w + 3u].x + at];
-    let c1 = memory2[words[w + 4u].x + at];
+    let g = buffer0[words[w + 1u].x + at];
+    let y = buffer1[words[w + 2u].x + at];
+    let c0 = buffer2[words[w + 3u].x + at];
+    let c1 = buffer2[words[w + 4u].x + at];
     let v10 = s0 * c0;
     let v11 = s1 * g;
     let v12 = v10 + v11;
@@ -54,8 +54,8 @@ fn sweep(
     for (var i = lane; i < n; i += 32u) {
         let at = first + i;
         let kept = element(w, at);
-        memory2[words[w + 3u].x + at] = kept.c0;
-        memory2[words[w + 4u].x + at] = kept.c1;
-        memory1[words[w + 2u].x + at] = kept.y;
+        buffer2[words[w + 3u].x + at] = kept.c0;
+        buffer2[words[w + 4u].x + at] = kept.c1;
+        buffer1[words[w + 2u].x + at] = kept.y;
     }
 }

@@ -5,7 +5,7 @@
 
 use elementary::Adam;
 use gradient_transform::{DType, Descent, Error, Optimizer, Rounding};
-use sweep_kernels::wgsl::{self, Memories};
+use sweep_kernels::wgsl::{self, Bindings};
 use sweep_kernels::{Types, kernels};
 
 #[allow(clippy::print_stdout)] // a program for the terminal
@@ -18,10 +18,10 @@ fn main() -> Result<(), Error> {
         rounding: Rounding::Stochastic,
     };
     // Gradients, parameters and state in a buffer each.
-    let memories = Memories { gradient: 0, parameter: 1, columns: vec![2, 2] };
+    let bindings = Bindings { gradient: 0, parameter: 1, columns: vec![2, 2] };
     let in_wgsl = std::env::args().nth(1).is_some_and(|language| language == "wgsl");
     for sweep in optimizer.formulas(0, &[64, 64])? {
-        let text = if in_wgsl { wgsl::kernels(&sweep, &types, &memories) } else { kernels(&sweep, &types) };
+        let text = if in_wgsl { wgsl::kernels(&sweep, &types, &bindings) } else { kernels(&sweep, &types) };
         print!("{text}");
     }
     Ok(())

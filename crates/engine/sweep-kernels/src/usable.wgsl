@@ -1,7 +1,7 @@
 @group(0) @binding(0) var<storage, read> words: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read> jobs: array<u32>;
 @group(0) @binding(4) var<storage, read_write> beyond: array<atomic<u32>>;
-@group(0) @binding(5) var<storage, read> memory0: array<u32>;
+@group(0) @binding(5) var<storage, read> buffer0: array<u32>;
 
 // Of what is not a number the bits are the largest; a comparison of numbers need not be right there.
 @compute @workgroup_size(256)
@@ -15,9 +15,9 @@ fn usable(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     for (var at = first + local % 32u; at < end; at += 32u) {
         var bits = 0u;
         if (words[w + 2u].x == 0u) {
-            bits = memory0[words[w + 1u].x + at];
+            bits = buffer0[words[w + 1u].x + at];
         } else {
-            bits = memory0[words[w + 1u].x + at / 2u] << (16u - 16u * (at % 2u));
+            bits = buffer0[words[w + 1u].x + at / 2u] << (16u - 16u * (at % 2u));
         }
         largest = max(largest, bits & 0x7fffffffu);
     }

@@ -2,8 +2,8 @@
 //!
 //! A kernel is what it is in CUDA C, with the same [jobs](crate::Tables) and [words](crate::words). Three things of WGSL make the difference:
 //!
-//! * **No pointers.** Arrays are parts of a few buffers, the [`Memories`], and the words hold places in them, in units of four bytes. A stage has eight buffers where no more
-//!   is asked for, of which the tables take five. So tensors are packed together, and a launch has all that lie in the same memories.
+//! * **No pointers.** Arrays are parts of a few buffers, by their [`Bindings`], and the words hold places in them, in units of four bytes. A stage has eight buffers where no more
+//!   is asked for, of which the tables take five. So tensors are packed together, and a launch has all that lie in the same buffers.
 //! * **No float64.** The sums of tiles come back, and are added to sums of chunks and tensors on the host, as in the engine: see
 //!   [`Tables::put_tiles`](crate::Tables::put_tiles).
 //! * **No 16 bits.** Two bfloat16 numbers share a word. Where one is written, an invocation has both elements of a word, and no word is written by two. Of
@@ -15,17 +15,17 @@
 //! ```
 //! use gradient_transform::{DType, Descent, Optimizer, Rounding};
 //! use sweep_kernels::Types;
-//! use sweep_kernels::wgsl::{FIRST_MEMORY, Memories, kernels, shader};
+//! use sweep_kernels::wgsl::{FIRST_BUFFER, Bindings, kernels, shader};
 //!
 //! let optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
 //! let sweep = &optimizer.formulas(0, &[8])?[0];
 //! let types =
 //!     Types { gradient: DType::F32, parameter: DType::F32, columns: vec![], rounding: Rounding::Nearest };
-//! let memories = Memories { gradient: 0, parameter: 1, columns: vec![] };
-//! let text = kernels(sweep, &types, &memories);
-//! let gradients = format!("@binding({FIRST_MEMORY}) var<storage, read> memory0: array<f32>;");
-//! assert!(text.contains(&gradients) && text.contains("memory1[words[w + 2u].x + at] = kept.y;"));
-//! assert!(shader(sweep, &types, &memories).ends_with(&text)); // after the functions that all have
+//! let bindings = Bindings { gradient: 0, parameter: 1, columns: vec![] };
+//! let text = kernels(sweep, &types, &bindings);
+//! let gradients = format!("@binding({FIRST_BUFFER}) var<storage, read> buffer0: array<f32>;");
+//! assert!(text.contains(&gradients) && text.contains("buffer1[words[w + 2u].x + at] = kept.y;"));
+//! assert!(shader(sweep, &types, &bindings).ends_with(&text)); // after the functions that all have
 //! # Ok::<(), gradient_transform::Error>(())
 //! ```
 
@@ -40,18 +40,18 @@ use crate::expression::{self, Language, indented, numbers, statements, stored};
 use crate::layout::Layout;
 use crate::text::Types;
 
-/// Which of a launch's memories each array is in, by their numbers from 0 on.
+/// Buffers of a launch that its arrays are in, by their numbers from 0 on.
 ///
 /// ```
-/// use sweep_kernels::wgsl::Memories;
+/// use sweep_kernels::wgsl::Bindings;
 ///
 /// // Gradients of the caller's in a buffer, parameters in another, and state in a third.
-/// let (memories, buffers) = Memories::of(&["gradients", "parameters", "state", "state"]);
-/// assert_eq!(memories, Memories { gradient: 0, parameter: 1, columns: vec![2, 2] });
-/// assert_eq!((memories.count(), buffers), (3, vec!["gradients", "parameters", "state"]));
+/// let (bindings, buffers) = Bindings::of(&["gradients", "parameters", "state", "state"]);
+/// assert_eq!(bindings, Bindings { gradient: 0, parameter: 1, columns: vec![2, 2] });
+/// assert_eq!((bindings.count(), buffers), (3, vec!["gradients", "parameters", "state"]));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Memories {
+pub struct Bindings {
     /// The gradient's.
     pub gradient: usize,
     /// The parameter's.
@@ -60,7 +60,7 @@ pub struct Memories {
     pub columns: Vec<usize>,
 }
 
-impl Memories {
+impl Bindings {
     /// Those of arrays in these buffers, which are the gradient's, the parameter's and the columns'; and the buffers, each once.
     pub fn of<B: PartialEq + Clone>(buffers: &[B]) -> (Self, Vec<B>) {
         let mut known: Vec<B> = Vec::new();
@@ -75,15 +75,15 @@ impl Memories {
         (Self { gradient, parameter, columns }, known)
     }
 
-    /// Number of memories.
+    /// Number of buffers.
     pub fn count(&self) -> usize {
-        1 + self.columns.iter().fold(self.gradient.max(self.parameter), |most, &memory| most.max(memory))
+        1 + self.columns.iter().fold(self.gradient.max(self.parameter), |most, &buffer| most.max(buffer))
     }
 }
 
-/// Number of the binding of the first memory, all in group 0. Those before it are the tables: words, values along axes, jobs, sums of tiles, and sums along axes,
+/// Binding of the first buffer with arrays, all in group 0. Those before it are the tables: words, values along axes, jobs, sums of tiles, and sums along axes,
 /// of which the last two are written.
-pub const FIRST_MEMORY: u32 = 5;
+pub const FIRST_BUFFER: u32 = 5;
 
 /// The tables that are read. A word of 64 bits is two numbers, the low half first.
 const TABLES: &str = "\
@@ -92,23 +92,23 @@ const TABLES: &str = "\
 @group(0) @binding(2) var<storage, read> jobs: array<u32>;
 ";
 
-/// For each memory, whether a sweep writes to it.
+/// For each buffer, whether a sweep writes to it.
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer};
-/// use sweep_kernels::wgsl::{Memories, written};
+/// use sweep_kernels::wgsl::{Bindings, written};
 ///
 /// let optimizer = Optimizer::new(Descent::default(), [("w", [8])])?;
 /// let sweep = &optimizer.formulas(0, &[8])?[0];
-/// assert_eq!(written(sweep, &Memories { gradient: 0, parameter: 1, columns: vec![] }), [false, true]);
+/// assert_eq!(written(sweep, &Bindings { gradient: 0, parameter: 1, columns: vec![] }), [false, true]);
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
-pub fn written(formula: &SweepFormula, memories: &Memories) -> Vec<bool> {
-    let mut written = vec![false; memories.count()];
+pub fn written(formula: &SweepFormula, bindings: &Bindings) -> Vec<bool> {
+    let mut written = vec![false; bindings.count()];
     for part in parts(formula) {
-        part.columns.iter().for_each(|kept| written[memories.columns[kept.column]] = true);
+        part.columns.iter().for_each(|kept| written[bindings.columns[kept.column]] = true);
         if part.parameter.is_some() {
-            written[memories.parameter] = true;
+            written[bindings.parameter] = true;
         }
     }
     written
@@ -147,7 +147,7 @@ pub fn workgroups(launch: &Launch) -> [u32; 2] {
     if groups <= ROW { [groups as u32, 1] } else { [ROW as u32, groups.div_ceil(ROW) as u32] }
 }
 
-/// A kernel that looks for elements of gradients that cannot be stepped with, all in one memory: [`crate::USABLE`] in WGSL. Words and jobs are as there. The number of
+/// A kernel that looks for elements of gradients that cannot be stepped with, all in one buffer: [`crate::USABLE`] in WGSL. Words and jobs are as there. The number of
 /// gradient i among the sums along axes is other than 0 if there are such elements.
 ///
 /// ```
@@ -156,16 +156,16 @@ pub fn workgroups(launch: &Launch) -> [u32; 2] {
 pub const USABLE: &str = include_str!("usable.wgsl");
 
 /// The kernels of a sweep, complete.
-pub fn shader(formula: &SweepFormula, types: &Types, memories: &Memories) -> String {
-    format!("{}{}", include_str!("support.wgsl"), kernels(formula, types, memories))
+pub fn shader(formula: &SweepFormula, types: &Types, bindings: &Bindings) -> String {
+    format!("{}{}", include_str!("support.wgsl"), kernels(formula, types, bindings))
 }
 
 /// The kernels of a sweep without the functions that all have.
-pub fn kernels(formula: &SweepFormula, types: &Types, memories: &Memories) -> String {
+pub fn kernels(formula: &SweepFormula, types: &Types, bindings: &Bindings) -> String {
     let layout = Layout::of(formula, types.columns.len());
-    let mut writer = Writer { formula, types, memories, layout, words: vec![false; memories.count()] };
-    for (dtype, memory) in writer.arrays() {
-        writer.words[memory] |= dtype == DType::Bf16;
+    let mut writer = Writer { formula, types, bindings, layout, words: vec![false; bindings.count()] };
+    for (dtype, buffer) in writer.arrays() {
+        writer.words[buffer] |= dtype == DType::Bf16;
     }
     let mut text = writer.bindings();
     for (k, sum) in formula.elements.sums_along.iter().enumerate() {
@@ -182,19 +182,19 @@ fn parts(formula: &SweepFormula) -> impl Iterator<Item = &ElementFormula> {
 struct Writer<'a> {
     formula: &'a SweepFormula,
     types: &'a Types,
-    memories: &'a Memories,
+    bindings: &'a Bindings,
     layout: Layout,
-    /// For each memory, whether it is one of words, and not of numbers.
+    /// For each buffer, whether it is one of words, and not of numbers.
     words: Vec<bool>,
 }
 
 impl Writer<'_> {
-    /// Types of the arrays, as they are in memory, and their memories.
+    /// Types of the arrays, as they are in memory, and their buffers.
     fn arrays(&self) -> Vec<(DType, usize)> {
         let columns = (0..self.types.columns.len())
-            .filter_map(|i| Some((self.column_type(i)?, self.memories.columns[i])));
+            .filter_map(|i| Some((self.column_type(i)?, self.bindings.columns[i])));
         let arrays =
-            [(self.types.gradient, self.memories.gradient), (self.types.parameter, self.memories.parameter)];
+            [(self.types.gradient, self.bindings.gradient), (self.types.parameter, self.bindings.parameter)];
         arrays.into_iter().chain(columns).collect()
     }
 
@@ -208,13 +208,13 @@ impl Writer<'_> {
         let mut text = TABLES.to_owned();
         text.push_str("@group(0) @binding(3) var<storage, read_write> tiles: array<f32>;\n");
         text.push_str("@group(0) @binding(4) var<storage, read_write> floats: array<f32>;\n");
-        for (i, written) in written(self.formula, self.memories).into_iter().enumerate() {
+        for (i, written) in written(self.formula, self.bindings).into_iter().enumerate() {
             let access = if written { "read_write" } else { "read" };
             let element = if self.words[i] { "u32" } else { "f32" };
-            let binding = FIRST_MEMORY + i as u32;
+            let binding = FIRST_BUFFER + i as u32;
             let _ = writeln!(
                 text,
-                "@group(0) @binding({binding}) var<storage, {access}> memory{i}: array<{element}>;"
+                "@group(0) @binding({binding}) var<storage, {access}> buffer{i}: array<{element}>;"
             );
         }
         text.push('\n');
@@ -442,19 +442,19 @@ fn sweep(
             Some((self.column(kept.column)?, field, stream, kept.to_nearest))
         });
         let parameter = part.parameter.map(|_| {
-            let array = self.array(2, self.types.parameter, self.memories.parameter);
+            let array = self.array(2, self.types.parameter, self.bindings.parameter);
             (array, "y".to_owned(), self.layout.parameter_stream(), false)
         });
         columns.chain(parameter).collect()
     }
 
     /// An array whose place is at a word.
-    fn array(&self, word: usize, dtype: DType, memory: usize) -> Array {
-        Array { dtype, memory, word, of_words: self.words[memory] }
+    fn array(&self, word: usize, dtype: DType, buffer: usize) -> Array {
+        Array { dtype, buffer, word, of_words: self.words[buffer] }
     }
 
     fn column(&self, i: usize) -> Option<Array> {
-        Some(self.array(self.layout.column(i), self.column_type(i)?, self.memories.columns[i]))
+        Some(self.array(self.layout.column(i), self.column_type(i)?, self.bindings.columns[i]))
     }
 
     /// The kernels of a sum over an axis: one for the last axis, whose elements follow one another, and one for others.
@@ -542,10 +542,10 @@ impl Kept {
     }
 }
 
-/// An array in a memory.
+/// An array in a buffer.
 struct Array {
     dtype: DType,
-    memory: usize,
+    buffer: usize,
     /// The word with its place.
     word: usize,
     of_words: bool,
@@ -554,10 +554,10 @@ struct Array {
 impl Array {
     /// A word of it.
     fn at(&self, index: &str) -> String {
-        format!("memory{}[words[w + {}u].x + {index}]", self.memory, self.word)
+        format!("buffer{}[words[w + {}u].x + {index}]", self.buffer, self.word)
     }
 
-    /// A number, as it is put into the memory.
+    /// A number, as it is put into the buffer.
     fn number(&self, value: &str) -> String {
         if self.of_words { format!("bitcast<u32>({value})") } else { value.to_owned() }
     }
@@ -593,10 +593,10 @@ impl Language for Wgsl<'_> {
     }
 
     fn load(&self, input: Input) -> String {
-        let Writer { types, memories, layout, formula, .. } = self.writer;
+        let Writer { types, bindings, layout, formula, .. } = self.writer;
         match input {
-            Input::Gradient => self.writer.array(1, types.gradient, memories.gradient).load("at"),
-            Input::Parameter => self.writer.array(2, types.parameter, memories.parameter).load("at"),
+            Input::Gradient => self.writer.array(1, types.gradient, bindings.gradient).load("at"),
+            Input::Parameter => self.writer.array(2, types.parameter, bindings.parameter).load("at"),
             Input::State(i) => match self.writer.column(i) {
                 Some(column) if formula.columns[i] == 1 => column.load("at"),
                 Some(column) if self.sampled => column.load("k"),

@@ -6,7 +6,7 @@ use conformance::device::{random_row, rows};
 use elementary::Adam;
 use gradient_transform::{DType, Descent, Link, Optimizer, Rounding};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use sweep_kernels::wgsl::{self, Memories};
+use sweep_kernels::wgsl::{self, Bindings};
 use sweep_kernels::{Types, USABLE};
 
 const SHAPES: [&[usize]; 4] = [&[40, 33], &[33], &[3, 5, 64], &[800, 700]];
@@ -21,7 +21,7 @@ fn check(text: &str) -> Vec<String> {
     module.entry_points.iter().map(|entry| entry.name.clone()).collect()
 }
 
-/// Checks all sweeps of a chain, with arrays in one memory and in three, in both types, unless their text is known.
+/// Checks all sweeps of a chain, with arrays in one buffer and in three, in both types, unless their text is known.
 fn check_chain(chain: impl Fn() -> Box<dyn Link<f32>>, known: &mut HashSet<String>) {
     for shape in SHAPES {
         let optimizer: Optimizer = Optimizer::new(chain(), [("w", shape)]).unwrap();
@@ -35,11 +35,11 @@ fn check_chain(chain: impl Fn() -> Box<dyn Link<f32>>, known: &mut HashSet<Strin
                 let columns_of = |dtype| vec![Some(dtype); columns];
                 let types = Types { gradient: dtype, parameter: dtype, columns: columns_of(dtype), rounding };
                 let mixed = Types { gradient: DType::F32, columns: columns_of(DType::F32), ..types.clone() };
-                let apart = Memories { gradient: 0, parameter: 1, columns: vec![2; columns] };
-                let together = Memories { gradient: 0, parameter: 0, columns: vec![0; columns] };
-                for (types, memories) in [(&types, &apart), (&types, &together), (&mixed, &together)] {
-                    if known.insert(wgsl::kernels(&sweep, types, memories)) {
-                        check(&wgsl::shader(&sweep, types, memories));
+                let apart = Bindings { gradient: 0, parameter: 1, columns: vec![2; columns] };
+                let together = Bindings { gradient: 0, parameter: 0, columns: vec![0; columns] };
+                for (types, bindings) in [(&types, &apart), (&types, &together), (&mixed, &together)] {
+                    if known.insert(wgsl::kernels(&sweep, types, bindings)) {
+                        check(&wgsl::shader(&sweep, types, bindings));
                     }
                 }
             }
@@ -81,7 +81,7 @@ fn the_books_kernel_is_what_the_example_prints() {
         rounding: Rounding::Stochastic,
     };
     let sweeps = optimizer.formulas(0, &[64, 64]).unwrap();
-    let memories = Memories { gradient: 0, parameter: 1, columns: vec![2, 2] };
-    let text: String = sweeps.iter().map(|sweep| wgsl::kernels(sweep, &types, &memories)).collect();
+    let bindings = Bindings { gradient: 0, parameter: 1, columns: vec![2, 2] };
+    let text: String = sweeps.iter().map(|sweep| wgsl::kernels(sweep, &types, &bindings)).collect();
     assert_eq!(text, include_str!("../examples/adam.wgsl"));
 }

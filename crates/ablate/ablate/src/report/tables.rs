@@ -141,7 +141,7 @@ pub(super) fn arms(view: View<'_>) -> Markup {
             }
         }
         @if !view.results.refused.is_empty() {
-            p { "Combinations that the design asks for and that cannot be:" }
+            p { "Combinations the design requests but the optimizer rejects:" }
             ul.prose { @for refused in &view.results.refused { li { strong { (refused.name) } ": " (refused.reason) } } }
         }
     }

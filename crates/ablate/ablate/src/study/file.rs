@@ -204,7 +204,7 @@ impl Default for TuningBudget {
     }
 }
 
-/// Something that the base has and that can be left out, or that it doesn't have and that can be added.
+/// Component under study: left out if the base has it, added if it does not.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Factor {
