@@ -162,6 +162,17 @@ pub struct Launched {
     pub repeats: Vec<Run>,
 }
 
+/// A reported run, and what it is a run of.
+#[derive(Clone, Copy)]
+pub(crate) struct Reported<'a> {
+    pub(crate) task: &'a TaskResults,
+    pub(crate) arm: &'a Arm,
+    pub(crate) tuning: Option<&'a Tuning>,
+    /// Steps of the base that it goes on from.
+    pub(crate) fork: Option<usize>,
+    pub(crate) run: &'a Run,
+}
+
 /// An arm's runs on a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArmRuns {
@@ -311,4 +322,22 @@ pub struct Results {
     pub refused: Vec<Refused>,
     /// By task, in the study's order.
     pub tasks: Vec<TaskResults>,
+}
+
+impl Results {
+    /// The reported runs, task by task: those of the arms, then those that go on from the base. At step 0 the latter are the arm's own, and not
+    /// among them.
+    pub(crate) fn reported(&self) -> impl Iterator<Item = Reported<'_>> {
+        self.tasks.iter().flat_map(move |task| {
+            let own = task.arms.iter().zip(&self.arms).flat_map(move |(of_arm, arm)| {
+                let tuning = of_arm.tuning.as_ref();
+                of_arm.runs.iter().map(move |run| Reported { task, arm, tuning, fork: None, run })
+            });
+            let later = task.forks.iter().filter(|fork| fork.step > 0).flat_map(move |fork| {
+                let (arm, step) = (&self.arms[fork.arm], Some(fork.step));
+                fork.runs.iter().map(move |run| Reported { task, arm, tuning: None, fork: step, run })
+            });
+            own.chain(later)
+        })
+    }
 }

@@ -332,6 +332,11 @@ impl Observed {
         }
     }
 
+    /// The points of the curves.
+    pub(crate) fn points(&self) -> &[Point] {
+        &self.curve
+    }
+
     /// All but the time that it took.
     pub(crate) fn timeless(&self) -> Self {
         let mut curve = self.curve.clone();

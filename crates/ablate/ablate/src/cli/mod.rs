@@ -2,6 +2,7 @@
 
 mod analyse;
 mod check;
+mod export;
 mod list;
 mod merge;
 mod plan;
@@ -58,6 +59,8 @@ Examples:
   ablate run my.toml                  run what is missing of it; Ctrl-C and run again go on where it stopped
   ablate run my.toml --shard 2/8      a share of it, on one of eight machines; `ablate merge` brings their folders together
   ablate submit slurm my.toml         a script that sends it to a cluster
+  ablate run my.toml --tensorboard    and event files while it runs; then: tensorboard --logdir ablation/my/tensorboard
+  ablate export my.toml --to parquet  its runs and curves as tables
   ablate power my.toml                how many seeds it needs, from a pilot that `ablate run my.toml --seeds 4` made
   ablate run switches --seeds 3 --tasks digits
                                       a smaller version of a study that ships
@@ -105,6 +108,10 @@ enum Command {
         /// HyperQueue and Kubernetes don't say how many there are
         #[arg(long, value_name = "I/N")]
         shard: Option<String>,
+        /// Write TensorBoard's event files while runs are under way, to the folder `tensorboard` of the study's: of reported runs that this process does.
+        /// `ablate export --to tensorboard` writes those of all, afterwards
+        #[arg(long)]
+        tensorboard: bool,
     },
     /// Say how many seeds a study needs, and what they cost, from the runs that are stored
     ///
@@ -131,6 +138,25 @@ enum Command {
         which: Which,
         #[command(flatten)]
         place: Place,
+    },
+    /// Write the runs of a study, which are stored, for other programs
+    ///
+    /// `jsonl` and `parquet` are two tables in the study's folder: `runs`, with a row for every reported run, and `curves`, with a row for every number of one, by
+    /// task, arm, seed, step and name. `tensorboard` is a folder of event files, as `ablate run --tensorboard` writes them, with all reported runs. CSV files
+    /// are part of every report.
+    ///
+    ///   ablate export my.toml --to parquet
+    ///   ablate export my.toml --to tensorboard
+    ///   tensorboard --logdir ablation/my/tensorboard
+    #[command(verbatim_doc_comment)]
+    Export {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        place: Place,
+        /// Form of the files
+        #[arg(long, value_enum, value_name = "FORM")]
+        to: export::To,
     },
     /// Write the report of runs that are finished, whatever trained them, from CSV files, JSON lines, TensorBoard or W&B
     ///
@@ -275,7 +301,8 @@ enum Listed {
 pub fn main(registry: &Registry) -> ExitCode {
     let arguments = Arguments::parse();
     let which = Which { study: "quick".into(), seeds: None, length: None, tasks: vec![], arms: vec![] };
-    let whole = Command::Run { which, place: Place { out: None }, threads: 0, shard: None };
+    let whole =
+        Command::Run { which, place: Place { out: None }, threads: 0, shard: None, tensorboard: false };
     match dispatch(arguments.command.unwrap_or(whole), registry) {
         Ok(status) => status,
         Err(error) if error.is::<signals::Preempted>() => {
@@ -297,9 +324,11 @@ fn dispatch(command: Command, registry: &Registry) -> Result<ExitCode> {
     match command {
         Command::Init { path } => init(&path)?,
         Command::Check(which) => show(&check::explain(&which, registry)?)?,
-        Command::Run { which, place, threads, shard } => {
-            show(&run::run(&which, &place, (threads, shard.as_deref()), registry)?)?;
+        Command::Run { which, place, threads, shard, tensorboard } => {
+            let how = run::How { threads, shard: shard.as_deref(), tensorboard };
+            show(&run::run(&which, &place, how, registry)?)?;
         }
+        Command::Export { which, place, to } => show(&export::export(&which, &place, to, registry)?)?,
         Command::Power { which, place, difference } => {
             show(&power::plan(&which, &place, difference, registry)?)?;
         }

@@ -16,8 +16,10 @@ use crate::folder::Folder;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::report::{self, Environment};
+use crate::results::Results;
 use crate::store::Store;
 use crate::study::{PlannedTask, Study, Training};
+use crate::tensorboard::Live;
 use crate::versions::platform;
 
 const CANDLE_THREADS: &str = "RAYON_NUM_THREADS";
@@ -44,12 +46,15 @@ fn limit_candle() {
 #[cfg(not(unix))]
 fn limit_candle() {}
 
-pub(super) fn run(
-    which: &Which,
-    place: &Place,
-    (threads, shard): (usize, Option<&str>),
-    registry: &Registry,
-) -> Result<String> {
+/// Circumstances of an execution, on which no result depends.
+pub(super) struct How<'h> {
+    pub(super) threads: usize,
+    pub(super) shard: Option<&'h str>,
+    pub(super) tensorboard: bool,
+}
+
+pub(super) fn run(which: &Which, place: &Place, how: How<'_>, registry: &Registry) -> Result<String> {
+    let How { threads, shard, tensorboard } = how;
     let shard = shard.map(|shard| Shard::read(shard, &|name| std::env::var(name).ok())).transpose()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = at_the_same_time(threads, cores)?;
@@ -63,10 +68,15 @@ pub(super) fn run(
     let threads = threads.max(devices(&study));
     let parts = Parts { study: &study, registry, stop: &signals.stop, may_run: true, threads };
     let out = folder(&study, place);
-    signals.outcome(match shard {
-        Some(shard) => parts.share(&out, shard, &progress),
-        None => parts.finish(&out, &progress, started),
-    })
+    let live = tensorboard.then(|| Live::new(&study, &out));
+    let mut observers: Vec<&dyn Observer> = vec![&progress];
+    observers.extend(live.as_ref().map(|live| live as &dyn Observer));
+    let done = match shard {
+        Some(shard) => parts.share(&out, shard, &observers),
+        None => parts.finish(&out, &observers, started),
+    };
+    let fault = live.and_then(|live| live.fault()).map_or(String::new(), |fault| format!("{fault}.\n"));
+    signals.outcome(done.map(|text| text + &fault))
 }
 
 pub(super) fn report(which: &Which, place: &Place, registry: &Registry) -> Result<String> {
@@ -74,6 +84,16 @@ pub(super) fn report(which: &Which, place: &Place, registry: &Registry) -> Resul
     let stop = AtomicBool::new(false);
     let parts = Parts { study: &study, registry, stop: &stop, may_run: false, threads: 1 };
     parts.finish(&folder(&study, place), &(), Instant::now())
+}
+
+/// The results of a study whose runs are stored, and their folder.
+pub(super) fn stored(which: &Which, place: &Place, registry: &Registry) -> Result<(PathBuf, Results)> {
+    let study = Study::open(&which.study, registry, &which.overrides())?;
+    let stop = AtomicBool::new(false);
+    let parts = Parts { study: &study, registry, stop: &stop, may_run: false, threads: 1 };
+    let (folder, store) = parts.open(&folder(&study, place))?;
+    let results = parts.execution(&store).results(&())?;
+    Ok((folder.path().to_owned(), results))
 }
 
 /// The number of threads for what was asked. More of them than cores would do nothing sooner, and very many stop the machine.

@@ -151,6 +151,16 @@ pub(crate) struct Assignment<'a> {
     pub(crate) repeat: usize,
 }
 
+/// Course of a run, as its command tells it.
+pub(crate) enum Heard<'h> {
+    /// It begins, or begins again after a failure.
+    Begun,
+    /// Numbers of a line, by name, and its step.
+    Numbers(usize, &'h [(String, f64)]),
+    /// A point of the curves.
+    Point(&'h Point),
+}
+
 /// Place where a run may write.
 pub(crate) struct Place<'a> {
     /// The store, and the run's address in it.
@@ -338,8 +348,7 @@ impl CommandTask {
         Ok((arguments, variables))
     }
 
-    /// Runs once, and again where that fails and may be tried again; nothing where the study stops. `on_point` hears of every point of
-    /// the curves.
+    /// Runs once, and again where that fails and may be tried again; nothing where the study stops.
     ///
     /// # Errors
     /// It failed every time, or its sources have changed since the study was read.
@@ -348,7 +357,7 @@ impl CommandTask {
         assignment: &Assignment<'_>,
         resources: &Resources,
         place: &Place<'_>,
-        mut on_point: impl FnMut(&Point),
+        hear: &mut dyn FnMut(Heard<'_>),
         go_on: &dyn Fn() -> Next,
     ) -> Result<Option<Measured>> {
         let CommandEntry { cores, gpus, retries, .. } = &self.entry;
@@ -357,7 +366,7 @@ impl CommandTask {
             let Some(share) = resources.take(*cores, gpus, go_on) else { return Ok(None) };
             self.check_sources()?;
             tried += 1;
-            match self.run_once(assignment, share.gpu(), place, &mut on_point, go_on) {
+            match self.run_once(assignment, share.gpu(), place, hear, go_on) {
                 Ok(measured) => {
                     self.check_sources()?;
                     return Ok(measured);
@@ -385,7 +394,7 @@ impl CommandTask {
         assignment: &Assignment<'_>,
         gpu: Option<&str>,
         place: &Place<'_>,
-        on_point: &mut impl FnMut(&Point),
+        hear: &mut dyn FnMut(Heard<'_>),
         go_on: &dyn Fn() -> Next,
     ) -> Result<Option<Measured>> {
         let work = place.store.work_folder(place.address)?;
@@ -422,13 +431,16 @@ impl CommandTask {
         };
         let mut transcript = Transcript::new(self.entry.measure, assignment.final_split);
         let started = Instant::now();
+        hear(Heard::Begun);
         let on_line = |line: &str| {
             // Whoever writes to standard output may write other things as well.
             if !writes_file && !line.starts_with('{') {
                 return Ok(Reading::More);
             }
-            if let Some(point) = transcript.line(line, started.elapsed().as_secs_f64())? {
-                on_point(&point);
+            let point = transcript.line(line, started.elapsed().as_secs_f64())?;
+            hear(Heard::Numbers(transcript.step(), transcript.latest()));
+            if let Some(point) = point {
+                hear(Heard::Point(&point));
             }
             Ok(if transcript.has_diverged() { Reading::Enough } else { Reading::More })
         };

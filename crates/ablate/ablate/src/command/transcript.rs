@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::measured::{Further, Measured};
 use crate::record::{Outcome, Point, Record};
+use crate::scalars::{Numbers, of_evaluation};
 
 /// A curve of training losses alone has about so many points at most.
 const MOST_POINTS: usize = 200;
@@ -33,6 +34,8 @@ pub(crate) struct Transcript {
     test: Option<Evaluation>,
     diverged: Option<(usize, String)>,
     further: Further,
+    /// Numbers of the latest line, but for the end's.
+    latest: Numbers,
     numbers: Sha256,
     start: String,
 }
@@ -52,6 +55,7 @@ impl Transcript {
             test: None,
             diverged: None,
             further: BTreeMap::new(),
+            latest: Numbers::new(),
             numbers: Sha256::new(),
             start: String::new(),
         }
@@ -60,6 +64,16 @@ impl Transcript {
     /// Whether a loss was not finite: nothing that follows can make the run better.
     pub(crate) fn has_diverged(&self) -> bool {
         self.diverged.is_some()
+    }
+
+    /// The latest step of any line.
+    pub(crate) fn step(&self) -> usize {
+        self.step
+    }
+
+    /// Numbers of the latest line by name. Those of the test split are the end's.
+    pub(crate) fn latest(&self) -> &[(String, f64)] {
+        &self.latest
     }
 
     /// Takes the next line, and gives the point of the curve that it makes, if any.
@@ -83,10 +97,12 @@ impl Transcript {
             Some(Some("test")) => Split::Test,
             Some(_) => bail!("`split` is \"train\", \"validation\" or \"test\""),
         };
+        self.latest.clear();
         for (name, value) in line {
             let value = number(value).filter(|value| value.is_finite());
             if let Some(value) = value.filter(|_| !["step", "loss", "accuracy"].contains(&name.as_str())) {
                 self.further.entry(name.clone()).or_default().push((self.step, value));
+                self.latest.push((name.clone(), value));
             }
         }
         let Some(loss) = line.get("loss") else {
@@ -110,6 +126,11 @@ impl Transcript {
             "`accuracy` is a share, from 0 to 1"
         );
         let evaluation = Evaluation { loss, accuracy };
+        match split {
+            Split::Train => self.latest.extend(of_evaluation("train", &evaluation)),
+            Split::Validation => self.latest.extend(of_evaluation("validation", &evaluation)),
+            Split::Test => {}
+        }
         self.digest(split, &evaluation);
         if !evaluation.is_finite() {
             let what = match split {

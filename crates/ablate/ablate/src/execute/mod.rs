@@ -17,6 +17,12 @@
 //!         self.0.lock().unwrap().push(format!("{name}: {} to do, {stored} stored", jobs.len()));
 //!     }
 //!
+//!     fn begun(&self, _job: &Job, so_far: &[Point]) {
+//!         assert!(so_far.is_empty()); // no run goes on from a checkpoint
+//!     }
+//!
+//!     fn numbers(&self, _job: &Job, _step: usize, _numbers: &[(String, f64)]) {} // of commands alone
+//!
 //!     fn point(&self, _job: &Job, _point: &Point) {}
 //!
 //!     fn finished(&self, _job: &Job, _record: &Record) {}
@@ -133,6 +139,10 @@ pub struct Job {
 pub trait Observer: Sync {
     /// These runs are about to start; so many others of the stage were found stored.
     fn stage(&self, _name: &str, _jobs: &[Job], _stored: usize) {}
+    /// A run begins, or begins again; one that goes on with a state has these points already.
+    fn begun(&self, _job: &Job, _so_far: &[Point]) {}
+    /// A command said numbers of a step, by name.
+    fn numbers(&self, _job: &Job, _step: usize, _numbers: &[(String, f64)]) {}
     /// A run came to a point of its curves.
     fn point(&self, _job: &Job, _point: &Point) {}
     /// A run ended.
@@ -145,6 +155,37 @@ pub trait Observer: Sync {
 
 /// Watches nothing.
 impl Observer for () {}
+
+/// Each of them hears everything.
+impl Observer for Vec<&dyn Observer> {
+    fn stage(&self, name: &str, jobs: &[Job], stored: usize) {
+        self.iter().for_each(|each| each.stage(name, jobs, stored));
+    }
+
+    fn begun(&self, job: &Job, so_far: &[Point]) {
+        self.iter().for_each(|each| each.begun(job, so_far));
+    }
+
+    fn numbers(&self, job: &Job, step: usize, numbers: &[(String, f64)]) {
+        self.iter().for_each(|each| each.numbers(job, step, numbers));
+    }
+
+    fn point(&self, job: &Job, point: &Point) {
+        self.iter().for_each(|each| each.point(job, point));
+    }
+
+    fn finished(&self, job: &Job, record: &Record) {
+        self.iter().for_each(|each| each.finished(job, record));
+    }
+
+    fn damaged(&self, what: &str) {
+        self.iter().for_each(|each| each.damaged(what));
+    }
+
+    fn stage_finished(&self) {
+        self.iter().for_each(|each| each.stage_finished());
+    }
+}
 
 /// The study was told to stop; what has ended is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

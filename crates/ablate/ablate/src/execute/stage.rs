@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use super::address::{assignment, unlike};
 use super::jobs::own_job;
 use super::{Execution, Interrupted, Job, Observer, PATIENCE};
-use crate::command::{Place, Resources, SourcesChanged};
+use crate::command::{Heard, Place, Resources, SourcesChanged};
 use crate::measured::Measured;
 use crate::prefix::Prefix;
 use crate::record::{Forked, Outcome, Point};
@@ -100,6 +100,11 @@ impl Stage<'_> {
         }
         let (task, arm) = (&study.tasks[job.task], &study.arms[job.arm]);
         let on_point = |point: &Point| self.observer.point(job, point);
+        let mut hear = |heard: Heard<'_>| match heard {
+            Heard::Begun => self.observer.begun(job, &[]),
+            Heard::Numbers(step, numbers) => self.observer.numbers(job, step, numbers),
+            Heard::Point(point) => self.observer.point(job, point),
+        };
         let run = match (&task.training, &arm.recipe) {
             (Training::Task(trained), Recipe::Optimizer(optimizer)) => {
                 let prefix = match job.fork {
@@ -109,6 +114,7 @@ impl Stage<'_> {
                         Beginning::Diverged(mut run) => {
                             run.record.forked = Some(Forked { step, anew: Vec::new(), left_out: Vec::new() });
                             store.save(address, &run)?;
+                            self.observer.begun(job, &run.record.curve);
                             self.observer.finished(job, &run.record);
                             return Ok(Attempt::Done(run));
                         }
@@ -138,6 +144,8 @@ impl Stage<'_> {
                         None
                     }
                 };
+                let state = found.as_ref().or(prefix.as_ref());
+                self.observer.begun(job, state.map_or(&[], |state| state.seen.points()));
                 let mut save_checkpoint = |prefix: &Prefix| store.save_checkpoint(address, prefix);
                 let every = study.file.checkpoint_every();
                 let checkpoint = Some(Checkpoint { found, every, save: &mut save_checkpoint });
@@ -146,7 +154,7 @@ impl Stage<'_> {
             }
             (Training::Command(command), Recipe::Options(options)) => {
                 let place = Place { store, address };
-                command.run(&assignment(job, task, options), &self.resources, &place, on_point, &go_on)?
+                command.run(&assignment(job, task, options), &self.resources, &place, &mut hear, &go_on)?
             }
             _ => return Err(unlike(task, arm)),
         };

@@ -8,7 +8,7 @@ use super::column::{self, Row};
 use super::fork;
 use super::view::View;
 use crate::record::Outcome;
-use crate::results::Run;
+use crate::results::Reported;
 
 /// Goes up when a reader of the older form would misread the newer one.
 const SCHEMA: u32 = 4;
@@ -29,65 +29,58 @@ fn csv<L: Serialize>(lines: impl Iterator<Item = L>) -> Result<Vec<u8>> {
     writer.into_inner().context("a table cannot be written")
 }
 
+/// A reported run.
 #[derive(Serialize)]
-struct RunLine<'a> {
-    task: &'a str,
-    arm: &'a str,
-    seed: u64,
+pub(crate) struct RunLine<'a> {
+    pub(crate) task: &'a str,
+    pub(crate) arm: &'a str,
+    pub(crate) seed: u64,
     /// Steps of the base that it went on from.
-    forked_at: Option<usize>,
-    setting: String,
-    outcome: &'static str,
-    steps: usize,
-    skipped: usize,
-    test_accuracy: Option<f64>,
-    test_loss: Option<f64>,
-    validation_accuracy: Option<f64>,
-    validation_loss: Option<f64>,
-    train_loss: Option<f64>,
-    state_bytes: Option<usize>,
-    trajectory_sha256: &'a str,
+    pub(crate) forked_at: Option<usize>,
+    pub(crate) setting: String,
+    pub(crate) outcome: &'static str,
+    pub(crate) steps: usize,
+    pub(crate) skipped: usize,
+    pub(crate) test_accuracy: Option<f64>,
+    pub(crate) test_loss: Option<f64>,
+    pub(crate) validation_accuracy: Option<f64>,
+    pub(crate) validation_loss: Option<f64>,
+    pub(crate) train_loss: Option<f64>,
+    pub(crate) state_bytes: Option<usize>,
+    pub(crate) trajectory_sha256: &'a str,
 }
 
 pub(super) fn runs(view: View<'_>) -> Result<Vec<u8>> {
-    csv(view.results.tasks.iter().flat_map(|task| {
-        let arms = task.arms.iter().zip(view.arms()).flat_map(move |(runs, arm)| {
-            let setting = || runs.tuning.as_ref().map_or(String::new(), |tuning| tuning.chosen.to_string());
-            runs.runs.iter().map(move |run| line(&task.name, &arm.name, setting(), run))
-        });
-        // At step 0 it is the arm's own run, which is there already.
-        let later = task.forks.iter().filter(|fork| fork.step > 0);
-        let forks = later.flat_map(move |fork| {
-            let arm = &view.arms()[fork.arm].name;
-            fork.runs.iter().map(move |run| line(&task.name, arm, String::new(), run))
-        });
-        arms.chain(forks)
-    }))
+    csv(view.results.reported().map(RunLine::of))
 }
 
-fn line<'a>(task: &'a str, arm: &'a str, setting: String, run: &'a Run) -> RunLine<'a> {
-    let (record, test) = (&run.record, run.record.evaluation());
-    let last = record.last();
-    let validated = last.filter(|_| !run.unmeasured.contains(&Split::Validation));
-    RunLine {
-        task,
-        arm,
-        seed: run.seed,
-        forked_at: record.forked.as_ref().map(|forked| forked.step),
-        setting,
-        outcome: match record.outcome {
-            Outcome::Finished { .. } => "finished",
-            Outcome::Diverged { .. } => "diverged",
-        },
-        steps: record.steps,
-        skipped: record.skipped,
-        test_accuracy: test.and_then(|test| test.accuracy),
-        test_loss: test.map(|test| test.loss),
-        validation_accuracy: validated.and_then(|point| point.validation.accuracy),
-        validation_loss: validated.map(|point| point.validation.loss),
-        train_loss: last.filter(|_| !run.unmeasured.contains(&Split::Train)).map(|point| point.train.loss),
-        state_bytes: record.state_bytes,
-        trajectory_sha256: &record.trajectory_sha256,
+impl<'a> RunLine<'a> {
+    pub(crate) fn of(Reported { task, arm, tuning, run, .. }: Reported<'a>) -> Self {
+        let (record, test) = (&run.record, run.record.evaluation());
+        let last = record.last();
+        let validated = last.filter(|_| !run.unmeasured.contains(&Split::Validation));
+        Self {
+            task: &task.name,
+            arm: &arm.name,
+            seed: run.seed,
+            forked_at: record.forked.as_ref().map(|forked| forked.step),
+            setting: tuning.map_or(String::new(), |tuning| tuning.chosen.to_string()),
+            outcome: match record.outcome {
+                Outcome::Finished { .. } => "finished",
+                Outcome::Diverged { .. } => "diverged",
+            },
+            steps: record.steps,
+            skipped: record.skipped,
+            test_accuracy: test.and_then(|test| test.accuracy),
+            test_loss: test.map(|test| test.loss),
+            validation_accuracy: validated.and_then(|point| point.validation.accuracy),
+            validation_loss: validated.map(|point| point.validation.loss),
+            train_loss: last
+                .filter(|_| !run.unmeasured.contains(&Split::Train))
+                .map(|point| point.train.loss),
+            state_bytes: record.state_bytes,
+            trajectory_sha256: &record.trajectory_sha256,
+        }
     }
 }
 

@@ -64,6 +64,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+pub(crate) use self::data::RunLine;
 use self::view::View;
 use crate::findings::Findings;
 use crate::results::Results;

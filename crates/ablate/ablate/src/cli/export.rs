@@ -1,0 +1,53 @@
+//! `ablate export`: stored runs for other programs.
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use super::{Place, Which, run};
+use crate::export::{Form, write};
+use crate::registry::Registry;
+use crate::tensorboard;
+
+/// Form of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum To {
+    /// runs.jsonl and curves.jsonl
+    Jsonl,
+    /// runs.parquet and curves.parquet; needs a program that was built with the feature `parquet`
+    Parquet,
+    /// Event files in the folder tensorboard
+    Tensorboard,
+}
+
+impl To {
+    /// The form of tables; nothing for event files.
+    fn tables(self) -> Result<Option<Form>> {
+        match self {
+            Self::Jsonl => Ok(Some(Form::JsonLines)),
+            Self::Tensorboard => Ok(None),
+            #[cfg(feature = "parquet")]
+            Self::Parquet => Ok(Some(Form::Parquet)),
+            #[cfg(not(feature = "parquet"))]
+            Self::Parquet => anyhow::bail!(
+                "this program was built without Parquet, which takes longer to build: `cargo run --release -p ablate --features parquet -- export ...` has it, and \
+                 `--to jsonl` writes the same tables"
+            ),
+        }
+    }
+}
+
+pub(super) fn export(which: &Which, place: &Place, to: To, registry: &Registry) -> Result<String> {
+    let form = to.tables()?;
+    let (folder, results) = run::stored(which, place, registry)?;
+    let Some(form) = form else {
+        let top = folder.join(tensorboard::FOLDER);
+        let count = tensorboard::export(&results, &top).context("nothing of the study is lost by that")?;
+        let runs = if count == 1 { "1 run".to_owned() } else { format!("{count} runs") };
+        return Ok(format!(
+            "The event files of {runs}: {0}\nTo see them: tensorboard --logdir {0}\n",
+            top.display()
+        ));
+    };
+    let written = write(&results, form, &folder).context("nothing of the study is lost by that")?;
+    Ok(written.iter().map(|path| format!("{}\n", path.display())).collect())
+}
