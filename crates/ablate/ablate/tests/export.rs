@@ -114,6 +114,12 @@ fn a_program_without_parquet_says_how_to_get_it() {
     assert!(said.contains("--to jsonl") && !out.exists(), "{said}");
 }
 
+/// A line that no test harness holds back.
+#[cfg(feature = "parquet")]
+fn say(line: &str) {
+    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+}
+
 #[cfg(feature = "parquet")]
 #[test]
 fn pandas_and_polars_read_the_same_tables_from_parquet() {
@@ -123,8 +129,8 @@ fn pandas_and_polars_read_the_same_tables_from_parquet() {
         .stderr(std::process::Stdio::null())
         .status();
     if !has.is_ok_and(|status| status.success()) {
-        println!(
-            "skipped: python3 with pandas, pyarrow and polars is not here (pip install pandas pyarrow polars; PYTHON names another Python)"
+        say(
+            "skipped: python3 with pandas, pyarrow and polars is not here (pip install pandas pyarrow polars; PYTHON names another Python)\n",
         );
         return;
     }
@@ -136,5 +142,5 @@ fn pandas_and_polars_read_the_same_tables_from_parquet() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/read_tables.py");
     let output = Command::new(python).arg(script).arg(&out).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    println!("ran: {}", String::from_utf8_lossy(&output.stdout).replace('\n', " rows; "));
+    say(&format!("ran: {}\n", String::from_utf8_lossy(&output.stdout).replace('\n', " rows; ")));
 }

@@ -238,7 +238,10 @@ fn goes_on(study: &Study, planned: &PlannedArm, registry: &Registry) -> Result<b
 
 #[cfg(test)]
 mod tests {
+    use elementary::ReduceOnPlateau;
+
     use super::*;
+    use crate::registry::TransformKind;
     use crate::study::Overrides;
 
     const STUDY: &str = r#"
@@ -326,21 +329,25 @@ mod tests {
     }
 
     #[test]
-    fn an_arm_whose_state_has_another_size_cannot_go_on() {
+    fn state_that_cannot_be_taken_is_an_error_that_names_task_and_arm() {
         let text = r#"
             tasks = [{ task = "digits", steps = 100 }]
-            fork = { at = [10], arms = ["fewer-samples"] }
+            fork = { at = [10], arms = ["cautious"] }
             [base]
-            chain = ["prodigy", "schedule-free"]
+            chain = ["plateau", "descent"]
+            lr = 0.1
             [[factor]]
-            name = "fewer-samples"
-            on = { "prodigy.samples" = { every = 13 } }
+            name = "cautious"
+            on = { insert = [{ transform = "cautious", before = "descent" }] }
         "#;
-        let error = Study::parse("test", text, &Registry::shipped(), &Overrides::default()).err().unwrap();
+        // It needs the loss, which nobody tells a state that is only looked at.
+        let plateau = TransformKind::new("plateau", "needs the loss", |plateau: ReduceOnPlateau| plateau);
+        let registry = Registry::shipped().with_transform(plateau);
+        let error = Study::parse("test", text, &registry, &Overrides::default()).err().unwrap();
         let found = error.downcast_ref::<ForkError>().unwrap_or_else(|| panic!("{error:#}"));
         let ForkError::Refused { task, arm, reason } = found else { panic!("{found}") };
-        assert_eq!((task.as_str(), arm.as_str()), ("digits", "fewer-samples"));
-        assert!(reason.contains("prodigy/"), "{reason}");
+        assert_eq!((task.as_str(), arm.as_str()), ("digits", "cautious"));
+        assert!(reason.contains("Loss"), "{reason}");
     }
 
     #[test]
