@@ -332,13 +332,13 @@ mod tests {
     fn state_that_cannot_be_taken_is_an_error_that_names_task_and_arm() {
         let text = r#"
             tasks = [{ task = "digits", steps = 100 }]
-            fork = { at = [10], arms = ["cautious"] }
+            fork = { at = [10], arms = ["sign"] }
             [base]
             chain = ["plateau", "descent"]
             lr = 0.1
             [[factor]]
-            name = "cautious"
-            on = { insert = [{ transform = "cautious", before = "descent" }] }
+            name = "sign"
+            on = { insert = [{ transform = "sign", before = "descent" }] }
         "#;
         // It needs the loss, which nobody tells a state that is only looked at.
         let plateau = TransformKind::new("plateau", "needs the loss", |plateau: ReduceOnPlateau| plateau);
@@ -346,7 +346,7 @@ mod tests {
         let error = Study::parse("test", text, &registry, &Overrides::default()).err().unwrap();
         let found = error.downcast_ref::<ForkError>().unwrap_or_else(|| panic!("{error:#}"));
         let ForkError::Refused { task, arm, reason } = found else { panic!("{found}") };
-        assert_eq!((task.as_str(), arm.as_str()), ("digits", "cautious"));
+        assert_eq!((task.as_str(), arm.as_str()), ("digits", "sign"));
         assert!(reason.contains("Loss"), "{reason}");
     }
 
