@@ -54,7 +54,7 @@ impl<T: Real> Optimizer<T> {
     /// The formulas of a group's chain for a tensor of the given shape, in the type computed in: one for each sweep of a usual step.
     ///
     /// # Errors
-    /// [`Error::NoSuch`]; [`Error::NoFormula`] for a link that works on tiles.
+    /// [`Error::NoSuch`](crate::Error::NoSuch); [`Error::NoFormula`](crate::Error::NoFormula) for a link that works on tiles.
     pub fn formulas(&self, group: usize, shape: &[usize]) -> Result<Vec<SweepFormula>> {
         let tensor = TensorInfo { name: String::new(), shape: shape.to_vec(), dtype: T::DTYPE, updates: 1 };
         let stages = stages(&*self.group(group)?.chain);
