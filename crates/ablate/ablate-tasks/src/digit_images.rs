@@ -4,12 +4,14 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
+use candle_nn::loss::cross_entropy;
 use flate2::read::GzDecoder;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::task::Split;
+use crate::candle::correct;
+use crate::task::{Evaluation, Split};
 
 const DATA: &[u8] = include_bytes!("../data/digits.csv.gz");
 pub(crate) const PIXELS: usize = 64;
@@ -85,6 +87,25 @@ impl DigitImages {
             Split::Validation => &self.validation,
             Split::Test => &self.test,
         }
+    }
+
+    /// Mean cross-entropy and accuracy over a split, of logits by image.
+    pub(crate) fn evaluate(
+        &self,
+        split: Split,
+        logits: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Evaluation> {
+        let examples = self.split(split);
+        let (mut loss, mut hits) = (0.0, 0.0);
+        for chunk in examples.chunks() {
+            let chunk = chunk?;
+            let logits = logits(&chunk.images)?;
+            loss +=
+                f64::from(cross_entropy(&logits, &chunk.labels)?.to_scalar::<f32>()?) * chunk.len() as f64;
+            hits += correct(&logits, &chunk.labels)?;
+        }
+        let count = examples.len() as f64;
+        Ok(Evaluation { loss: loss / count, accuracy: Some(hits / count) })
     }
 
     /// Checks the number of examples of a step.

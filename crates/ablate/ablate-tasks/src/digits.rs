@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use candle_nn::loss::cross_entropy;
 use serde::{Deserialize, Serialize};
 
-use crate::candle::{Shapes, correct};
+use crate::candle::Shapes;
 use crate::digit_images::{CLASSES, DigitImages, PIXELS, SPLIT_SEED, TEST, VALIDATION};
 use crate::perceptron;
 use crate::random::{Purpose, epoch_batch, generator};
@@ -98,16 +98,6 @@ impl Task for Digits {
 
     fn evaluate(&self, weights: &[&[f32]], split: Split) -> Result<Evaluation> {
         let weights = self.shapes.tensors(weights)?;
-        let examples = self.data.split(split);
-        let (mut loss, mut hits) = (0.0, 0.0);
-        for chunk in examples.chunks() {
-            let chunk = chunk?;
-            let logits = logits(&weights, &chunk.images)?;
-            loss +=
-                f64::from(cross_entropy(&logits, &chunk.labels)?.to_scalar::<f32>()?) * chunk.len() as f64;
-            hits += correct(&logits, &chunk.labels)?;
-        }
-        let count = examples.len() as f64;
-        Ok(Evaluation { loss: loss / count, accuracy: Some(hits / count) })
+        self.data.evaluate(split, |images| logits(&weights, images))
     }
 }

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use candle_nn::loss::cross_entropy;
 use serde::{Deserialize, Serialize};
 
-use crate::candle::{Shapes, correct};
+use crate::candle::Shapes;
 use crate::digit_images::{CLASSES, DigitImages, PIXELS, TEST};
 use crate::perceptron;
 use crate::random::{Purpose, epoch_batch, generator, uniform};
@@ -190,23 +190,14 @@ impl Task for Lora {
 
     fn evaluate(&self, weights: &[&[f32]], split: Split) -> Result<Evaluation> {
         let adaptation = self.shapes.tensors(weights)?;
-        let examples = self.data.split(split);
-        let (mut loss, mut hits) = (0.0, 0.0);
-        for chunk in examples.chunks() {
-            let chunk = chunk?;
-            let logits = self.logits(&adaptation, &self.images(&chunk.images)?)?;
-            loss +=
-                f64::from(cross_entropy(&logits, &chunk.labels)?.to_scalar::<f32>()?) * chunk.len() as f64;
-            hits += correct(&logits, &chunk.labels)?;
-        }
-        let count = examples.len() as f64;
-        Ok(Evaluation { loss: loss / count, accuracy: Some(hits / count) })
+        self.data.evaluate(split, |images| self.logits(&adaptation, &self.images(images)?))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::candle::correct;
 
     #[test]
     fn the_base_reads_upright_digits_and_not_those_on_their_side() {
