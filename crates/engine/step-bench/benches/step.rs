@@ -1,7 +1,8 @@
 //! The full step with the default options.
 //!
 //! The chain as the builder makes it, boxed part by part; the same chain as a tuple of transforms; and that tuple with an expression of
-//! the user's own before it, as links and as fused loops; and the first with a recorder that looks at every tenth step. Rayon's threads are all there are, or `RAYON_NUM_THREADS`.
+//! the user's own before it, as links and as fused loops; and the first with a recorder that looks
+//! at every tenth step, by a sample and at all elements. Rayon's threads are all there are, or `RAYON_NUM_THREADS`.
 #![allow(missing_docs)] // Criterion's macros make public items
 
 use std::time::Duration;
@@ -55,8 +56,12 @@ fn steps<E: Scalar>(criterion: &mut Criterion, name: &str, shapes: &[Vec<usize>]
     let mut plain = optimizer(&options, tuple(&options), shapes);
     check_same(&mut boxed, &mut plain, &problem);
 
-    let mut recorded = options.build(named(shapes)).expect("the default options are valid");
-    recorded.set_recorder(Some(Recorder::every(10).expect("it is more than none")));
+    let recorder = Recorder::every(10).expect("it is more than none");
+    let [sampled, recorded] = [recorder.clone(), recorder.all_elements()].map(|recorder| {
+        let mut optimizer = options.build(named(shapes)).expect("the default options are valid");
+        optimizer.set_recorder(Some(recorder));
+        optimizer
+    });
 
     let mut group = criterion.benchmark_group(name);
     let elements: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
@@ -67,7 +72,8 @@ fn steps<E: Scalar>(criterion: &mut Criterion, name: &str, shapes: &[Vec<usize>]
         .measurement_time(Duration::from_secs(2));
     for (row, mut optimizer) in [
         ("boxed", boxed),
-        ("boxed, recorded in every tenth step", recorded),
+        ("boxed, recorded in every tenth step", sampled),
+        ("boxed, recorded in every tenth step, all elements", recorded),
         ("tuple", plain),
         ("map, then tuple", optimizer(&options, (clip, tuple(&options)), shapes)),
         ("map, then tuple, fused", optimizer(&options, fused(clip, &options), shapes)),

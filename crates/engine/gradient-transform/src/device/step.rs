@@ -226,7 +226,7 @@ fn run<'a, T: Real>(
     pool: &'a ScratchPool<T>,
 ) -> Run<'a, T> {
     let (step, rounding, seed) = (&group.context, group.rounding, settings.seed);
-    Run { stages, step, rounding, seed, pool, parallel: false, recorded: false }
+    Run { stages, step, rounding, seed, pool, parallel: false, recorded: None }
 }
 
 /// A column on the device before its first step.

@@ -42,9 +42,15 @@ impl Comparison {
         Self::by(before, after, factor, squares, offset, |before, after| before != after)
     }
 
-    /// Values of a tile, compared with nothing.
+    /// Values of a tile, compared with nothing: their squares, and the first that is not finite.
     pub(crate) fn alone<T: Real>(values: &[T], offset: usize) -> Self {
-        Self::by(values, values, T::one(), 1.0, offset, |_, _| false)
+        let mut squares = sum_of_squares(values).f64();
+        if !PLAIN.contains(&squares) {
+            squares = values.iter().map(|value| value.f64() * value.f64()).sum();
+        }
+        let first = if squares.is_finite() { None } else { values.iter().position(|x| !x.is_finite()) };
+        let not_finite = first.map(|at| (offset + at, values[at].f64()));
+        Self { elements: values.len() as u64, squares, not_finite, ..Self::default() }
     }
 
     /// Displacements of a tile, compared with its gradient. An element has changed where it has moved.
@@ -107,6 +113,23 @@ fn sums<T: Real, F: Fn(T, T) -> bool>(before: &[T], after: &[T], factor: T, chan
     sums
 }
 
+/// In `T` over fixed lanes.
+#[multiversion(targets = "simd")]
+fn sum_of_squares<T: Real>(values: &[T]) -> T {
+    let mut squares = [T::zero(); LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for x in blocks {
+        for i in 0..LANES {
+            squares[i] += x[i] * x[i];
+        }
+    }
+    let mut sum = kernel::total(squares);
+    for &x in rest {
+        sum += x * x;
+    }
+    sum
+}
+
 /// `kept <- factor * values`. The slices have one length.
 pub(crate) fn keep<T: Real>(kept: &mut [T], values: &[T], factor: T) {
     if factor == T::one() {
@@ -137,6 +160,9 @@ mod tests {
             assert!((made.squares - after_squares).abs() <= tolerance * after_squares, "{n} {scales:?}");
             let largest = (squares * after_squares).sqrt();
             assert!((made.products - products).abs() <= tolerance * largest, "{n} {scales:?}");
+            let alone = Comparison::alone(&before, 7);
+            assert!((alone.squares - squares).abs() <= tolerance * squares, "{n} {scales:?}");
+            assert_eq!((alone.elements, alone.changed, alone.not_finite), (n as u64, 0, None));
             let changed = pairs.iter().filter(|(x, y)| x != y).count() as u64;
             assert_eq!((made.elements, made.changed, made.not_finite), (n as u64, changed, None));
         }
@@ -159,6 +185,8 @@ mod tests {
         let made = Comparison::of(&before, &after, 1.0, 100.0, 5);
         assert_eq!(made.not_finite, Some((45, f64::NEG_INFINITY)));
         assert_eq!(made.changed, 100);
+        assert_eq!(Comparison::alone(&before, 5).not_finite, None);
+        assert_eq!(Comparison::alone(&after, 5).not_finite, Some((45, f64::NEG_INFINITY)));
     }
 
     #[test]

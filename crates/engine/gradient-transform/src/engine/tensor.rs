@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::engine::comparison::Comparison;
 use crate::engine::plan::{Plan, Stage, Sweep};
-use crate::engine::sweep::watch::{Seen, Watch};
+use crate::engine::sweep::watch::{Coverage, Sample, Seen, Watch};
 use crate::engine::sweep::{Active, Job, ScratchPool, Work};
 use crate::layout::CHUNK;
 use crate::link::compose::Stages;
@@ -46,8 +46,8 @@ pub(crate) struct Run<'a, T: 'static> {
     pub(crate) seed: u64,
     pub(crate) pool: &'a ScratchPool<T>,
     pub(crate) parallel: bool,
-    /// Whether it is recorded what every link does.
-    pub(crate) recorded: bool,
+    /// The coverage with which it is recorded what every link does, if it is.
+    pub(crate) recorded: Option<Coverage>,
 }
 
 /// A registered parameter and everything kept of it.
@@ -140,7 +140,7 @@ impl<T: Real> Tensor<T> {
                 parameter,
                 gradient,
                 (!shown).then_some(&seen),
-                false,
+                None,
             );
             self.progress.swept = 1;
             if shown {
@@ -181,7 +181,7 @@ impl<T: Real> Tensor<T> {
         self.prepare(run, parameter.as_slice());
         let Some(plan) = self.plan.take() else { return };
         self.seen.clear();
-        if run.recorded {
+        if run.recorded.is_some() {
             let chunks = parameter.len().div_ceil(CHUNK).max(1);
             self.seen.resize(chunks * Watch::<T>::slots(&plan), Comparison::default());
         }
@@ -220,7 +220,7 @@ impl<T: Real> Tensor<T> {
         let sweeps: &[Sweep] = of_held.as_deref().unwrap_or(&plan.sweeps);
         for sweep in sweeps.iter().skip(self.progress.sealed) {
             if sweep.number >= self.progress.swept {
-                let recorded = run.recorded && sweep.number + 1 == sweeps.len();
+                let recorded = run.recorded.filter(|_| sweep.number + 1 == sweeps.len());
                 self.sweep(run, plan, sweep, &cx, parameter.reborrow(), gradient, None, recorded);
                 self.progress.swept += 1;
             }
@@ -320,7 +320,7 @@ impl<T: Real> Tensor<T> {
         parameter: SliceMut<'_>,
         gradient: Slice<'_>,
         finite: Option<&AtomicBool>,
-        recorded: bool,
+        recorded: Option<Coverage>,
     ) {
         let parameter_key = hash_name(&cx.tensor.name);
         let streams: SmallVec<[Stream; 8]> = self
@@ -332,11 +332,7 @@ impl<T: Real> Tensor<T> {
             stages: run.stages,
             plan,
             sweep,
-            // In a loop of the whole chain there is no update between two links.
-            loops: plan
-                .loops
-                .filter(|_| !recorded)
-                .and_then(|loops| run.stages.first()?.loops.get(loops).copied()),
+            loops: plan.loops.and_then(|loops| run.stages.first()?.loops.get(loops).copied()),
             writer: run.stages.iter().find_map(|t| t.writer()),
             cx: *cx,
             fresh: &self.fresh,
@@ -345,6 +341,7 @@ impl<T: Real> Tensor<T> {
             parameter_stream: Stream::new(run.seed, parameter_key, 0, cx.tensor.updates),
             column_streams: &streams,
             finite,
+            sample: Sample::new(recorded.unwrap_or(Coverage::All), cx.tensor.len(), parameter_key),
             pool: run.pool,
             parallel: run.parallel,
         };
@@ -361,14 +358,14 @@ impl<T: Real> Tensor<T> {
             .collect();
         let parameter = if sweep.parameter { parameter } else { SliceMut::F32(&mut []) };
         let scalar_sums = &mut self.scalar_sums;
-        let seen = if recorded { &mut self.seen[..] } else { &mut [] };
+        let seen = if recorded.is_some() { &mut self.seen[..] } else { &mut [] };
         let work = Work { start: 0, gradient, parameter, columns, scalar_sums, vector_sums: &mut [], seen };
         job.run_all(work, &mut self.vector_sums);
         for call in sweep.calls.iter().filter(|c| c.gathers()) {
             let stage = &plan.stages[call.stage];
             fold(&mut self.scalar_sums, plan.scalar_sums, stage.scalar_sums.clone());
         }
-        if recorded {
+        if recorded.is_some() {
             let (all, chunks) = self.seen.split_at_mut(Watch::<T>::slots(plan));
             for chunk in chunks.chunks_exact(all.len()) {
                 all.iter_mut().zip(chunk).for_each(|(all, chunk)| all.add(chunk));

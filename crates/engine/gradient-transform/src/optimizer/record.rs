@@ -94,6 +94,9 @@ pub struct TensorRecord {
     pub dtype: DType,
     /// How many elements it has.
     pub elements: usize,
+    /// How many of them the links and the displacement were looked at. Of the others, [`norms`](Self::norms) has gradient and parameter; the norm of
+    /// the displacement and all that is about links are estimates ([`Recorder::all_elements`](crate::Recorder::all_elements)).
+    pub sampled: usize,
     /// Over its elements.
     pub norms: Norms,
     /// Cosine of the angle between gradient and displacement, which is above 0 where the step goes down; none where one of them is 0 or not

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::engine::comparison::Comparison;
+use crate::engine::sweep::watch::Coverage;
 use crate::engine::tensor::Tensor;
 use crate::error::{Error, Result};
 use crate::link::compose::stages;
@@ -51,6 +52,7 @@ use crate::optimizer::record::{GroupRecord, LinkRecord, Norms, NotFinite, Place,
 pub struct Recorder {
     every: u64,
     keep: usize,
+    coverage: Coverage,
     records: VecDeque<Record>,
     /// The number of the latest step that is done.
     done: u64,
@@ -72,6 +74,7 @@ impl Recorder {
         Ok(Self {
             every: steps,
             keep: Self::KEPT,
+            coverage: Coverage::Sample,
             records: VecDeque::new(),
             done: 0,
             current: 0,
@@ -90,6 +93,33 @@ impl Recorder {
         Ok(self)
     }
 
+    /// Has the links looked at in all elements of long tensors too, for exact numbers and for [`first_not_finite`](Self::first_not_finite).
+    ///
+    /// Without it, of a tensor of more than 65,536 elements one block of 1024 out of every eight is looked at, always the same ones. The norms of the
+    /// gradient and of the parameter are exact nevertheless; that of the displacement, and norms, cosines and shares of links are
+    /// estimates from these blocks, and the recorder costs a fraction.
+    ///
+    /// ```
+    /// use gradient_transform::{Descent, Optimizer, Parameter, Recorder};
+    ///
+    /// let sampled = |recorder: Recorder| -> gradient_transform::Result<usize> {
+    ///     let mut optimizer = Optimizer::new(Descent::default(), [("w", [1 << 20])])?;
+    ///     optimizer.set_recorder(Some(recorder));
+    ///     let (mut w, gradient) = (vec![1.0_f32; 1 << 20], vec![0.5; 1 << 20]);
+    ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
+    ///     let tensor = &optimizer.recorder().unwrap().latest().unwrap().tensors[0];
+    ///     assert!((tensor.norms.displacement - 512.0).abs() < 1e-9 && tensor.links[0].changed == 1.0);
+    ///     Ok(tensor.sampled)
+    /// };
+    /// assert_eq!(sampled(Recorder::every(10)?)?, 1 << 17);
+    /// assert_eq!(sampled(Recorder::every(10)?.all_elements())?, 1 << 20);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    pub fn all_elements(mut self) -> Self {
+        self.coverage = Coverage::All;
+        self
+    }
+
     /// The records that are kept, the oldest first.
     pub fn records(&self) -> impl DoubleEndedIterator<Item = &Record> + ExactSizeIterator + Clone {
         self.records.iter()
@@ -105,7 +135,8 @@ impl Recorder {
         std::mem::take(&mut self.records).into()
     }
 
-    /// The first value that was not finite, in all steps that were recorded. To find the very first one, record every step.
+    /// The first value that was not finite, in all steps that were recorded. To find the very first one, record every step and
+    /// [all elements](Self::all_elements): where the links are not looked at, it is found in the parameter after the step.
     ///
     /// ```
     /// use gradient_transform::{Descent, NotFinite, Optimizer, Parameter, Place, Recorder, map};
@@ -151,7 +182,7 @@ impl<T: Real> Optimizer<T> {
     ///
     /// Records are gathered while a tile is in the processor's caches: no array is read once more, and the bits of a step are the same with
     /// and without. A step that is not recorded is done as without a recorder. In one that is, a [fused](crate::fused) chain runs link by link in
-    /// its last sweep. The recorder is no part of a [`Snapshot`](crate::Snapshot), and [`OnDevice`](crate::device::OnDevice) refuses an
+    /// its last sweep, where the links are [looked at](Recorder::all_elements). The recorder is no part of a [`Snapshot`](crate::Snapshot), and [`OnDevice`](crate::device::OnDevice) refuses an
     /// optimizer that has one.
     pub fn set_recorder(&mut self, recorder: Option<Recorder>) -> Option<Recorder> {
         std::mem::replace(&mut self.recorder, recorder)
@@ -175,9 +206,10 @@ impl<T: Real> Optimizer<T> {
         }
     }
 
-    /// Whether the step in progress is recorded.
-    pub(crate) fn is_recorded(&self) -> bool {
-        self.recorder.as_ref().is_some_and(Recorder::is_due)
+    /// The coverage with which the step in progress is recorded, if it is.
+    pub(crate) fn recorded(&self) -> Option<Coverage> {
+        let recorder = self.recorder.as_ref().filter(|recorder| recorder.is_due())?;
+        Some(recorder.coverage)
     }
 
     /// Records the step that has ended.
@@ -245,6 +277,7 @@ fn empty() -> TensorRecord {
         group: 0,
         dtype: DType::F32,
         elements: 0,
+        sampled: 0,
         norms: Norms::default(),
         cosine: None,
         moved: 0.0,
@@ -259,17 +292,21 @@ fn fill_tensor<T: Real>(record: &mut TensorRecord, tensor: &Tensor<T>, group: &G
     record.group = tensor.group;
     record.dtype = tensor.info.dtype;
     record.elements = tensor.info.len();
-    let (gradient, displacement) = (seen.gradient(), seen.displacement());
+    let (watched, displacement) = (seen.watched_gradient(), seen.displacement());
+    record.sampled = watched.elements as usize;
+    // Of a sum over the sample, the estimate of that over all elements.
+    let scale = record.elements.max(1) as f64 / record.sampled.max(1) as f64;
+    let norm = |squares: f64| (scale * squares).sqrt();
     record.norms = Norms {
-        gradient: gradient.squares.sqrt(),
+        gradient: seen.gradient().squares.sqrt(),
         parameter: seen.parameter().squares.sqrt(),
-        displacement: displacement.squares.sqrt(),
+        displacement: norm(displacement.squares),
     };
-    record.cosine = cosine(gradient.squares, displacement);
+    record.cosine = cosine(watched.squares, displacement);
     record.moved = share(displacement);
     record.contribution = outcome.contribution;
     let stages = stages(&*group.chain);
-    let (mut before, mut count) = (gradient.squares, 0);
+    let (mut before, mut count) = (watched.squares, 0);
     for (stage, seen) in seen.links() {
         if record.links.len() == count {
             record.links.push(LinkRecord {
@@ -283,7 +320,7 @@ fn fill_tensor<T: Real>(record: &mut TensorRecord, tensor: &Tensor<T>, group: &G
         let link = &mut record.links[count];
         link.link.clear();
         link.link.push_str(stages[stage].name());
-        (link.before, link.after) = (before.sqrt(), seen.squares.sqrt());
+        (link.before, link.after) = (norm(before), norm(seen.squares));
         (link.cosine, link.changed) = (cosine(before, seen), share(seen));
         (before, count) = (seen.squares, count + 1);
     }

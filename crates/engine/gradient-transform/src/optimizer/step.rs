@@ -5,6 +5,7 @@ use std::slice::from_mut;
 use smallvec::SmallVec;
 
 use crate::engine::sweep::ScratchPool;
+use crate::engine::sweep::watch::Coverage;
 use crate::engine::tensor::{Progress, Run, Tensor};
 use crate::error::{Error, Result};
 use crate::link::compose::stages;
@@ -171,7 +172,7 @@ impl<T: Real> Optimizer<T> {
             self.unbegin();
             return usable;
         }
-        let recorded = self.is_recorded();
+        let recorded = self.recorded();
         let Self { groups, tensors, settings, shared_sums, pool, .. } = &mut *self;
         let jobs = TensorJobs { groups, settings, pool, parallel, of_mean, recorded };
         if settings.non_finite == NonFinite::SkipTensor && shared_sums.is_empty() && !of_mean {
@@ -422,7 +423,7 @@ impl<T: Real> StepInProgress<'_, T> {
     /// [`Error::NoSuch`], [`Error::GivenTwice`], and those of [`Optimizer::step`]; this parameter has not changed then.
     /// A non-finite gradient is an error here under [`NonFinite::Skip`] too, as others may have moved already.
     pub fn parameter(&mut self, index: usize, mut parameter: Parameter<'_>) -> Result<()> {
-        let recorded = self.optimizer.is_recorded();
+        let recorded = self.optimizer.recorded();
         let Optimizer { groups, tensors, settings, pool, .. } = &mut *self.optimizer;
         let count = tensors.len();
         let tensor = tensors.get_mut(index).ok_or(Error::NoSuch { what: "parameter", index, count })?;
@@ -472,8 +473,8 @@ struct TensorJobs<'a, T: Real> {
     parallel: bool,
     /// Whether the step is by the tensors' means of accumulated gradients.
     of_mean: bool,
-    /// Whether it is recorded what every link does.
-    recorded: bool,
+    /// The coverage with which it is recorded what every link does, if it is.
+    recorded: Option<Coverage>,
 }
 
 /// The step of one tensor that has a gradient, and whether it went well.

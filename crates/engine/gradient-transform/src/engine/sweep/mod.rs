@@ -13,6 +13,7 @@ pub(crate) use work::{Active, Work};
 
 use crate::engine::plan::{Plan, Sweep};
 use crate::engine::sweep::tiles::{Memory, WorkTiles};
+use crate::engine::sweep::watch::Sample;
 use crate::layout::CHUNK;
 use crate::link::Role;
 use crate::link::compose::Stages;
@@ -41,6 +42,8 @@ pub(crate) struct Job<'a, T: 'static> {
     pub(crate) column_streams: &'a [Stream],
     /// To be set to false if an element of the gradient is too large or not finite.
     pub(crate) finite: Option<&'a AtomicBool>,
+    /// The tiles in which the links are watched, in a sweep that is recorded.
+    pub(crate) sample: Sample,
     pub(crate) pool: &'a ScratchPool<T>,
     pub(crate) parallel: bool,
 }

@@ -84,7 +84,11 @@ impl<T: Real> WorkTiles<'_, '_, '_, '_, T> {
 /// For loops that run the whole chain.
 impl<T: Real> Tiles<T> for WorkTiles<'_, '_, '_, '_, T> {
     fn each(&mut self, run: &mut dyn FnMut(&mut Arrays<'_, T>, &mut Own<'_, '_, T>)) {
-        self.for_each(|job, tile, _| {
+        self.for_each(|job, tile, update| {
+            // In a loop of the whole chain there is no update between two links.
+            if tile.watch.is_some() {
+                return job.links(tile, update);
+            }
             job.observe_all(tile);
             let mut arrays = Arrays::of(tile.gradient, tile.offset);
             match job.sweep.program {
@@ -142,9 +146,11 @@ impl<T: Real> Job<'_, T> {
             scalar_sums: &mut *work.scalar_sums,
             vector_sums: &mut *work.vector_sums,
         };
-        let watch = (!work.seen.is_empty()).then(|| {
+        let is_recorded = !work.seen.is_empty();
+        let squares = if is_recorded { Watch::begin(work.seen, gradient, parameter, offset) } else { 0.0 };
+        let watch = (is_recorded && self.sample.has(offset)).then(|| {
             memory.start[..n].copy_from_slice(parameter);
-            Watch::new(&mut memory.before[..n], &mut *work.seen, gradient, offset)
+            Watch::new(&mut memory.before[..n], &mut *work.seen, gradient, squares, offset)
         });
         let mut tile = Loaded { gradient, parameter, own, offset, watch };
         run(self, &mut tile, [&mut memory.update[..n], &mut memory.displacement[..n]]);
@@ -155,6 +161,11 @@ impl<T: Real> Job<'_, T> {
         self.store(work, range.clone(), memory);
         if let Some(squares) = watched {
             self.watch_displacement(work, range, memory, squares);
+        } else if is_recorded {
+            let stored = work.parameter.as_slice().range(range);
+            if let Some((at, value)) = stored.first_beyond(f64::INFINITY, false) {
+                Watch::<T>::not_finite(work.seen, (offset + at, value));
+            }
         }
     }
 

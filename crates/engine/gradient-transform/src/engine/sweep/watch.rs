@@ -1,14 +1,57 @@
 //! Watching the links of a sweep at work: the tile before and after each of them, while it is in the processor's cache.
+//!
+//! Of a long tensor, gradient and parameter are looked at in all tiles, and the links in a sample of them: the others run as in a step that
+//! is not recorded.
 
 use crate::engine::comparison::{Comparison, keep};
 use crate::engine::plan::Plan;
+use crate::layout::TILE;
 use crate::link::Role;
 use crate::memory::element::Real;
 use crate::memory::kernel;
+use crate::memory::rounding::mix64;
 
-/// Places of a chunk's row: the gradient, every stage's update after it, the parameter before the step, and its displacement.
+/// Places of a chunk's row: the gradient, every stage's update after it, the gradient where the links are watched, the parameter before the
+/// step, and its displacement.
 const GRADIENT: usize = 0;
 const FIRST_STAGE: usize = 1;
+const AFTER_STAGES: usize = 3;
+
+/// Coverage of a recorded step: the tiles in which the links are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coverage {
+    All,
+    /// All of short tensors, and a sample of others.
+    Sample,
+}
+
+/// Tiles of one tensor in which the links are watched: of every so many that follow each other, one drawn at random. It is the same one
+/// in every step, so that records differ by what the steps have done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    one_of: usize,
+    key: u64,
+}
+
+impl Sample {
+    /// Of long tensors, one tile of so many is watched.
+    const ONE_OF: usize = 8;
+    /// Tiles of the longest tensor of which all are watched.
+    const SHORT: usize = 64;
+
+    /// That of a tensor of `len` elements, whose draws have the seed `key`.
+    pub(crate) fn new(coverage: Coverage, len: usize, key: u64) -> Self {
+        let is_sampled = coverage == Coverage::Sample && len > Self::SHORT * TILE;
+        Self { one_of: if is_sampled { Self::ONE_OF } else { 1 }, key }
+    }
+
+    /// Whether the links are watched in the tile that begins at element `offset` of the tensor.
+    pub(crate) fn has(self, offset: usize) -> bool {
+        let tile = offset / TILE;
+        let drawn = mix64(self.key ^ (tile / self.one_of) as u64) % self.one_of as u64;
+        (tile % self.one_of) as u64 == drawn
+    }
+}
 
 /// Watches the links at work on one tile.
 pub(crate) struct Watch<'t, T> {
@@ -25,15 +68,33 @@ pub(crate) struct Watch<'t, T> {
 impl<'t, T: Real> Watch<'t, T> {
     /// Places of a row.
     pub(crate) fn slots(plan: &Plan) -> usize {
-        FIRST_STAGE + plan.stages.len() + 2
+        FIRST_STAGE + plan.stages.len() + AFTER_STAGES
     }
 
-    /// Begins with the gradient of a tile. `before` has its length.
-    pub(super) fn new(before: &'t mut [T], row: &'t mut [Comparison], gradient: &[T], offset: usize) -> Self {
+    /// Gradient and parameter of a tile, before the step; the sum of the gradient's squares.
+    pub(super) fn begin(row: &mut [Comparison], gradient: &[T], parameter: &[T], offset: usize) -> f64 {
         let seen = Comparison::alone(gradient, offset);
         row[GRADIENT].add(&seen);
+        // Where it is not finite, that is said of what the step has made of it.
+        let before = Comparison { not_finite: None, ..Comparison::alone(parameter, offset) };
+        let [.., of_parameter, _] = row else { return seen.squares };
+        of_parameter.add(&before);
+        seen.squares
+    }
+
+    /// Begins with the gradient of a tile, the sum of whose squares is `squares`. `before` has its length.
+    pub(super) fn new(
+        before: &'t mut [T],
+        row: &'t mut [Comparison],
+        gradient: &[T],
+        squares: f64,
+        offset: usize,
+    ) -> Self {
+        if let [.., watched, _, _] = row {
+            watched.add(&Comparison { elements: gradient.len() as u64, squares, ..Comparison::default() });
+        }
         before.copy_from_slice(gradient);
-        Self { before, squares: seen.squares, of_gradient: seen.squares, row, offset }
+        Self { before, squares, of_gradient: squares, row, offset }
     }
 
     /// The update that a stage has left, but for a factor.
@@ -53,15 +114,19 @@ impl<'t, T: Real> Watch<'t, T> {
         end: &[T],
         offset: usize,
     ) {
-        let [.., of_parameter, of_displacement] = row else { return };
-        let parameter = Comparison::alone(start, offset);
-        of_parameter.add(&Comparison { not_finite: None, ..parameter });
+        let [.., of_displacement] = row else { return };
         kernel::map2(start, end, |start, end| start - end);
         let mut seen = Comparison::of_displacement(gradient, start, squares, offset);
         if let Some((element, value)) = &mut seen.not_finite {
             *value = end[*element - offset].f64();
         }
         of_displacement.add(&seen);
+    }
+
+    /// The first value of a parameter that is not finite after a step in which its tile was not watched.
+    pub(super) fn not_finite(row: &mut [Comparison], found: (usize, f64)) {
+        let [.., of_displacement] = row else { return };
+        of_displacement.add(&Comparison { not_finite: Some(found), ..Comparison::default() });
     }
 }
 
@@ -75,6 +140,11 @@ impl<'a> Seen<'a> {
     /// The gradient.
     pub(crate) fn gradient(&self) -> &'a Comparison {
         &self.slots[GRADIENT]
+    }
+
+    /// The gradient where the links are watched.
+    pub(crate) fn watched_gradient(&self) -> &'a Comparison {
+        &self.slots[self.slots.len() - AFTER_STAGES]
     }
 
     /// The parameter before the step.
@@ -91,7 +161,7 @@ impl<'a> Seen<'a> {
     pub(crate) fn links(&self) -> impl Iterator<Item = (usize, &'a Comparison)> + Clone {
         let stages = self.plan.stages.iter().zip(&self.slots[FIRST_STAGE..]).enumerate();
         // After a stage that holds the tensor nothing runs.
-        let elements = self.gradient().elements;
+        let elements = self.watched_gradient().elements;
         stages
             .filter(move |(_, (stage, seen))| {
                 !stage.idle && stage.role != Role::Observer && seen.elements == elements

@@ -8,6 +8,7 @@ use half::bf16;
 use super::*;
 use crate::author::{Element, GradientTransform, fields, fused, transform};
 use crate::device::{Interpreter, OnDevice};
+use crate::engine::sweep::watch::Sample;
 use crate::link::compose::only_for;
 use crate::link::context::{Context, TensorInfo};
 use crate::link::state::{StateSpec, Sums};
@@ -15,6 +16,7 @@ use crate::link::tile::Tile;
 use crate::link::{Link, Reads, Role};
 use crate::memory::element::Scalar;
 use crate::memory::number::Backend;
+use crate::memory::rounding::hash_name;
 use crate::optimizer::group::{NonFinite, ParameterGroup, Settings};
 use crate::optimizer::parameter::Parameter;
 use crate::optimizer::snapshot::Snapshot;
@@ -135,8 +137,12 @@ impl<T: Real, E: Scalar> Training<T, E> {
         self.optimizer.step(&mut parameters)
     }
 
-    fn record_all(mut self) -> Self {
-        self.optimizer.set_recorder(Some(Recorder::every(1).unwrap()));
+    fn record_all(self) -> Self {
+        self.record(Recorder::every(1).unwrap().all_elements())
+    }
+
+    fn record(mut self, recorder: Recorder) -> Self {
+        self.optimizer.set_recorder(Some(recorder));
         self
     }
 
@@ -166,6 +172,7 @@ fn records_are_those_of_plain_vectors<T: Real, E: Scalar + Into<f64>>(of: fn(f64
             let [start, end] = [&before[at], &training.values[at]]
                 .map(|w| w.iter().map(|w| (*w).into()).collect::<Vec<f64>>());
             assert_eq!((&tensor.name, tensor.group, tensor.elements), (&i.to_string(), i % 2, SIZES[i]));
+            assert_eq!(tensor.sampled, SIZES[i]);
             // What is in memory, whatever rounding has made of it.
             let moved: Vec<f64> = start.iter().zip(&end).map(|(start, end)| start - end).collect();
             assert!(close(tensor.norms.gradient, norm(&g), 1e-5), "{i}: {tensor:?}");
@@ -235,16 +242,99 @@ fn a_recorded_run_has_the_bits_of_another() {
     check::<bf16>(bf16::from_f64);
 }
 
+/// The elements of a tensor in whose blocks the links are looked at.
+fn sampled(name: &str, size: usize) -> impl Iterator<Item = usize> {
+    let sample = Sample::new(Coverage::Sample, size, hash_name(name));
+    (0..size).filter(move |i| sample.has(i / 1024 * 1024))
+}
+
 #[test]
-fn a_fused_chain_has_the_same_bits_and_runs_as_one_loop_where_nothing_is_recorded() {
+fn of_a_long_tensor_a_record_estimates_what_links_do_from_some_of_its_blocks() {
+    let mut training = Training::<f64, f64>::new(|x| x).record(Recorder::every(1).unwrap());
+    let mut whole = Training::<f64, f64>::new(|x| x).record_all();
+    for _ in 0..2 {
+        let (start, velocities) = (training.values.clone(), training.gradients());
+        training.step().unwrap();
+        whole.step().unwrap();
+        assert!(training.values == whole.values);
+        let gradients = training.gradients();
+        assert_ne!(gradients, velocities);
+        let (record, all) = (training.latest(), whole.latest());
+        for (at, i) in order().enumerate() {
+            let (found, exact) = (&record.tensors[at], &all.tensors[at]);
+            if SIZES[i] <= 64 * 1024 {
+                assert_eq!(found, exact);
+                continue;
+            }
+            let of = |values: &[f64]| sampled(&found.name, SIZES[i]).map(|e| values[e]).collect::<Vec<f64>>();
+            let moved: Vec<f64> = start[at].iter().zip(&training.values[at]).map(|(w, y)| w - y).collect();
+            let (g, moved) = (of(&gradients[at]), of(&moved));
+            assert_eq!(found.sampled, g.len());
+            assert!((0.12..0.13).contains(&(found.sampled as f64 / SIZES[i] as f64)), "{}", found.sampled);
+            // Over all elements, or as if the others were like these.
+            assert_eq!(
+                (found.norms.gradient, found.norms.parameter),
+                (exact.norms.gradient, exact.norms.parameter)
+            );
+            let scale = (SIZES[i] as f64 / g.len() as f64).sqrt();
+            assert!(close(found.norms.displacement, scale * norm(&moved), 1e-9));
+            assert!(close(found.links[0].before, scale * norm(&g), 1e-9));
+            assert!((found.cosine.unwrap() - angle(&g, &moved).unwrap()).abs() < 1e-9);
+            for (link, exact) in found.links.iter().zip(&exact.links) {
+                assert_eq!(link.link, exact.link);
+                assert!(close(link.after, exact.after, 0.02), "{link:?} {exact:?}");
+                assert!((link.changed - exact.changed).abs() < 0.02, "{link:?} {exact:?}");
+                assert!((link.cosine.unwrap() - exact.cosine.unwrap()).abs() < 0.02, "{link:?} {exact:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_block_of_every_eight_of_a_long_tensor_is_looked_at_and_not_always_the_same_one_of_them() {
+    let size = 100 * 8 * 1024;
+    let blocks: Vec<usize> = sampled("w", size).step_by(1024).map(|i| i / 1024).collect();
+    assert!(blocks.iter().map(|block| block / 8).eq(0..100));
+    for place in 0..8 {
+        assert!((3..30).contains(&blocks.iter().filter(|block| *block % 8 == place).count()), "{blocks:?}");
+    }
+    assert!(!sampled("v", size).eq(sampled("w", size)));
+    assert_eq!(sampled("w", 64 * 1024).count(), 64 * 1024);
+}
+
+#[test]
+fn a_value_that_is_not_finite_where_the_links_are_not_looked_at_is_found_in_the_parameter() {
+    let size = 100 * 1024 + 3;
+    let looked_at: Vec<usize> = sampled("w", size).collect();
+    let found = |element: usize, recorder: Recorder| {
+        let root = map!("root", |u| u.sqrt());
+        let mut optimizer = Optimizer::<f32>::new((root, Descent::default()), [("w", [size])]).unwrap();
+        optimizer.set_recorder(Some(recorder));
+        let (mut w, mut g) = (vec![1.0_f32; size], vec![0.25_f32; size]);
+        (g[element], g[size - 1]) = (-1.0, -1.0);
+        optimizer.step(&mut [Parameter::slice(&mut w, Some(&g))]).unwrap();
+        let found = optimizer.recorder().unwrap().first_not_finite().unwrap().clone();
+        assert_eq!((found.value.as_str(), found.element), ("NaN", element));
+        found.place
+    };
+    let every = || Recorder::every(1).unwrap();
+    let missed = (0..size - 1).find(|i| !looked_at.contains(i)).unwrap();
+    assert_eq!(found(missed, every()), Place::Parameter);
+    assert_eq!(found(missed, every().all_elements()), Place::Link("root".into()));
+    assert_eq!(found(looked_at[0], every()), Place::Link("root".into()));
+}
+
+#[test]
+fn a_fused_chain_has_the_same_bits_and_the_same_records() {
+    const SIZE: usize = 70 * 1024 + 33;
     let links = || (HeavyBall, map!("positive", |u| u.max(0.0)), Descent::default());
     let end = |every: Option<u64>, is_fused: bool| {
         let chain: Box<dyn Link<f32>> = if is_fused { Box::new(fused(links())) } else { Box::new(links()) };
-        let mut optimizer = Optimizer::new(chain, [("w", [3000])]).unwrap();
+        let mut optimizer = Optimizer::new(chain, [("w", [SIZE])]).unwrap();
         optimizer.set_recorder(every.map(|every| Recorder::every(every).unwrap()));
-        let mut w: Vec<f32> = values(0, 0.0, 3000).iter().map(|x| *x as f32).collect();
+        let mut w: Vec<f32> = values(0, 0.0, SIZE).iter().map(|x| *x as f32).collect();
         for t in 1..5 {
-            let g: Vec<f32> = values(t, 1.0, 3000).iter().map(|x| *x as f32).collect();
+            let g: Vec<f32> = values(t, 1.0, SIZE).iter().map(|x| *x as f32).collect();
             optimizer.step(&mut [Parameter::slice(&mut w, Some(&g))]).unwrap();
             assert_eq!(optimizer.tensors[0].is_fused(), is_fused);
         }
@@ -373,7 +463,7 @@ fn the_first_value_that_is_not_finite_is_named_by_link_tensor_element_and_step()
     for size in [10, 5000, SIZES[5]] {
         let chain = (map!("less", |u| u - 1.0), root(), map!("twice", |u| 2.0 * u), Descent::default());
         let mut optimizer = Optimizer::new(chain, [("a", [size]), ("b", [size])]).unwrap();
-        optimizer.set_recorder(Some(Recorder::every(1).unwrap()));
+        optimizer.set_recorder(Some(Recorder::every(1).unwrap().all_elements()));
         let (mut a, mut b) = (vec![1.0_f32; size], vec![1.0_f32; size]);
         let good = vec![2.0_f32; size];
         let mut bad = good.clone();
@@ -499,7 +589,7 @@ fn the_oldest_records_are_given_up_and_their_memory_is_used_again() {
     (0..9).for_each(|_| assert_eq!(training.step(), Ok(StepOutcome::Done)));
     let kept: Vec<Record> = training.optimizer.recorder_mut().unwrap().take();
     assert_eq!(kept.iter().map(|record| record.step).collect::<Vec<_>>(), [7, 9]);
-    let mut all = Training::<f32, f32>::new(|x| x as f32).record_all();
+    let mut all = Training::<f32, f32>::new(|x| x as f32).record(Recorder::every(1).unwrap());
     (0..9).for_each(|_| assert_eq!(all.step(), Ok(StepOutcome::Done)));
     let all = all.optimizer.recorder_mut().unwrap().take();
     assert_eq!(kept, [all[6].clone(), all[8].clone()]);
