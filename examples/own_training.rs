@@ -43,7 +43,7 @@ fn main() -> Result<()> {
         // The batch depends on the seed and the step alone, and not on the options: that makes the pairs.
         let slices: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
         let gradients = task.gradients(&slices, &task.batch(seed, step))?;
-        if let Step::UnusableGradient(_) = optimizer.step(&mut weights, &gradients.of)? {
+        if let Step::UnusableGradient(_) = optimizer.step(&mut weights, &gradients.of, gradients.loss)? {
             // A loss that is no number is a result, the worst one.
             say(step + 1, "train", Evaluation { loss: f64::NAN, accuracy: None });
             break;

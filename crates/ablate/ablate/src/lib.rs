@@ -13,6 +13,7 @@ pub mod execute;
 mod export;
 pub mod findings;
 mod folder;
+mod links;
 pub mod measured;
 pub mod optimizer;
 mod prefix;

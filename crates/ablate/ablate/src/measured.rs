@@ -13,7 +13,7 @@
 //! #     initial_sha256: String::new(),
 //! #     batches_sha256: String::new(),
 //! #     trajectory_sha256: String::new(),
-//! #     forked: None,
+//! #     forked: None, findings: vec![],
 //! # };
 //! let mut measured = Measured::from(record); // of a task that ships, which says nothing more
 //! let rates: Further = [("learning rate".to_owned(), vec![(0, 0.1), (100, 0.01)])].into();

@@ -3,7 +3,7 @@
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
 //! ```
-//! use ablate::record::{Forked, GroupPoint, Outcome, Point, Record};
+//! use ablate::record::{Forked, GroupPoint, LinkPoint, Outcome, Point, Record};
 //!
 //! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
@@ -28,18 +28,45 @@
 //! assert_eq!(record.evaluation(), Some(evaluation));
 //! let last: &Point = record.last().unwrap();
 //! assert_eq!(last.step, record.steps);
-//! let GroupPoint { d, step_size, .. } = last.groups[0];
+//! let GroupPoint { d, step_size, ref links, .. } = last.groups[0];
 //! assert!(d.unwrap() >= 1e-6 && step_size > 0.0);
+//! let LinkPoint { link, before, after, .. } = &links[0];
+//! assert!(link == "factored-moment" && *before > 0.0 && *after > 0.0);
+//! assert!(record.findings.is_empty()); // d is as it should be, or there are too few points to tell
 //! let forked: Option<&Forked> = record.forked.as_ref();
 //! assert!(forked.is_none()); // it began at its start
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
 use ablate_tasks::Evaluation;
+use prodigy_plus::Finding;
 use serde::{Deserialize, Serialize};
 
+/// Work of a link of the chain on a group's update, in the latest step before a point of the curves: over all tensors that it applies to, and of long ones
+/// from a sample ([`Recorder`](gradient_transform::Recorder)).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkPoint {
+    /// Its name.
+    pub link: String,
+    /// Norm of the update before it; absent where that is not finite.
+    pub before: Option<f64>,
+    /// Norm of the update after it, which is the displacement where it is a writer; absent where that is not finite.
+    pub after: Option<f64>,
+    /// Cosine of the angle between the two; absent where one of them is 0 or not finite.
+    pub cosine: Option<f64>,
+    /// Share of the elements that it changed.
+    pub changed: f64,
+}
+
+impl LinkPoint {
+    /// Norm after it over the norm before it; absent where the latter is 0, or one of them not finite.
+    pub fn gain(&self) -> Option<f64> {
+        Some(self.after? / self.before?).filter(|gain| gain.is_finite())
+    }
+}
+
 /// A parameter group, as it was at a point of the curves.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroupPoint {
     /// Prodigy's estimate; absent where nothing estimates it.
     pub d: Option<f64>,
@@ -49,6 +76,9 @@ pub struct GroupPoint {
     pub update_rms: Option<f64>,
     /// The share of weights that the latest step changed: 1 unless something masks them, as Cautious does.
     pub moved: Option<f64>,
+    /// The links of its chain, in order; none before the first step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkPoint>,
 }
 
 /// A point of the training curves.
@@ -123,6 +153,9 @@ pub struct Record {
     /// Beginning of a run that did not begin at its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked: Option<Forked>,
+    /// Causes of a wrong d that the steps before the points of the curves show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 impl Record {

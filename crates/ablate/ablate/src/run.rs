@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use ablate_tasks::{Evaluation, Split, Task};
 use anyhow::{Context, Result, ensure};
-use gradient_transform::Restored;
+use gradient_transform::{Recorder, Restored};
+use prodigy_plus::{Finding, diagnose};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::links;
 use crate::optimizer::{Groups, OptimizerSpec, Setting, Step, TrainableOptimizer};
 use crate::prefix::Prefix;
 use crate::record::{Forked, GroupPoint, Outcome, Point, Record};
@@ -157,7 +159,7 @@ pub(crate) fn fork_of(
     let gradient = |weights: &Vec<f32>| Some(vec![1e-3; weights.len()]);
     let gradients: Vec<_> = weights.iter().map(gradient).collect();
     let mut first = base.build(registry, &parameters.groups, 0, steps)?;
-    first.step(&mut weights, &gradients)?;
+    first.step(&mut weights, &gradients, 1.0)?;
     let mut second = arm.build(registry, &parameters.groups, 0, steps)?;
     let restored = second.go_on(&first.state()?, &mut weights)?;
     Ok(parameters.forked(1, &restored))
@@ -194,7 +196,7 @@ pub(crate) fn train(
         }
         (None, None) => {
             let mut run = Observed::new(&weights);
-            let start = run.point(plan, &parameters, optimizer.as_ref(), &weights, None)?;
+            let start = run.point(plan, &parameters, optimizer.as_ref(), &weights, None, None)?;
             on_point(&start);
             run.curve.push(start);
             run
@@ -237,20 +239,29 @@ pub(crate) fn train(
         // The last step before an evaluation is looked at more closely.
         let is_evaluated = step + 1 == evaluation_step(next_evaluation, plan.evaluations, steps);
         let before = is_evaluated.then(|| weights.clone());
-        match optimizer.step(&mut weights, &parameters.sorted(gradients.of)).with_context(in_step)? {
-            Step::Skipped => run.skipped(started.elapsed()),
+        if is_evaluated {
+            optimizer.set_recorder(Some(Recorder::every(1)?));
+        }
+        match optimizer.step(&mut weights, &parameters.sorted(gradients.of), gradients.loss) {
+            Ok(Step::Skipped) => run.skipped(started.elapsed()),
+            // A step may need a loss that is a number.
             _ if !gradients.loss.is_finite() => {
                 diverged = Some((step + 1, format!("the training loss was {}", gradients.loss)));
                 break;
             }
-            Step::Taken => run.stepped(gradients.loss, started.elapsed()),
-            Step::UnusableGradient(name) => {
+            Ok(Step::Taken) => run.stepped(gradients.loss, started.elapsed()),
+            Ok(Step::UnusableGradient(name)) => {
                 diverged = Some((step + 1, format!("the gradient of {name} was not finite, or too large")));
                 break;
             }
+            Err(error) => return Err(error).with_context(in_step),
         }
         if is_evaluated {
-            let point = run.point(plan, &parameters, optimizer.as_ref(), &weights, before)?;
+            // None of a step that was skipped.
+            let record = optimizer.set_recorder(None).and_then(|mut recorder| recorder.take().pop());
+            run.records.extend(record.clone());
+            let point =
+                run.point(plan, &parameters, optimizer.as_ref(), &weights, before, record.as_ref())?;
             if !(point.train.is_finite() && point.validation.is_finite()) {
                 diverged = Some((step + 1, format!("the evaluated loss was {}", point.train.loss)));
                 break;
@@ -314,6 +325,8 @@ pub(crate) struct Observed {
     initial: String,
     batches: Chained,
     trajectory: Chained,
+    /// Of the steps before the points of the curves.
+    records: Vec<gradient_transform::Record>,
 }
 
 impl Observed {
@@ -329,6 +342,7 @@ impl Observed {
             initial: hex(initial),
             batches: Chained::default(),
             trajectory: Chained::default(),
+            records: Vec::new(),
         }
     }
 
@@ -371,6 +385,7 @@ impl Observed {
         optimizer: &dyn TrainableOptimizer,
         weights: &[Vec<f32>],
         before: Option<Vec<Vec<f32>>>,
+        record: Option<&gradient_transform::Record>,
     ) -> Result<Point> {
         let evaluated = optimizer.evaluation_weights(weights)?;
         self.trajectory.extend(|digest| {
@@ -394,6 +409,7 @@ impl Observed {
                     step_size,
                     update_rms: change.map(|(rms, _)| rms),
                     moved: change.map(|(_, moved)| moved),
+                    links: record.map_or_else(Vec::new, |record| links::of_group(record, group)),
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -422,8 +438,16 @@ impl Observed {
             batches_sha256: self.batches.0,
             trajectory_sha256: self.trajectory.0,
             forked,
+            findings: findings(&self.records),
         }
     }
+}
+
+/// Causes of a wrong d, if there are enough records to tell.
+fn findings(records: &[gradient_transform::Record]) -> Vec<Finding> {
+    let mut findings = diagnose(records);
+    findings.retain(|finding| !matches!(finding, Finding::TooFewRecords { .. }));
+    findings
 }
 
 /// Root mean square of a step's change, and the share of weights that it changed.

@@ -3,6 +3,7 @@
 //! ```text
 //! loss/batch loss/train loss/validation accuracy/train accuracy/validation   at every point of the curves
 //! d step_size update_rms moved                                               the same, or d/GROUP where there are groups
+//! gain/LINK cosine/LINK changed/LINK                                         the same, from the first step on
 //! seconds                                                                    of gradients and steps until there
 //! final/loss final/accuracy                                                  once, at the end; NaN for a run that diverged
 //! ```
@@ -47,6 +48,11 @@ pub(crate) fn of_point(point: &Point, groups: &[String], unmeasured: &[Split]) -
             ("moved", group.moved),
         ];
         numbers.extend(found.into_iter().filter_map(|(number, value)| Some((named(number), value?))));
+        for link in &group.links {
+            let found = [("gain", link.gain()), ("cosine", link.cosine), ("changed", Some(link.changed))];
+            let named = |number: &str| named(&format!("{number}/{}", link.link));
+            numbers.extend(found.into_iter().filter_map(|(number, value)| Some((named(number), value?))));
+        }
     }
     numbers.push(("seconds".to_owned(), point.seconds));
     numbers

@@ -338,7 +338,7 @@ mod random_chains {
                     let mut optimizer = spec.build(&Registry::shipped(), &groups(), 0, 10).unwrap();
                     let mut weights = vec![vec![0.5; 33 * 7], vec![0.5; 40]];
                     let gradients = weights.iter().map(|w| Some(w.clone())).collect::<Vec<_>>();
-                    optimizer.step(&mut weights, &gradients).unwrap();
+                    optimizer.step(&mut weights, &gradients, 1.0).unwrap();
                     prop_assert!(weights.iter().flatten().all(|weight| weight.is_finite()));
                 }
             }

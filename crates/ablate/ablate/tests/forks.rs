@@ -207,7 +207,7 @@ fn where_arms_average_in_another_way_the_weights_to_evaluate_stay() {
     let mut weights = vec![vec![1.0_f32, -2.0, 3.0]];
     for step in 0..40 {
         let gradient = vec![0.5 + 0.1 * step as f32, -1.0, 0.25];
-        averaging.step(&mut weights, &[Some(gradient)]).unwrap();
+        averaging.step(&mut weights, &[Some(gradient)], 1.0).unwrap();
     }
     let (before, y) = (averaging.evaluation_weights(&weights).unwrap(), weights.clone());
     let replace = serde_json::from_value(serde_json::json!({ "schedule-free": "descent" })).unwrap();

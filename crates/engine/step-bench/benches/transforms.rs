@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ablate::registry::{Registry, WRAPPED};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use gradient_transform::{Descent, Link, NonFinite, Optimizer, ParameterGroup, Settings, map, rescale};
+use gradient_transform::{Descent, Link, Loss, NonFinite, Optimizer, ParameterGroup, Settings, map, rescale};
 use schedule_free::ScheduleFree;
 use serde_json::{Value, json};
 use step_bench::bench::{Problem, named};
@@ -82,7 +82,7 @@ fn benchmarks(criterion: &mut Criterion) {
         let mut problem = Problem::<f32>::random(&shapes, |x| x);
         let mut parameters = problem.parameters();
         group.bench_function(name, |bench| {
-            bench.iter(|| optimizer.step(&mut parameters).expect("the step is done"));
+            bench.iter(|| optimizer.step_with(Loss(1.0), &mut parameters).expect("the step is done"));
         });
     }
     group.finish();

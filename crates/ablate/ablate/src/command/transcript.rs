@@ -254,6 +254,7 @@ impl Transcript {
             batches_sha256: String::new(),
             trajectory_sha256: hex(self.numbers),
             forked: None,
+            findings: Vec::new(),
         };
         Ok(Measured { record, further: self.further, unmeasured })
     }

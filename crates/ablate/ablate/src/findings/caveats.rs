@@ -1,11 +1,13 @@
 //! Limits of the numbers, computed from the data.
 
+use std::mem::discriminant;
+
 use ablate_statistics::error_of_share;
 use ablate_tasks::{Measure, Split};
 
 use super::{FEWEST_PAIRS, Reason, TaskFindings, Verdict};
 use crate::record::Record;
-use crate::results::{ArmRuns, Results, TaskResults};
+use crate::results::{ArmRuns, Results, Run, TaskResults};
 
 /// More names than this are not read.
 const MANY: usize = 6;
@@ -27,6 +29,7 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
         targets(results, task, findings, &mut caveats);
         resolution(task, findings, &mut caveats);
         curves(results, task, &mut caveats);
+        causes(results, task, &mut caveats);
         edges(results, task, &mut caveats);
     }
     tuning(results, &mut caveats);
@@ -376,6 +379,37 @@ fn curves(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
             task.name,
             arms(results, &growing)
         ));
+    }
+}
+
+/// Causes of a wrong d, by what was seen in most runs of an arm.
+fn causes(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
+    let mut told = Vec::new();
+    for finding in task.arms.iter().flat_map(|arm| &arm.runs).flat_map(|run| &run.record.findings) {
+        let kind = discriminant(finding);
+        if told.contains(&kind) {
+            continue;
+        }
+        told.push(kind);
+        let of_kind = |run: &Run| run.record.findings.iter().any(|found| discriminant(found) == kind);
+        let has = |arm: usize| {
+            let runs = &task.arms[arm].runs;
+            runs.iter().filter(|run| of_kind(run)).count() * 2 > runs.len()
+        };
+        let Some(first) = (0..task.arms.len()).find(|arm| has(*arm)) else { continue };
+        let runs = &task.arms[first].runs;
+        let example = runs.iter().find_map(|run| {
+            let found = run.record.findings.iter().find(|found| discriminant(*found) == kind)?;
+            Some((run.seed, found))
+        });
+        if let Some((seed, found)) = example {
+            caveats.push(format!(
+                "{}: d is not as it should be in most runs of {}. Of {}, seed {seed}: {found}",
+                task.name,
+                arms(results, &titles(results, has)),
+                results.arms[first].title
+            ));
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 use anyhow::Result;
-use gradient_transform::{Error, Estimate, Optimizer, Parameter, RestoreOptions, Restored, StepOutcome};
+use gradient_transform::{
+    Error, Estimate, Loss, Optimizer, Parameter, Recorder, RestoreOptions, Restored, StepOutcome,
+};
 
 use super::{Groups, Step, TrainableOptimizer};
 
@@ -18,13 +20,13 @@ impl Chain {
 }
 
 impl TrainableOptimizer for Chain {
-    fn step(&mut self, weights: &mut [Vec<f32>], gradients: &[Option<Vec<f32>>]) -> Result<Step> {
+    fn step(&mut self, weights: &mut [Vec<f32>], gradients: &[Option<Vec<f32>>], loss: f64) -> Result<Step> {
         let mut parameters: Vec<Parameter<'_>> = weights
             .iter_mut()
             .zip(gradients)
             .map(|(weights, gradient)| Parameter::slice(weights.as_mut_slice(), gradient.as_deref()))
             .collect();
-        match self.optimizer.step(&mut parameters) {
+        match self.optimizer.step_with(Loss(loss), &mut parameters) {
             Ok(StepOutcome::Done) => Ok(Step::Taken),
             Ok(StepOutcome::Skipped) => Ok(Step::Skipped),
             Err(Error::NonFiniteGradient { name, .. } | Error::GradientTooLarge { name, .. }) => {
@@ -32,6 +34,10 @@ impl TrainableOptimizer for Chain {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn set_recorder(&mut self, recorder: Option<Recorder>) -> Option<Recorder> {
+        self.optimizer.set_recorder(recorder)
     }
 
     fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {

@@ -17,14 +17,14 @@
 //! let mut optimizer: Box<dyn TrainableOptimizer> = spec.build(&registry, &groups, 0, 100)?;
 //! optimizer.set_learning_rate(0.1)?;
 //! let mut weights = vec![vec![1.0_f32, 1.0]];
-//! assert_eq!(optimizer.step(&mut weights, &[Some(vec![1.0, 1.0])])?, Step::Taken);
+//! assert_eq!(optimizer.step(&mut weights, &[Some(vec![1.0, 1.0])], 2.0)?, Step::Taken);
 //! assert_eq!(optimizer.step_size(0)?, (None, 0.1)); // d is not estimated
 //! assert!(optimizer.evaluation_weights(&weights)?[0][0] < 1.0 && optimizer.state_bytes() > 0);
 //! // Another chain goes on from there, with what both keep.
 //! let mut other = OptimizerSpec::Chain(ChainSpec::default()).build(&registry, &groups, 0, 100)?;
 //! let restored = other.go_on(&optimizer.state()?, &mut weights)?;
 //! assert!(restored.surplus.is_empty() && restored.missing.contains(&"w/prodigy/s".to_owned()));
-//! let refused = optimizer.step(&mut weights, &[Some(vec![f32::NAN, 1.0])])?;
+//! let refused = optimizer.step(&mut weights, &[Some(vec![f32::NAN, 1.0])], 2.0)?;
 //! assert_eq!(refused, Step::UnusableGradient("w".into()));
 //!
 //! // An optimizer by name, and the same chain as a study lists it.
@@ -34,7 +34,7 @@
 //! let listed = options(json!({ "chain": ["clip-by-norm", "lion", "descent"], "lr": 1e-4 }));
 //! assert_eq!(listed.describe(&registry)?, "clip-by-norm | lion | descent");
 //! let mut skipping = OptimizerSpec::Chain(adamw).build(&registry, &groups, 0, 100)?;
-//! assert_eq!(skipping.step(&mut weights, &[Some(vec![f32::NAN, 1.0])])?, Step::Skipped);
+//! assert_eq!(skipping.step(&mut weights, &[Some(vec![f32::NAN, 1.0])], 2.0)?, Step::Skipped);
 //! // A factor with a chain of its own begins anew.
 //! let factor = ablate::study::Change { options: Map::from_iter([("optimizer".into(), json!("lion"))]), ..Default::default() };
 //! let lion = listed.clone().anew_for(&factor, &listed.options).with(&factor, &listed.options)?;
@@ -60,7 +60,7 @@ mod spec;
 use std::borrow::Cow;
 
 use anyhow::Result;
-use gradient_transform::Restored;
+use gradient_transform::{Recorder, Restored};
 use serde::{Deserialize, Serialize};
 
 pub use chain::Chain;
@@ -127,11 +127,14 @@ pub enum Step {
 
 /// Optimizer as a run needs it. Weights and gradients are in the order of the groups that it was built for.
 pub trait TrainableOptimizer {
-    /// Moves the weights by one step.
+    /// Moves the weights by one step. `loss` is that of the batch.
     ///
     /// # Errors
     /// Anything but a gradient that is not finite.
-    fn step(&mut self, weights: &mut [Vec<f32>], gradients: &[Option<Vec<f32>>]) -> Result<Step>;
+    fn step(&mut self, weights: &mut [Vec<f32>], gradients: &[Option<Vec<f32>>], loss: f64) -> Result<Step>;
+
+    /// Has steps recorded from now on, or no longer; gives the recorder that was there before.
+    fn set_recorder(&mut self, recorder: Option<Recorder>) -> Option<Recorder>;
 
     /// The learning rate of the steps to come.
     ///

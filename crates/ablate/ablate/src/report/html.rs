@@ -124,6 +124,7 @@ fn one_task(view: View<'_>, task: usize) -> Markup {
                     point.groups[group].moved
                 }))
             }
+            (links(view, task))
             @if let Some(factorial) = &view.findings.tasks[task].factorial {
                 h4 { "Do the factors add up?" }
                 p.note {
@@ -136,6 +137,35 @@ fn one_task(view: View<'_>, task: usize) -> Markup {
                     (heat::effects(view, task, "Shapley values", &factorial.shapley))
                 }
                 @if factorial.main.len() > 1 { (heat::interactions(view, task, factorial)) }
+            }
+        }
+    }
+}
+
+/// Work of the links, for those who look for it.
+fn links(view: View<'_>, task: usize) -> Markup {
+    let results = &view.results.tasks[task];
+    let names = |group: usize| -> BTreeSet<&str> {
+        let runs = results.arms.iter().flat_map(|arm| &arm.runs);
+        let points = runs.flat_map(|run| &run.record.curve).filter_map(|point| point.groups.get(group));
+        points.flat_map(|group| &group.links).map(|link| link.link.as_str()).collect()
+    };
+    if (0..results.groups.len()).all(|group| names(group).is_empty()) {
+        return html! {};
+    }
+    html! {
+        details.task {
+            summary { h4 { "What every link does to the update" } }
+            p.note {
+                "Norm of the update after a link over its norm before, in the latest step before every point of the curves, over all tensors that the link applies to. Of a writer,                  the displacement over the update."
+            }
+            @for (group, of_group) in results.groups.iter().enumerate() {
+                @let suffix = if results.groups.len() > 1 { format!(", group {of_group}") } else { String::new() };
+                @for name in names(group) {
+                    (figure(view, task, &format!("{name}{suffix}"), true, &|point| {
+                        point.groups.get(group)?.links.iter().find(|link| link.link == name)?.gain()
+                    }))
+                }
             }
         }
     }

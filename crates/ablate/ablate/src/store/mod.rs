@@ -46,7 +46,7 @@
 //!     initial_sha256: String::new(),
 //!     batches_sha256: String::new(),
 //!     trajectory_sha256: String::new(),
-//!     forked: None,
+//!     forked: None, findings: vec![],
 //! });
 //! store.save(&address, &measured)?;
 //! assert_eq!(store.load(&address)?, Found::Whole(Box::new(measured)));
@@ -329,6 +329,7 @@ pub(crate) mod tests {
             batches_sha256: "b".into(),
             trajectory_sha256: "c".into(),
             forked: None,
+            findings: vec![],
         })
     }
 

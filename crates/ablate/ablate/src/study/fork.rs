@@ -238,7 +238,8 @@ fn goes_on(study: &Study, planned: &PlannedArm, registry: &Registry) -> Result<b
 
 #[cfg(test)]
 mod tests {
-    use elementary::ReduceOnPlateau;
+    use gradient_transform::{Backend, Element, Error, GradientTransform, StepContext, transform};
+    use serde::{Deserialize, Serialize};
 
     use super::*;
     use crate::registry::TransformKind;
@@ -328,26 +329,38 @@ mod tests {
         }
     }
 
+    /// Refuses every step.
+    #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+    struct Unwilling {}
+
+    #[transform("unwilling")]
+    impl GradientTransform for Unwilling {
+        fn check_step(&self, _step: &StepContext) -> gradient_transform::Result<()> {
+            Err(Error::NotGiven { transform: "unwilling".into(), what: "Price" })
+        }
+
+        fn update<B: Backend>(&self, _e: &mut Element<B, Self>) {}
+    }
+
     #[test]
     fn state_that_cannot_be_taken_is_an_error_that_names_task_and_arm() {
         let text = r#"
             tasks = [{ task = "digits", steps = 100 }]
             fork = { at = [10], arms = ["sign"] }
             [base]
-            chain = ["plateau", "descent"]
+            chain = ["unwilling", "descent"]
             lr = 0.1
             [[factor]]
             name = "sign"
             on = { insert = [{ transform = "sign", before = "descent" }] }
         "#;
-        // It needs the loss, which nobody tells a state that is only looked at.
-        let plateau = TransformKind::new("plateau", "needs the loss", |plateau: ReduceOnPlateau| plateau);
-        let registry = Registry::shipped().with_transform(plateau);
+        let unwilling = TransformKind::new("unwilling", "refuses", |unwilling: Unwilling| unwilling);
+        let registry = Registry::shipped().with_transform(unwilling);
         let error = Study::parse("test", text, &registry, &Overrides::default()).err().unwrap();
         let found = error.downcast_ref::<ForkError>().unwrap_or_else(|| panic!("{error:#}"));
         let ForkError::Refused { task, arm, reason } = found else { panic!("{found}") };
         assert_eq!((task.as_str(), arm.as_str()), ("digits", "sign"));
-        assert!(reason.contains("Loss"), "{reason}");
+        assert!(reason.contains("`Price`"), "{reason}");
     }
 
     #[test]

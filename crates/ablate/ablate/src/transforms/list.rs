@@ -6,8 +6,8 @@ use cautious::{Cautious, CautiousUpdate};
 use elementary::{
     AdEMAMix, AdaBelief, AdaDelta, AdaGrad, AdaMax, Adam, AdamMoment, Adan, AdaptiveClip, AmsGrad,
     Centralise, CentredRms, ClipByNorm, ClipByValue, DecayToStart, DistanceOverGradients, Ema, GradientNoise,
-    Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, RAdam, Rprop, Scheduled,
-    Sign, Sophia, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
+    Lion, Lookahead, Mars, Momentum, NAdam, NovoGrad, Optimistic, ParameterScale, Polyak, RAdam,
+    ReduceOnPlateau, Rprop, Scheduled, Sign, Sophia, TrustRatio, UnitNorm, WeightAverage, WeightDecay, Yogi,
 };
 use factored_moment::{DenseMoment, FactoredMoment, FirstMoment, Rectify, RisingDecay};
 use focus::Focus;
@@ -85,6 +85,7 @@ pub(crate) fn shipped() -> Vec<TransformKind> {
         of::<Rprop>("rprop", "a step size for every element, from the signs of its gradients"),
         of::<NovoGrad>("novograd", "momentum of gradients divided by a running norm of their tensor"),
         of::<DistanceOverGradients>("distance-over-gradients", "DoG's step size: the distance covered over the gradients seen; over = \"all\" is that of all tensors together"),
+        of::<Polyak>("polyak", "Polyak's step size, from the loss and the norm of all gradients"),
         of::<Mars>("mars", "the gradient corrected by how it has changed"),
         of::<Optimistic>("optimistic", "the gradient extrapolated from the one before"),
         unit("sign", "the sign of every element", Sign),
@@ -101,6 +102,7 @@ pub(crate) fn shipped() -> Vec<TransformKind> {
         of::<WeightDecay>("weight-decay", "decay at its place in the chain: decoupled after a moment, coupled before it; or cautious"),
         of::<DecayToStart>("decay-to-start", "decay towards the initial weights"),
         of::<Scheduled>("schedule", "the step size times a function of the step; its steps may be shares of the run, as \"10%\""),
+        of::<ReduceOnPlateau>("reduce-on-plateau", "the step size reduced whenever the loss no longer falls"),
         of::<WeightAverage>("weight-average", "writer: descent, evaluated at an exponential average of the weights"),
         of::<Lookahead>("lookahead", "writer: descent, called back towards slow weights every few steps"),
 
