@@ -28,7 +28,7 @@ fn links(record: &Record) -> Vec<&str> {
 
 /// Of an arm whose learning rate is that of an AdamW.
 const SLOW: &str = r#"
-    tasks = [{ task = "quadratic", steps = 200 }, { task = "rosenbrock", steps = 5 }]
+    tasks = [{ task = "quadratic", steps = 200 }, { task = "quadratic", name = "again", steps = 300 }, { task = "rosenbrock", steps = 5 }]
     seeds = 3
     [[factor]]
     name = "slow"
@@ -45,11 +45,13 @@ fn a_report_says_why_d_does_not_grow_and_in_which_arms() {
     let of_d: Vec<&String> =
         findings.caveats.iter().filter(|caveat| caveat.contains("d is not as it should be")).collect();
     let [caveat] = of_d.as_slice() else { panic!("{of_d:?}") };
-    let names = results.arms[1].title.as_str();
-    assert!(caveat.starts_with(&format!("quadratic: d is not as it should be in most runs of {names}. ")));
-    assert!(caveat.contains("The learning rate of group 0") && caveat.contains("0.001"), "{caveat}");
+    let title = results.arms[1].title.as_str();
+    let expected = format!(
+        "quadratic and again: d is not as it should be in most runs of {title}. quadratic, {title}, seed 0: The learning rate of group 0"
+    );
+    assert!(caveat.starts_with(&expected) && caveat.contains("0.001"), "{caveat}");
     // Too short a run shows nothing.
-    assert!(results.tasks[1].arms.iter().flat_map(|arm| &arm.runs).all(|run| run.record.findings.is_empty()));
+    assert!(results.tasks[2].arms.iter().flat_map(|arm| &arm.runs).all(|run| run.record.findings.is_empty()));
 }
 
 #[test]

@@ -29,9 +29,9 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
         targets(results, task, findings, &mut caveats);
         resolution(task, findings, &mut caveats);
         curves(results, task, &mut caveats);
-        causes(results, task, &mut caveats);
         edges(results, task, &mut caveats);
     }
+    causes(results, &mut caveats);
     tuning(results, &mut caveats);
     if !results.refused.is_empty() {
         let names: Vec<&str> = results.refused.iter().map(|refused| refused.name.as_str()).collect();
@@ -382,31 +382,47 @@ fn curves(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
     }
 }
 
-/// Causes of a wrong d, by what was seen in most runs of an arm.
-fn causes(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
-    let mut told = Vec::new();
-    for finding in task.arms.iter().flat_map(|arm| &arm.runs).flat_map(|run| &run.record.findings) {
-        let kind = discriminant(finding);
-        if told.contains(&kind) {
-            continue;
+/// Causes of a wrong d that most runs of an arm show. Tasks that have one in the same arms share a sentence.
+fn causes(results: &Results, caveats: &mut Vec<String>) {
+    let all = || {
+        results
+            .tasks
+            .iter()
+            .flat_map(|task| &task.arms)
+            .flat_map(|arm| &arm.runs)
+            .flat_map(|run| &run.record.findings)
+    };
+    let mut kinds = Vec::new();
+    for kind in all().map(discriminant) {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
         }
-        told.push(kind);
-        let of_kind = |run: &Run| run.record.findings.iter().any(|found| discriminant(found) == kind);
-        let has = |arm: usize| {
-            let runs = &task.arms[arm].runs;
-            runs.iter().filter(|run| of_kind(run)).count() * 2 > runs.len()
-        };
-        let Some(first) = (0..task.arms.len()).find(|arm| has(*arm)) else { continue };
-        let runs = &task.arms[first].runs;
-        let example = runs.iter().find_map(|run| {
-            let found = run.record.findings.iter().find(|found| discriminant(*found) == kind)?;
-            Some((run.seed, found))
-        });
-        if let Some((seed, found)) = example {
+    }
+    for kind in kinds {
+        let of_run =
+            |run: &Run| run.record.findings.iter().find(|found| discriminant(*found) == kind).cloned();
+        let mut groups: Vec<(Vec<usize>, Vec<&TaskResults>)> = Vec::new();
+        for task in &results.tasks {
+            let most = |arm: &usize| {
+                let runs = &task.arms[*arm].runs;
+                runs.iter().filter(|run| of_run(run).is_some()).count() * 2 > runs.len()
+            };
+            let with: Vec<usize> = (0..task.arms.len()).filter(most).collect();
+            match groups.iter_mut().find(|(arms, _)| *arms == with) {
+                Some((_, tasks)) => tasks.push(task),
+                None => groups.push((with, vec![task])),
+            }
+        }
+        for (with, tasks) in groups {
+            let Some(&first) = with.first() else { continue };
+            let example = tasks[0].arms[first].runs.iter().find_map(|run| Some((run.seed, of_run(run)?)));
+            let Some((seed, found)) = example else { continue };
+            let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
             caveats.push(format!(
-                "{}: d is not as it should be in most runs of {}. Of {}, seed {seed}: {found}",
-                task.name,
-                arms(results, &titles(results, has)),
+                "{}: d is not as it should be in most runs of {}. {}, {}, seed {seed}: {found}",
+                list(&names),
+                arms(results, &titles(results, |arm| with.contains(&arm))),
+                names[0],
                 results.arms[first].title
             ));
         }
