@@ -498,7 +498,7 @@ const NOT_LISTED: [(&str, &str); 4] = [
 fn every_transform_has_laws_a_table_a_page_and_a_name_in_studies() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
-    let studies = texts(&root.join("crates/ablate/ablate/src/transforms"), "rs");
+    let studies = texts(&root.join("crates/ablate/ablate-transforms/src"), "rs");
     let (summary, readme) = (read("book/src/SUMMARY.md"), read("README.md"));
     let (mut found, mut missing) = (0, Vec::new());
     for entry in std::fs::read_dir(root.join("crates/transforms")).unwrap() {
@@ -528,7 +528,7 @@ fn every_transform_has_laws_a_table_a_page_and_a_name_in_studies() {
             require(
                 words(&studies).contains(transform.as_str()),
                 format!(
-                    "crates/ablate/ablate/src/transforms/list.rs lacks {transform}: a line with its name and what it does"
+                    "crates/ablate/ablate-transforms/src/list.rs lacks {transform}: a line with its name and what it does"
                 ),
             );
         }

@@ -28,5 +28,4 @@ mod scalars;
 pub mod store;
 pub mod study;
 mod tensorboard;
-mod transforms;
 mod versions;

@@ -361,7 +361,8 @@ impl Observed {
     fn saw(&mut self, examples: &[u32], step: usize) {
         self.batches.extend(|digest| {
             digest.update((step as u64).to_le_bytes());
-            examples.iter().for_each(|example| digest.update(example.to_le_bytes()));
+            let examples: Vec<[u8; 4]> = examples.iter().map(|example| example.to_le_bytes()).collect();
+            digest.update(examples.as_flattened());
         });
     }
 
@@ -464,8 +465,9 @@ fn change(before: &[Vec<f32>], after: &[Vec<f32>]) -> (f64, f64) {
 }
 
 fn absorb(digest: &mut Sha256, weights: &[Vec<f32>]) {
-    for value in weights.iter().flatten() {
-        digest.update(value.to_le_bytes());
+    for values in weights {
+        let bytes: Vec<[u8; 4]> = values.iter().map(|value| value.to_le_bytes()).collect();
+        digest.update(bytes.as_flattened());
     }
 }
 

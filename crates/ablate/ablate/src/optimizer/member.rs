@@ -5,7 +5,8 @@ use anyhow::{Context, Result, bail, ensure};
 use gradient_transform::Link;
 use serde_json::{Map, Value};
 
-use crate::registry::{Registry, described_transform};
+use crate::registry::Registry;
+use ablate_transforms::described_transform;
 
 type Boxed = Box<dyn Link<f32>>;
 

@@ -8,7 +8,7 @@ use glob::Pattern;
 use gradient_transform::Link;
 use serde::{Deserialize, Serialize};
 
-use crate::registry::TransformKind;
+use crate::kind::TransformKind;
 
 /// A second moment that is read and updated in two events.
 #[derive(Serialize, Deserialize)]
@@ -28,7 +28,7 @@ impl Default for Moment {
     }
 }
 
-pub(super) fn adopt() -> TransformKind {
+pub(crate) fn adopt() -> TransformKind {
     let summary =
         "a second moment (dense-moment, factored-moment or adam-moment) that is updated after its use";
     TransformKind::new("adopt", summary, |options: Adopt<Moment>| -> Box<dyn Link<f32>> {
@@ -49,7 +49,7 @@ struct Tensors {
     least_rank: usize,
 }
 
-pub(super) fn only_for() -> TransformKind {
+pub(crate) fn only_for() -> TransformKind {
     let summary = "another transform, for tensors with one of the names (patterns: \"*bias\"; none: all) and a least rank";
     TransformKind::wrapping("only-for", summary, |tensors: Tensors, wrapped| {
         let pattern =

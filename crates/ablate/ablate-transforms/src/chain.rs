@@ -1,11 +1,27 @@
+//! Chain of transforms as a run needs it.
+
 use anyhow::Result;
 use gradient_transform::{
     Error, Estimate, Loss, Optimizer, Parameter, Recorder, RestoreOptions, Restored, StepOutcome,
 };
 
-use super::{Groups, Step, TrainableOptimizer};
+use crate::trainable::{Groups, Step, TrainableOptimizer};
 
 /// A chain of gradient transforms.
+///
+/// The engine is compiled here for its type, with optimisation; `ablate` itself is compiled without.
+///
+/// ```
+/// use ablate_transforms::{Chain, Groups, Step, TrainableOptimizer};
+/// use gradient_transform::{Descent, Optimizer};
+///
+/// let groups: Groups = vec![vec![("w".into(), vec![2])]];
+/// let mut chain = Chain::new(Optimizer::new(Descent::default(), [("w", [2])])?, &groups);
+/// let mut weights = vec![vec![1.0, 1.0]];
+/// assert_eq!(chain.step(&mut weights, &[Some(vec![0.5, -0.5])], 0.25)?, Step::Taken);
+/// assert_eq!(weights, [[0.5, 1.5]]);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 pub struct Chain {
     optimizer: Optimizer<f32>,
     sizes: Vec<usize>,

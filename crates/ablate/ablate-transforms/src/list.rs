@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use speed::{DisplacementSpeed, Speed};
 use stableadamw::{SoftStableAdamW, StableAdamW};
 
-use super::wrappers;
-use crate::registry::TransformKind;
+use crate::kind::TransformKind;
+use crate::wrappers;
 
 /// Name and summary of a transform whose structure is its options.
 fn of<G>(name: &str, summary: &str) -> TransformKind
@@ -43,8 +43,13 @@ fn unit<G: Link<f32> + Clone + 'static>(name: &str, summary: &str, transform: G)
 }
 
 /// Every transform that ships: in the order of a chain those of the default optimizer, then the elementary ones, and wrappers.
+///
+/// ```
+/// let kinds = ablate_transforms::shipped();
+/// assert!(kinds.iter().any(|kind| kind.name == "adam" && kind.defaults["beta2"] == 0.999));
+/// ```
 #[rustfmt::skip] // a line each
-pub(crate) fn shipped() -> Vec<TransformKind> {
+pub fn shipped() -> Vec<TransformKind> {
     vec![
         of::<Rectify>("rectify", "RAdam's warm-up and bias correction"),
         of::<RisingDecay>("rising-decay", "Adafactor's decay of second moments, which rises with the step"),

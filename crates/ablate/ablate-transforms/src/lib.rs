@@ -1,9 +1,15 @@
-//! The transforms that ship, as study files name them.
+#![doc = include_str!("../README.md")]
 
+mod chain;
+mod kind;
 mod list;
+mod trainable;
 mod wrappers;
 
-pub(crate) use self::list::shipped;
+pub use chain::Chain;
+pub use kind::{Boxed, Resolve, TransformKind, WRAPPED, build, described_transform, written_options};
+pub use list::shipped;
+pub use trainable::{Groups, Step, TrainableOptimizer};
 
 #[cfg(test)]
 mod tests {
@@ -13,7 +19,6 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use super::*;
-    use crate::registry::{Registry, TransformKind, WRAPPED};
 
     fn described(kind: &TransformKind) -> Map<String, Value> {
         let mut described = Map::from_iter([("transform".to_owned(), json!(kind.name))]);
@@ -36,9 +41,9 @@ mod tests {
 
     #[test]
     fn every_transform_is_called_what_it_calls_itself() {
-        let registry = Registry::shipped();
+        let kinds = shipped();
         for kind in shipped() {
-            let transform = registry.transform(&Value::Object(described(&kind))).unwrap();
+            let transform = build(&kinds, &Value::Object(described(&kind))).unwrap();
             // Wrappers go by the name of what they wrap, as their state does.
             let expected = match kind.name.as_str() {
                 "adopt" => "dense-moment",
@@ -59,27 +64,27 @@ mod tests {
 
     #[test]
     fn every_option_can_be_given_and_its_default_is_what_it_is_without() {
-        let registry = Registry::shipped();
+        let kinds = shipped();
         for kind in shipped() {
             let options = kind.defaults.as_object().unwrap().iter();
             // An absent number has no value that could be written.
             for (name, default) in options.filter(|(name, value)| *name != WRAPPED && !value.is_null()) {
                 let mut with = described(&kind);
                 with.insert(name.clone(), without_null(default));
-                let built = registry.transform(&Value::Object(with));
+                let built = build(&kinds, &Value::Object(with));
                 assert!(built.is_ok(), "{} {name}: {:#}", kind.name, built.err().unwrap());
             }
             let mut wrong = described(&kind);
             wrong.insert("no_such_option".to_owned(), json!(1));
-            let error = registry.transform(&Value::Object(wrong)).err().unwrap();
+            let error = build(&kinds, &Value::Object(wrong)).err().unwrap();
             assert!(format!("{error:#}").contains("no_such_option"), "{}: {error:#}", kind.name);
         }
     }
 
     #[test]
     fn a_name_with_a_typing_error_is_refused_with_the_nearest_one() {
-        let registry = Registry::shipped();
-        let error = |described: Value| format!("{:#}", registry.transform(&described).err().unwrap());
+        let kinds = shipped();
+        let error = |described: Value| format!("{:#}", build(&kinds, &described).err().unwrap());
         assert!(error(json!("adan2")).contains("perhaps \"adan\""));
         assert!(error(json!("wieght-decay")).contains("perhaps \"weight-decay\""));
         let error = error(json!({ "transform": "adam", "beta_1": 0.5 }));
