@@ -483,14 +483,9 @@ fn transforms(source: &str) -> BTreeSet<String> {
 }
 
 /// In no list, and why.
-const NOT_LISTED: [(&str, &str); 4] = [
+const NOT_LISTED: [(&str, &str); 2] = [
     ("Auxiliary", "a chain beside Muon, not a transform of its own"),
     ("Graft", "of two transforms by their types, which a study's file cannot name; it has rows"),
-    ("ReduceOnPlateau", "a step has to be told the loss; it has golden values and a test of its own"),
-    (
-        "Polyak",
-        "a step has to be told the loss, which neither the laws nor a study do; it has tests of its own",
-    ),
 ];
 
 /// A transform is registered by its folder: whatever else has to know of it is named here if it doesn't.

@@ -101,6 +101,17 @@ impl TransformKind {
 
     /// The transform with these options, a table in which the absent ones have their defaults. A wrapper asks `resolve` for what it wraps.
     ///
+    /// ```
+    /// use ablate_transforms::{Boxed, Resolve, shipped};
+    /// use serde_json::{Value, json};
+    ///
+    /// let resolve: &Resolve<'_> = &|described: &Value| -> anyhow::Result<Boxed> { anyhow::bail!("it wraps nothing: {described}") };
+    /// let adam = shipped().into_iter().find(|kind| kind.name == "adam").unwrap();
+    /// assert_eq!(adam.build(resolve, &json!({ "beta1": 0.5 }))?.name(), "adam");
+    /// assert!(adam.build(resolve, &json!({ "beta_1": 0.5 })).is_err());
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// An option is unknown or out of range.
     pub fn build(&self, resolve: &Resolve<'_>, options: &Value) -> Result<Boxed> {

@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What the two recorders add to the time of every round, as a share of it.
+/// Time that the two recorders add to every round, as a share of it.
 fn measure<E: Scalar>(
     arguments: &Arguments,
     recorder: &Recorder,
