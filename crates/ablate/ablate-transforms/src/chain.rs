@@ -13,13 +13,23 @@ use crate::trainable::{Groups, Step, TrainableOptimizer};
 ///
 /// ```
 /// use ablate_transforms::{Chain, Groups, Step, TrainableOptimizer};
-/// use gradient_transform::{Descent, Optimizer};
+/// use gradient_transform::{Descent, Optimizer, Recorder};
 ///
 /// let groups: Groups = vec![vec![("w".into(), vec![2])]];
 /// let mut chain = Chain::new(Optimizer::new(Descent::default(), [("w", [2])])?, &groups);
 /// let mut weights = vec![vec![1.0, 1.0]];
 /// assert_eq!(chain.step(&mut weights, &[Some(vec![0.5, -0.5])], 0.25)?, Step::Taken);
 /// assert_eq!(weights, [[0.5, 1.5]]);
+/// assert_eq!((chain.step_size(0)?, chain.state_bytes()), ((None, 1.0), 0));
+///
+/// // Another goes on from there, with another learning rate and a recorder.
+/// let mut other = Chain::new(Optimizer::new(Descent::default(), [("w", [2])])?, &groups);
+/// other.go_on(&chain.state()?, &mut weights)?;
+/// other.set_learning_rate(0.5)?;
+/// other.set_recorder(Some(Recorder::every(1)?));
+/// other.step(&mut weights, &[Some(vec![1.0, 1.0])], 0.25)?;
+/// assert_eq!(other.evaluation_weights(&weights)?, [[0.0, 1.0]]);
+/// assert_eq!(other.set_recorder(None).unwrap().records().len(), 1);
 /// # Ok::<(), anyhow::Error>(())
 /// ```
 pub struct Chain {

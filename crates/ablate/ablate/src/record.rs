@@ -30,8 +30,8 @@
 //! assert_eq!(last.step, record.steps);
 //! let GroupPoint { d, step_size, ref links, .. } = last.groups[0];
 //! assert!(d.unwrap() >= 1e-6 && step_size > 0.0);
-//! let LinkPoint { link, before, after, .. } = &links[0];
-//! assert!(link == "factored-moment" && *before > 0.0 && *after > 0.0);
+//! let first: &LinkPoint = &links[0];
+//! assert!(first.link == "factored-moment" && first.gain().unwrap() > 0.0);
 //! assert!(record.findings.is_empty()); // d is as it should be, or there are too few points to tell
 //! let forked: Option<&Forked> = record.forked.as_ref();
 //! assert!(forked.is_none()); // it began at its start

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Tasks and transforms by name.
 ///
 /// ```
-/// use ablate::registry::{Registry, TransformKind};
+/// use ablate::registry::{Registry, TransformKind, WRAPPED, written_options};
 /// use gradient_transform::{Link, map};
 /// use serde::{Deserialize, Serialize};
 ///
@@ -34,10 +34,13 @@ use serde_json::Value;
 ///     .with_task(ablate_tasks::shipped().remove(0)) // a custom task is made as these are
 ///     .with_version("1"); // to be raised with every change of them
 /// assert_eq!((registry.version(), registry.tasks().len()), ("1", ablate_tasks::shipped().len()));
-/// assert!(registry.transforms().iter().any(|kind| kind.name == "limit" && kind.defaults["at"] == 1.0));
+/// let limit = registry.transforms().iter().find(|kind| kind.name == "limit").unwrap();
+/// assert_eq!(written_options(&limit.defaults), ["at = 1.0"]);
 ///
 /// let limit = registry.transform(&serde_json::json!({"transform": "limit", "at": 0.5}))?;
 /// assert_eq!(limit.name(), "limit");
+/// let of_matrices = serde_json::json!({"transform": "only-for", "least_rank": 2, WRAPPED: "limit"});
+/// assert_eq!(registry.transform(&of_matrices)?.name(), "limit");
 /// assert!(registry.task("digits").is_ok());
 /// let error = registry.task("digts").err().unwrap().to_string();
 /// assert!(error.contains("perhaps \"digits\"") && error.contains("choose from"));
