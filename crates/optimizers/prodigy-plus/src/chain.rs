@@ -146,7 +146,7 @@ fn estimator<T: Real>(options: &Options, initial_d: Option<f64>) -> Boxed<T> {
     }
 }
 
-/// The first moment, and what tempers it.
+/// The first moment, and Cautious or Grams after it.
 fn first_moment<T: Real>(options: &Options, scale: MomentScale) -> Vec<Boxed<T>> {
     let compat = &options.compat;
     let times_update = options.use_cautious && compat.cautious_multiplies_by_gradient;

@@ -76,7 +76,7 @@ impl GradientTransform for Cautious {
     type Scalars<V: Copy> = Scale<V>;
 
     fn excludes(&self) -> &[(&'static str, &'static str)] {
-        &[("grams", "both temper the same displacement; keep one")]
+        &[("grams", "both change the same displacement; keep one")]
     }
 
     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Counts<Num<B>> {

@@ -20,7 +20,7 @@ pub struct Grams;
 #[transform("grams")]
 impl GradientTransform for Grams {
     fn excludes(&self) -> &[(&'static str, &'static str)] {
-        &[("cautious", "both temper the same displacement; keep one")]
+        &[("cautious", "both change the same displacement; keep one")]
     }
 
     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {

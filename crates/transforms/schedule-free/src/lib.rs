@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// ```text
 /// u <- u + weight_decay * y                 (weight_decay_by_lr)
-/// m  = c (y - z) + gamma a u                the displacement, which Cautious or Grams may temper
+/// m  = c (y - z) + gamma a u                the displacement, which Cautious or Grams may change
 /// y <- y - m                                the point at which gradients are taken
 /// z <- z - gamma u                          the base iterate
 /// x  = y + (1 - 1/beta1) (z - y)            the evaluation point, an average of all z

@@ -313,7 +313,7 @@ mod tests {
         let (pairs, refused) = names("design = \"pairs\"");
         assert_eq!(pairs[4..], ["no-stableadamw+cautious", "no-stableadamw+grams"]);
         assert_eq!(refused.len(), 1);
-        assert!(refused[0].name == "cautious+grams" && refused[0].reason.contains("temper"), "{refused:?}");
+        assert!(refused[0].name == "cautious+grams" && refused[0].reason.contains("displacement"), "{refused:?}");
         let (factorial, refused) = names("design = \"factorial\"");
         assert_eq!((factorial.len(), refused.len()), (6, 2));
         let (explicit, _) = names("design = \"explicit\"\narms = [[\"cautious\", \"stableadamw\"]]");

@@ -246,7 +246,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     ///         "short-steps"
     ///     }
     ///
-    ///     fn tempers_displacement(&self) -> bool {
+    ///     fn changes_displacement(&self) -> bool {
     ///         true
     ///     }
     ///
@@ -261,7 +261,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// assert_eq!(w, [0.1, -0.01]);
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
-    fn tempers_displacement(&self) -> bool {
+    fn changes_displacement(&self) -> bool {
         false
     }
 

@@ -7,7 +7,7 @@ use crate::memory::element::Real;
 /// Last transform of a chain: it moves the parameter along the update.
 ///
 /// For every tile of the last sweep the engine calls [`direct`](Self::direct) and [`apply`](Self::apply). With a
-/// transform after the writer that tempers its displacement, [`displace`](Self::displace) comes in between, and
+/// transform after the writer that changes its displacement, [`displace`](Self::displace) comes in between, and
 /// `direct` and `displace` run in that transform's sweep too, so they must not change columns. Given the displacement as
 /// `displace` made it, `apply` moves the parameter as it does without one, to the bit: a transform that changes nothing is to
 /// change nothing here too.
@@ -100,7 +100,7 @@ pub trait WriterLink<T: Real>: Send + Sync {
     /// Writes into `displacement` by how much the parameter would move (`y <- y - m`).
     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]);
 
-    /// Moves `parameter` (by the tempered `displacement`, if there is one) and its own columns, by the update.
+    /// Moves `parameter` (by the changed `displacement`, if there is one) and its own columns, by the update.
     /// `tile.parameter` is empty. Runs exactly once per tile.
     fn apply(
         &self,

@@ -268,15 +268,15 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
         if names[..i].contains(&name) {
             return refuse(format!("`{name}` occurs twice, and state is kept by name; keep one"));
         }
-        if i > writer && !transform.tempers_displacement() {
+        if i > writer && !transform.changes_displacement() {
             return refuse(format!(
                 "`{name}` works on the update, so it must stand before `{}`",
                 names[writer]
             ));
         }
-        if i < writer && transform.tempers_displacement() {
+        if i < writer && transform.changes_displacement() {
             return refuse(format!(
-                "`{name}` tempers the displacement that `{}` makes, so it must stand after it",
+                "`{name}` changes the displacement that `{}` makes, so it must stand after it",
                 names[writer]
             ));
         }

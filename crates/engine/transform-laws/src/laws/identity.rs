@@ -29,7 +29,7 @@ impl<T: Real> Link<T> for Identity {
         self.role
     }
 
-    fn tempers_displacement(&self) -> bool {
+    fn changes_displacement(&self) -> bool {
         self.behind_the_writer
     }
 
