@@ -22,8 +22,8 @@ use crate::options::Options;
 pub(crate) type Boxed<T> = Box<dyn Link<T>>;
 
 impl Options {
-    /// The transforms of the chain that these options mean, in order: to be looked at, or to be rearranged and put into
-    /// a custom [`Optimizer`](gradient_transform::Optimizer).
+    /// The transforms of the chain that these options stand for, in order: to inspect, or to rearrange for a custom
+    /// [`Optimizer`](gradient_transform::Optimizer).
     ///
     /// ```
     /// use gradient_transform::{Descent, Link, Optimizer};

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 /// x  = y + (1 - 1/beta1) (z - y)            the evaluation point, an average of all z
 /// ```
 ///
-/// With `strength` C above 0 (Refined Schedule-Free, 2507.09846), c becomes `min(1, c (1 - beta1) C)`: the average reaches
-/// back over about 1/C of the steps so far, whatever beta1 is. `C = 1/(1 - beta1)` is the plain rule.
+/// With `strength` C above 0 (Refined Schedule-Free, 2507.09846), c becomes `min(1, c (1 - beta1) C)`: the average reaches back
+/// over about 1/C of the steps so far, for any beta1. `C = 1/(1 - beta1)` is the plain rule.
 ///
 /// Without `weight_decay_by_lr`, `y` and `z` are decayed outside of `u`: `z <- z - weight_decay * y`,
 /// `y <- y - weight_decay a y`, with `y` before the step.
