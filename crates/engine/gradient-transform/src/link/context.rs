@@ -59,8 +59,8 @@ impl Estimate {
         self.d = if self.d > 0.0 { self.d.min(LARGEST_D) } else { earlier };
     }
 
-    /// Begins the sums anew, at the d that there is: they belong to state that is no longer there, and one of them with the
-    /// other begun anew would be an estimate of something else, which d keeps forever if it is larger.
+    /// Starts the sums again, at the present d: they belong to state that is lost, and one of them beside a fresh other would
+    /// estimate something else, which d keeps forever if it is larger.
     pub(crate) fn forget_sums(&mut self) {
         (self.numerator, self.denominator) = (0.0, 0.0);
     }
