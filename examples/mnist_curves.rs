@@ -1,4 +1,4 @@
-//! Draws the book's picture of MNIST: accuracy over fourteen epochs beside AdamW at four rates, and the d that is found beside these rates.
+//! Draws the book's picture of MNIST: test error over fourteen epochs beside AdamW at four rates, and d beside these rates.
 //!
 //! Run it with `cargo run --release -p examples --example mnist_curves`; it reads the records of `examples/mnist/records` and writes
 //! `book/src/internals/mnist.svg`.
@@ -29,7 +29,8 @@ const ESTIMATING: [(&str, &str, RGBColor); 2] =
 
 /// Measurements after every epoch, of one seed.
 struct Run {
-    accuracies: Vec<f64>,
+    /// In percent.
+    errors: Vec<f64>,
     estimates: Vec<f64>,
 }
 
@@ -46,9 +47,10 @@ fn runs(folder: &Path) -> Result<BTreeMap<String, Vec<Run>>> {
         let epochs = record["epochs"].as_array().context("a record without epochs")?;
         if epochs.len() == EPOCHS {
             let number = |epoch: &Value, key: &str| epoch[key].as_f64();
-            let accuracy = |epoch: &Value| Some(100.0 * number(epoch, "correct")? / number(epoch, "images")?);
+            let error =
+                |epoch: &Value| Some(100.0 - 100.0 * number(epoch, "correct")? / number(epoch, "images")?);
             let run = Run {
-                accuracies: epochs.iter().filter_map(accuracy).collect(),
+                errors: epochs.iter().filter_map(error).collect(),
                 estimates: epochs.iter().filter_map(|epoch| number(epoch, "d")).collect(),
             };
             let optimizer = record["optimizer"].as_str().context("a record without an optimizer")?;
@@ -58,9 +60,9 @@ fn runs(folder: &Path) -> Result<BTreeMap<String, Vec<Run>>> {
     Ok(found)
 }
 
-/// Mean accuracy after every epoch.
+/// Mean error after every epoch.
 fn mean(runs: &[Run]) -> Vec<(f64, f64)> {
-    let after = |epoch: usize| runs.iter().map(|run| run.accuracies[epoch]).sum::<f64>() / runs.len() as f64;
+    let after = |epoch: usize| runs.iter().map(|run| run.errors[epoch]).sum::<f64>() / runs.len() as f64;
     (0..EPOCHS).map(|epoch| ((epoch + 1) as f64, after(epoch))).collect()
 }
 
@@ -90,7 +92,7 @@ impl Found {
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-fn accuracies<B: DrawingBackend>(area: &DrawingArea<B, Shift>, found: &Found) -> Drawn
+fn errors<B: DrawingBackend>(area: &DrawingArea<B, Shift>, found: &Found) -> Drawn
 where
     B::ErrorType: 'static,
 {
@@ -100,15 +102,16 @@ where
         .margin_right(24)
         .x_label_area_size(44)
         .y_label_area_size(76)
-        .build_cartesian_2d(1.0..EPOCHS as f64, 96.8..99.4)?;
+        .build_cartesian_2d(1.0..EPOCHS as f64, (0.65..3.3_f64).log_scale())?;
     chart
         .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(TRANSPARENT)
+        .disable_mesh()
         .x_labels(EPOCHS)
+        .y_labels(12)
         .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| format!("{y:.1}"))
         .x_desc("epoch")
-        .y_desc("test accuracy, %")
+        .y_desc("test error, %")
         .label_style(letters)
         .axis_desc_style(letters)
         .draw()?;
@@ -129,7 +132,7 @@ where
             .label(*label)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
-    chart.configure_series_labels().position(SeriesLabelPosition::LowerRight).label_font(letters).draw()?;
+    chart.configure_series_labels().position(SeriesLabelPosition::UpperRight).label_font(letters).draw()?;
     Ok(())
 }
 
@@ -143,11 +146,12 @@ where
         .margin_right(24)
         .x_label_area_size(44)
         .y_label_area_size(76)
-        .build_cartesian_2d(1.0..EPOCHS as f64, (5e-5..6e-3_f64).log_scale())?;
+        .build_cartesian_2d(1.0..EPOCHS as f64, (7e-5..5e-3_f64).log_scale())?;
     chart
         .configure_mesh()
         .disable_mesh()
         .x_labels(EPOCHS)
+        .y_labels(3)
         .x_label_formatter(&|x| format!("{x:.0}"))
         .y_label_formatter(&|y| format!("{y:.0e}"))
         .x_desc("epoch")
@@ -160,10 +164,10 @@ where
         chart.draw_series(LineSeries::new([(first, *rate), (last, *rate)], GREY.stroke_width(1)))?;
         let end = mean(runs)[EPOCHS - 1].1;
         let above = letters.color(&BLACK).pos(Pos::new(HPos::Right, VPos::Bottom));
-        let text = format!("AdamW at {rate:.0e}: {end:.2} % at the end");
+        let text = format!("AdamW at {rate:.0e}: {end:.2} % error at the end");
         chart.draw_series(std::iter::once(Text::new(text, (last, 1.06 * rate), above)))?;
     }
-    for ((_, _, color), runs) in ESTIMATING.iter().zip(&found.estimating) {
+    for ((_, _, color), runs) in ESTIMATING.iter().zip(&found.estimating).rev() {
         for run in runs {
             let d = run.estimates.iter().enumerate().map(|(epoch, d)| ((epoch + 1) as f64, *d));
             chart.draw_series(LineSeries::new(d, color.stroke_width(2)))?;
@@ -178,7 +182,7 @@ pub(crate) fn run(records: &Path, path: &Path) -> Result<()> {
     let render = || -> Drawn {
         let area = SVGBackend::new(path, (640, 620)).into_drawing_area();
         let (above, below) = area.split_vertically(330);
-        accuracies(&above, &found)?;
+        errors(&above, &found)?;
         estimates(&below, &found)?;
         area.present()?;
         drop((above, below, area));
