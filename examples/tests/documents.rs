@@ -263,7 +263,7 @@ const HABITS: [&str; 18] = [
     "not its business",
     "In silence",
     "behind the writer",
-    "tempers",
+    "tempers the",
     "begins anew",
     "begin anew",
     "as if it was",
