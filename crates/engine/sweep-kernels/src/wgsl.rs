@@ -3,12 +3,12 @@
 //! A kernel is the same as in CUDA C, with the same [jobs](crate::Tables) and [words](crate::words), except for three restrictions of WGSL:
 //!
 //! * **No pointers.** Arrays are parts of a few buffers, by their [`Bindings`], and the words hold places in them, in units of four
-//! bytes. By default a stage has eight buffers, of which the tables take five. So tensors are packed together, and a launch has all
-//! that lie in the same buffers.
+//!   bytes. By default a stage has eight buffers, of which the tables take five. So tensors are packed together, and a launch has all
+//!   that lie in the same buffers.
 //! * **No float64.** The sums of tiles come back, and are added to sums of chunks and tensors on the host, as in the engine: see
 //!   [`Tables::put_tiles`](crate::Tables::put_tiles).
 //! * **No 16 bits.** Two bfloat16 numbers share a word. Where one is written, an invocation has both elements of a word, and no
-//! word is written by two. In columns of every n-th element a tile may end within a word: keep those as float32 ([`is_wide`]).
+//!   word is written by two. In columns of every n-th element a tile may end within a word: keep those as float32 ([`is_wide`]).
 //!
 //! Sums have the engine's order. The operations need not be rounded as the processor's are: WGSL allows a division 2.5 units in the last place of error, and a compiler
 //! may fuse a product with a sum or take it apart.

@@ -288,7 +288,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// Its work on an element of a tensor, with symbols in place of numbers. Returns whether it has such a form; a link that works
     /// on tiles has none.
     ///
-    /// With it the chain can run on a [device](crate::device). Every [`GradientTransform`] has it.
+    /// With it the chain can run on a [device](crate::device). Every [`GradientTransform`](crate::GradientTransform) has it.
     ///
     /// ```
     /// use gradient_transform::device::{ElementWork, FormulaElement, FormulaNumbers, Interpreter, OnDevice};
