@@ -209,7 +209,7 @@ fn singular_values(path: &Path) -> Result<()> {
     draw(path, axes, SeriesLabelPosition::UpperRight, &lines)
 }
 
-fn tempering(folder: &Path) -> Result<()> {
+fn after_the_writer(folder: &Path) -> Result<()> {
     // The gradient of every second element turns round in the last step.
     let turned = Gradients {
         of: |step, i, noise| if step == 7 && i % 2 == 0 { -ramp(i) } else { ramp(i) } + 0.05 * noise,
@@ -321,7 +321,7 @@ fn reading_d(folder: &Path) -> Result<()> {
 pub(crate) fn run(folder: &Path) -> Result<()> {
     reading_d(folder)?;
     preconditioners(folder)?;
-    tempering(folder)?;
+    after_the_writer(folder)?;
     averaging(folder)?;
     estimates(folder)
 }

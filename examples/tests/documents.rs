@@ -248,7 +248,7 @@ fn every_key_of_a_study_file_is_in_the_reference() {
 }
 
 /// Habits of which `CONTRIBUTING.md` says what to write instead.
-const HABITS: [&str; 14] = [
+const HABITS: [&str; 18] = [
     "one's own",
     " for ever ",
     " for ever.",
@@ -263,6 +263,10 @@ const HABITS: [&str; 14] = [
     "not its business",
     "In silence",
     "behind the writer",
+    "tempers the",
+    "begins anew",
+    "begin anew",
+    "as if it was",
 ];
 
 /// Documentation in a Rust source, line by line.
@@ -294,15 +298,15 @@ fn pages_and_doc_comments_are_free_of_the_worst_habits() {
     files.extend(["README.md", "CHANGELOG.md"].map(|name| root.join(name)));
     // Reports are as the program of their time wrote them.
     files.retain(|file| !file.starts_with(root.join("book/src/choose/reports")));
-    let mut check = |file: &Path, lines: &mut dyn Iterator<Item = &str>| {
-        for line in lines {
-            if let Some(habit) = HABITS.iter().find(|habit| line.contains(**habit)) {
-                found.push(format!("{}: `{habit}` in: {line}", file.display()));
-            }
+    // Lines end anywhere.
+    let mut check = |file: &Path, text: &str| {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for habit in HABITS.iter().filter(|habit| text.contains(**habit)) {
+            found.push(format!("{}: `{habit}`", file.display()));
         }
     };
     for file in &files {
-        check(file, &mut std::fs::read_to_string(file).unwrap().lines());
+        check(file, &std::fs::read_to_string(file).unwrap());
     }
     let mut rust = Vec::new();
     for crates in std::fs::read_dir(root.join("crates")).unwrap() {
@@ -316,7 +320,7 @@ fn pages_and_doc_comments_are_free_of_the_worst_habits() {
     let mut headless = Vec::new();
     for file in &rust {
         let source = std::fs::read_to_string(file).unwrap();
-        check(file, &mut doc_comments(&source));
+        check(file, &doc_comments(&source).collect::<Vec<_>>().join(" "));
         // A noun phrase at the head of an item, not a riddle.
         let riddles = doc_comments(&source).filter(|line| line.starts_with("What "));
         headless.extend(riddles.map(|line| format!("{}: {line}", file.display())));
@@ -378,17 +382,88 @@ fn fault_of_numbers(text: &str, digest: impl Fn(&[&str]) -> String) -> Option<St
     }
 }
 
+/// Lists of a page that begin with a date, each to its end.
+fn ages(page: &str) -> Vec<String> {
+    let lists = page.split("* date: ").skip(1);
+    let to_the_end = |list: &str| {
+        let rest = list.lines().skip(1).take_while(|line| line.starts_with("* "));
+        std::iter::once(format!("* date: {}", list.lines().next().unwrap_or_default()))
+            .chain(rest.map(str::to_owned))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    lists.map(to_the_end).collect()
+}
+
+/// Pages of measured numbers besides the reports, and how many tables with an age each has.
+const MEASURED: [(&str, usize); 3] =
+    [("internals/mnist.md", 3), ("internals/performance.md", 1), ("internals/robustness.md", 2)];
+
 #[test]
 fn numbers_say_when_and_how_they_were_measured_and_whether_their_sources_have_changed_since() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut files = Vec::new();
-    documents(&root.join("benches"), &mut files);
-    assert!(files.len() >= 2, "{files:?}");
-    let fault = |file: &PathBuf| {
-        let fault = fault_of_numbers(&std::fs::read_to_string(file).unwrap(), digest_of_sources)?;
-        Some(format!("{} {fault}", file.display()))
-    };
-    assert_eq!(files.iter().filter_map(fault).collect::<Vec<_>>(), [""; 0]);
+    let mut tables = Vec::new();
+    documents(&root.join("benches"), &mut tables);
+    let tables = tables
+        .iter()
+        .map(|file| (file.display().to_string(), std::fs::read_to_string(file).unwrap(), Some(1)));
+    let pages = pages().into_iter().map(|(name, text)| {
+        let of_page = MEASURED.iter().find(|(page, _)| *page == name).map(|(_, count)| *count);
+        let expected = if name.starts_with("choose/reports/") { Some(1) } else { of_page };
+        (name, text, expected)
+    });
+    let (mut required, mut faults) = (0, Vec::new());
+    for (name, text, expected) in tables.chain(pages) {
+        let ages = ages(&text);
+        if let Some(expected) = expected {
+            required += 1;
+            if ages.len() != expected {
+                faults.push(format!("{name} has {} ages of {expected}", ages.len()));
+            }
+        }
+        let of_age = |age: &String| Some(format!("{name} {}", fault_of_numbers(age, digest_of_sources)?));
+        faults.extend(ages.iter().filter_map(of_age));
+    }
+    assert_eq!(faults, [""; 0]);
+    assert!(required >= 12, "only {required} files of numbers");
+}
+
+/// `2026-11-28` as a sentence has it.
+fn in_words(date: &str) -> String {
+    let months = "January February March April May June July August September October November December";
+    let parts: Vec<usize> = date.split('-').map(|part| part.parse().unwrap()).collect();
+    format!("{} {} {}", parts[2], months.split(' ').nth(parts[1] - 1).unwrap(), parts[0])
+}
+
+/// Fault of a page that shows a part of a report, if it has one.
+fn fault_of_part(page: &str, report: &str, text: &str) -> Option<String> {
+    let is_shown = page.contains(&format!("{report}:"));
+    let date = text.lines().find_map(|line| line.strip_prefix("* date: ")).unwrap();
+    let says_it = page.contains(&format!("{report}:age}}}}")) || page.contains(&in_words(date));
+    (is_shown && !says_it).then(|| {
+        format!("shows a part of {report}, and neither includes its `age` nor says {}", in_words(date))
+    })
+}
+
+#[test]
+fn pages_that_show_a_part_of_a_report_say_how_old_it_is() {
+    let pages = pages();
+    let reports =
+        || pages.iter().filter_map(|(name, text)| Some((name.strip_prefix("choose/reports/")?, text)));
+    let (mut shown, mut faults) = (0, Vec::new());
+    for (name, page) in &pages {
+        for (report, text) in reports() {
+            shown += usize::from(page.contains(&format!("{report}:")));
+            faults.extend(fault_of_part(page, report, text).map(|fault| format!("{name} {fault}")));
+        }
+    }
+    assert!(shown > 15, "only {shown} pages show a part of a report");
+    assert_eq!(faults, [""; 0]);
+    // It would be found.
+    let (name, text) = reports().next().unwrap();
+    let part = format!("{{{{#include reports/{name}:overview}}}}");
+    assert!(fault_of_part(&part, name, text).is_some());
+    assert_eq!(fault_of_part(&part.replace(":overview", ":age"), name, text), None);
 }
 
 #[test]

@@ -15,6 +15,8 @@ mod custom_transform;
 mod d_does_not_grow;
 #[path = "../learning_rates.rs"]
 mod learning_rates;
+#[path = "../mnist_curves.rs"]
+mod mnist_curves;
 #[path = "../own_study.rs"]
 mod own_study;
 #[path = "../pictures.rs"]
@@ -133,6 +135,17 @@ fn the_books_picture_of_costs_is_of_the_numbers_that_were_measured() {
     step_costs::run(&std::fs::read_to_string(measured).unwrap(), &path).unwrap();
     let drawn = std::fs::read_to_string(path).unwrap();
     assert_same_but_for_rounding("step-costs.svg", &drawn, &in_book("step-costs.svg"), 1.0);
+}
+
+#[test]
+fn the_books_picture_of_mnist_is_of_the_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mnist.svg");
+    mnist_curves::run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("mnist/records"), &path).unwrap();
+    let drawn = std::fs::read_to_string(path).unwrap();
+    // Means of six optimizers; d of eight runs, and four rates.
+    assert!(drawn.matches("<polyline").count() >= 18 && !drawn.contains("NaN"), "{drawn}");
+    assert_same_but_for_rounding("mnist.svg", &drawn, &in_book("internals/mnist.svg"), 1.0); // a pixel
 }
 
 #[test]

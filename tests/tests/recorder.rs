@@ -32,7 +32,7 @@ impl<T: Real> Link<T> for Note {
         &self.name
     }
 
-    fn tempers_displacement(&self) -> bool {
+    fn changes_displacement(&self) -> bool {
         self.behind_writer
     }
 

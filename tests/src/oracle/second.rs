@@ -60,10 +60,10 @@ pub(super) fn step_parameter(
         let direction = divide(&numerator).mapv(|u| u.clamp(-limit, limit));
         let d = if step.compat.adopt_reads_weighted { step.d } else { 1.0 };
         average(&mut state.first_moment, &direction, d, step);
-        tempered(&state.first_moment, &direction, raw_g, step)
+        masked(&state.first_moment, &direction, raw_g, step)
     } else {
         average(&mut state.first_moment, raw_g, step.d, step);
-        divide(&tempered(&state.first_moment, raw_g, raw_g, step))
+        divide(&masked(&state.first_moment, raw_g, raw_g, step))
     };
 
     if options.use_orthograd {
@@ -130,7 +130,7 @@ fn average(m: &mut ArrayD<f64>, u: &ArrayD<f64>, d: f64, step: &Step) {
 }
 
 /// The first moment `m` of `entered`, after Cautious or Grams, which go by the gradient `g`.
-fn tempered(m: &ArrayD<f64>, entered: &ArrayD<f64>, g: &ArrayD<f64>, step: &Step) -> ArrayD<f64> {
+fn masked(m: &ArrayD<f64>, entered: &ArrayD<f64>, g: &ArrayD<f64>, step: &Step) -> ArrayD<f64> {
     let options = step.options;
     if options.use_cautious && step.compat.cautious_multiplies_by_gradient {
         step.storage.arithmetic().store(entered * m)

@@ -34,7 +34,7 @@ pub fn save<T: Real>(path: impl AsRef<Path>, optimizer: &Optimizer<T>) -> Result
 }
 
 /// Puts an optimizer of the same groups and parameters to a saved state. Groups are found by the names of their parameters.
-/// Transforms that the file doesn't know begin anew; state of transforms that are not in the chain is left out; hyperparameters can be
+/// Transforms that the file doesn't have start fresh; state of transforms that are not in the chain is left out; hyperparameters can be
 /// others; all of this is listed in what is returned. Files of older versions of the format are read too.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use proc_macro::TokenStream;
 use quote::{format_ident, quote};
 use syn::{Fields, ImplItem, ItemImpl, ItemStruct, LitStr, parse_macro_input, parse_quote};
 
-/// Completion of an implementation of `GradientTransform`, `Moment` or `Writer`: name, associated types, inlining.
+/// Completes an implementation of `GradientTransform`, `Moment` or `Writer`: name, associated types, inlining.
 #[proc_macro_attribute]
 pub fn transform(name: TokenStream, item: TokenStream) -> TokenStream {
     let mut item = parse_macro_input!(item as ItemImpl);

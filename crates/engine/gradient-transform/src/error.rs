@@ -9,14 +9,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option has a value that it cannot have.
+    /// A value of an option is out of range.
     #[error("option `{option}` is {value}, but it must be {expected}")]
     OptionOutOfRange {
         /// Documented name of the option.
         option: &'static str,
         /// The value that was given.
         value: String,
-        /// The values it may have.
+        /// Description of the valid values.
         expected: &'static str,
     },
     /// Two options, or two transforms, that exclude each other.
@@ -29,7 +29,7 @@ pub enum Error {
         /// Why, and what to do.
         reason: &'static str,
     },
-    /// A chain that makes no sense.
+    /// A chain that cannot run: no writer, two writers, or a transform in the wrong place.
     #[error("the chain [{chain}] cannot run: {reason}")]
     InvalidChain {
         /// The names of its transforms, in order.
@@ -43,7 +43,7 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A parameter with more elements than memory can have.
+    /// A parameter with more elements than memory can hold.
     #[error("parameter `{name}` has shape {shape:?}, which is more elements than memory can have")]
     ShapeTooLarge {
         /// The name.
@@ -51,7 +51,7 @@ pub enum Error {
         /// The shape.
         shape: Vec<usize>,
     },
-    /// A name that no parameter has.
+    /// An unknown parameter name.
     #[error("no parameter is called `{name}`; there are: {known}")]
     UnknownName {
         /// The name.
@@ -149,12 +149,12 @@ pub enum Error {
         index: usize,
         /// The value.
         value: f64,
-        /// The largest that can be.
+        /// The largest that is accepted.
         limit: f64,
         /// The type that is computed in.
         dtype: DType,
     },
-    /// Gradients were to be given one by one, and a transform takes sums over several tensors before any of them moves.
+    /// Gradients cannot be given one by one, because a transform takes sums over several tensors before any of them moves.
     #[error(
         "`{transform}` takes sums over several tensors before any of them moves, so a step needs all gradients at once: give them to `step`, or leave it out of the chain"
     )]
@@ -162,7 +162,8 @@ pub enum Error {
         /// The first such transform.
         transform: String,
     },
-    /// Gradients were accumulated, and a step was to go by others than their mean: one whose gradients arrive one by one, or one on a device.
+    /// Accumulated gradients are waiting for a step, and this kind of step cannot use their mean: one whose gradients arrive one by
+    /// one, or one on a device.
     #[error(
         "gradients were accumulated {count} times for the next step, which this one would leave out: give the last ones to `step`, or forget them with `drop_accumulated`"
     )]
@@ -170,7 +171,7 @@ pub enum Error {
         /// How many times.
         count: u64,
     },
-    /// A step was not told what a transform needs beside parameters and gradients.
+    /// A step was not given a value that a transform needs beside parameters and gradients.
     #[error("`{transform}` needs a `{what}` in every step, and none was given; give one to `step_with`")]
     NotGiven {
         /// The first such transform.
@@ -178,7 +179,7 @@ pub enum Error {
         /// The type of the value.
         what: &'static str,
     },
-    /// A chain was to run on a device, and a link of it works on tiles, so there is no formula of an element to run.
+    /// A chain cannot run on a device, because one of its links works on tiles and has no formula of an element.
     #[error(
         "`{transform}` works on tiles of the processor's memory and has no formula of one element, so it cannot run on a device; leave it out of the chain, or write it as a `GradientTransform`"
     )]
@@ -186,18 +187,18 @@ pub enum Error {
         /// The first such link.
         transform: String,
     },
-    /// An optimizer with a [`Recorder`](crate::Recorder) was to run on a device.
+    /// An optimizer with a [`Recorder`](crate::Recorder) cannot run on a device.
     #[error(
         "a recorder looks at tiles in the processor's caches, and on a device there are none; take it off with `set_recorder(None)`"
     )]
     RecorderOnDevice,
-    /// A device could not do what was asked of it.
+    /// A device reported an error.
     #[error("the device failed: {reason}")]
     Device {
         /// Its message.
         reason: String,
     },
-    /// A [`GroupPolicy`](crate::GroupPolicy) gave a group what no step can be taken with.
+    /// A [`GroupPolicy`](crate::GroupPolicy) gave a group a step size with which no step can be taken.
     #[error(
         "the policy {policy} gives group {group} {reason}; nothing was changed. Give the optimizer another policy (`set_policy`)"
     )]
@@ -221,8 +222,8 @@ pub enum Error {
         /// The parameter.
         name: String,
     },
-    /// A chain that averages in another way takes over: for the evaluation point x to stay where it is, the parameters y must
-    /// move, and they were not given.
+    /// A chain with another averaging takes over: the parameters y must move so that the evaluation point x stays where it is, and
+    /// they were not given.
     #[error(
         "x was averaged with a weight (Schedule-Free's beta1) of {from}, and with {to} from now on: to keep it, the y of parameter `{name}` must move. Give the parameters: `replace_chain_with` in place of `replace_chain`, and `RestoreOptions::parameters` when restoring"
     )]
@@ -234,7 +235,7 @@ pub enum Error {
         /// The weight from now on.
         to: f64,
     },
-    /// State that does not belong to this optimizer.
+    /// State that does not fit this optimizer.
     #[error("the state does not fit: {reason}")]
     State {
         /// Description of the missing, surplus or differently shaped part.

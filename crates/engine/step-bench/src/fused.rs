@@ -1,7 +1,7 @@
-//! The default step written out by hand, for one float32 matrix: what composition is held against.
+//! The default step written out by hand, for one float32 matrix, as the yardstick of composition.
 //!
 //! The same three sweeps as the engine's, but each is one loop in which everything is done at once, and the first two read
-//! four rows side by side. Nothing in it can be taken out or put beside something else.
+//! four rows side by side. No part of it can be removed or combined with others.
 
 use anyhow::{Result, ensure};
 use gradient_transform::kernel;

@@ -1,6 +1,6 @@
 //! Measures what a step of an optimizer costs, in nanoseconds and bytes per parameter.
 //!
-//! One figure of a noisy machine says little: compare two configurations by alternating their runs.
+//! A single figure from a noisy machine says little: compare two configurations by alternating their runs.
 
 pub mod bench;
 pub mod fused;

@@ -18,7 +18,7 @@ use step_bench::threads;
 #[derive(Parser)]
 #[command(version, after_long_help = EXAMPLES)]
 struct Arguments {
-    /// Shapes to step: large (one 4096x4096), gpt (a GPT-like list), tiny, or a file with a shape per line (`24 x 768x768`)
+    /// Shapes to step: large (one 4096x4096), gpt (a GPT-like list), tiny, or a file with one shape per line (`24 x 768x768`)
     #[arg(long, value_name = "large|gpt|tiny|FILE", default_value = "large")]
     shapes: String,
 

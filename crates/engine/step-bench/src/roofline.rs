@@ -1,4 +1,4 @@
-//! How far a step is from what the machine's memory allows.
+//! Distance of a step from the limit of the machine's memory.
 //!
 //! Bandwidth is measured through the engine, with chains that move memory as real ones do and compute next to nothing.
 //! The bytes that a step has to move, over the bandwidth of the pattern that its last sweep has, are the floor under its
@@ -194,7 +194,7 @@ pub struct Distance {
     pub floor_ns: f64,
     /// The time of a step; the median of the rounds.
     pub step_ns: f64,
-    /// Time over floor in the same round: the least, the median and the largest. 1 where only the memory is waited for.
+    /// Time over floor in the same round: the least, the median and the largest. 1 means that only memory limits the step.
     pub ratio: [f64; 3],
 }
 
@@ -223,11 +223,11 @@ pub struct Roofline {
 impl Roofline {
     /// Measures with arrays of `mebibytes` in all, as many tensors as rayon's pool has threads; and the step on `shapes`.
     ///
-    /// A round takes the median of some repetitions of everything, one after the other, so that a floor and the step that is
-    /// held against it come from the same spell of a noisy machine.
+    /// A round takes the median of some repetitions of everything, one after the other, so that a floor and the step compared with
+    /// it are measured at about the same time.
     ///
     /// # Errors
-    /// Without rounds or repetitions there is nothing to report.
+    /// Fails without rounds or repetitions.
     pub fn measure(
         mebibytes: usize,
         shapes: &[Vec<usize>],

@@ -9,7 +9,7 @@ use gradient_transform::number::{Input, Node};
 use crate::layout::Layout;
 use crate::text::Types;
 
-/// A kernel to be launched: each of its jobs is done by a warp, or by a thread.
+/// A kernel to launch: each of its jobs is done by a warp, or by a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// Name of the kernel.
@@ -41,7 +41,7 @@ pub struct Tables {
     sums_along: Vec<(usize, usize, Range<usize>)>,
 }
 
-/// Arrays of sums from so many on have a thread each; those of shorter arrays are shared by the chunks of the tensor.
+/// Length from which the sums of an array have a thread each; those of shorter arrays are shared by the chunks of the tensor.
 const ENOUGH_THREADS: usize = 1 << 14;
 
 impl Tables {
@@ -143,7 +143,8 @@ impl Tables {
         }
     }
 
-    /// The part of `doubles` that has the sums of tiles: from the beginning on. A device without float64 keeps it as float32, does not launch `fold_sums`, and gives it to
+    /// The part of `doubles` with the sums of tiles, from the beginning on. A device without float64 keeps it as float32, does not
+    /// launch `fold_sums`, and gives it to
     /// [`put_tiles`](Self::put_tiles).
     pub fn tiles(&self) -> usize {
         self.results().start
@@ -275,7 +276,7 @@ pub fn by_key<'s, 't, A, K: PartialEq>(
         .collect()
 }
 
-/// A kernel that looks for elements of gradients that cannot be stepped with: it sets number i of `floats` to 1 for gradient i. Each
+/// A kernel that checks gradients for elements that cannot be stepped with: it sets number i of `floats` to 1 if gradient i has one. Each
 /// gradient has four words: its length, its place, whether it is bfloat16, and the limit as the bits of float32.
 pub const USABLE: &str = "\
 KERNEL usable(ARGUMENTS) {

@@ -9,7 +9,7 @@ use gradient_transform::{DType, Rounding};
 use crate::expression::{self, Language, indented, numbers, statements, stored};
 use crate::layout::Layout;
 
-/// Functions that kernels call, and macros that make C of CUDA's words: to be put before the kernels.
+/// Functions that kernels call, and macros that map CUDA's keywords to C. They go before the kernels.
 pub const SUPPORT: &str = include_str!("support.h");
 
 /// Types in memory of a tensor's arrays, and how bfloat16 is rounded.

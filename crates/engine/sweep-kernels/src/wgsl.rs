@@ -1,13 +1,14 @@
-//! Formulas as the text of WGSL: what WebGPU, and through it Vulkan, Metal and DirectX, runs.
+//! Formulas as WGSL text, which WebGPU runs on Vulkan, Metal and DirectX.
 //!
-//! A kernel is what it is in CUDA C, with the same [jobs](crate::Tables) and [words](crate::words). Three things of WGSL make the difference:
+//! A kernel is the same as in CUDA C, with the same [jobs](crate::Tables) and [words](crate::words), except for three restrictions of WGSL:
 //!
-//! * **No pointers.** Arrays are parts of a few buffers, by their [`Bindings`], and the words hold places in them, in units of four bytes. A stage has eight buffers where no more
-//!   is asked for, of which the tables take five. So tensors are packed together, and a launch has all that lie in the same buffers.
+//! * **No pointers.** Arrays are parts of a few buffers, by their [`Bindings`], and the words hold places in them, in units of four
+//!   bytes. By default a stage has eight buffers, of which the tables take five. So tensors are packed together, and a launch has all
+//!   that lie in the same buffers.
 //! * **No float64.** The sums of tiles come back, and are added to sums of chunks and tensors on the host, as in the engine: see
 //!   [`Tables::put_tiles`](crate::Tables::put_tiles).
-//! * **No 16 bits.** Two bfloat16 numbers share a word. Where one is written, an invocation has both elements of a word, and no word is written by two. Of
-//!   columns that have every n-th element alone a tile may end within a word: those are to be kept as float32 ([`is_wide`]).
+//! * **No 16 bits.** Two bfloat16 numbers share a word. Where one is written, an invocation has both elements of a word, and no
+//!   word is written by two. In columns of every n-th element a tile may end within a word: keep those as float32 ([`is_wide`]).
 //!
 //! Sums have the engine's order. The operations need not be rounded as the processor's are: WGSL allows a division 2.5 units in the last place of error, and a compiler
 //! may fuse a product with a sum or take it apart.
@@ -56,7 +57,7 @@ pub struct Bindings {
     pub gradient: usize,
     /// The parameter's.
     pub parameter: usize,
-    /// The columns'. That of a column without elements is of no consequence.
+    /// The columns'. For a column without elements, any number.
     pub columns: Vec<usize>,
 }
 
@@ -147,8 +148,8 @@ pub fn workgroups(launch: &Launch) -> [u32; 2] {
     if groups <= ROW { [groups as u32, 1] } else { [ROW as u32, groups.div_ceil(ROW) as u32] }
 }
 
-/// A kernel that looks for elements of gradients that cannot be stepped with, all in one buffer: [`crate::USABLE`] in WGSL. Words and jobs are as there. The number of
-/// gradient i among the sums along axes is other than 0 if there are such elements.
+/// A kernel that looks for elements of gradients that cannot be stepped with, all in one buffer: [`crate::USABLE`] in WGSL. Words
+/// and jobs are as there. Number i among the sums along axes is not 0 if gradient i has such elements.
 ///
 /// ```
 /// assert!(sweep_kernels::wgsl::USABLE.contains("fn usable"));

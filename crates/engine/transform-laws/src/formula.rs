@@ -6,7 +6,7 @@
 //! use transform_laws::Problem;
 //! use transform_laws::formula::{
 //!     axes, by_division, dense, descent, dot, elementwise, factored, gradient, mean, pairwise, schedule_free, sign, then,
-//!     untempered,
+//!     unchanged,
 //! };
 //!
 //! let problem = Problem::of(&[&[2, 3]], 2);
@@ -19,7 +19,7 @@
 //! assert_eq!(descent(&problem, 0.1, 0.0, divided), expected);
 //!
 //! // In the first step the average of Schedule-Free is the iterate.
-//! let averaged = schedule_free(&problem, 0.1, (0.0, true), untempered, signs);
+//! let averaged = schedule_free(&problem, 0.1, (0.0, true), unchanged, signs);
 //! assert_eq!(averaged[0], expected[0]);
 //!
 //! // The second moment of the first gradient alone: a gradient over the tenth part of its size's root.
@@ -178,17 +178,17 @@ pub fn descent(problem: &Problem, lr: f64, decay: f64, direction: impl Fn() -> D
     steps.collect()
 }
 
-/// A change of Schedule-Free's displacement, given as the averaging's part and the step, and the update.
+/// Displacement of Schedule-Free, from its two parts (the pull of the average, and the step) and the update.
 ///
 /// ```
-/// use transform_laws::formula::{Temper, untempered};
+/// use transform_laws::formula::{Displacement, unchanged};
 ///
-/// let tempers: [Temper; 2] = [untempered, |pull, step, _u| (pull + step) * 0.5];
+/// let changes: [Displacement; 2] = [unchanged, |pull, step, _u| (pull + step) * 0.5];
 /// ```
-pub type Temper = fn(Array, Array, &Array) -> Array;
+pub type Displacement = fn(Array, Array, &Array) -> Array;
 
-/// The displacement as it is.
-pub fn untempered(pull: Array, step: Array, _u: &Array) -> Array {
+/// Sum of the two parts: the displacement without Cautious or Grams.
+pub fn unchanged(pull: Array, step: Array, _u: &Array) -> Array {
     pull + step
 }
 
@@ -198,7 +198,7 @@ pub fn schedule_free(
     problem: &Problem,
     lr: f64,
     (decay, by_lr): (f64, bool),
-    temper: Temper,
+    displacement: Displacement,
     direction: impl Fn() -> Direction,
 ) -> Trajectory {
     let mut directions: Vec<Direction> = problem.init.iter().map(|_| direction()).collect();
@@ -213,7 +213,7 @@ pub fn schedule_free(
             let old = y.clone();
             let u = if by_lr { u + &(&old * decay) } else { u };
             let outside = if by_lr { 0.0 } else { decay };
-            let m = temper((&old - &*z) * c, &u * (lr * a), &u);
+            let m = displacement((&old - &*z) * c, &u * (lr * a), &u);
             *y = &old - &m - &old * (outside * a);
             *z = &*z - &(u * lr) - &old * outside;
         }

@@ -5,31 +5,31 @@ use half::bf16;
 use crate::laws::{chain, estimate, identity, late, state, symmetry, training, values};
 use crate::row::Row;
 
-/// A law of every transform, whatever it does; or an equivariance, where a row says that it has it.
+/// A law of every transform; or an equivariance, for rows that declare it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Law {
-    /// Saved as bytes and loaded into another optimizer in the middle, a run in float32 goes on as if nothing had happened.
+    /// Saved as bytes and loaded into another optimizer in the middle, a run in float32 goes on unchanged.
     BytesInFloat32,
-    /// So does one of parameters in bfloat16, with stochastic rounding.
+    /// The same with parameters in bfloat16 and stochastic rounding.
     BytesInBfloat16,
-    /// So does one in float64.
+    /// The same in float64.
     BytesInFloat64,
     /// Powers of two act as the row's law of scale says.
     Scale,
-    /// No transform prefers a direction, unless its row says so: with gradients and parameters negated, everything is, to the bit, even under
-    /// stochastic rounding, which rounds magnitudes.
+    /// Unless its row says so, a transform prefers no direction: negated gradients and parameters negate everything, to the bit,
+    /// also under stochastic rounding, which rounds magnitudes.
     Odd,
     /// Gradients of zero make no NaN, and move only what the row says.
     Zero,
     /// Permuted slices move as the row's law of permutation says.
     Permutation,
-    /// A transform that comes into its chain late starts as the row says.
+    /// A transform that joins its chain late starts as the row says.
     Late,
     /// Where the step size is estimated, moments follow d as the row says.
     Estimate,
-    /// Float32 is float64, rounded.
+    /// The trajectory in float32 is that in float64, rounded.
     Float32,
-    /// The chain is its formula.
+    /// The chain follows its formula.
     Formula,
     /// `None` in the transform's place is the identity, and the transform is not.
     None,
@@ -39,13 +39,13 @@ pub enum Law {
     IdentityInOneGroup,
     /// Toggling the transform leaves the state of others alone.
     Toggling,
-    /// A chain of boxes is the tuple.
+    /// A chain of boxes does the same as the tuple.
     Boxes,
-    /// Parameters that come one by one are the step, in float32.
+    /// Parameters given one by one make the same step, in float32.
     OneByOneInFloat32,
-    /// And in bfloat16.
+    /// The same in bfloat16.
     OneByOneInBfloat16,
-    /// A chain in which the transform occurs twice is refused.
+    /// A chain in which the transform occurs twice is an error.
     Once,
     /// It trains to its target on four small problems.
     Training,
@@ -76,7 +76,7 @@ impl Law {
         Self::Training,
     ];
 
-    /// Tries the law on a row.
+    /// Tests the law on a row.
     ///
     /// # Errors
     /// The row breaks it.
@@ -142,11 +142,11 @@ pub struct Broken {
     pub row: &'static str,
     /// The law.
     pub law: Law,
-    /// The finding in place of it.
+    /// The finding.
     pub how: String,
 }
 
-/// Tries all laws on a row. Tests by [`laws!`](crate::laws!) name the law that is broken, and run beside each other.
+/// Tests all laws on a row. Tests by [`laws!`](crate::laws!) name the broken law, and run in parallel.
 ///
 /// # Errors
 /// Every law that the row breaks.

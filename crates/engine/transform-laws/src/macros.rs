@@ -1,8 +1,8 @@
 /// A [`Row`](crate::Row): a transform in a chain, its laws and its formula.
 ///
-/// `before` it stand the chain's members up to it, `after` it those after it; `instead` is what takes its place when it is left
-/// out: a writer in place of a writer, the wrapped transform in place of a wrapper. Each may be absent. What comes of the
-/// expressions may compute in float32 and in float64.
+/// `before` and `after` are the other members of the chain; `instead` takes the transform's place when it is left out: a writer in
+/// place of a writer, the wrapped transform in place of a wrapper. Each may be absent. The expressions must be valid in float32 and
+/// in float64.
 ///
 /// ```
 /// use gradient_transform::prelude::author::*;
@@ -211,8 +211,8 @@ macro_rules! laws {
 /// A test for each chain, which compares a readable table of its first steps with a file in `snapshots/` beside the test: the
 /// learning rate, what stands before the writer, the writer, and what stands after it. [`table`](crate::table) says what is in it.
 ///
-/// A difference fails the test, and (except on CI) writes the new table beside the old one as `.snap.new`. After a look at the
-/// difference, `cargo insta accept` or `INSTA_UPDATE=always cargo test` takes the new tables over. A crate that uses the macro
+/// A difference fails the test, and (except on CI) writes the new table beside the old one as `.snap.new`. Look at the difference;
+/// then `cargo insta accept` or `INSTA_UPDATE=always cargo test` accepts the new tables. A crate that uses the macro
 /// depends on nothing but this one for it.
 #[macro_export]
 macro_rules! snapshots {
@@ -233,7 +233,7 @@ macro_rules! snapshots {
     };
 }
 
-/// Compares a table with the file of that name in `snapshots/` beside the test; above it in the file is a line about what it is of.
+/// Compares a table with the file of that name in `snapshots/` beside the test. The first line of the file describes it.
 #[macro_export]
 macro_rules! snapshot {
     ($name:expr, $of:expr, $table:expr) => {{

@@ -3,7 +3,7 @@ use std::fmt;
 use gradient_transform::Scalar;
 use half::bf16;
 
-/// A type of parameters and gradients, with what tests ask of it.
+/// A type of parameters and gradients, as tests need it.
 ///
 /// ```
 /// use half::bf16;

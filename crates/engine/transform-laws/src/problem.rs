@@ -34,7 +34,7 @@ pub(crate) const STEPS: usize = 8;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Problem {
-    /// Where the tensors start.
+    /// First values of the tensors.
     pub init: Vec<ArrayD<f64>>,
     /// The gradients, by step and tensor.
     pub gradients: Vec<Vec<ArrayD<f64>>>,
@@ -135,12 +135,11 @@ pub(crate) fn permuted(a: &ArrayD<f64>) -> ArrayD<f64> {
     a.select(Axis(0), &order)
 }
 
-/// Where two trajectories are furthest apart.
+/// The largest difference of two trajectories.
 pub(crate) struct Deviation {
     pub(crate) step: usize,
     pub(crate) tensor: usize,
-    /// How far the two are apart, relative to how far the second has come, after the parameter's own rounding is
-    /// taken off.
+    /// Distance of the two, relative to the distance covered by the second, less the parameter's own rounding.
     pub(crate) relative: f64,
 }
 
@@ -148,7 +147,7 @@ fn norm(a: &ArrayD<f64>) -> f64 {
     a.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// Where two trajectories differ most. A parameter is rounded once or twice a step, to half of `2 * unit` of its
+/// The largest difference of two trajectories, and its place. A parameter is rounded once or twice a step, to half of `2 * unit` of its
 /// size; that much isn't the transform's.
 pub(crate) fn deviation(a: &Trajectory, b: &Trajectory, init: &[ArrayD<f64>], unit: f64) -> Deviation {
     let mut worst = Deviation { step: 0, tensor: 0, relative: 0.0 };

@@ -40,7 +40,7 @@ pub enum Permutation {
 pub enum Zero {
     /// The parameter stands still, and Schedule-Free's z.
     StandsStill,
-    /// z stands still, and the parameter goes on towards it.
+    /// z stands still, and the parameter moves on towards it.
     Averages,
     /// It moves nevertheless.
     Moves,
@@ -63,7 +63,7 @@ pub enum Joins {
     /// Where gradients stay the same, its first update is the one of a long run: averages take the first value as it is
     /// ([`fill`](gradient_transform::Context::fill)).
     AsInTheLongRun,
-    /// Neither. It goes by the number of the step, or its first update is another one than the later ones and than that of a new run.
+    /// Neither: it depends on the number of the step, or its first update differs from the later ones and from that of a new run.
     Otherwise,
 }
 
@@ -122,7 +122,7 @@ impl Default for Laws {
 
 /// A transform in a chain around it, and which laws hold for that chain. [`row!`](crate::row!) makes one.
 ///
-/// A value and no trait, so that what is tested is compiled once, and not for every row.
+/// A value and not a trait, so that the laws are compiled once, and not for every row.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// Name in reports.

@@ -115,7 +115,7 @@ pub fn mars() -> (Mars, ClipByNorm, Adam, WeightDecay, Descent) {
     (Mars::default(), ClipByNorm::default(), adam, WeightDecay::default(), Descent::default())
 }
 
-/// AdamW, updated where it agrees with the gradient (2411.16085, algorithm 1). Learning rate 1e-3.
+/// C-AdamW: AdamW, masked where it disagrees with the gradient (2411.16085, algorithm 1). Learning rate 1e-3.
 ///
 /// ```
 /// use gradient_transform::Optimizer;

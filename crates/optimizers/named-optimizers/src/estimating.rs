@@ -64,7 +64,7 @@ pub fn dog() -> (DistanceOverGradients, Descent) {
     (DistanceOverGradients { over: SumsOver::All, ..DistanceOverGradients::default() }, Descent::default())
 }
 
-/// L-DoG (2302.12022): [`dog`] for each tensor by itself. Learning rate 1.
+/// L-DoG (2302.12022): [`dog`] for each tensor on its own. Learning rate 1.
 ///
 /// ```
 /// assert_eq!(named_optimizers::l_dog().0.relative, 1e-6);

@@ -6,7 +6,7 @@ use muon_pp::{Auxiliary, Muon};
 /// `Muon` and `Adam`, in one chain.
 ///
 /// PyTorch's learning rate is 1e-3, that of the post 0.02, with Adam's at 3e-4. With
-/// [`Scale::MatchAdam`](muon_pp::Scale::MatchAdam) the usual one of AdamW serves all. The post leaves embeddings and the output layer to
+/// [`Scale::MatchAdam`](muon_pp::Scale::MatchAdam) AdamW's usual one fits all tensors. The post leaves embeddings and the output layer to
 /// Adam, although they are matrices:
 ///
 /// ```

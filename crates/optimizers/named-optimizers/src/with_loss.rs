@@ -3,7 +3,7 @@ use gradient_transform::Descent;
 
 /// Descent with Polyak's step size, of at most 1 (2002.10542). Learning rate 1. optax's `polyak_sgd`.
 ///
-/// Every step has to be told the loss: [`Optimizer::step_with`](gradient_transform::Optimizer::step_with).
+/// Every step must be given the loss: [`Optimizer::step_with`](gradient_transform::Optimizer::step_with).
 ///
 /// ```
 /// use gradient_transform::{Loss, Optimizer, Parameter};

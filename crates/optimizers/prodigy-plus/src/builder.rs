@@ -67,7 +67,7 @@ impl Options {
         self.build_in(parameters)
     }
 
-    /// As [`build`](Self::build), computed in a type that is to be said or that follows.
+    /// As [`build`](Self::build), for a type that is named or inferred.
     ///
     /// ```
     /// use gradient_transform::Optimizer;
@@ -91,8 +91,8 @@ impl Options {
 
     /// An optimizer of several groups, each with options of its own: usually these, with some changed.
     ///
-    /// Options of all groups together (`split_groups`, `split_groups_mean`, `compat`, `seed`, `non_finite`) is taken
-    /// from `self`; a group's own setting of these has no effect.
+    /// Options of all groups together (`split_groups`, `split_groups_mean`, `compat`, `seed`, `non_finite`) are taken from `self`;
+    /// a group's own setting of these has no effect.
     ///
     /// ```
     /// use prodigy_plus::ProdigyPlus;
@@ -118,8 +118,8 @@ impl Options {
         self.build_from(made)
     }
 
-    /// An optimizer of groups that exist already: made by [`group`](Self::group), or with custom chains. What concerns all
-    /// groups together is taken from `self`.
+    /// An optimizer of groups that exist already: made by [`group`](Self::group), or with custom chains. Options of all groups
+    /// together are taken from `self`.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, ParameterGroup};

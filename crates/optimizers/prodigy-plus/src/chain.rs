@@ -22,8 +22,8 @@ use crate::options::Options;
 pub(crate) type Boxed<T> = Box<dyn Link<T>>;
 
 impl Options {
-    /// The transforms of the chain that these options mean, in order: to be looked at, or to be rearranged and put into
-    /// a custom [`Optimizer`](gradient_transform::Optimizer).
+    /// The transforms of the chain that these options stand for, in order: to inspect, or to rearrange for a custom
+    /// [`Optimizer`](gradient_transform::Optimizer).
     ///
     /// ```
     /// use gradient_transform::{Descent, Link, Optimizer};
@@ -146,7 +146,7 @@ fn estimator<T: Real>(options: &Options, initial_d: Option<f64>) -> Boxed<T> {
     }
 }
 
-/// The first moment, and what tempers it.
+/// The first moment, and Cautious or Grams after it.
 fn first_moment<T: Real>(options: &Options, scale: MomentScale) -> Vec<Boxed<T>> {
     let compat = &options.compat;
     let times_update = options.use_cautious && compat.cautious_multiplies_by_gradient;

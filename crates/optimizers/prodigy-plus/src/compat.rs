@@ -33,7 +33,7 @@ pub struct Compat {
     pub cautious_scales_displacement: bool,
     /// bfloat16 moments are rounded to the nearest after every operation. Corrected: once a step, as parameters are.
     pub round_moments_twice: bool,
-    /// d_prev stays behind d when `prodigy_steps` freezes it, so that the moments go on shrinking.
+    /// d_prev stays below d when `prodigy_steps` freezes it, so the moments keep shrinking.
     pub freeze_keeps_d_prev: bool,
     /// A step that says nothing about the gradients (all samples are 0, or in parameters without elements) sets d to pi/2
     /// once the numerator is positive. Corrected: the estimate stands still.
@@ -72,7 +72,7 @@ pub struct Compat {
     /// Without Schedule-Free, the weights are multiplied by 1 less the decay before the step. In float32, a decay below 6e-8 is lost or doubled.
     /// Corrected: decay is a part of the step.
     pub decays_first: bool,
-    /// FOCUS's average of the weights is of d^2 times them and is read as if it was of them, so that every weight is drawn to 0. Corrected:
+    /// FOCUS's average of the weights is of d^2 times them and is read as if it were of them, so every weight is drawn to 0. Corrected:
     /// it is an average of the weights.
     pub focus_reads_weighted: bool,
     /// Muon's mean square is a bfloat16 number. Corrected: of the type computed in.
@@ -85,7 +85,7 @@ pub struct Compat {
 }
 
 impl Compat {
-    /// Everything as in the Python reference 1.9.2.
+    /// All defects of the Python reference 1.9.2.
     pub const V1_9_2: Self = Self {
         wrong_row_mean: true,
         narrow_prodigy_state: true,
@@ -111,7 +111,7 @@ impl Compat {
         round_every_operation: true,
         engine: EngineCompat::V1_9_2,
     };
-    /// Everything as in the Python reference 2.0.1, with the options of [`Line::V2`](crate::Line::V2).
+    /// All defects of the Python reference 2.0.1, for the options of [`Line::V2`](crate::Line::V2).
     pub const V2_0_1: Self = Self {
         wrong_row_mean: true,
         narrow_prodigy_state: true,

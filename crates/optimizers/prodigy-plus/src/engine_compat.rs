@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 /// The defects of the Python reference 1.9.2 in what happens between tensors and groups, and in evaluation. All off by default.
 ///
-/// But for the last one it is a policy of the engine's, for an optimizer whose groups are put together by hand:
+/// All but the last one are a policy of the engine, also for an optimizer whose groups are put together by hand:
 ///
 /// ```
 /// use gradient_transform::{Estimate, GroupPolicy, GroupState, Optimizer, SplitGroups, StepSummary};
@@ -60,7 +60,7 @@ pub struct EngineCompat {
 }
 
 impl EngineCompat {
-    /// Everything as in the reference.
+    /// All of the reference's defects.
     pub const V1_9_2: Self = Self {
         joint_d_prev_not_copied: true,
         harmonic_mean_counts_inactive: true,

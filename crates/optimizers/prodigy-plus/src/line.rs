@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// A line of the Python package, whose documented defaults options follow where they are not set.
+/// A line of the Python package. Options that are not set follow its documented defaults.
 ///
 /// ```
 /// use prodigy_plus::{Line, Options};

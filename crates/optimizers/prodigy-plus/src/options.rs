@@ -146,7 +146,7 @@ options! {
         weight_decay: f64 = 0.0;
         /// Whether weight decay is multiplied by the adaptive step size, as in AdamW. Default true.
         weight_decay_by_lr: bool = true;
-        /// RAdam's warm-up and bias correction. It takes Prodigy up to ten times as long to move. Default false.
+        /// RAdam's warm-up and bias correction. With it, Prodigy takes up to ten times as long to move. Default false.
         use_bias_correction: bool = false;
         /// Initial estimate of the step size, above 0. Default 1e-6.
         d0: f64 = 1e-6;
@@ -154,7 +154,7 @@ options! {
         d_coef: f64 = 1.0;
         /// Step from which on d stands still and Prodigy's memory is freed, not counting steps at learning rate 0. Default 0: never.
         prodigy_steps: u64 = 0;
-        /// Averaging in place of momentum and schedule. Without it, the optimizer is Prodigy with a first moment, and wants a schedule. Default
+        /// Averaging in place of momentum and schedule. Without it, the optimizer is Prodigy with a first moment, and needs a schedule. Default
         /// true. (New in 2.0.1.)
         use_schedulefree: bool = true;
         /// Strength of the averaging, at least 0: Refined Schedule-Free (2507.09846). 6 to 12 for short runs with small batches, 50 to
@@ -168,8 +168,8 @@ options! {
         split_groups: bool = true;
         /// Whether the factored moment is float32 even under bfloat16 parameters. Default true.
         factored_fp32: bool = true;
-        /// Whether gradients are stepped one by one, with [`gradient_transform::Optimizer::begin_step`]. Both ways of stepping are always
-        /// there, so this has no effect; it is accepted for those who bring their settings along. Default false.
+        /// Whether gradients are stepped one by one, with [`gradient_transform::Optimizer::begin_step`]. Both ways of stepping are
+        /// always available, so this has no effect; it is accepted so that existing settings can be read. Default false.
         fused_back_pass: bool = false;
         /// Muon: orthogonalises the gradients of matrices. Default false. (Not in 2.0.1.)
         use_muon_pp: bool = false;
@@ -200,9 +200,9 @@ options! {
         split_groups_mean: bool = |options| options.line == Line::V1;
         /// Whether the second moment is factored, where a tensor is large enough. Default: true, unless `use_focus` is set.
         factored: bool = |options| !options.use_focus;
-        /// Shortens large updates by their root mean square. Default: true, unless `eps` is `None`.
+        /// Scales large updates down by their root mean square. Default: true, unless `eps` is `None`.
         use_stableadamw: bool = |options| options.eps.is_some();
-        /// Whether an update of size s > 1 is shortened to the root of s, in place of a threshold. Default: false in 1.9.2, true in 2.0.1.
+        /// Whether an update of size s > 1 is scaled down to the root of s, in place of a threshold. Default: false in 1.9.2, true in 2.0.1.
         soft_stableadamw: bool = |options| options.line == Line::V2;
         /// Whether `d_hat / d_coef` is at most 2^(1/4) times d in a step. Default: false in 1.9.2, true in 2.0.1.
         d_limiter: bool = |options| options.line == Line::V2;
@@ -212,7 +212,7 @@ options! {
         prodigy_ratio: Ratio = |options| options.line.pick(Ratio::Arctangent, Ratio::Quotient);
         /// Effect of a step's negative sum on the numerator. Default: it `replaces` a larger one in 1.9.2, and `adds` in 2.0.1.
         prodigy_negative: Negative = |options| options.line.pick(Negative::Replaces, Negative::Adds);
-        /// Where the way from the start is measured. Default: at the `parameter` in 1.9.2, at Schedule-Free's z, the `base`, in 2.0.1.
+        /// End of the displacement from the start. Default: at the `parameter` in 1.9.2, at Schedule-Free's z, the `base`, in 2.0.1.
         prodigy_at: Point = |options| options.line.pick(Point::Parameter, Point::Base);
         /// How moments follow d. Default: `rescaled` in 1.9.2, `weighted` in 2.0.1.
         moment_scale: MomentScale = |options| options.line.pick(MomentScale::Rescaled, MomentScale::Weighted);
@@ -251,7 +251,7 @@ impl Options {
     /// Options that exclude each other, as the Python package's constructor resolves them: `eps=None` switches
     /// `use_stableadamw` off, `use_cautious` does `use_grams`, and `use_focus` does `factored` and `use_muon_pp`.
     ///
-    /// It does so for the constructor's options alone; options that a group sets are left as they are.
+    /// It resolves the constructor's options alone; a group's own options are left as they are.
     ///
     /// ```
     /// use prodigy_plus::Options;

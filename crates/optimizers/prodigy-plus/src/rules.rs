@@ -55,7 +55,7 @@ pub const EXCLUSIONS: &[Exclusion] = &[
     Exclusion {
         first: "use_cautious",
         second: "use_grams",
-        reason: "both temper the same displacement; keep one",
+        reason: "both change the same displacement; keep one",
         upstream: "use_grams is switched off",
         applies: |o| o.use_cautious && o.use_grams,
     },
@@ -127,7 +127,7 @@ pub const POSITIONS: &[Position] = &[
     Position {
         transform: "cautious, grams",
         place: "after the writer",
-        otherwise: "an error; they temper the displacement that the writer makes",
+        otherwise: "an error; they change the displacement that the writer makes",
     },
 ];
 
@@ -138,7 +138,7 @@ impl Options {
     /// use prodigy_plus::Options;
     ///
     /// let error = Options::default().use_cautious(true).use_grams(true).check_exclusions().unwrap_err();
-    /// assert!(error.to_string().contains("both temper the same displacement; keep one"));
+    /// assert!(error.to_string().contains("both change the same displacement; keep one"));
     /// ```
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use gradient_transform::{Backend, Context, Element, GradientTransform, fields, t
 /// u <- max(-c, min(c, u)),  c = k^(1/4)
 /// ```
 ///
-/// Taniguchi et al., 2411.02853, section 4.2: early directions, whose second moment is of few gradients, can be large. The limit grows,
-/// so that it acts at first alone. Belongs after [`Adopt`](crate::Adopt), before the first moment. Keeps nothing.
+/// Taniguchi et al., 2411.02853, section 4.2: early directions, whose second moment is of few gradients, can be large. The limit
+/// grows, so it acts in the first steps only. Belongs after [`Adopt`](crate::Adopt), before the first moment. Keeps nothing.
 ///
 /// ```
 /// use adopt::AdoptClip;

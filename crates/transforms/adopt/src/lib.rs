@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 ///
 /// The first gradient that the moment sees of a tensor only fills it: the tensor does not move, and the transforms after this
-/// one do not see that gradient. So it is too where the moment joins a tensor that was trained without it.
+/// one do not see that gradient. The same holds where the moment joins a tensor that was trained without it.
 ///
 /// Taniguchi et al., 2411.02853, Algorithm 1. As in the reference, without the paper's first moment and clipping.
 ///

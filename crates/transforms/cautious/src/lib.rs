@@ -8,7 +8,7 @@ use gradient_transform::{
 use serde::{Deserialize, Serialize};
 pub use update::CautiousUpdate;
 
-/// Leaves out the elements of a step that go against the update, and makes up for them in the others.
+/// Masks the elements of a step that go against the update, and scales the others up to compensate.
 ///
 /// With the writer's displacement m (`y <- y - m`), the update u that the writer was given, weight decay included, and the averaging's
 /// part of the displacement, `c (y - z)`:
@@ -20,7 +20,7 @@ pub use update::CautiousUpdate;
 /// m <- m                                                where u = 0, as there is nothing to be cautious about
 /// ```
 ///
-/// Only the step is scaled up. The averaging's part is a feedback: with a factor above 2/c it would throw y past z, farther in every step.
+/// Only the step is scaled up. The averaging's part is a feedback: a factor above 2/c would move y past z, farther in every step.
 /// After [`Descent`](gradient_transform::Descent) m always agrees with u, and nothing changes.
 ///
 /// Liang et al., 2411.16085, Algorithm 1. There the momentum is masked by the gradient, and what is scaled is a bounded update; here, as
@@ -53,9 +53,9 @@ const LEAST: f64 = 1e-3;
 /// ```
 #[fields]
 pub struct Counts<V> {
-    /// Those whose displacement goes along the update.
+    /// Elements whose displacement agrees with the update.
     pub kept: V,
-    /// Those that have an update.
+    /// Elements that have an update.
     pub with_update: V,
 }
 
@@ -76,7 +76,7 @@ impl GradientTransform for Cautious {
     type Scalars<V: Copy> = Scale<V>;
 
     fn excludes(&self) -> &[(&'static str, &'static str)] {
-        &[("grams", "both temper the same displacement; keep one")]
+        &[("grams", "both change the same displacement; keep one")]
     }
 
     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Counts<Num<B>> {

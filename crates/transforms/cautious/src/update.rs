@@ -1,7 +1,7 @@
 use gradient_transform::{Backend, Context, Element, GradientTransform, Num, fields, transform};
 use serde::{Deserialize, Serialize};
 
-/// Leaves out the elements of an update that go against the gradient, and makes up for them in the others.
+/// Masks the elements of an update that go against the gradient, and scales the others up to compensate.
 ///
 /// ```text
 /// share = number of elements with u g > 0 / number of elements

@@ -42,7 +42,7 @@ transform_laws::laws! {
         formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), cautious_of_the_reference, formula::gradient),
     }
 
-    /// Decay outside of the update isn't tempered.
+    /// Decay outside of the update is left as it is.
     cautious_with_decay_outside {
         before: [decaying_schedule_free(false)],
         transform: Cautious::default(),

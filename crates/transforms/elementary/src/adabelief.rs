@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{MomentWeights, Moments, gradients};
 use crate::check;
 
-/// Adam that divides by how far gradients are from their average.
+/// Adam, divided by the distance of gradients from their average.
 ///
 /// ```text
 /// m <- beta1 m + (1 - beta1) g,          m^ = m / (1 - beta1^t)      at the t-th gradient of the tensor

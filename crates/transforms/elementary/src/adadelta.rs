@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{Weights, weights_of_squares};
 use crate::check;
 
-/// Steps as long as those of late: the update is brought to the unit of the parameter.
+/// Steps as long as the recent ones: the update is brought to the unit of the parameter.
 ///
 /// ```text
 /// v <- rho v + (1 - rho) g^2

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{Moments, rescaled, weights};
 use crate::check;
 
-/// Adam with the largest gradient of late in place of the root of the second moment.
+/// Adam with a decaying maximum of the gradient in place of the root of the second moment.
 ///
 /// ```text
 /// m^ as in Adam,  v <- max(beta2 v, |g| + eps),  u <- m^ / v

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{MomentWeights, gradients, weights};
 use crate::check;
 
-/// Adam with a second first moment, which forgets slowly.
+/// Adam with a second, slower first moment.
 ///
 /// ```text
 /// m^, v^ as in Adam

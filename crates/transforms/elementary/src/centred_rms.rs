@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{MomentWeights, Moments, weights, weights_of_squares};
 use crate::check;
 
-/// Division by the standard deviation of the gradients of late.
+/// Division by a moving standard deviation of the gradients.
 ///
 /// ```text
 /// m <- beta2 m + (1 - beta2) g,  v <- beta2 v + (1 - beta2) g^2

@@ -13,7 +13,7 @@ use crate::check;
 /// ```
 ///
 /// PyTorch's `clip_grad_value_`, optax's `clip`. With a limit of 1 and a growth of 1/4, after `Adopt` of the crate `adopt`, it is the
-/// clipping of ADOPT (Taniguchi et al., 2411.02853, algorithm 2). What is not a number stays so. Keeps nothing.
+/// clipping of ADOPT (Taniguchi et al., 2411.02853, algorithm 2). NaN stays NaN. Keeps nothing.
 ///
 /// ```
 /// use elementary::ClipByValue;
@@ -86,13 +86,13 @@ impl Size {
     }
 }
 
-/// Shortens an update that is longer than a limit, tensor by tensor or all together.
+/// Scales down an update whose norm exceeds a limit, tensor by tensor or all together.
 ///
 /// ```text
 /// u <- u min(1, limit / |u|)      |u|: the norm, or the root mean square
 /// ```
 ///
-/// Pascanu, Mikolov and Bengio, 1211.5063, algorithm 1. By default every tensor is clipped by itself. PyTorch's `clip_grad_norm_` and
+/// Pascanu, Mikolov and Bengio, 1211.5063, algorithm 1. By default every tensor is clipped on its own. PyTorch's `clip_grad_norm_` and
 /// optax's `clip_by_global_norm` take the norm over all tensors: that is [`SumsOver::All`]. PyTorch adds 1e-6 to the norm. optax's
 /// `clip_by_block_rms` is this with [`Size::RootMeanSquare`]. `StableAdamW` of the crate `stableadamw` clips by the root mean square with a
 /// limit that follows Prodigy's estimate.
@@ -126,11 +126,11 @@ impl Size {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClipByNorm {
-    /// The largest size, above 0. Default 1.
+    /// The limit, above 0. Default 1.
     pub limit: f64,
     /// Size that is clipped. Default: the norm. The root mean square is that of a tensor.
     pub of: Size,
-    /// Over which elements. Default: those of each tensor.
+    /// Elements that the norm is taken over. Default: those of each tensor.
     pub over: SumsOver,
 }
 
@@ -179,7 +179,7 @@ impl GradientTransform for ClipByNorm {
     }
 }
 
-/// Brings every update to one length.
+/// Normalises every update to one length.
 ///
 /// ```text
 /// u <- u / |u|      0 stays 0

@@ -16,8 +16,9 @@ use crate::weight_decay::Start;
 /// u <- r / sqrt(G + eps) u
 /// ```
 ///
-/// Ivgi, Hinder and Carmon, 2302.12022, equation 4 and appendix; optax's `scale_by_distance_over_gradients` is the form for each tensor
-/// by itself, which is the default here. With [`SumsOver::All`] the norms are of all tensors together, as in DoG. The sums are of the
+/// Ivgi, Hinder and Carmon, 2302.12022, equation 4 and appendix; optax's `scale_by_distance_over_gradients` is the form for each
+/// tensor on its own, which is the default here. With [`SumsOver::All`] the norms are of all tensors together, as in DoG. The sums
+/// are of the
 /// tensors that have a gradient in the step; a tensor that comes in later begins with numbers of its own.
 ///
 /// At the learning rate 1, in front of the writer. Without momentum before it, as in the paper. The authors evaluate at an average of
@@ -59,7 +60,7 @@ impl Default for DistanceOverGradients {
 pub struct Squares<V> {
     /// Of the parameter.
     pub parameter: V,
-    /// Of its way from the start.
+    /// Of its displacement from the start.
     pub way: V,
     /// Of the update.
     pub update: V,

@@ -13,7 +13,7 @@ use crate::check;
 /// ```
 ///
 /// The first moment of Adam (Kingma and Ba, 1412.6980, algorithm 1); optax's `ema`. The state is kept debiased, which is the
-/// same number. PyTorch's `SGD` with dampening `1 - ` its momentum is this without debiasing, but for its first step.
+/// same number. PyTorch's `SGD` with a dampening of 1 less its momentum is this without debiasing, except in its first step.
 ///
 /// At the head of a chain it averages gradients, after a preconditioner its directions. Keeps one value per element. Where an
 /// estimator moves d, m moves with it. Debiased, and in a tensor that was trained without it, it begins with

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::gradients;
 use crate::check;
 
-/// Adds normal noise to the update, less of it from step to step.
+/// Adds normal noise to the update, with a variance that falls from step to step.
 ///
 /// ```text
 /// u <- u + sqrt(eta / t^gamma) n,  n ~ N(0, 1)      at the t-th gradient of the tensor
@@ -33,7 +33,7 @@ use crate::check;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradientNoise {
-    /// The first variance, at least 0. Default 0.01; the paper has tried 0.01, 0.3 and 1.
+    /// The first variance, at least 0. Default 0.01; the paper tries 0.01, 0.3 and 1.
     pub eta: f64,
     /// The power of t with which the variance falls, at least 0. Default 0.55.
     pub gamma: f64,

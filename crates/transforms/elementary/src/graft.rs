@@ -15,10 +15,11 @@ use crate::average::Factor;
 ///
 /// Agarwal et al., 2002.11803, algorithm 1: the size of a transform whose learning rate is known, with the direction of one that is tried
 /// out. Both see the same incoming update, and keep their state as `graft/size.field` and `graft/direction.field`, as without the other.
-/// [`Sign`](crate::Sign) as the size gives an update of one length whatever the gradients are.
+/// [`Sign`](crate::Sign) as the size gives an update of one length for any gradients.
 ///
 /// The two are functions of one element: [`Adam`](crate::Adam), [`Momentum`](crate::Momentum), [`AdaGrad`](crate::AdaGrad) and so on, with or
-/// without state. One with sums of its own, arrays along axes or numbers for a group is refused, as the norms that graft them would have to wait for these.
+/// without state. A transform with sums of its own, arrays along axes or numbers for a group is rejected, because the norms for
+/// grafting would have to wait for these.
 /// On a tensor to which one of them does not apply, it is the identity there as elsewhere: `a` or `b` is u. In place of the two. Needs the whole tensor, so the chain is cut after it; both transforms are calculated twice. Keeps what they keep.
 ///
 /// ```

@@ -11,8 +11,8 @@ use crate::check;
 /// m <- beta2 m + (1 - beta2) g          with the same m as the line above
 /// ```
 ///
-/// Chen et al., 2302.06675, algorithm 2; optax's `scale_by_lion`. Every weight moves by the learning rate, so that is to be 3 to 10
-/// times smaller than Adam's, and decoupled weight decay as many times larger (section 5 there).
+/// Chen et al., 2302.06675, algorithm 2; optax's `scale_by_lion`. Every weight moves by the learning rate, so use one 3 to 10 times
+/// smaller than Adam's, and a decoupled weight decay as many times larger (section 5 there).
 ///
 /// Belongs after clipping, and before [`WeightDecay`](crate::WeightDecay). Keeps one value per element.
 ///

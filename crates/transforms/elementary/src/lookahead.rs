@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::average::gradients;
 
-/// Descent whose weights are called back, every few steps, towards slow ones that follow them.
+/// Lookahead: descent with fast weights, which every few steps are reset to slow weights that follow them.
 ///
 /// ```text
 /// y <- y - step_size u
@@ -14,8 +14,8 @@ use crate::average::gradients;
 /// ```
 ///
 /// Zhang et al., 1907.08610, algorithm 1; optax's `lookahead`. A writer: it ends a chain in
-/// [`Descent`](gradient_transform::Descent)'s place. Moments before it go on as they are when the weights are called back. It evaluates at
-/// the fast weights y; right after a call they are the slow ones. Keeps one value per element.
+/// [`Descent`](gradient_transform::Descent)'s place. Moments before it go on unchanged when the weights are reset. It evaluates at
+/// the fast weights y; right after a reset they are the slow ones. Keeps one value per element.
 ///
 /// ```
 /// use elementary::Lookahead;
@@ -32,9 +32,9 @@ use crate::average::gradients;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lookahead {
-    /// Steps from call to call, at least 1. Default 5.
+    /// Steps from reset to reset, at least 1. Default 5.
     pub period: u64,
-    /// How much of the way the slow weights follow, above 0 and at most 1. Default 0.5.
+    /// Share of the distance by which the slow weights follow, above 0 and at most 1. Default 0.5.
     pub alpha: f64,
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{Factor, at_first};
 use crate::check;
 
-/// A correction of the gradient by its change, which takes variance out of a moment after it.
+/// A correction of the gradient by its change, which reduces the variance of a moment after it.
 ///
 /// ```text
 /// u <- u + gamma beta1/(1 - beta1) (u - before)      before: the u of the step before

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::rescaled;
 use crate::check;
 
-/// Heavy-ball momentum, and Nesterov's: a sum of the updates so far that forgets.
+/// Heavy-ball momentum, and Nesterov's: a decaying sum of the updates so far.
 ///
 /// ```text
 /// m <- beta m + u
@@ -16,7 +16,7 @@ use crate::check;
 /// dampening, and optax's `trace` have. It is a sum, so a constant update grows to `1/(1 - beta)` times its size; [`Ema`](crate::Ema)
 /// is the average.
 ///
-/// Belongs after clipping and coupled weight decay, and before what scales the whole update. Keeps one value per element.
+/// Belongs after clipping and coupled weight decay, and before transforms that scale the whole update. Keeps one value per element.
 /// Where an estimator moves d, m moves with it.
 ///
 /// ```

@@ -5,7 +5,7 @@ use crate::average::rescaled;
 use crate::check;
 use crate::clip::Squares;
 
-/// Momentum of gradients that are divided by a size of their tensor, with decay inside of it.
+/// Momentum of gradients that are divided by a running norm of their tensor, with decay inside the momentum.
 ///
 /// ```text
 /// v <- beta2 v + (1 - beta2) |g|^2      |g|^2 at first; a number for each tensor
@@ -42,7 +42,7 @@ pub struct NovoGrad {
     pub beta2: f64,
     /// Added to the root of the squared norm, above 0. Default 1e-6.
     pub eps: f64,
-    /// Decay of the weights, inside of the momentum, at least 0. Default 0.
+    /// Decay of the weights, inside the momentum, at least 0. Default 0.
     pub decay: f64,
 }
 

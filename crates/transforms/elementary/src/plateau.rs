@@ -41,11 +41,11 @@ pub struct ReduceOnPlateau {
     pub factor: f64,
     /// Windows in a row without improvement that lead to one, at least 1. Default 10.
     pub patience: u64,
-    /// Share of the best loss that an improvement is at least, in [0, 1]. Default 1e-4.
+    /// Smallest improvement, as a share of the best loss, in [0, 1]. Default 1e-4.
     pub relative: f64,
-    /// Loss that it is at least, beside that share; at least 0. Default 0.
+    /// Smallest improvement, as a loss, beside that share; at least 0. Default 0.
     pub absolute: f64,
-    /// Windows after a reduction that count for nothing. Default 0.
+    /// Windows after a reduction that do not count. Default 0.
     pub cooldown: u64,
     /// Steps whose losses are averaged, at least 1. Default 1.
     pub window: u64,

@@ -16,7 +16,7 @@ use crate::clip::Squares;
 /// Polyak 1987, and the stochastic form of Loizou et al., 2002.10542, equation 3; optax's `scale_by_polyak`, which counts a squared norm
 /// below 2e-16 as 0. Where the loss is below `least`, the step goes uphill; with `clamps`, optax's `sps+`, it is 0.
 ///
-/// At the learning rate 1, in front of the writer. Every step has to be told the [`Loss`]:
+/// At the learning rate 1, in front of the writer. Every step must be given the [`Loss`]:
 /// [`Optimizer::step_with`](gradient_transform::Optimizer::step_with); a step without it is
 /// [`Error::NotGiven`]. For losses whose least value is known, as that of models that can fit all of
 /// their data. Needs all gradients, so the chain is cut after it. Keeps nothing.
@@ -43,7 +43,7 @@ pub struct Polyak {
     pub largest: f64,
     /// Added to the squared norm, at least 0. Default 0.
     pub eps: f64,
-    /// Whether a loss below the least value counts as that. Default false.
+    /// Whether a loss below the least value counts as the least value. Default false.
     pub clamps: bool,
 }
 

@@ -12,7 +12,7 @@ use crate::check;
 /// u <- size sign(g)
 /// ```
 ///
-/// Riedmiller and Braun (1993), in the variant without going back, Rprop- of Igel and Husken (2000) but for `g <- 0`; PyTorch's `Rprop`. optax
+/// Riedmiller and Braun (1993), in the variant without backtracking, Rprop- of Igel and Husken (2000) except for `g <- 0`; PyTorch's `Rprop`. optax
 /// 0.2.8 hands on the update of the step before. For gradients of the whole data set, at the learning rate 1. Keeps two values per element.
 ///
 /// ```

@@ -1,7 +1,7 @@
 use gradient_transform::{Backend, Element, Error, GradientTransform, Result, StepContext, transform};
 use serde::{Deserialize, Serialize};
 
-/// A factor of the learning rate, as a function of the step: a value that can be written to a file.
+/// A factor of the learning rate as a function of the step. It is a value that can be written to a file.
 ///
 /// Steps count from 0. After its last step a schedule keeps its last value.
 ///
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
-    /// The same at all steps.
+    /// The same factor at every step.
     Constant {
         /// The factor.
         factor: f64,
@@ -115,7 +115,7 @@ impl Part {
 }
 
 impl Schedule {
-    /// The same factor at all steps.
+    /// A constant factor.
     ///
     /// ```
     /// assert_eq!(elementary::Schedule::constant(0.5).at(7), 0.5);
@@ -271,9 +271,10 @@ impl Schedule {
 /// step_size <- step_size schedule(k - 1)      k: the number of the group's step, from 1
 /// ```
 ///
-/// Anywhere in a chain before the writer. What is multiplied by the step size, such as decoupled weight decay, follows it. The step is saved with
-/// the group, so a resumed run goes on where it was; what a snapshot was made with, is compared with the schedule here. Only steps in
-/// which the group had a gradient count. Beside an estimator it should begin above 0, as d is found from the way gone. Keeps nothing.
+/// Anywhere in a chain before the writer. What is multiplied by the step size, such as decoupled weight decay, follows it. The step
+/// is saved with the group, so a resumed run goes on where it was; the snapshot's schedule is compared with the one here. Only
+/// steps in
+/// which the group had a gradient count. Beside an estimator it should begin above 0, because d is found from the distance covered. Keeps nothing.
 ///
 /// ```
 /// use elementary::{Schedule, Scheduled};
@@ -291,7 +292,7 @@ impl Schedule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scheduled {
-    /// The factor. Default: constantly 1.
+    /// The factor. Default: 1 at every step.
     pub schedule: Schedule,
 }
 

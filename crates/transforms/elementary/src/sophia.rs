@@ -47,7 +47,7 @@ pub struct Sophia {
     pub beta2: f64,
     /// Factor of the curvature, above 0. Default 0.05.
     pub gamma: f64,
-    /// The least that is divided by, above 0. Default 1e-12.
+    /// The least divisor, above 0. Default 1e-12.
     pub eps: f64,
     /// Whether m is debiased. Default false.
     pub debias: bool,

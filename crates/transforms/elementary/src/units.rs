@@ -27,14 +27,14 @@ fn to_parts<T: Real>(values: &mut [T], units: usize, mut value: impl FnMut(usize
     }
 }
 
-/// Takes the mean out of the update of every unit: a slice along the first axis.
+/// Subtracts the mean from the update of every unit: a slice along the first axis.
 ///
 /// ```text
 /// u <- u - mean(u over all axes but the first)
 /// ```
 ///
-/// Yong et al., 2004.01461, equation 1, for weights of shape (out, in, ..); optax's `centralize`. Leaves
-/// vectors alone. At the head of a chain; the gradient is cut after it. Keeps nothing.
+/// Yong et al., 2004.01461, equation 1, for weights of shape (out, in, ..); optax's `centralize`. Leaves vectors alone. At the head
+/// of a chain; the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::Centralise;
@@ -90,14 +90,14 @@ impl GradientTransform for Centralise {
     }
 }
 
-/// Shortens the update of every unit that is long for the unit's weights: adaptive gradient clipping.
+/// Adaptive gradient clipping: scales down the update of every unit that is large for the unit's weights.
 ///
 /// ```text
 /// u <- u min(1, limit max(|y|, eps) / |u|)      norms over all axes but the first; of the whole tensor for a vector
 /// ```
 ///
 /// Brock et al., 2102.06171, equation 3; optax's `adaptive_grad_clip`, whose weights are (in, out). The paper leaves the last
-/// layer out: `only_for(|tensor| tensor.name != "head", ..)`. At the head of a chain; the gradient is cut after it. Keeps nothing.
+/// layer out: `only_for(|tensor| tensor.name != "head", ..)`. At the head of a chain; the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::AdaptiveClip;

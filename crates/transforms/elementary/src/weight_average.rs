@@ -44,7 +44,7 @@ use crate::check;
 pub struct WeightAverage {
     /// Weight of the old average, in [0, 1). Default 0.999.
     pub beta: f64,
-    /// Whether it is the weighted mean of the weights that it has seen, and of nothing else. Default true.
+    /// Whether it is the weighted mean of the weights seen so far alone, without its first value. Default true.
     pub debias: bool,
     /// Gradients of a tensor before the average begins. Default 0.
     pub start: u64,

@@ -16,8 +16,7 @@ use crate::check;
 /// the rate. At the head of a chain it is coupled: the gradient of a penalty, as in PyTorch's `SGD`. optax's
 /// `add_decayed_weights`. The rate of [`Descent`](gradient_transform::Descent) is the decoupled one for all tensors.
 ///
-/// Cautious decay (Chen et al., 2510.12402, equation 2) leaves out the weights that the update makes larger, so that decay never works
-/// against descent.
+/// Cautious decay (Chen et al., 2510.12402, equation 2) leaves out the weights that the update makes larger, so decay never opposes descent.
 ///
 /// `least_rank` 2 leaves biases and normalisations alone. By name:
 /// `only_for(|tensor| !tensor.name.ends_with("bias"), WeightDecay::default())`. Keeps nothing.
@@ -74,7 +73,7 @@ impl GradientTransform for WeightDecay {
 /// u <- u + rate (y - start)
 /// ```
 ///
-/// Li, Grandvalet and Davoine, 1802.01483, equation 4 (L2-SP): for fine-tuning, where the start is worth more than 0. The start is where
+/// Li, Grandvalet and Davoine, 1802.01483, equation 4 (L2-SP): for fine-tuning, where the start is a better prior than 0. The start is where
 /// a tensor was at the first gradient that this transform saw of it. Keeps one value per element.
 ///
 /// ```

@@ -33,9 +33,9 @@ pub struct DenseMoment {
     pub division: Division,
     /// How the moment follows d. Default: rescaled.
     pub scale: MomentScale,
-    /// The squared quantity. Default: the update.
+    /// The quantity that is squared. Default: the update.
     pub of: Squared,
-    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it was of g.
+    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it were of g.
     pub reads_weighted: bool,
     /// Reference 1.9.2: a bfloat16 moment is rounded to the nearest twice a step, after the decay and after the
     /// addition. Otherwise once, as parameters are.
@@ -80,7 +80,7 @@ pub enum Squared {
     /// The update, as the transforms before this one left it.
     #[default]
     Update,
-    /// The raw gradient, whatever stands before: after a first moment, which is then what is divided.
+    /// The raw gradient: for a second moment after a first one, which is then divided.
     Gradient,
 }
 

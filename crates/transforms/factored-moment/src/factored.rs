@@ -20,7 +20,7 @@ use crate::division::{Division, EPSILON, FORMULAS, SMALL_EPSILON, divide, epsilo
 ///
 /// Tensors of rank 0 or 1, and those without an axis of at least `min_size` elements, have a [`crate::DenseMoment`] instead.
 ///
-/// Reads the gradient once before anything can be emitted, so the chain is cut after it.
+/// Needs a pass over the whole gradient first, so the chain is cut after it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FactoredMoment {
@@ -30,11 +30,11 @@ pub struct FactoredMoment {
     pub division: Division,
     /// How the moment follows d. Default: rescaled.
     pub scale: MomentScale,
-    /// The squared quantity. Default: the update.
+    /// The quantity that is squared. Default: the update.
     pub of: Squared,
-    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it was of g.
+    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it were of g.
     pub reads_weighted: bool,
-    /// Tensors are factored from this size of their largest axis on. Default 32.
+    /// Smallest size of the largest axis at which a tensor is factored. Default 32.
     pub min_size: usize,
     /// Type of the row and column means: [`Storage::Compute`] (default), or [`Storage::Parameter`] to save memory
     /// with bfloat16 parameters (`factored_fp32 = false`).

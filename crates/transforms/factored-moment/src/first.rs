@@ -39,7 +39,7 @@ pub struct FirstMoment {
     pub beta1: f64,
     /// How the moment follows d. Default: rescaled.
     pub scale: MomentScale,
-    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it was of g.
+    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it were of g.
     pub reads_weighted: bool,
     /// Reference 2.0.1 with Cautious: what is handed on is the moment times the incoming update, in place of the masked moment.
     pub times_update: bool,

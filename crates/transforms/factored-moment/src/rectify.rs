@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub struct Rectify {
     /// Decay of the second moment that is rectified, in (0, 1); that of the moment in the same chain.
     pub beta2: f64,
-    /// Whether the second moments divide from the first step on, also while the step size is 0: for chains that average what was divided.
+    /// Whether the second moments divide from the first step on, even while the step size is 0: for chains that average the divided gradients.
     /// Default false.
     pub divides_early: bool,
 }

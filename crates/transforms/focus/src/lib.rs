@@ -31,8 +31,8 @@ pub struct Focus {
     pub scale: MomentScale,
     /// Which weights are averaged, and drawn to their average. Default: the parameter.
     pub of: Weight,
-    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the average of `d^2 y` is read as if it was of y, so that it is near 0 and every weight
-    /// is drawn to 0.
+    /// Reference 2.0.1, with [`MomentScale::Weighted`]: the average of `d^2 y` is read as if it were of y, so it is near 0 and
+    /// every weight is drawn to 0.
     pub reads_weighted: bool,
     /// Reference 1.9.2: a bfloat16 average is rounded to the nearest twice a step. Otherwise once, as parameters are.
     pub round_twice: bool,

@@ -7,8 +7,8 @@ pub use update::GramsUpdate;
 
 /// Keeps the size of the displacement and takes the sign of the update: `m <- |m| sign(u)`.
 ///
-/// With the writer's displacement m (`y <- y - m`) and the update u that the writer was given, weight decay included. Where u is 0, so is
-/// the result.
+/// With the writer's displacement m (`y <- y - m`) and the update u that the writer was given, weight decay included. Where u is 0,
+/// the result is 0.
 ///
 /// Cao et al., 2412.17107. There the momentum takes the gradient's sign; here, as in the reference, the displacement that
 /// Schedule-Free makes, and its base iterate z is moved by the whole update.
@@ -20,7 +20,7 @@ pub struct Grams;
 #[transform("grams")]
 impl GradientTransform for Grams {
     fn excludes(&self) -> &[(&'static str, &'static str)] {
-        &[("cautious", "both temper the same displacement; keep one")]
+        &[("cautious", "both change the same displacement; keep one")]
     }
 
     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {

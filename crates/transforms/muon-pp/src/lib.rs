@@ -33,8 +33,8 @@ pub enum Normalisation {
     MovingAverage,
     /// The root mean square of the first update, forever: what the reference does together with SPEED.
     FirstUpdate,
-    /// Every row by the root of a moving average of its mean square, decayed by beta2; and the whole by what brings it back to the norm
-    /// that it had: NorMuon (Li et al., 2510.05491). Rows are neurons where a weight is (out, in). Keeps a number per row.
+    /// Every row by the root of a moving average of its mean square, decayed by beta2, and the whole matrix rescaled to its former
+    /// norm: NorMuon (Li et al., 2510.05491). Rows are neurons where a weight is (out, in). Keeps a number per row.
     Neurons,
 }
 
@@ -55,10 +55,10 @@ pub enum Scale {
     /// `sqrt(max(1, rows / cols))` (Jordan et al. 2024). PyTorch's "original".
     #[default]
     Jordan,
-    /// `0.2 sqrt(max(rows, cols))` (2502.16982): a root mean square of about 0.2, as Adam's updates have, so that learning rates and
-    /// decay tuned for AdamW serve. PyTorch's "match_rms_adamw".
+    /// `0.2 sqrt(max(rows, cols))` (2502.16982): a root mean square of about 0.2, as Adam's updates have, so that learning rates
+    /// and decay tuned for AdamW can be kept. PyTorch's "match_rms_adamw".
     MatchAdam,
-    /// `sqrt(rows / cols)` (Bernstein 2025): a spectral norm for which learning rates serve at any width. PyTorch's
+    /// `sqrt(rows / cols)` (Bernstein 2025): a spectral norm for which one learning rate fits every width. PyTorch's
     /// "spectral_unclamped".
     Spectral,
 }
@@ -87,7 +87,7 @@ impl Scale {
 /// ```
 ///
 /// [`Muon::default`] is Muon as PyTorch has it (`torch.optim.Muon`), and [`Muon::new`] the reference's. Weight decay is
-/// `elementary`'s, after it, and what has no matrix goes by an [`Auxiliary`] chain beside it.
+/// `elementary`'s, after it; tensors that are no matrices have an [`Auxiliary`] chain beside it.
 ///
 /// Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024).
 ///
@@ -115,8 +115,8 @@ pub struct Muon {
     pub beta2: f64,
     /// By what the result is multiplied. Default [`Scale::Jordan`]; [`Scale::None`] in [`Muon::new`].
     pub scale: Scale,
-    /// Parts of the names of tensors that are left alone whatever their rank, such as embeddings and the output layer. Default none.
-    /// In a study file it is the transform `only-for` that says so.
+    /// Parts of the names of tensors that are always left alone, such as embeddings and the output layer. Default none.
+    /// In a study file, use the transform `only-for` instead.
     #[serde(skip)]
     pub except: &'static [&'static str],
     /// Reference 1.9.2: the mean square is a bfloat16 number, and every operation on it rounds to bfloat16. Default false.
@@ -163,7 +163,7 @@ impl Muon {
         tensor.shape.len() >= 2
     }
 
-    /// Whether a tensor is orthogonalised: one that it [`takes`](Self::takes), and whose name has nothing of `except` in it.
+    /// Whether a tensor is orthogonalised: Muon [`takes`](Self::takes) it, and its name contains nothing of `except`.
     ///
     /// ```
     /// use gradient_transform::{DType, TensorInfo};

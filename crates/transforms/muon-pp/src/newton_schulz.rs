@@ -28,11 +28,11 @@ const JORDAN: [f64; 3] = [3.4445, -4.7750, 2.0315];
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Coefficients {
-    /// (3.4445, -4.7750, 2.0315) in every iteration (Jordan et al. 2024). Values come fast to between 0.68 and 1.21, and stay there.
+    /// (3.4445, -4.7750, 2.0315) in every iteration (Jordan et al. 2024). Singular values quickly reach 0.68 to 1.21, and stay there.
     #[default]
     Jordan,
-    /// Those of the Polar Express (Amsel et al., 2505.16932), others in every iteration: each is the best for what the ones before
-    /// leave of the interval from 0.001 to 1. Five take that to within 0.16 of 1, six to within 0.007, eight to rounding
+    /// Those of the Polar Express (Amsel et al., 2505.16932), others in every iteration: each is optimal for the interval that the
+    /// ones before leave of 0.001 to 1. Five take that to within 0.16 of 1, six to within 0.007, eight to rounding
     /// errors. Those after the eighth are the eighth. As the authors do, X begins 1.01 times smaller.
     PolarExpress,
     /// The same in every iteration.

@@ -7,7 +7,7 @@ use gradient_transform::{
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
-/// Takes from the update its part along the weights, and rescales the rest to the update's norm.
+/// Removes the component of the update along the weights, and rescales the rest to the update's norm.
 ///
 /// ```text
 /// p = <w, g> / (<w, w> + 1e-30)

@@ -20,7 +20,7 @@ transform_laws::laws! {
         transform: OrthoGrad::default(),
         after: [schedule_free()],
         laws: Laws { permutation: Within(1e-6), zero: Averages, training: Training { left: 0.55, ..Training::at(0.5) }, follows_d: false, ..Laws::default() },
-        formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), formula::untempered, orthogonal),
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), formula::unchanged, orthogonal),
     }
 
     /// Without averaging it is the parameter.

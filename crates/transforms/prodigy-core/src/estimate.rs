@@ -16,11 +16,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weighting {
-    /// `sqrt(d)`: reference 1.9.2. Gradients from before d grew count long.
+    /// `sqrt(d)`: reference 1.9.2. Gradients from before d grew keep counting for long.
     #[default]
     Root,
-    /// `d^2 / sqrt(d0)`: the paper's weight but for a constant, and reference 2.0.1's. The newest gradients outweigh the others as
-    /// long as d grows.
+    /// `d^2 / sqrt(d0)`: the paper's weight but for a constant, and reference 2.0.1's. The newest gradients outweigh the others while d grows.
     Squared,
 }
 

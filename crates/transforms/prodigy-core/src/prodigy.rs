@@ -33,9 +33,9 @@ pub struct Prodigy {
     pub samples: Samples,
     /// Initial estimate, above 0 and at most 2^50. Default 1e-6.
     pub d0: f64,
-    /// Factor of the estimate, above 0 and at most 2^50: the way to make the method bolder (2) or more conservative (0.5). Default 1.
+    /// Factor of the estimate, above 0 and at most 2^50: 2 makes it less conservative, 0.5 more. Default 1.
     pub d_coef: f64,
-    /// From this step on d stands still and the state is freed. Steps at learning rate 0 do not count. 0, the default, for
+    /// From this step on d is frozen and the state is freed. Steps at learning rate 0 do not count. 0, the default, for
     /// never.
     pub prodigy_steps: u64,
     /// Weight of a step's gradients. Default: the root of d.
@@ -44,15 +44,16 @@ pub struct Prodigy {
     pub ratio: Ratio,
     /// Effect of a negative sum on the numerator. Default: it replaces a larger one.
     pub negative: Negative,
-    /// The largest factor by which `d_hat / d_coef` may exceed d, finite and above 1: the limiter of reference 2.0.1 has 2^(1/4). Estimates of early steps,
-    /// whose sums are still unsteady, cannot run away then. Default `None`.
+    /// The largest factor by which `d_hat / d_coef` may exceed d, finite and above 1: the limiter of reference 2.0.1 has 2^(1/4).
+    /// It keeps early estimates, whose sums are still noisy, from running away. Default `None`.
     pub growth: Option<f64>,
     /// d before the first step, if it is not d0: above 0 and at most 2^50. (Reference 1.9.2: a group's own d0 does not initialise its d.)
     pub initial_d: Option<f64>,
     /// Reference 1.9.2: d_prev stays behind d at the freeze, so that the moments go on shrinking.
     pub freeze_keeps_d_prev: bool,
-    /// References 1.9.2 and 2.0.1: a step that says nothing about the gradients (|s|_1 = 0) is a step like others, in which the numerator
-    /// decays; and the arctangent of 1.9.2 sets d to pi/2 once the numerator is positive. Otherwise the estimate stands still in such a step.
+    /// References 1.9.2 and 2.0.1: a step that says nothing about the gradients (|s|_1 = 0) counts like any other step, and the
+    /// numerator decays; and the arctangent of 1.9.2 sets d to pi/2 once the numerator is positive. Otherwise the estimate stands
+    /// still in such a step.
     pub d_from_nothing: bool,
 }
 

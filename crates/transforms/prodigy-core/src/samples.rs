@@ -8,8 +8,8 @@ use gradient_transform::{
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
-/// Samples of an estimator of Prodigy's kind: on every n-th element, the inner product of the gradient with the displacement so far
-/// so far, and a moving sum of gradients.
+/// Samples of an estimator of Prodigy's kind: on every n-th element, the inner product of the gradient with the displacement so
+/// far, and a moving sum of gradients.
 ///
 /// ```text
 /// dot = <g, p0 - y>
@@ -58,13 +58,13 @@ pub struct Samples {
     pub every: usize,
     /// Decay of s, in [0, 1).
     pub beta3: f64,
-    /// Where the way p0 - y ends. Default: at the parameter.
+    /// End of the displacement p0 - y. Default: the parameter.
     pub at: Point,
     /// Reference 1.9.2: p0 and s are bfloat16 under float32 parameters, so that the first numerators are rounding noise.
     /// Otherwise p0 is of the parameter's type, and s of the type computed in.
     pub narrow: bool,
-    /// Reference 1.9.2: every `every`-th element, also where the samples are then always of the same columns. If nothing but
-    /// the other columns has gradients, d never moves.
+    /// Reference 1.9.2: every `every`-th element, also where the samples are then always of the same columns. If only the other
+    /// columns have gradients, d never moves.
     pub keeps_step_with_shape: bool,
 }
 
@@ -88,7 +88,7 @@ impl Samples {
         }
     }
 
-    /// The point of a tile at which the way ends.
+    /// The point of a tile at which the displacement ends.
     fn point<'t, T>(&self, tile: &Tile<'t, '_, T>) -> &'t [T] {
         match self.at {
             Point::Parameter => tile.parameter,
@@ -272,7 +272,7 @@ impl Samples {
     }
 }
 
-/// Where the way from the start ends, of which Prodigy takes the product with the gradient.
+/// End of the displacement from the start whose product with the gradient Prodigy takes.
 ///
 /// ```
 /// use prodigy_core::{Point, Samples};

@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 ///
 /// ```text
 /// u <- u + weight_decay * y                 (weight_decay_by_lr)
-/// m  = c (y - z) + gamma a u                the displacement, which Cautious or Grams may temper
+/// m  = c (y - z) + gamma a u                the displacement, which Cautious or Grams may change
 /// y <- y - m                                the point at which gradients are taken
 /// z <- z - gamma u                          the base iterate
 /// x  = y + (1 - 1/beta1) (z - y)            the evaluation point, an average of all z
 /// ```
 ///
-/// With `strength` C above 0 (Refined Schedule-Free, 2507.09846), c becomes `min(1, c (1 - beta1) C)`: the average reaches
-/// back over about 1/C of the steps so far, whatever beta1 is. `C = 1/(1 - beta1)` is the plain rule.
+/// With `strength` C above 0 (Refined Schedule-Free, 2507.09846), c becomes `min(1, c (1 - beta1) C)`: the average reaches back
+/// over about 1/C of the steps so far, for any beta1. `C = 1/(1 - beta1)` is the plain rule.
 ///
 /// Without `weight_decay_by_lr`, `y` and `z` are decayed outside of `u`: `z <- z - weight_decay * y`,
 /// `y <- y - weight_decay a y`, with `y` before the step.

@@ -30,7 +30,7 @@ transform_laws::laws! {
         transform: schedule_free(),
         instead: [Descent::default()],
         laws: Laws { zero: Averages, follows_d: false, ..Laws::default() },
-        formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), formula::untempered, formula::gradient),
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.0, true), formula::unchanged, formula::gradient),
     }
 
     schedule_free_behind_a_moment {
@@ -38,14 +38,14 @@ transform_laws::laws! {
         transform: schedule_free(),
         instead: [Descent::default()],
         laws: Laws { scale: Invariant, zero: Averages, training: Training::at(0.1), joins: Otherwise, ..Laws::default() },
-        formula: |problem, lr| { formula::schedule_free(problem, lr, (0.0, true), formula::untempered, || formula::dense(formula::by_division)) },
+        formula: |problem, lr| { formula::schedule_free(problem, lr, (0.0, true), formula::unchanged, || formula::dense(formula::by_division)) },
     }
 
     schedule_free_with_decay_by_lr {
         transform: decaying_schedule_free(true),
         instead: [Descent::default()],
         laws: Laws { zero: Moves, training: Training { left: 0.11, ..Training::default() }, follows_d: false, ..Laws::default() },
-        formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, true), formula::untempered, formula::gradient),
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, true), formula::unchanged, formula::gradient),
     }
 
     /// Nothing stands after the writer, and what it writes is rounded after every operation where types are narrow.
@@ -53,21 +53,21 @@ transform_laws::laws! {
         transform: ScheduleFree { round_every_operation: true, ..decaying_schedule_free(true) },
         instead: [Descent::default()],
         laws: Laws { zero: Moves, training: Training { left: 0.11, ..Training::default() }, follows_d: false, ..Laws::default() },
-        formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, true), formula::untempered, formula::gradient),
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, true), formula::unchanged, formula::gradient),
     }
 
     schedule_free_that_rounds_every_operation_with_decay_outside {
         transform: ScheduleFree { round_every_operation: true, ..decaying_schedule_free(false) },
         instead: [Descent::default()],
         laws: Laws { zero: Moves, training: Training { left: 0.13, ..Training::at(3.0) }, follows_d: false, ..Laws::default() },
-        formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, false), formula::untempered, formula::gradient),
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, false), formula::unchanged, formula::gradient),
     }
 
     schedule_free_with_decay_outside {
         transform: decaying_schedule_free(false),
         instead: [Descent::default()],
         laws: Laws { zero: Moves, training: Training { left: 0.13, ..Training::at(3.0) }, follows_d: false, ..Laws::default() },
-        formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, false), formula::untempered, formula::gradient),
+        formula: |problem, lr| formula::schedule_free(problem, lr, (0.01, false), formula::unchanged, formula::gradient),
     }
 }
 

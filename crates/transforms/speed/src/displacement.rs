@@ -5,7 +5,7 @@ use gradient_transform::{
 use prodigy_core::{Negative, Prodigy, Samples, Weighting};
 use serde::{Deserialize, Serialize};
 
-/// SPEED by displacements: an estimate of the step size that grows while the way from the start keeps on pointing downhill.
+/// SPEED by displacements: an estimate of the step size that grows while the displacement from the start keeps pointing downhill.
 ///
 /// For each tensor, over the samples, with `beta = 1 - k^(-3/4)`:
 ///
@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 ///              while the numerator is as large as it ever was, and it and the one before are positive
 /// ```
 ///
-/// d never falls. The division by l1 makes the sum independent of the scale of the weights, and that by `(l2 + 1)^2` holds d down
-/// when weights have gone far. Unlike [`Speed`](crate::Speed), it keeps no moving sum of gradients: half of the memory.
+/// d never falls. The division by l1 makes the sum independent of the scale of the weights, and that by `(l2 + 1)^2` limits d when
+/// weights are far from the start. Unlike [`Speed`](crate::Speed), it keeps no moving sum of gradients, and so half of the memory.
 ///
 /// From the Python package prodigy-plus-schedule-free 2.0.1; there is no paper. Takes the place of
 /// [`Prodigy`](prodigy_core::Prodigy) in a chain. [`Estimate::denominator`] is the largest numerator so far.
@@ -51,7 +51,7 @@ pub struct DisplacementSpeed {
     pub d0: f64,
     /// Factor of the growth, to the power of an eighth; above 0 and at most 2^50. Default 1.
     pub d_coef: f64,
-    /// The step from which d stands still, counted in steps in which something moved. Default 0: never.
+    /// The step from which d is frozen, counted in steps in which something moved. Default 0: never.
     pub prodigy_steps: u64,
     /// The weight w of a step. Default: `d^2 / sqrt(d0)`.
     pub weighting: Weighting,

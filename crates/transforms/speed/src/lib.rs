@@ -11,7 +11,7 @@ use gradient_transform::{
 use prodigy_core::Prodigy;
 use serde::{Deserialize, Serialize};
 
-/// Signed Prodigy with exponential d: an estimate of the step size that the magnitudes of weights and gradients do not enter.
+/// Signed Prodigy with exponential d: an estimate of the step size that does not depend on the magnitudes of weights and gradients.
 ///
 /// ```text
 /// w            = d0 sqrt(d)

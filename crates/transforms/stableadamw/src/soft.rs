@@ -2,7 +2,7 @@ use gradient_transform::{Backend, Context, Element, GradientTransform, Num, tran
 
 use crate::{Clip, Squares};
 
-/// Shortens a large update to the root of its size: `u <- u / sqrt(max(1, RMS(u)))`.
+/// Scales a large update down to the root of its size: `u <- u / sqrt(max(1, RMS(u)))`.
 ///
 /// The form of reference 2.0.1. Where [`StableAdamW`](crate::StableAdamW) brings every update of size s > 1 to size 1, here it keeps the
 /// size `sqrt(s)`, so a tensor in which gradients grow still moves faster. There is no threshold that follows d.

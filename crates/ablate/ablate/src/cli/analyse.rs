@@ -20,19 +20,20 @@ pub(super) struct Columns {
     /// The column of arms; it can be left out where --name has an {arm}
     #[arg(long, value_name = "COLUMN")]
     arm: Option<String>,
-    /// The column of what arms are compared by: in event files the tag, in exports of W&B the metric
+    /// The column by which arms are compared: in event files the tag, in exports of W&B the metric
     #[arg(long, value_name = "COLUMN")]
     value: String,
-    /// How runs are named, or their files: "{arm}/seed{seed}"; what stands in a place is a column of that name, and {arm}, {seed} and {task} are what they say
+    /// Pattern of the names of runs, or of their files: "{arm}/seed{seed}". The text in each place becomes a column of that name;
+    /// {arm}, {seed} and {task} are the arm, the seed and the task
     #[arg(long, value_name = "PATTERN")]
     name: Option<Pattern>,
-    /// The column of tasks; without it, there is one
+    /// The column of tasks; without it, there is one task
     #[arg(long, value_name = "COLUMN")]
     task: Option<String>,
-    /// The column of seeds; without it, runs have no pairs
+    /// The column of seeds; without it, runs are not paired
     #[arg(long, value_name = "COLUMN")]
     seed: Option<String>,
-    /// The column of runs, where neither seeds nor files tell them from each other
+    /// The column of runs, where neither seeds nor files tell them apart
     #[arg(long, value_name = "COLUMN")]
     run: Option<String>,
     /// The column of steps, where a run has a row for every evaluation
@@ -41,7 +42,7 @@ pub(super) struct Columns {
     /// The arm that the others are compared with; without it, the first one of the files
     #[arg(long, value_name = "ARM")]
     base: Option<String>,
-    /// Kind of the values: accuracies are shares of 1, of which a higher one is better
+    /// Kind of the values: accuracies are shares of 1, and higher is better
     #[arg(long, value_enum, default_value_t = Kind::Loss)]
     measure: Kind,
     /// The smallest difference that matters, in the unit of the values

@@ -8,19 +8,19 @@ use crate::export::{Form, write};
 use crate::registry::Registry;
 use crate::tensorboard;
 
-/// Form of the files.
+/// Format of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum To {
     /// runs.jsonl and curves.jsonl
     Jsonl,
-    /// runs.parquet and curves.parquet; needs a program that was built with the feature `parquet`
+    /// runs.parquet and curves.parquet; requires a build with the feature `parquet`
     Parquet,
     /// Event files in the folder tensorboard
     Tensorboard,
 }
 
 impl To {
-    /// The form of tables; nothing for event files.
+    /// The format of tables; none for event files.
     fn tables(self) -> Result<Option<Form>> {
         match self {
             Self::Jsonl => Ok(Some(Form::JsonLines)),

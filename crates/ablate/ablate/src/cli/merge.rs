@@ -17,10 +17,10 @@ use crate::study::{Overrides, SHIPPED, Study};
 /// Folders to merge.
 #[derive(Args)]
 pub(super) struct Folders {
-    /// Where to: a study, for its folder ablation/NAME, or a folder, which is made where there is none
+    /// Destination: a study, for its folder ablation/NAME, or a folder, which is created if it does not exist
     #[arg(value_name = "STUDY|DIR")]
     into: PathBuf,
-    /// Folders of studies, from other machines or of shares; they stay as they are
+    /// Folders to read, from other machines or of shares; they stay as they are
     #[arg(required = true, value_name = "DIR")]
     from: Vec<PathBuf>,
 }

@@ -26,7 +26,7 @@ use crate::study::{Overrides, SHIPPED};
 
 /// Exit status of a comparison that found something worse.
 const WORSE: u8 = 1;
-/// Exit status of a mistake or a failure.
+/// Exit status of an error.
 const FAILED: u8 = 2;
 /// Exit status of a study that a scheduler has stopped, and that should be queued again: EX_TEMPFAIL of sysexits.h.
 const QUEUE_AGAIN: u8 = 75;
@@ -36,14 +36,14 @@ const STOPPED: u8 = 130;
 /// Ablation studies of optimizers that a sceptic would believe.
 ///
 /// A study trains small tasks with an optimizer, with parts of it changed, and with tuned baselines; every arm meets the
-/// same initial weights, batches and rounding. What it finds is a report: report.html in the study's folder.
+/// same initial weights, batches and rounding. The result is a report: report.html in the study's folder.
 ///
-/// With `[fork]` in a study, arms also take over from the base in the course of a run, which shows when a part matters.
+/// With `[fork]` in a study, arms also take over from the base during a run, which shows when a part matters.
 ///
-/// The training can be a script in any language, too: a study names its command, and it prints a line of JSON for every
-/// evaluation. `ablate init` writes a study file that says how.
+/// The training can also be a script in any language: the study names its command, which prints a line of JSON for every
+/// evaluation. `ablate init` writes a study file that explains how.
 ///
-/// Without a command, the study `quick` that ships is run: a minute or two.
+/// Without a command, it runs the study `quick`, which ships with it: a minute or two.
 #[derive(Parser)]
 #[command(version, after_long_help = EXAMPLES)]
 struct Arguments {
@@ -78,45 +78,48 @@ enum Command {
         #[arg(default_value = "study.toml")]
         path: PathBuf,
     },
-    /// Explain a study before anything runs: arms, runs, forks, time, what it could find, and combinations that cannot be
+    /// Explain a study before anything runs: arms, runs, forks, time, what it could find, and combinations that are rejected
     Check(Which),
-    /// Run what is missing of a study, and write its report
+    /// Do the missing runs of a study, and write its report
     ///
-    /// Several processes, also on several machines, may run one study in one folder: each run is done by one of them. With --shard a process does a share that
-    /// others don't do, and writes no report; folders of shares are brought together by `ablate merge`, and `ablate run` then writes the report:
+    /// Several processes, on one machine or several, may run one study in one folder: each run is done by one of them. With --shard
+    /// a process does its share of the runs, and writes no report; `ablate merge` brings the folders of shares together, and
+    /// `ablate run` then writes the report:
     ///
     ///   ablate run my.toml --shard 0/2 --out a        # on one machine
     ///   ablate run my.toml --shard 1/2 --out b        # on another
     ///   ablate merge my.toml a b
     ///   ablate run my.toml
     ///
-    /// A share has its part of every phase, as far as it can be done: runs of tuned arms wait for all tuning runs of the arm, a round of a sequential study for the
-    /// round before. What has waited is done by the same shares when they are started once more, after a merge where they have folders of their own.
+    /// A share has its part of every phase, as far as it can be done: runs of tuned arms wait for all tuning runs of the arm, and a
+    /// round of a sequential study waits for the round before. Start the same shares again to do the runs that have waited; merge
+    /// first if they have separate folders.
     ///
-    /// Ctrl-C ends the step that a run is at, and the run goes on from there the next time; the status is 130. So do SIGTERM and SIGUSR1, with status 75: queue it
-    /// again. A run that is killed goes on from its last checkpoint, of which there is one every ten minutes (`checkpoint_minutes` of the study).
+    /// Ctrl-C stops every run after its present step, with status 130; the next start goes on from there. SIGTERM and SIGUSR1 do
+    /// the same with status 75: queue the job again. A run that is killed goes on from its last checkpoint; there is one every ten
+    /// minutes (`checkpoint_minutes` of the study).
     #[command(verbatim_doc_comment)]
     Run {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         place: Place,
-        /// Cores to use, one per run (or as many as the study says of a command); 0 for all. The results don't depend on it
+        /// Cores to use, one per run (or as many as the study gives a command); 0 for all. The results don't depend on it
         #[arg(long, value_name = "N", default_value_t = 0)]
         threads: usize,
         /// Only this share of the runs: 2/8 is the third of eight. `auto` takes both numbers from Slurm's variables for job arrays; `auto/8` only the first one, as
         /// HyperQueue and Kubernetes don't say how many there are
         #[arg(long, value_name = "I/N")]
         shard: Option<String>,
-        /// Write TensorBoard's event files while runs are under way, to the folder `tensorboard` of the study's: of reported runs that this process does.
-        /// `ablate export --to tensorboard` writes those of all, afterwards
+        /// Write TensorBoard's event files during the runs, to the folder `tensorboard` in the study's folder: those of the
+        /// reported runs that this process does. `ablate export --to tensorboard` writes those of all runs afterwards
         #[arg(long)]
         tensorboard: bool,
     },
     /// Say how many seeds a study needs, and what they cost, from the runs that are stored
     ///
-    /// A pilot of three to five seeds says how much an arm's differences spread. From that follows how many seeds find a difference with
-    /// 80 and 90 %, and how many are needed to be sure that there is none. The pilot's runs are part of the study:
+    /// A pilot of three to five seeds shows how much an arm's differences spread. From that follows how many seeds find a
+    /// difference with a power of 80 and 90 %, and how many establish that there is none. The pilot's runs are part of the study:
     ///
     ///   ablate run my.toml --seeds 4
     ///   ablate power my.toml --difference 0.005
@@ -127,22 +130,23 @@ enum Command {
         which: Which,
         #[command(flatten)]
         place: Place,
-        /// The difference to be found, in the unit of the measure: 0.005 is half a point of accuracy, or so much of a loss, or of a decade. Without
-        /// it, what the study says matters, or else a standard deviation of the base's runs
+        /// The difference to find, in the unit of the measure: 0.005 is half a point of accuracy, or 0.005 of a loss or of a
+        /// decade. Default: the study's `matters`, or else a standard deviation of the base's runs
         #[arg(long, value_name = "X")]
         difference: Option<f64>,
     },
-    /// Write the report of a study again from its stored runs
+    /// Write the report of a study again, from its stored runs
     Report {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         place: Place,
     },
-    /// Write the runs of a study, which are stored, for other programs
+    /// Export the stored runs of a study for other programs
     ///
-    /// `jsonl` and `parquet` are two tables in the study's folder: `runs`, with a row for every reported run, and `curves`, with a row for every number of one, by
-    /// task, arm, seed, step and name. `tensorboard` is a folder of event files, as `ablate run --tensorboard` writes them, with all reported runs. CSV files
+    /// `jsonl` and `parquet` are two tables in the study's folder: `runs`, with a row for every reported run, and `curves`, with a
+    /// row for every number of a run, by task, arm, seed, step and name. `tensorboard` is a folder of event files, as `ablate run
+    /// --tensorboard` writes them, with all reported runs. CSV files
     /// are part of every report.
     ///
     ///   ablate export my.toml --to parquet
@@ -154,11 +158,11 @@ enum Command {
         which: Which,
         #[command(flatten)]
         place: Place,
-        /// Form of the files
+        /// Format of the files
         #[arg(long, value_enum, value_name = "FORM")]
         to: export::To,
     },
-    /// Write the report of runs that are finished, whatever trained them, from CSV files, JSON lines, TensorBoard or W&B
+    /// Write a report of finished runs of any program, from CSV files, JSON lines, TensorBoard or W&B
     ///
     /// A row is a run, or with --step an evaluation of one, of which the last counts. Columns are named as the files have them; those within a JSON object
     /// have a dot: config.lr. `file` is the name of the file, for runs that have one each.
@@ -166,7 +170,8 @@ enum Command {
     ///   ablate analyse runs.csv --arm optimizer --seed seed --value val_loss
     ///   ablate analyse logs/*.jsonl --arm config.name --seed config.seed --step step --value val.acc --measure accuracy
     ///
-    /// In TensorBoard's folder of event files every run has a folder, and in W&B's CSV export of a chart three columns; --name says what their names mean:
+    /// In TensorBoard's folder of event files every run has a folder, and in W&B's CSV export of a chart three columns; --name
+    /// explains their names:
     ///
     ///   ablate analyse logdir --name "{arm}/seed{seed}" --value val_loss
     ///   ablate analyse wandb_export.csv --name "{arm}-{seed}" --value val/loss
@@ -175,47 +180,49 @@ enum Command {
     /// ablation/NAME, with the name of the first file.
     #[command(verbatim_doc_comment)]
     Analyse(analyse::Columns),
-    /// Say what is missing of a study, phase by phase, and how long that takes
+    /// List the missing runs of a study, phase by phase, and how long they take
     ///
-    /// A run is stored, missing (it can be done now), or waiting for others: arms that are tuned for their tuning runs, a round of a sequential study for the round
-    /// before, runs that go on from the base for the base's. Nothing is run, and no folder is made. With --json for programs, as the book's chapter
-    /// on several machines describes it.
+    /// A run is stored, missing (it can be done now), or waiting: tuned arms wait for their tuning runs, a round of a sequential
+    /// study for the round before, and runs that go on from the base for the base's. Nothing is run, and no folder is made. --json
+    /// prints it for programs; the book's chapter on several machines describes the format.
     #[command(verbatim_doc_comment)]
     Plan {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         place: Place,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Bring the runs of several folders together, from several machines
+    /// Merge the runs of several folders, for instance from several machines
     ///
-    /// Runs are files that are named by all that determines them, so that the union of two folders is what either has. Two results of one run are
-    /// an error that names the run and where it parts: something about it is not deterministic. The time that a run took is no result. Nothing is overwritten, the
-    /// folders that are read stay as they are, and a merge that was killed can be done again:
+    /// Runs are files, each named by everything that determines it, so folders are merged by taking all their files. Two different
+    /// results of one run are an error that names the run and where the two part: something about the run is not deterministic. The
+    /// time that a run took may differ. Nothing is overwritten, the folders that are read stay as they are, and a merge that was
+    /// killed can be repeated:
     ///
     ///   ablate merge my.toml a b c                    # into ablation/my
     ///   ablate merge all a b c                        # into the folder `all`
     ///
-    /// Afterwards `ablate run` does what is still missing, and writes the report. Machines must run the same build of this program: a run of other sources has
-    /// another name.
+    /// Afterwards `ablate run` does the runs that are still missing, and writes the report. All machines must run the same build of
+    /// this program: a run of other sources has another name.
     #[command(verbatim_doc_comment)]
     Merge(merge::Folders),
-    /// Print a script that sends a study to a scheduler, or send it
+    /// Print a script that submits a study to a scheduler, or submit it
     ///
-    /// Every phase that is not done is a job array of shares, after the one before; the report is a job at the end. What stands behind -- are options of the
-    /// scheduler's own program:
+    /// Every phase that is not done is a job array of shares, after the one before; the report is a job at the end. Options after
+    /// -- are those of the scheduler's own program:
     ///
     ///   ablate submit slurm my.toml --shards 32 -- --partition=short --time=2:00:00
     ///   ablate submit hyperqueue my.toml --shards 32 --go
     ///   ablate submit kubernetes my.toml --image registry.example/ablate:1 --volume studies
     ///
-    /// All shares write to the study's folder, which must be on a file system of all nodes. Jobs that were killed may be sent again: they do what is missing.
+    /// All shares write to the study's folder, which must be on a file system that all nodes share. Jobs that were killed may be
+    /// submitted again: they do the missing runs.
     #[command(verbatim_doc_comment)]
     Submit(submit::Submission),
-    /// Compare two executions arm by arm; exits with 1 if one is worse or gone
+    /// Compare two executions arm by arm; exits with 1 if an arm is worse or missing
     Diff {
         /// The earlier study's folder, or its results.json
         first: PathBuf,
@@ -227,14 +234,14 @@ enum Command {
         /// Kind of names to list
         what: Listed,
     },
-    /// Print completions for a shell, to be put where it looks for them
+    /// Print completions for a shell, to save where the shell looks for them
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
 }
 
-/// Which study, and how much of it.
+/// The study, and how much of it to run.
 #[derive(Args)]
 struct Which {
     /// A study file, or a study that ships: quick, switches, factorial, cautious, example
@@ -246,7 +253,7 @@ struct Which {
     /// Length of every run, as a multiple of the study's
     #[arg(long, value_name = "X")]
     length: Option<f64>,
-    /// These tasks only: a name, or several with commas between; may be repeated
+    /// These tasks only: a name, or several separated by commas; may be repeated
     #[arg(long, value_name = "NAMES")]
     tasks: Vec<String>,
     /// These arms only, and the base; as --tasks
@@ -280,13 +287,13 @@ enum Listed {
     Transforms,
     /// The options of the default chain
     Options,
-    /// Optimizers by name, to begin with or to compare with
+    /// Optimizers by name, as a base or a baseline
     Optimizers,
     /// Studies that ship
     Studies,
 }
 
-/// Runs the program with the tasks and transforms of a registry: [`Registry::shipped`], or a user's own with them.
+/// Runs the program with the tasks and transforms of a registry: [`Registry::shipped`], or one with your own in addition.
 ///
 /// ```
 /// use std::process::ExitCode;

@@ -77,7 +77,7 @@ impl Shard {
     /// The share of this number, from 0.
     ///
     /// # Errors
-    /// There is none of that number.
+    /// Fails if there is no share of that number.
     pub fn new(index: usize, count: usize) -> Result<Self, ShardError> {
         match count {
             0 => Err(ShardError::NoShares { index }),

@@ -36,7 +36,7 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
     if !results.refused.is_empty() {
         let names: Vec<&str> = results.refused.iter().map(|refused| refused.name.as_str()).collect();
         caveats.push(format!(
-            "{} of the design's combinations cannot be and are missing: {}.",
+            "{} of the design's combinations are rejected, and so are missing: {}.",
             names.len(),
             list(&names)
         ));
@@ -258,13 +258,13 @@ fn promises(task: &TaskResults, findings: &TaskFindings, caveats: &mut Vec<Strin
     let (Some(launched), Some(repeats)) = (&task.launched, &findings.repeats) else { return };
     if repeats.pairs == 0 {
         caveats.push(format!(
-            "{}: no run of the base was done a second time (repeats = 0), so that nobody knows whether a seed determines a run.",
+            "{}: no run of the base was done a second time (repeats = 0), so it is unknown whether a seed determines a run.",
             task.name
         ));
     }
     if launched.sources.is_none() {
         caveats.push(format!(
-            "{}: no source of the command is named (sources = []), so that runs of an older script are not told from those of this one.",
+            "{}: no source of the command is named (sources = []), so runs of an older script cannot be told from those of this one.",
             task.name
         ));
     }

@@ -35,7 +35,7 @@
 //! assert_eq!(listed.describe(&registry)?, "clip-by-norm | lion | descent");
 //! let mut skipping = OptimizerSpec::Chain(adamw).build(&registry, &groups, 0, 100)?;
 //! assert_eq!(skipping.step(&mut weights, &[Some(vec![f32::NAN, 1.0])], 2.0)?, Step::Skipped);
-//! // A factor with a chain of its own begins anew.
+//! // A factor with a chain of its own starts fresh.
 //! let factor = ablate::study::Change { options: Map::from_iter([("optimizer".into(), json!("lion"))]), ..Default::default() };
 //! let lion = listed.clone().anew_for(&factor, &listed.options).with(&factor, &listed.options)?;
 //! assert_eq!(lion.describe(&registry)?, "lion | weight-decay (rate = 0.001) | descent");

@@ -28,7 +28,7 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
         ("Left out", changed("−")),
         ("Added", changed("+")),
         ("Compared with the base", named),
-        ("From outside, tuned", baselines),
+        ("Baselines, tuned", baselines),
     ];
     let seeds = view.results.study.seeds;
     let can_decide = seeds >= FEWEST_PAIRS || !view.is_paired();
@@ -148,7 +148,7 @@ fn stopped(view: View<'_>) -> Option<Sentence> {
         part(Reason::Found, "decided"),
         part(Reason::Equivalent, "found to make no difference that matters"),
         part(Reason::Dead, "found to do nothing"),
-        part(Reason::GivenUp, "given up, as going on they would hardly have had a verdict,"),
+        part(Reason::GivenUp, "given up, because they would hardly have reached a verdict,"),
         part(Reason::End, "open at the end"),
     ]
     .into_iter()
@@ -332,9 +332,9 @@ pub(super) fn reading(view: View<'_>) -> String {
             .to_owned();
     }
     let pairs = if view.was_read() {
-        "runs with the same seed, whatever that makes equal"
+        "runs with the same seed; what a seed determines is up to the program that trained"
     } else if view.runs_commands() {
-        "every arm was given the same seeds, and what that makes equal is the command’s affair"
+        "every arm was given the same seeds; what a seed determines is up to the command"
     } else {
         "every seed has the same initial weights, batches and rounding for all arms"
     };

@@ -65,7 +65,7 @@ pub(super) fn section(view: View<'_>, environment: &Environment) -> Markup {
 /// Expected differences of another execution.
 fn again(view: View<'_>) -> &'static str {
     if view.runs_commands() {
-        "Everything above is made from the runs’ numbers alone; whether the commands give the same ones elsewhere is their own affair."
+        "Everything above is made from the runs’ numbers alone; whether the commands give the same numbers elsewhere is up to them."
     } else {
         "Everything above is the same wherever the study is run again with these sources; but where a matrix product of a task adds more than 512 terms, candle cuts the sum by the size of the processor’s first-level cache, and another processor may round it differently."
     }

@@ -266,7 +266,7 @@ fn from_outside(baseline: Named, registry: &Registry) -> Result<PlannedArm> {
         arm: Arm {
             name: baseline.name().to_owned(),
             title: baseline.title().to_owned(),
-            description: "A reference from outside, its learning rate and schedule tuned.".to_owned(),
+            description: "A baseline, with its learning rate and schedule tuned.".to_owned(),
             role: Role::Baseline,
             factors: Vec::new(),
             chain: recipe.describe(registry)?,
@@ -313,7 +313,10 @@ mod tests {
         let (pairs, refused) = names("design = \"pairs\"");
         assert_eq!(pairs[4..], ["no-stableadamw+cautious", "no-stableadamw+grams"]);
         assert_eq!(refused.len(), 1);
-        assert!(refused[0].name == "cautious+grams" && refused[0].reason.contains("temper"), "{refused:?}");
+        assert!(
+            refused[0].name == "cautious+grams" && refused[0].reason.contains("displacement"),
+            "{refused:?}"
+        );
         let (factorial, refused) = names("design = \"factorial\"");
         assert_eq!((factorial.len(), refused.len()), (6, 2));
         let (explicit, _) = names("design = \"explicit\"\narms = [[\"cautious\", \"stableadamw\"]]");

@@ -3,7 +3,7 @@
 use crate::memory::buffer::Buffer;
 use crate::memory::sums::Gathered;
 
-/// Arrays of a tensor that are as long as the tensor without one of its axes, on the host: row and column sums of a matrix.
+/// Arrays of a tensor with one of its axes summed out, on the host: row and column sums of a matrix.
 ///
 /// Adafactor's second moment of a matrix (Shazeer and Stern, 2018, algorithm 4):
 ///
@@ -78,7 +78,7 @@ pub struct AlongState<'a, T> {
 }
 
 impl<T> AlongState<'_, T> {
-    /// The same arrays, borrowed for a shorter time.
+    /// Reborrows the arrays.
     pub fn reborrow(&mut self) -> AlongState<'_, T> {
         AlongState { kept: self.kept, sums: self.sums, values: self.values }
     }

@@ -1,4 +1,4 @@
-//! The writer that does nothing but descend.
+//! Plain descent, the simplest writer.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,10 +33,11 @@ pub struct Descent {
     /// Weight decay. At least 0; default 0.
     pub weight_decay: f64,
     /// Whether weight decay is multiplied by the step size, as in AdamW (Loshchilov and Hutter, 1711.05101). Default true;
-    /// without it the same number acts about 1/(step size) times as strongly, and in every step, whatever the step size is.
+    /// without it the same number acts about 1/(step size) times as strongly, in every step and independently of the step size.
     pub weight_decay_by_lr: bool,
-    /// Whether the parameter is multiplied by 1 less the decay before the step, as in PyTorch, in place of a decay that is a part of the
-    /// step. The same but for rounding: 1 less a decay below 6e-8 is 1 in float32, or less by twice as much. Default false.
+    /// Whether the parameter is multiplied by 1 - decay before the step, as in PyTorch, and not decayed as a part of the step. The
+    /// two differ in rounding alone: in float32, 1 - decay rounds to 1 for a decay below 3e-8, and up to doubles one below 6e-8.
+    /// Default false.
     pub decays_first: bool,
 }
 

@@ -5,8 +5,8 @@ use crate::memory::number::{Backend, Num};
 
 /// One element of a tensor, as the transform `G` sees it.
 ///
-/// It is a copy. What is assigned to [`update`](ElementOf::update) and [`state`](ElementOf::state) goes back through the
-/// engine, which keeps the state in the last sweep of a step alone. So a function of an element is pure, however often it runs.
+/// It is a copy. Assignments to [`update`](ElementOf::update) and [`state`](ElementOf::state) go back through the engine, which
+/// keeps the state in the last sweep of a step only. So a function of an element is pure, however often it runs.
 pub type Element<B, G> = ElementOf<
     B,
     <G as GradientTransform>::State<Num<B>>,

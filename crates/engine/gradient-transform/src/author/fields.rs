@@ -5,8 +5,7 @@ use std::marker::PhantomData;
 /// Values by name: state, numbers or sums of a transform. Implemented by the attribute `#[fields]`, for a struct with one type
 /// parameter and named fields.
 ///
-/// One struct serves for the declarations of arrays, the numbers of an element, and the numbers on the host, which differ in
-/// the type `V` alone.
+/// One struct serves for the declarations of arrays, the numbers of an element, and the numbers on the host. They differ in the type `V` alone.
 ///
 /// ```
 /// use gradient_transform::{Fields, fields};

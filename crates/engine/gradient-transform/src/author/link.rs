@@ -53,7 +53,7 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
         GradientTransform::applies(self, tensor)
     }
 
-    fn tempers_displacement(&self) -> bool {
+    fn changes_displacement(&self) -> bool {
         self.traced().reads_direction
     }
 

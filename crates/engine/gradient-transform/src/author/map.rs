@@ -3,8 +3,8 @@
 /// A custom elementwise transform: an expression for the new update of an element, from the update so far u, the raw gradient
 /// g and the parameter y, of which those at the end may be left out.
 ///
-/// It is written with [`Num`](crate::Num) as any transform is, so it runs in either type, in [fused](crate::fused) loops, and where a
-/// [device](crate::device) is.
+/// It is written with [`Num`](crate::Num) as any transform is, so it runs in either type, in [fused](crate::fused) loops, and on a
+/// [device](crate::device).
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Parameter, map};
@@ -35,7 +35,7 @@
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 ///
-/// State and sums take a type: [`GradientTransform`](crate::GradientTransform).
+/// State and sums need a type: [`GradientTransform`](crate::GradientTransform).
 #[macro_export]
 macro_rules! map {
     (

@@ -13,13 +13,12 @@ use crate::memory::number::{Backend, Num};
 pub type MomentElement<B, M> =
     ElementOf<B, <M as Moment>::State<Num<B>>, <M as Moment>::Scalars<Num<B>>, <M as Moment>::Along<Num<B>>>;
 
-/// Moment that preconditions the update, in two events that a wrapper can reorder: ADOPT divides before this step's gradient
-/// enters.
+/// Moment that preconditions the update, in two events that a wrapper can reorder: ADOPT divides before this step's gradient enters the moment.
 ///
 /// [`accumulate`](Self::accumulate) changes the state alone, and [`divide`](Self::divide) the update alone.
 ///
-/// The attribute `#[transform("name")]` above the implementation makes it a [`GradientTransform`](crate::GradientTransform)
-/// too, which accumulates first and divides then. Moments along axes: [`AlongState`].
+/// The attribute `#[transform("name")]` above the implementation makes it a [`GradientTransform`](crate::GradientTransform) too,
+/// which first accumulates and then divides. Moments along axes: [`AlongState`].
 ///
 /// ```
 /// use gradient_transform::{
@@ -113,7 +112,7 @@ pub trait Moment: Clone + Debug + Send + Sync + 'static {
     /// The next state, by an element of the gradient: the incoming update.
     fn accumulate<B: Backend>(&self, e: &mut MomentElement<B, Self>);
 
-    /// An element's part of the sums over an axis.
+    /// Contribution of an element to the sums over an axis.
     fn measure_along<B: Backend>(&self, e: &MomentElement<B, Self>) -> Self::Along<Num<B>> {
         Fields::from_fn(|_| e.update.constant(0.0))
     }
@@ -135,6 +134,6 @@ pub trait Moment: Clone + Debug + Send + Sync + 'static {
         1
     }
 
-    /// The direction from the update, by the moment as it stands.
+    /// The direction: the update divided by the present moment.
     fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>);
 }

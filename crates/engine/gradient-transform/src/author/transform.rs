@@ -21,8 +21,8 @@ use crate::memory::number::{Backend, Num};
 /// Transform of the updates of an optimizer, as a function of one element.
 ///
 /// An elementwise transform implements [`update`](Self::update), a reduction [`measure`](Self::measure) and
-/// [`finalize`](Self::finalize) too. The attribute `#[transform("name")]` above the implementation does the rest: it gives the name,
-/// supplies the types that are not mentioned, and has the functions of an element inlined into the engine's loops.
+/// [`finalize`](Self::finalize) too. The attribute `#[transform("name")]` above the implementation does the rest: it sets the name,
+/// supplies the types that are not mentioned, and inlines the functions of an element into the engine's loops.
 ///
 /// For every tensor with a gradient, in this order:
 ///
@@ -31,8 +31,8 @@ use crate::memory::number::{Backend, Num};
 /// 3. [`finalize`](Self::finalize), on the host: numbers that follow from the sums;
 /// 4. [`update`](Self::update) of every element: the outgoing update, and the state.
 ///
-/// A function of an element may run several times in a step, on any thread, and with symbols in place of numbers
-/// ([`Graph`](crate::number::Graph)): so the engine finds the arrays that it reads. At most eight arrays of state,
+/// A function of an element may run several times in a step, on any thread, and once with symbols in place of numbers
+/// ([`Graph`](crate::number::Graph)), by which the engine finds the arrays that it reads. At most eight arrays of state,
 /// and eight sums.
 ///
 /// ```
@@ -122,7 +122,7 @@ use crate::memory::number::{Backend, Num};
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 ///
-/// It is `Clone`, and best `Copy`: every loop has a copy of the hyperparameters, which stay in registers so.
+/// It must be `Clone`, and should be `Copy`: every loop has a copy of the hyperparameters, so they stay in registers.
 #[allow(unused_variables)] // the names of the parameters are part of the documentation
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a gradient transform",
@@ -169,12 +169,12 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Transforms that must not be in the same chain: name, and reason with what to do.
+    /// Transforms that must not be in the same chain: the name, the reason, and what to do.
     fn excludes(&self) -> &[(&'static str, &'static str)] {
         &[]
     }
 
-    /// Whether it works on a tensor. For others it is the identity, and keeps nothing.
+    /// Whether it applies to a tensor. For other tensors it is the identity, and keeps nothing.
     fn applies(&self, tensor: &TensorInfo) -> bool {
         true
     }
@@ -198,8 +198,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     /// and saved as `transform/field`.
     ///
     /// [`begin`](Self::begin) finds them as the step before left them, and what it and [`finalize`](Self::finalize) make of them is kept
-    /// when the tensor's step is done. [`Context::fresh`] tells the first step. A name that is kept is none of
-    /// [`State`](Self::State).
+    /// when the tensor's step is done. [`Context::fresh`] tells the first step. No name may be both kept and in [`State`](Self::State).
     ///
     /// ```
     /// use gradient_transform::{
@@ -273,7 +272,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     /// Before a step of a parameter group: numbers published for all transforms, in the order of the chain.
     fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {}
 
-    /// Whether a step gives all that the transform needs: see [`StepContext::required`] and
+    /// Whether a step provides everything that the transform needs: see [`StepContext::required`] and
     /// [`Optimizer::step_with`](crate::Optimizer::step_with).
     ///
     /// # Errors
@@ -282,7 +281,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// After a step of a parameter group: the group's numbers move on.
+    /// After a step of a parameter group: updates the group's numbers.
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {}
 
     /// Before a step of a tensor, on the host: numbers that follow from the step. All but those [kept](Self::kept) are 0 before.
@@ -297,12 +296,12 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     ) {
     }
 
-    /// An element's part of the sums over the tensor. Taken within a tile in the type computed in, then in float64.
+    /// Contribution of an element to the sums over the tensor. Added up within a tile in the type computed in, then in float64.
     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Self::Sums<Num<B>> {
         Fields::from_fn(|_| e.update.constant(0.0))
     }
 
-    /// An element's part of the sums over an axis.
+    /// Contribution of an element to the sums over an axis.
     fn measure_along<B: Backend>(&self, e: &Element<B, Self>) -> Self::Along<Num<B>> {
         Fields::from_fn(|_| e.update.constant(0.0))
     }
@@ -321,7 +320,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
 
     /// Number of the formula that elements use in this step of a tensor, below [`variants`](Self::variants): [`ElementOf::variant`](crate::ElementOf::variant).
     ///
-    /// The usual formula is best 0: [fused](crate::fused) loops are also compiled for that one alone, without the comparisons.
+    /// The usual formula should be number 0: [fused](crate::fused) loops are also compiled for it alone, without the comparisons.
     ///
     /// ```
     /// use gradient_transform::{

@@ -77,7 +77,7 @@ pub trait Writer: GradientTransform<Kind = kind::Writer> {
         None
     }
 
-    /// Position in the state of the evaluation point x, if it is kept: an average of the parameters. Training goes on from y whatever it is.
+    /// Position in the state of the evaluation point x, if it is kept: an average of the parameters. Training goes on from y in any case.
     ///
     /// ```
     /// use gradient_transform::prelude::author::*;
@@ -149,10 +149,10 @@ pub trait Writer: GradientTransform<Kind = kind::Writer> {
         true
     }
 
-    /// The displacement m that the update would make: `y <- y - m`.
+    /// Displacement m by the update: `y <- y - m`.
     fn displace<B: Backend>(&self, e: &Element<B, Self>) -> Num<B>;
 
-    /// The next [`ElementOf::parameter`](crate::ElementOf::parameter) and state, by the update; the parameter by the displacement, if there are transforms of it
-    /// after the writer.
+    /// The next [`ElementOf::parameter`](crate::ElementOf::parameter) and state, by the update. With transforms after the writer,
+    /// the parameter moves by their displacement.
     fn write<B: Backend>(&self, e: &mut Element<B, Self>, displacement: Option<Num<B>>);
 }

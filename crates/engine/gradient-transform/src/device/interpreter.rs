@@ -13,7 +13,7 @@ use crate::memory::kernel;
 use crate::memory::number::{Input, LANES, evaluate};
 use crate::memory::rounding::{Rounding, random_bits, round_with};
 
-/// Evaluates formulas one element after the other, on the host: slow, and short enough to be seen to be right.
+/// Evaluates formulas one element after the other, on the host: slow, and short enough to be checked by reading.
 ///
 /// ```
 /// use gradient_transform::device::{Executor, Interpreter};

@@ -8,13 +8,13 @@
 //! ```
 //!
 //! A chain of transforms that are functions of one element is run once with symbols in place of numbers. What comes out is a
-//! [`SweepFormula`] for every sweep, which an [`Executor`] evaluates for all elements of all tensors. So a transform is written once,
-//! and a device never sees it. What works on tiles ([`Link`](crate::Link) by hand, whole matrices) has no
-//! formula: [`Error::NoFormula`](crate::Error::NoFormula).
+//! [`SweepFormula`] for every sweep, which an [`Executor`] evaluates for all elements of all tensors. So a transform is written
+//! once, and a device sees formulas alone. A [`Link`](crate::Link) that works on tiles or whole matrices has no formula:
+//! [`Error::NoFormula`](crate::Error::NoFormula).
 //!
 //! Sums have the order that they have on the processor: 32 lanes by the element's place in a tile of [`TILE`](crate::TILE) elements (8 for
-//! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. An executor that keeps it and whose
-//! arithmetic is IEEE's gives the processor's bits.
+//! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. An executor with this order and
+//! IEEE arithmetic gives the processor's bits.
 
 mod formulas;
 mod interpreter;
@@ -39,7 +39,7 @@ use crate::memory::rounding::Rounding;
 
 /// Arrays on a device, and sweeps over them.
 ///
-/// [`Interpreter`] is one on the host, and says by its code what the others have to do.
+/// [`Interpreter`] is one on the host; its code is the specification of the others.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -139,7 +139,7 @@ use crate::memory::rounding::Rounding;
 pub trait Executor<T: Real = f32>: fmt::Debug {
     /// An array on the device.
     type Array;
-    /// Error of the device: memory, a device that is lost.
+    /// Error of the device, such as a lack of memory or the loss of the device.
     type Error: fmt::Display;
 
     /// Number of elements of an array.
@@ -172,8 +172,8 @@ pub trait Executor<T: Real = f32>: fmt::Debug {
     /// The device's.
     fn usable(&mut self, gradients: &[&Self::Array], limit: f64) -> Result<Vec<bool>, Self::Error>;
 
-    /// Runs one sweep over tensors that have the same formula. Sums are complete when it returns. The same formula is at the same place in every step, and the
-    /// order of the tensors is of no consequence.
+    /// Runs one sweep over tensors that have the same formula. Sums are complete when it returns. The same formula is at the same
+    /// place in every step, and the order of the tensors does not matter.
     ///
     /// # Errors
     /// The device's. Tensors may have moved.

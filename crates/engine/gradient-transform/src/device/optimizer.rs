@@ -35,8 +35,8 @@ pub struct DeviceParameter<'a, A> {
 
 /// An [`Optimizer`] whose parameters, gradients and state are on a device.
 ///
-/// It is made of an optimizer, new or with state, and gives one back: a run can change sides, in the middle and to the bit, as far as the
-/// executor's arithmetic allows.
+/// It is made from an optimizer, new or with state, and turns back into one: a run can move between host and device in the middle,
+/// to the bit as far as the executor's arithmetic allows.
 ///
 /// ```
 /// use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
@@ -91,7 +91,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         Ok(Self { optimizer, executor, columns, formulas: Formulas::default(), failure: None })
     }
 
-    /// Brings the state to the host: the optimizer, and the device.
+    /// Brings the state to the host. Returns the optimizer and the device.
     ///
     /// # Errors
     /// [`Error::Device`]; the state is lost then.
@@ -147,7 +147,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         self.optimizer.latest_step(group)
     }
 
-    /// Number of different formulas that steps had so far: a step has one launch for each of its own.
+    /// Number of different formulas of the steps so far: a step has one launch for each of its formulas.
     pub fn distinct_formulas(&self) -> usize {
         self.formulas.distinct.len()
     }
@@ -155,8 +155,8 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// Steps every parameter that has a gradient.
     ///
     /// # Errors
-    /// Those of [`Optimizer::step`], in each case without a change; [`Error::Device`], after which parameters may have moved, and nothing
-    /// more is done: go on from the last snapshot.
+    /// Those of [`Optimizer::step`], in each case without a change; [`Error::Device`], after which parameters may have moved, and
+    /// every further call fails: go on from the last snapshot.
     pub fn step(&mut self, parameters: &mut [DeviceParameter<'_, E::Array>]) -> Result<StepOutcome> {
         self.usable_still()?;
         let outcome = self.step_once(parameters);

@@ -13,7 +13,7 @@ use crate::memory::element::Real;
 use crate::memory::number::{Graph, Input, Node, Num, Symbol};
 use crate::memory::sums::SumShape;
 
-/// All that a sweep does to an element of a tensor: from the gradient, the parameter, columns, arrays along axes and numbers of the
+/// Work of a sweep on one element of a tensor: from the gradient, the parameter, columns, arrays along axes and numbers of the
 /// tensor and step to the next parameter, the next columns, and terms of sums.
 ///
 /// Of the [`Input`]s, `Gradient` and `Parameter` are the element's, `State(i)` is that of the tensor's column i, `Along(i)` of
@@ -78,7 +78,7 @@ pub struct KeptColumn {
     pub column: usize,
     /// Its next value.
     pub value: Symbol,
-    /// Whether it is rounded to the nearest, whatever rounding the group has.
+    /// Whether it is always rounded to the nearest, independently of the group's rounding.
     pub to_nearest: bool,
 }
 

@@ -4,7 +4,7 @@ pub(crate) mod axes;
 
 /// Elements of a tile, but for a tensor's last.
 ///
-/// One length for all sweeps, so that sums, which begin anew with every tile, are the same bits whatever else is in a chain.
+/// One length for all sweeps, so that sums, which start again with every tile, have the same bits in every chain.
 ///
 /// ```
 /// use gradient_transform::{Context, Descent, Link, Optimizer, Parameter, TILE, Tile};

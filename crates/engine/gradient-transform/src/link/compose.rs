@@ -141,7 +141,7 @@ impl<T: Real, G: Link<T>> Link<T> for Option<G> {
     }
 }
 
-/// The form for chains that are chosen at run time.
+/// A transform that is chosen at run time.
 impl<T: Real> Link<T> for Box<dyn Link<T>> {
     fn name(&self) -> &str {
         (**self).name()

@@ -21,7 +21,7 @@ use crate::memory::element::DType;
 pub struct Estimate {
     /// The estimate, d.
     pub d: f64,
-    /// The estimate that the previous step used.
+    /// The estimate used by the previous step.
     pub d_prev: f64,
     /// The initial estimate, d0.
     pub d0: f64,
@@ -59,8 +59,8 @@ impl Estimate {
         self.d = if self.d > 0.0 { self.d.min(LARGEST_D) } else { earlier };
     }
 
-    /// Begins the sums anew, at the d that there is: they belong to state that is no longer there, and one of them with the
-    /// other begun anew would be an estimate of something else, which d keeps forever if it is larger.
+    /// Starts the sums again, at the present d: they belong to state that is lost, and one of them beside a fresh other would
+    /// estimate something else, which d keeps forever if it is larger.
     pub(crate) fn forget_sums(&mut self) {
         (self.numerator, self.denominator) = (0.0, 0.0);
     }
@@ -79,8 +79,9 @@ const LARGEST_D: f64 = (1_u64 << 50) as f64;
 
 /// Numbers shared by all tensors of a group during one step.
 ///
-/// The engine fills in the numbers. Before the first tensor is touched every transform may [`publish`](Self::publish) more, under a type of its
-/// own ([`crate::GradientTransform::begin_step`], in the order of the chain), for whoever asks for that type.
+/// The engine fills in the numbers. Before the first tensor is touched, every transform may [`publish`](Self::publish) more, each
+/// under its own type ([`crate::GradientTransform::begin_step`], in the order of the chain). Any other transform can read them by
+/// that type.
 ///
 /// ```
 /// use gradient_transform::StepContext;
@@ -118,7 +119,7 @@ impl StepContext {
         Self { k, moves: k, lr, estimate: Estimate::FIXED, step_size: lr, published }
     }
 
-    /// Another step, in the same memory.
+    /// Prepares for another step, in the same memory.
     pub(crate) fn begin(&mut self, k: u64, lr: f64) {
         let mut published = std::mem::take(&mut self.published);
         published.forget();
@@ -134,7 +135,7 @@ impl StepContext {
         self.published.set_all(given);
     }
 
-    /// The value of a type, which `transform` cannot do without.
+    /// The published value of a type that `transform` requires.
     ///
     /// ```
     /// use gradient_transform::{Error, Loss, StepContext};
@@ -163,7 +164,7 @@ impl StepContext {
     }
 }
 
-/// Description of a tensor: name, shape, type.
+/// Name, shape and type of a tensor.
 ///
 /// ```
 /// use gradient_transform::{Context, DType, StepContext, TensorInfo};
@@ -183,7 +184,7 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// Type of its elements in memory.
     pub dtype: DType,
-    /// How many of its gradients have been seen before this step.
+    /// Number of its gradients before this step.
     pub updates: u64,
 }
 
@@ -199,7 +200,7 @@ impl TensorInfo {
     }
 }
 
-/// A step, and the tensor that it is at.
+/// A step, and the tensor at hand.
 ///
 /// ```
 /// use gradient_transform::{Context, DType, Estimate, Rectification, StepContext, TensorInfo};
@@ -224,12 +225,12 @@ pub struct Context<'a> {
     pub step: &'a StepContext,
     /// The tensor.
     pub tensor: &'a TensorInfo,
-    /// Whether this is the first gradient of the tensor that the transform sees, so that what it keeps is as it was made. The
-    /// tensor need not be new: the transform may have come into its chain later, or the first gradients may have stopped at
+    /// Whether this is the first gradient of the tensor that the transform sees, so that its state has its first values. The tensor
+    /// need not be new: the transform may have come into its chain later, or the first gradients may have stopped at
     /// a transform before it, which held the tensor.
     pub fresh: bool,
     /// Whether a second moment takes the squared gradient as it is: under ADOPT at first, and where the moment is new and the tensor is not.
-    /// There a moment that starts at zero would make the step `1/sqrt(1 - beta2)` times the usual size, beside a d that has grown.
+    /// There a moment that starts at zero would make the step `1/sqrt(1 - beta2)` times its usual size, although d has already grown.
     pub fill: bool,
     /// Whether an array was given for the tensor in this step: [`Column::GIVEN`](crate::Column::GIVEN).
     pub given: bool,
@@ -241,7 +242,7 @@ impl<'a> Context<'a> {
         Self { step, tensor, fresh: tensor.updates == 0, fill: false, given: false }
     }
 
-    /// The context of a transform that has seen no gradient of the tensor yet, or some.
+    /// The context of a transform that has, or has not, seen a gradient of the tensor before.
     pub(crate) fn of(&self, fresh: bool) -> Self {
         Self { fresh, fill: fresh && self.tensor.updates > 0, ..*self }
     }
@@ -277,8 +278,9 @@ impl<'a> Context<'a> {
     /// old = beta (1 - beta^(t-1))/(1 - beta^t) d_prev/d,    new = (1 - beta)/(1 - beta^t)      t: the number of this gradient of the tensor
     /// ```
     ///
-    /// so that m is what others get by dividing by `1 - beta^t`. Where a transform is new in a tensor that is not ([`fill`](Self::fill)), it
-    /// begins with the value as it is: counted from the tensor's first gradient, it would begin with a fraction of it.
+    /// so that m is the usual average divided by `1 - beta^t`. Where the transform is new and the tensor is not
+    /// ([`fill`](Self::fill)), it begins with the value as it is: counted from the tensor's first gradient, it would begin with a
+    /// fraction of it.
     ///
     /// ```
     /// use gradient_transform::{Context, DType, StepContext, TensorInfo};
@@ -346,9 +348,9 @@ impl<'a> Context<'a> {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepSummary {
-    /// How many tensors had a gradient.
+    /// Number of tensors that had a gradient.
     pub gradients: usize,
-    /// How many tensors moved. Fewer than `gradients` while ADOPT fills its moment.
+    /// Number of tensors that moved. Fewer than `gradients` while ADOPT fills its moment.
     pub updates: usize,
     /// Whether the group's last tensor moved.
     pub last_updated: bool,

@@ -18,10 +18,10 @@ pub struct Equations {
     pub update: Vec<String>,
     /// The arrays of state, in the last sweep.
     pub state: Vec<String>,
-    /// Of a writer with transforms after it: the displacement, which is u from there on. What u was is the direction.
+    /// Of a writer with transforms after it: the displacement, which is u from there on. The u before is the direction.
     pub displace: Vec<String>,
     /// Of a writer: the parameter y, and its arrays of state.
     pub write: Vec<String>,
-    /// The same by the displacement, as the transforms after the writer leave it.
+    /// The same by the displacement, after the transforms that change it.
     pub write_displaced: Vec<String>,
 }

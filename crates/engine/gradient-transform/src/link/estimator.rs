@@ -75,9 +75,9 @@ pub trait Estimator: Send + Sync {
     /// The estimate before the first step.
     fn initial(&self) -> Estimate;
 
-    /// Contribution of one tensor to the step's numerator and denominator, from the scalar sums it gathered.
+    /// Contribution of one tensor to the step's numerator and denominator, from its scalar sums.
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2];
 
-    /// Moves the estimate on by a step's total contribution. A d above 2^50 counts as that; after a d of NaN, 0 or less the earlier one stays.
+    /// Updates the estimate by a step's total contribution. A d above 2^50 counts as 2^50; for a d of NaN, 0 or less the earlier one stays.
     fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate);
 }

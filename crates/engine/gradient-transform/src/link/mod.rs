@@ -46,14 +46,14 @@ pub enum Role {
     Map,
     /// `emit` needs what `seal` computes from all tiles: the chain is cut here, and another sweep begins.
     Reduce,
-    /// Changes no update; observes once, in the last sweep, before the parameter moves. One that does not look at the update says so
-    /// in [`Link::reads`].
+    /// Changes no update; observes once, in the last sweep, before the parameter moves. An observer that does not read the update
+    /// declares that in [`Link::reads`].
     Observer,
     /// Turns the update into the displacement of the parameter: [`Link::writer`] returns it.
     Writer,
 }
 
-/// Which elementwise inputs a transform looks at; the engine loads no others.
+/// Elementwise inputs that a transform reads; the engine loads no others.
 ///
 /// ```
 /// use gradient_transform::{Descent, Link, Reads};
@@ -64,7 +64,7 @@ pub enum Role {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
-    /// The update. A [fused](crate::fused) chain has none at hand for observers.
+    /// The update. A [fused](crate::fused) chain has none for observers.
     pub update: bool,
     /// The raw gradient.
     pub gradient: bool,
@@ -89,8 +89,8 @@ impl Reads {
 
 /// One link of an optimizer's chain.
 ///
-/// A transform is its hyperparameters; what it keeps of a tensor is declared by [`state`](Self::state) and owned by
-/// the engine, which calls, for every tensor with a gradient:
+/// A transform is its hyperparameters. Its state for a tensor is declared by [`state`](Self::state) and owned by the engine, which
+/// calls, for every tensor with a gradient:
 ///
 /// 1. [`begin`](Self::begin) once;
 /// 2. [`observe`](Self::observe) once for every tile, with the update as the transforms before this one left it;
@@ -102,7 +102,7 @@ impl Reads {
 /// All methods but [`name`](Self::name) have a default that does nothing, so an elementwise transform writes `emit`
 /// alone. `T` is the type computed in: `f32` or `f64`.
 ///
-/// Its `Debug` form is how checkpoints and people see its hyperparameters.
+/// Checkpoints and messages show its hyperparameters in their `Debug` form.
 ///
 /// Layer-wise adaptive rates (You et al., 1708.03888) for matrices, in two sweeps:
 ///
@@ -174,11 +174,11 @@ impl Reads {
 /// ```
 #[allow(unused_variables)] // the names of the parameters are part of the documentation
 pub trait Link<T: Real>: Debug + Send + Sync {
-    /// Its name: the key of its state in checkpoints, and how errors call it. Unique within a chain.
+    /// Its name: the key of its state in checkpoints, and its name in errors. Unique within a chain.
     fn name(&self) -> &str;
 
     /// Calls `visit` with the transforms that this one is composed of, in order, and returns true.
-    /// A transform that is one thing, as almost all are, returns false.
+    /// A transform that is not composed, as almost all are, returns false.
     ///
     /// ```
     /// use gradient_transform::{Descent, Link, Optimizer, Real};
@@ -212,7 +212,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         false
     }
 
-    /// Whether it does anything to this tensor. For others it is the identity and keeps nothing.
+    /// Whether it applies to this tensor. For other tensors it is the identity and keeps nothing.
     fn applies(&self, tensor: &TensorInfo) -> bool {
         true
     }
@@ -232,7 +232,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         &[]
     }
 
-    /// Whether it works on the displacement that the writer made, and so belongs after it.
+    /// Whether it changes the writer's displacement, and so belongs after the writer.
     ///
     /// ```
     /// use gradient_transform::{Context, Descent, Link, Optimizer, Parameter, Tile};
@@ -246,7 +246,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     ///         "short-steps"
     ///     }
     ///
-    ///     fn tempers_displacement(&self) -> bool {
+    ///     fn changes_displacement(&self) -> bool {
     ///         true
     ///     }
     ///
@@ -261,7 +261,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// assert_eq!(w, [0.1, -0.01]);
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
-    fn tempers_displacement(&self) -> bool {
+    fn changes_displacement(&self) -> bool {
         false
     }
 
@@ -280,14 +280,15 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         Reads::UPDATE
     }
 
-    /// Equations of its work on an element of a tensor, if it is made of such.
+    /// Equations of its work on an element of a tensor, if it has that form.
     fn equations(&self, tensor: &TensorInfo) -> Equations {
         Equations::default()
     }
 
-    /// Its work on an element of a tensor, with symbols in place of numbers, and whether it has such a form: what works on tiles has none.
+    /// Its work on an element of a tensor, with symbols in place of numbers. Returns whether it has such a form; a link that works
+    /// on tiles has none.
     ///
-    /// With it the chain can run on a [device](crate::device). Authors' transforms have it without their doing.
+    /// With it the chain can run on a [device](crate::device). Every [`GradientTransform`](crate::GradientTransform) has it.
     ///
     /// ```
     /// use gradient_transform::device::{ElementWork, FormulaElement, FormulaNumbers, Interpreter, OnDevice};
@@ -338,12 +339,12 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         StateSpec::new()
     }
 
-    /// Whether, from this step on, it no longer takes part and its state can be freed.
+    /// Whether, from this step on, it takes no part any more and its state can be freed.
     fn retired(&self, step: &StepContext) -> bool {
         false
     }
 
-    /// Names of the numbers that it keeps per group, 0 at first.
+    /// Names of its numbers per group, 0 at first.
     ///
     /// ```
     /// use gradient_transform::{Descent, Link, Optimizer, Parameter, StepContext, StepSummary};
@@ -389,10 +390,10 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         &[]
     }
 
-    /// Publishes what follows from the group's state, before any tensor is touched.
+    /// Publishes numbers that follow from the group's state, before any tensor is touched.
     fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {}
 
-    /// Whether a step gives all that it needs: see [`StepContext::required`] and
+    /// Whether a step provides everything that it needs: see [`StepContext::required`] and
     /// [`Optimizer::step_with`](crate::Optimizer::step_with).
     ///
     /// # Errors
@@ -401,7 +402,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Moves the group's state on, when every tensor is done.
+    /// Updates the group's state, once all tensors are done.
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {}
 
     /// Whether this tensor must not move in this step, because state has to be filled first. The transforms after
@@ -463,8 +464,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         false
     }
 
-    /// Prepares for a tensor. Leaves columns and vectors as they are: the step can still be refused, for a gradient
-    /// that is not finite.
+    /// Prepares for a tensor. Must not change columns and vectors: the step can still be rejected, for a gradient that is not finite.
     ///
     /// ```
     /// use gradient_transform::{
@@ -515,11 +515,11 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// ```
     fn begin(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
 
-    /// Sees a tile once: may change its columns, and adds to the sums.
+    /// Reads a tile, exactly once: may change its columns, and adds to the sums.
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {}
 
-    /// Whether the sums are, or have among them, sums of squares of the observed update, so that an element that is not finite or
-    /// too large shows in them. At the head of a chain, it spares the engine a look of its own at the gradient.
+    /// Whether the sums include sums of squares of the observed update, in which an element that is not finite or too large shows.
+    /// At the head of a chain, the engine then skips its own check of the gradient.
     fn sums_show_unusable(&self, tensor: &TensorInfo) -> bool {
         false
     }
@@ -542,7 +542,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// Changes the update in place. Must not change columns.
     fn emit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {}
 
-    /// `emit` for the last time, after which columns may change: for state that must not yet contain this step.
+    /// The last `emit`, in which columns may change afterwards: for state that must not yet contain this step.
     fn commit(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
         self.emit(cx, tile);
     }
@@ -553,7 +553,7 @@ pub trait Link<T: Real>: Debug + Send + Sync {
         false
     }
 
-    /// Moves small state on, after the last sweep.
+    /// Updates small state, after the last sweep.
     fn finish(&self, cx: &Context<'_>, state: TensorState<'_, T>) {}
 
     /// This transform as a writer, if it is one.

@@ -1,13 +1,13 @@
-//! How moments follow an estimate of the step size.
+//! Scale of moments under an estimate of the step size.
 
 use serde::{Deserialize, Serialize};
 
 use crate::link::context::Context;
 
-/// How the state of a moment follows an estimate d that moves.
+/// How the state of a moment follows a moving estimate d.
 ///
-/// Prodigy's moments are of `d g` (Mishchenko and Defazio, 2306.06101, Algorithm 4), so that gradients count the more the larger d
-/// was when they came. In a chain the update is of g throughout, and the writer multiplies by d.
+/// Prodigy's moments are of `d g` (Mishchenko and Defazio, 2306.06101, Algorithm 4), so that gradients count more, the larger d was
+/// when they arrived. In a chain the update is of g throughout, and the writer multiplies by d.
 ///
 /// ```
 /// use gradient_transform::{Context, DType, Estimate, MomentScale, StepContext, TensorInfo};
@@ -32,7 +32,7 @@ pub enum MomentScale {
     /// The state is of `d g`, and is divided by d where it is read. The same as [`Rescaled`](Self::Rescaled), except for a tensor
     /// that has no gradient in a step in which d moves: there this is what the paper has.
     Weighted,
-    /// The state is of what comes in, whatever d does: for averages of directions, which are of size 1 already.
+    /// The state is of the incoming update, independently of d: for averages of directions, which are of size 1 already.
     Fixed,
 }
 
@@ -61,7 +61,7 @@ impl MomentScale {
         }
     }
 
-    /// The name of a moment, of two: a weighted moment is of other units, and none takes up the state of the other.
+    /// The name of a moment, one of two: a weighted moment has other units, so neither takes over the other's state.
     pub const fn name<'n>(self, of_gradient: &'n str, weighted: &'n str) -> &'n str {
         match self {
             Self::Weighted => weighted,

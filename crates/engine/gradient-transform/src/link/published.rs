@@ -50,14 +50,14 @@ pub struct MomentDecay(pub f64);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AveragingWeight(pub f64);
 
-/// All of it: a writer that averages nothing.
+/// 1: a writer that averages nothing.
 impl Default for AveragingWeight {
     fn default() -> Self {
         Self(1.0)
     }
 }
 
-/// How far the parameter moves along the update in a step, as a share of the step size: `1 - beta1 (1 - c)` with Schedule-Free.
+/// Distance of the parameter along the update in a step, as a share of the step size: `1 - beta1 (1 - c)` with Schedule-Free.
 ///
 /// ```
 /// use gradient_transform::{StepContext, StepShare};

@@ -68,7 +68,7 @@ pub struct ColumnSpec {
     pub storage: Storage,
     /// Its first content.
     pub initial: Initial,
-    /// Whether it stays as it was at first, so that it is never written back.
+    /// Whether it never changes after its first values, and so is never written back.
     pub constant: bool,
     /// Whether it is kept from one step to the next. Workspace is not, and is not saved.
     pub kept: bool,
@@ -92,7 +92,7 @@ pub struct VectorSpec {
     pub storage: Storage,
 }
 
-/// Everything a transform keeps of one tensor.
+/// All state of a transform for one tensor.
 ///
 /// ```
 /// use gradient_transform::{ColumnSpec, Initial, StateSpec, Storage, VectorSpec};
@@ -123,7 +123,7 @@ pub struct StateSpec {
     pub vectors: Vec<VectorSpec>,
     /// Lengths of small workspace arrays, not kept between steps.
     pub scratch: Vec<usize>,
-    /// How many scalar sums `observe` gathers.
+    /// Number of scalar sums that `observe` gathers.
     pub scalar_sums: usize,
     /// The arrays of sums that `observe` gathers.
     pub vector_sums: Vec<SumShape>,
@@ -252,13 +252,13 @@ impl<T> Sums<'_, T> {
         Self { scalars: &mut [], vectors: &mut [] }
     }
 
-    /// The same sums, for a shorter time.
+    /// Reborrows the sums.
     pub fn reborrow(&mut self) -> Sums<'_, T> {
         Sums { scalars: self.scalars, vectors: self.vectors }
     }
 }
 
-/// A transform's state of one tensor, as a whole; what `begin`, `seal` and `finish` work on.
+/// A transform's whole state of one tensor, for `begin`, `seal` and `finish`.
 ///
 /// ```
 /// use gradient_transform::{Buffer, DType, TensorState};
@@ -293,7 +293,7 @@ pub struct TensorState<'a, T> {
 }
 
 impl<T> TensorState<'_, T> {
-    /// The same state, for a shorter time.
+    /// Reborrows the state.
     pub fn reborrow(&mut self) -> TensorState<'_, T> {
         TensorState {
             columns: self.columns,

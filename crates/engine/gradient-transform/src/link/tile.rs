@@ -48,7 +48,7 @@ pub struct Tile<'t, 'c, T> {
 }
 
 impl<'c, T> Tile<'_, 'c, T> {
-    /// The same tile, for a shorter time.
+    /// Reborrows the tile.
     pub fn reborrow(&mut self) -> Tile<'_, 'c, T> {
         Tile {
             update: self.update.reborrow(),

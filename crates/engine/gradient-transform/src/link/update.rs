@@ -74,7 +74,7 @@ impl<'t, T: Real> Update<'t, T> {
         self.values.is_empty()
     }
 
-    /// Where the values are as long as no transform has written to them: they stay there when one does.
+    /// The source of the values as long as no transform has written to them; a write leaves it as it is.
     pub fn unwritten(&self) -> Option<&'t [T]> {
         self.pending.as_ref().filter(|p| p.unwritten && p.factor == T::one()).map(|_| self.source)
     }
@@ -103,7 +103,7 @@ impl<'t, T: Real> Update<'t, T> {
         }
     }
 
-    /// `u[i] <- factor * u[i]`, left to whoever reads or writes next, so that it costs no pass of its own.
+    /// `u[i] <- factor * u[i]`, deferred to the next read or write, so that it needs no pass of its own.
     pub fn scale(&mut self, factor: T) {
         match &mut self.pending {
             Some(pending) if pending.factor == T::one() => pending.factor = factor,
@@ -119,7 +119,7 @@ impl<'t, T: Real> Update<'t, T> {
         }
     }
 
-    /// The values but for a factor, by which each is still to be multiplied: for readers that can do so on their way.
+    /// The values and a factor by which each is still to be multiplied: for readers that can multiply on the way.
     pub fn scaled(&self) -> (&[T], T) {
         match &self.pending {
             Some(Deferred { unwritten: true, factor }) => (self.source, *factor),
@@ -128,7 +128,7 @@ impl<'t, T: Real> Update<'t, T> {
         }
     }
 
-    /// The values, to be changed in any way.
+    /// The values, mutable.
     pub fn values_mut(&mut self) -> &mut [T] {
         match self.take() {
             (Some(source), factor, values) if factor == T::one() => values.copy_from_slice(source),
@@ -163,7 +163,7 @@ impl<'t, T: Real> Update<'t, T> {
 }
 
 impl<T> Update<'_, T> {
-    /// The same update, for a shorter time.
+    /// Reborrows the update.
     pub fn reborrow(&mut self) -> Update<'_, T> {
         Update { values: self.values, source: self.source, pending: self.pending.as_deref_mut() }
     }

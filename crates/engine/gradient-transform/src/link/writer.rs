@@ -7,10 +7,10 @@ use crate::memory::element::Real;
 /// Last transform of a chain: it moves the parameter along the update.
 ///
 /// For every tile of the last sweep the engine calls [`direct`](Self::direct) and [`apply`](Self::apply). With a
-/// transform after the writer that tempers its displacement, [`displace`](Self::displace) comes in between, and
-/// `direct` and `displace` run in that transform's sweep too, so they must not change columns. Given the displacement as
-/// `displace` made it, `apply` moves the parameter as it does without one, to the bit: a transform that changes nothing is to
-/// change nothing here too.
+/// transform after the writer that changes its displacement, [`displace`](Self::displace) comes in between, and
+/// `direct` and `displace` run in that transform's sweep too, so they must not change columns. Given the displacement exactly as
+/// `displace` made it, `apply` must move the parameter as it does without one, to the bit: a transform that changes nothing must
+/// change no bit.
 ///
 /// Exponentiated gradient (Kivinen and Warmuth, 1997), for weights above zero:
 ///
@@ -97,10 +97,10 @@ pub trait WriterLink<T: Real>: Send + Sync {
     /// Completes the update: weight decay that is multiplied by the step size.
     fn direct(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>);
 
-    /// Writes into `displacement` by how much the parameter would move (`y <- y - m`).
+    /// Writes the displacement m of the parameter (`y <- y - m`) into `displacement`.
     fn displace(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, displacement: &mut [T]);
 
-    /// Moves `parameter` (by the tempered `displacement`, if there is one) and its own columns, by the update.
+    /// Moves `parameter` (by the changed `displacement`, if there is one) and its own columns, by the update.
     /// `tile.parameter` is empty. Runs exactly once per tile.
     fn apply(
         &self,

@@ -104,8 +104,7 @@ pub trait Scalar: sealed::Sealed + Copy + Default + Send + Sync + 'static {
 /// assert!(f32::native(&f64::slice(&values)).is_none() && f32::native_mut(f64::slice_mut(&mut values)).is_err());
 /// ```
 pub trait Real: Scalar + Float + NumAssign + fmt::Debug + fmt::Display {
-    /// The largest element that a gradient may have, 2^44 in float32 and 2^492 in float64: the squares of as many as 2^40
-    /// of them can be added up.
+    /// The largest element that a gradient may have, 2^44 in float32 and 2^492 in float64: the sum of up to 2^40 such squares does not overflow.
     const LARGEST_GRADIENT: f64;
     /// The nearest value to `value`.
     fn of(value: f64) -> Self;
@@ -128,7 +127,7 @@ pub trait Real: Scalar + Float + NumAssign + fmt::Debug + fmt::Display {
     /// Calls the function of float32 or that of float64.
     #[doc(hidden)]
     fn choose<F: PerType>(value: F::Of<Self>, of_f32: fn(F::Of<f32>), of_f64: fn(F::Of<f64>));
-    /// Does work with the widest vectors that the processor has.
+    /// Does work with the widest vectors of the processor.
     fn with_vectors<W: WithVectors<Self>>(work: W) -> W::Output;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Transforms write their arithmetic as closures for one element; these helpers run them over slices with the widest
 //! vectors that the processor has. None of them fuses a multiplication with an addition, and sums use a fixed number
-//! of lanes, so every instruction set gives the same bits. On their way they ask for the memory of the next tile.
+//! of lanes, so every instruction set gives the same bits. They also prefetch the next tile.
 //!
 //! ```
 //! use gradient_transform::kernel;

@@ -1,4 +1,4 @@
-//! Standard normal random numbers, a function of where they are needed.
+//! Standard normal random numbers, as a function of their place.
 
 use rayon::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Asking for the memory of the next tile from within the loops over the present one.
+//! Prefetching the next tile from within the loops over the present one.
 //!
 //! The processor's own prefetchers stop at page boundaries, and a tile of float32 is a page of each column: without this,
 //! every tile begins with a wait for each of them. Requests have to be spread evenly over a tile's work: the first-level

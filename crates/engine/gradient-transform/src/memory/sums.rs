@@ -16,7 +16,7 @@ use crate::memory::kernel;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SumShape {
-    /// So many sums, to any of which an element may be added.
+    /// The given number of sums; an element may be added to any of them.
     Flat(usize),
     /// The tensor with this axis summed over. Index `(o, i)` of it, in row-major order, belongs to elements `(o, .., i)`,
     /// with the axis in between.
@@ -147,7 +147,7 @@ fn add<'p, T: Real>(
 /// A [`SumShape`] of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SumLayout {
-    /// How many sums there are.
+    /// Number of sums.
     pub(crate) len: usize,
     /// The axis that is summed over: its length, and the elements of its slices. `None` if any element may be added anywhere.
     axis: Option<(usize, usize)>,

@@ -1,4 +1,4 @@
-//! Gradients that are added up before a step, and steps by a rule of the gradients' norm.
+//! Gradient accumulation, and steps that depend on the gradients' norm.
 
 use rayon::prelude::*;
 
@@ -16,7 +16,7 @@ use crate::optimizer::parameter::Parameter;
 use crate::optimizer::step::{StepOutcome, unusable};
 
 impl<T: Real> Optimizer<T> {
-    /// Adds gradients up for the next step, and moves nothing.
+    /// Adds gradients up for the next step. No parameter moves.
     ///
     /// [`step`](Self::step) then goes by the mean over its own gradients and all those given here since the step before: the mean of n
     /// micro-steps after `n - 1` calls. A parameter without a gradient in some of them counts with 0 there, and one without any has none. The
@@ -77,7 +77,7 @@ impl<T: Real> Optimizer<T> {
         Ok(StepOutcome::Done)
     }
 
-    /// How many times gradients were [accumulated](Self::accumulate) since the latest step.
+    /// Number of calls of [`accumulate`](Self::accumulate) since the latest step.
     pub fn accumulated(&self) -> u64 {
         self.accumulated
     }
@@ -100,11 +100,11 @@ impl<T: Real> Optimizer<T> {
         self.tensors.iter_mut().for_each(|tensor| tensor.accumulated = None);
     }
 
-    /// A step, if a rule of the norm of all its gradients together says so. Otherwise nothing moves, and the step is
+    /// A step, if `rule` accepts the norm of all its gradients together. Otherwise nothing moves, and the step is
     /// [counted](Self::skipped_steps) as skipped.
     ///
-    /// The norm is that of the mean where gradients were [accumulated](Self::accumulate); it takes reading them once more. Gradients that are
-    /// not finite are the step's to refuse or skip.
+    /// The norm is that of the mean where gradients were [accumulated](Self::accumulate); it takes one more pass over them.
+    /// Gradients that are not finite are left to the step, which rejects or skips them.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter, StepOutcome};

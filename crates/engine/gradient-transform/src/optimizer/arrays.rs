@@ -6,7 +6,8 @@ use crate::optimizer::Optimizer;
 use crate::optimizer::check::check_shape;
 
 impl<T: Real> Optimizer<T> {
-    /// Gives the next step an array beside the gradient of parameter `index`, in row-major order: an estimate of the curvature, say. Transforms
+    /// Gives the next step an array beside the gradient of parameter `index`, in row-major order, for instance an estimate of the
+    /// curvature. Transforms
     /// read it from a [`Column::GIVEN`](crate::Column::GIVEN).
     ///
     /// It is copied, in the type computed in, and counts for one step: also one without a gradient of the parameter, and one that is
@@ -14,7 +15,7 @@ impl<T: Real> Optimizer<T> {
     ///
     /// # Errors
     /// [`Error::NoSuch`], [`Error::ShapeMismatch`], [`Error::NonFiniteArray`], and [`Error::ElementType`] for float64 where float32 is computed
-    /// in. An array that was given before is kept then.
+    /// in. An earlier array then stays.
     pub fn give_array<E: Scalar>(&mut self, index: usize, array: &[E]) -> Result<()> {
         let count = self.tensors.len();
         let tensor = self.tensors.get_mut(index).ok_or(Error::NoSuch { what: "parameter", index, count })?;

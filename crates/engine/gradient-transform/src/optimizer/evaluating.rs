@@ -16,8 +16,8 @@ pub struct Evaluating<'e, 'p, T: Real = f32> {
 }
 
 impl<T: Real> Optimizer<T> {
-    /// Puts every parameter to its evaluation point x, as [`eval`](Self::eval) does, until what is returned is dropped: also where an
-    /// error or a panic comes in between.
+    /// Moves every parameter to its evaluation point x, as [`eval`](Self::eval) does, until the returned guard is dropped, also by
+    /// an error or a panic.
     ///
     /// ```
     /// use gradient_transform::{Descent, Evaluating, Optimizer, Parameter, Slice};

@@ -28,7 +28,7 @@ use crate::optimizer::parameter::Parameter;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainingPoint {
-    /// A copy of it is kept, and the very same comes back. That takes the memory of all parameters that move between the two.
+    /// A copy of it is kept, and comes back to the bit. That takes the memory of all parameters that move between the two.
     #[default]
     Kept,
     /// It is computed from x and the base iterate: `y = weight x + (1 - weight) z`. That takes no memory, but x and y are rounded once
@@ -38,8 +38,9 @@ pub enum TrainingPoint {
 }
 
 impl<T: Real> Optimizer<T> {
-    /// Puts every parameter to its evaluation point x. The training point y is kept, and [`train`](Self::train)
-    /// puts it back exactly, unless [`TrainingPoint::Recomputed`] is set. Neither does anything to parameters whose x is y: those that have not had a gradient, such as frozen
+    /// Moves every parameter to its evaluation point x. The training point y is kept, and [`train`](Self::train) restores it
+    /// exactly, unless [`TrainingPoint::Recomputed`] is set. Neither does anything to parameters whose x is y: those that have not
+    /// had a gradient, such as frozen
     /// ones and statistics of a normalisation, and all in a chain that does not average.
     ///
     /// The gradients in `parameters` are not looked at.
@@ -86,7 +87,7 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Puts every parameter that `eval` moved back to its training point y.
+    /// Moves every parameter that `eval` moved back to its training point y.
     ///
     /// # Errors
     /// [`Error::TrainingMode`] without `eval` before, and the shape errors of [`step`](Self::step).

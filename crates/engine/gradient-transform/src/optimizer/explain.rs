@@ -15,7 +15,7 @@ impl<T: Real> Optimizer<T> {
     /// A step of a group's chain over a tensor of the given shape, in the type computed in, as text: the sweeps, the arrays that each
     /// reads and writes, and the equations of every transform, in order.
     ///
-    /// Where a transform has several formulas, it is the one of its usual steps, as far as that is known before the sums are. A
+    /// Of a transform with several formulas it shows that of its usual steps, as far as it is known before the sums are. A
     /// transform that works on tiles has no equations.
     ///
     /// ```

@@ -51,8 +51,8 @@ impl<T: Real> ParameterGroup<T> {
         }
     }
 
-    /// Sets the learning rate: at least 0, and at most 2^32. With d0 at most 2^50, a step along an update as large as a gradient may
-    /// be is a number then. Default 1.
+    /// Sets the learning rate: at least 0, and at most 2^32. Together with a d0 of at most 2^50, that keeps a step along the
+    /// largest accepted gradient finite. Default 1.
     pub fn lr(mut self, lr: f64) -> Self {
         self.lr = lr;
         self
@@ -87,13 +87,12 @@ pub enum NonFinite {
     Error,
     /// The whole step is skipped, for all parameters together, and counted: [`Optimizer::skipped_steps`](crate::Optimizer::skipped_steps).
     Skip,
-    /// Parameters whose gradient it is are left out of the step, as if they had none, and counted:
-    /// [`Optimizer::skipped_tensors`](crate::Optimizer::skipped_tensors). So no parameter waits for the gradients of others to be looked at, and
-    /// each is read and written while it is in the processor's caches.
+    /// The parameters with such a gradient are left out of the step, as if they had none, and counted:
+    /// [`Optimizer::skipped_tensors`](crate::Optimizer::skipped_tensors). So no parameter waits until the gradients of others have
+    /// been checked, and each is read and written while it is in the processor's caches.
     #[serde(rename = "skip_tensor")]
     SkipTensor,
-    /// Gradients are not looked at, which saves reading them once more. One infinite gradient then spoils the
-    /// estimate of the step size for good.
+    /// Gradients are not checked, which saves a pass over them. A single infinite gradient then spoils the estimate of the step size permanently.
     Unchecked,
 }
 
@@ -268,15 +267,15 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
         if names[..i].contains(&name) {
             return refuse(format!("`{name}` occurs twice, and state is kept by name; keep one"));
         }
-        if i > writer && !transform.tempers_displacement() {
+        if i > writer && !transform.changes_displacement() {
             return refuse(format!(
                 "`{name}` works on the update, so it must stand before `{}`",
                 names[writer]
             ));
         }
-        if i < writer && transform.tempers_displacement() {
+        if i < writer && transform.changes_displacement() {
             return refuse(format!(
-                "`{name}` tempers the displacement that `{}` makes, so it must stand after it",
+                "`{name}` changes the displacement that `{}` makes, so it must stand after it",
                 names[writer]
             ));
         }

@@ -102,7 +102,7 @@ impl Optimizer<f32> {
 }
 
 impl<T: Real> Optimizer<T> {
-    /// As [`new`](Optimizer::new), computed in a type that is to be said or that follows.
+    /// As [`new`](Optimizer::new), for a type that is named or inferred.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
@@ -216,7 +216,7 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Has the groups act together by a custom policy from the next step on; `()` is none.
+    /// Sets a custom policy of how the groups act together, from the next step on; `()` is none.
     ///
     /// ```
     /// use gradient_transform::{Counts, Descent, GroupPolicy, GroupState, Optimizer, Parameter};
@@ -275,7 +275,7 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Sets the learning rate of all groups. One that is not within bounds changes none.
+    /// Sets the learning rate of all groups. If the rate is out of range, none changes.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, ParameterGroup, Settings};

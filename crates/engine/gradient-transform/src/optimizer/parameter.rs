@@ -1,4 +1,4 @@
-//! How parameters and gradients are handed to the optimizer.
+//! Parameters and gradients, as the optimizer takes them.
 
 use ndarray::{ArrayView, ArrayViewMut, ArrayViewMutD, Dimension};
 use smallvec::SmallVec;
@@ -9,7 +9,7 @@ use crate::memory::strided::StridedMut;
 
 /// A parameter's value and its gradient for one step.
 ///
-/// A contiguous row-major value or gradient is used where it lies. Any other layout (column-major, strided,
+/// A contiguous row-major value or gradient is used in place. Any other layout (column-major, strided,
 /// broadcast) is taken through one contiguous copy.
 ///
 /// A gradient may have another element type than the value, as when the gradients of bfloat16 parameters are accumulated in

@@ -1,4 +1,4 @@
-//! How the groups of an optimizer act together: what they step with, and what a step counts for.
+//! How the groups of an optimizer act together: their step sizes, and which steps count.
 //!
 //! ```text
 //! a step begins:  d of every group with an estimator <- share
@@ -40,12 +40,12 @@ pub enum SplitGroups {
     /// Each group estimates its own d and steps with it.
     Each,
     /// One d is estimated from all groups together, as in the Prodigy paper. A group counts
-    /// from the first step on that could move it: one that has always been at learning rate 0 has no say.
+    /// from the first step on that could move it: one that has always been at learning rate 0 does not count.
     Joint,
 }
 
 impl SplitGroups {
-    /// Puts the d that each group steps with in place of its own, as [`GroupPolicy::share`] does unless a policy says otherwise.
+    /// Replaces each group's own d by the one that it steps with: the default of [`GroupPolicy::share`].
     ///
     /// The mean runs over the groups whose d has left d0; while there are none, over those that can move; while there are none
     /// of these either, over all. A group at d0 has not found its distance yet, and 1/d0 would outweigh all others in the mean.
@@ -87,9 +87,9 @@ impl SplitGroups {
 /// A group, as a [`GroupPolicy`] sees it. An example is at [`SplitGroups::share`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GroupState {
-    /// Which group of the optimizer it is.
+    /// Number of the group in the optimizer.
     pub index: usize,
-    /// Its steps that counted.
+    /// Number of its steps that counted.
     pub k: u64,
     /// Its learning rate.
     pub lr: f64,
@@ -97,9 +97,9 @@ pub struct GroupState {
     pub estimate: Estimate,
     /// Whether it had a gradient at a learning rate above 0 in any step before this one.
     pub has_moved: bool,
-    /// Whether the optimizer goes on from a snapshot, and has done no step since.
+    /// Whether the optimizer was restored from a snapshot, and has done no step since.
     pub resumed: bool,
-    /// Gradients and updates of the step. None yet where it begins.
+    /// Gradients and updates of the step; none at its beginning.
     pub summary: StepSummary,
 }
 
@@ -125,7 +125,7 @@ impl GroupState {
         self.can_move() && self.estimate.d > self.estimate.d0
     }
 
-    /// Purposes that the step counts for, as [`GroupPolicy::counts`] has them unless a policy says otherwise.
+    /// Purposes for which the step counts: the default of [`GroupPolicy::counts`].
     pub fn counts(&self) -> Counts {
         Counts {
             step: self.summary.gradients > 0,
@@ -150,7 +150,7 @@ impl GroupState {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Whether it is a step at all: the number of steps and the transforms' numbers per group go on. By default, if a tensor of the group
+    /// Whether it is a step at all: whether the number of steps and the transforms' numbers per group advance. By default, if a tensor of the group
     /// had a gradient.
     pub step: bool,
     /// Whether it is one that could move something, which [`StepContext::moves`](crate::StepContext::moves) counts. By default, if the
@@ -158,12 +158,12 @@ pub struct Counts {
     pub moves: bool,
     /// Whether the tensors' contributions are part of a joint estimate. By default, if the group can move or has.
     pub joins: bool,
-    /// Whether the estimate goes on; a joint one does if it does so for any group that has an estimator. By default, if a tensor moved.
+    /// Whether the estimate is updated; a joint one is if it is for any group with an estimator. By default, if a tensor moved.
     pub estimate: bool,
 }
 
 /// How the groups of an optimizer act together, beyond what [`SplitGroups`] says: for custom policies, given to
-/// [`Optimizer::set_policy`](crate::Optimizer::set_policy). What a policy does not say is as without one.
+/// [`Optimizer::set_policy`](crate::Optimizer::set_policy). A method that a policy does not implement does what happens without a policy.
 ///
 /// ```
 /// use gradient_transform::{Descent, Estimate, GroupPolicy, GroupState, Optimizer, SplitGroups, StepSummary};
@@ -228,8 +228,8 @@ pub struct Counts {
 /// assert_eq!(policy.total(&mut [[0.5, 0.25], [-3.0, 2.0]].into_iter()), [-0.5, 1.25]);
 /// ```
 ///
-/// A policy is no part of a [`Snapshot`](crate::Snapshot), and nor are the [`Settings`](crate::Settings). It is asked some times in
-/// each step for each group, and never for an element. If it has a group step with something that cannot be stepped with, the step is an
+/// A policy is no part of a [`Snapshot`](crate::Snapshot), and nor are the [`Settings`](crate::Settings). It is called a few times
+/// in each step for each group, and never for an element. If it gives a group an invalid step size, the step is an
 /// [`Error::InvalidPolicy`](crate::Error::InvalidPolicy), and nothing moves.
 pub trait GroupPolicy: fmt::Debug + Send + Sync {
     /// Puts the d that each group steps with, above 0 and at most 2^50, in place of its own. Groups without an estimator are not among
@@ -238,7 +238,7 @@ pub trait GroupPolicy: fmt::Debug + Send + Sync {
         split.share(groups, d);
     }
 
-    /// Purposes that the step that ends counts for.
+    /// Purposes for which the finished step counts.
     fn counts(&self, group: &GroupState) -> Counts {
         group.counts()
     }

@@ -1,4 +1,4 @@
-//! Going on from a snapshot.
+//! Restoring from a snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,10 +39,10 @@ use crate::optimizer::{Optimizer, share_first_estimate};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// Parameters of which there is nothing in the snapshot: they begin as new ones.
+    /// Parameters that the snapshot does not have: they start fresh.
     pub new_parameters: Vec<String>,
-    /// State that this chain keeps and the snapshot lacks, or has of other elements than this chain samples, as
-    /// `parameter/transform/array` or `group 0/transform/number`. It begins anew.
+    /// State that this chain keeps and the snapshot lacks, or has for other elements than this chain samples, as
+    /// `parameter/transform/array` or `group 0/transform/number`. It starts fresh.
     pub missing: Vec<String>,
     /// State of transforms that are not in this chain, named in the same way. It was left out.
     pub surplus: Vec<String>,
@@ -59,7 +59,7 @@ pub struct Restored {
     pub regrouped: Vec<String>,
 }
 
-/// How a snapshot is taken up by [`Optimizer::restore_with`].
+/// Options of [`Optimizer::restore_with`].
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, ParameterGroup, RestoreOptions, Settings};
@@ -75,9 +75,9 @@ pub struct Restored {
 /// ```
 #[derive(Debug, Default)]
 pub struct RestoreOptions<'p, 'v> {
-    /// Take what there is, although parameters or groups are missing on either side, or parameters are in other groups:
-    /// [`Restored`] lists them. A group takes over the d of the one that most of its parameters were in. Where that one had
-    /// others too, d stays and the sums behind it begin anew, as they are of all its parameters together.
+    /// Restores what fits, although parameters or groups are missing on either side, or parameters are in other groups:
+    /// [`Restored`] lists them. A group takes over the d of the one that most of its parameters were in. Where that one had other
+    /// parameters too, d stays and its sums start again, because they are of all its parameters together.
     pub partly: bool,
     /// The parameters at their training point, all of them, as in a step: they are moved where this optimizer averages in another way
     /// than the snapshot's, so that x stays where it is. Needed in that case alone, and not for a snapshot in evaluation
@@ -86,12 +86,12 @@ pub struct RestoreOptions<'p, 'v> {
 }
 
 impl<T: Real> Optimizer<T> {
-    /// Goes on from a snapshot of an optimizer with the same groups and parameters. Groups are found by their parameters, in
-    /// whatever order they are. Transforms that the snapshot does not know begin anew; state of transforms that are
-    /// not in the chain is left out; hyperparameters can be others. All of this is listed.
+    /// Restores a snapshot of an optimizer with the same groups and parameters. Groups are found by their parameters, in any order.
+    /// Transforms that the snapshot does not have start fresh, state of transforms that are not in the chain is left out, and
+    /// hyperparameters may differ. All of this is listed.
     ///
-    /// After a snapshot in evaluation mode, the optimizer is in evaluation mode, and [`train`](Self::train) puts the parameters
-    /// to the y of back then.
+    /// After a snapshot in evaluation mode, the optimizer is in evaluation mode, and [`train`](Self::train) moves the parameters to
+    /// the y of that time.
     ///
     /// ```
     /// use gradient_transform::{map, Descent, Optimizer, Parameter, Snapshot};
@@ -109,7 +109,7 @@ impl<T: Real> Optimizer<T> {
     ///
     /// # Errors
     /// [`Error::State`], with everything that does not fit: other groups, parameters that do not exist here,
-    /// state of another shape, impossible counters or estimates. [`Error::ParametersMustMove`] where the averaging is another one.
+    /// state of another shape, impossible counters or estimates. [`Error::ParametersMustMove`] where the averaging differs.
     /// [`Error::EvaluationMode`] while this optimizer is in evaluation mode. Nothing has changed then.
     pub fn restore(&mut self, snapshot: Snapshot) -> Result<Restored> {
         self.restore_with(snapshot, RestoreOptions::default())

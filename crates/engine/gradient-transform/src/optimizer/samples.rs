@@ -21,7 +21,7 @@ pub(crate) fn samples<T: Real>(chain: &Stages<'_, T>, tensor: &TensorInfo) -> Sa
 }
 
 impl<T: Real> Optimizer<T> {
-    /// Leaves out what an estimator gathered at other elements than it looks at here, so that it begins anew. How far apart they are is
+    /// Leaves out what an estimator gathered at other elements than it looks at here, so that it starts fresh. How far apart they are is
     /// the group's, so one tensor shows it for all of them, also for those in which both come to the same number.
     pub(crate) fn drop_other_samples(&self, snapshot: &mut Snapshot) {
         let chains: Vec<_> = self.groups.iter().map(|group| stages(&*group.chain)).collect();

@@ -1,4 +1,4 @@
-//! Shapes, in the forms in which one has them.
+//! Shapes, in their usual forms.
 
 /// A shape: a number of elements, an array, a slice, a vector, or a tuple.
 ///

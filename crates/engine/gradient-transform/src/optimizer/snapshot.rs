@@ -19,7 +19,7 @@ use crate::optimizer::samples::samples;
 use crate::optimizer::shared_sums;
 use crate::optimizer::{Optimizer, check_one_estimator, range_of};
 
-/// Everything that a later run needs to go on: what [`crate::Optimizer::snapshot`] gives.
+/// Everything that a later run needs to go on: the result of [`crate::Optimizer::snapshot`].
 ///
 /// State is addressed by parameter, transform and array, never by position. All of it is serialisable with serde; a format that keeps
 /// every bit of a float64 resumes identically to the bit (for JSON: serde_json with its feature `float_roundtrip`).
@@ -54,19 +54,19 @@ pub struct Snapshot<B = Buffer> {
 /// State shared by a group's parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GroupSnapshot {
-    /// The names of its parameters, also of those that have had no gradient: by them a group is found again. A snapshot in
-    /// which no group has any is of a time before they were kept, and its groups go by their position.
+    /// The names of its parameters, also of those that have had no gradient: a restored group is found by them. In a snapshot of an
+    /// older version no group has names, and groups are found by position.
     #[serde(default)]
     pub parameters: Vec<String>,
     /// Its transforms with their hyperparameters: [`Optimizer::transforms`].
     #[serde(default)]
     pub transforms: Vec<String>,
-    /// How x follows from y, where the chain averages.
+    /// Relation of x to y, where the chain averages.
     #[serde(default)]
     pub averaging: Option<Averaging>,
     /// Steps done.
     pub k: u64,
-    /// How many of them at learning rate 0, which a limit on the steps of an estimator does not count.
+    /// Number of them at learning rate 0, which a limit on the steps of an estimator does not count.
     #[serde(default)]
     pub still_steps: u64,
     /// The estimate of the step size, where the chain has an estimator.
@@ -84,9 +84,9 @@ pub struct TensorSnapshot<B = Buffer> {
     pub shape: Vec<usize>,
     /// Element type of the parameter.
     pub dtype: DType,
-    /// How many of its gradients have been seen.
+    /// Number of its gradients so far.
     pub updates: u64,
-    /// The transforms that have seen none of them yet ([`Context::fresh`](crate::Context::fresh)).
+    /// The transforms that have not seen any of them ([`Context::fresh`](crate::Context::fresh)).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub fresh: BTreeSet<String>,
     /// Its state, by `transform/array`.

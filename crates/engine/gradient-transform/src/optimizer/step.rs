@@ -1,4 +1,4 @@
-//! A step over all parameters, and one whose gradients arrive one by one.
+//! Steps over all parameters, and steps whose gradients arrive one by one.
 
 use std::slice::from_mut;
 
@@ -69,7 +69,7 @@ impl<T: Real> Optimizer<T> {
         Ok(StepOutcome::Done)
     }
 
-    /// A step that is told more than parameters and gradients: a value of any plain type, which every transform can ask for by that type
+    /// A step with more than parameters and gradients: a value of any plain type, which every transform can read by that type
     /// ([`StepContext::published`](crate::StepContext::published)). Polyak's step size needs the [`Loss`](crate::Loss). Several values are
     /// the fields of one type.
     ///
@@ -126,8 +126,8 @@ impl<T: Real> Optimizer<T> {
         outcome
     }
 
-    /// A step at a factor of every group's own learning rate, which each has again afterwards: for schedules, and for frameworks
-    /// that give one learning rate with every step. `step` is the call of [`step`](Self::step), [`step_if`](Self::step_if) or
+    /// A step with every group's learning rate multiplied by a factor, for this step only: for schedules, and for frameworks that
+    /// pass one learning rate with every step. `step` is the call of [`step`](Self::step), [`step_if`](Self::step_if) or
     /// [`step_with`](Self::step_with).
     ///
     /// ```
@@ -223,7 +223,7 @@ impl<T: Real> Optimizer<T> {
         Ok(StepInProgress { optimizer: self })
     }
 
-    /// [`begin_step`](Self::begin_step), told what [`step_with`](Self::step_with) is told.
+    /// [`begin_step`](Self::begin_step) with a value, as in [`step_with`](Self::step_with).
     ///
     /// ```
     /// use gradient_transform::{Descent, Loss, Optimizer, Parameter, map};
@@ -448,7 +448,7 @@ impl<T: Real> StepInProgress<'_, T> {
         Ok(())
     }
 
-    /// Ends the step: the estimate of the step size moves on.
+    /// Ends the step, and updates the estimate of the step size.
     pub fn end(self) {
         self.optimizer.end();
     }

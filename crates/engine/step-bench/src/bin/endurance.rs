@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Steps for a long time, and looks for what grows or breaks.
+/// Steps for a long time, and checks that nothing grows or breaks.
 ///
-/// Minimises a quadratic under noise that never ends, with a few parameters for very many steps, and with a million parameters for
-/// many, by several chains. Prints d, Schedule-Free's sum of weights, the step counter, the largest weight and the bytes that are
+/// Minimises a quadratic under noise that never ends, with a few parameters for very many steps and with a million parameters for
+/// many, in several chains. Prints d, Schedule-Free's sum of weights, the step counter, the largest weight and the bytes that are
 /// allocated, and fails if one of them is not finite, the counter is off, or memory has grown by more than 100 kB since the first
 /// fifth.
 #[derive(Parser)]
@@ -33,7 +33,7 @@ struct Arguments {
     large_steps: u64,
 }
 
-/// A run of one chain on one problem, and what came of it.
+/// A run of one chain on one problem, and its result.
 struct Run {
     optimizer: Optimizer,
     values: Vec<Vec<f32>>,

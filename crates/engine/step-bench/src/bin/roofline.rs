@@ -13,7 +13,7 @@ use step_bench::threads;
 
 /// Measures the memory bandwidth that the engine reaches, and how far the default step is from it.
 ///
-/// A step computes little for every byte that it moves, so the memory sets a floor under its time: the bytes that it moves by the
+/// A step computes little for every byte that it moves, so memory bandwidth limits its time: the bytes that it moves by the
 /// engine's plan, over the bandwidth of the same machine. The bandwidth is measured through the engine, with chains that
 /// compute next to nothing, in four patterns of arrays read and read and written (rw): g is the gradient, y the parameter, and z, m
 /// and v are state. The floor is taken at the pattern of the default step's last sweep (Schedule-Free).
@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long, value_name = "large|gpt|tiny|FILE", default_value = "large")]
     shapes: String,
 
-    /// Rounds, in each of which everything is measured in turn
+    /// Rounds; each measures everything in turn
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
 

@@ -29,7 +29,7 @@ impl<T: Real> Link<T> for Identity {
         self.role
     }
 
-    fn tempers_displacement(&self) -> bool {
+    fn changes_displacement(&self) -> bool {
         self.behind_the_writer
     }
 
@@ -91,8 +91,8 @@ fn nothing_changes<T: Real, E: Number>(
     Ok(())
 }
 
-/// An identity at every place of a chain, in every way: parameters, and all state but its own. A law of every row; here it is for
-/// chains of several transforms, and for problems of another size.
+/// Inserts an identity at every place of a chain, in every way, and compares parameters and all other state. It is a law of every
+/// row; here it is for chains of several transforms, and for problems of another size.
 ///
 /// ```
 /// use gradient_transform::Descent;

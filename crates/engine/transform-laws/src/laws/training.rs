@@ -9,7 +9,7 @@ use crate::problem::{filled, noise};
 use crate::row::Row;
 use crate::running::Running;
 
-/// How a row trains: what of the loss may be left of each of four small problems.
+/// Training of a row: the share of the loss that may be left on each of four small problems.
 ///
 /// The problems are a quadratic whose curvatures differ a hundredfold, softmax regression, Rosenbrock's valley, and linear
 /// regression on batches with noise besides. Each has a matrix, and two have one that is factored. The learning rate falls to 0 on
@@ -38,8 +38,8 @@ pub struct Training {
     pub lr: f64,
     /// Steps on each problem. Default 600.
     pub steps: usize,
-    /// The share of the loss that may be left. Default 0.05. It takes more where a transform is after something else than the loss
-    /// too: decay, or norms that stay.
+    /// The share of the loss that may be left. Default 0.05. Allow more for a transform that does not minimise the loss alone:
+    /// decay, or constant norms.
     pub left: f64,
 }
 
@@ -260,7 +260,7 @@ fn shares(row: &Row, training: Training) -> Result<Vec<(&'static str, f64)>> {
     tasks.into_iter().map(run).collect()
 }
 
-/// The share of its loss that is left of each of the four problems, to choose a row's [`Training`] by.
+/// The share of the loss that is left on each of the four problems, to choose a row's [`Training`].
 ///
 /// ```
 /// use gradient_transform::Descent;

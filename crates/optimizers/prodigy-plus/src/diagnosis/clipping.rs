@@ -1,4 +1,4 @@
-//! Gradients that were clipped or normalised before the optimizer has seen them.
+//! Gradients that were clipped or normalised before the optimizer saw them.
 
 use gradient_transform::{Record, TensorRecord};
 

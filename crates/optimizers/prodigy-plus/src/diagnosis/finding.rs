@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Finding {
-    /// The learning rate stands at another number than 1.
+    /// The learning rate is constant at another number than 1.
     LearningRate {
         /// The group.
         group: GroupName,
@@ -29,7 +29,7 @@ pub enum Finding {
         /// d after it.
         d: f64,
     },
-    /// The gradient's norm is often the same, and never larger: it was clipped before the optimizer has seen it.
+    /// The gradient's norm is often the same, and never larger: it was clipped before the optimizer saw it.
     Clipped {
         /// The largest norm over all tensors.
         norm: f64,
@@ -53,7 +53,7 @@ pub enum Finding {
     Rounded {
         /// The group.
         group: GroupName,
-        /// Its largest tensor of which that holds.
+        /// Its largest tensor with such steps.
         tensor: String,
         /// The type of its elements.
         dtype: DType,
@@ -74,14 +74,14 @@ pub enum Finding {
     NegativeSums {
         /// The group.
         group: GroupName,
-        /// The first recorded step from which on all are.
+        /// The first recorded step from which all sums are negative.
         since: u64,
         /// The latest recorded step.
         until: u64,
         /// d after it.
         d: f64,
     },
-    /// A group steps with the harmonic mean, which another one holds down.
+    /// A group steps with the harmonic mean, which another group's small estimate keeps low.
     HeldDown {
         /// The group with the largest estimate.
         group: GroupName,
@@ -107,7 +107,7 @@ pub enum Finding {
     Frozen {
         /// The group.
         group: GroupName,
-        /// The first recorded step in which it stood still.
+        /// The first recorded step in which it was frozen.
         since: u64,
         /// d.
         d: f64,
@@ -127,7 +127,7 @@ pub enum Finding {
     },
     /// A value that is not finite.
     NotFinite(NotFinite),
-    /// There are too few records to tell anything else.
+    /// There are too few records for any other finding.
     TooFewRecords {
         /// How many there are.
         records: usize,

@@ -1,4 +1,4 @@
-//! A group that holds the common step size of all down.
+//! A group that keeps the common step size of all groups low.
 
 use gradient_transform::GroupRecord;
 

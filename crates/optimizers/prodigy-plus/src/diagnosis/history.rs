@@ -1,4 +1,4 @@
-//! The records of a run, as the rules look at them.
+//! The records of a run, as the rules read them.
 
 use gradient_transform::{GroupRecord, Record, TensorRecord};
 
@@ -42,7 +42,7 @@ impl<'a> GroupStep<'a> {
     }
 }
 
-/// Whether two groups have the same estimate, be it that they are one.
+/// Whether two groups have the same estimate, or are one group.
 fn is_joint(group: &GroupRecord, other: &GroupRecord) -> bool {
     let sums = |group: &GroupRecord| (group.after.d, group.after.numerator, group.after.denominator);
     group.group == other.group || (group.after.denominator > 0.0 && sums(group) == sums(other))

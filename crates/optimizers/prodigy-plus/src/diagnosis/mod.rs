@@ -1,4 +1,4 @@
-//! Why d does not grow, or never stops growing: rules over the records of a run, each in a file of its own.
+//! Causes of a d that does not grow, or never stops growing: rules over the records of a run, each in a file of its own.
 
 mod clipping;
 mod finding;

@@ -9,7 +9,7 @@ const EVERY: usize = 11;
 /// Fewer samples make an estimate that jumps.
 const FEWEST_SAMPLES: usize = 10;
 
-/// A group with so few elements that its estimate hangs on a few of them.
+/// A group with so few elements that its estimate depends on a few of them.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let groups = history.groups();
     let of_group = |&group: &usize| {

@@ -17,7 +17,7 @@ use super::{Place, Which, run};
 use crate::registry::Registry;
 use crate::study::Study;
 
-/// Which scheduler, and what it may take.
+/// The scheduler, and the resources of a job.
 #[derive(Args)]
 pub(super) struct Submission {
     /// The scheduler
@@ -26,19 +26,19 @@ pub(super) struct Submission {
     which: Which,
     #[command(flatten)]
     place: Place,
-    /// Number of shares, which are done at the same time as far as there is room
+    /// Number of shares, which run at the same time as far as there is room
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     shards: u32,
     /// Cores of a share, one per run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
-    /// Kubernetes: the container image that has this program
+    /// Kubernetes: the container image with this program
     #[arg(long, value_name = "IMAGE", required_if_eq("scheduler", "kubernetes"))]
     image: Option<String>,
-    /// Kubernetes: the persistent volume claim that has the study, and takes its folder; all nodes must be able to write to it
+    /// Kubernetes: the persistent volume claim with the study, for its folder; all nodes must be able to write to it
     #[arg(long, value_name = "CLAIM", required_if_eq("scheduler", "kubernetes"))]
     volume: Option<String>,
-    /// Send the jobs, by giving to `sh` what is else printed
+    /// Submit the jobs: run the script with `sh` instead of printing it
     #[arg(long)]
     go: bool,
     /// Options for sbatch, `hq job submit-file` or kubectl
@@ -48,11 +48,11 @@ pub(super) struct Submission {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Scheduler {
-    /// Job arrays, sent by sbatch
+    /// Job arrays, submitted by sbatch
     Slurm,
-    /// A job of tasks that depend on each other, sent by hq
+    /// One job of tasks that depend on each other, submitted by hq
     Hyperqueue,
-    /// Indexed jobs, sent by kubectl one after the other
+    /// Indexed jobs, submitted by kubectl one after the other
     Kubernetes,
 }
 

@@ -186,7 +186,7 @@ fn an_array_may_lack_any_axis_of_a_tensor_of_any_rank() {
 fn what_a_transform_reads_is_found_by_tracing() {
     let reads = Link::<f32>::reads(&Everything);
     assert!(reads.gradient && reads.parameter && reads.base);
-    assert!(Link::<f32>::tempers_displacement(&Everything));
+    assert!(Link::<f32>::changes_displacement(&Everything));
     let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
     assert!(Link::<f32>::sums_show_unusable(&Everything, &tensor));
     let descent = crate::Descent::default();

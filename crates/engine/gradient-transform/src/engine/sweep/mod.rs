@@ -50,8 +50,7 @@ pub(crate) struct Job<'a, T: 'static> {
 
 impl<T: Real> Job<'_, T> {
     /// Runs the sweep over a tensor. Where arrays of sums are gathered, `totals`, several chunks go at a time, each with the part
-    /// of the arrays that it adds to; the parts are added in the order of the chunks, so that their number is of no
-    /// consequence.
+    /// of the arrays that it adds to; the parts are added in the order of the chunks, so that their number does not matter.
     pub(crate) fn run_all(&self, mut work: Work<'_, '_, T>, totals: &mut [Gathered<T>]) {
         let gathers = self.sweep.calls.iter().any(|call| call.gathers_arrays(&self.plan.stages));
         let mut chunks = work.gradient.len().div_ceil(CHUNK);

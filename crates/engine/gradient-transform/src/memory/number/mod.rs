@@ -10,7 +10,7 @@ pub use symbol::{Graph, Input, Node, Symbol, evaluate};
 pub use vector::{Double, LANES, Single, Vectors, WithVectors};
 pub(crate) use vector::{OnDouble, OnSingle, dispatch};
 
-/// Function of one number that is not made of the four operations.
+/// Function of one number, beyond the four operations.
 ///
 /// ```
 /// use gradient_transform::number::Function;
@@ -193,7 +193,7 @@ pub struct Bool<B: Backend> {
 /// }
 /// ```
 pub trait Operand<B: Backend>: Copy {
-    /// The same as a number of `backend`.
+    /// Converts it to a number of `backend`.
     fn on(self, backend: B) -> Num<B>;
 }
 
@@ -277,7 +277,7 @@ impl<B: Backend> Num<B> {
         self.apply(Function::Abs)
     }
 
-    /// `e^x`. Calculated one element after the other, as are [`ln`](Self::ln) and [`tanh`](Self::tanh), so slow.
+    /// `e^x`. Slow: calculated one element after the other, as are [`ln`](Self::ln) and [`tanh`](Self::tanh).
     #[inline(always)]
     pub fn exp(self) -> Self {
         self.apply(Function::Exp)
