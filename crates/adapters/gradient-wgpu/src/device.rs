@@ -15,7 +15,7 @@ use crate::program::{Arguments, Kernels, Prepared, Program};
 use crate::sample::{Sampling, Words};
 use crate::transfer::{Part, submit_and_read};
 
-/// Tables of a program that are kept. Arrays of the caller's that are in other buffers in every step have others each time.
+/// Tables of a kernel that are kept. Arrays of the caller's that are in other buffers in every step have others each time.
 const KEPT_TABLES: usize = 64;
 
 /// A device of wgpu, and the kernels that were compiled for it.
@@ -339,6 +339,9 @@ impl Wgpu {
             None => {
                 let made = Arc::new(Prepared::new(device, queue, usable_tables(&lens)));
                 *transferred += made.bytes();
+                if known.len() == KEPT_TABLES {
+                    known.remove(0);
+                }
                 known.push((lens.clone(), Arc::clone(&made)));
                 made
             }

@@ -22,6 +22,8 @@ use crate::parameters::{Taking, Values};
 /// A parameter and its gradient.
 pub(crate) struct Taken {
     pub(crate) name: String,
+    /// burn's number of the parameter's tensor.
+    id: u64,
     /// Of a parameter that is to be stepped, a copy: clones of the module keep theirs, and an error loses nothing.
     values: Tensor<1>,
     gradient: Option<Tensor<1>>,
@@ -43,15 +45,16 @@ impl Taking for OnDevice {
         if !is_computed_with(dtype) {
             return Err(Error::ElementType { name: name.to_owned(), dtype });
         }
-        check_place(name, &tensor)?;
+        let id = id(name, &tensor)?;
         let values = flat(tensor);
         let Some(gradient) = gradient else {
-            return Ok(Taken { name: name.to_owned(), values, gradient: None });
+            return Ok(Taken { name: name.to_owned(), id, values, gradient: None });
         };
-        check_place(name, &gradient)?;
+        self::id(name, &gradient)?;
         let gradient = if is_computed_with(gradient.dtype()) { gradient } else { gradient.cast(DType::F32) };
         Ok(Taken {
             name: name.to_owned(),
+            id,
             // burn has no copy as such.
             values: values.mul_scalar(1.0),
             gradient: Some(flat(gradient)),
@@ -59,7 +62,9 @@ impl Taking for OnDevice {
     }
 
     fn is_same<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, first: &Taken) -> Result<bool> {
-        check_place(name, &tensor)?;
+        if id(name, &tensor)? == first.id {
+            return Ok(true);
+        }
         let (later, values) = (flat(tensor), first.values.clone());
         Ok(later.dtype() == values.dtype()
             && later.shape() == values.shape()
@@ -123,10 +128,10 @@ fn is_computed_with(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::BF16)
 }
 
-/// Refuses a tensor of another backend before anything is computed with it.
-fn check_place<const D: usize>(name: &str, tensor: &Tensor<D>) -> Result<()> {
+/// burn's number of a tensor. One of another backend is refused, before anything is computed with it.
+fn id<const D: usize>(name: &str, tensor: &Tensor<D>) -> Result<u64> {
     match tensor.clone().inner().try_into_primitive::<Wgpu>() {
-        Ok(_) => Ok(()),
+        Ok(fused) => Ok(fused.id.value()),
         Err(error) => Err(Error::Elsewhere { name: name.to_owned(), reason: format!("{error:?}") }),
     }
 }

@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, OptimizerRecord};
 use burn::tensor::wgpu::WgpuSetup;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use elementary::{Momentum, Polyak, WeightDecay};
 use gradient_transform::{Descent, Loss, NonFinite, Optimizer, ParameterGroup, Settings, StepOutcome};
 use prodigy_plus_burn::{Error, ModuleOptimizer, OnWgpu, Options, ProdigyPlus, parameters};
@@ -345,6 +345,19 @@ fn what_cannot_be_stepped_there_is_refused_by_a_typed_error() {
     half.weight = Param::from_tensor(half.weight.val().inner().cast(burn::tensor::DType::F16));
     let error = optimizer.step(1.0, &mut half, GradientsParams::new()).unwrap_err();
     assert!(matches!(&error, Error::ElementType { name, .. } if name == "weight"), "{error}");
+
+    // Another device of wgpu's, which the machine need not have.
+    let Ok((_, setup)) = Device::wgpu_options().device_kind(DeviceKind::Cpu).init_with_setup() else {
+        return;
+    };
+    let (mut module, before) = (module.clone(), values(&module));
+    let mut optimizer = OnWgpu::new(two_groups(&module, NonFinite::Error), &setup).unwrap();
+    let loss = module.forward(Tensor::<2>::ones([1, 8], &device)).sum();
+    let gradients = GradientsParams::from_grads(loss.backward(), &module);
+    let error = optimizer.step(1.0, &mut module, gradients).unwrap_err();
+    assert!(matches!(&error, Error::Optimizer(gradient_transform::Error::Device { .. })), "{error}");
+    say(&format!("ran: the setup of another device: {error}"));
+    assert_eq!(values(&module), before);
 }
 
 #[test]
@@ -360,4 +373,26 @@ fn a_step_is_told_the_loss() {
     let before = values(&module);
     optimizer.step_with(1.0, Loss(value), &mut module, gradients).unwrap();
     assert_ne!(values(&module), before);
+}
+
+/// A parameter without elements, and one with some.
+#[derive(Module, Debug)]
+struct Sparse {
+    none: Param<Tensor<2>>,
+    some: Param<Tensor<1>>,
+}
+
+#[test]
+fn a_parameter_without_elements_is_no_error() {
+    let Some((device, setup)) = device("a parameter without elements") else { return };
+    let mut module = Sparse {
+        none: Param::from_tensor(Tensor::zeros([0, 3], &device)),
+        some: Param::from_tensor(Tensor::ones([2], &device)),
+    };
+    let mut optimizer = OnWgpu::new(momentum(&module), setup).unwrap();
+    let mut gradients = GradientsParams::new();
+    gradients.register(module.none.id, Tensor::<2>::zeros([0, 3], &device).inner());
+    gradients.register(module.some.id, Tensor::<1>::ones([2], &device).inner());
+    optimizer.step(0.5, &mut module, gradients).unwrap();
+    assert_eq!(values(&module), [vec![], vec![0.5; 2]]);
 }
