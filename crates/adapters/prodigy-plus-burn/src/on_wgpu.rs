@@ -101,7 +101,7 @@ impl OnWgpu {
     /// # Errors
     /// The device's; burn cannot make it.
     pub fn to_record(&mut self) -> Result<OptimizerRecord> {
-        record(self.engine.look_at(|engine| checkpoint::to_bytes(engine))??)
+        record(self.engine.look_at(checkpoint::to_bytes)??)
     }
 
     /// Brings the state to the host.
