@@ -12,7 +12,11 @@ use crate::array::{self, WgpuArray};
 use crate::error::WgpuError;
 use crate::memory::{Memory, largest};
 use crate::program::{Arguments, Kernels, Prepared, Program};
+use crate::sample::{Sampling, Words};
 use crate::transfer::{Part, submit_and_read};
+
+/// Tables of a kernel that are kept. Arrays of the caller's that are in other buffers in every step have others each time.
+const KEPT_TABLES: usize = 64;
 
 /// A device of wgpu, and the kernels that were compiled for it.
 #[derive(Debug)]
@@ -22,9 +26,11 @@ pub struct Wgpu {
     memory: Memory,
     programs: Vec<Program>,
     usable: Option<Kernels>,
+    sampling: Option<Sampling>,
     usable_tables: Vec<(Vec<usize>, Arc<Prepared>)>,
     workspace: Workspace,
     launches: u64,
+    transferred: u64,
     /// Why the device is lost.
     lost: Arc<Mutex<Option<String>>>,
 }
@@ -85,9 +91,11 @@ impl Wgpu {
             memory: Memory::default(),
             programs: Vec::new(),
             usable: None,
+            sampling: None,
             usable_tables: Vec::new(),
             workspace,
             launches: 0,
+            transferred: 0,
             lost: Arc::default(),
         }
     }
@@ -105,6 +113,12 @@ impl Wgpu {
     /// Launches of kernels so far.
     pub fn launches(&self) -> u64 {
         self.launches
+    }
+
+    /// Bytes that went from the host to the device or back so far: arrays that were uploaded and downloaded, and in every step the tables
+    /// and numbers of a sweep, and its sums.
+    pub fn transferred_bytes(&self) -> u64 {
+        self.transferred
     }
 
     /// Memory for so many words of 32 bits in one buffer, if the device's own buffers have no such place yet. A sweep has a launch for all tensors whose arrays
@@ -170,17 +184,19 @@ impl Wgpu {
         };
         if !words.is_empty() {
             self.queue.write_buffer(array.buffer(), array.offset(), bytemuck::cast_slice(&words));
+            self.transferred += size_of_val(&*words) as u64;
         }
         Ok(array)
     }
 
-    fn download_from(&self, array: &WgpuArray) -> Result<Buffer, WgpuError> {
+    fn download_from(&mut self, array: &WgpuArray) -> Result<Buffer, WgpuError> {
         if !array.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
             let (len, offset) = (array.len, array.offset());
             return Err(WgpuError::Buffer { len, offset, reason: "the buffer's usage lacks COPY_SRC" });
         }
         let bytes = 4 * array.words() as u64;
         let part = Part { buffer: array.buffer(), offset: array.offset(), bytes };
+        self.transferred += bytes;
         let read = submit_and_read(&self.device, &self.queue, self.encoder(), &[part])?;
         let words = read.into_iter().flatten();
         let halves = |word: u32| [word as u16, (word >> 16) as u16];
@@ -192,6 +208,21 @@ impl Wgpu {
             }
             _ => Buffer::F32(words.map(float).collect()),
         })
+    }
+
+    fn sample_words(&mut self, array: &WgpuArray, every: usize) -> Result<WgpuArray, WgpuError> {
+        let copy = self.allocate(DType::F32, array.len.div_ceil(every), false)?;
+        self.check_sizes(&[array.buffer().clone(), copy.buffer().clone()])?;
+        if copy.len > 0 {
+            let mut encoder = self.encoder();
+            let Self { device, queue, sampling, launches, .. } = self;
+            let sampling = sampling.get_or_insert_with(|| Sampling::new(device));
+            let words = [array, &copy].map(|array| Words { buffer: array.buffer(), first: array.word() });
+            sampling.encode(device, queue, &mut encoder, words, every, copy.len);
+            queue.submit([encoder.finish()]);
+            *launches += 1;
+        }
+        Ok(copy)
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
@@ -252,20 +283,24 @@ impl Wgpu {
         let layout = Layout::of(formula, types.columns.len());
         let (words, along) = words(formula, &layout, tensors, WgpuArray::word);
         let mut encoder = self.encoder();
-        let Self { device, queue, programs, workspace, launches, .. } = self;
+        let Self { device, queue, programs, workspace, launches, transferred, .. } = self;
         let Program { kernels, tables, .. } = &mut programs[program];
         let shapes: Vec<&[usize]> = tensors.iter().map(|tensor| tensor.shape).collect();
         let prepared = match tables.iter().find(|(known, _)| *known == shapes) {
             Some((_, known)) => Arc::clone(known),
             None => {
                 let made = Arc::new(Prepared::new(device, queue, Tables::new(formula, &shapes)));
+                *transferred += made.bytes();
+                if tables.len() == KEPT_TABLES {
+                    tables.remove(0);
+                }
                 tables.push((shapes.iter().map(|shape| shape.to_vec()).collect(), Arc::clone(&made)));
                 made
             }
         };
         let Prepared { tables, .. } = &*prepared;
-        fill(device, queue, &mut workspace.words, &words);
-        fill(device, queue, &mut workspace.along, &along);
+        *transferred += fill(device, queue, &mut workspace.words, &words);
+        *transferred += fill(device, queue, &mut workspace.along, &along);
         reserve(device, &mut workspace.tiles, 4 * tables.tiles() as u64);
         reserve(device, &mut workspace.floats, 4 * tables.floats as u64);
         let Workspace { words, along, tiles, floats } = &*workspace;
@@ -273,6 +308,7 @@ impl Wgpu {
         kernels.launch(device, &mut encoder, &prepared, &arguments);
         *launches += tables.launches.len() as u64;
         let bytes = [tables.tiles(), tables.results_along()].map(|numbers| 4 * numbers as u64);
+        *transferred += bytes.iter().sum::<u64>();
         let parts = [(tiles, bytes[0]), (floats, bytes[1])];
         let parts = parts.map(|(buffer, bytes)| Part { buffer, offset: 0, bytes });
         let read = submit_and_read(device, queue, encoder, &parts)?;
@@ -296,12 +332,16 @@ impl Wgpu {
         let buffer = [first.buffer().clone()];
         self.check_sizes(&buffer)?;
         let mut encoder = self.encoder();
-        let Self { device, queue, usable, usable_tables: known, workspace, launches, .. } = self;
+        let Self { device, queue, usable, usable_tables: known, workspace, launches, transferred, .. } = self;
         let kernels = usable.get_or_insert_with(|| Kernels::new(device, wgsl::USABLE, &[false]));
         let prepared = match known.iter().find(|(known, _)| *known == lens) {
             Some((_, prepared)) => Arc::clone(prepared),
             None => {
                 let made = Arc::new(Prepared::new(device, queue, usable_tables(&lens)));
+                *transferred += made.bytes();
+                if known.len() == KEPT_TABLES {
+                    known.remove(0);
+                }
                 known.push((lens.clone(), Arc::clone(&made)));
                 made
             }
@@ -310,8 +350,9 @@ impl Wgpu {
         let words = gradients
             .iter()
             .flat_map(|array| [array.len as u64, array.word(), u64::from(array.dtype == DType::Bf16), limit]);
-        fill(device, queue, &mut workspace.words, &words.collect::<Vec<u64>>());
+        *transferred += fill(device, queue, &mut workspace.words, &words.collect::<Vec<u64>>());
         let bytes = 4 * lens.len() as u64;
+        *transferred += bytes;
         reserve(device, &mut workspace.floats, bytes);
         encoder.clear_buffer(&workspace.floats, 0, Some(bytes));
         let Workspace { words, along, tiles, floats } = &*workspace;
@@ -354,6 +395,19 @@ impl Executor for Wgpu {
 
     fn download(&mut self, array: &WgpuArray) -> Result<Buffer, WgpuError> {
         self.checked(|wgpu| wgpu.download_from(array))
+    }
+
+    fn sample(
+        &mut self,
+        array: &WgpuArray,
+        every: usize,
+        dtype: DType,
+    ) -> Result<Option<WgpuArray>, WgpuError> {
+        // Of bfloat16, two are in a word.
+        if [array.dtype, dtype] != [DType::F32; 2] {
+            return Ok(None);
+        }
+        self.checked(|wgpu| wgpu.sample_words(array, every)).map(Some)
     }
 
     fn usable(&mut self, gradients: &[&WgpuArray], limit: f64) -> Result<Vec<bool>, WgpuError> {
@@ -412,15 +466,17 @@ fn reserve(device: &wgpu::Device, buffer: &mut wgpu::Buffer, bytes: u64) {
     }
 }
 
-/// Copies numbers to the beginning of a buffer, which grows if it is too short.
+/// Copies numbers to the beginning of a buffer, which grows if it is too short, and gives their bytes.
 fn fill<V: bytemuck::NoUninit>(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
     buffer: &mut wgpu::Buffer,
     values: &[V],
-) {
-    if !values.is_empty() {
-        reserve(device, buffer, size_of_val(values) as u64);
+) -> u64 {
+    let bytes = size_of_val(values) as u64;
+    if bytes > 0 {
+        reserve(device, buffer, bytes);
         queue.write_buffer(buffer, 0, bytemuck::cast_slice(values));
     }
+    bytes
 }

@@ -5,6 +5,7 @@ mod device;
 mod error;
 mod memory;
 mod program;
+mod sample;
 mod transfer;
 
 pub use array::WgpuArray;

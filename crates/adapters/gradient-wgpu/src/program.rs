@@ -63,6 +63,11 @@ impl Prepared {
         let jobs = jobs.collect();
         Self { tables, jobs }
     }
+
+    /// Their size.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.jobs.iter().map(wgpu::Buffer::size).sum()
+    }
 }
 
 impl Kernels {

@@ -395,3 +395,33 @@ fn memory_of_arrays_that_are_gone_is_used_again() {
     let array = wgpu.upload(odd.clone()).unwrap();
     assert_eq!(wgpu.download(&array).unwrap(), odd);
 }
+
+#[test]
+fn state_that_begins_as_a_copy_of_the_parameter_is_copied_on_the_device() {
+    let Some(mut wgpu) = device("copies") else { return };
+    let values = wave(0, 1000);
+    let array = wgpu.upload(Buffer::F32(values.clone())).unwrap();
+    // In a buffer with its copy, and in one of its own.
+    let own = wgpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 4100,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    wgpu.queue().write_buffer(&own, 100, &bytes);
+    let apart = WgpuArray::in_buffer(&own, 100, DType::F32, 1000).unwrap();
+    let before = wgpu.transferred_bytes();
+    let mut copies = Vec::new();
+    for every in [1, 11] {
+        let expected: Vec<f32> = values.iter().copied().step_by(every).collect();
+        for array in [&array, &apart] {
+            copies.push((wgpu.sample(array, every, DType::F32).unwrap().unwrap(), expected.clone()));
+        }
+    }
+    assert_eq!(wgpu.transferred_bytes(), before);
+    for (copy, expected) in copies {
+        assert_eq!(wgpu.download(&copy).unwrap(), Buffer::F32(expected));
+    }
+    assert!(wgpu.sample(&array, 1, DType::Bf16).unwrap().is_none());
+}

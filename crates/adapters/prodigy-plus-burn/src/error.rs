@@ -14,6 +14,21 @@ pub enum Error {
     /// A record that burn cannot read or write.
     #[error("a record of burn: {0}")]
     Record(#[from] RecordError),
+    /// A tensor that is not in memory of burn's wgpu device.
+    #[cfg(feature = "wgpu")]
+    #[error(
+        "`{name}` is not in memory of burn's wgpu device: {reason}; move it there, or step the module with `ModuleOptimizer`"
+    )]
+    Elsewhere {
+        /// The parameter that it is or belongs to.
+        name: String,
+        /// burn's message.
+        reason: String,
+    },
+    /// The executor of steps on wgpu refuses a tensor.
+    #[cfg(feature = "wgpu")]
+    #[error(transparent)]
+    Wgpu(#[from] gradient_wgpu::WgpuError),
     /// A parameter's memory cannot be read.
     #[error("parameter `{name}` cannot be read: {reason}")]
     Read {

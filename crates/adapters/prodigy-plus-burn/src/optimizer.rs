@@ -204,17 +204,7 @@ impl<T: Real> ModuleOptimizer<T> {
     /// # Errors
     /// burn cannot make it.
     pub fn to_record(&self) -> Result<OptimizerRecord> {
-        let bytes = checkpoint::to_bytes(&self.engine)?;
-        let tensor = burn_pack::Tensor::new(
-            RECORDED.to_owned(),
-            DType::U8,
-            [bytes.len()],
-            None,
-            Bytes::from_bytes_vec(bytes),
-        );
-        let packed =
-            burn_pack::Writer::new(vec![tensor]).into_bytes().map_err(burn::store::RecordError::from)?;
-        Ok(OptimizerRecord::from_bytes(packed)?)
+        record(checkpoint::to_bytes(&self.engine)?)
     }
 
     /// Goes on from a record, and says what it lacked for this chain, and what it had too much.
@@ -238,6 +228,19 @@ impl<T: Real> ModuleOptimizer<T> {
         *module = put(module.clone(), taken);
         Ok(restored)
     }
+}
+
+/// A record with a checkpoint.
+pub(crate) fn record(checkpoint: Vec<u8>) -> Result<OptimizerRecord> {
+    let tensor = burn_pack::Tensor::new(
+        RECORDED.to_owned(),
+        DType::U8,
+        [checkpoint.len()],
+        None,
+        Bytes::from_bytes_vec(checkpoint),
+    );
+    let packed = burn_pack::Writer::new(vec![tensor]).into_bytes().map_err(burn::store::RecordError::from)?;
+    Ok(OptimizerRecord::from_bytes(packed)?)
 }
 
 /// The checkpoint that is in a record.

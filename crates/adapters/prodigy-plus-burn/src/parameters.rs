@@ -141,16 +141,39 @@ impl Number for f32 {}
 impl Number for bf16 {}
 impl Number for f64 {}
 
+/// How parameters are taken out of a module.
+pub(crate) trait Taking {
+    /// A parameter and its gradient.
+    type Taken;
+
+    /// # Errors
+    /// It cannot be read, or not be computed with.
+    fn take<const D: usize>(
+        &mut self,
+        name: &str,
+        tensor: Tensor<D>,
+        gradient: Option<Tensor<D>>,
+    ) -> Result<Self::Taken>;
+
+    /// Whether a later place of a parameter holds the values of its first.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn is_same<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, first: &Self::Taken)
+    -> Result<bool>;
+}
+
 /// Takes the parameters of a module, and their gradients, in the order of `names`.
-pub(crate) fn take<'a, T: Real, M: Module>(
+pub(crate) fn take_by<'a, K: Taking, M: Module>(
+    taking: K,
     module: &M,
     gradients: GradientsParams,
     names: impl Iterator<Item = &'a str>,
-) -> Result<Vec<Taken>> {
+) -> Result<Vec<K::Taken>> {
     let mut taker = Taker {
         path: Vec::new(),
         gradients,
-        type_of_gradient: type_of_gradient::<T>,
+        taking,
         first: HashMap::new(),
         found: HashMap::new(),
         failed: None,
@@ -175,17 +198,17 @@ pub(crate) fn take<'a, T: Real, M: Module>(
     }
 }
 
-struct Taker {
+struct Taker<K: Taking> {
     path: Vec<String>,
     gradients: GradientsParams,
-    type_of_gradient: fn(DType) -> DType,
+    taking: K,
     /// The first place of each parameter.
     first: HashMap<ParamId, String>,
-    found: HashMap<String, Taken>,
+    found: HashMap<String, K::Taken>,
     failed: Option<Error>,
 }
 
-impl ModuleVisitor for Taker {
+impl<K: Taking> ModuleVisitor for Taker<K> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }
@@ -197,54 +220,106 @@ impl ModuleVisitor for Taker {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let name = self.path.join(".");
         let tensor = param.val();
-        if let Some(first) = self.first.get(&param.id) {
-            let error = match (tensor.try_into_data(), self.found.get(first)) {
-                (Ok(values), Some(taken)) if !is_same(&values, &taken.values) => {
-                    Error::Untied { first: first.clone(), second: name }
+        let taken = match self.first.get(&param.id) {
+            Some(first) => {
+                let Some(taken) = self.found.get(first) else { return };
+                match self.taking.is_same(&name, tensor, taken) {
+                    Ok(true) => return,
+                    Ok(false) => Err(Error::Untied { first: first.clone(), second: name.clone() }),
+                    Err(error) => Err(error),
                 }
-                (Err(error), _) => Error::Read { name, reason: error.to_string() },
-                _ => return,
-            };
-            self.failed = self.failed.take().or(Some(error));
-            return;
-        }
-        self.first.insert(param.id, name.clone());
-        let gradient = self.gradients.remove::<D>(param.id);
-        let read = || -> Result<Taken, String> {
-            let values = tensor.try_into_data().map_err(|error| error.to_string())?;
-            let gradient = gradient.map(|gradient| {
-                let dtype = (self.type_of_gradient)(gradient.dtype());
-                gradient.try_into_data_dtype(dtype)
-            });
-            let gradient = gradient.transpose();
-            Ok(Taken { name: name.clone(), values, gradient: gradient.map_err(|error| error.to_string())? })
+            }
+            None => {
+                self.first.insert(param.id, name.clone());
+                let gradient = self.gradients.remove::<D>(param.id);
+                self.taking.take(&name, tensor, gradient)
+            }
         };
-        match read() {
+        match taken {
             Ok(taken) => {
                 self.found.insert(name, taken);
             }
-            Err(reason) => self.failed = self.failed.take().or(Some(Error::Read { name, reason })),
+            Err(error) => self.failed = self.failed.take().or(Some(error)),
         }
     }
+}
+
+/// Takes parameters and gradients to the host's memory.
+pub(crate) fn take<'a, T: Real, M: Module>(
+    module: &M,
+    gradients: GradientsParams,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Taken>> {
+    take_by(ToHost { type_of_gradient: type_of_gradient::<T> }, module, gradients, names)
+}
+
+struct ToHost {
+    type_of_gradient: fn(DType) -> DType,
+}
+
+impl Taking for ToHost {
+    type Taken = Taken;
+
+    fn take<const D: usize>(
+        &mut self,
+        name: &str,
+        tensor: Tensor<D>,
+        gradient: Option<Tensor<D>>,
+    ) -> Result<Taken> {
+        let values = tensor.try_into_data().map_err(|error| unreadable(name, error))?;
+        let gradient = gradient.map(|gradient| {
+            let dtype = (self.type_of_gradient)(gradient.dtype());
+            gradient.try_into_data_dtype(dtype)
+        });
+        let gradient = gradient.transpose().map_err(|error| unreadable(name, error))?;
+        Ok(Taken { name: name.to_owned(), values, gradient })
+    }
+
+    fn is_same<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, first: &Taken) -> Result<bool> {
+        let values = tensor.try_into_data().map_err(|error| unreadable(name, error))?;
+        Ok(is_same(&values, &first.values))
+    }
+}
+
+fn unreadable(name: &str, reason: impl ToString) -> Error {
+    Error::Read { name: name.to_owned(), reason: reason.to_string() }
 }
 
 fn is_same(a: &TensorData, b: &TensorData) -> bool {
     a.dtype() == b.dtype() && a.shape() == b.shape() && a.as_bytes() == b.as_bytes()
 }
 
-/// The module with these values, which a parameter in several places gets in all of them.
+/// The module with these values.
 pub(crate) fn put<M: Module>(module: M, taken: Vec<Taken>) -> M {
-    let values = taken.into_iter().map(|taken| (taken.name, taken.values)).collect();
+    put_values(module, taken.into_iter().map(|taken| (taken.name, taken.values)))
+}
+
+/// New values of a parameter.
+pub(crate) trait Values {
+    /// As a tensor on the device of `old`, and with autodiff where that has it.
+    fn into_tensor<const D: usize>(self, old: &Tensor<D>) -> Tensor<D>;
+}
+
+impl Values for TensorData {
+    fn into_tensor<const D: usize>(self, old: &Tensor<D>) -> Tensor<D> {
+        let dtype = self.dtype();
+        Tensor::from_data(self, (&old.device(), dtype))
+    }
+}
+
+/// The module with values by the names of parameters, which a parameter in several places gets in all of them.
+pub(crate) fn put_values<M: Module, V: Values>(module: M, values: impl Iterator<Item = (String, V)>) -> M {
+    let values = values.collect();
     module.map(&mut Putter { path: Vec::new(), values, placed: TensorContainer::new() })
 }
 
-struct Putter {
+struct Putter<V> {
     path: Vec<String>,
-    values: HashMap<String, TensorData>,
+    values: HashMap<String, V>,
     placed: TensorContainer<ParamId>,
 }
 
-impl ModuleMapper for Putter {
+impl<V: Values> ModuleMapper for Putter<V> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }
@@ -260,9 +335,8 @@ impl ModuleMapper for Putter {
             let requires_gradient = tensor.is_require_grad();
             let moved = match (values, placed) {
                 (Some(values), _) => {
-                    let dtype = values.dtype();
                     let checkpointing = tensor.gradient_checkpointing_strategy();
-                    let moved = Tensor::from_data(values, (&tensor.device(), dtype));
+                    let moved = values.into_tensor(&tensor);
                     let moved = match checkpointing {
                         Some(strategy) => moved.with_gradient_checkpointing_strategy(strategy),
                         None => moved,

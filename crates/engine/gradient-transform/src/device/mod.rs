@@ -166,6 +166,29 @@ pub trait Executor<T: Real = f32>: fmt::Debug {
     /// The device's.
     fn download(&mut self, array: &Self::Array) -> Result<Buffer, Self::Error>;
 
+    /// Every `every`-th element of an array, from the first on, as an array of its own: what state begins with that is a copy of the
+    /// parameter. `None` has it made on the host.
+    ///
+    /// ```
+    /// use gradient_transform::device::{Executor, Interpreter};
+    /// use gradient_transform::{Buffer, DType};
+    ///
+    /// let array = Buffer::F32(vec![1.0, 2.0, 3.0]);
+    /// let Ok(sample) = Executor::<f32>::sample(&mut Interpreter, &array, 2, DType::F32);
+    /// assert!(sample.is_none_or(|sample| sample == Buffer::F32(vec![1.0, 3.0])));
+    /// ```
+    ///
+    /// # Errors
+    /// The device's.
+    fn sample(
+        &mut self,
+        _array: &Self::Array,
+        _every: usize,
+        _dtype: DType,
+    ) -> Result<Option<Self::Array>, Self::Error> {
+        Ok(None)
+    }
+
     /// For each gradient, whether it is finite and no element is larger than `limit`.
     ///
     /// # Errors

@@ -111,11 +111,31 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// # Errors
     /// [`Error::Device`].
     pub fn snapshot(&mut self) -> Result<Snapshot> {
+        self.look_at(Optimizer::snapshot)
+    }
+
+    /// Looks at the optimizer, with a copy of its state on the host as long as that takes: for checkpoints and evaluation points.
+    ///
+    /// ```
+    /// use gradient_transform::device::{Interpreter, OnDevice};
+    /// use gradient_transform::{Descent, Optimizer};
+    ///
+    /// let optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
+    /// let mut optimizer = OnDevice::new(optimizer, Interpreter)?;
+    /// let (y, mut x) = ([1.0_f32, 2.0], [0.0; 2]);
+    /// optimizer.look_at(|optimizer| optimizer.evaluation_point(0, &y, &mut x))??;
+    /// assert_eq!(x, y);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub fn look_at<R>(&mut self, look: impl FnOnce(&Optimizer<T>) -> R) -> Result<R> {
         self.usable_still()?;
         self.bring_all()?;
-        let snapshot = self.optimizer.snapshot();
+        let seen = look(&self.optimizer);
         self.optimizer.tensors.iter_mut().for_each(Tensor::forget_columns);
-        Ok(snapshot)
+        Ok(seen)
     }
 
     /// The device.
@@ -129,6 +149,32 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// As there.
     pub fn set_lr(&mut self, group: usize, lr: f64) -> Result<()> {
         self.optimizer.set_lr(group, lr)
+    }
+
+    /// Does something, such as a step, with every group's learning rate multiplied by `factor`. See [`Optimizer::at_lr_factor`].
+    ///
+    /// ```
+    /// use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
+    /// use gradient_transform::{Buffer, Descent, Optimizer};
+    ///
+    /// let optimizer = Optimizer::new(Descent::default(), [("w", [1])])?;
+    /// let mut optimizer = OnDevice::new(optimizer, Interpreter)?;
+    /// let (mut w, g) = (Buffer::F32(vec![1.0]), Buffer::F32(vec![1.0]));
+    /// optimizer.at_lr_factor(0.25, |optimizer| {
+    ///     optimizer.step(&mut [DeviceParameter { value: &mut w, gradient: Some(&g) }])
+    /// })?;
+    /// assert_eq!(w, Buffer::F32(vec![0.75]));
+    /// assert!(optimizer.at_lr_factor(-1.0, |_| Ok(())).is_err());
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub fn at_lr_factor<R>(&mut self, factor: f64, step: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        let own = self.optimizer.multiply_lrs(factor)?;
+        let outcome = step(self);
+        self.optimizer.put_lrs(own);
+        outcome
     }
 
     /// See [`Optimizer::estimate`].

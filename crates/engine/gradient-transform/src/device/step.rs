@@ -239,7 +239,15 @@ fn first_values<T: Real, E: Executor<T>>(
     if column.kept.is_none() && !copies {
         return executor.zeros(column.dtype, column.len);
     }
-    let values = if copies { executor.download(parameter)? } else { Buffer::zeros(column.dtype, 0) };
+    let mut values = Buffer::zeros(column.dtype, 0);
+    if copies {
+        if let Some(copy) = executor.sample(parameter, column.spec.every, column.dtype)? {
+            // As on the host: of weights that begin at 0, nothing need be kept.
+            let is_zero = column.spec.is_constant_copy() && executor.usable(&[&copy], 0.0)? == [true];
+            return if is_zero { executor.zeros(column.dtype, 0) } else { Ok(copy) };
+        }
+        values = executor.download(parameter)?;
+    }
     executor.upload(tensor::first_values(column, values.as_slice()))
 }
 

@@ -152,14 +152,24 @@ impl<T: Real> Optimizer<T> {
     /// Those of `step`; [`Error::OptionOutOfRange`] for a factor below 0, or one that takes a group's learning rate beyond
     /// 2^32. Nothing has changed then.
     pub fn at_lr_factor<R>(&mut self, factor: f64, step: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        let own = self.multiply_lrs(factor)?;
+        let outcome = step(self);
+        self.put_lrs(own);
+        outcome
+    }
+
+    /// Multiplies every group's learning rate, and gives those that they had.
+    pub(crate) fn multiply_lrs(&mut self, factor: f64) -> Result<SmallVec<[f64; 4]>> {
         // 0 times infinity is no number, and -1 times 0 is not below 0.
         Error::check("lr", factor, factor.is_finite() && factor >= 0.0, "finite and at least 0")?;
         let own: SmallVec<[f64; 4]> = self.groups.iter().map(|group| group.lr).collect();
         own.iter().try_for_each(|lr| check_lr(lr * factor))?;
         self.groups.iter_mut().for_each(|group| group.lr *= factor);
-        let outcome = step(self);
-        self.groups.iter_mut().zip(own).for_each(|(group, lr)| group.lr = lr);
-        outcome
+        Ok(own)
+    }
+
+    pub(crate) fn put_lrs(&mut self, lrs: SmallVec<[f64; 4]>) {
+        self.groups.iter_mut().zip(lrs).for_each(|(group, lr)| group.lr = lr);
     }
 
     /// Steps parameters whose shapes have been checked; false if a gradient cannot be stepped with and the step

@@ -1,0 +1,398 @@
+//! Modules on burn's wgpu device are stepped there, as on the processor. Where there is no adapter, each test says so and ends.
+
+use std::io::Write;
+use std::sync::OnceLock;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::{GradientsParams, OptimizerRecord};
+use burn::tensor::wgpu::WgpuSetup;
+use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use elementary::{Momentum, Polyak, WeightDecay};
+use gradient_transform::{Descent, Loss, NonFinite, Optimizer, ParameterGroup, Settings, StepOutcome};
+use prodigy_plus_burn::{Error, ModuleOptimizer, OnWgpu, Options, ProdigyPlus, parameters};
+
+/// The machine's adapter. burn's runtime is made once in a process.
+fn device(what: &str) -> Option<(Device, &'static WgpuSetup)> {
+    static MADE: OnceLock<Result<(Device, WgpuSetup), String>> = OnceLock::new();
+    let made =
+        MADE.get_or_init(|| Device::wgpu_options().init_with_setup().map_err(|error| error.to_string()));
+    match made {
+        Ok((device, setup)) => {
+            say(&format!("ran: {what} on {}", setup.adapter.get_info().name));
+            Some((device.clone().autodiff(), setup))
+        }
+        Err(error) => {
+            say(&format!("skipped: {what}: {error}"));
+            None
+        }
+    }
+}
+
+/// A line that no test harness holds back.
+fn say(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+#[derive(Module, Debug)]
+struct Network {
+    hidden: Linear,
+    output: Linear,
+}
+
+impl Network {
+    fn new(device: &Device) -> Self {
+        let mut all = Self {
+            hidden: LinearConfig::new(24, 160).init(device),
+            output: LinearConfig::new(160, 7).init(device),
+        };
+        all.hidden.weight = Param::from_tensor(wave([24, 160], 1, 0.2, device));
+        all.output.weight = Param::from_tensor(wave([160, 7], 2, 0.1, device));
+        all.hidden.bias = Some(Param::from_tensor(wave([160], 3, 0.1, device)));
+        all.output.bias = Some(Param::from_tensor(wave([7], 4, 0.1, device)));
+        all
+    }
+
+    fn loss(&self, step: usize) -> Tensor<1> {
+        let device = self.hidden.weight.val().device();
+        let inputs = wave::<2>([32, 24], 10 + step, 1.0, &device);
+        let labels = inputs.clone().slice([0..32, 3..10]).sin();
+        let outputs = self.output.forward(self.hidden.forward(inputs).tanh());
+        (outputs - labels).powf_scalar(2.0).mean()
+    }
+
+    fn gradients(&self, step: usize) -> GradientsParams {
+        GradientsParams::from_grads(self.loss(step).backward(), self)
+    }
+}
+
+/// Momentum with weight decay on the matrices, and without on the vectors, which have half the learning rate.
+fn two_groups<M: Module>(module: &M, non_finite: NonFinite) -> ModuleOptimizer {
+    let all = parameters(module);
+    let of_rank = |rank: usize| {
+        let own = all.iter().filter(move |(_, shape)| shape.len() == rank);
+        own.map(|(name, shape)| (name.clone(), shape.clone()))
+    };
+    let decayed =
+        (Momentum::default(), WeightDecay { rate: 0.1, ..WeightDecay::default() }, Descent::default());
+    let groups = [
+        ParameterGroup::new(decayed, of_rank(2)).lr(0.1),
+        ParameterGroup::new((Momentum::default(), Descent::default()), of_rank(1)).lr(0.05),
+    ];
+    let settings = Settings { non_finite, ..Settings::default() };
+    ModuleOptimizer::from_engine(Optimizer::with_groups(groups, settings).unwrap())
+}
+
+fn wave<const D: usize>(shape: [usize; D], seed: usize, scale: f32, device: &Device) -> Tensor<D> {
+    let len = shape.iter().product();
+    let value = |i: usize| scale * (((i * 7919 + seed * 104_729) % 10_007) as f32 / 5003.5 - 1.0);
+    Tensor::from_data(TensorData::new((0..len).map(value).collect::<Vec<f32>>(), shape), device)
+}
+
+/// Parameters, in the module's order.
+fn values<M: Module>(module: &M) -> Vec<Vec<f32>> {
+    struct Values(Vec<Vec<f32>>);
+    impl ModuleVisitor for Values {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.val().into_data().try_to_vec::<f32>().unwrap());
+        }
+    }
+    let mut values = Values(Vec::new());
+    module.visit(&mut values);
+    values.0
+}
+
+/// The same gradients for a module with the same parameters on another device.
+fn on_host<M: Module>(module: &M, gradients: &GradientsParams) -> GradientsParams {
+    struct Copies<'a>(&'a GradientsParams, GradientsParams);
+    impl ModuleVisitor for Copies<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.get::<D>(param.id) {
+                self.1.register(param.id, Tensor::<D>::from_data(gradient.into_data(), &Device::flex()));
+            }
+        }
+    }
+    let mut copies = Copies(gradients, GradientsParams::new());
+    module.visit(&mut copies);
+    copies.1
+}
+
+fn assert_near(ours: &[Vec<f32>], theirs: &[Vec<f32>], what: &str) {
+    assert_eq!(ours.len(), theirs.len());
+    for (a, b) in ours.iter().zip(theirs) {
+        let largest = b.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        let apart = a.iter().zip(b).fold(0.0_f32, |apart, (a, b)| apart.max((a - b).abs()));
+        assert!(apart <= 1e-5 * largest, "{what}: {apart} of {largest}");
+    }
+}
+
+#[test]
+fn a_module_that_is_trained_on_the_device_is_the_one_of_the_processor_within_the_tolerance() {
+    let Some((device, setup)) = device("training") else { return };
+    let mut module = Network::new(&device);
+    let mut twin = module.clone().to_device(&Device::flex().autodiff());
+    assert_eq!(values(&twin), values(&module));
+    let options = Options::default().d0(1e-2);
+    let mut here = ProdigyPlus::new(&twin, &options).unwrap();
+    let mut there = OnWgpu::new(ProdigyPlus::new(&module, &options).unwrap(), setup).unwrap();
+    let first = module.loss(0).into_scalar::<f32>();
+    for step in 0..20 {
+        let gradients = module.gradients(step);
+        let copies = on_host(&module, &gradients);
+        assert_eq!(there.step(1.0, &mut module, gradients).unwrap(), StepOutcome::Done);
+        here.step(1.0, &mut twin, copies).unwrap();
+        assert_near(&values(&module), &values(&twin), &format!("y, step {step}"));
+    }
+    let d = [there.engine().estimate(0).unwrap().d, here.engine().estimate(0).unwrap().d];
+    assert!((d[0] - d[1]).abs() <= 1e-5 * d[1], "{d:?}");
+    let last = module.loss(0).into_scalar::<f32>();
+    assert!(last < 0.9 * first, "{first} {last}");
+    let [x, expected] = [there.evaluation_module(&module).unwrap(), here.evaluation_module(&twin).unwrap()];
+    assert_near(&values(&x), &values(&expected), "x");
+    assert_eq!(parameters(&x), parameters(&module));
+}
+
+#[test]
+fn parameters_and_gradients_do_not_pass_through_the_host() {
+    let Some((device, setup)) = device("bytes of a step") else { return };
+    let mut layer: Linear = LinearConfig::new(512, 512).init(&device);
+    let bytes = 4 * (512 * 512 + 512);
+    let mut optimizer = OnWgpu::new(ProdigyPlus::new(&layer, &Options::default()).unwrap(), setup).unwrap();
+    let inputs = wave::<2>([8, 512], 1, 1.0, &device);
+    for step in 0..3 {
+        let loss = layer.forward(inputs.clone()).powf_scalar(2.0).mean();
+        let gradients = GradientsParams::from_grads(loss.backward(), &layer);
+        let wgpu = optimizer.engine_mut().executor();
+        let before = (wgpu.transferred_bytes(), wgpu.launches());
+        optimizer.step(1.0, &mut layer, gradients).unwrap();
+        let wgpu = optimizer.engine_mut().executor();
+        let (transferred, launches) = (wgpu.transferred_bytes() - before.0, wgpu.launches() - before.1);
+        say(&format!(
+            "ran: step {step}: {transferred} bytes between host and device, {bytes} of parameters, {launches} launches"
+        ));
+        // Tables of places are made in the first step.
+        assert!(transferred < if step == 0 { bytes / 10 } else { bytes / 20 }, "{transferred}");
+    }
+}
+
+#[test]
+fn groups_step_by_their_own_chains_and_a_parameter_without_a_gradient_stays() {
+    let Some((device, setup)) = device("groups") else { return };
+    let mut module = Network::new(&device);
+    let mut twin = module.clone().to_device(&Device::flex().autodiff());
+    let mut here = two_groups(&twin, NonFinite::Error);
+    let mut there = OnWgpu::new(two_groups(&module, NonFinite::Error), setup).unwrap();
+    let (start, clone) = (values(&module), module.clone());
+    for step in 0..6 {
+        let mut gradients = module.gradients(step);
+        let missing = if step % 2 == 0 { module.output.weight.id } else { module.hidden.weight.id };
+        gradients.remove::<2>(missing).unwrap();
+        let copies = on_host(&module, &gradients);
+        let before = values(&module);
+        there.step(0.5, &mut module, gradients).unwrap();
+        here.step(0.5, &mut twin, copies).unwrap();
+        let after = values(&module);
+        assert_near(&after, &values(&twin), &format!("step {step}"));
+        // hidden: weight and bias; output: weight and bias.
+        let stayed: Vec<bool> = before.iter().zip(&after).map(|(a, b)| a == b).collect();
+        assert_eq!(
+            stayed,
+            if step % 2 == 0 { [false, false, true, false] } else { [true, false, false, false] }
+        );
+    }
+    let updates = |snapshot: &gradient_transform::Snapshot| -> Vec<u64> {
+        snapshot.tensors.values().map(|tensor| tensor.updates).collect()
+    };
+    let (ours, theirs) = (there.engine_mut().snapshot().unwrap(), here.engine().snapshot());
+    assert_eq!(updates(&ours), updates(&theirs));
+    // A clone of the module keeps what it had.
+    assert_eq!(values(&clone), start);
+}
+
+#[test]
+fn with_a_gradient_that_is_not_finite_nothing_moves() {
+    let Some((device, setup)) = device("gradients that are not finite") else { return };
+    let mut module = Network::new(&device);
+    let spoilt = |module: &Network| {
+        let mut gradients = module.gradients(1);
+        let id = module.output.weight.id;
+        let gradient = gradients.remove::<2>(id).unwrap();
+        let nan = Tensor::<2>::full([1, 1], f32::NAN, &gradient.device());
+        gradients.register(id, gradient.slice_assign([37..38, 3..4], nan));
+        gradients
+    };
+    let mut optimizer = OnWgpu::new(two_groups(&module, NonFinite::Error), setup).unwrap();
+    let gradients = module.gradients(0);
+    optimizer.step(1.0, &mut module, gradients).unwrap();
+    let before = (values(&module), optimizer.engine_mut().snapshot().unwrap());
+    let gradients = spoilt(&module);
+    let error = optimizer.step(1.0, &mut module, gradients).unwrap_err().to_string();
+    assert!(error.contains("output.weight") && error.contains("NaN") && error.contains("262"), "{error}");
+    let gradients = module.gradients(1);
+    let error = optimizer.step(-1.0, &mut module, gradients).unwrap_err().to_string();
+    assert!(error.contains("lr") && error.contains("-1"), "{error}");
+    assert_eq!((values(&module), optimizer.engine_mut().snapshot().unwrap()), before);
+    let gradients = module.gradients(1);
+    assert_eq!(optimizer.step(1.0, &mut module, gradients).unwrap(), StepOutcome::Done);
+
+    let mut skipping = OnWgpu::new(two_groups(&module, NonFinite::Skip), setup).unwrap();
+    let (before, gradients) = (values(&module), spoilt(&module));
+    assert_eq!(skipping.step(1.0, &mut module, gradients).unwrap(), StepOutcome::Skipped);
+    assert_eq!(values(&module), before);
+}
+
+#[test]
+fn a_run_goes_on_on_the_processor_from_a_record_of_the_device_and_comes_back() {
+    let Some((device, setup)) = device("records") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.bpk");
+    let options = Options::default().d0(1e-2);
+    let mut module = Network::new(&device);
+    let mut there = OnWgpu::new(ProdigyPlus::new(&module, &options).unwrap(), setup).unwrap();
+    let both =
+        |there: &mut OnWgpu, module: &mut Network, here: &mut ProdigyPlus, twin: &mut Network, step| {
+            let gradients = module.gradients(step);
+            let copies = on_host(module, &gradients);
+            there.step(1.0, module, gradients).unwrap();
+            here.step(1.0, twin, copies).unwrap();
+            assert_near(&values(module), &values(twin), &format!("step {step}"));
+        };
+    for step in 0..3 {
+        let gradients = module.gradients(step);
+        there.step(1.0, &mut module, gradients).unwrap();
+    }
+    there.to_record().unwrap().save(&path).unwrap();
+    let mut twin = module.clone().to_device(&Device::flex().autodiff());
+    let mut here = ProdigyPlus::new(&twin, &options).unwrap();
+    let restored = here.load_record(&mut twin, OptimizerRecord::load(&path).unwrap()).unwrap();
+    assert!(restored.missing.is_empty() && restored.left_out.is_empty());
+    assert_eq!(here.engine().snapshot(), there.engine_mut().snapshot().unwrap());
+    for step in 3..6 {
+        both(&mut there, &mut module, &mut here, &mut twin, step);
+    }
+    let mut back = ProdigyPlus::new(&module, &options).unwrap();
+    back.load_record(&mut module, here.to_record().unwrap()).unwrap();
+    let mut back = OnWgpu::new(back, setup).unwrap();
+    for step in 6..8 {
+        both(&mut back, &mut module, &mut here, &mut twin, step);
+    }
+    assert_eq!(back.into_host().unwrap().engine().steps(0).unwrap(), 8);
+}
+
+/// Tied weights: the output layer has the embedding's.
+#[derive(Module, Debug)]
+struct Tied {
+    input: Param<Tensor<2>>,
+    output: Param<Tensor<2>>,
+}
+
+#[test]
+fn a_parameter_in_two_places_or_with_its_axes_exchanged_is_stepped_as_on_the_processor() {
+    let Some((device, setup)) = device("tied and transposed parameters") else { return };
+    // Another thread made it, and its elements are not in the order of its axes.
+    let input = std::thread::scope(|scope| {
+        let made = scope.spawn(|| Param::from_tensor(wave::<2>([9, 5], 1, 0.5, &device).transpose()));
+        made.join().unwrap()
+    });
+    let mut module = Tied { output: input.clone(), input };
+    let mut twin = module.clone().to_device(&Device::flex().autodiff());
+    let mut here = momentum(&twin);
+    let mut there = OnWgpu::new(momentum(&module), setup).unwrap();
+    for step in 0..3 {
+        let inputs = wave::<2>([4, 5], step, 1.0, &device);
+        let hidden = inputs.matmul(module.input.val()).tanh();
+        let loss = hidden.matmul(module.output.val().transpose()).powf_scalar(2.0).mean();
+        let gradients = GradientsParams::from_grads(loss.backward(), &module);
+        let copies = on_host(&module, &gradients);
+        there.step(1.0, &mut module, gradients).unwrap();
+        here.step(1.0, &mut twin, copies).unwrap();
+        assert_near(&values(&module), &values(&twin), &format!("step {step}"));
+        let both = values(&module);
+        assert_eq!(both[0], both[1]);
+    }
+    assert_eq!(module.input.id, module.output.id);
+    let moved = module.output.val().inner() + 1.0;
+    module.output = Param::initialized(module.input.id, moved.autodiff().require_grad());
+    let error = there.step(1.0, &mut module, GradientsParams::new()).unwrap_err();
+    assert!(
+        matches!(&error, Error::Untied { first, second } if first == "input" && second == "output"),
+        "{error}"
+    );
+}
+
+fn momentum<M: Module>(module: &M) -> ModuleOptimizer {
+    let shapes = parameters(module);
+    let chain = (Momentum::default(), Descent::default());
+    ModuleOptimizer::from_engine(Optimizer::new(chain, shapes).unwrap())
+}
+
+#[test]
+fn what_cannot_be_stepped_there_is_refused_by_a_typed_error() {
+    let Some((device, setup)) = device("what is refused") else { return };
+    let module: Linear = LinearConfig::new(8, 8).init(&device);
+    let muon = ProdigyPlus::new(&module, &Options::default().use_muon_pp(true)).unwrap();
+    let error = OnWgpu::new(muon, setup).unwrap_err();
+    assert!(matches!(&error, Error::Optimizer(gradient_transform::Error::NoFormula { .. })), "{error}");
+
+    let mut elsewhere: Linear = LinearConfig::new(8, 8).init(&Device::flex().autodiff());
+    let mut optimizer = OnWgpu::new(two_groups(&elsewhere, NonFinite::Error), setup).unwrap();
+    let error = optimizer.step(1.0, &mut elsewhere, GradientsParams::new()).unwrap_err();
+    assert!(matches!(&error, Error::Elsewhere { name, .. } if name == "weight"), "{error}");
+    let mut other: Linear = LinearConfig::new(8, 8).with_bias(false).init(&device);
+    let error = optimizer.step(1.0, &mut other, GradientsParams::new()).unwrap_err();
+    assert!(matches!(&error, Error::OtherParameters { expected, .. } if expected == &["bias"]), "{error}");
+    let mut half = module.clone();
+    half.weight = Param::from_tensor(half.weight.val().inner().cast(burn::tensor::DType::F16));
+    let error = optimizer.step(1.0, &mut half, GradientsParams::new()).unwrap_err();
+    assert!(matches!(&error, Error::ElementType { name, .. } if name == "weight"), "{error}");
+
+    // Another device of wgpu's, which the machine need not have.
+    let Ok((_, setup)) = Device::wgpu_options().device_kind(DeviceKind::Cpu).init_with_setup() else {
+        return;
+    };
+    let (mut module, before) = (module.clone(), values(&module));
+    let mut optimizer = OnWgpu::new(two_groups(&module, NonFinite::Error), &setup).unwrap();
+    let loss = module.forward(Tensor::<2>::ones([1, 8], &device)).sum();
+    let gradients = GradientsParams::from_grads(loss.backward(), &module);
+    let error = optimizer.step(1.0, &mut module, gradients).unwrap_err();
+    assert!(matches!(&error, Error::Optimizer(gradient_transform::Error::Device { .. })), "{error}");
+    say(&format!("ran: the setup of another device: {error}"));
+    assert_eq!(values(&module), before);
+}
+
+#[test]
+fn a_step_is_told_the_loss() {
+    let Some((device, setup)) = device("the loss") else { return };
+    let mut module: Linear = LinearConfig::new(8, 8).init(&device);
+    let chain = (Polyak::default(), Descent::default());
+    let engine = Optimizer::new(chain, parameters(&module)).unwrap();
+    let mut optimizer = OnWgpu::new(ModuleOptimizer::from_engine(engine), setup).unwrap();
+    let loss = module.forward(Tensor::<2>::ones([1, 8], &device)).powf_scalar(2.0).sum();
+    let value = f64::from(loss.clone().into_scalar::<f32>());
+    let gradients = GradientsParams::from_grads(loss.backward(), &module);
+    let before = values(&module);
+    optimizer.step_with(1.0, Loss(value), &mut module, gradients).unwrap();
+    assert_ne!(values(&module), before);
+}
+
+/// A parameter without elements, and one with some.
+#[derive(Module, Debug)]
+struct Sparse {
+    none: Param<Tensor<2>>,
+    some: Param<Tensor<1>>,
+}
+
+#[test]
+fn a_parameter_without_elements_is_no_error() {
+    let Some((device, setup)) = device("a parameter without elements") else { return };
+    let mut module = Sparse {
+        none: Param::from_tensor(Tensor::zeros([0, 3], &device)),
+        some: Param::from_tensor(Tensor::ones([2], &device)),
+    };
+    let mut optimizer = OnWgpu::new(momentum(&module), setup).unwrap();
+    let mut gradients = GradientsParams::new();
+    gradients.register(module.none.id, Tensor::<2>::zeros([0, 3], &device).inner());
+    gradients.register(module.some.id, Tensor::<1>::ones([2], &device).inner());
+    optimizer.step(0.5, &mut module, gradients).unwrap();
+    assert_eq!(values(&module), [vec![], vec![0.5; 2]]);
+}
