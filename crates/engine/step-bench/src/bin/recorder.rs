@@ -1,5 +1,6 @@
 //! The command line of the measurement of a recorder.
 
+use std::io::Write;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -49,10 +50,11 @@ fn main() -> Result<()> {
         Precision::F32 => measure::<f32>(&arguments, &recorder, &shapes, |x| x)?,
         Precision::Bf16 => measure::<bf16>(&arguments, &recorder, &shapes, bf16::from_f32)?,
     };
+    let mut out = std::io::stdout().lock();
     for (name, mut added) in ["a sample of the blocks", "all elements"].into_iter().zip(added) {
         added.sort_by(f64::total_cmp);
         let at = |share: f64| 100.0 * added[((added.len() - 1) as f64 * share).round() as usize];
-        println!("{name}: {:+.1} % [{:+.1}, {:+.1}]", at(0.5), at(0.25), at(0.75));
+        writeln!(out, "{name}: {:+.1} % [{:+.1}, {:+.1}]", at(0.5), at(0.25), at(0.75))?;
     }
     Ok(())
 }
