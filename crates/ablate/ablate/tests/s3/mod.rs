@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ struct State {
 }
 
 /// A server.
-pub struct S3 {
+pub(crate) struct S3 {
     port: u16,
     state: Arc<State>,
 }
@@ -44,7 +44,7 @@ struct Response {
 }
 
 impl S3 {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State::default());
@@ -59,7 +59,7 @@ impl S3 {
     }
 
     /// Variables for a program that uses it.
-    pub fn environment(&self) -> [(&'static str, String); 5] {
+    pub(crate) fn environment(&self) -> [(&'static str, String); 5] {
         [
             ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
             ("AWS_ALLOW_HTTP", "true".into()),
@@ -70,25 +70,25 @@ impl S3 {
     }
 
     /// Names of objects with an ending.
-    pub fn names(&self, ending: &str) -> Vec<String> {
+    pub(crate) fn names(&self, ending: &str) -> Vec<String> {
         let objects = self.state.objects.lock().unwrap();
         objects.keys().filter(|key| key.ends_with(ending)).cloned().collect()
     }
 
-    pub fn put(&self, key: &str, content: &[u8]) {
+    pub(crate) fn put(&self, key: &str, content: &[u8]) {
         let version = self.state.versions.fetch_add(1, Ordering::Relaxed);
         self.state.objects.lock().unwrap().insert(key.into(), (content.into(), version));
     }
 
-    pub fn get(&self, key: &str) -> Vec<u8> {
+    pub(crate) fn get(&self, key: &str) -> Vec<u8> {
         self.state.objects.lock().unwrap()[key].0.clone()
     }
 
-    pub fn ignore_conditions(&self) {
+    pub(crate) fn ignore_conditions(&self) {
         self.state.is_unconditional.store(true, Ordering::Relaxed);
     }
 
-    pub fn deny_runs(&self, is_denied: bool) {
+    pub(crate) fn deny_runs(&self, is_denied: bool) {
         self.state.is_denied.store(is_denied, Ordering::Relaxed);
     }
 }
