@@ -351,7 +351,7 @@ fn a_program_without_object_stores_says_how_to_get_them_and_writes_nothing() {
         &["run", "quick", "--store", "s3://bucket/study"][..],
         &["report", "quick", "--store", "gs://bucket/study"],
         &["plan", "quick", "--store", "az://container/study"],
-        &["merge", "s3://bucket/study", "ablation/quick"],
+        &["merge", "s3://bucket/study", "s3://bucket/other"],
         &["merge", "quick", "s3://bucket/study"],
     ] {
         let output = command(arguments).current_dir(folder.path()).output().unwrap();

@@ -159,8 +159,9 @@ impl Backend for Objects {
             self.put(&path, content, PutMode::Overwrite)?;
             return Ok(());
         }
-        // Another process may be about to begin the same study.
-        if self.list(&self.address.prefix)?.iter().any(|name| name != STUDY_FILE) {
+        // Another process may have begun the same study meanwhile. Its first object is the study.
+        let names = self.list(&self.address.prefix)?;
+        if !names.is_empty() && !names.iter().any(|name| name == STUDY_FILE) {
             return Err(ObjectError::NotAStudy(self.address.url.clone()).into());
         }
         self.put(&path, content, PutMode::Create)?;
