@@ -232,7 +232,7 @@ fn tasks_and_arms_have_a_folder_each_whatever_they_are_called() {
         r#"
         tasks = [
             { task = "rosenbrock", name = "a/b", steps = 4 },
-            { task = "rosenbrock", name = "a:b", steps = 4 },
+            { task = "rosenbrock", name = "a:b", steps = 5 },
         ]
         seeds = 2
         evaluations = 1

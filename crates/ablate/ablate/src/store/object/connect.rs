@@ -79,7 +79,7 @@ impl Address {
         client.map_err(|error| self.failed("use", &self.url, &error))
     }
 
-    /// What is known of a failure, and what to look at.
+    /// A failure as far as it is known, and what to look at.
     pub(super) fn failed(
         &self,
         doing: &'static str,

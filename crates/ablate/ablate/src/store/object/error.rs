@@ -18,7 +18,7 @@ pub(crate) enum ObjectError {
     Url {
         /// As it was given.
         url: String,
-        /// What is wrong with it.
+        /// Its mistake.
         reason: String,
     },
     /// Other things are stored there.
@@ -37,7 +37,7 @@ pub(crate) enum ObjectError {
     Unconditional {
         /// The store.
         url: String,
-        /// What it did.
+        /// The write that it did not refuse.
         what: &'static str,
     },
     /// A request that failed, also when it was tried again.
@@ -45,13 +45,13 @@ pub(crate) enum ObjectError {
         "cannot {doing} {what}: {reason}. {advice} What is stored has stayed, and the same command goes on from there"
     )]
     Failed {
-        /// What was tried.
+        /// The request, as a verb.
         doing: &'static str,
-        /// With which object.
+        /// The object.
         what: String,
         /// The client's own words.
         reason: String,
-        /// What to look at.
+        /// The most likely causes.
         advice: &'static str,
     },
 }
