@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +11,7 @@ use crate::findings::{FEWEST_PAIRS, Findings};
 use crate::replace::replace;
 use crate::report::{self, Environment};
 use crate::results::Results;
+use crate::store::Store;
 
 /// The copy of the study, by which a folder is known to be one of this program's.
 pub(crate) const STUDY_FILE: &str = "study.toml";
@@ -46,6 +46,33 @@ impl Look {
             && self.tasks.iter().any(|task| other.tasks.contains(task))
             && self.arms.iter().any(|arm| other.arms.contains(arm))
     }
+}
+
+/// With how many other seeds some of these results were reported before, where that was enough for a verdict; and remembers these, with the runs.
+///
+/// # Errors
+/// The record of looks cannot be read or written.
+pub(crate) fn look(store: &Store, results: &Results) -> Result<Vec<usize>> {
+    let present = Look::at(results);
+    let mut earlier = BTreeSet::new();
+    store.change(LOOKS_FILE, |content| {
+        let mut looks: Vec<Look> = match content {
+            Some(bytes) => serde_json::from_slice(bytes).with_context(|| {
+                format!("{LOOKS_FILE} is damaged; without it, the report does not know which reports were written before")
+            })?,
+            None => Vec::new(),
+        };
+        let is_earlier = |look: &&Look| {
+            look.shares(&present) && look.seeds >= FEWEST_PAIRS && look.seeds != present.seeds
+        };
+        earlier = looks.iter().filter(is_earlier).map(|look| look.seeds).collect();
+        if looks.contains(&present) {
+            return Ok(None);
+        }
+        looks.push(present.clone());
+        Ok(Some(serde_json::to_vec(&looks)?))
+    })?;
+    Ok(earlier.into_iter().collect())
 }
 
 /// A folder that may be written to.
@@ -89,34 +116,11 @@ impl Folder {
     /// It cannot be written.
     pub(crate) fn keep_study(&self, text: &str) -> Result<()> {
         let path = self.path.join(STUDY_FILE);
-        replace(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    /// With how many other seeds some of these results were reported before, where that was enough for a verdict; and remembers these.
-    ///
-    /// # Errors
-    /// The record of looks cannot be read or written.
-    pub(crate) fn look(&self, results: &Results) -> Result<Vec<usize>> {
-        let path = self.path.join(LOOKS_FILE);
-        let shown = path.display();
-        let mut looks: Vec<Look> = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                format!("{shown} is damaged; without it, the report does not know which reports were written before")
-            })?,
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
-        };
-        let present = Look::at(results);
-        let earlier: BTreeSet<usize> = looks
-            .iter()
-            .filter(|look| look.shares(&present) && look.seeds >= FEWEST_PAIRS && look.seeds != present.seeds)
-            .map(|look| look.seeds)
-            .collect();
-        if !looks.contains(&present) {
-            looks.push(present);
-            replace(&path, &serde_json::to_vec(&looks)?).with_context(|| format!("cannot write {shown}"))?;
+        // One that may only be read is read.
+        if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
         }
-        Ok(earlier.into_iter().collect())
+        replace(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Writes the report: every file is replaced when the new one is complete.
@@ -192,8 +196,8 @@ mod tests {
     #[test]
     fn a_look_at_the_same_runs_with_other_seeds_is_remembered() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = Folder::take(parent.path()).unwrap();
-        let look = |seeds, arms: &[&str], steps| folder.look(&results(seeds, arms, steps)).unwrap();
+        let store = Store::open(parent.path()).unwrap();
+        let look = |seeds, arms: &[&str], steps| look(&store, &results(seeds, arms, steps)).unwrap();
         assert!(look(3, &["cautious"], 100).is_empty());
         assert!(look(8, &["cautious"], 100).is_empty()); // three seeds could say nothing
         assert!(look(8, &["cautious"], 100).is_empty());
@@ -203,7 +207,7 @@ mod tests {
         assert!(look(14, &["adopt"], 100).is_empty());
         assert_eq!(look(8, &["cautious"], 100), [10]);
         fs::write(parent.path().join(LOOKS_FILE), "{").unwrap();
-        let error = folder.look(&results(8, &[], 1)).unwrap_err().to_string();
+        let error = format!("{:#}", super::look(&store, &results(8, &[], 1)).unwrap_err());
         assert!(error.contains("looks.json is damaged"), "{error}");
     }
 

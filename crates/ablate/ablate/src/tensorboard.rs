@@ -73,11 +73,30 @@ impl Events {
     }
 }
 
-/// A run's folder. The separators of paths, and what Windows allows in no name, are `_`.
+/// A run's folder, which no other one has.
 fn folder(top: &Path, task: &str, arm: &str, fork: Option<usize>, seed: u64) -> PathBuf {
-    let name = |text: &str| text.replace(['/', '\\', ':', '*', '?', '"', '<', '>', '|'], "_");
-    let arm = fork.map_or_else(|| name(arm), |step| format!("{}-from-{step}", name(arm)));
+    let arm = fork.map_or_else(|| name(arm), |step| format!("{}{FROM}{step}", name(arm)));
     top.join(name(task)).join(arm).join(format!("seed-{seed}"))
+}
+
+/// Between an arm and the step that it goes on from.
+const FROM: &str = "-from-";
+
+/// The name of a task or an arm as that of a folder. The separators of paths, what Windows allows in no name, and what would make two names one are escaped as in URLs.
+fn name(text: &str) -> String {
+    let mut name = String::new();
+    let last = text.chars().count().saturating_sub(1);
+    for (index, (at, letter)) in text.char_indices().enumerate() {
+        let is_special = "/\\:*?\"<>|%".contains(letter) || letter.is_ascii_control();
+        // Windows leaves these out, and a folder of dots alone is another one.
+        let is_trailing = index == last && ['.', ' '].contains(&letter);
+        if is_special || is_trailing || text[at..].starts_with(FROM) {
+            name += &format!("%{:02X}", u32::from(letter));
+        } else {
+            name.push(letter);
+        }
+    }
+    name
 }
 
 /// Writes the event files of all reported runs, in place of those that are there. Their number.
@@ -197,5 +216,33 @@ impl Observer for Live<'_> {
         let (step, end) = of_end(record);
         self.write(job, [(step, &end)]);
         self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _)| of != job);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_runs_have_the_same_folder_whatever_arms_are_called() {
+        let top = Path::new("top");
+        let arms = [
+            "a/b", "a:b", "a\\b", "a_b", "a%2Fb", "a b", "a b ", "a b.", ".", "..", "a", "a-from-3", "a\nb",
+            "größer",
+        ];
+        let folders = arms.iter().flat_map(|arm| [None, Some(3)].map(|fork| folder(top, "t", arm, fork, 0)));
+        let folders: BTreeSet<PathBuf> = folders.collect();
+        assert_eq!(folders.len(), 2 * arms.len());
+        // All are where they should be.
+        for folder in &folders {
+            let parts: Vec<_> = folder.iter().collect();
+            assert!(parts.len() == 4 && parts[..2] == ["top", "t"] && parts[3] == "seed-0", "{folder:?}");
+            assert!(parts[2] != ".." && parts[2] != ".");
+        }
+        let of = |arm, fork| folder(top, "task", arm, fork, 7);
+        assert_eq!(of("plain_name-1.5", None), top.join("task/plain_name-1.5/seed-7"));
+        assert_eq!(of("a/b", Some(10)), top.join("task/a%2Fb-from-10/seed-7"));
     }
 }

@@ -342,3 +342,25 @@ fn lists_name_what_a_study_can_use() {
     }
     assert!(text(&ablate(&["completions", "bash"]).stdout).contains("_ablate"));
 }
+
+#[cfg(not(feature = "object-store"))]
+#[test]
+fn a_program_without_object_stores_says_how_to_get_them_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["run", "quick", "--store", "s3://bucket/study"][..],
+        &["report", "quick", "--store", "gs://bucket/study"],
+        &["plan", "quick", "--store", "az://container/study"],
+        &["merge", "s3://bucket/study", "s3://bucket/other"],
+        &["merge", "quick", "s3://bucket/study"],
+    ] {
+        let output = command(arguments).current_dir(folder.path()).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("--features object-store"), "{said}");
+    }
+    let output =
+        command(&["run", "quick", "--out", "s3://bucket/study"]).current_dir(folder.path()).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("--store s3://bucket/study"), "{said}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}

@@ -104,6 +104,58 @@ fn what_is_not_stored_cannot_be_exported() {
     assert!(output.status.code() == Some(2) && said.contains("`ablate run` does them"), "{said}");
 }
 
+#[test]
+fn tables_that_cannot_be_written_are_an_error_that_says_how_to_have_them_and_nothing_is_lost() {
+    let (folder, study, out) = study(true);
+    let runs = || fs::read_dir(out.join("runs")).unwrap().count();
+    let before = runs();
+    for (form, taken) in [("jsonl", "curves.jsonl"), ("tensorboard", "tensorboard")] {
+        let taken = out.join(taken);
+        if form == "tensorboard" {
+            fs::write(&taken, "mine").unwrap()
+        } else {
+            fs::create_dir(&taken).unwrap()
+        }
+        let output = ablate(&["export", "--to", form], &study, &out);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains("nothing of the study is lost"), "{said}");
+        assert!(said.contains("ablate merge COPY") && said.contains(taken.to_str().unwrap()), "{said}");
+        assert!(taken.exists() && runs() == before);
+    }
+    // As it says.
+    let copy = folder.path().join("copy");
+    let mut merge = Command::new(env!("CARGO_BIN_EXE_ablate"));
+    assert!(merge.arg("merge").arg(&copy).arg(&out).output().unwrap().status.success());
+    for form in ["jsonl", "tensorboard"] {
+        assert!(ablate(&["export", "--to", form], &study, &copy).status.success());
+    }
+    assert!(lines(&copy, "curves.jsonl").len() > 10 && copy.join("tensorboard").is_dir());
+}
+
+/// A user who may do everything is not kept from writing to the folder.
+#[cfg(unix)]
+#[test]
+fn a_study_in_a_folder_that_may_only_be_read_is_planned_and_its_tables_cannot_be_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, study, out) = study(true);
+    let allow = |mode| {
+        for path in [out.join("runs"), out.clone()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    allow(0o555);
+    let may_do_everything = fs::write(out.join("probe"), "").is_ok();
+    let plan = ablate(&["plan"], &study, &out);
+    let export = ablate(&["export", "--to", "jsonl"], &study, &out);
+    allow(0o755);
+    let said = String::from_utf8_lossy(&export.stderr).into_owned();
+    assert!(plan.status.success() && export.status.success() == may_do_everything, "{said}");
+    assert!(
+        may_do_everything || said.contains("cannot write") && said.contains("ablate merge COPY"),
+        "{said}"
+    );
+}
+
 #[cfg(not(feature = "parquet"))]
 #[test]
 fn a_program_without_parquet_says_how_to_get_it() {

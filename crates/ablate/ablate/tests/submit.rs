@@ -60,7 +60,8 @@ fn submit(folder: &Path, arguments: &[&str]) -> String {
 #[test]
 fn slurm_has_an_array_for_every_phase_and_a_report_at_the_end() {
     let folder = place(TUNED);
-    let options = ["--shards", "3", "--threads", "2", "--seeds", "4", "--arms", "cautious,adamw"];
+    let options =
+        ["--shards", "3", "--threads", "2", "--tensorboard", "--seeds", "4", "--arms", "cautious,adamw"];
     let more = ["--", "--partition=short queue", "--time=10"];
     let script = submit(folder.path(), &[&["slurm", "it's mine.toml"], &options[..], &more].concat());
     insta::assert_snapshot!("slurm", script);

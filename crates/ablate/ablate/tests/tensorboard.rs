@@ -227,6 +227,32 @@ fn a_folder_that_cannot_be_written_to_loses_no_run_and_is_spoken_of() {
 /// Of a script, every number that it says; of one that is tried again, those of the last time.
 #[cfg(unix)]
 #[test]
+fn tasks_and_arms_have_a_folder_each_whatever_they_are_called() {
+    let place = Place::new(
+        r#"
+        tasks = [
+            { task = "rosenbrock", name = "a/b", steps = 4 },
+            { task = "rosenbrock", name = "a:b", steps = 5 },
+        ]
+        seeds = 2
+        evaluations = 1
+        base = { optimizer = "sgd", lr = 1e-4 }
+        [[factor]]
+        name = ".."
+        on = { lr = 1e-5 }
+        "#,
+    );
+    let folders = [["a%2Fb", "base"], ["a%2Fb", ".%2E"], ["a%3Ab", "base"], ["a%3Ab", ".%2E"]];
+    for (command, more) in [("run", &["--tensorboard"][..]), ("export", &["--to", "tensorboard"])] {
+        place.ablate(command, more);
+        assert_eq!(files(&place.out().join("tensorboard")), 2 * 2 * 2);
+        for [task, arm] in folders {
+            assert_eq!(files(&place.logdir(task).join(arm)), 2, "{task}, {arm}");
+        }
+    }
+}
+
+#[test]
 fn a_command_has_the_numbers_of_its_lines_once() {
     let script = r#"
 echo '{"step": 1, "loss": 9}'

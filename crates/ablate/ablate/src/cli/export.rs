@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use super::{Place, Which, run};
+use super::place::Place;
+use super::{Which, run};
 use crate::export::{Form, write};
 use crate::registry::Registry;
 use crate::tensorboard;
@@ -39,15 +40,21 @@ impl To {
 pub(super) fn export(which: &Which, place: &Place, to: To, registry: &Registry) -> Result<String> {
     let form = to.tables()?;
     let (folder, results) = run::stored(which, place, registry)?;
+    let elsewhere = || {
+        format!(
+            "nothing of the study is lost by that; where its folder may only be read, `ablate merge COPY {}` makes a copy, of which `--out COPY` is exported",
+            folder.display()
+        )
+    };
     let Some(form) = form else {
         let top = folder.join(tensorboard::FOLDER);
-        let count = tensorboard::export(&results, &top).context("nothing of the study is lost by that")?;
+        let count = tensorboard::export(&results, &top).with_context(elsewhere)?;
         let runs = if count == 1 { "1 run".to_owned() } else { format!("{count} runs") };
         return Ok(format!(
             "The event files of {runs}: {0}\nTo see them: tensorboard --logdir {0}\n",
             top.display()
         ));
     };
-    let written = write(&results, form, &folder).context("nothing of the study is lost by that")?;
+    let written = write(&results, form, &folder).with_context(elsewhere)?;
     Ok(written.iter().map(|path| format!("{}\n", path.display())).collect())
 }

@@ -7,21 +7,20 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{Place, run};
 use crate::execute::Execution;
 use crate::folder::{Folder, STUDY_FILE};
 use crate::registry::Registry;
-use crate::store::{Conflict, MergeError, Store};
+use crate::store::{Conflict, MergeError, ObjectError, Store, is_url};
 use crate::study::{Overrides, SHIPPED, Study};
 
 /// Folders to merge.
 #[derive(Args)]
 pub(super) struct Folders {
-    /// Destination: a study, for its folder ablation/NAME, or a folder, which is created if it does not exist
-    #[arg(value_name = "STUDY|DIR")]
+    /// Destination: a study, for its folder ablation/NAME; a folder, which is created if it does not exist; or the URL of an object store
+    #[arg(value_name = "STUDY|DIR|URL")]
     into: PathBuf,
-    /// Folders to read, from other machines or of shares; they stay as they are
-    #[arg(required = true, value_name = "DIR")]
+    /// Folders to read, from other machines or of shares, or URLs of object stores; they stay as they are
+    #[arg(required = true, value_name = "DIR|URL")]
     from: Vec<PathBuf>,
 }
 
@@ -29,17 +28,27 @@ pub(super) fn merge(folders: &Folders, registry: &Registry) -> Result<String> {
     let Folders { into, from } = folders;
     let is_study = into.is_file() || SHIPPED.iter().any(|(name, _)| into.as_os_str() == *name);
     let study = is_study.then(|| Study::open(into, registry, &Overrides::default())).transpose()?;
-    let out = match &study {
-        Some(study) => run::folder(study, &Place { out: None }),
-        None => into.clone(),
-    };
+    let own = |study: &Study| Path::new("ablation").join(&study.name);
+    let out = study.as_ref().map_or_else(|| into.clone(), own);
     // Before anything is written.
-    let stores = from.iter().map(|folder| Store::existing(folder)).collect::<Result<Vec<_>, _>>()?;
-    let folder = Folder::take(&out)?;
-    if !folder.path().join(STUDY_FILE).exists() {
-        folder.keep_study(&text(study.as_ref(), &from[0])?)?;
-    }
-    let store = Store::open(folder.path())?;
+    let stores = from.iter().map(|place| existing(place)).collect::<Result<Vec<_>>>()?;
+    let text = || text(study.as_ref(), &from[0], &stores[0]);
+    let store = match url(&out) {
+        Some(url) => {
+            let store = Store::at(url, Path::new("."))?;
+            if store.study()?.is_none() {
+                store.take(&text()?)?;
+            }
+            store
+        }
+        None => {
+            let folder = Folder::take(&out)?;
+            if !folder.path().join(STUDY_FILE).exists() {
+                folder.keep_study(&text()?)?;
+            }
+            Store::open(folder.path())?
+        }
+    };
     let (mut shown, mut conflicts) = (String::new(), Vec::new());
     for (path, other) in from.iter().zip(stores) {
         let merged = store.merge(&other).with_context(|| format!("{}", path.display()))?;
@@ -56,10 +65,10 @@ pub(super) fn merge(folders: &Folders, registry: &Registry) -> Result<String> {
         conflicts.extend(merged.conflicts);
     }
     if conflicts.is_empty() {
-        let next = if study.is_some() {
-            format!("ablate run {}", into.display())
-        } else {
-            format!("ablate run STUDY --out {}", out.display())
+        let next = match (&study, url(&out)) {
+            (Some(_), _) => format!("ablate run {}", into.display()),
+            (None, Some(url)) => format!("ablate run STUDY --store {url}"),
+            (None, None) => format!("ablate run STUDY --out {}", out.display()),
         };
         return Ok(format!(
             "{shown}All of it is in {}. `{next}` does what is still missing, and writes the report.\n",
@@ -67,20 +76,41 @@ pub(super) fn merge(folders: &Folders, registry: &Registry) -> Result<String> {
         ));
     }
     // A folder's own study, where it can be read, also says which runs these are.
-    let study =
-        study.or_else(|| Study::open(folder.path().join(STUDY_FILE), registry, &Overrides::default()).ok());
+    let study = match study {
+        Some(study) => Some(study),
+        None => {
+            let text = store.study()?.unwrap_or_default();
+            Study::parse("study", &text, registry, &Overrides::default()).ok()
+        }
+    };
     let name = |conflict: &Conflict| named(conflict, study.as_ref(), registry, &store);
     super::show(&shown)?;
     Err(MergeError::Conflicts(conflicts.iter().map(name).collect()).into())
 }
 
-/// The study that the folder is kept with.
-fn text(study: Option<&Study>, from: &Path) -> Result<String> {
-    let path = from.join(STUDY_FILE);
-    match study {
-        Some(study) => Ok(study.text.clone()),
-        None => std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display())),
+/// The URL of an object store; nothing where it is a folder.
+fn url(place: &Path) -> Option<&str> {
+    place.to_str().filter(|text| is_url(text))
+}
+
+/// The store of a folder or an object store, which is there.
+fn existing(place: &Path) -> Result<Store> {
+    match url(place) {
+        Some(url) => {
+            let store = Store::at(url, Path::new("."))?;
+            store.study()?.map(|_| store).ok_or_else(|| ObjectError::NoStudy(url.to_owned()).into())
+        }
+        None => Ok(Store::existing(place)?),
     }
+}
+
+/// The study that runs are kept with.
+fn text(study: Option<&Study>, from: &Path, store: &Store) -> Result<String> {
+    let text = match study {
+        Some(study) => Some(study.text.clone()),
+        None => store.study()?,
+    };
+    text.with_context(|| format!("cannot read {}", from.join(STUDY_FILE).display()))
 }
 
 /// The run with two results. A study says which one it is, where it is one of this program's sources.
@@ -92,5 +122,5 @@ fn named(conflict: &Conflict, study: Option<&Study>, registry: &Registry, store:
         execution.name(address).ok().flatten()
     });
     let name = name.unwrap_or_else(|| address.clone());
-    format!("{name}: {difference} ({}, {})", here.display(), there.display())
+    format!("{name}: {difference} ({here}, {there})")
 }

@@ -5,6 +5,7 @@ mod check;
 mod export;
 mod list;
 mod merge;
+mod place;
 mod plan;
 mod power;
 mod run;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use self::place::Place;
 use crate::console::say;
 use crate::diff;
 use crate::execute::Interrupted;
@@ -58,6 +60,8 @@ Examples:
   ablate check my.toml                what it would run, how long that takes, what cannot be combined
   ablate run my.toml                  run what is missing of it; Ctrl-C and run again go on where it stopped
   ablate run my.toml --shard 2/8      a share of it, on one of eight machines; `ablate merge` brings their folders together
+  ablate run my.toml --store s3://bucket/my
+                                      with the runs in an object store, which any number of machines share
   ablate submit slurm my.toml         a script that sends it to a cluster
   ablate run my.toml --tensorboard    and event files while it runs; then: tensorboard --logdir ablation/my/tensorboard
   ablate export my.toml --to parquet  its runs and curves as tables
@@ -82,9 +86,9 @@ enum Command {
     Check(Which),
     /// Do the missing runs of a study, and write its report
     ///
-    /// Several processes, on one machine or several, may run one study in one folder: each run is done by one of them. With --shard
-    /// a process does its share of the runs, and writes no report; `ablate merge` brings the folders of shares together, and
-    /// `ablate run` then writes the report:
+    /// Several processes, on one machine or several, may run one study in one folder, or with one object store (--store): each run is
+    /// done by one of them. With --shard a process does its share of the runs, and writes no report; `ablate merge` brings the folders of
+    /// shares together, and `ablate run` then writes the report:
     ///
     ///   ablate run my.toml --shard 0/2 --out a        # on one machine
     ///   ablate run my.toml --shard 1/2 --out b        # on another
@@ -204,6 +208,8 @@ enum Command {
     ///
     ///   ablate merge my.toml a b c                    # into ablation/my
     ///   ablate merge all a b c                        # into the folder `all`
+    ///   ablate merge s3://bucket/my a                 # into an object store
+    ///   ablate merge my.toml s3://bucket/my           # and from there into ablation/my
     ///
     /// Afterwards `ablate run` does the runs that are still missing, and writes the report. All machines must run the same build of
     /// this program: a run of other sources has another name.
@@ -218,8 +224,8 @@ enum Command {
     ///   ablate submit hyperqueue my.toml --shards 32 --go
     ///   ablate submit kubernetes my.toml --image registry.example/ablate:1 --volume studies
     ///
-    /// All shares write to the study's folder, which must be on a file system that all nodes share. Jobs that were killed may be
-    /// submitted again: they do the missing runs.
+    /// All shares write to the study's folder, which must be on a file system that all nodes share, or to an object store (--store),
+    /// whose credentials each of them must find. Jobs that were killed may be submitted again: they do the missing runs.
     #[command(verbatim_doc_comment)]
     Submit(submit::Submission),
     /// Compare two executions arm by arm; exits with 1 if an arm is worse or missing
@@ -272,13 +278,6 @@ impl Which {
     }
 }
 
-#[derive(Args)]
-struct Place {
-    /// The study's folder, for runs and report [default: ablation/NAME]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum Listed {
     /// Tasks
@@ -308,8 +307,8 @@ enum Listed {
 pub fn main(registry: &Registry) -> ExitCode {
     let arguments = Arguments::parse();
     let which = Which { study: "quick".into(), seeds: None, length: None, tasks: vec![], arms: vec![] };
-    let whole =
-        Command::Run { which, place: Place { out: None }, threads: 0, shard: None, tensorboard: false };
+    let place = Place::default();
+    let whole = Command::Run { which, place, threads: 0, shard: None, tensorboard: false };
     match dispatch(arguments.command.unwrap_or(whole), registry) {
         Ok(status) => status,
         Err(error) if error.is::<signals::Preempted>() => {

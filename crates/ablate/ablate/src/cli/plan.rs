@@ -1,7 +1,6 @@
 //! `ablate plan`: what is missing of a study.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -9,7 +8,8 @@ use anyhow::Result;
 use indicatif::HumanDuration;
 use serde::Serialize;
 
-use super::{Place, Which, run};
+use super::Which;
+use super::place::{Place, Places};
 use crate::columns::Columns;
 use crate::execute::{Execution, Job, Phase, State};
 use crate::registry::Registry;
@@ -83,16 +83,16 @@ impl Runs {
 
 pub(super) fn show(which: &Which, place: &Place, is_json: bool, registry: &Registry) -> Result<String> {
     let study = Study::open(&which.study, registry, &which.overrides())?;
-    let plan = plan(&study, &run::folder(&study, place), registry)?;
+    let plan = plan(&study, &place.of(&study)?, registry)?;
     Ok(if is_json { serde_json::to_string_pretty(&plan)? + "\n" } else { plan.table() })
 }
 
-/// Missing runs of a study in a folder, which need not be there.
-pub(super) fn plan(study: &Study, out: &Path, registry: &Registry) -> Result<Plan> {
+/// Missing runs of a study, of which nothing need be there.
+pub(super) fn plan(study: &Study, places: &Places, registry: &Registry) -> Result<Plan> {
     let nothing = tempfile::tempdir()?;
-    let store = match Store::existing(out) {
-        Ok(store) => store,
-        Err(_) => Store::open(nothing.path())?,
+    let store = match places.existing()? {
+        Some(store) => store,
+        None => Store::open(nothing.path())?,
     };
     let stop = AtomicBool::new(false);
     let survey = Execution { study, registry, store: &store, stop: &stop, may_run: false }.survey()?;
@@ -101,7 +101,7 @@ pub(super) fn plan(study: &Study, out: &Path, registry: &Registry) -> Result<Pla
     Ok(Plan {
         schema: SCHEMA,
         study: study.name.clone(),
-        folder: out.display().to_string(),
+        folder: places.runs(),
         is_complete: survey.results.is_some(),
         all: Runs::of(phases.iter().map(|phase| &phase.all)),
         phases,

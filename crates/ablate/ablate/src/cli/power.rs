@@ -7,14 +7,14 @@ use std::sync::atomic::AtomicBool;
 use ablate_statistics::{SeedPlan, Summary, spread_interval};
 use anyhow::{Context, Result, ensure};
 
-use super::{Place, Which, run};
+use super::Which;
+use super::place::Place;
 use crate::columns::Columns;
 use crate::execute::Execution;
 use crate::findings::{CONFIDENCE, Findings, TaskFindings, Verdict};
 use crate::registry::Registry;
 use crate::report::number::Shown;
 use crate::results::{Results, TaskResults};
-use crate::store::Store;
 use crate::study::Study;
 
 /// The shares of studies that shall find what is asked for.
@@ -71,13 +71,11 @@ pub(super) fn plan(
 fn pilot(which: &Which, place: &Place, registry: &Registry) -> Result<Results> {
     let stop = AtomicBool::new(false);
     let whole = Study::open(&which.study, registry, &which.overrides())?;
-    let folder = run::folder(&whole, place);
-    ensure!(
-        folder.is_dir(),
-        "there is no pilot in {}; `ablate run` with --seeds 4 makes one, whose runs the study will use",
-        folder.display()
-    );
-    let store = Store::open(&folder)?;
+    let places = place.of(&whole)?;
+    let store = places.existing()?.with_context(|| {
+        let runs = places.runs();
+        format!("there is no pilot in {runs}; `ablate run` with --seeds 4 makes one, whose runs the study will use")
+    })?;
     let mut missing = None;
     for seeds in (2..=whole.file.seeds).rev() {
         let mut overrides = which.overrides();

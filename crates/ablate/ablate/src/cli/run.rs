@@ -1,18 +1,19 @@
 //! `ablate run` and `ablate report`.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::HumanDuration;
 
+use super::Which;
+use super::place::{Place, Places};
 use super::signals::Signals;
-use super::{Place, Which};
 use crate::execute::{Execution, Observer, Shard, seconds_per_run};
 use crate::findings::Findings;
-use crate::folder::Folder;
+use crate::folder::{Folder, look};
 use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::report::{self, Environment};
@@ -61,19 +62,19 @@ pub(super) fn run(which: &Which, place: &Place, how: How<'_>, registry: &Registr
     limit_candle();
     let signals = Signals::listen()?;
     let study = Study::open(&which.study, registry, &which.overrides())?;
+    let places = place.of(&study)?;
     let started = Instant::now();
     let probe = |task| seconds_per_run(&study, registry, task);
     let seconds = study.tasks.iter().map(probe).collect::<Result<Vec<_>>>()?;
     let progress = Progress::new(&study, &seconds);
     let threads = threads.max(devices(&study));
     let parts = Parts { study: &study, registry, stop: &signals.stop, may_run: true, threads };
-    let out = folder(&study, place);
-    let live = tensorboard.then(|| Live::new(&study, &out));
+    let live = tensorboard.then(|| Live::new(&study, &places.folder));
     let mut observers: Vec<&dyn Observer> = vec![&progress];
     observers.extend(live.as_ref().map(|live| live as &dyn Observer));
     let done = match shard {
-        Some(shard) => parts.share(&out, shard, &observers),
-        None => parts.finish(&out, &observers, started),
+        Some(shard) => parts.share(&places, shard, &observers),
+        None => parts.finish(&places, &observers, started),
     };
     let fault = live.and_then(|live| live.fault()).map_or(String::new(), |fault| format!("{fault}.\n"));
     signals.outcome(done.map(|text| text + &fault))
@@ -83,7 +84,7 @@ pub(super) fn report(which: &Which, place: &Place, registry: &Registry) -> Resul
     let study = Study::open(&which.study, registry, &which.overrides())?;
     let stop = AtomicBool::new(false);
     let parts = Parts { study: &study, registry, stop: &stop, may_run: false, threads: 1 };
-    parts.finish(&folder(&study, place), &(), Instant::now())
+    parts.finish(&place.of(&study)?, &(), Instant::now())
 }
 
 /// The results of a study whose runs are stored, and their folder.
@@ -91,7 +92,7 @@ pub(super) fn stored(which: &Which, place: &Place, registry: &Registry) -> Resul
     let study = Study::open(&which.study, registry, &which.overrides())?;
     let stop = AtomicBool::new(false);
     let parts = Parts { study: &study, registry, stop: &stop, may_run: false, threads: 1 };
-    let (folder, store) = parts.open(&folder(&study, place))?;
+    let (folder, store) = parts.open(&place.of(&study)?)?;
     let results = parts.execution(&store).results(&())?;
     Ok((folder.path().to_owned(), results))
 }
@@ -115,10 +116,6 @@ fn devices(study: &Study) -> usize {
     study.tasks.iter().map(of_task).max().unwrap_or(0)
 }
 
-pub(super) fn folder(study: &Study, place: &Place) -> PathBuf {
-    place.out.clone().unwrap_or_else(|| Path::new("ablation").join(&study.name))
-}
-
 struct Parts<'a> {
     study: &'a Study,
     registry: &'a Registry,
@@ -128,10 +125,8 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn open(&self, out: &Path) -> Result<(Folder, Store)> {
-        let folder = Folder::take(out)?;
-        folder.keep_study(&self.study.text)?;
-        let store = Store::open(folder.path())?;
+    fn open(&self, places: &Places) -> Result<(Folder, Store)> {
+        let (folder, store) = places.open(self.study)?;
         store.tidy();
         Ok((folder, store))
     }
@@ -154,12 +149,12 @@ impl Parts<'_> {
     }
 
     /// Does a share of the study, which has no report.
-    fn share(&self, out: &Path, shard: Shard, observer: &dyn Observer) -> Result<String> {
-        let (_folder, store) = self.open(out)?;
+    fn share(&self, places: &Places, shard: Shard, observer: &dyn Observer) -> Result<String> {
+        let (_folder, store) = self.open(places)?;
         let execution = self.execution(&store);
         let survey = self.pool()?.install(|| execution.share(shard, observer))?;
         let mut text =
-            format!("Share {shard} is done, as far as it can be; what is stored is in {}.\n", out.display());
+            format!("Share {shard} is done, as far as it can be; what is stored is in {}.\n", places.runs());
         if survey.results.is_some() {
             text += "Every run of the study is stored. `ablate run` with the same study and folder writes the report.\n";
             return Ok(text);
@@ -178,13 +173,13 @@ impl Parts<'_> {
         Ok(text)
     }
 
-    fn finish(&self, out: &Path, observer: &dyn Observer, started: Instant) -> Result<String> {
-        let (folder, store) = self.open(out)?;
+    fn finish(&self, places: &Places, observer: &dyn Observer, started: Instant) -> Result<String> {
+        let (folder, store) = self.open(places)?;
         let execution = self.execution(&store);
         let mut results = self.pool()?.install(|| execution.results(observer))?;
         // By now it is known of more processes that they are no more.
         store.tidy();
-        results.study.earlier_seeds = folder.look(&results)?;
+        results.study.earlier_seeds = look(&store, &results)?;
         let findings = Findings::of(&results);
         let mut lines = if self.may_run {
             vec![

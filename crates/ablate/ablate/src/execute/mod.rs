@@ -94,7 +94,6 @@ mod survey;
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use ablate_tasks::Split;
 use anyhow::{Context, Result, bail};
@@ -112,9 +111,6 @@ use crate::registry::Registry;
 use crate::results::Results;
 use crate::store::{Found, Store};
 use crate::study::Study;
-
-/// Time between two looks for a run that another process does.
-const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A run of a study.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -239,8 +235,8 @@ impl Execution<'_> {
             bail!("{missing} of {all} runs for {name} are missing; `ablate run` does them");
         }
         let addresses = jobs.iter().map(|job| self.address(job)).collect::<Result<Vec<_>>>()?;
-        for address in &addresses {
-            if let Found::Damaged(what) = self.store.load(address)? {
+        for found in self.store.load_all(&addresses)? {
+            if let Found::Damaged(what) = found {
                 observer.damaged(&what);
             }
         }

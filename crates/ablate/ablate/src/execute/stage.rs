@@ -8,13 +8,13 @@ use anyhow::{Result, anyhow, bail};
 
 use super::address::{assignment, unlike};
 use super::jobs::own_job;
-use super::{Execution, Interrupted, Job, Observer, PATIENCE};
+use super::{Execution, Interrupted, Job, Observer};
 use crate::command::{Heard, Place, Resources, SourcesChanged};
 use crate::measured::Measured;
 use crate::prefix::Prefix;
 use crate::record::{Forked, Outcome, Point};
 use crate::run::{Checkpoint, Keep, Next, Plan, train};
-use crate::store::Found;
+use crate::store::{Found, ObjectError};
 use crate::study::{Recipe, Training};
 
 /// Failures without a success after which the others of a stage would fail, too.
@@ -61,7 +61,7 @@ impl Stage<'_> {
                 ended.done += usize::from(matches!(attempt, Attempt::Done(_)));
                 Ok(attempt)
             }
-            Err(error) if error.is::<Interrupted>() || error.is::<SourcesChanged>() => Err(error),
+            Err(error) if ends_study(&error) => Err(error),
             Err(error) => {
                 let study = self.execution.study;
                 let (task, arm) = (&study.tasks[job.task].name, &study.arms[job.arm].arm.name);
@@ -189,7 +189,7 @@ impl Stage<'_> {
             }
             match store.claim(&address(0)?)? {
                 Some(claim) => break claim,
-                None => std::thread::sleep(PATIENCE),
+                None => std::thread::sleep(store.patience()),
             }
         };
         let (mut known, mut missing) = (None, Vec::new());
@@ -250,11 +250,16 @@ impl Stage<'_> {
                 return Ok(Attempt::Done(run));
             }
             match self.try_job(job, address)? {
-                Attempt::Elsewhere => std::thread::sleep(PATIENCE),
+                Attempt::Elsewhere => std::thread::sleep(self.execution.store.patience()),
                 attempt => return Ok(attempt),
             }
         }
     }
+}
+
+/// Whether no other run would fare better.
+fn ends_study(error: &anyhow::Error) -> bool {
+    error.is::<Interrupted>() || error.is::<SourcesChanged>() || error.is::<ObjectError>()
 }
 
 fn failure(failures: &mut Vec<anyhow::Error>, what_else: &str) -> anyhow::Error {

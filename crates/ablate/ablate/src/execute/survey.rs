@@ -1,6 +1,6 @@
 //! Content of a study's store, and runs that can be done next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
@@ -112,11 +112,12 @@ impl Execution<'_> {
             }
             before = seeds;
         }
-        let mut forks = Vec::new();
-        for job in self.forked_jobs() {
-            let base = own_job(job.task, 0, job.seed);
-            forks.push((job, self.stored_run(&base, known)?.is_some()));
-        }
+        let forked = self.forked_jobs();
+        let bases: Vec<(Job, bool)> =
+            forked.iter().map(|job| (own_job(job.task, 0, job.seed), true)).collect();
+        let bases = self.stored(&bases, known)?;
+        let forks: Vec<(Job, bool)> =
+            forked.into_iter().zip(bases).map(|(job, base)| (job, base.is_some())).collect();
         let runs = self.stored(&forks, known)?;
         phases.push(phase("forking", None, &forks, &runs));
         match runs.into_iter().collect::<Option<Vec<_>>>() {
@@ -127,23 +128,20 @@ impl Execution<'_> {
         Ok(Survey { phases, results: is_whole.then_some(results) })
     }
 
-    /// The stored runs of the jobs whose setting is known.
+    /// The stored runs of the jobs whose setting is known. One that is damaged is found where it is done again.
     fn stored(&self, jobs: &[(Job, bool)], known: &mut Known) -> Result<Vec<Option<Measured>>> {
-        let run = |(job, is_known): &(Job, bool)| {
-            if *is_known { self.stored_run(job, known) } else { Ok(None) }
-        };
-        jobs.iter().map(run).collect()
-    }
-
-    /// One that is damaged is found where it is done again.
-    fn stored_run(&self, job: &Job, known: &mut Known) -> Result<Option<Measured>> {
-        let address = self.address(job)?;
-        if let Some(run) = known.0.get(&address) {
-            return Ok(Some(run.clone()));
+        let address = |(job, is_known): &(Job, bool)| is_known.then(|| self.address(job)).transpose();
+        let addresses = jobs.iter().map(address).collect::<Result<Vec<Option<String>>>>()?;
+        let wanted = addresses.iter().flatten().filter(|address| !known.0.contains_key(*address));
+        // Runs that go on from the base ask for one of its runs several times.
+        let wanted: BTreeSet<&String> = wanted.collect();
+        let wanted: Vec<String> = wanted.into_iter().cloned().collect();
+        for (address, found) in wanted.iter().zip(self.store.load_all(&wanted)?) {
+            if let Found::Whole(run) = found {
+                known.0.insert(address.clone(), *run);
+            }
         }
-        let Found::Whole(run) = self.store.load(&address)? else { return Ok(None) };
-        known.0.insert(address, (*run).clone());
-        Ok(Some(*run))
+        Ok(addresses.iter().map(|address| known.0.get(address.as_ref()?).cloned()).collect())
     }
 
     /// The study before its first reported run.

@@ -1,8 +1,6 @@
 //! The union of stores.
 
-use std::fs;
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -30,9 +28,9 @@ pub struct Conflict {
     /// The address.
     pub address: String,
     /// The file here, which stays as it is.
-    pub here: PathBuf,
+    pub here: String,
     /// The other one.
-    pub there: PathBuf,
+    pub there: String,
     /// First difference between the two, in words.
     pub difference: String,
 }
@@ -50,19 +48,27 @@ pub enum MergeError {
         .0.join("\n")
     )]
     Conflicts(Vec<String>),
+    /// As two of different stores, and found when the second one had ended.
+    #[error(
+        "two results under one address: something about the run is not deterministic. The one that was stored first has stayed, in {at}: {difference}"
+    )]
+    Second {
+        /// The first one.
+        at: String,
+        /// First difference between the two, in words.
+        difference: String,
+    },
 }
 
 /// Kind of stored content, and its comparison.
 struct Kind<C> {
-    extension: &'static str,
     parse: fn(&[u8]) -> Result<C>,
     difference: fn(&C, &C) -> Option<String>,
 }
 
-const RUNS: Kind<Measured> = Kind { extension: RUN, parse, difference };
+const RUNS: Kind<Measured> = Kind { parse, difference };
 
-const STATES: Kind<Prefix> =
-    Kind { extension: PREFIX, parse: Prefix::from_bytes, difference: difference_of_states };
+const STATES: Kind<Prefix> = Kind { parse: Prefix::from_bytes, difference: difference_of_states };
 
 impl Store {
     /// Copies what another store has and this one hasn't. Nothing that is whole is overwritten, and every file appears when it is complete. Two results are equal
@@ -72,14 +78,12 @@ impl Store {
     /// A file cannot be read or written.
     pub fn merge(&self, other: &Self) -> Result<Merged> {
         let mut merged = Merged::default();
-        let entries = fs::read_dir(&other.folder);
-        let entries = entries.with_context(|| format!("cannot read {}", other.folder.display()))?;
-        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
-        paths.sort();
-        for path in paths {
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some(RUN) => self.take(&path, &RUNS, &mut merged)?,
-                Some(PREFIX) => self.take(&path, &STATES, &mut merged)?,
+        let mut names = other.backend.names()?;
+        names.sort();
+        for name in names {
+            match name.rsplit_once('.') {
+                Some((address, RUN)) => self.take_over(other, (address, &name), &RUNS, &mut merged)?,
+                Some((address, PREFIX)) => self.take_over(other, (address, &name), &STATES, &mut merged)?,
                 _ => {}
             }
         }
@@ -87,27 +91,32 @@ impl Store {
     }
 
     /// Takes a file of another store over.
-    fn take<C>(&self, path: &Path, kind: &Kind<C>, merged: &mut Merged) -> Result<()> {
-        let Some(address) = path.file_stem().and_then(|stem| stem.to_str()) else { return Ok(()) };
-        let there = match Self::read(path, kind.parse)? {
-            Found::Whole(content) => content,
-            // Its own process has just removed it.
-            Found::Nothing => return Ok(()),
-            Found::Damaged(what) => {
-                merged.damaged.push(what);
+    fn take_over<C>(
+        &self,
+        other: &Self,
+        (address, name): (&str, &str),
+        kind: &Kind<C>,
+        merged: &mut Merged,
+    ) -> Result<()> {
+        // Its own process has just removed it.
+        let Some(content) = other.backend.read(name)? else { return Ok(()) };
+        let place = other.backend.shown(name);
+        let there = match (kind.parse)(&content) {
+            Ok(there) => there,
+            Err(error) => {
+                merged.damaged.push(format!("{place}: {error:#}"));
                 return Ok(());
             }
         };
-        let own = self.path(address, kind.extension);
         loop {
-            match Self::read(&own, kind.parse)? {
+            match self.read(name, kind.parse)? {
                 Found::Whole(here) => {
                     match (kind.difference)(&here, &there) {
                         None => merged.known += 1,
                         Some(difference) => merged.conflicts.push(Conflict {
                             address: address.to_owned(),
-                            here: own,
-                            there: path.to_owned(),
+                            here: self.backend.shown(name),
+                            there: place,
                             difference,
                         }),
                     }
@@ -115,12 +124,12 @@ impl Store {
                 }
                 Found::Damaged(what) => {
                     merged.damaged.push(what);
-                    fs::remove_file(&own).with_context(|| format!("cannot replace {}", own.display()))?;
+                    self.backend.remove(name)?;
                 }
                 Found::Nothing => {}
             }
             // Another process may put its own there meanwhile, which is then compared with.
-            if copy(path, &own).with_context(|| format!("cannot copy {}", path.display()))? {
+            if self.backend.create(name, &content).with_context(|| format!("cannot copy {place}"))? {
                 merged.copied += 1;
                 return Ok(());
             }
@@ -128,24 +137,8 @@ impl Store {
     }
 }
 
-/// Copies a file, unless there is one. It appears when all of it is on the disk.
-fn copy(from: &Path, to: &Path) -> std::io::Result<bool> {
-    let mut builder = tempfile::Builder::new();
-    // Temporary files are their owner's alone, and runs anybody's, as far as the mask allows.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.prefix(".merge-").tempfile_in(to.parent().unwrap_or(Path::new(".")))?;
-    file.write_all(&fs::read(from)?)?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(to) {
-        Ok(_) => Ok(true),
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error.error),
-    }
-}
-
 /// First difference between the results of two runs.
-fn difference(here: &Measured, there: &Measured) -> Option<String> {
+pub(super) fn difference(here: &Measured, there: &Measured) -> Option<String> {
     let timeless = |run: &Measured| {
         let mut record = run.record.clone();
         record.curve.iter_mut().for_each(|point| point.seconds = 0.0);
@@ -185,6 +178,10 @@ fn difference_of_states(here: &Prefix, there: &Prefix) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    #[cfg(unix)]
+    use std::path::Path;
+
     use crate::run::Observed;
     use crate::store::tests::run;
 

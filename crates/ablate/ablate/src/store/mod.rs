@@ -69,24 +69,34 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+mod backend;
 mod claim;
+mod folder;
 mod key;
 mod merge;
+mod object;
 mod owner;
+mod watch;
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use self::backend::{Backend, Changed};
+use self::claim::CLAIM;
 pub use self::claim::Claim;
-use self::claim::{AWAY, CLAIM, Claims};
+use self::folder::Folder;
 pub use self::key::Key;
 pub(crate) use self::key::{CommandKey, PrefixKey};
+use self::merge::difference;
 pub use self::merge::{Conflict, MergeError, Merged};
+pub(crate) use self::object::{ObjectError, is_url};
+use crate::folder::STUDY_FILE;
 use crate::measured::Measured;
 use crate::prefix::Prefix;
 use crate::replace::replace;
@@ -124,11 +134,12 @@ const CHECKPOINT: &str = "checkpoint";
 /// Between the address of a run and what tells its folders from each other.
 const WORK: &str = ".work-";
 
-/// A folder of runs.
+/// The runs of a study, in its folder or in an object store.
 #[derive(Debug, Clone)]
 pub struct Store {
+    backend: Arc<dyn Backend>,
+    /// The folder on this machine, for what no other one needs.
     folder: PathBuf,
-    claims: Claims,
 }
 
 impl Store {
@@ -137,9 +148,9 @@ impl Store {
     /// # Errors
     /// The folder cannot be made.
     pub fn open(study_folder: &Path) -> Result<Self> {
-        let folder = study_folder.join(RUNS);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { claims: Claims::new(&folder), folder })
+        let store = Self::in_folder(study_folder);
+        store.make_folder()?;
+        Ok(store)
     }
 
     /// The store of a study's folder, which is there.
@@ -147,23 +158,72 @@ impl Store {
     /// # Errors
     /// It isn't.
     pub fn existing(study_folder: &Path) -> Result<Self, MergeError> {
+        let store = Self::in_folder(study_folder);
+        if store.folder.is_dir() { Ok(store) } else { Err(MergeError::NoStore(study_folder.to_owned())) }
+    }
+
+    fn in_folder(study_folder: &Path) -> Self {
         let folder = study_folder.join(RUNS);
-        if folder.is_dir() {
-            Ok(Self { claims: Claims::new(&folder), folder })
-        } else {
-            Err(MergeError::NoStore(study_folder.to_owned()))
-        }
+        Self { backend: Arc::new(Folder::new(&folder)), folder }
+    }
+
+    /// The store in an object store. The study's folder is for what this machine alone needs, and is made when something is written to it.
+    ///
+    /// # Errors
+    /// It is no address of one, or this program was built without them.
+    pub(crate) fn at(url: &str, study_folder: &Path) -> Result<Self, ObjectError> {
+        Ok(Self { backend: object::open(url)?, folder: study_folder.join(RUNS) })
+    }
+
+    /// Begins a study, or goes on with one.
+    ///
+    /// # Errors
+    /// The place holds something else, or cannot be used.
+    pub(crate) fn take(&self, study: &str) -> Result<()> {
+        self.backend.take(study)
+    }
+
+    /// The study that the runs are kept with, if it is there.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub(crate) fn study(&self) -> Result<Option<String>> {
+        let mut study = None;
+        self.change(STUDY_FILE, |content| {
+            study = content.map(|content| String::from_utf8_lossy(content).into_owned());
+            Ok(None)
+        })?;
+        Ok(study)
+    }
+
+    fn make_folder(&self) -> Result<()> {
+        fs::create_dir_all(&self.folder).with_context(|| format!("cannot create {}", self.folder.display()))
     }
 
     /// A folder for a run to work in, which is gone when it is dropped. No two have the same: a command that outlived a killed program may still write to
     /// its own.
     pub(crate) fn work_folder(&self, address: &str) -> Result<tempfile::TempDir> {
+        self.make_folder()?;
         let folder = tempfile::Builder::new().prefix(&format!("{address}{WORK}")).tempdir_in(&self.folder);
         folder.with_context(|| format!("cannot write to {}", self.folder.display()))
     }
 
+    /// A file of this machine.
     pub(crate) fn path(&self, address: &str, extension: &str) -> PathBuf {
-        self.folder.join(format!("{address}.{extension}"))
+        self.folder.join(name(address, extension))
+    }
+
+    /// Time between two looks for a run that another process does.
+    pub(crate) fn patience(&self) -> Duration {
+        self.backend.patience()
+    }
+
+    /// Changes a file of the study beside its runs, which other processes may change, too.
+    ///
+    /// # Errors
+    /// Those of the change, or the file cannot be read or written.
+    pub(crate) fn change(&self, name: &str, mut change: impl FnMut(Option<&[u8]>) -> Changed) -> Result<()> {
+        self.backend.change(name, &mut change)
     }
 
     /// Content of an address.
@@ -171,7 +231,7 @@ impl Store {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn load(&self, address: &str) -> Result<Found> {
-        Self::read(&self.path(address, RUN), parse)
+        self.read(&name(address, RUN), parse)
     }
 
     /// The state of a run that is kept at an address.
@@ -179,7 +239,7 @@ impl Store {
     /// # Errors
     /// The file is there and cannot be read.
     pub(crate) fn load_prefix(&self, address: &str) -> Result<Found<Prefix>> {
-        Self::read(&self.path(address, PREFIX), Prefix::from_bytes)
+        self.read(&name(address, PREFIX), Prefix::from_bytes)
     }
 
     /// Keeps the state of a run, unless another process is about to: afterwards the whole file is there, or what was there before.
@@ -188,7 +248,7 @@ impl Store {
     /// It cannot be written.
     pub(crate) fn save_prefix(&self, address: &str, prefix: &Prefix) -> Result<()> {
         let Some(_claim) = self.claim(address)? else { return Ok(()) };
-        self.save_state(address, PREFIX, prefix)
+        self.backend.write(&name(address, PREFIX), &prefix.to_bytes()?)
     }
 
     /// Checkpoint of a run that has not ended.
@@ -196,7 +256,7 @@ impl Store {
     /// # Errors
     /// The file is there and cannot be read.
     pub(crate) fn load_checkpoint(&self, address: &str) -> Result<Found<Prefix>> {
-        Self::read(&self.path(address, CHECKPOINT), Prefix::from_bytes)
+        self.read(&name(address, CHECKPOINT), Prefix::from_bytes)
     }
 
     /// As [`save_prefix`](Self::save_prefix), for the run itself to go on with.
@@ -204,45 +264,86 @@ impl Store {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn save_checkpoint(&self, address: &str, prefix: &Prefix) -> Result<()> {
-        self.save_state(address, CHECKPOINT, prefix)
+        self.backend.write(&name(address, CHECKPOINT), &prefix.to_bytes()?)
     }
 
     /// Forgets the checkpoint of a run that has ended.
     pub(crate) fn remove_checkpoint(&self, address: &str) {
         // Where it stays, it is tidied away.
-        let _ = fs::remove_file(self.path(address, CHECKPOINT));
+        let _ = self.backend.remove(&name(address, CHECKPOINT));
     }
 
-    fn save_state(&self, address: &str, extension: &str, prefix: &Prefix) -> Result<()> {
-        let path = self.path(address, extension);
-        let save = || -> Result<()> { Ok(replace(&path, &prefix.to_bytes()?)?) };
-        save().with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    fn read<C>(path: &Path, parse: fn(&[u8]) -> Result<C>) -> Result<Found<C>> {
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
-        Ok(match parse(&bytes) {
-            Ok(content) => Found::Whole(Box::new(content)),
-            Err(error) => Found::Damaged(format!("{}: {error:#}", path.display())),
-        })
-    }
-
-    /// Stores a run: afterwards the whole file is there, or what was there before.
+    /// Contents of several addresses, in their order.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// A file is there and cannot be read.
+    pub(crate) fn load_all(&self, addresses: &[String]) -> Result<Vec<Found>> {
+        let names: Vec<String> = addresses.iter().map(|address| name(address, RUN)).collect();
+        let contents = self.backend.read_all(&names)?;
+        Ok(names.iter().zip(contents).map(|(name, content)| self.found(name, content, parse)).collect())
+    }
+
+    fn read<C>(&self, name: &str, parse: fn(&[u8]) -> Result<C>) -> Result<Found<C>> {
+        Ok(self.found(name, self.backend.read(name)?, parse))
+    }
+
+    fn found<C>(&self, name: &str, content: Option<Vec<u8>>, parse: fn(&[u8]) -> Result<C>) -> Found<C> {
+        match content.map(|content| parse(&content)) {
+            None => Found::Nothing,
+            Some(Ok(content)) => Found::Whole(Box::new(content)),
+            Some(Err(error)) => Found::Damaged(format!("{}: {error:#}", self.backend.shown(name))),
+        }
+    }
+
+    /// Stores a run: afterwards the whole file is there, or what was there before. In an object store the first result stays.
+    ///
+    /// # Errors
+    /// It cannot be written, or there is another result. A run that does not reach an object store is kept in the study's folder.
     pub fn save(&self, address: &str, run: &Measured) -> Result<()> {
+        let record = serde_json::to_string(run)?;
+        let stored = Stored { sha256: hex(record.as_bytes()), record };
+        let content = serde_json::to_vec(&stored)?;
+        if !self.backend.keeps_first() {
+            return self.backend.write(&name(address, RUN), &content);
+        }
+        match self.save_first(address, run, &content) {
+            Err(error) if error.is::<ObjectError>() => Err(self.keep(address, &content, error)),
+            outcome => outcome,
+        }
+    }
+
+    /// Stores a run, unless another process has stored it meanwhile.
+    fn save_first(&self, address: &str, run: &Measured, content: &[u8]) -> Result<()> {
+        let name = name(address, RUN);
+        while !self.backend.create(&name, content)? {
+            match self.load(address)? {
+                Found::Whole(first) => {
+                    return match difference(&first, run) {
+                        None => Ok(()),
+                        Some(difference) => {
+                            Err(MergeError::Second { at: self.backend.shown(&name), difference }.into())
+                        }
+                    };
+                }
+                Found::Damaged(_) => self.backend.remove(&name)?,
+                Found::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a run on this machine that could not be stored, so that its training is not lost.
+    fn keep(&self, address: &str, content: &[u8], error: anyhow::Error) -> anyhow::Error {
         let path = self.path(address, RUN);
-        let save = || -> Result<()> {
-            let record = serde_json::to_string(run)?;
-            let stored = Stored { sha256: hex(record.as_bytes()), record };
-            Ok(replace(&path, &serde_json::to_vec(&stored)?)?)
-        };
-        save().with_context(|| format!("cannot write {}", path.display()))
+        let kept = self.make_folder().and_then(|()| Ok(replace(&path, content)?));
+        match kept {
+            Ok(()) => error.context(format!(
+                "the run has ended, and is kept in {}; `ablate merge` with the URL and the folder {} brings it to the store",
+                path.display(),
+                self.folder.parent().unwrap_or(&self.folder).display()
+            )),
+            Err(_) => error,
+        }
     }
 
     /// Claims a run, unless another process has. One whose process is no more, or has given no sign of life for a minute of looking at it, is taken over.
@@ -250,36 +351,42 @@ impl Store {
     /// # Errors
     /// The folder cannot be written to.
     pub fn claim(&self, address: &str) -> Result<Option<Claim>> {
-        self.claims.claim(address)
+        self.backend.claim(address)
     }
 
     /// Removes what killed processes left behind, as far as it is known that they are no more.
     pub fn tidy(&self) {
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            match (path.extension().and_then(|extension| extension.to_str()), stem) {
-                (Some(CLAIM), Some(address)) => drop(self.claim(address)),
-                (Some(AWAY), _) => self.claims.tidy_away(&path),
-                (Some(CHECKPOINT), Some(address)) if self.path(address, RUN).exists() => {
+        let names = self.backend.names().unwrap_or_default();
+        for file in &names {
+            match file.rsplit_once('.') {
+                Some((address, CLAIM)) => drop(self.claim(address)),
+                Some((address, CHECKPOINT)) if names.contains(&name(address, RUN)) => {
                     self.remove_checkpoint(address);
                 }
                 _ => {}
             }
-            let name = entry.file_name();
-            if let Some(address) = name.to_str().and_then(unfinished)
+        }
+        self.backend.tidy();
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let file = entry.file_name();
+            if let Some(address) = file.to_str().and_then(unfinished)
                 && let Ok(Some(_claim)) = self.claim(address)
             {
-                let _ = fs::remove_file(&path);
+                let _ = fs::remove_file(entry.path());
             }
-            if let Some((address, _)) = name.to_str().and_then(|name| name.split_once(WORK))
+            if let Some((address, _)) = file.to_str().and_then(|name| name.split_once(WORK))
                 && let Ok(Some(_claim)) = self.claim(address)
             {
                 // Where it fails, a command still writes to it.
-                let _ = fs::remove_dir_all(&path);
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
     }
+}
+
+/// The name of a file.
+fn name(address: &str, extension: &str) -> String {
+    format!("{address}.{extension}")
 }
 
 /// The address of a file that is written under another name first, until it is whole.

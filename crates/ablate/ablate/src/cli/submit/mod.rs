@@ -6,14 +6,15 @@ mod slurm;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
+use super::Which;
+use super::place::{Place, Places};
 use super::plan::{PhasePlan, plan};
-use super::{Place, Which, run};
 use crate::registry::Registry;
 use crate::study::Study;
 
@@ -32,6 +33,9 @@ pub(super) struct Submission {
     /// Cores of a share, one per run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
+    /// Write event files for TensorBoard while runs are under way, as `ablate run --tensorboard` does
+    #[arg(long)]
+    tensorboard: bool,
     /// Kubernetes: the container image with this program
     #[arg(long, value_name = "IMAGE", required_if_eq("scheduler", "kubernetes"))]
     image: Option<String>,
@@ -85,10 +89,11 @@ impl Jobs {
 }
 
 pub(super) fn submit(submission: &Submission, registry: &Registry) -> Result<String> {
-    let Submission { scheduler, which, place, shards, threads, image, volume, go, options } = submission;
+    let Submission { scheduler, which, place, shards, threads, tensorboard, image, volume, go, options } =
+        submission;
     let study = Study::open(&which.study, registry, &which.overrides())?;
-    let out = run::folder(&study, place);
-    let plan = plan(&study, &out, registry)?;
+    let places = place.of(&study)?;
+    let plan = plan(&study, &places, registry)?;
     let arrays = arrays(&plan.phases);
     ensure!(
         !arrays.is_empty(),
@@ -100,7 +105,7 @@ pub(super) fn submit(submission: &Submission, registry: &Registry) -> Result<Str
         arrays,
         shards: *shards,
         threads: *threads,
-        command: command(which, &out, *threads, is_contained)?,
+        command: command(which, &places, (*threads, *tensorboard), is_contained)?,
         folder: text(std::env::current_dir()?.as_os_str())?,
         options: options.clone(),
         name: study.name,
@@ -139,7 +144,12 @@ fn arrays(phases: &[PhasePlan]) -> Vec<String> {
 }
 
 /// This program with the study, as it was called. In a container, it is found by its name.
-fn command(which: &Which, out: &Path, threads: u32, is_contained: bool) -> Result<Vec<String>> {
+fn command(
+    which: &Which,
+    places: &Places,
+    (threads, tensorboard): (u32, bool),
+    is_contained: bool,
+) -> Result<Vec<String>> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let program =
         if is_contained { program.file_name().map(PathBuf::from).unwrap_or(program) } else { program };
@@ -153,7 +163,14 @@ fn command(which: &Which, out: &Path, threads: u32, is_contained: bool) -> Resul
     for (option, lists) in [("--tasks", &which.tasks), ("--arms", &which.arms)] {
         words.extend(lists.iter().flat_map(|list| [option.into(), list.into()]));
     }
-    words.extend(["--out".into(), out.into(), "--threads".into(), threads.to_string().into()]);
+    words.extend(["--out".into(), places.folder.clone().into()]);
+    if let Some(url) = &places.store {
+        words.extend(["--store".into(), url.into()]);
+    }
+    words.extend(["--threads".into(), threads.to_string().into()]);
+    if tensorboard {
+        words.push("--tensorboard".into());
+    }
     words.iter().map(|word| text(word)).collect()
 }
 
