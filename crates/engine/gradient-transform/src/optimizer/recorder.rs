@@ -108,7 +108,7 @@ impl Recorder {
     ///     let (mut w, gradient) = (vec![1.0_f32; 1 << 20], vec![0.5; 1 << 20]);
     ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
     ///     let tensor = &optimizer.recorder().unwrap().latest().unwrap().tensors[0];
-    ///     assert!((tensor.norms.displacement - 512.0).abs() < 1e-9 && tensor.links[0].changed == 1.0);
+    ///     assert!((tensor.norms.displacement - 512.0).abs() < 1e-9 && tensor.moved == 1.0);
     ///     Ok(tensor.sampled)
     /// };
     /// assert_eq!(sampled(Recorder::every(10)?)?, 1 << 17);
