@@ -71,7 +71,9 @@ fn every_point_after_the_first_has_what_each_link_did_and_a_report_draws_it() {
     report::write(folder.path(), &results, &Findings::of(&results), &Environment::default()).unwrap();
     let html = fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(html.contains("What every link does to the update"));
-    assert!(html.contains("stableadamw over steps: ") && html.contains("cautious over steps: "));
+    let places = ["factored-moment", "stableadamw", "schedule-free", "cautious"]
+        .map(|link| html.find(&format!("{link} over steps: ")).unwrap());
+    assert!(places.is_sorted(), "in the order of the chain: {places:?}");
 }
 
 #[test]

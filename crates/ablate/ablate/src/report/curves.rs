@@ -10,7 +10,8 @@ use crate::results::Run;
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 160.0;
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = WIDTH - 46.0;
+/// Room for the numbers at the ends, of up to eight characters.
+const RIGHT: f64 = WIDTH - 58.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = HEIGHT - 22.0;
 

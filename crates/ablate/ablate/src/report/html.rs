@@ -145,17 +145,29 @@ fn one_task(view: View<'_>, task: usize) -> Markup {
 /// Work of the links, for those who look for it.
 fn links(view: View<'_>, task: usize) -> Markup {
     let results = &view.results.tasks[task];
-    let names = |group: usize| -> BTreeSet<&str> {
+    // In the order of the chains: a link that an arm adds is behind the one that it follows there.
+    let names = |group: usize| -> Vec<&str> {
         let runs = results.arms.iter().flat_map(|arm| &arm.runs);
         let points = runs.flat_map(|run| &run.record.curve).filter_map(|point| point.groups.get(group));
-        points.flat_map(|group| &group.links).map(|link| link.link.as_str()).collect()
+        let mut names: Vec<&str> = Vec::new();
+        for group in points {
+            let mut place = 0;
+            for link in &group.links {
+                let found = names.iter().position(|name| *name == link.link);
+                if found.is_none() {
+                    names.insert(place, &link.link);
+                }
+                place = found.unwrap_or(place) + 1;
+            }
+        }
+        names
     };
     if (0..results.groups.len()).all(|group| names(group).is_empty()) {
         return html! {};
     }
     html! {
-        details.task {
-            summary { h4 { "What every link does to the update" } }
+        details {
+            summary { "What every link does to the update" }
             p.note {
                 "Norm of the update after a link over its norm before, in the latest step before every point of the curves, over all tensors that the link applies to. Of a writer,                  the displacement over the update."
             }
