@@ -1,13 +1,11 @@
 //! Limits of the numbers, computed from the data.
 
-use std::mem::discriminant;
-
 use ablate_statistics::error_of_share;
 use ablate_tasks::{Measure, Split};
 
-use super::{FEWEST_PAIRS, Reason, TaskFindings, Verdict};
+use super::{FEWEST_PAIRS, Reason, TaskFindings, Verdict, causes};
 use crate::record::Record;
-use crate::results::{ArmRuns, Results, Run, TaskResults};
+use crate::results::{ArmRuns, Results, TaskResults};
 
 /// More names than this are not read.
 const MANY: usize = 6;
@@ -31,7 +29,7 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
         curves(results, task, &mut caveats);
         edges(results, task, &mut caveats);
     }
-    causes(results, &mut caveats);
+    caveats.extend(causes::of_wrong_d(results));
     tuning(results, &mut caveats);
     if !results.refused.is_empty() {
         let names: Vec<&str> = results.refused.iter().map(|refused| refused.name.as_str()).collect();
@@ -113,13 +111,13 @@ fn choices(results: &Results, caveats: &mut Vec<String>) {
     }
 }
 
-fn titles(results: &Results, has: impl Fn(usize) -> bool) -> Vec<&str> {
+pub(super) fn titles(results: &Results, has: impl Fn(usize) -> bool) -> Vec<&str> {
     let with_index = results.arms.iter().enumerate();
     with_index.filter(|(index, _)| has(*index)).map(|(_, arm)| arm.title.as_str()).collect()
 }
 
 /// `a, b and c`.
-fn list(names: &[&str]) -> String {
+pub(super) fn list(names: &[&str]) -> String {
     match names {
         [] => String::new(),
         [only] => (*only).to_owned(),
@@ -128,7 +126,7 @@ fn list(names: &[&str]) -> String {
 }
 
 /// Arms by their titles; where almost all are meant, by those that are not.
-fn arms(results: &Results, titles: &[&str]) -> String {
+pub(super) fn arms(results: &Results, titles: &[&str]) -> String {
     let others: Vec<&str> =
         results.arms.iter().map(|arm| arm.title.as_str()).filter(|title| !titles.contains(title)).collect();
     match others.len() {
@@ -379,53 +377,6 @@ fn curves(results: &Results, task: &TaskResults, caveats: &mut Vec<String>) {
             task.name,
             arms(results, &growing)
         ));
-    }
-}
-
-/// Causes of a wrong d that most runs of an arm show. Tasks that have one in the same arms share a sentence.
-fn causes(results: &Results, caveats: &mut Vec<String>) {
-    let all = || {
-        results
-            .tasks
-            .iter()
-            .flat_map(|task| &task.arms)
-            .flat_map(|arm| &arm.runs)
-            .flat_map(|run| &run.record.findings)
-    };
-    let mut kinds = Vec::new();
-    for kind in all().map(discriminant) {
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
-        }
-    }
-    for kind in kinds {
-        let of_run =
-            |run: &Run| run.record.findings.iter().find(|found| discriminant(*found) == kind).cloned();
-        let mut groups: Vec<(Vec<usize>, Vec<&TaskResults>)> = Vec::new();
-        for task in &results.tasks {
-            let most = |arm: &usize| {
-                let runs = &task.arms[*arm].runs;
-                runs.iter().filter(|run| of_run(run).is_some()).count() * 2 > runs.len()
-            };
-            let with: Vec<usize> = (0..task.arms.len()).filter(most).collect();
-            match groups.iter_mut().find(|(arms, _)| *arms == with) {
-                Some((_, tasks)) => tasks.push(task),
-                None => groups.push((with, vec![task])),
-            }
-        }
-        for (with, tasks) in groups {
-            let Some(&first) = with.first() else { continue };
-            let example = tasks[0].arms[first].runs.iter().find_map(|run| Some((run.seed, of_run(run)?)));
-            let Some((seed, found)) = example else { continue };
-            let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
-            caveats.push(format!(
-                "{}: d is not as it should be in most runs of {}. {}, {}, seed {seed}: {found}",
-                list(&names),
-                arms(results, &titles(results, |arm| with.contains(&arm))),
-                names[0],
-                results.arms[first].title
-            ));
-        }
     }
 }
 

@@ -47,6 +47,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+mod causes;
 mod caveats;
 mod fork;
 mod overall;
