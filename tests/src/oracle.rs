@@ -180,9 +180,14 @@ impl Oracle {
             group.rate = lr.map_or(group.options.lr, |factor| factor * group.own_lr);
         }
         let step_ds = self.step_ds();
+        let joint = !self.options.split_groups && self.groups.len() > 1;
         let mut sums = vec![Sums::default(); self.groups.len()];
         for ((group, sums), d) in self.groups.iter_mut().zip(&mut sums).zip(step_ds) {
-            let step = step_of(group, &self.compat, self.storage, self.muon_bf16, group.rate * d);
+            // From the same point again and again, gradients say nothing new about the distance, and hold the estimate down. What several
+            // groups share has gone on from there.
+            let learns = group.rate > 0.0 || (joint && group.had_gradient) || self.compat.learns_at_lr_0;
+            sums.learns = learns;
+            let step = step_of(group, &self.compat, self.storage, self.muon_bf16, group.rate * d, learns);
             let weight_sum_with_this_step = step.weight_sum + step.dlr * step.dlr;
             let mut weight_sum = step.weight_sum;
             for &i in &group.params {
@@ -236,21 +241,13 @@ impl Oracle {
     fn end_step(&mut self, sums: &[Sums]) {
         let joint = !self.options.split_groups || self.groups.len() == 1;
         if joint {
-            let counts = |group: &GroupState| {
-                group.had_gradient
-                    || group.rate > 0.0
-                    || self.compat.joint_counts_unmoved
-                    || self.groups.len() == 1
-            };
-            let counted = self.groups.iter().zip(sums).map(|(group, sums)| {
-                if counts(group) { *sums } else { Sums { numerator: 0.0, denominator: 0.0, ..*sums } }
-            });
-            let all = counted.fold(Sums::default(), |all, group| Sums {
+            let all = sums.iter().fold(Sums::default(), |all, group| Sums {
                 numerator: all.numerator + group.numerator,
                 denominator: all.denominator + group.denominator,
                 weight: all.weight.max(group.weight),
                 gradients: all.gradients || group.gradients,
                 updated: all.updated || group.updated,
+                learns: all.learns || group.learns,
             });
             // The shared estimate stands still as soon as a group no longer contributes to it.
             let moves = self.groups.iter().map(|group| group.moves).max().unwrap_or(1);
@@ -343,6 +340,10 @@ impl GroupState {
             if !compat.freeze_keeps_d_prev {
                 self.d_prev = self.d;
             }
+            return;
+        }
+        if !sums.learns {
+            self.d_prev = self.d;
             return;
         }
         // A step that says nothing about the gradients: all samples are zero, or in parameters without elements.

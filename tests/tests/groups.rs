@@ -4,14 +4,15 @@ use conformance::oracle::{Group, Oracle, Storage};
 use conformance::pair::{Run, Training, compare, object};
 use factored_moment::FactoredMoment;
 use gradient_transform::{
-    Counts, Descent, Error, Estimate, GroupPolicy, GroupState, Optimizer, Parameter, ParameterGroup,
+    Counts, Descent, Error, Estimate, GroupPolicy, GroupState, Link, Optimizer, Parameter, ParameterGroup,
     Settings, SplitGroups, StepOutcome,
 };
 use ndarray::ArrayD;
-use prodigy_core::Prodigy;
-use prodigy_plus::Options;
+use prodigy_core::{Negative, Prodigy, Ratio, Weighting};
+use prodigy_plus::{Line, Options};
 use schedule_free::ScheduleFree;
 use serde_json::{Value, json};
+use speed::{DisplacementSpeed, Speed};
 use stableadamw::StableAdamW;
 
 const POLICIES: [(&str, bool, bool); 3] =
@@ -320,16 +321,166 @@ fn groups_that_come_late_find_their_distance_and_do_not_hold_the_others_back() {
         ("each", Options::default().split_groups_mean(false)),
         ("joint", Options::default().split_groups(false)),
     ] {
-        for (late, distances) in [(1, &[1.0, 0.1, 0.003][..]), (3, &[0.03][..])] {
-            for &distance in distances {
-                let mut all = vec![0.5];
-                all.resize(1 + late, distance);
-                let mut training = Quadratics::new(a_group_each(&options, 1 + late), &all);
-                for _ in 0..300 {
-                    training.step(|i| i == 0);
-                }
-                after_a_late_start(training, policy, distance, usual_move(policy, distance));
+        let cases = [(1, 1.0), (1, 0.1), (1, 0.003), (3, 0.03)];
+        for ((late, distance), frozen) in
+            cases.into_iter().flat_map(|case| FROZEN.map(|frozen| (case, frozen)))
+        {
+            let mut all = vec![0.5];
+            all.resize(1 + late, distance);
+            let mut training = Quadratics::new(a_group_each(&options, 1 + late), &all);
+            training.first_alone(300, frozen);
+            after_a_late_start(training, policy, distance, usual_move(policy, distance));
+        }
+    }
+}
+
+type Chain = Box<dyn Link<f64>>;
+
+/// How a group is kept from training at first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Frozen {
+    /// Without gradients.
+    ByMissingGradients,
+    /// At learning rate 0, with gradients.
+    ByLearningRate,
+}
+
+const FROZEN: [Frozen; 2] = [Frozen::ByMissingGradients, Frozen::ByLearningRate];
+
+impl Quadratics {
+    /// `count` steps in which only the first group trains.
+    fn first_alone(&mut self, count: usize, frozen: Frozen) {
+        let late = 1..self.targets.len();
+        let by_rate = frozen == Frozen::ByLearningRate;
+        let set = |training: &mut Self, lr| {
+            late.clone().for_each(|group| training.optimizer.set_lr(group, lr).unwrap());
+        };
+        set(self, if by_rate { 0.0 } else { 1.0 });
+        (0..count).for_each(|_| drop(self.step(|i| i == 0 || by_rate)));
+        set(self, 1.0);
+    }
+}
+
+/// Estimators with plain descent, and with the reference's behaviour at learning rate 0.
+fn estimators() -> [(&'static str, Chain, Chain); 4] {
+    fn chain(estimator: impl Link<f64> + 'static) -> Chain {
+        Box::new((estimator, Descent::default()))
+    }
+    let first = |learns_at_lr_0| Prodigy { learns_at_lr_0, ..Prodigy::default() };
+    let second = |learns_at_lr_0| Prodigy {
+        weighting: Weighting::Squared,
+        ratio: Ratio::Quotient,
+        negative: Negative::Adds,
+        ..first(learns_at_lr_0)
+    };
+    let speed = |learns_at_lr_0| Speed { prodigy: first(learns_at_lr_0), ..Speed::default() };
+    let displacement = |learns_at_lr_0| DisplacementSpeed { learns_at_lr_0, ..DisplacementSpeed::default() };
+    [
+        ("prodigy", chain(first(false)), chain(first(true))),
+        ("prodigy, second line", chain(second(false)), chain(second(true))),
+        ("speed", chain(speed(false)), chain(speed(true))),
+        ("displacement speed", chain(displacement(false)), chain(displacement(true))),
+    ]
+}
+
+/// Two groups, of which the first one has a distance of 0.5, and the second one of 0.1.
+fn two_groups(chain: impl Fn() -> Chain, split_groups: SplitGroups) -> Quadratics {
+    let group = |name: &'static str| ParameterGroup::new(chain(), [(name, &SHAPE[..])]);
+    let settings = Settings { split_groups, ..Settings::default() };
+    let optimizer = Optimizer::with_groups(NAMES[..2].iter().copied().map(group), settings).unwrap();
+    Quadratics::new(optimizer, &[0.5, 0.1])
+}
+
+#[test]
+fn at_learning_rate_0_an_estimate_of_one_group_stands_still_and_one_of_several_goes_on() {
+    for at in 0..estimators().len() {
+        let name = estimators()[at].0;
+        for split in [SplitGroups::Mean, SplitGroups::Each, SplitGroups::Joint] {
+            for counts in [false, true] {
+                let chain = || {
+                    let (_, ours, references) = estimators().into_iter().nth(at).unwrap();
+                    if counts { references } else { ours }
+                };
+                let mut training = two_groups(chain, split);
+                (0..30).for_each(|_| drop(training.step(|_| true)));
+                let before = training.optimizer.estimate(1).unwrap();
+                training.first_alone(10, Frozen::ByLearningRate);
+                let after = training.optimizer.estimate(1).unwrap();
+                let stands_still = after == Estimate { d_prev: before.d, ..before };
+                assert_eq!(
+                    stands_still,
+                    split != SplitGroups::Joint && !counts,
+                    "{name}, {split:?}: {after:?}"
+                );
             }
+        }
+    }
+}
+
+#[test]
+fn gradients_at_learning_rate_0_leave_no_trace_in_the_estimate() {
+    // The last one's average depends on the number of steps.
+    for at in 0..3 {
+        let (name, ..) = estimators()[at];
+        for (split, before) in [
+            (SplitGroups::Mean, 0),
+            (SplitGroups::Each, 0),
+            (SplitGroups::Each, 5),
+            // What a group has done before stays in a joint numerator.
+            (SplitGroups::Joint, 0),
+        ] {
+            let run = |frozen: Frozen, counts: bool| {
+                let chain = || {
+                    let (_, ours, references) = estimators().into_iter().nth(at).unwrap();
+                    if counts { references } else { ours }
+                };
+                let mut training = two_groups(chain, split);
+                (0..before).for_each(|_| drop(training.step(|_| true)));
+                training.first_alone(60, frozen);
+                let estimates =
+                    |training: &Quadratics| [0, 1].map(|group| training.optimizer.estimate(group).unwrap());
+                let step = |_| {
+                    training.step(|_| true);
+                    estimates(&training)
+                };
+                (0..40).map(step).collect::<Vec<_>>()
+            };
+            let [missing, by_rate] = FROZEN.map(|frozen| run(frozen, false));
+            assert!(missing == by_rate, "{name}, {split:?}, {before} steps before");
+            assert!(
+                run(Frozen::ByLearningRate, true) != by_rate,
+                "{name}, {split:?}: the reference's has them"
+            );
+        }
+    }
+}
+
+#[test]
+fn d_leaves_d0_as_soon_after_a_learning_rate_of_0_as_after_missing_gradients() {
+    let kinds: [(&str, fn(Options) -> Options); 5] = [
+        ("default", |o| o),
+        ("adopt", |o| o.use_adopt(true)),
+        ("speed", |o| o.use_speed(true)),
+        ("2.0.1", |o| o.line(Line::V2)),
+        ("2.0.1, speed", |o| o.line(Line::V2).use_speed(true)),
+    ];
+    for (kind, set) in kinds {
+        for mean in [true, false] {
+            let steps = |frozen, learns_at_lr_0| {
+                let mut options = set(Options::default().split_groups_mean(mean));
+                options.compat.learns_at_lr_0 = learns_at_lr_0;
+                let mut training = Quadratics::new(a_group_each(&options, 2), &[0.5, 0.1]);
+                training.first_alone(300, frozen);
+                let d0 = training.d(1);
+                let is_at_d0 = |_: &usize| {
+                    training.step(|_| true);
+                    training.d(1) == d0
+                };
+                (1..400).take_while(is_at_d0).count()
+            };
+            let [missing, by_rate] = FROZEN.map(|frozen| steps(frozen, false));
+            println!("{kind} {mean}: {missing} {by_rate}; counted {}", steps(Frozen::ByLearningRate, true));
+            assert!(by_rate <= missing + 3, "{kind}, mean {mean}: {by_rate} steps, and {missing}");
         }
     }
 }
@@ -361,9 +512,7 @@ fn groups_that_come_late_under_adopt_or_speed_find_their_distance_and_do_not_hol
         ] {
             for distance in [1.0, 0.1] {
                 let mut training = Quadratics::new(a_group_each(&options, 2), &[0.5, distance]);
-                for _ in 0..300 {
-                    training.step(|i| i == 0);
-                }
+                training.first_alone(300, Frozen::ByMissingGradients);
                 // Without clipping, the step in which d leaves d0 is a long one, late or not.
                 let usual = (0.5 * distance).max(3.0 * farthest_from_the_start(&options, distance));
                 let most = |d: f64| if policy == "joint" { of_joint_d * d } else { usual };

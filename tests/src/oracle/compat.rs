@@ -24,8 +24,9 @@ pub struct Compat {
     /// over those that can move, and else over all. A group at its `d0` beside others that have left theirs steps
     /// with the smaller of that mean and its own `d`.
     pub harmonic_mean_counts_inactive: bool,
-    /// With `split_groups=False`, groups at learning rate 0 that never moved count in the denominator. Corrected: they don't.
-    pub joint_counts_unmoved: bool,
+    /// Gradients at learning rate 0 count in numerator and denominator. Corrected: the estimate stands still, or if it is of several groups, it leaves out
+    /// those that have never moved.
+    pub learns_at_lr_0: bool,
     /// `prodigy_steps` counts steps at learning rate 0. Corrected: it counts the others.
     pub freeze_counts_still_steps: bool,
     /// Every 11th element is looked at, which in a matrix of 11, 22 or 33 columns are always the same columns. Corrected: a
@@ -77,7 +78,7 @@ impl Compat {
         freeze_keeps_d_prev: true,
         weight_sum_of_last_parameter: true,
         harmonic_mean_counts_inactive: true,
-        joint_counts_unmoved: true,
+        learns_at_lr_0: true,
         freeze_counts_still_steps: true,
         samples_keep_step_with_shape: true,
         cautious_scales_displacement: true,

@@ -26,6 +26,8 @@ pub(super) struct Sums {
     pub(super) gradients: bool,
     /// Whether any parameter was updated, which ADOPT's first step does not do; without an update, nothing contributes.
     pub(super) updated: bool,
+    /// Whether the estimate learns from the step.
+    pub(super) learns: bool,
 }
 
 impl Sample {

@@ -74,7 +74,7 @@ pub(super) fn step_parameter(
         update = arithmetic.store(update / size.sqrt());
     }
 
-    if step.estimates_d() {
+    if step.estimates_d() && step.learns {
         let weight = step.d * step.d / options.d0.sqrt();
         if options.use_speed {
             let way = Way::at(&w, raw_g, state.way.as_ref(), &state.sample, step);

@@ -54,6 +54,8 @@ pub(super) struct Step<'a> {
     pub(super) rectifier_is_zero: bool,
     /// Before this step.
     pub(super) weight_sum: f64,
+    /// Whether gradients count in the estimate of d.
+    pub(super) learns: bool,
 }
 
 impl Step<'_> {
@@ -74,6 +76,7 @@ pub(super) fn step_of<'a>(
     storage: Storage,
     muon_bf16: bool,
     mut dlr: f64,
+    learns: bool,
 ) -> Step<'a> {
     let mut beta2 = group.options.betas.1;
     let mut rectifier_is_zero = false;
@@ -98,6 +101,7 @@ pub(super) fn step_of<'a>(
         muon_bf16,
         k: group.k,
         moves: group.moves,
+        learns,
         d: group.d,
         d_prev: group.d_prev,
         dlr,
@@ -153,7 +157,7 @@ pub(super) fn step_parameter(
         update = step.storage.arithmetic().store(update / excess.max(1.0));
     }
 
-    if step.estimates_d() {
+    if step.estimates_d() && step.learns {
         let weight = step.d.sqrt() * if options.use_speed { options.d0 } else { 1.0 };
         state.sample.observe(raw_g, y, weight, step, sums);
     }

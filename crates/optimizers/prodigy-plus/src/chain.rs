@@ -135,13 +135,33 @@ fn estimator<T: Real>(options: &Options, initial_d: Option<f64>) -> Boxed<T> {
         initial_d,
         freeze_keeps_d_prev: compat.freeze_keeps_d_prev,
         d_from_nothing: compat.d_from_nothing,
+        learns_at_lr_0: compat.learns_at_lr_0,
     };
     match (options.use_speed, implied.displacement_speed) {
         (false, _) => Box::new(prodigy),
         (true, false) => Box::new(Speed { prodigy, shrinks_above_one: compat.speed_shrinks_above_one }),
         (true, true) => {
-            let Prodigy { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d, .. } = prodigy;
-            Box::new(DisplacementSpeed { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d })
+            let Prodigy {
+                samples,
+                d0,
+                d_coef,
+                prodigy_steps,
+                weighting,
+                negative,
+                initial_d,
+                learns_at_lr_0,
+                ..
+            } = prodigy;
+            Box::new(DisplacementSpeed {
+                samples,
+                d0,
+                d_coef,
+                prodigy_steps,
+                weighting,
+                negative,
+                initial_d,
+                learns_at_lr_0,
+            })
         }
     }
 }

@@ -38,6 +38,10 @@ pub struct Compat {
     /// A step that says nothing about the gradients (all samples are 0, or in parameters without elements) sets d to pi/2
     /// once the numerator is positive. Corrected: the estimate stands still.
     pub d_from_nothing: bool,
+    /// Gradients at learning rate 0 count in |s|_1, and with one d for all groups also before their group has ever moved, when its numerator is 0: after
+    /// it is thawed, d stays where it is for as long as s remembers them. Corrected: they do not count, but for those of a group that has moved
+    /// and shares its d with others.
+    pub learns_at_lr_0: bool,
     /// The sum of averaging weights advances only if the group's last parameter moved. Corrected: once per group and step.
     pub weight_sum_of_last_parameter: bool,
     /// A group's own d0 does not initialise its d. Corrected: it does.
@@ -94,6 +98,7 @@ impl Compat {
         round_moments_twice: true,
         freeze_keeps_d_prev: true,
         d_from_nothing: true,
+        learns_at_lr_0: true,
         weight_sum_of_last_parameter: true,
         group_d0_ignored: true,
         decay_while_unrectified: true,
@@ -120,6 +125,7 @@ impl Compat {
         round_moments_twice: true,
         freeze_keeps_d_prev: false,
         d_from_nothing: true,
+        learns_at_lr_0: true,
         weight_sum_of_last_parameter: false,
         group_d0_ignored: true,
         decay_while_unrectified: true,

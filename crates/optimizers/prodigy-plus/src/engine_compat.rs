@@ -39,9 +39,6 @@ pub struct EngineCompat {
     /// near `n d0`; and a group that comes late begins with it. Corrected: it is of those whose d has left d0, and a group at
     /// d0 steps with `min(d, mean)`.
     pub harmonic_mean_counts_inactive: bool,
-    /// One d for all groups is `numerator / |s|_1`, to which a group at learning rate 0 that never moved adds `<g, p0 - y> = 0` above
-    /// and its `|s|_1` below, which holds d down. Corrected: it counts from the first step on that could move it.
-    pub joint_counts_unmoved: bool,
     /// `prodigy_steps` is compared with the number of steps k, so that a warm-up at learning rate 0 that is longer freezes d at
     /// d0. Corrected: with k less the steps at learning rate 0.
     pub freeze_counts_still_steps: bool,
@@ -64,7 +61,6 @@ impl EngineCompat {
     pub const V1_9_2: Self = Self {
         joint_d_prev_not_copied: true,
         harmonic_mean_counts_inactive: true,
-        joint_counts_unmoved: true,
         freeze_counts_still_steps: true,
         shared_d_not_saved: true,
         k_advances_without_gradients: true,
@@ -92,8 +88,8 @@ impl GroupPolicy for EngineCompat {
         Counts {
             step: counts.step || self.k_advances_without_gradients,
             moves: counts.moves || self.freeze_counts_still_steps,
-            joins: counts.joins || self.joint_counts_unmoved,
             estimate: counts.estimate || self.k_advances_without_gradients,
+            ..counts
         }
     }
 

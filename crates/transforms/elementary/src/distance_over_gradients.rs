@@ -16,6 +16,8 @@ use crate::weight_decay::Start;
 /// u <- r / sqrt(G + eps) u
 /// ```
 ///
+/// G does not grow at learning rate 0, where no distance is covered.
+///
 /// Ivgi, Hinder and Carmon, 2302.12022, equation 4 and appendix; optax's `scale_by_distance_over_gradients` is the form for each
 /// tensor on its own, which is the default here. With [`SumsOver::All`] the norms are of all tensors together, as in DoG. The sums
 /// are of the
@@ -116,7 +118,9 @@ impl GradientTransform for DistanceOverGradients {
     fn finalize(&self, cx: &Context<'_>, sums: Squares<f64>, scalars: &mut Numbers<f64>) {
         let first = at_first(cx) * self.relative * (1.0 + sums.parameter.sqrt());
         scalars.distance = scalars.distance.max(first).max(sums.way.sqrt());
-        scalars.gradients += sums.update;
+        if cx.step.informs_estimate {
+            scalars.gradients += sums.update;
+        }
         scalars.factor = scalars.distance / (scalars.gradients + self.eps).sqrt();
     }
 

@@ -1,7 +1,7 @@
 //! Transforms whose sums go over all tensors, against loops over one long vector.
 
 use elementary::{DistanceOverGradients, Polyak, ReduceOnPlateau};
-use gradient_transform::{Descent, Error, Loss, Optimizer, Parameter, SumsOver};
+use gradient_transform::{Descent, Error, Loss, Optimizer, Parameter, ParameterGroup, Settings, SumsOver};
 
 const SIZES: [usize; 3] = [7, 1, 3000];
 
@@ -125,4 +125,21 @@ fn a_plateau_counts_the_losses_of_steps_that_were_done_and_goes_on_from_a_snapsh
         assert_eq!(w, [-3.0]);
     }
     assert!(optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0]))]).is_err()); // which loss?
+}
+
+#[test]
+fn gradients_at_learning_rate_0_do_not_shorten_the_steps_after_it() {
+    let moved_after = |frozen: usize| {
+        let chain = (DistanceOverGradients::default(), Descent::default());
+        let group = ParameterGroup::new(chain, [("a", [2])]).lr(0.0);
+        let mut optimizer: Optimizer<f64> = Optimizer::with_groups([group], Settings::default()).unwrap();
+        let mut a = [1.0, -2.0];
+        for step in 0..frozen + 5 {
+            optimizer.set_lr(0, if step < frozen { 0.0 } else { 1.0 }).unwrap();
+            optimizer.step(&mut [Parameter::slice(&mut a, Some(&[4.0, 3.0]))]).unwrap();
+        }
+        a
+    };
+    assert_eq!(moved_after(50), moved_after(0));
+    assert_ne!(moved_after(0), [1.0, -2.0]);
 }

@@ -19,7 +19,7 @@ use crate::samples::Samples;
 /// d           <- max(d, d_hat)
 /// ```
 ///
-/// A step's negative sum is ignored while d is d0; afterwards the numerator becomes the smaller of itself and that sum. Weight, ratio and
+/// At learning rate 0 all of this stands still. A step's negative sum is ignored while d is d0; afterwards the numerator becomes the smaller of itself and that sum. Weight, ratio and
 /// the treatment of negative sums have variants, and the growth of a step can be limited.
 /// Changes no update: the step size lr * d, and d_prev/d for the moments, reach the other transforms through the step's
 /// context.
@@ -55,6 +55,9 @@ pub struct Prodigy {
     /// numerator decays; and the arctangent of 1.9.2 sets d to pi/2 once the numerator is positive. Otherwise the estimate stands
     /// still in such a step.
     pub d_from_nothing: bool,
+    /// References 1.9.2 and 2.0.1: gradients at learning rate 0 count in s, so a group that is thawed keeps its d until s has forgotten
+    /// them. Otherwise the estimate stands still in such a step.
+    pub learns_at_lr_0: bool,
 }
 
 impl Default for Prodigy {
@@ -79,6 +82,7 @@ impl Prodigy {
             initial_d: None,
             freeze_keeps_d_prev: false,
             d_from_nothing: false,
+            learns_at_lr_0: false,
         }
     }
 
@@ -93,6 +97,20 @@ impl Prodigy {
     /// ```
     pub fn is_active(&self, step: &StepContext) -> bool {
         self.prodigy_steps == 0 || step.moves < self.prodigy_steps
+    }
+
+    /// Whether the estimate moves in this step: not at [learning rate 0](StepContext::informs_estimate).
+    ///
+    /// ```
+    /// use gradient_transform::StepContext;
+    /// use prodigy_core::Prodigy;
+    ///
+    /// let frozen = StepContext::new(1, 0.0);
+    /// assert!(!Prodigy::default().learns(&frozen));
+    /// assert!(Prodigy { learns_at_lr_0: true, ..Prodigy::default() }.learns(&frozen));
+    /// ```
+    pub fn learns(&self, step: &StepContext) -> bool {
+        step.informs_estimate || self.learns_at_lr_0
     }
 
     /// The estimate before the first step.
@@ -156,7 +174,7 @@ impl Prodigy {
             return None;
         }
         let [numerator, denominator] = total;
-        if denominator == 0.0 && !self.d_from_nothing {
+        if !self.learns(step) || (denominator == 0.0 && !self.d_from_nothing) {
             // The moments have been rescaled in this step, and must not be once more.
             estimate.d_prev = estimate.d;
             return None;
@@ -203,7 +221,9 @@ impl<T: Real> Link<T> for Prodigy {
     }
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        self.samples.observe(cx, tile, sums, self.weighting.weight(&cx.step.estimate), false);
+        if self.learns(cx.step) {
+            self.samples.observe(cx, tile, sums, self.weighting.weight(&cx.step.estimate), false);
+        }
     }
 
     fn formula(&self, tensor: &TensorInfo, work: ElementWork, element: &mut FormulaElement<'_>) -> bool {
@@ -212,7 +232,8 @@ impl<T: Real> Link<T> for Prodigy {
     }
 
     fn formula_numbers(&self, cx: &Context<'_>, _scratch: &[Vec<T>]) -> FormulaNumbers<T> {
-        self.samples.numbers(cx.tensor, self.weighting.weight(&cx.step.estimate))
+        let weight = self.learns(cx.step).then(|| self.weighting.weight(&cx.step.estimate));
+        self.samples.numbers(cx.tensor, weight)
     }
 
     fn estimator(&self) -> Option<&dyn Estimator> {
@@ -226,7 +247,11 @@ impl Estimator for Prodigy {
     }
 
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
-        self.samples.contribution(cx.tensor, scalar_sums, self.weighting.weight(&cx.step.estimate), false)
+        let weight = self.weighting.weight(&cx.step.estimate);
+        match self.learns(cx.step) {
+            true => self.samples.contribution(cx.tensor, scalar_sums, weight, false),
+            false => [0.0; 2],
+        }
     }
 
     fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {

@@ -215,8 +215,8 @@ impl Samples {
         }
     }
 
-    /// The work of [`observe`](Self::observe) on a sample, as a formula; the weight is number 0 of the tensor and step: see
-    /// [`numbers`](Self::numbers).
+    /// The work of [`observe`](Self::observe) on a sample, as a formula; weight and decay are the [`numbers`](Self::numbers) of the tensor
+    /// and step.
     ///
     /// ```
     /// use gradient_transform::device::FormulaElement;
@@ -225,17 +225,19 @@ impl Samples {
     /// use prodigy_core::Samples;
     ///
     /// let tensor = TensorInfo { name: "w".into(), shape: vec![4], dtype: DType::F32, updates: 1 };
-    /// let graph = Graph::with_names(&["p0", "s"], &["weight"], &[]);
+    /// let graph = Graph::with_names(&["p0", "s"], &["weight", "decay"], &[]);
     /// let mut e = FormulaElement::new(&graph);
     /// Samples::new(0.5).formula(&tensor, false, &mut e);
     /// assert_eq!(e.every, Some(11));
     /// assert_eq!(graph.equation(e.sums[0]), "g (p0 - y)");
-    /// assert_eq!(graph.equation(e.sums[1]), "|s 0.5 + weight g|");
-    /// assert_eq!(Samples::new(0.5).numbers::<f32>(&tensor, 3.0).values[..], [3.0]);
+    /// assert_eq!(graph.equation(e.sums[1]), "|s decay + weight g|");
+    /// assert_eq!(Samples::new(0.5).numbers::<f32>(&tensor, Some(3.0)).values[..], [3.0, 0.5]);
+    /// assert_eq!(Samples::new(0.5).numbers::<f32>(&tensor, None).values[..], [0.0, 1.0]); // s stays
     /// ```
     pub fn formula(&self, tensor: &TensorInfo, signed: bool, element: &mut FormulaElement<'_>) {
         let narrow = self.narrow && tensor.dtype != DType::F64;
-        let (g, p0, s, weight) = (element.gradient, element.column(0), element.column(1), element.number(0));
+        let (g, p0, s) = (element.gradient, element.column(0), element.column(1));
+        let (weight, decay) = (element.number(0), element.number(1));
         let way = p0
             - match self.at {
                 Point::Parameter => element.parameter,
@@ -244,19 +246,21 @@ impl Samples {
         let way = if self.narrow && tensor.dtype == DType::Bf16 { way.round_bf16() } else { way };
         let term = weight * if signed { g.sign() } else { g };
         let next = match narrow {
-            true => ((s * self.beta3).round_bf16() + term).round_bf16(),
-            false => s * self.beta3 + term,
+            true => ((s * decay).round_bf16() + term).round_bf16(),
+            false => s * decay + term,
         };
         element.every = Some(self.stride(&tensor.shape));
         element.state.push((1, next));
         element.sums.extend([g * way, next.abs()]);
     }
 
-    /// The weight of a step, for the [`formula`](Self::formula).
-    pub fn numbers<T: Real>(&self, tensor: &TensorInfo, weight: f64) -> FormulaNumbers<T> {
+    /// Weight and decay of a step, for the [`formula`](Self::formula). Without a weight, s stays as it is.
+    pub fn numbers<T: Real>(&self, tensor: &TensorInfo, weight: Option<f64>) -> FormulaNumbers<T> {
         let narrow = self.narrow && tensor.dtype == DType::Bf16;
-        let weight = if narrow { T::of(weight).round_bf16() } else { T::of(weight) };
-        FormulaNumbers { values: [weight].iter().copied().collect(), variant: 0 }
+        let [weight, decay] =
+            weight.map_or([T::zero(), T::one()], |weight| [T::of(weight), T::of(self.beta3)]);
+        let weight = if narrow { weight.round_bf16() } else { weight };
+        FormulaNumbers { values: [weight, decay].iter().copied().collect(), variant: 0 }
     }
 
     /// A tensor's contribution `[weight * dot, |s|_1]` from its complete sums, rounded as the reference rounds it.

@@ -59,6 +59,8 @@ pub struct DisplacementSpeed {
     pub negative: Negative,
     /// d before the first step, if it is not d0, with the same range. Default `None`.
     pub initial_d: Option<f64>,
+    /// Reference 2.0.1: steps at learning rate 0 count. Otherwise the estimate stands still in them.
+    pub learns_at_lr_0: bool,
 }
 
 impl Default for DisplacementSpeed {
@@ -88,13 +90,16 @@ impl DisplacementSpeed {
             weighting: Weighting::Squared,
             negative: Negative::Adds,
             initial_d: None,
+            learns_at_lr_0: false,
         }
     }
 
     /// The estimate whose ranges, first value and freeze are these.
     fn prodigy(&self) -> Prodigy {
-        let Self { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d } = *self;
-        Prodigy { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d, ..Prodigy::default() }
+        let Self { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d, learns_at_lr_0 } =
+            *self;
+        let rest = Prodigy::default();
+        Prodigy { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d, learns_at_lr_0, ..rest }
     }
 }
 
@@ -136,13 +141,15 @@ impl<T: Real> Link<T> for DisplacementSpeed {
         let [kept] = state.vectors else { return };
         let before: [f64; 3] = std::array::from_fn(|i| kept.get::<T>(i).f64());
         let [dot, l1, squares] = [state.scalar_sums[0], state.scalar_sums[1], state.scalar_sums[2]];
-        // A sum that is no number would stay forever.
-        if ![dot, l1, squares].iter().all(|sum| sum.is_finite()) {
+        if !self.prodigy().learns(cx.step) || ![dot, l1, squares].iter().all(|sum| sum.is_finite()) {
+            // A sum that is no number would stay forever.
             state.scalar_sums.fill(0.0);
             return;
         }
         let beta = 1.0 - (cx.step.k as f64).powf(-0.75);
-        let progress = if cx.fresh { dot } else { before[0] * beta + dot * (1.0 - beta) };
+        // l1 is at least `LEAST` from the first step that counts on.
+        let is_first = before[1] == 0.0;
+        let progress = if is_first { dot } else { before[0] * beta + dot * (1.0 - beta) };
         let sizes = [l1.max(before[1]).max(LEAST), squares.sqrt().max(before[2]).max(LEAST)];
         let next = [progress, sizes[0], sizes[1]];
         kept.update(&next.map(T::of), |_, next| next);
@@ -173,7 +180,7 @@ impl Estimator for DisplacementSpeed {
 
     fn conclude(&self, step: &StepContext, [sum, _]: [f64; 2], estimate: &mut Estimate) {
         estimate.d_prev = estimate.d;
-        if !self.prodigy().is_active(step) {
+        if !self.prodigy().is_active(step) || !self.prodigy().learns(step) {
             return;
         }
         let before = estimate.numerator;

@@ -105,6 +105,12 @@ pub struct StepContext {
     pub moves: u64,
     /// The group's learning rate.
     pub lr: f64,
+    /// Whether an estimator learns from this step: whether the learning rate is above 0. At 0, gradients come from the same point again and again.
+    /// A sum of them that grows holds the estimate down once the group moves on, for as long as the sum remembers them.
+    ///
+    /// One estimate for all groups ([`SplitGroups::Joint`](crate::SplitGroups::Joint)) also learns from a group at learning rate 0 that moved before:
+    /// its numerator keeps what it has of that group, so its denominator must.
+    pub informs_estimate: bool,
     /// The group's estimate, as it stands at the beginning of the step.
     pub estimate: Estimate,
     /// lr * d, the papers' gamma. d may be the harmonic mean of several groups', or what a [`GroupPolicy`](crate::GroupPolicy) says.
@@ -116,7 +122,8 @@ impl StepContext {
     /// A step of a chain without an estimator.
     pub fn new(k: u64, lr: f64) -> Self {
         let published = Publications::default();
-        Self { k, moves: k, lr, estimate: Estimate::FIXED, step_size: lr, published }
+        let informs_estimate = lr > 0.0;
+        Self { k, moves: k, lr, informs_estimate, estimate: Estimate::FIXED, step_size: lr, published }
     }
 
     /// Prepares for another step, in the same memory.

@@ -54,7 +54,10 @@ use crate::link::context::{Context, Estimate, StepContext};
 ///         [scalar_sums[0], scalar_sums[1]]
 ///     }
 ///
-///     fn conclude(&self, _step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
+///     fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
+///         if !step.informs_estimate {
+///             return; // a group at learning rate 0
+///         }
 ///         estimate.numerator = total[0];
 ///         estimate.denominator += total[1];
 ///         estimate.d_prev = estimate.d;
@@ -78,6 +81,7 @@ pub trait Estimator: Send + Sync {
     /// Contribution of one tensor to the step's numerator and denominator, from its scalar sums.
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2];
 
-    /// Updates the estimate by a step's total contribution. A d above 2^50 counts as 2^50; for a d of NaN, 0 or less the earlier one stays.
+    /// Updates the estimate by a step's total contribution. It should stand still in a step that does not
+    /// [inform it](StepContext::informs_estimate): sums of gradients that grow while nothing moves hold d down afterwards. A d above 2^50 counts as 2^50; for a d of NaN, 0 or less the earlier one stays.
     fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate);
 }

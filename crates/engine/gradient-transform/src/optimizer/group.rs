@@ -178,13 +178,14 @@ impl<T: Real> Group<T> {
         self.estimate = Estimate { d0: self.estimate.d0, ..*estimate };
     }
 
-    /// Publishes the step's context; `d` is the estimate to step with.
-    pub(crate) fn begin_step(&mut self, d: f64, given: &Publications) {
+    /// Publishes the step's context; `d` is the estimate to step with, and `joint` says whether there is one estimate for all groups.
+    pub(crate) fn begin_step(&mut self, d: f64, joint: bool, given: &Publications) {
         let stages = stages(&*self.chain);
         std::mem::swap(&mut self.previous, &mut self.context);
         let step = &mut self.context;
         step.begin(self.k + 1, self.lr);
         step.moves = step.k - self.still_steps;
+        step.informs_estimate = self.lr > 0.0 || (joint && self.seen);
         step.estimate = self.estimate;
         step.step_size = self.lr * d;
         step.publish_all(given);

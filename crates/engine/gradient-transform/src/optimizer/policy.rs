@@ -130,8 +130,7 @@ impl GroupState {
         Counts {
             step: self.summary.gradients > 0,
             moves: self.lr > 0.0,
-            // Where nothing has moved, <g, p0 - y> is 0, and |s|_1 alone would hold a joint estimate down.
-            joins: self.has_moved || self.lr > 0.0,
+            joins: true,
             estimate: self.summary.updates > 0,
         }
     }
@@ -146,7 +145,7 @@ impl GroupState {
 /// let summary = StepSummary { gradients: 2, updates: 2, last_updated: true };
 /// let estimate = Estimate::new(1e-6);
 /// let group = GroupState { index: 0, k: 0, lr: 0.0, estimate, has_moved: false, resumed: false, summary };
-/// assert_eq!(group.counts(), Counts { step: true, moves: false, joins: false, estimate: true });
+/// assert_eq!(group.counts(), Counts { step: true, moves: false, joins: true, estimate: true });
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -156,7 +155,7 @@ pub struct Counts {
     /// Whether it is one that could move something, which [`StepContext::moves`](crate::StepContext::moves) counts. By default, if the
     /// learning rate is above 0.
     pub moves: bool,
-    /// Whether the tensors' contributions are part of a joint estimate. By default, if the group can move or has.
+    /// Whether the tensors' contributions are part of a joint estimate. By default, always.
     pub joins: bool,
     /// Whether the estimate is updated; a joint one is if it is for any group with an estimator. By default, if a tensor moved.
     pub estimate: bool,

@@ -297,10 +297,11 @@ impl<T: Real> Optimizer<T> {
             };
             return Err(Error::InvalidPolicy { policy: format!("{policy:?}"), group: *index, reason });
         }
+        let joint = settings.split_groups == SplitGroups::Joint && groups.len() > 1;
         let mut shared_d = shared_d.iter();
         for group in groups {
             let shared = if group.estimates { shared_d.next() } else { None };
-            group.begin_step(shared.copied().unwrap_or(group.estimate.d), given);
+            group.begin_step(shared.copied().unwrap_or(group.estimate.d), joint, given);
         }
         let lacks = self.groups.iter().try_for_each(Group::check_step);
         match lacks {
@@ -384,6 +385,7 @@ fn conclude_jointly<T: Real>(
     for other in others.iter().filter(|group| group.estimates) {
         first.context.k = first.context.k.max(other.context.k);
         first.context.moves = first.context.moves.max(other.context.moves);
+        first.context.informs_estimate |= other.context.informs_estimate;
     }
     first.conclude(total);
     for (other, index) in others.iter_mut().zip(at + 1..).filter(|(group, _)| group.estimates) {

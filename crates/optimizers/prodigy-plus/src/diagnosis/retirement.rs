@@ -1,17 +1,20 @@
 //! An estimate that was frozen before it had grown.
 
+use gradient_transform::GroupRecord;
+
 use crate::diagnosis::finding::Finding;
-use crate::diagnosis::history::{FEWEST, History};
+use crate::diagnosis::history::{FEWEST, GroupStep, History};
 
 /// A group whose d has stayed where it began, and whose gradients add nothing to the estimate any more.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let of_group = |&group: &usize| {
         let steps = history.of(group);
-        let frozen = steps
-            .iter()
-            .rev()
-            .take_while(|step| step.group.contribution == Some([0.0; 2]) && step.group.norms.gradient > 0.0)
-            .count();
+        // At learning rate 0, an estimate stands still on purpose.
+        let adds_nothing = |step: &&GroupStep<'_>| {
+            let GroupRecord { contribution, norms, lr, .. } = step.group;
+            *contribution == Some([0.0; 2]) && norms.gradient > 0.0 && *lr > 0.0
+        };
+        let frozen = steps.iter().rev().take_while(adds_nothing).count();
         let found = history.is_stuck(group) && 2 * frozen >= FEWEST;
         found.then(|| Finding::Frozen {
             group: history.name(group),
