@@ -263,6 +263,7 @@ def shipped():
         case("bias_correction_adopt", use_bias_correction=True, use_adopt=True, betas=[0.9, 0.9], d0=1e-4),
         case("frozen_at_8", prodigy_steps=8, lr=0.7),
         case("schedule_two_groups", groups=two, lr_factors=warmup),
+        case("frozen_at_first", groups=two, split_groups_mean=False, lr_factors=[0.0] * 6 + [1.0] * 10, d0=1e-4),
         case("groups_each", groups=two, split_groups_mean=False, missing={6: [1], 7: [3]}),
         case("groups_joint", groups=two, split_groups=False, d_coef=2.0),
         case("groups_of_their_own", groups=[
@@ -299,6 +300,7 @@ def shipped_of_second_line():
         case("v2_prodigy_schedule", use_schedulefree=False, d0=3e-5, lr_factors=cosine, weight_decay=0.05),
         case("v2_prodigy_adopt_cautious", use_schedulefree=False, use_adopt=True, use_cautious=True, d0=3e-5),
         case("v2_prodigy_grams_speed", use_schedulefree=False, use_grams=True, use_speed=True, d0=1e-4),
+        case("v2_frozen_at_first", groups=two, lr_factors=[0.0] * 6 + [1.0] * 10, d0=3e-5),
         case("v2_groups_mean", groups=two, split_groups_mean=True, d0=3e-5, zero=(1,), missing={6: [1], 7: [3]}),
         case("v2_groups_joint", groups=two, split_groups=False, d0=3e-5, prodigy_steps=12),
         case("v2_bf16", dtype="bfloat16", d0=1e-4, eval_at=[8], factored_fp32=False),
