@@ -23,6 +23,7 @@ pub struct Cuda {
     usable_tables: Vec<(Vec<usize>, Arc<Prepared>)>,
     memory: Workspace,
     launches: u64,
+    transferred: u64,
 }
 
 /// Kernels of a formula, for arrays of certain types.
@@ -93,12 +94,19 @@ impl Cuda {
             usable_tables: Vec::new(),
             memory,
             launches: 0,
+            transferred: 0,
         })
     }
 
     /// Launches of kernels so far.
     pub fn launches(&self) -> u64 {
         self.launches
+    }
+
+    /// Bytes that went from the host to the device or back so far: arrays that were uploaded and downloaded, and in every step the tables
+    /// and numbers of a sweep, and its sums.
+    pub fn transferred_bytes(&self) -> u64 {
+        self.transferred
     }
 
     /// Waits until all that was launched is done.
@@ -142,12 +150,13 @@ impl Cuda {
     }
 
     fn prepared(&mut self, program: usize, shapes: &[&[usize]]) -> Result<Arc<Prepared>, CudaError> {
-        let Self { stream, programs, .. } = self;
+        let Self { stream, programs, transferred, .. } = self;
         let Program { formula, tables, .. } = &mut programs[program];
         if let Some((_, known)) = tables.iter().find(|(known, _)| known == shapes) {
             return Ok(Arc::clone(known));
         }
         let made = Tables::new(formula, shapes);
+        *transferred += size_of_val(&*made.jobs) as u64;
         let prepared = Arc::new(Prepared { jobs: upload(stream, &made.jobs)?, tables: made });
         tables.push((shapes.iter().map(|shape| shape.to_vec()).collect(), Arc::clone(&prepared)));
         Ok(prepared)
@@ -165,10 +174,11 @@ impl Cuda {
         let Prepared { tables, jobs } = &*prepared;
         let layout = Layout::of(formula, types.columns.len());
         let (words, along) = words(formula, &layout, tensors, CudaArray::address);
-        let Self { stream, programs, memory, launches, .. } = self;
+        let Self { stream, programs, memory, launches, transferred, .. } = self;
         let Workspace { words: on_device, along: values, doubles, floats } = memory;
         fill(stream, on_device, &words)?;
         fill(stream, values, &along)?;
+        *transferred += (size_of_val(&*words) + size_of_val(&*along)) as u64;
         reserve(stream, doubles, tables.doubles)?;
         reserve(stream, floats, tables.floats)?;
         let mut arguments = Arguments { words: on_device, along: values, jobs, doubles, floats };
@@ -184,6 +194,7 @@ impl Cuda {
         let sums = if range.is_empty() { Vec::new() } else { stream.clone_dtoh(&doubles.slice(range))? };
         let sums_along = if along == 0 { Vec::new() } else { stream.clone_dtoh(&floats.slice(..along))? };
         stream.synchronize()?;
+        *transferred += (size_of_val(&*sums) + size_of_val(&*sums_along)) as u64;
         tables.put(&sums, &sums_along, tensors);
         Ok(())
     }
@@ -210,6 +221,7 @@ impl Executor for Cuda {
         };
         // The copy may still be under way, and the values go.
         self.stream.synchronize()?;
+        self.transferred += bytes(&values);
         Ok(CudaArray { memory, len })
     }
 
@@ -235,6 +247,7 @@ impl Executor for Cuda {
             Buffer::Bf16(values) => values.truncate(array.len),
             Buffer::F64(values) => values.truncate(array.len),
         }
+        self.transferred += bytes(&values);
         Ok(values)
     }
 
@@ -245,6 +258,7 @@ impl Executor for Cuda {
             Some((_, prepared)) => Arc::clone(prepared),
             None => {
                 let tables = usable_tables(&lens);
+                self.transferred += size_of_val(&*tables.jobs) as u64;
                 let made = Arc::new(Prepared { jobs: upload(&self.stream, &tables.jobs)?, tables });
                 self.usable_tables.push((lens.clone(), Arc::clone(&made)));
                 made
@@ -257,9 +271,10 @@ impl Executor for Cuda {
                 [array.len as u64, array.address(), narrow(array), u64::from((limit as f32).to_bits())]
             })
             .collect();
-        let Self { stream, memory, launches, .. } = self;
+        let Self { stream, memory, launches, transferred, .. } = self;
         let Workspace { words: on_device, along, doubles, floats } = memory;
         fill(stream, on_device, &words)?;
+        *transferred += size_of_val(&*words) as u64;
         reserve(stream, floats, lens.len())?;
         stream.memset_zeros(floats)?;
         let mut arguments = Arguments { words: on_device, along, jobs: &prepared.jobs, doubles, floats };
@@ -269,6 +284,7 @@ impl Executor for Cuda {
         }
         let found = stream.clone_dtoh(&floats.slice(..lens.len()))?;
         stream.synchronize()?;
+        *transferred += size_of_val(&*found) as u64;
         Ok(found.into_iter().map(|found| found == 0.0).collect())
     }
 
@@ -282,6 +298,11 @@ impl Executor for Cuda {
         }
         Ok(())
     }
+}
+
+/// Size of an array.
+fn bytes(values: &Buffer) -> u64 {
+    (values.len() * values.dtype().size()) as u64
 }
 
 /// An array on the device; never without memory.

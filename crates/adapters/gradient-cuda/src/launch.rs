@@ -48,10 +48,17 @@ pub(crate) fn launch(
 }
 
 /// Whether NVIDIA's driver and NVRTC can be loaded; what is called without them panics.
+#[cfg(feature = "dynamic-loading")]
 #[allow(unsafe_code)] // loading a library runs its initialisers
 pub(crate) fn libraries_are_present() -> bool {
     // SAFETY: these are the libraries that all later calls load, under the names that NVIDIA gives them.
     unsafe { cudarc::driver::sys::is_culib_present() && cudarc::nvrtc::sys::is_culib_present() }
+}
+
+/// They are linked: the program would not have begun without them.
+#[cfg(not(feature = "dynamic-loading"))]
+pub(crate) fn libraries_are_present() -> bool {
+    true
 }
 
 /// The values of an array of others.
