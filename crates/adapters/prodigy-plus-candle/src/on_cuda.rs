@@ -14,7 +14,7 @@ use gradient_transform::device::OnDevice;
 use gradient_transform::{DType, Published, StepOutcome};
 use prodigy_plus::Options;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::in_place::{InPlace, Memory};
 use crate::optimizer::VarOptimizer;
 
@@ -51,8 +51,8 @@ impl OnCuda {
     /// Takes an optimizer to the device of its variables, with the state that it has.
     ///
     /// # Errors
-    /// [`Error::Elsewhere`] for a variable on another device; [`NoFormula`](gradient_transform::Error::NoFormula) for a chain with Muon, say, and
-    /// what else [`OnDevice::new`] refuses; [`Error::Cuda`].
+    /// [`Error::Elsewhere`](crate::Error::Elsewhere) for a variable on another device; [`NoFormula`](gradient_transform::Error::NoFormula) for a chain with Muon, say, and
+    /// what else [`OnDevice::new`] refuses; [`Error::Cuda`](crate::Error::Cuda).
     pub fn new(optimizer: VarOptimizer, device: &Device) -> Result<Self> {
         let stream = device.as_cuda_device()?.cuda_stream();
         let executor = Cuda::on_stream(Arc::clone(&stream))?;
@@ -62,7 +62,7 @@ impl OnCuda {
     /// As [`VarOptimizer::step`], in the variables' own memory.
     ///
     /// # Errors
-    /// As there, also [`Error::Elsewhere`] for a gradient on another device, and [`Error::SharedMemory`] for one in a variable's memory.
+    /// As there, also [`Error::Elsewhere`](crate::Error::Elsewhere) for a gradient on another device, and [`Error::SharedMemory`](crate::Error::SharedMemory) for one in a variable's memory.
     /// Nothing has moved then. After an error of the device, variables may have moved, and the optimizer does nothing more: go on from the last
     /// saved variables and state.
     pub fn step(&mut self, gradients: &GradStore) -> Result<StepOutcome> {
