@@ -4,9 +4,9 @@
 //!     cargo run --release -p prodigy-plus-candle --features cuda --example on_cuda
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Module, Result, Tensor, Var};
+use candle_core::{DType, Device, Module, Tensor, Var};
 use candle_nn::{Sequential, VarBuilder, VarMap, linear, loss::mse, seq};
-use prodigy_plus_candle::{OnCuda, Options, ProdigyPlus, named_variables, shapes};
+use prodigy_plus_candle::{OnCuda, Options, ProdigyPlus, Result, named_variables, shapes};
 
 const STEPS: usize = 100;
 
@@ -20,9 +20,9 @@ fn main() -> Result<()> {
         let there = named_variables(&map);
         let here = copies(&there)?;
         let options = Options::default().d0(1e-3);
-        let optimizer = ProdigyPlus::from_engine(options.build(shapes(&there)).map_err(own)?, there.clone())?;
+        let optimizer = ProdigyPlus::from_engine(options.build(shapes(&there))?, there.clone())?;
         let mut on_device = OnCuda::new(optimizer, &device)?;
-        let mut on_host = ProdigyPlus::from_engine(options.build(shapes(&here)).map_err(own)?, here.clone())?;
+        let mut on_host = ProdigyPlus::from_engine(options.build(shapes(&here))?, here.clone())?;
 
         let inputs = Tensor::randn(0_f32, 1.0, (64, 128), &device)?;
         let labels = inputs.narrow(1, 0, 8)?.sin()?.to_dtype(dtype)?;
@@ -48,14 +48,14 @@ fn main() -> Result<()> {
         let size: usize = there.iter().map(|(_, var)| var.elem_count() * dtype.size_in_bytes()).sum();
         println!(
             "{dtype:?}: loss {first} to {last}, d = {}; {} launches. Bytes between host and device: {} in the first step, {} in the last; variables have {size}",
-            on_device.engine().estimate(0).map_err(own)?.d,
+            on_device.engine().estimate(0)?.d,
             on_device.engine_mut().executor().launches(),
             bytes[0],
             bytes[STEPS - 1],
         );
     }
     if differing > 0 {
-        candle_core::bail!("{differing} variables differed");
+        return Err(candle_core::Error::msg(format!("{differing} variables differed")).into());
     }
     println!("all bits agree, in {STEPS} steps each");
     Ok(())
@@ -88,8 +88,4 @@ fn on_processor(gradients: &GradStore, there: &[(String, Var)], here: &[(String,
 fn bits(var: &Var) -> Result<Vec<u32>> {
     let values = var.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
     Ok(values.into_iter().map(f32::to_bits).collect())
-}
-
-fn own(error: impl std::error::Error + Send + Sync + 'static) -> candle_core::Error {
-    candle_core::Error::wrap(error)
 }

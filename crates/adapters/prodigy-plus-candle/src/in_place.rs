@@ -25,7 +25,7 @@ use crate::optimizer::VarOptimizer;
 /// Memory of tensors that an executor steps in place.
 pub(crate) trait Memory {
     type Executor: Executor;
-    /// What has to live as long as an array is used.
+    /// A guard that has to live as long as an array is used.
     type Held<'a>
     where
         Self: 'a;
