@@ -15,7 +15,8 @@ fn device(what: &str) -> Option<Device> {
             Some(device)
         }
         Err(error) => {
-            say(&format!("skipped: {what}: {error}"));
+            // Below it, there may be a backtrace.
+            say(&format!("skipped: {what}: {}", error.to_string().lines().next().unwrap_or_default()));
             None
         }
     }
