@@ -13,6 +13,17 @@ use crate::array::{CudaArray, Memory};
 use crate::error::CudaError;
 use crate::launch::{Arguments, download_borrowed, launch, libraries_are_present};
 
+/// Every so-manyth element of an array of float32: addresses of the array and of the copy, distance.
+const SAMPLE: &str = "\
+KERNEL sample(ARGUMENTS) {
+    (void)along; (void)jobs; (void)doubles; (void)floats;
+    const u64 *w = words;
+    const float *array = ARRAY(const float, 0);
+    float *copy = ARRAY(float, 1);
+    FOR_THREADS(job, count) copy[job] = array[job * w[2]];
+}
+";
+
 /// A CUDA device, and the kernels that were compiled for it.
 #[derive(Debug)]
 pub struct Cuda {
@@ -249,6 +260,34 @@ impl Executor for Cuda {
         }
         self.transferred += bytes(&values);
         Ok(values)
+    }
+
+    fn sample(
+        &mut self,
+        array: &CudaArray,
+        every: usize,
+        dtype: DType,
+    ) -> Result<Option<CudaArray>, CudaError> {
+        // Of bfloat16, a copy may have to be rounded.
+        if [array.dtype(), dtype] != [DType::F32; 2] {
+            return Ok(None);
+        }
+        let len = array.len.div_ceil(every);
+        let copy = Self::zeros(self, dtype, len)?;
+        if len == 0 {
+            return Ok(Some(copy));
+        }
+        let kernels = self.compile(SAMPLE)?;
+        let words = [array.address(), copy.address(), every as u64];
+        let Self { stream, memory, launches, transferred, .. } = self;
+        let Workspace { words: on_device, along, doubles, floats } = memory;
+        fill(stream, on_device, &words)?;
+        let jobs = stream.alloc_zeros(1)?; // which the kernel does not read
+        let mut arguments = Arguments { words: on_device, along, jobs: &jobs, doubles, floats };
+        launch(stream, &kernels["sample"], [0, len], false, &mut arguments)?;
+        *launches += 1;
+        *transferred += size_of_val(&words) as u64;
+        Ok(Some(copy))
     }
 
     fn usable(&mut self, gradients: &[&CudaArray], limit: f64) -> Result<Vec<bool>, CudaError> {

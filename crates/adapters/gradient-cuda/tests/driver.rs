@@ -126,9 +126,7 @@ fn what_goes_between_host_and_device_is_counted() {
         steps.push(optimizer.executor().transferred_bytes() - before);
     }
     say(&format!("ran: {steps:?} bytes between host and device in steps of {bytes} bytes of parameters"));
-    // What the state begins with, copies of the parameter, is made on the host.
-    assert!(steps[0] > bytes && steps[0] < 6 * bytes, "{steps:?}");
-    assert!(steps[1] > 0 && steps[1] < bytes / 20, "{steps:?}");
+    assert!(steps.iter().all(|&step| step > 0 && step < bytes / 20), "{steps:?}");
     let before = optimizer.executor().transferred_bytes();
     assert_eq!(optimizer.executor().download(&w).unwrap().len(), 512 * 512);
     assert_eq!(optimizer.executor().transferred_bytes() - before, bytes);
