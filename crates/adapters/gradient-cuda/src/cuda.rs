@@ -13,6 +13,17 @@ use crate::array::{CudaArray, Memory};
 use crate::error::CudaError;
 use crate::launch::{Arguments, download_borrowed, launch, libraries_are_present};
 
+/// Every so-manyth element of an array of float32: addresses of the array and of the copy, distance.
+const SAMPLE: &str = "\
+KERNEL sample(ARGUMENTS) {
+    (void)along; (void)jobs; (void)doubles; (void)floats;
+    const u64 *w = words;
+    const float *array = ARRAY(const float, 0);
+    float *copy = ARRAY(float, 1);
+    FOR_THREADS(job, count) copy[job] = array[job * w[2]];
+}
+";
+
 /// A CUDA device, and the kernels that were compiled for it.
 #[derive(Debug)]
 pub struct Cuda {
@@ -23,6 +34,7 @@ pub struct Cuda {
     usable_tables: Vec<(Vec<usize>, Arc<Prepared>)>,
     memory: Workspace,
     launches: u64,
+    transferred: u64,
 }
 
 /// Kernels of a formula, for arrays of certain types.
@@ -93,12 +105,19 @@ impl Cuda {
             usable_tables: Vec::new(),
             memory,
             launches: 0,
+            transferred: 0,
         })
     }
 
     /// Launches of kernels so far.
     pub fn launches(&self) -> u64 {
         self.launches
+    }
+
+    /// Bytes that went from the host to the device or back so far: arrays that were uploaded and downloaded, and in every step the tables
+    /// and numbers of a sweep, and its sums.
+    pub fn transferred_bytes(&self) -> u64 {
+        self.transferred
     }
 
     /// Waits until all that was launched is done.
@@ -142,12 +161,13 @@ impl Cuda {
     }
 
     fn prepared(&mut self, program: usize, shapes: &[&[usize]]) -> Result<Arc<Prepared>, CudaError> {
-        let Self { stream, programs, .. } = self;
+        let Self { stream, programs, transferred, .. } = self;
         let Program { formula, tables, .. } = &mut programs[program];
         if let Some((_, known)) = tables.iter().find(|(known, _)| known == shapes) {
             return Ok(Arc::clone(known));
         }
         let made = Tables::new(formula, shapes);
+        *transferred += size_of_val(&*made.jobs) as u64;
         let prepared = Arc::new(Prepared { jobs: upload(stream, &made.jobs)?, tables: made });
         tables.push((shapes.iter().map(|shape| shape.to_vec()).collect(), Arc::clone(&prepared)));
         Ok(prepared)
@@ -165,10 +185,11 @@ impl Cuda {
         let Prepared { tables, jobs } = &*prepared;
         let layout = Layout::of(formula, types.columns.len());
         let (words, along) = words(formula, &layout, tensors, CudaArray::address);
-        let Self { stream, programs, memory, launches, .. } = self;
+        let Self { stream, programs, memory, launches, transferred, .. } = self;
         let Workspace { words: on_device, along: values, doubles, floats } = memory;
         fill(stream, on_device, &words)?;
         fill(stream, values, &along)?;
+        *transferred += (size_of_val(&*words) + size_of_val(&*along)) as u64;
         reserve(stream, doubles, tables.doubles)?;
         reserve(stream, floats, tables.floats)?;
         let mut arguments = Arguments { words: on_device, along: values, jobs, doubles, floats };
@@ -184,6 +205,7 @@ impl Cuda {
         let sums = if range.is_empty() { Vec::new() } else { stream.clone_dtoh(&doubles.slice(range))? };
         let sums_along = if along == 0 { Vec::new() } else { stream.clone_dtoh(&floats.slice(..along))? };
         stream.synchronize()?;
+        *transferred += (size_of_val(&*sums) + size_of_val(&*sums_along)) as u64;
         tables.put(&sums, &sums_along, tensors);
         Ok(())
     }
@@ -210,6 +232,7 @@ impl Executor for Cuda {
         };
         // The copy may still be under way, and the values go.
         self.stream.synchronize()?;
+        self.transferred += bytes(&values);
         Ok(CudaArray { memory, len })
     }
 
@@ -235,7 +258,36 @@ impl Executor for Cuda {
             Buffer::Bf16(values) => values.truncate(array.len),
             Buffer::F64(values) => values.truncate(array.len),
         }
+        self.transferred += bytes(&values);
         Ok(values)
+    }
+
+    fn sample(
+        &mut self,
+        array: &CudaArray,
+        every: usize,
+        dtype: DType,
+    ) -> Result<Option<CudaArray>, CudaError> {
+        // Of bfloat16, a copy may have to be rounded.
+        if [array.dtype(), dtype] != [DType::F32; 2] {
+            return Ok(None);
+        }
+        let len = array.len.div_ceil(every);
+        let copy = Self::zeros(self, dtype, len)?;
+        if len == 0 {
+            return Ok(Some(copy));
+        }
+        let kernels = self.compile(SAMPLE)?;
+        let words = [array.address(), copy.address(), every as u64];
+        let Self { stream, memory, launches, transferred, .. } = self;
+        let Workspace { words: on_device, along, doubles, floats } = memory;
+        fill(stream, on_device, &words)?;
+        let jobs = stream.alloc_zeros(1)?; // which the kernel does not read
+        let mut arguments = Arguments { words: on_device, along, jobs: &jobs, doubles, floats };
+        launch(stream, &kernels["sample"], [0, len], false, &mut arguments)?;
+        *launches += 1;
+        *transferred += size_of_val(&words) as u64;
+        Ok(Some(copy))
     }
 
     fn usable(&mut self, gradients: &[&CudaArray], limit: f64) -> Result<Vec<bool>, CudaError> {
@@ -245,6 +297,7 @@ impl Executor for Cuda {
             Some((_, prepared)) => Arc::clone(prepared),
             None => {
                 let tables = usable_tables(&lens);
+                self.transferred += size_of_val(&*tables.jobs) as u64;
                 let made = Arc::new(Prepared { jobs: upload(&self.stream, &tables.jobs)?, tables });
                 self.usable_tables.push((lens.clone(), Arc::clone(&made)));
                 made
@@ -257,9 +310,10 @@ impl Executor for Cuda {
                 [array.len as u64, array.address(), narrow(array), u64::from((limit as f32).to_bits())]
             })
             .collect();
-        let Self { stream, memory, launches, .. } = self;
+        let Self { stream, memory, launches, transferred, .. } = self;
         let Workspace { words: on_device, along, doubles, floats } = memory;
         fill(stream, on_device, &words)?;
+        *transferred += size_of_val(&*words) as u64;
         reserve(stream, floats, lens.len())?;
         stream.memset_zeros(floats)?;
         let mut arguments = Arguments { words: on_device, along, jobs: &prepared.jobs, doubles, floats };
@@ -269,6 +323,7 @@ impl Executor for Cuda {
         }
         let found = stream.clone_dtoh(&floats.slice(..lens.len()))?;
         stream.synchronize()?;
+        *transferred += size_of_val(&*found) as u64;
         Ok(found.into_iter().map(|found| found == 0.0).collect())
     }
 
@@ -282,6 +337,11 @@ impl Executor for Cuda {
         }
         Ok(())
     }
+}
+
+/// Size of an array.
+fn bytes(values: &Buffer) -> u64 {
+    (values.len() * values.dtype().size()) as u64
 }
 
 /// An array on the device; never without memory.

@@ -39,7 +39,7 @@ pub(crate) fn launch(
     let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
     let mut builder = stream.launch_builder(kernel);
     builder.arg(&base).arg(*words).arg(*along).arg(&jobs).arg(&count).arg(&mut **doubles).arg(&mut **floats);
-    // SAFETY: the kernels are those of `sweep-kernels`, all of which have these seven arguments. `Tables` and `words` of that crate give
+    // SAFETY: the kernels are `sample`, which writes `count` elements to an array with as many, and those of `sweep-kernels`; all have these seven arguments. `Tables` and `words` of that crate give
     // jobs within the tensors' lengths, and within `doubles` and `floats`, which the caller has made as long as the tables say. Nothing
     // checks that at run time; its tests run the same tables and kernels on the host and compare every result. The words hold addresses of
     // arrays that the caller of `sweep` has borrowed, mutably where they are written. They are freed, and read by others, in the
@@ -48,10 +48,17 @@ pub(crate) fn launch(
 }
 
 /// Whether NVIDIA's driver and NVRTC can be loaded; what is called without them panics.
+#[cfg(feature = "dynamic-loading")]
 #[allow(unsafe_code)] // loading a library runs its initialisers
 pub(crate) fn libraries_are_present() -> bool {
     // SAFETY: these are the libraries that all later calls load, under the names that NVIDIA gives them.
     unsafe { cudarc::driver::sys::is_culib_present() && cudarc::nvrtc::sys::is_culib_present() }
+}
+
+/// They are linked: the program would not have begun without them.
+#[cfg(not(feature = "dynamic-loading"))]
+pub(crate) fn libraries_are_present() -> bool {
+    true
 }
 
 /// The values of an array of others.

@@ -11,6 +11,21 @@ pub enum Error {
     /// A saved state cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// A variable, or its gradient, that is not in memory that is stepped in place.
+    #[cfg(any(feature = "cuda", test))]
+    #[error(
+        "variable `{name}`, or its gradient, is not where the optimizer steps: {reason}; move it there, or step it with `VarOptimizer`"
+    )]
+    Elsewhere {
+        /// The variable.
+        name: String,
+        /// Where it is.
+        reason: String,
+    },
+    /// The executor of steps on CUDA cannot begin.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] gradient_cuda::CudaError),
     /// An element type that is not computed with.
     #[error(
         "variable `{name}` is of {dtype:?}; the optimizer takes F32 and BF16, and F64 as `VarOptimizer<f64>`: make it of one of these, or give the optimizer the other variables alone"

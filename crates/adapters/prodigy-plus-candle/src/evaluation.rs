@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 
-use candle_core::{DType, Tensor, WithDType};
+use candle_core::{DType, Tensor, Var, WithDType};
 use gradient_transform::{Optimizer, Real, Scalar};
 
 use crate::error::{Error, Result};
@@ -77,21 +77,30 @@ impl<T: Real> VarOptimizer<T> {
     /// # Errors
     /// A variable was given another shape or type since the last step.
     pub fn evaluation_tensors(&self) -> Result<HashMap<String, Tensor>> {
-        let tensor = |(index, (name, var)): (usize, &(String, candle_core::Var))| {
-            if self.engine().is_evaluating() {
-                return Ok((name.clone(), var.copy()?));
-            }
-            let tensor = match var.dtype() {
-                DType::F32 => point::<T, f32>(self.engine(), index, var)?,
-                DType::BF16 => point::<T, half::bf16>(self.engine(), index, var)?,
-                DType::F64 => point::<T, f64>(self.engine(), index, var)?,
-                dtype => return Err(Error::ElementType { name: name.clone(), dtype }),
-            };
-            Ok((name.clone(), tensor))
-        };
-        let integers = self.left_out().iter().map(|(name, var)| Ok((name.clone(), var.copy()?)));
-        self.variables().iter().enumerate().map(tensor).chain(integers).collect()
+        evaluation_tensors(self.engine(), self.variables(), self.left_out())
     }
+}
+
+/// The evaluation points of variables, and the integer variables as they are.
+pub(crate) fn evaluation_tensors<T: Real>(
+    engine: &Optimizer<T>,
+    variables: &[(String, Var)],
+    integers: &[(String, Var)],
+) -> Result<HashMap<String, Tensor>> {
+    let tensor = |(index, (name, var)): (usize, &(String, Var))| {
+        if engine.is_evaluating() {
+            return Ok((name.clone(), var.copy()?));
+        }
+        let tensor = match var.dtype() {
+            DType::F32 => point::<T, f32>(engine, index, var)?,
+            DType::BF16 => point::<T, half::bf16>(engine, index, var)?,
+            DType::F64 => point::<T, f64>(engine, index, var)?,
+            dtype => return Err(Error::ElementType { name: name.clone(), dtype }),
+        };
+        Ok((name.clone(), tensor))
+    };
+    let integers = integers.iter().map(|(name, var)| Ok((name.clone(), var.copy()?)));
+    variables.iter().enumerate().map(tensor).chain(integers).collect()
 }
 
 fn point<T: Real, E: Scalar + WithDType>(

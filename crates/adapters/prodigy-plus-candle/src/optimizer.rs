@@ -40,9 +40,9 @@ pub type ProdigyPlus = VarOptimizer<f32>;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub struct VarOptimizer<T: Real = f32> {
-    engine: Optimizer<T>,
-    variables: Vec<(String, Var)>,
-    left_out: Vec<(String, Var)>,
+    pub(crate) engine: Optimizer<T>,
+    pub(crate) variables: Vec<(String, Var)>,
+    pub(crate) left_out: Vec<(String, Var)>,
     /// Multiplies every group's own. The trait's method that sets it cannot fail, so each step checks it.
     pub(crate) learning_rate: f64,
 }
