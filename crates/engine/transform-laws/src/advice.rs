@@ -5,6 +5,7 @@ use std::thread;
 pub struct Advice;
 
 impl Drop for Advice {
+    #[allow(clippy::print_stdout)] // where insta prints, so that it belongs to the test
     fn drop(&mut self) {
         if thread::panicking() {
             println!(
