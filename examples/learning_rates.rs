@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use ablate_tasks::{Split, Task};
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use elementary::{Adam, Schedule, Scheduled, WeightDecay};
 use gradient_transform::{Descent, Optimizer, Parameter};
 use plotters::prelude::*;
@@ -173,17 +173,15 @@ where
 /// Trains, prints, and draws.
 pub(crate) fn run(path: &Path, tasks: &[(&'static str, usize)]) -> Result<()> {
     let found = tasks.iter().map(|(task, steps)| measure(task, *steps)).collect::<Result<Vec<_>>>()?;
-    let render = || -> Result<(), Box<dyn std::error::Error>> {
+    examples::written(path, || {
         let area = SVGBackend::new(path, (290 * found.len() as u32, 280)).into_drawing_area();
         for (i, part) in area.split_evenly((1, found.len())).iter().enumerate() {
             panel(part, &found[i], i + 1 == found.len())?;
         }
         area.present()?;
         drop(area);
-        std::fs::write(path, examples::themed(&std::fs::read_to_string(path)?))?;
         Ok(())
-    };
-    render().map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
+    })?;
     println!("{}", path.display());
     Ok(())
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -179,17 +179,15 @@ where
 /// Draws the picture of a folder's records.
 pub(crate) fn run(records: &Path, path: &Path) -> Result<()> {
     let found = Found::read(records)?;
-    let render = || -> Drawn {
+    examples::written(path, || {
         let area = SVGBackend::new(path, (640, 620)).into_drawing_area();
         let (above, below) = area.split_vertically(330);
         errors(&above, &found)?;
         estimates(&below, &found)?;
         area.present()?;
         drop((above, below, area));
-        std::fs::write(path, examples::themed(&std::fs::read_to_string(path)?))?;
         Ok(())
-    };
-    render().map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
+    })?;
     println!("{}", path.display());
     Ok(())
 }

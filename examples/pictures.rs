@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use factored_moment::{DenseMoment, FactoredMoment};
 use gradient_transform::{Descent, Link, Optimizer, Parameter};
 use nalgebra::DMatrix;
@@ -42,7 +42,7 @@ fn draw(path: &Path, (x, y): (&str, &str), labels: SeriesLabelPosition, lines: &
     let room = 0.05 * (high - low).max(1e-9);
     let length = lines.iter().map(|line| line.points.len()).max().unwrap_or(1);
     let letters = ("sans-serif", examples::LETTERS);
-    let render = || -> Result<(), Box<dyn std::error::Error>> {
+    examples::written(path, || {
         let area = SVGBackend::new(path, (640, 300)).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
@@ -70,10 +70,8 @@ fn draw(path: &Path, (x, y): (&str, &str), labels: SeriesLabelPosition, lines: &
         area.present()?;
         drop(chart);
         drop(area);
-        std::fs::write(path, examples::themed(&std::fs::read_to_string(path)?))?;
         Ok(())
-    };
-    render().map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
+    })?;
     println!("{}", path.display());
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -90,17 +90,15 @@ pub(crate) fn run(measured: &str, path: &Path) -> Result<()> {
         let ratios = OPTIMIZERS.iter().map(|(name, _)| ratio(&measured, list, name));
         panels.push((title, ratios.collect::<Result<Vec<f64>>>()?));
     }
-    let render = || -> Result<(), Box<dyn std::error::Error>> {
+    examples::written(path, || {
         let area = SVGBackend::new(path, (640, 560)).into_drawing_area();
         for (part, (title, ratios)) in area.split_evenly((panels.len(), 1)).iter().zip(&panels) {
             panel(part, title, ratios)?;
         }
         area.present()?;
         drop(area);
-        std::fs::write(path, examples::themed(&std::fs::read_to_string(path)?))?;
         Ok(())
-    };
-    render().map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
+    })?;
     println!("{}", path.display());
     Ok(())
 }

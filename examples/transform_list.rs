@@ -21,5 +21,6 @@ pub(crate) fn page() -> String {
 
 #[allow(clippy::print_stdout)] // what it is for
 fn main() {
+    sigpipe::reset(); // A reader such as `head` may end first.
     print!("{}", page());
 }

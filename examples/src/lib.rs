@@ -4,6 +4,11 @@
 //! This library has what several of them share. Its doctests are the code blocks of the book, so that
 //! `cargo test` compiles and runs every one of them.
 
+use std::error::Error;
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+
 /// Size of the letters of a picture for `plotters`, which draws them smaller by a quarter: 13 pixels.
 pub const LETTERS: u32 = 16;
 
@@ -15,6 +20,12 @@ pub fn themed(svg: &str) -> String {
     let lines: Vec<String> = lines.map(|line| line.replace("#000000", "currentColor")).collect();
     lines.join("\n").replacen("<svg ", "<svg class=\"plot\" ", 1).replacen(">\n", &format!(">\n{STYLE}\n"), 1)
         + "\n"
+}
+
+/// Has a picture drawn to that path, and gives it the colours of the page.
+pub fn written(path: &Path, draw: impl FnOnce() -> Result<(), Box<dyn Error>>) -> Result<()> {
+    let in_colours = || Ok(std::fs::write(path, themed(&std::fs::read_to_string(path)?))?);
+    draw().and_then(|()| in_colours()).map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
 }
 
 macro_rules! doctested {

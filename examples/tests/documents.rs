@@ -174,6 +174,69 @@ fn pages_that_readmes_link_to_include_nothing() {
     assert!(found > 5, "only {found} links");
 }
 
+/// Names in brackets without a target, and those that a definition at the end has one for.
+fn names_and_definitions(text: &str) -> (BTreeSet<&str>, BTreeMap<&str, &str>) {
+    let (mut is_code, mut names, mut definitions) = (false, BTreeSet::new(), BTreeMap::new());
+    for line in text.lines() {
+        is_code ^= line.starts_with("```");
+        let first = line.strip_prefix("[`").and_then(|rest| rest.split_once("`]"));
+        if let Some((name, target)) = first.and_then(|(name, rest)| Some((name, rest.strip_prefix(": ")?))) {
+            definitions.insert(name, target);
+        } else if !is_code {
+            let bracketed = line.split("[`").skip(1).filter_map(|rest| rest.split_once("`]"));
+            names.extend(bracketed.filter(|(_, after)| !after.starts_with('(')).map(|(name, _)| name));
+        }
+    }
+    (names, definitions)
+}
+
+/// GitHub shows brackets without a definition as they are. In rustdoc, `links.md` leads to the items themselves.
+#[test]
+fn names_in_brackets_are_links_on_github_and_in_rustdoc() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut readmes = Vec::new();
+    documents(&root.join("crates"), &mut readmes);
+    let mut found = 0;
+    for readme in readmes.into_iter().filter(|file| file.ends_with("README.md")) {
+        let folder = readme.parent().unwrap();
+        let text = std::fs::read_to_string(&readme).unwrap();
+        let (names, definitions) = names_and_definitions(&text);
+        assert_eq!(names, definitions.keys().copied().collect(), "{}", readme.display());
+        for target in definitions.values().filter(|target| !target.contains("://")) {
+            assert!(folder.join(target).is_file(), "{}: {target}", readme.display());
+        }
+        if !names.is_empty() {
+            found += names.len();
+            let items = std::fs::read_to_string(folder.join("src/links.md")).unwrap();
+            assert_eq!(names, names_and_definitions(&items).1.into_keys().collect(), "{}", readme.display());
+        }
+    }
+    assert!(found > 50, "only {found} names");
+}
+
+/// A package holds what its folder holds, on systems without symbolic links too.
+#[test]
+fn every_published_crate_has_the_licences() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut published = 0;
+    for kind in std::fs::read_dir(root.join("crates")).unwrap() {
+        for folder in std::fs::read_dir(kind.unwrap().path()).unwrap() {
+            let folder = folder.unwrap().path();
+            let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+            if manifest.contains("publish = false") {
+                continue;
+            }
+            published += 1;
+            for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
+                let copy = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+                let text = std::fs::read_to_string(root.join(name)).unwrap();
+                assert!(copy == text, "cp {name} {}", folder.display());
+            }
+        }
+    }
+    assert!(published > 20, "only {published}");
+}
+
 /// GitHub and crates.io show the lines that rustdoc hides.
 #[test]
 fn readmes_have_no_hidden_lines() {

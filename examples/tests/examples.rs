@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+#[path = "../averaging_step.rs"]
+mod averaging_step;
 #[path = "../bfloat16.rs"]
 mod bfloat16;
 #[path = "../candle_training.rs"]
 mod candle_training;
+#[path = "../chain_boxes.rs"]
+mod chain_boxes;
 #[path = "../custom_transform.rs"]
 mod custom_transform;
 #[path = "../d_does_not_grow.rs"]
@@ -127,25 +131,46 @@ fn the_books_pictures_are_those_that_the_example_draws() {
     }
 }
 
+/// The picture that an example draws to a path; that, but for a pixel, it is the book's.
+fn picture_in_book(name: &str, draw: impl FnOnce(&Path) -> anyhow::Result<()>) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("picture.svg");
+    draw(&path).unwrap();
+    let drawn = std::fs::read_to_string(path).unwrap();
+    assert!(!drawn.contains("NaN"), "{drawn}");
+    assert_same_but_for_rounding(name, &drawn, &in_book(name), 1.0);
+    drawn
+}
+
 #[test]
 fn the_books_picture_of_costs_is_of_the_numbers_that_were_measured() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("step-costs.svg");
     let measured = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/versus.json");
-    step_costs::run(&std::fs::read_to_string(measured).unwrap(), &path).unwrap();
-    let drawn = std::fs::read_to_string(path).unwrap();
-    assert_same_but_for_rounding("step-costs.svg", &drawn, &in_book("step-costs.svg"), 1.0);
+    let measured = std::fs::read_to_string(measured).unwrap();
+    picture_in_book("step-costs.svg", |path| step_costs::run(&measured, path));
 }
 
 #[test]
 fn the_books_picture_of_mnist_is_of_the_records() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("mnist.svg");
-    mnist_curves::run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("mnist/records"), &path).unwrap();
-    let drawn = std::fs::read_to_string(path).unwrap();
+    let records = Path::new(env!("CARGO_MANIFEST_DIR")).join("mnist/records");
+    let drawn = picture_in_book("internals/mnist.svg", |path| mnist_curves::run(&records, path));
     // Means of six optimizers; d of eight runs, and four rates.
-    assert!(drawn.matches("<polyline").count() >= 18 && !drawn.contains("NaN"), "{drawn}");
-    assert_same_but_for_rounding("mnist.svg", &drawn, &in_book("internals/mnist.svg"), 1.0); // a pixel
+    assert!(drawn.matches("<polyline").count() >= 18, "{drawn}");
+}
+
+#[test]
+fn the_books_picture_of_the_default_chain_is_what_the_optimizer_says_of_itself() {
+    let drawn = picture_in_book("chain.svg", chain_boxes::run);
+    assert_eq!(drawn.matches("<rect").count(), 4, "{drawn}");
+}
+
+#[test]
+fn the_books_picture_of_an_averaging_step_is_of_the_optimizer() {
+    picture_in_book("tutorial/averaging-step.svg", averaging_step::run);
+    // What it says in words.
+    let ([before, after], c) = averaging_step::points().unwrap();
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
+    assert!(near(c, 0.25) && near(after.z, before.z - 0.4 * before.y), "{c}");
+    assert!(near(after.y, 0.7 * after.x + 0.3 * after.z));
 }
 
 #[test]

@@ -52,6 +52,7 @@ struct Arguments {
 }
 
 fn main() -> io::Result<ExitCode> {
+    sigpipe::reset(); // A reader such as `head` may end first.
     let arguments = Arguments::parse();
     let mut out = io::stdout().lock();
     let name_of = |file: &Path| file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();

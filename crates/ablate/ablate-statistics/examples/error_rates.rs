@@ -215,6 +215,7 @@ fn coverage_of_mean(seeds: usize, studies: usize) -> f64 {
 }
 
 fn main() {
+    sigpipe::reset(); // A reader such as `head` may end first.
     let studies = env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(20_000);
     let models = [
         PLAIN,

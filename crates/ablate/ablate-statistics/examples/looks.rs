@@ -81,6 +81,7 @@ fn e_process(arms: &Arms) -> Option<usize> {
 }
 
 fn main() {
+    sigpipe::reset(); // A reader such as `head` may end first.
     let ways: [(&str, Way); 6] = [
         ("one look, at the end", once),
         ("no correction", naive),

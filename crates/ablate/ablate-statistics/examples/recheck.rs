@@ -31,6 +31,7 @@ fn plain(cell: &str) -> String {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    sigpipe::reset(); // A reader such as `head` may end first.
     let page = fs::read_to_string(env::args().nth(1).ok_or("name a report's page")?)?;
     let table = page.split("<table class=\"runs\">").nth(1).ok_or("there is no table of runs")?;
     let table = table.split("</table>").next().unwrap_or_default();

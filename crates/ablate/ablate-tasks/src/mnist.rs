@@ -138,9 +138,9 @@ impl Task for Mnist {
                 self.test.len(),
                 self.batch
             ),
-            reason: "The example by which Schedule-Free and Prodigy + Schedule-Free introduce themselves. Slow on a processor: \
-                     give it fewer steps."
-                .into(),
+            reason:
+                "The MNIST example of the Schedule-Free repository. Slow on a processor: give it fewer steps."
+                    .into(),
             measure: Measure::Accuracy,
             target: 0.98,
             test_examples: Some(self.test.len()),

@@ -99,7 +99,7 @@ impl Folder {
         let is_empty = entries.all(|entry| entry.file_name().to_string_lossy().starts_with(&begun));
         if !is_empty && !path.join(STUDY_FILE).is_file() {
             bail!(
-                "{shown} holds something else than a study (there is no {STUDY_FILE}); choose another folder with --out"
+                "{shown} holds something other than a study (there is no {STUDY_FILE}); choose another folder with --out"
             );
         }
         Ok(Self { path: path.to_owned() })

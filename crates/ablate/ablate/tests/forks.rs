@@ -178,7 +178,7 @@ fn an_arm_has_the_bases_curve_before_its_step_and_its_own_behind_it() {
 }
 
 #[test]
-fn state_that_the_base_lacks_begins_anew_and_is_named() {
+fn state_that_the_base_lacks_starts_fresh_and_is_named() {
     let results = shared();
     let forked = |arm: &str| fork(results, 0, arm, 6).runs[0].record.forked.clone().unwrap();
     assert!(forked("cautious").anew.is_empty() && forked("cautious").left_out.is_empty());
@@ -190,7 +190,7 @@ fn state_that_the_base_lacks_begins_anew_and_is_named() {
     assert_eq!(
         (
             caveat(
-                "where + dense moments takes over, it begins anew dense-moment/v, and leaves out factored-moment/"
+                "where + dense moments takes over, it starts fresh with dense-moment/v, and leaves out factored-moment/"
             ),
             caveat("where + Cautious takes over")
         ),

@@ -238,7 +238,7 @@ fn a_store_that_cannot_be_used_is_an_error_that_says_what_to_do_before_anything_
     assert!(text.contains("cannot read s3://bucket/studies/my/study.toml"), "{text}");
     s3.put("studies/my/thesis.tex", b"years");
     let text = fails(&s3, at, &format!("run my.toml {STORE}"));
-    assert!(text.contains("holds something else than a study"), "{text}");
+    assert!(text.contains("holds something other than a study"), "{text}");
     s3.ignore_conditions();
     let text = fails(&s3, at, "run my.toml --store s3://bucket/studies/other");
     assert!(text.contains("conditional writes"), "{text}");

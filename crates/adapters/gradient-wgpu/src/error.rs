@@ -20,7 +20,7 @@ pub enum WgpuError {
     #[error("out of memory on the device")]
     OutOfMemory,
     /// An array or a buffer that no kernel can be given.
-    #[error("{bytes} bytes in one buffer, of which the device allows {limit}")]
+    #[error("a buffer of {bytes} bytes: the device allows {limit}")]
     TooLarge {
         /// Size.
         bytes: u64,
@@ -29,7 +29,7 @@ pub enum WgpuError {
     },
     /// A tensor's arrays are in more buffers than a kernel can be given.
     #[error(
-        "arrays of a tensor in {needed} buffers, of which the device allows {limit}: put several into one"
+        "a tensor's arrays lie in {needed} buffers, and the device allows {limit}: put several arrays into one buffer"
     )]
     TooManyBuffers {
         /// Number of buffers.
@@ -48,7 +48,7 @@ pub enum WgpuError {
         reason: &'static str,
     },
     /// An element type that no kernel computes with.
-    #[error("float64 is not computed with in WGSL; keep such parameters on the processor")]
+    #[error("WGSL has no float64; keep such parameters on the processor")]
     Float64,
     /// A call that wgpu refused.
     #[error("wgpu: {0}")]

@@ -1,3 +1,5 @@
+// The first definition of a link counts: items here, their sources on GitHub.
+#![doc = include_str!("links.md")]
 #![doc = include_str!("../README.md")]
 
 // The attributes name the crate.

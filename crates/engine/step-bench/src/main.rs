@@ -65,6 +65,7 @@ Examples:
 Times of one run say little on a machine that others use too: alternate runs of what is to be compared.";
 
 fn main() -> Result<()> {
+    sigpipe::reset(); // A reader such as `head` may end first.
     let arguments = Arguments::parse();
     let options = options(&arguments.options)?;
     let shapes = shapes(&arguments.shapes)?;

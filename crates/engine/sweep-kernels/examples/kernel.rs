@@ -10,6 +10,7 @@ use sweep_kernels::{Types, kernels};
 
 #[allow(clippy::print_stdout)] // a program for the terminal
 fn main() -> Result<(), Error> {
+    sigpipe::reset(); // A reader such as `head` may end first.
     let optimizer = Optimizer::new((Adam::default(), Descent::default()), [("w", [64, 64])])?;
     let types = Types {
         gradient: DType::F32,

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod advice;
 pub mod formula;
 mod law;
 mod laws;
@@ -20,6 +21,7 @@ pub use row::{Boxed, Chains, Joins, Laws, Permutation, Row, Scale, Zero};
 /// Names that the macros refer to.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::advice::Advice;
     pub use gradient_transform::{Link, Real};
     pub use insta;
 }

@@ -211,9 +211,9 @@ macro_rules! laws {
 /// A test for each chain, which compares a readable table of its first steps with a file in `snapshots/` beside the test: the
 /// learning rate, what stands before the writer, the writer, and what stands after it. [`table`](crate::table) says what is in it.
 ///
-/// A difference fails the test, and (except on CI) writes the new table beside the old one as `.snap.new`. Look at the difference;
-/// then `cargo insta accept` or `INSTA_UPDATE=always cargo test` accepts the new tables. A crate that uses the macro
-/// depends on nothing but this one for it.
+/// A difference fails the test, and so does a table without a file. Except on CI, the new table is then beside the file as `.snap.new`.
+/// Read it; `cargo insta accept` or `INSTA_UPDATE=always cargo test` accepts it, and the run after that removes `.snap.new`. A crate that
+/// uses the macro depends on nothing but this one for it.
 #[macro_export]
 macro_rules! snapshots {
     ($($(#[$note:meta])* $test:ident: lr $lr:literal, ($($before:expr),*), $writer:expr $(, $behind:expr)?;)+) => {
@@ -242,6 +242,7 @@ macro_rules! snapshot {
         settings.set_omit_expression(true);
         settings.set_description($of);
         let table = $table;
+        let _advice = $crate::__private::Advice;
         settings.bind(|| $crate::__private::insta::assert_snapshot!($name, table));
     }};
 }

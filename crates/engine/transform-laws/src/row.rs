@@ -27,7 +27,8 @@ pub enum Scale {
 /// Change of a trajectory when the slices along the first axis are permuted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Permutation {
-    /// They move as before, to the bit: nothing but elements, or counts of them.
+    /// They move as before, to the bit: nothing but elements, or counts of them. A sum breaks it, unless its rounding is lost in
+    /// float32, as that of a sum in float64 may be.
     Exact,
     /// They move as before, but sums are taken in another order.
     Within(f64),
@@ -93,9 +94,10 @@ pub struct Laws {
     pub zero: Zero,
     /// The start in a chain that has had steps. Default [`Joins::AsNew`].
     pub joins: Joins,
-    /// Whether gradients of `g/d` under an estimate d are those of g without one, at the learning rate or at its d-th part. Default
-    /// true. It is so where moments are of `d g`, as Prodigy's are, and the update is linear in gradients or of a size of its own. Where
-    /// limits, noise or differences of gradients come in, it must not be.
+    /// Whether gradients of `g/d` under an estimate d have the trajectory of g without one, at the learning rate or at its d-th part, for
+    /// the usual gradients or 65,536 times as large ones. Default true. It is so where moments are of `d g`, as Prodigy's are, and the
+    /// update is linear in gradients or of a size of its own. A limit that all of the large gradients reach makes such a size, so clipping
+    /// leaves it true. Where noise, parameters, differences of gradients, or a limit that only some reach come in, it must not be.
     pub follows_d: bool,
     /// How far float32 may be from float64, relative to the distance covered, beyond the rounding of the parameter itself. Default
     /// 1e-6, which are 16 units of float32, two for each step.

@@ -1,9 +1,11 @@
 //! Readable tables of short trajectories: what a change does to a transform.
 //!
-//! Two tensors are shown: `w`, 2 x 3, element by element, and `f`, 33 x 2, which is factored, by its norms. For each step there are
+//! Two tensors are shown: `w`, 2 x 3, element by element; and `f`, 33 x 2, long enough for a moment to be factored, by its norm and, in
+//! brackets, its smallest and largest element. So is every array of more than six numbers. The gradients of the fourth step point the other
+//! way, and in the sixth `f` has none. For each step there are
 //!
 //! - the gradient and the update: what the chain makes of the gradient before the writer takes it;
-//! - the parameter's way since the start, and Schedule-Free's z likewise;
+//! - the parameter's displacement from its start, and Schedule-Free's z likewise;
 //! - all other state, by its checkpoint key;
 //! - of the group: the estimate and the step size.
 //!

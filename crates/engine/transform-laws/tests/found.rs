@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gradient_transform::prelude::author::*;
-use gradient_transform::{Descent, Estimate, Link, Real, Role, TensorInfo, Tile};
+use gradient_transform::{Descent, Estimate, Link, Real, Role, TensorInfo, Tile, rescale};
 use transform_laws::{Joins, Law, Laws, Permutation, Row, Scale, Training, Zero, check, formula, row};
 
 /// A function of an element's update.
@@ -209,6 +209,21 @@ fn rows_that_say_what_is_not_so_are_found() {
     breaks(&said(Laws { follows_d: false, ..laws }), &[Law::Estimate]);
     let how_of_scale = how(&said(Laws { scale: Scale::Invariant, ..laws }), Law::Scale);
     assert!(how_of_scale.starts_with("`scale: Linear` fits: "), "{how_of_scale}");
+}
+
+#[test]
+fn a_sum_whose_row_says_that_order_does_not_matter_is_found() {
+    let clip = |permutation| {
+        row!(clip {
+            transform: rescale!("clip", |u| u * u, |sum, n| (0.5 / (sum / n).sqrt()).min(1.0)),
+            after: [Descent::default()],
+            laws: Laws { permutation, ..Laws::default() },
+            formula: |problem, lr| formula::descent(problem, lr, 0.0, formula::gradient),
+        })
+    };
+    let how = how(&clip(Permutation::Exact), Law::Permutation);
+    assert!(how.starts_with("`permutation: Within("), "{how}");
+    assert_eq!(Law::Permutation.check(&clip(Permutation::Within(1e-6))), Ok(()));
 }
 
 #[test]

@@ -89,15 +89,18 @@ impl Options {
         self.build_groups([(options, parameters)])
     }
 
-    /// An optimizer of several groups, each with options of its own: usually these, with some changed.
+    /// An optimizer of several groups, each with options of its own: usually these, with some changed. Unlike [`build`](Self::build) it
+    /// is for any type, so name the type where nothing else does: `Optimizer` is the one of float32.
     ///
     /// Options of all groups together (`split_groups`, `split_groups_mean`, `compat`, `seed`, `non_finite`) are taken from `self`;
     /// a group's own setting of these has no effect.
     ///
     /// ```
+    /// use gradient_transform::Optimizer;
     /// use prodigy_plus::ProdigyPlus;
+    ///
     /// let base = ProdigyPlus::builder().weight_decay(0.1);
-    /// let optimizer = base.build_groups::<f32, _, _>([
+    /// let optimizer: Optimizer = base.build_groups([
     ///     (base.clone(), vec![("encoder.w", vec![64, 32]), ("encoder.b", vec![64])]),
     ///     (base.clone().lr(0.5).weight_decay(0.0), vec![("decoder.w", vec![32, 64])]),
     /// ])?;

@@ -285,7 +285,7 @@ fn forks(results: &Results, findings: &TaskFindings, caveats: &mut Vec<String>) 
         findings.name
     ));
     for fork in &findings.forks {
-        let parts = [("begins anew", &fork.anew), ("leaves out", &fork.left_out)];
+        let parts = [("starts fresh with", &fork.anew), ("leaves out", &fork.left_out)];
         let parts: Vec<String> = parts
             .into_iter()
             .filter(|(_, kinds)| !kinds.is_empty())

@@ -99,7 +99,7 @@ pub(super) static COLUMNS: &[Column] = &[
         data: &[("verdict", |row| Datum::Text(word(row.fork.found.verdict).to_owned()))],
     },
     Column {
-        head: |_, _| "begins anew".to_owned(),
+        head: |_, _| "starts fresh".to_owned(),
         text: |row| if row.fork.step == 0 { "its own run".to_owned() } else { row.fork.anew.join(", ") },
         is_number: false,
         data: &[

@@ -1,6 +1,6 @@
 //! Claims on runs.
 //!
-//! A claim is a file that its owner has created, which of several one alone can, and which it writes anew from time to time. Whoever wants the run watches the
+//! A claim is a file that its owner has created, which of several one alone can, and which it rewrites from time to time. A process that wants the run watches the
 //! file: when it has stayed the same for long enough by the watcher's own clock, the owner is taken for dead, and the claim is taken over. No clock is compared
 //! with another one, neither in the file nor by its date. A process of the same machine that has ended is known to be dead at once.
 //!

@@ -338,7 +338,7 @@ impl Store {
         let kept = self.make_folder().and_then(|()| Ok(replace(&path, content)?));
         match kept {
             Ok(()) => error.context(format!(
-                "the run has ended, and is kept in {}; `ablate merge` with the URL and the folder {} brings it to the store",
+                "the run has ended, but the store does not take it, so it is kept in {}; bring it to the store by `ablate merge` with the URL and the folder {}",
                 path.display(),
                 self.folder.parent().unwrap_or(&self.folder).display()
             )),

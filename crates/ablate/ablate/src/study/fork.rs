@@ -118,7 +118,7 @@ pub enum ForkError {
     Sequential,
     /// Every arm keeps other state than the base.
     #[error(
-        "no arm keeps the state that the base keeps; name those that may begin some of it anew (`arms` of the fork)"
+        "no arm keeps the state that the base keeps; name those that may start fresh with some of it (`arms` of the fork)"
     )]
     NoArms,
     /// An arm's optimizer refused the base's state.
@@ -168,7 +168,7 @@ pub(super) fn plan(
         if !(is_named || named.is_empty() && may_be) {
             continue;
         }
-        // One that is named may begin state anew; state that does not fit is an error for either.
+        // One that is named may start fresh with some state; state that does not fit is an error for either.
         let keeps_all = goes_on(study, planned, registry)?;
         if is_named || keeps_all {
             forked.push(index);

@@ -108,6 +108,7 @@ fn chains() -> Result<Vec<(&'static str, Options)>> {
 }
 
 fn main() -> Result<ExitCode> {
+    sigpipe::reset(); // A reader such as `head` may end first.
     let arguments = Arguments::parse();
     let problems: [(&[&[usize]], u64); 2] =
         [(&[&[8, 4], &[8]], arguments.steps), (&[&[1000, 1000], &[1000]], arguments.large_steps)];

@@ -41,6 +41,7 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
+    sigpipe::reset(); // A reader such as `head` may end first.
     let arguments = Arguments::parse();
     ensure!(arguments.rounds > 0, "--rounds 0: give at least 1");
     threads::give(arguments.threads)?;

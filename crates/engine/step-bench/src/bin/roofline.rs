@@ -67,6 +67,7 @@ struct Report<'a> {
 }
 
 fn main() -> Result<()> {
+    sigpipe::reset(); // A reader such as `head` may end first.
     let Arguments { threads, size_mib, shapes: preset, rounds, repetitions, json } = Arguments::parse();
     if size_mib == 0 {
         bail!("at least one MiB is needed");

@@ -104,7 +104,7 @@ impl Claims {
             if !is_gone && !self.watch.has_expired(address, &content, now) {
                 return Ok(None);
             }
-            // Of all that have seen it expire, one may take it away: the next ones would take away what is claimed anew.
+            // Of all that have seen it expire, one may take it away: the next ones would take away what is claimed again.
             let right = format!("{address}-{}", owner.map_or("unwritten".to_owned(), |owner| owner.claim));
             let Some(lease) = self.lease(&right, now)? else { return Ok(None) };
             if read(&path)?.as_ref() == Some(&content) {
@@ -144,7 +144,7 @@ fn take_away(path: &Path, is_expected: impl Fn(&[u8]) -> bool) -> std::io::Resul
         fs::remove_file(&aside)?;
         return Ok(true);
     }
-    // Between the look and now, it has been claimed anew. A third process may have its own there meanwhile: then two do the same run.
+    // Between the look and now, it has been claimed again. A third process may have its own there meanwhile: then two do the same run.
     fs::rename(&aside, path)?;
     Ok(false)
 }
@@ -198,7 +198,7 @@ mod tests {
         assert!(first.lease("x", end + EXPIRY - seconds(1)).unwrap().is_none());
         assert!(second.lease("x", ahead + end + EXPIRY).unwrap().is_none());
         let taken = first.lease("x", end + EXPIRY).unwrap().unwrap();
-        // The second one now sees another owner, and begins to watch it anew.
+        // The second one now sees another owner, and begins to watch again.
         assert!(second.lease("x", ahead + end + seconds(50) + EXPIRY).unwrap().is_none());
         assert_eq!(files(folder.path()), 1);
         // The first owner was only slow: its signs of life go nowhere, and it gives back nothing of the other one's.

@@ -1,6 +1,6 @@
 //! Claims in an object store.
 //!
-//! A claim is an object that is created only where there is none, and written anew, or taken over, only in place of the version that was seen last. Of several
+//! A claim is an object that is created only where there is none, and rewritten, or taken over, only in place of the version that was seen last. Of several
 //! that try, one can.
 
 use std::sync::Arc;
@@ -175,7 +175,7 @@ mod tests {
         assert!(take(&first, "x", end + EXPIRY - seconds(1)).is_none());
         assert!(take(&second, "x", ahead + end + EXPIRY).is_none());
         let taken = take(&first, "x", end + EXPIRY).unwrap();
-        // The second one now sees another owner, and begins to watch it anew.
+        // The second one now sees another owner, and begins to watch again.
         assert!(take(&second, "x", ahead + end + seconds(50) + EXPIRY).is_none());
         // The first owner was only slow: its signs of life change nothing, and it gives back nothing of the other one's.
         lease.beat();

@@ -7,8 +7,7 @@ pub(crate) enum ObjectError {
     /// This program cannot use any.
     #[cfg(not(feature = "object-store"))]
     #[error(
-        "{0} is an object store, and this program was built without them: `cargo run --release -p ablate --features object-store -- ...` has them, and so has what \
-         `cargo install` with `--features object-store` installs"
+        "{0} is an object store, for which this program was not built: add `--features object-store` to `cargo install` or `cargo run`"
     )]
     NotBuilt(String),
     /// It is no address that runs can be stored at.
@@ -23,7 +22,7 @@ pub(crate) enum ObjectError {
     },
     /// Other things are stored there.
     #[error(
-        "{0} holds something else than a study (there is no study.toml); choose another prefix with --store"
+        "{0} holds something other than a study (there is no study.toml); choose another prefix with --store"
     )]
     NotAStudy(String),
     /// Nothing was stored there.
@@ -31,8 +30,8 @@ pub(crate) enum ObjectError {
     NoStudy(String),
     /// Claims on runs would not hold there.
     #[error(
-        "{url} does not refuse {what}, so that two processes could not keep out of each other's way; it takes a server with conditional writes (If-None-Match, \
-         If-Match), as S3, Google Cloud Storage and Azure have them"
+        "{url} does not reject {what}, so two processes could claim the same run; use a server with conditional writes (If-None-Match, If-Match), such \
+         as S3, Google Cloud Storage or Azure"
     )]
     Unconditional {
         /// The store.
@@ -42,7 +41,7 @@ pub(crate) enum ObjectError {
     },
     /// A request that failed, also when it was tried again.
     #[error(
-        "cannot {doing} {what}: {reason}. {advice} What is stored has stayed, and the same command goes on from there"
+        "cannot {doing} {what}: {reason}. {advice} Stored runs are kept, and the same command continues from there"
     )]
     Failed {
         /// The request, as a verb.

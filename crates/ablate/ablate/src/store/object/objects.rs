@@ -305,7 +305,7 @@ pub(super) mod tests {
         let [objects] = in_memory();
         objects.put(&objects.of_study("thesis.tex"), b"years", PutMode::Create).unwrap();
         let error = objects.take("tasks = []").unwrap_err().to_string();
-        assert!(error.contains("something else than a study") && error.contains("--store"), "{error}");
+        assert!(error.contains("something other than a study") && error.contains("--store"), "{error}");
         assert_eq!(objects.list(&objects.address.prefix).unwrap(), ["thesis.tex"]);
     }
 
