@@ -51,7 +51,7 @@ pub enum DeviceError {
     Unavailable {
         /// The device.
         name: DeviceName,
-        /// What its driver says.
+        /// The reason, as its driver has it.
         reason: String,
     },
 }

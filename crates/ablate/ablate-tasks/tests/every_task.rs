@@ -58,6 +58,7 @@ fn a_task_that_has_a_device_computes_the_same_by_its_name_and_names_one_that_is_
         }
         with.push(name);
     }
+    with.sort();
     assert_eq!(with, ["autoencoder", "characters", "digits", "gpt", "lora", "modular", "residual"]);
     assert_eq!(without, ["quadratic", "rosenbrock"]);
 }

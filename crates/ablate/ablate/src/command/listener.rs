@@ -13,7 +13,7 @@ use crate::measured::Measured;
 
 pub(super) struct Listener<'h> {
     transcript: Transcript,
-    /// What is kept of the run, where it has checkpoints.
+    /// The attempt, where the run has checkpoints.
     kept: Option<Attempt>,
     /// Whether lines may be others than the program's measurements.
     is_output: bool,

@@ -49,7 +49,7 @@ pub(super) fn joined(earlier: Vec<Said>, later: Vec<Said>) -> Vec<Said> {
 mod tests {
     use super::*;
 
-    /// What an undisturbed run says: two lines of training a step, a validation every second step before the step's own, further numbers, and the end.
+    /// Lines of an undisturbed run: two of training a step, a validation every second step before the step's own, further numbers, and the end.
     fn undisturbed() -> Vec<String> {
         let mut lines = Vec::new();
         for step in 0..=6 {

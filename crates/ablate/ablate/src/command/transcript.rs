@@ -17,7 +17,7 @@ const MOST_POINTS: usize = 200;
 /// The start of a run is the same where so many digits of its first evaluation are: a device may add up in another order.
 const DIGITS_OF_START: usize = 5;
 
-/// What tells a line from others of its run.
+/// Features that tell a line from others of its run.
 pub(super) struct Mark {
     pub(super) step: Option<usize>,
     /// Its split, or the names of its numbers where it has no loss.
