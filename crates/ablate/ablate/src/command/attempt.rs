@@ -100,6 +100,8 @@ impl Attempt {
                 }
                 before => successor(all, before.as_deref(), is_line, &holder)?,
             };
+            // A program, or whoever wants a run to start fresh, may have removed it.
+            fs::create_dir_all(folder.join(CHECKPOINT))?;
             // Where the program has saved nothing, it starts at its start.
             let inherited = if is_empty(&folder.join(CHECKPOINT))? { Vec::new() } else { said };
             let lines = inherited.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
@@ -192,7 +194,7 @@ fn successor(
     let new = builder.prefix(".new-").tempdir_in(all)?;
     let checkpoint = new.path().join(CHECKPOINT);
     let mut lines = Vec::new();
-    match before {
+    match before.filter(|before| before.join(CHECKPOINT).is_dir()) {
         Some(before) => {
             copy_whole(&before.join(CHECKPOINT), &checkpoint)?;
             // Afterwards: what belongs to the checkpoint has been said before it was made.
@@ -354,10 +356,13 @@ mod tests {
         let third = begin(folder.path());
         assert_eq!(texts(&third), [FIRST, SECOND]);
         // Without a checkpoint what was said counts for nothing.
-        fs::remove_file(at.join("state")).unwrap();
-        drop(third);
+        fs::remove_dir_all(&at).unwrap();
+        let beside = begin(folder.path());
+        assert!(beside.inherited().is_empty() && beside.checkpoint().is_dir());
+        fs::remove_dir_all(&beside.folder).unwrap();
+        drop((beside, third));
         let fourth = begin(folder.path());
-        assert!(fourth.checkpoint() == at && fourth.inherited().is_empty());
+        assert!(fourth.checkpoint() == at && at.is_dir() && fourth.inherited().is_empty());
     }
 
     #[test]
@@ -408,6 +413,19 @@ mod tests {
         drop(first);
         assert_ne!(begin(folder.path()).checkpoint(), at);
         drop(third);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn of_another_machines_processes_nobody_knows_whether_they_have_ended() {
+        use std::os::unix::process::CommandExt;
+        let mut child = std::process::Command::new("true").process_group(0).spawn().unwrap();
+        child.wait().unwrap();
+        let here = Holder { group: Some(child.id()), ..Holder::new() };
+        let there = Holder { machine: Some("another".to_owned()), ..here.clone() };
+        assert!(here.is_gone() && !there.is_gone());
+        assert!(!Holder { group: None, ..here }.is_gone());
+        assert!(Holder { has_ended: true, ..there }.is_gone());
     }
 
     #[test]
