@@ -462,8 +462,8 @@ impl CommandTask {
             time: self.entry.time_limit.map(Duration::from_secs_f64),
             grace: Duration::from_secs_f64(self.entry.grace),
         };
-        let source = Source { path: &lines, is_kept: kept.is_some() };
         let is_kept = kept.is_some();
+        let source = Source { path: &lines, is_kept };
         let transcript = Transcript::new(self.entry.measure, assignment.final_split);
         hear(Heard::Begun);
         let mut listener = Listener::new(transcript, kept, !writes_file, hear);
@@ -494,10 +494,7 @@ impl CommandTask {
             let last = if last.is_empty() { String::new() } else { format!("; its last lines:\n{last}\n") };
             let from = match &checkpoint {
                 Some(folder) if goes_on => {
-                    format!(
-                        "; it went on from {}, and would start afresh without that folder",
-                        folder.display()
-                    )
+                    format!("; it went on from {}, and starts fresh without that folder", folder.display())
                 }
                 _ => String::new(),
             };
