@@ -7,6 +7,8 @@ import argparse
 import gzip
 import json
 import pathlib
+import signal
+import sys
 
 import torch
 from torch import nn
@@ -70,6 +72,7 @@ def main():
     parser.add_argument("--beta2", type=float, required=True)
     parser.add_argument("--weight_decay", type=float, required=True)
     parser.add_argument("--clip", type=float, required=True, help="the largest norm of a gradient; 0 for any")
+    parser.add_argument("--checkpoint", type=pathlib.Path, required=True, help="a folder to go on from when it is started again")
     given = parser.parse_args()
 
     text = gzip.decompress(TEXT.read_bytes()).decode()
@@ -84,7 +87,17 @@ def main():
     optimizer = torch.optim.AdamW(
         model.parameters(), given.learning_rate, (given.beta1, given.beta2), weight_decay=given.weight_decay
     )
-    for step in range(given.steps + 1):
+    # Whoever wants the machine back asks first.
+    stopping = []
+    signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+    saved, first = given.checkpoint / "state.pt", 0
+    if saved.exists():
+        state = torch.load(saved)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        batches.set_state(state["batches"])
+        first = state["step"]
+    for step in range(first, given.steps + 1):
         if step % max(given.steps // 10, 1) == 0 or step == given.steps:
             say(step, "validation", evaluate(model, validation))
         if step == given.steps:
@@ -100,6 +113,13 @@ def main():
         optimizer.step()
         if step % 10 == 0:
             say(step + 1, "train", loss.item(), norm=norm.item())
+        if stopping or (step + 1) % 100 == 0:
+            state = {"step": step + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "batches": batches.get_state()}
+            torch.save(state, saved.with_suffix(".new"))
+            # The whole file, or the one before.
+            saved.with_suffix(".new").replace(saved)
+        if stopping:
+            sys.exit(75)  # Start it again.
     say(given.steps, "test", evaluate(model, test))
 
 

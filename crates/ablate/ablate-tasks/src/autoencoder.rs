@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::candle::Shapes;
+use crate::device::{DeviceName, note};
 use crate::digit_images::{DigitImages, PIXELS, SPLIT_SEED, TEST, VALIDATION};
 use crate::perceptron;
 use crate::random::{Purpose, epoch_batch, generator};
@@ -18,11 +19,13 @@ pub(crate) struct Options {
     encoder: Vec<usize>,
     /// Examples of a step.
     batch: usize,
+    /// Device that losses and gradients are computed on.
+    device: DeviceName,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { encoder: vec![48, 32, 16, 6], batch: 32 }
+        Self { encoder: vec![48, 32, 16, 6], batch: 32, device: DeviceName::Cpu }
     }
 }
 
@@ -40,12 +43,12 @@ impl Autoencoder {
     /// # Errors
     /// An option out of range.
     pub(crate) fn new(options: Options) -> Result<Self> {
-        let data = DigitImages::load()?;
+        let data = DigitImages::load(&options.device.open()?)?;
         data.check_batch(options.batch)?;
         perceptron::check_widths("encoder", &options.encoder)?;
         ensure!(!options.encoder.is_empty(), "encoder = []: it needs at least the width of the code");
         let encoder = [&[PIXELS], options.encoder.as_slice()].concat();
-        let shapes = Shapes::of(&initial_parameters(&encoder, 0));
+        let shapes = Shapes::of(&initial_parameters(&encoder, 0)).on(data.device());
         Ok(Self { data, encoder, batch: options.batch, shapes })
     }
 }
@@ -81,7 +84,7 @@ impl Task for Autoencoder {
                 perceptron::shown(&self.encoder),
                 perceptron::count(&self.encoder) + perceptron::count(&decoder),
                 self.batch
-            ),
+            ) + &note(self.shapes.device()),
             reason: "Deep and narrow, the classic hard case of first-order methods; encoder and decoder are two parameter \
                      groups, each with a d of its own."
                 .into(),

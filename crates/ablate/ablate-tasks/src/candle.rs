@@ -6,7 +6,8 @@
 //! use candle_core::{Device, Tensor};
 //!
 //! let parameters = [InitialParameter::new("w", &[2, 2], vec![1.0, 2.0, 3.0, 4.0])];
-//! let shapes = Shapes::of(&parameters);
+//! let shapes = Shapes::of(&parameters).on(&Device::Cpu);
+//! assert!(shapes.device().is_cpu());
 //! let weights = [&parameters[0].values[..]];
 //! assert_eq!(shapes.tensors(&weights)?[0].dims(), [2, 2]);
 //! let gradients = shapes.gradients(&weights, |w| Ok(w[0].sqr()?.sum_all()?))?;
@@ -25,12 +26,27 @@ use crate::task::{Gradients, InitialParameter};
 
 /// The names and shapes of a task's parameters, in order: what slices lack to be tensors.
 #[derive(Debug, Clone)]
-pub struct Shapes(Vec<(String, Vec<usize>)>);
+pub struct Shapes {
+    of: Vec<(String, Vec<usize>)>,
+    device: Device,
+}
 
 impl Shapes {
-    /// Those of a task's initial parameters.
+    /// Those of a task's initial parameters, for tensors on the processor.
     pub fn of(parameters: &[InitialParameter]) -> Self {
-        Self(parameters.iter().map(|parameter| (parameter.name.clone(), parameter.shape.clone())).collect())
+        let of = parameters.iter().map(|parameter| (parameter.name.clone(), parameter.shape.clone()));
+        Self { of: of.collect(), device: Device::Cpu }
+    }
+
+    /// The same for tensors on another device. Whatever they are multiplied with must be there, too.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
+    }
+
+    /// The device of the tensors.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The weights as tensors that gradients are not taken of.
@@ -38,12 +54,12 @@ impl Shapes {
     /// # Errors
     /// Another number of parameters or elements.
     pub fn tensors(&self, weights: &[&[f32]]) -> Result<Vec<Tensor>> {
-        ensure!(weights.len() == self.0.len(), "{} parameters instead of {}", weights.len(), self.0.len());
+        ensure!(weights.len() == self.of.len(), "{} parameters instead of {}", weights.len(), self.of.len());
         let tensor = |(values, (name, shape)): (&&[f32], &(String, Vec<usize>))| {
-            Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)
+            Tensor::from_slice(values, shape.as_slice(), &self.device)
                 .with_context(|| format!("parameter {name}: its values don't fill its shape {shape:?}"))
         };
-        weights.iter().zip(&self.0).map(tensor).collect()
+        weights.iter().zip(&self.of).map(tensor).collect()
     }
 
     /// The loss, a scalar, and its gradients by automatic differentiation.

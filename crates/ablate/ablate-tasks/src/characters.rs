@@ -1,10 +1,11 @@
 //! A small transformer that reads a novel letter by letter.
 
 use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::candle::Shapes;
+use crate::device::{DeviceName, note};
 use crate::random::{Purpose, generator, normal};
 use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};
 use crate::text::{ALPHABET, Text, WINDOWS};
@@ -27,11 +28,13 @@ pub(crate) struct Options {
     context: usize,
     /// Windows of a step.
     batch: usize,
+    /// Device that losses and gradients are computed on.
+    device: DeviceName,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { width: 32, heads: 2, layers: 2, context: 32, batch: 16 }
+        Self { width: 32, heads: 2, layers: 2, context: 32, batch: 16, device: DeviceName::Cpu }
     }
 }
 
@@ -50,7 +53,7 @@ impl Characters {
     /// # Errors
     /// An option out of range.
     pub(crate) fn new(options: Options) -> Result<Self> {
-        let Options { width, heads, layers, context, batch } = options;
+        let Options { width, heads, layers, context, batch, device } = options;
         ensure!(
             heads > 0 && (1..=1024).contains(&width) && width % heads == 0,
             "width = {width} must be a multiple of heads = {heads}, from 1 to 1024"
@@ -58,11 +61,12 @@ impl Characters {
         ensure!((1..=24).contains(&layers), "layers = {layers} must be from 1 to 24");
         ensure!((2..=512).contains(&context), "context = {context} must be from 2 to 512");
         ensure!((1..=4096).contains(&batch), "batch = {batch} must be from 1 to 4096");
+        let device = device.open()?;
         Ok(Self {
             text: Text::load()?,
-            positions: Tensor::arange(0, context as u32, &Device::Cpu)?,
-            mask: mask(context)?,
-            shapes: Shapes::of(&initial_parameters(&options, 0)),
+            positions: Tensor::arange(0, context as u32, &device)?,
+            mask: mask(context, &device)?,
+            shapes: Shapes::of(&initial_parameters(&options, 0)).on(&device),
             options,
         })
     }
@@ -114,7 +118,7 @@ fn initial_parameters(options: &Options, seed: u64) -> Vec<InitialParameter> {
 
 impl Task for Characters {
     fn about(&self) -> About {
-        let Options { width, heads, layers, context, batch } = self.options;
+        let Options { width, heads, layers, context, batch, .. } = self.options;
         let count: usize = initial_parameters(&self.options, 0).iter().map(|p| p.values.len()).sum();
         About {
             description: format!(
@@ -124,7 +128,7 @@ impl Task for Characters {
                  the next character, trained on the cross-entropy (nats) in batches of {batch} windows drawn at random. Evaluated on {WINDOWS} \
                  windows of each split.",
                 ALPHABET.len()
-            ),
+            ) + &note(self.shapes.device()),
             reason: "What most deep learning is today, in small: embeddings, attention, gains, matrices of several shapes, and \
                      rare letters with rare gradients."
                 .into(),
@@ -146,14 +150,14 @@ impl Task for Characters {
     fn gradients(&self, weights: &[&[f32]], batch: &Batch) -> Result<Gradients> {
         self.shapes.gradients(weights, |weights| {
             let logits = |letters: &Tensor, windows| self.logits(weights, letters, windows);
-            self.text.loss(Split::Train, &batch.examples, self.options.context, logits)
+            self.text.loss(Split::Train, &batch.examples, self.options.context, self.shapes.device(), logits)
         })
     }
 
     fn evaluate(&self, weights: &[&[f32]], split: Split) -> Result<Evaluation> {
         let weights = self.shapes.tensors(weights)?;
         let logits = |letters: &Tensor, windows| self.logits(&weights, letters, windows);
-        self.text.evaluate(split, self.options.context, logits)
+        self.text.evaluate(split, self.options.context, self.shapes.device(), logits)
     }
 }
 
@@ -171,7 +175,7 @@ mod tests {
         let logits = |last: u32| {
             let mut window: Vec<u32> = task.text.split(Split::Train)[..context].to_vec();
             window[context - 1] = last;
-            let window = Tensor::from_vec(window, context, &Device::Cpu).unwrap();
+            let window = Tensor::from_vec(window, context, task.shapes.device()).unwrap();
             task.logits(&weights, &window, 1).unwrap().to_vec2::<f32>().unwrap()
         };
         let (one, other) = (logits(1), logits(2));

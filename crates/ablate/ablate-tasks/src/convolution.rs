@@ -1,4 +1,4 @@
-//! Convolution and pooling for tasks in candle, whose own backward passes take several times as long on a processor.
+//! Convolution and pooling for tasks in candle, whose own backward passes take several times as long on a processor. On other devices they are candle's own.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Error, Layout, Result, Shape, Tensor, bail};
 use ndarray::linalg::general_mat_mul;
@@ -10,9 +10,9 @@ use rayon::prelude::*;
 const PART: usize = 8;
 
 /// A convolution without padding and with stride 1, and its bias: images `[n, c, h, w]`, kernels `[o, c, k, k]` and bias
-/// `[o]` to `[n, o, h - k + 1, w - k + 1]`. float32 on the CPU.
+/// `[o]` to `[n, o, h - k + 1, w - k + 1]`, in float32.
 ///
-/// Each image is unfolded to a matrix with a row for every element of a kernel, which the kernels are multiplied with
+/// On the CPU, each image is unfolded to a matrix with a row for every element of a kernel, which the kernels are multiplied with
 /// (Chellapilla, Puri and Simard, 2006).
 ///
 /// ```
@@ -30,6 +30,9 @@ const PART: usize = 8;
 /// Other shapes, types or devices.
 pub fn convolve(images: &Tensor, kernels: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let sizes = Sizes::of(images.dims(), kernels.dims(), bias.dims())?;
+    if !images.device().is_cpu() {
+        return images.conv2d(kernels, 0, 1, 1, 1)?.broadcast_add(&bias.reshape((1, (), 1, 1))?);
+    }
     images.contiguous()?.apply_op3(&kernels.contiguous()?, &bias.contiguous()?, Convolution(sizes))
 }
 
@@ -267,6 +270,9 @@ pub fn max_pool(images: &Tensor) -> Result<Tensor> {
     let (_, _, height, width) = images.dims4()?;
     if height % 2 + width % 2 > 0 {
         bail!("pooling by 2 of images of {height}x{width}");
+    }
+    if !images.device().is_cpu() {
+        return images.max_pool2d(2);
     }
     images.contiguous()?.apply_op1(MaxPool { width })
 }

@@ -35,7 +35,7 @@ impl Examples {
 
     /// The examples at the given places.
     pub(crate) fn batch(&self, places: &[u32]) -> Result<Self> {
-        let places = Tensor::from_slice(places, places.len(), &Device::Cpu)?;
+        let places = Tensor::from_slice(places, places.len(), self.labels.device())?;
         Ok(Self {
             images: self.images.index_select(&places, 0)?,
             labels: self.labels.index_select(&places, 0)?,
@@ -64,7 +64,7 @@ pub(crate) struct DigitImages {
 
 impl DigitImages {
     /// Reads the data that is compiled into the program.
-    pub(crate) fn load() -> Result<Self> {
+    pub(crate) fn load(device: &Device) -> Result<Self> {
         let (images, labels) = parse(DATA)?;
         let mut rows: Vec<usize> = (0..labels.len()).collect();
         rows.shuffle(&mut ChaCha8Rng::seed_from_u64(SPLIT_SEED));
@@ -74,11 +74,15 @@ impl DigitImages {
             let pixels: Vec<f32> = rows.iter().flat_map(|&row| images[row]).collect();
             let digits: Vec<u32> = rows.iter().map(|&row| labels[row]).collect();
             Ok(Examples {
-                images: Tensor::from_vec(pixels, (rows.len(), PIXELS), &Device::Cpu)?,
-                labels: Tensor::from_vec(digits, rows.len(), &Device::Cpu)?,
+                images: Tensor::from_vec(pixels, (rows.len(), PIXELS), device)?,
+                labels: Tensor::from_vec(digits, rows.len(), device)?,
             })
         };
         Ok(Self { train: examples(train)?, validation: examples(validation)?, test: examples(test)? })
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        self.train.labels.device()
     }
 
     pub(crate) fn split(&self, split: Split) -> &Examples {
@@ -173,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_splits_are_disjoint_and_complete() {
-        let data = DigitImages::load().unwrap();
+        let data = DigitImages::load(&Device::Cpu).unwrap();
         let sizes = [Split::Train, Split::Validation, Split::Test].map(|split| data.split(split).len());
         assert_eq!(sizes, [1077, 360, 360]);
         let sum = |split| data.split(split).images.sum_all().unwrap().to_scalar::<f32>().unwrap();

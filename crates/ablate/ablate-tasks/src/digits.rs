@@ -6,6 +6,7 @@ use candle_nn::loss::cross_entropy;
 use serde::{Deserialize, Serialize};
 
 use crate::candle::Shapes;
+use crate::device::{DeviceName, note};
 use crate::digit_images::{CLASSES, DigitImages, PIXELS, SPLIT_SEED, TEST, VALIDATION};
 use crate::perceptron;
 use crate::random::{Purpose, epoch_batch, generator};
@@ -20,11 +21,13 @@ pub(crate) struct Options {
     hidden: Vec<usize>,
     /// Examples of a step.
     batch: usize,
+    /// Device that losses and gradients are computed on.
+    device: DeviceName,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hidden: vec![128, 64], batch: 32 }
+        Self { hidden: vec![128, 64], batch: 32, device: DeviceName::Cpu }
     }
 }
 
@@ -42,11 +45,11 @@ impl Digits {
     /// # Errors
     /// An option out of range.
     pub(crate) fn new(options: Options) -> Result<Self> {
-        let data = DigitImages::load()?;
+        let data = DigitImages::load(&options.device.open()?)?;
         data.check_batch(options.batch)?;
         perceptron::check_widths("hidden", &options.hidden)?;
         let widths = [&[PIXELS], options.hidden.as_slice(), &[CLASSES as usize]].concat();
-        let shapes = Shapes::of(&initial_parameters(&widths, 0));
+        let shapes = Shapes::of(&initial_parameters(&widths, 0)).on(data.device());
         Ok(Self { data, widths, batch: options.batch, shapes })
     }
 }
@@ -70,7 +73,7 @@ impl Task for Digits {
                 perceptron::shown(&self.widths),
                 perceptron::count(&self.widths),
                 self.batch
-            ),
+            ) + &note(self.shapes.device()),
             reason: "Real data in a second: the first look at anything. Every weight matrix is factored."
                 .into(),
             measure: Measure::Accuracy,

@@ -6,6 +6,7 @@ use candle_nn::rotary_emb::rope_slow;
 use serde::{Deserialize, Serialize};
 
 use crate::candle::Shapes;
+use crate::device::{DeviceName, note};
 use crate::random::{Purpose, generator, normal};
 use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};
 use crate::text::{ALPHABET, Text, WINDOWS};
@@ -31,11 +32,13 @@ pub(crate) struct Options {
     context: usize,
     /// Windows of a step.
     batch: usize,
+    /// Device that losses and gradients are computed on.
+    device: DeviceName,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { width: 128, heads: 4, layers: 6, context: 64, batch: 8 }
+        Self { width: 128, heads: 4, layers: 6, context: 64, batch: 8, device: DeviceName::Cpu }
     }
 }
 
@@ -62,7 +65,7 @@ impl Gpt {
     /// # Errors
     /// An option out of range.
     pub(crate) fn new(options: Options) -> Result<Self> {
-        let Options { width, heads, layers, context, batch } = options;
+        let Options { width, heads, layers, context, batch, device } = options;
         ensure!(
             heads > 0 && (2..=2048).contains(&width) && width % (2 * heads) == 0,
             "width = {width} must be a multiple of twice heads = {heads}, from 2 to 2048"
@@ -70,11 +73,12 @@ impl Gpt {
         ensure!((1..=48).contains(&layers), "layers = {layers} must be from 1 to 48");
         ensure!((2..=2048).contains(&context), "context = {context} must be from 2 to 2048");
         ensure!((1..=4096).contains(&batch), "batch = {batch} must be from 1 to 4096");
+        let device = device.open()?;
         Ok(Self {
             text: Text::load()?,
-            mask: mask(context)?,
-            rotations: rotations(context, width / heads)?,
-            shapes: Shapes::of(&initial_parameters(&options, 0)),
+            mask: mask(context, &device)?,
+            rotations: rotations(context, width / heads, &device)?,
+            shapes: Shapes::of(&initial_parameters(&options, 0)).on(&device),
             options,
         })
     }
@@ -99,14 +103,14 @@ impl Gpt {
 }
 
 /// By place, the cosines and sines of its angles.
-fn rotations(context: usize, size: usize) -> Result<[Tensor; 2]> {
+fn rotations(context: usize, size: usize, device: &Device) -> Result<[Tensor; 2]> {
     let angle = |place: usize| {
         let (place, pair) = (place / (size / 2), place % (size / 2));
         place as f64 * BASE.powf(-2.0 * pair as f64 / size as f64)
     };
     let table = |of: fn(f64) -> f64| -> Result<Tensor> {
         let values: Vec<f32> = (0..context * size / 2).map(|place| of(angle(place)) as f32).collect();
-        Ok(Tensor::from_vec(values, (context, size / 2), &Device::Cpu)?)
+        Ok(Tensor::from_vec(values, (context, size / 2), device)?)
     };
     Ok([table(f64::cos)?, table(f64::sin)?])
 }
@@ -141,7 +145,7 @@ fn initial_parameters(options: &Options, seed: u64) -> Vec<InitialParameter> {
 
 impl Task for Gpt {
     fn about(&self) -> About {
-        let Options { width, heads, layers, context, batch } = self.options;
+        let Options { width, heads, layers, context, batch, .. } = self.options;
         let count: usize = initial_parameters(&self.options, 0).iter().map(|p| p.values.len()).sum();
         About {
             description: format!(
@@ -151,7 +155,7 @@ impl Task for Gpt {
                  the next character, trained on the cross-entropy (nats) in batches of {batch} windows drawn at random. Evaluated on {WINDOWS} \
                  windows of each split.",
                 ALPHABET.len()
-            ),
+            ) + &note(self.shapes.device()),
             reason: "The parts of today's language models, with a million parameters: the nearest to what people train."
                 .into(),
             measure: Measure::Loss,
@@ -172,14 +176,14 @@ impl Task for Gpt {
     fn gradients(&self, weights: &[&[f32]], batch: &Batch) -> Result<Gradients> {
         self.shapes.gradients(weights, |weights| {
             let logits = |letters: &Tensor, windows| self.logits(weights, letters, windows);
-            self.text.loss(Split::Train, &batch.examples, self.options.context, logits)
+            self.text.loss(Split::Train, &batch.examples, self.options.context, self.shapes.device(), logits)
         })
     }
 
     fn evaluate(&self, weights: &[&[f32]], split: Split) -> Result<Evaluation> {
         let weights = self.shapes.tensors(weights)?;
         let logits = |letters: &Tensor, windows| self.logits(&weights, letters, windows);
-        self.text.evaluate(split, self.options.context, logits)
+        self.text.evaluate(split, self.options.context, self.shapes.device(), logits)
     }
 }
 
@@ -188,7 +192,8 @@ mod tests {
     use super::*;
 
     fn small() -> Gpt {
-        Gpt::new(Options { width: 16, heads: 2, layers: 2, context: 12, batch: 2 }).unwrap()
+        Gpt::new(Options { width: 16, heads: 2, layers: 2, context: 12, batch: 2, ..Options::default() })
+            .unwrap()
     }
 
     /// The logits of a window, by place.

@@ -6,6 +6,7 @@ mod autoencoder;
 pub mod candle;
 mod characters;
 pub mod convolution;
+pub mod device;
 mod digit_images;
 mod digits;
 mod gpt;

@@ -8,6 +8,7 @@ use candle_nn::loss::cross_entropy;
 use serde::{Deserialize, Serialize};
 
 use crate::candle::Shapes;
+use crate::device::{DeviceName, note};
 use crate::digit_images::{CLASSES, DigitImages, PIXELS, TEST};
 use crate::perceptron;
 use crate::random::{Purpose, epoch_batch, generator, uniform};
@@ -31,11 +32,13 @@ pub(crate) struct Options {
     alpha: f64,
     /// Examples of a step.
     batch: usize,
+    /// Device that losses and gradients are computed on.
+    device: DeviceName,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rank: 4, alpha: 8.0, batch: 32 }
+        Self { rank: 4, alpha: 8.0, batch: 32, device: DeviceName::Cpu }
     }
 }
 
@@ -55,7 +58,8 @@ impl Lora {
     /// # Errors
     /// An option out of range.
     pub(crate) fn new(options: Options) -> Result<Self> {
-        let data = DigitImages::load()?;
+        let device = options.device.open()?;
+        let data = DigitImages::load(&device)?;
         data.check_batch(options.batch)?;
         ensure!(
             (1..=CLASSES as usize).contains(&options.rank),
@@ -67,11 +71,11 @@ impl Lora {
             "alpha = {} must be above 0",
             options.alpha
         );
-        let shapes = Shapes::of(&initial_parameters(options.rank, 0));
-        let base = Shapes::of(&perceptron_at(0)).tensors(&slices(pretrained(&data)?))?;
+        let shapes = Shapes::of(&initial_parameters(options.rank, 0)).on(&device);
+        let base = Shapes::of(&perceptron_at(0)).on(&device).tensors(&slices(pretrained()?))?;
         // Transposed: row and column change places.
         let turned: Vec<u32> = (0..64).map(|pixel| pixel % 8 * 8 + pixel / 8).collect();
-        Ok(Self { data, turned: Tensor::from_vec(turned, PIXELS, &Device::Cpu)?, base, options, shapes })
+        Ok(Self { data, turned: Tensor::from_vec(turned, PIXELS, &device)?, base, options, shapes })
     }
 
     fn images(&self, upright: &Tensor) -> Result<Tensor> {
@@ -98,12 +102,12 @@ fn slices(weights: &[Vec<f32>]) -> Vec<&[f32]> {
     weights.iter().map(Vec::as_slice).collect()
 }
 
-/// The weights of the base, trained on upright digits once in the process.
-fn pretrained(data: &DigitImages) -> Result<&'static Vec<Vec<f32>>> {
+/// The weights of the base, trained on upright digits once in the process, and on the processor for every device.
+fn pretrained() -> Result<&'static Vec<Vec<f32>>> {
     static BASE: OnceLock<Vec<Vec<f32>>> = OnceLock::new();
     if BASE.get().is_none() {
         // Whoever comes second finds the same weights.
-        let _ = BASE.set(pretrain(data)?);
+        let _ = BASE.set(pretrain(&DigitImages::load(&Device::Cpu)?)?);
     }
     BASE.get().context("the pretrained base is missing")
 }
@@ -160,7 +164,7 @@ impl Task for Lora {
                 self.options.rank,
                 self.options.alpha,
                 self.options.batch
-            ),
+            ) + &note(self.shapes.device()),
             reason: "Half of the parameters start at zero, where a step relative to the weights is none, and the step size must \
                      grow from nothing."
                 .into(),

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use candle_nn::loss::cross_entropy;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::candle::{Shapes, correct};
 use crate::convolution::{convolve, max_pool};
+use crate::device::{DeviceName, note};
 use crate::mnist_images::MnistImages;
 use crate::random::{Purpose, epoch_batch, generator, uniform};
 use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};
@@ -35,11 +36,13 @@ pub(crate) struct Options {
     data: String,
     /// Examples of a step.
     batch: usize,
+    /// Device that losses and gradients are computed on.
+    device: DeviceName,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { data: String::new(), batch: 64 }
+        Self { data: String::new(), batch: 64, device: DeviceName::Cpu }
     }
 }
 
@@ -81,8 +84,15 @@ impl Mnist {
             train,
             test: MnistImages::test(folder)?,
             batch: options.batch,
-            shapes: Shapes::of(&initial_parameters(0)),
+            shapes: Shapes::of(&initial_parameters(0)).on(&options.device.open()?),
         })
+    }
+
+    /// Images and digits on the task's device.
+    fn tensors(&self, of: &MnistImages, places: &[u32]) -> Result<(Tensor, Tensor)> {
+        let (images, labels) = of.tensors(places)?;
+        let device = self.shapes.device();
+        Ok((images.to_device(device)?, labels.to_device(device)?))
     }
 }
 
@@ -137,7 +147,7 @@ impl Task for Mnist {
                  validation, and on the whole test set at the end.",
                 self.test.len(),
                 self.batch
-            ),
+            ) + &note(self.shapes.device()),
             reason:
                 "The MNIST example of the Schedule-Free repository. Slow on a processor: give it fewer steps."
                     .into(),
@@ -157,12 +167,12 @@ impl Task for Mnist {
     }
 
     fn gradients(&self, weights: &[&[f32]], batch: &Batch) -> Result<Gradients> {
-        let (images, labels) = self.train.tensors(&batch.examples)?;
+        let (images, labels) = self.tensors(&self.train, &batch.examples)?;
         let mut generator = generator(batch.seed, Purpose::Noise(batch.step));
         let mut mask = |width: usize, kept: f32| {
             let draw = |_| if generator.random::<f32>() < kept { 1.0 / kept } else { 0.0 };
             let values: Vec<f32> = (0..batch.examples.len() * width).map(draw).collect();
-            Tensor::from_vec(values, (batch.examples.len(), width), &Device::Cpu)
+            Tensor::from_vec(values, (batch.examples.len(), width), self.shapes.device())
         };
         let masks = [mask(FLAT, KEPT[0])?, mask(128, KEPT[1])?];
         self.shapes.gradients(weights, |weights| {
@@ -180,7 +190,7 @@ impl Task for Mnist {
         let places: Vec<u32> = (0..examples.len().min(most) as u32).collect();
         let (mut loss, mut hits) = (0.0, 0.0);
         for chunk in places.chunks(EVALUATION_CHUNK) {
-            let (images, labels) = examples.tensors(chunk)?;
+            let (images, labels) = self.tensors(examples, chunk)?;
             let logits = logits(&weights, &images, None)?;
             loss += f64::from(cross_entropy(&logits, &labels)?.to_scalar::<f32>()?) * chunk.len() as f64;
             hits += correct(&logits, &labels)?;
@@ -196,7 +206,7 @@ mod tests {
     use crate::mnist_images::tests::write;
 
     fn options(folder: &Path) -> Options {
-        Options { data: folder.display().to_string(), batch: 4 }
+        Options { data: folder.display().to_string(), batch: 4, ..Options::default() }
     }
 
     #[test]

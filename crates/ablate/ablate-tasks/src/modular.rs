@@ -1,7 +1,7 @@
 //! Addition modulo a prime: a network that learns the table by heart long before it understands it.
 
 use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use candle_nn::loss::cross_entropy;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::candle::{Shapes, correct};
+use crate::device::{DeviceName, note};
 use crate::random::{Purpose, generator, uniform};
 use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};
 
@@ -25,11 +26,13 @@ pub(crate) struct Options {
     train_share: f64,
     /// Width of the hidden layer.
     width: usize,
+    /// Device that losses and gradients are computed on.
+    device: DeviceName,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { prime: 31, train_share: 0.7, width: 96 }
+        Self { prime: 31, train_share: 0.7, width: 96, device: DeviceName::Cpu }
     }
 }
 
@@ -54,7 +57,7 @@ impl Modular {
     /// # Errors
     /// An option out of range.
     pub(crate) fn new(options: Options) -> Result<Self> {
-        let Options { prime, train_share, width } = options;
+        let Options { prime, train_share, width, device } = options;
         ensure!((5..=199).contains(&prime), "prime = {prime} must be from 5 to 199");
         ensure!((0.1..=0.9).contains(&train_share), "train_share = {train_share} must be from 0.1 to 0.9");
         ensure!((1..=4096).contains(&width), "width = {width} must be from 1 to 4096");
@@ -62,10 +65,11 @@ impl Modular {
         pairs.shuffle(&mut ChaCha8Rng::seed_from_u64(SPLIT_SEED));
         let (train, rest) = pairs.split_at((train_share * (prime * prime) as f64).round() as usize);
         let (validation, test) = rest.split_at(rest.len() / 2);
+        let device = device.open()?;
         let sums = |pairs: &[usize]| -> Result<Sums> {
             let tensor = |of: &dyn Fn(usize) -> usize| {
                 let values: Vec<u32> = pairs.iter().map(|&pair| of(pair) as u32).collect();
-                Tensor::from_vec(values, pairs.len(), &Device::Cpu)
+                Tensor::from_vec(values, pairs.len(), &device)
             };
             Ok(Sums {
                 first: tensor(&|pair| pair / prime)?,
@@ -77,7 +81,7 @@ impl Modular {
             train: sums(train)?,
             validation: sums(validation)?,
             test: sums(test)?,
-            shapes: Shapes::of(&initial_parameters(&options, 0)),
+            shapes: Shapes::of(&initial_parameters(&options, 0)).on(&device),
             options,
         })
     }
@@ -123,7 +127,7 @@ impl Task for Modular {
                 counts[1],
                 counts[2],
                 2 * prime
-            ),
+            ) + &note(self.shapes.device()),
             reason: "Grokking: the training pairs are soon known by heart, and whether the rule is found depends on the \
                      optimizer. OrthoGrad's paper (Prieto et al., 2501.04697) claims that it is."
                 .into(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::candle::Shapes;
 use crate::convolution::convolve;
+use crate::device::{DeviceName, note};
 use crate::digit_images::{CLASSES, DigitImages, SPLIT_SEED, TEST, VALIDATION};
 use crate::random::{Purpose, epoch_batch, generator, normal};
 use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};
@@ -35,11 +36,13 @@ pub(crate) struct Options {
     blocks: usize,
     /// Examples of a step.
     batch: usize,
+    /// Device that losses and gradients are computed on.
+    device: DeviceName,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { channels: 32, blocks: 3, batch: 32 }
+        Self { channels: 32, blocks: 3, batch: 32, device: DeviceName::Cpu }
     }
 }
 
@@ -56,12 +59,13 @@ impl Residual {
     /// # Errors
     /// An option out of range.
     pub(crate) fn new(options: Options) -> Result<Self> {
-        let Options { channels, blocks, batch } = options;
+        let Options { channels, blocks, batch, device } = options;
         ensure!((1..=512).contains(&channels), "channels = {channels} must be from 1 to 512");
         ensure!((1..=32).contains(&blocks), "blocks = {blocks} must be from 1 to 32");
-        let data = DigitImages::load()?;
+        let data = DigitImages::load(&device.open()?)?;
         data.check_batch(batch)?;
-        Ok(Self { data, shapes: Shapes::of(&initial_parameters(&options, 0)), options })
+        let shapes = Shapes::of(&initial_parameters(&options, 0)).on(data.device());
+        Ok(Self { data, shapes, options })
     }
 
     fn logits(&self, weights: &[Tensor], images: &Tensor) -> Result<Tensor> {
@@ -134,7 +138,7 @@ fn initial_parameters(options: &Options, seed: u64) -> Vec<InitialParameter> {
 
 impl Task for Residual {
     fn about(&self) -> About {
-        let Options { channels, blocks, batch } = self.options;
+        let Options { channels, blocks, batch, .. } = self.options;
         let train = self.data.split(Split::Train).len();
         let count: usize = initial_parameters(&self.options, 0).iter().map(|p| p.values.len()).sum();
         About {
@@ -143,7 +147,7 @@ impl Task for Residual {
                  for the test, split once with seed {SPLIT_SEED}. A residual network: a 3x3 convolution to {channels} channels, {blocks} blocks of two times \
                  normalisation over the image, ReLU and convolution, the mean over the pixels, a dense layer; {count} parameters, initialised after He, with 0 at \
                  the end of every block. Trained on the cross-entropy in batches of {batch}, reshuffled every epoch."
-            ),
+            ) + &note(self.shapes.device()),
             reason: "Convolutions behind each other, whose kernels are matrices of an unusual shape; gains; parameters that start at zero."
                 .into(),
             measure: Measure::Accuracy,
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_image_has_the_same_logits_in_every_batch() {
-        let task = Residual::new(Options { channels: 4, blocks: 2, batch: 2 }).unwrap();
+        let task = Residual::new(Options { channels: 4, blocks: 2, batch: 2, ..Options::default() }).unwrap();
         let weights = weights(&task);
         let images = &task.data.split(Split::Train).images;
         let logits = |first: usize, count: usize| {
@@ -206,8 +210,8 @@ mod tests {
 
     #[test]
     fn blocks_do_nothing_at_first() {
-        let deep = Residual::new(Options { channels: 4, blocks: 3, batch: 2 }).unwrap();
-        let flat = Residual::new(Options { channels: 4, blocks: 1, batch: 2 }).unwrap();
+        let deep = Residual::new(Options { channels: 4, blocks: 3, batch: 2, ..Options::default() }).unwrap();
+        let flat = Residual::new(Options { channels: 4, blocks: 1, batch: 2, ..Options::default() }).unwrap();
         let images = deep.data.split(Split::Train).images.narrow(0, 0, 2).unwrap();
         let deep_weights = weights(&deep);
         let ends = &deep_weights[STEM + 3 * PER_BLOCK..];

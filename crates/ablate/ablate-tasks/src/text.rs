@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use candle_nn::loss::cross_entropy;
 use flate2::read::GzDecoder;
 use rand::Rng;
@@ -57,19 +57,21 @@ impl Text {
         Batch { seed, step, examples }
     }
 
-    /// The mean cross-entropy, in nats, of the characters that follow each of the windows' own. `logits` takes the windows one after the other, and their number.
+    /// The mean cross-entropy, in nats, of the characters that follow each of the windows' own. `logits` takes the windows one after the other, on the device, and
+    /// their number.
     pub(crate) fn loss(
         &self,
         split: Split,
         starts: &[u32],
         context: usize,
+        device: &Device,
         logits: impl Fn(&Tensor, usize) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let letters = self.split(split);
         let windows = |shift: usize| -> Result<Tensor> {
             let window = |&start: &u32| letters[start as usize + shift..][..context].to_vec();
             let flat: Vec<u32> = starts.iter().flat_map(window).collect();
-            Ok(Tensor::from_vec(flat, starts.len() * context, &Device::Cpu)?)
+            Ok(Tensor::from_vec(flat, starts.len() * context, device)?)
         };
         Ok(cross_entropy(&logits(&windows(0)?, starts.len())?, &windows(1)?)?)
     }
@@ -79,14 +81,15 @@ impl Text {
         &self,
         split: Split,
         context: usize,
+        device: &Device,
         logits: impl Fn(&Tensor, usize) -> Result<Tensor>,
     ) -> Result<Evaluation> {
         let last = self.split(split).len() - context - 1;
         let starts: Vec<u32> = (0..WINDOWS).map(|window| (window * last / (WINDOWS - 1)) as u32).collect();
         let mut sum = 0.0;
         for starts in starts.chunks(TOGETHER) {
-            let loss = self.loss(split, starts, context, &logits)?.to_dtype(DType::F64)?;
-            sum += loss.to_scalar::<f64>()? * starts.len() as f64;
+            let loss = self.loss(split, starts, context, device, &logits)?;
+            sum += f64::from(loss.to_scalar::<f32>()?) * starts.len() as f64;
         }
         Ok(Evaluation { loss: sum / WINDOWS as f64, accuracy: None })
     }

@@ -13,10 +13,10 @@ pub(crate) fn normed(stream: &Tensor, gain: &Tensor) -> Result<Tensor> {
 }
 
 /// Minus infinity where a character would look ahead, and 0 elsewhere.
-pub(crate) fn mask(context: usize) -> Result<Tensor> {
+pub(crate) fn mask(context: usize, device: &Device) -> Result<Tensor> {
     let ahead = |place: usize| if place % context > place / context { f32::NEG_INFINITY } else { 0.0 };
     let mask: Vec<f32> = (0..context * context).map(ahead).collect();
-    Ok(Tensor::from_vec(mask, (context, context), &Device::Cpu)?)
+    Ok(Tensor::from_vec(mask, (context, context), device)?)
 }
 
 /// Queries, keys and values `[batch, heads, context, width / heads]`, from rows `[batch * context, 3 * width]` that have them side by side.

@@ -1,5 +1,6 @@
 //! What every task that ships must satisfy; a new one is tested by being listed.
 
+use ablate_tasks::device::DeviceError;
 use ablate_tasks::{Split, Task, TaskKind, shipped};
 
 /// Every task with its default options, unless it needs data that the repository doesn't have.
@@ -19,6 +20,47 @@ fn weights(task: &dyn Task, seed: u64) -> Vec<Vec<f32>> {
 
 fn slices(weights: &[Vec<f32>]) -> Vec<&[f32]> {
     weights.iter().map(Vec::as_slice).collect()
+}
+
+#[test]
+fn a_task_that_has_a_device_computes_the_same_by_its_name_and_names_one_that_is_not_there() {
+    let on = |kind: &TaskKind, device: &str| kind.build(&serde_json::json!({ "device": device }));
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for (kind, (name, task)) in shipped().iter().filter(|kind| kind.name != "mnist").zip(tasks()) {
+        assert_eq!(kind.name, name);
+        let Some(default) = kind.defaults.get("device") else {
+            let error = format!("{:#}", on(kind, "cpu").err().unwrap());
+            assert!(error.contains("device"), "{error}");
+            without.push(name);
+            continue;
+        };
+        assert_eq!(default, "cpu");
+        let named = on(kind, "cpu").unwrap();
+        assert_eq!(named.about(), task.about());
+        let start = weights(&*task, 0);
+        let gradients = |task: &dyn Task| task.gradients(&slices(&start), &task.batch(0, 0)).unwrap();
+        assert_eq!(gradients(&*named), gradients(&*task), "{name}");
+        let error = on(kind, "gpu").err().unwrap();
+        assert!(format!("{error:#}").contains("option device = \"gpu\""), "{error:#}");
+        // Of a number that no machine has.
+        for (device, is_built) in [("cuda:99", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))] {
+            if device == "metal" && is_built {
+                continue;
+            }
+            let error = on(kind, device).err().unwrap();
+            match error.downcast_ref::<DeviceError>().unwrap() {
+                DeviceError::NotBuilt { feature, .. } => assert!(!is_built && device.starts_with(feature)),
+                DeviceError::Unavailable { .. } => assert!(is_built),
+                error @ DeviceError::Unknown(_) => panic!("{error}"),
+            }
+            let said = format!("{error:#}");
+            assert!(said.contains(&name) && said.contains(device), "{said}");
+        }
+        with.push(name);
+    }
+    with.sort();
+    assert_eq!(with, ["autoencoder", "characters", "digits", "gpt", "lora", "modular", "residual"]);
+    assert_eq!(without, ["quadratic", "rosenbrock"]);
 }
 
 #[test]

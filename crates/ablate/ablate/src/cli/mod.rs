@@ -20,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use self::place::Place;
+use crate::command::QUEUE_AGAIN;
 use crate::console::say;
 use crate::diff;
 use crate::execute::Interrupted;
@@ -30,8 +31,6 @@ use crate::study::{Overrides, SHIPPED};
 const WORSE: u8 = 1;
 /// Exit status of an error.
 const FAILED: u8 = 2;
-/// Exit status of a study that a scheduler has stopped, and that should be queued again: EX_TEMPFAIL of sysexits.h.
-const QUEUE_AGAIN: u8 = 75;
 /// Exit status of a study that was stopped: 128 + SIGINT.
 const STOPPED: u8 = 130;
 
@@ -101,7 +100,8 @@ enum Command {
     ///
     /// Ctrl-C stops every run after its present step, with status 130; the next start goes on from there. SIGTERM and SIGUSR1 do
     /// the same with status 75: queue the job again. A run that is killed goes on from its last checkpoint; there is one every ten
-    /// minutes (`checkpoint_minutes` of the study).
+    /// minutes (`checkpoint_minutes` of the study). Commands are sent SIGTERM, and go on from what they have saved in the folder
+    /// {checkpoint}, which a study may pass to them; with status 75 a command asks to be started again.
     #[command(verbatim_doc_comment)]
     Run {
         #[command(flatten)]

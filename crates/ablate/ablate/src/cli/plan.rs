@@ -1,6 +1,7 @@
 //! `ablate plan`: what is missing of a study.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(super) struct Plan {
     #[serde(flatten)]
     all: Runs,
     pub(super) phases: Vec<PhasePlan>,
+    /// Folders of attempts at commands' runs that the study doesn't have.
+    other_attempts: Vec<PathBuf>,
 }
 
 /// Numbers of runs, and the time of those that are not stored; nothing where nobody knows it.
@@ -95,7 +98,14 @@ pub(super) fn plan(study: &Study, places: &Places, registry: &Registry) -> Resul
         None => Store::open(nothing.path())?,
     };
     let stop = AtomicBool::new(false);
-    let survey = Execution { study, registry, store: &store, stop: &stop, may_run: false }.survey()?;
+    let execution = Execution { study, registry, store: &store, stop: &stop, may_run: false };
+    let survey = execution.survey()?;
+    let mut other_attempts = Vec::new();
+    for address in store.attempted() {
+        if execution.name(&address)?.is_none() {
+            other_attempts.push(store.attempts(&address));
+        }
+    }
     let times = Times::of(&survey.phases);
     let phases: Vec<PhasePlan> = survey.phases.iter().map(|phase| of_phase(phase, study, &times)).collect();
     Ok(Plan {
@@ -105,6 +115,7 @@ pub(super) fn plan(study: &Study, places: &Places, registry: &Registry) -> Resul
         is_complete: survey.results.is_some(),
         all: Runs::of(phases.iter().map(|phase| &phase.all)),
         phases,
+        other_attempts,
     })
 }
 
@@ -173,8 +184,20 @@ impl PhasePlan {
 
 impl Plan {
     fn table(&self) -> String {
+        let others = match self.other_attempts.as_slice() {
+            [] => String::new(),
+            others => {
+                let folders: Vec<String> =
+                    others.iter().map(|folder| format!("  {}\n", folder.display())).collect();
+                format!(
+                    "Checkpoints of commands whose runs the study does not have as it is now; nothing removes them, and a study that has the runs again goes on from \
+                     them:\n{}",
+                    folders.concat()
+                )
+            }
+        };
         if self.is_complete {
-            return format!("Every run of {} is stored in {}.\n", self.study, self.folder);
+            return format!("Every run of {} is stored in {}.\n{others}", self.study, self.folder);
         }
         let mut table =
             Columns::new(["phase", "task", "arm", "stored", "missing", "waiting", "time on one core"]);
@@ -189,7 +212,7 @@ impl Plan {
         add(["all", "", ""], &self.all);
         format!(
             "{}\n\nWaiting runs need others first: those of tuned arms all tuning runs of the arm, a round the one before it, and those that go on from the base its run. \
-             Times are those of the steps of stored runs, without evaluations.\n",
+             Times are those of the steps of stored runs, without evaluations.\n{others}",
             table.shown()
         )
     }

@@ -26,9 +26,12 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+mod attempt;
+mod listener;
 mod process;
 mod resources;
 mod running;
+mod said;
 mod sources;
 mod template;
 mod transcript;
@@ -37,14 +40,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ablate_tasks::{About, Measure, Split};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use self::process::{Ended, Limits, Reading};
+use self::attempt::Attempt;
+use self::listener::Listener;
+use self::process::{Ended, Limits, Source};
 pub(crate) use self::resources::Resources;
 pub(crate) use self::running::kill_all;
 use self::template::{fill, places};
@@ -60,9 +65,16 @@ const EACH: [&str; 2] = ["option", "value"];
 /// A file of all options.
 const FILES: [&str; 2] = ["options.json", "options.toml"];
 /// Names that a run is told beside its options.
-const OWN: [&str; 3] = ["seed", "out", "steps"];
+const OWN: [&str; 4] = ["seed", OUT, "steps", CHECKPOINT];
+/// The file to write to.
+const OUT: &str = "out";
+/// The folder for what the program goes on with.
+const CHECKPOINT: &str = "checkpoint";
 /// The candidate of a tuned arm, which are options there.
 const TUNED: [&str; 2] = ["learning_rate", "schedule"];
+
+/// Exit status of what a scheduler has stopped, and what should be queued again: EX_TEMPFAIL of sysexits.h.
+pub(crate) const QUEUE_AGAIN: u8 = 75;
 
 /// Lines of a command's last words that an error shows.
 const LAST_LINES: usize = 8;
@@ -72,8 +84,9 @@ const LAST_LINES: usize = 8;
 #[serde(default, deny_unknown_fields)]
 pub struct CommandEntry {
     /// The program and its arguments, with places for what a run is told: `{seed}`, `{steps}`, `{out}` (the file to write to; without it
-    /// the lines are expected on standard output), an option by its name, every option in turn where an argument has `{option}` and
-    /// `{value}`, or a file of them, `{options.json}` or `{options.toml}`.
+    /// the lines are expected on standard output), `{checkpoint}` (a folder for what the program goes on with when it is started again), an
+    /// option by its name, every option in turn where an argument has `{option}` and `{value}`, or a file of them, `{options.json}` or
+    /// `{options.toml}`.
     pub command: Vec<String>,
     /// The files that determine a run, as patterns relative to the study file. It must be said, even that there are none.
     pub sources: Option<Vec<String>>,
@@ -284,7 +297,7 @@ impl CommandTask {
         options
     }
 
-    /// The arguments, and the variables of the environment. `file` gives the path of `out` and of files of options.
+    /// The arguments, and the variables of the environment. `file` gives the path of `out`, of `checkpoint`, and of files of options.
     fn filled(
         &self,
         assignment: &Assignment<'_>,
@@ -307,7 +320,7 @@ impl CommandTask {
             );
         }
         let mut files = BTreeMap::new();
-        for name in FILES.into_iter().chain(["out"]).filter(|name| placed.contains(name)) {
+        for name in FILES.into_iter().chain([OUT, CHECKPOINT]).filter(|name| placed.contains(name)) {
             files.insert(name, file(name)?);
         }
         let value_of = |name: &str| match name {
@@ -348,7 +361,7 @@ impl CommandTask {
         Ok((arguments, variables))
     }
 
-    /// Runs once, and again where that fails and may be tried again; nothing where the study stops.
+    /// Runs once, and again where that fails and may be tried again, or asks for it; nothing where the study stops.
     ///
     /// # Errors
     /// It failed every time, or its sources have changed since the study was read.
@@ -361,23 +374,32 @@ impl CommandTask {
         go_on: &dyn Fn() -> Next,
     ) -> Result<Option<Measured>> {
         let CommandEntry { cores, gpus, retries, .. } = &self.entry;
-        let mut tried = 0;
+        let (mut tried, mut latest) = (1, None);
         loop {
             let Some(share) = resources.take(*cores, gpus, go_on) else { return Ok(None) };
             self.check_sources()?;
-            tried += 1;
-            match self.run_once(assignment, share.gpu(), place, hear, go_on) {
-                Ok(measured) => {
+            let error = match self.run_once(assignment, share.gpu(), place, hear, go_on) {
+                Ok(End::Measured(measured)) => {
                     self.check_sources()?;
-                    return Ok(measured);
+                    return Ok(Some(*measured));
                 }
-                Err(error) if tried > *retries => {
-                    let tries =
-                        if tried > 1 { format!(", the last of {tried} tries") } else { String::new() };
-                    return Err(error.context(format!("seed {}{tries}", assignment.seed)));
+                Ok(End::Stopped) => return Ok(None),
+                // Each goes on from a later step, so that this ends.
+                Ok(End::Again { from }) if from > latest => {
+                    latest = from;
+                    continue;
                 }
-                Err(_) => {}
+                Ok(End::Again { .. }) => anyhow!(
+                    "the command asked to be started again (exit status {QUEUE_AGAIN}), and had come no further since it was started; all that it said is in {}",
+                    place.log().display()
+                ),
+                Err(error) => error,
+            };
+            if tried > *retries {
+                let tries = if tried > 1 { format!(", the last of {tried} tries") } else { String::new() };
+                return Err(error.context(format!("seed {}{tries}", assignment.seed)));
             }
+            tried += 1;
         }
     }
 
@@ -396,14 +418,27 @@ impl CommandTask {
         place: &Place<'_>,
         hear: &mut dyn FnMut(Heard<'_>),
         go_on: &dyn Fn() -> Next,
-    ) -> Result<Option<Measured>> {
+    ) -> Result<End> {
         let work = place.store.work_folder(place.address)?;
         let log_path = place.log();
+        let writes_file = self.writes_file();
         // The command runs in another folder.
         let work_folder = std::path::absolute(work.path())?;
-        let path = |name: &str| work_folder.join(if name == "out" { "out.jsonl" } else { name });
+        let kept = if self.has_place(CHECKPOINT) {
+            let all = std::path::absolute(place.store.attempts(place.address))?;
+            Some(Attempt::begin(&all, if writes_file { |_| true } else { is_object })?)
+        } else {
+            None
+        };
+        let checkpoint = kept.as_ref().map(Attempt::checkpoint);
+        let goes_on = kept.as_ref().is_some_and(Attempt::has_checkpoint);
+        let lines = kept.as_ref().map_or_else(|| work_folder.join("lines.jsonl"), Attempt::lines);
         let (arguments, variables) = self.filled(assignment, &|name| {
-            let path = path(name);
+            let path = match name {
+                OUT => lines.clone(),
+                CHECKPOINT => checkpoint.clone().unwrap_or_default(),
+                name => work_folder.join(name),
+            };
             let options = || self.options(assignment);
             match name {
                 "options.json" => fs::write(&path, serde_json::to_string_pretty(&options())?)?,
@@ -412,8 +447,6 @@ impl CommandTask {
             }
             Ok(Some(path.to_str().context("the folder's name is no text")?.to_owned()))
         })?;
-        let writes_file = self.writes_file();
-        let (out, said) = (path("out"), path("said"));
         let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
         let mut command = Command::new(&arguments[0]);
         command.args(&arguments[1..]).current_dir(&self.folder).stdin(std::process::Stdio::null());
@@ -421,7 +454,7 @@ impl CommandTask {
         if writes_file {
             command.stdout(log)
         } else {
-            command.stdout(File::create(&said)?)
+            command.stdout(File::create(&lines)?)
         };
         self.set_environment(&mut command, gpu);
         command.envs(variables);
@@ -429,28 +462,21 @@ impl CommandTask {
             time: self.entry.time_limit.map(Duration::from_secs_f64),
             grace: Duration::from_secs_f64(self.entry.grace),
         };
-        let mut transcript = Transcript::new(self.entry.measure, assignment.final_split);
-        let started = Instant::now();
+        let is_kept = kept.is_some();
+        let source = Source { path: &lines, is_kept };
+        let transcript = Transcript::new(self.entry.measure, assignment.final_split);
         hear(Heard::Begun);
-        let on_line = |line: &str| {
-            // Whoever writes to standard output may write other things as well.
-            if !writes_file && !line.starts_with('{') {
-                return Ok(Reading::More);
-            }
-            let point = transcript.line(line, started.elapsed().as_secs_f64())?;
-            hear(Heard::Numbers(transcript.step(), transcript.latest()));
-            if let Some(point) = point {
-                hear(Heard::Point(&point));
-            }
-            Ok(if transcript.has_diverged() { Reading::Enough } else { Reading::More })
-        };
-        let file = if writes_file { &out } else { &said };
-        let ended = process::run(&mut command, file, &limits, go_on, on_line);
+        let mut listener = Listener::new(transcript, kept, !writes_file, hear);
+        let ended = process::run(&mut command, source, &limits, go_on, &mut listener);
         let outcome = match ended {
-            Ok(Ended::Stopped) => return Ok(None),
-            Ok(Ended::Enough) => transcript.finish(),
-            Ok(Ended::Exited(status)) if status.success() => transcript.finish(),
-            Ok(Ended::Exited(status)) => Err(anyhow!("the command ended with {status}")),
+            Ok(Ended::Stopped) => return Ok(End::Stopped),
+            Ok(Ended::Exited(status)) if is_kept && status.code() == Some(QUEUE_AGAIN.into()) => {
+                Ok(End::Again { from: listener.from() })
+            }
+            Ok(Ended::Exited(status)) if !status.success() => Err(anyhow!("the command ended with {status}")),
+            Ok(Ended::Enough | Ended::Exited(_)) => {
+                listener.finish().map(|measured| End::Measured(Box::new(measured)))
+            }
             Ok(Ended::TimedOut) => Err(anyhow!(
                 "the command was stopped after {} seconds, its `time_limit`",
                 self.entry.time_limit.unwrap_or_default()
@@ -458,24 +484,32 @@ impl CommandTask {
             Err(error) => Err(error),
         };
         // What it wrote is kept with what it said, as nobody knows what of it will be wanted.
-        if let Ok(written) = fs::read(file)
+        if let Ok(written) = fs::read(&lines)
             && (outcome.is_err() || !writes_file)
         {
             append(&log_path, &written)?;
         }
-        outcome.map(Some).map_err(|error| {
+        outcome.map_err(|error| {
             let last = last_lines(&log_path);
             let last = if last.is_empty() { String::new() } else { format!("; its last lines:\n{last}\n") };
-            error.context(format!("all that it said is in {}{last}", log_path.display()))
+            let from = match &checkpoint {
+                Some(folder) if goes_on => {
+                    format!("; it went on from {}, and starts fresh without that folder", folder.display())
+                }
+                _ => String::new(),
+            };
+            error.context(format!("all that it said is in {}{from}{last}", log_path.display()))
         })
     }
 
-    fn writes_file(&self) -> bool {
+    fn has_place(&self, name: &str) -> bool {
         let CommandEntry { command, environment, .. } = &self.entry;
-        command
-            .iter()
-            .chain(environment.values())
-            .any(|template| places(template).any(|place| place == "out"))
+        let mut templates = command.iter().chain(environment.keys()).chain(environment.values());
+        templates.any(|template| places(template).any(|place| place == name))
+    }
+
+    fn writes_file(&self) -> bool {
+        self.has_place(OUT)
     }
 
     fn set_environment(&self, command: &mut Command, gpu: Option<&str>) {
@@ -494,6 +528,22 @@ impl CommandTask {
             command.env("CUDA_VISIBLE_DEVICES", gpu);
         }
     }
+}
+
+/// How an attempt ended that did not fail.
+enum End {
+    Measured(Box<Measured>),
+    /// Because the study stops.
+    Stopped,
+    /// It wants to be started again; its first line was of this step.
+    Again {
+        from: Option<usize>,
+    },
+}
+
+/// Whoever writes to standard output may write other things as well.
+fn is_object(line: &str) -> bool {
+    line.starts_with('{')
 }
 
 /// A source has another content than it had when the study was read, so that nobody knows which of them a run was made with.

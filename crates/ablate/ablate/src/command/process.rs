@@ -33,6 +33,18 @@ pub(super) struct Limits {
     pub(super) grace: Duration,
 }
 
+/// Whoever reads a child's lines.
+pub(super) trait Reader {
+    /// It has been started, as the leader of a group.
+    fn started(&mut self, group: u32);
+
+    /// It has written a line.
+    ///
+    /// # Errors
+    /// The line is refused.
+    fn line(&mut self, line: &str) -> Result<Reading>;
+}
+
 /// Messages of the reader of a child's lines.
 pub(super) enum Reading {
     /// Go on.
@@ -41,24 +53,32 @@ pub(super) enum Reading {
     Enough,
 }
 
-/// Runs a child until it ends, and reads the lines of `file`, which it writes.
+/// The file that a child writes its lines to.
+pub(super) struct Source<'p> {
+    pub(super) path: &'p Path,
+    /// Whether lines shall outlive the machine as soon as they are read.
+    pub(super) is_kept: bool,
+}
+
+/// Runs a child until it ends, and reads the lines that it writes to a file. Its reader hears of its process group first.
 ///
 /// # Errors
 /// It cannot be started, or its lines cannot be read, or are refused; then it has ended, too.
 pub(super) fn run(
     command: &mut Command,
-    file: &Path,
+    source: Source<'_>,
     limits: &Limits,
     go_on: &dyn Fn() -> Next,
-    mut on_line: impl FnMut(&str) -> Result<Reading>,
+    reader: &mut impl Reader,
 ) -> Result<Ended> {
     let mut child = Group::start(command)?;
+    reader.started(child.child.id());
     let started = Instant::now();
-    let mut lines = Lines { file: None, path: file, unfinished: Vec::new() };
+    let mut lines = Lines { file: None, source, unfinished: Vec::new() };
     loop {
         // Looked at first: what it wrote before its end is then there to be read.
         let ended = child.ended()?;
-        let read = lines.read(ended.is_some(), &mut on_line);
+        let read = lines.read(ended.is_some(), reader);
         match (ended, read) {
             (Some(status), Ok(Reading::More)) => return Ok(Ended::Exited(status)),
             (Some(_), Ok(Reading::Enough)) => return Ok(Ended::Enough),
@@ -87,19 +107,23 @@ pub(super) fn run(
 /// The lines of a file that grows.
 struct Lines<'a> {
     file: Option<File>,
-    path: &'a Path,
+    source: Source<'a>,
     unfinished: Vec<u8>,
 }
 
 impl Lines<'_> {
-    fn read(&mut self, is_whole: bool, on_line: &mut impl FnMut(&str) -> Result<Reading>) -> Result<Reading> {
+    fn read(&mut self, is_whole: bool, reader: &mut impl Reader) -> Result<Reading> {
         if self.file.is_none() {
             // It may be there later, or never.
-            self.file = File::open(self.path).ok();
+            self.file = File::open(self.source.path).ok();
         }
         if let Some(file) = &mut self.file {
-            file.read_to_end(&mut self.unfinished)
-                .with_context(|| format!("cannot read {}", self.path.display()))?;
+            let read = file.read_to_end(&mut self.unfinished);
+            let read = read.with_context(|| format!("cannot read {}", self.source.path.display()))?;
+            if self.source.is_kept && read > 0 {
+                // A checkpoint that comes afterwards must not be without them. Where the system cannot do it, they are there in a while.
+                let _ = file.sync_data();
+            }
         }
         let mut start = 0;
         while start < self.unfinished.len() {
@@ -109,7 +133,7 @@ impl Lines<'_> {
             let line = String::from_utf8_lossy(&self.unfinished[start..end]).trim().to_owned();
             start = (end + 1).min(self.unfinished.len());
             if !line.is_empty()
-                && let Reading::Enough = on_line(&line)?
+                && let Reading::Enough = reader.line(&line)?
             {
                 return Ok(Reading::Enough);
             }
@@ -153,8 +177,9 @@ impl Group {
         }
         running::ask(self.child.id());
         let asked = Instant::now();
+        // A shell may end sooner than the program that it started, which still saves.
         while asked.elapsed() < grace {
-            if !matches!(self.ended(), Ok(None)) {
+            if !matches!(self.child.try_wait(), Ok(None)) && !running::has_members(self.child.id()) {
                 break;
             }
             std::thread::sleep(BETWEEN_LOOKS);

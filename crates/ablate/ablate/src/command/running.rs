@@ -24,6 +24,21 @@ pub(crate) fn kill_all() {
     }
 }
 
+/// Whether a process of a group is left. Where the system doesn't say, one is.
+pub(super) fn has_members(group: u32) -> bool {
+    #[cfg(unix)]
+    {
+        let Ok(group) = i32::try_from(group) else { return true };
+        let group = nix::unistd::Pid::from_raw(group);
+        nix::sys::signal::killpg(group, None) != Err(nix::errno::Errno::ESRCH)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = group;
+        true
+    }
+}
+
 /// Asks a child to end.
 pub(super) fn ask(id: u32) {
     #[cfg(unix)]

@@ -17,6 +17,29 @@ const MOST_POINTS: usize = 200;
 /// The start of a run is the same where so many digits of its first evaluation are: a device may add up in another order.
 const DIGITS_OF_START: usize = 5;
 
+/// Features that tell a line from others of its run.
+pub(super) struct Mark {
+    pub(super) step: Option<usize>,
+    /// Its split, or the names of its numbers where it has no loss.
+    pub(super) kind: String,
+    /// Whether it is the end's value.
+    pub(super) is_final: bool,
+}
+
+impl Mark {
+    /// One that cannot be understood has no step.
+    pub(super) fn of(text: &str) -> Self {
+        let line = object(text).unwrap_or_default();
+        let split = line.get("split").and_then(Value::as_str);
+        let kind = if split.is_some() || line.contains_key("loss") {
+            split.unwrap_or("train").to_owned()
+        } else {
+            line.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
+        };
+        Self { step: line.get("step").and_then(step), is_final: kind == "test", kind }
+    }
+}
+
 /// Numbers that have been written so far.
 pub(crate) struct Transcript {
     measure: Measure,
@@ -86,9 +109,8 @@ impl Transcript {
     }
 
     fn object(&mut self, line: &Map<String, Value>, seconds: f64) -> Result<Option<Point>> {
-        if let Some(step) = line.get("step") {
-            let step = number(step).filter(|step| step.fract() == 0.0 && (0.0..1e15).contains(step));
-            self.step = step.context("`step` is a whole number")? as usize;
+        if let Some(value) = line.get("step") {
+            self.step = step(value).context("`step` is a whole number")?;
         }
         let split = match line.get("split").map(|split| split.as_str()) {
             None => Split::Train,
@@ -273,6 +295,11 @@ fn thinned(points: &[Point]) -> Vec<Point> {
     let is_last = |index: usize| index + 1 == points.len();
     let kept = points.iter().enumerate().filter(|(index, _)| index % every == 0 || is_last(*index));
     kept.map(|(_, point)| point.clone()).collect()
+}
+
+fn step(value: &Value) -> Option<usize> {
+    let step = number(value).filter(|step| step.fract() == 0.0 && (0.0..1e15).contains(step))?;
+    Some(step as usize)
 }
 
 /// A number; those that JSON hasn't got are texts here.

@@ -154,13 +154,24 @@ impl Stage<'_> {
             }
             (Training::Command(command), Recipe::Options(options)) => {
                 let place = Place { store, address };
-                command.run(&assignment(job, task, options), &self.resources, &place, &mut hear, &go_on)?
+                let assignment = assignment(job, task, options);
+                match command.run(&assignment, &self.resources, &place, &mut hear, &go_on) {
+                    // Another process has taken it over and done it, and has then removed what this one would have gone on with.
+                    Err(error) if !ends_study(&error) => match store.load(address)? {
+                        Found::Whole(run) => Some(*run),
+                        Found::Nothing | Found::Damaged(_) => return Err(error),
+                    },
+                    outcome => outcome?,
+                }
             }
             _ => return Err(unlike(task, arm)),
         };
         let Some(run) = run else { return Err(Interrupted.into()) };
         store.save(address, &run)?;
-        store.remove_checkpoint(address);
+        match task.training {
+            Training::Task(_) => store.remove_checkpoint(address),
+            Training::Command(_) => store.remove_attempts(address),
+        }
         self.observer.finished(job, &run.record);
         Ok(Attempt::Done(Box::new(run)))
     }

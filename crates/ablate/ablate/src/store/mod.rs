@@ -96,6 +96,7 @@ pub(crate) use self::key::{CommandKey, PrefixKey};
 use self::merge::difference;
 pub use self::merge::{Conflict, MergeError, Merged};
 pub(crate) use self::object::{ObjectError, is_url};
+pub(crate) use self::owner::machine;
 use crate::folder::STUDY_FILE;
 use crate::measured::Measured;
 use crate::prefix::Prefix;
@@ -130,6 +131,9 @@ const PREFIX: &str = "state";
 
 /// Ending of the files of runs that have not ended.
 const CHECKPOINT: &str = "checkpoint";
+
+/// Ending of the folders of attempts at a command's runs.
+const ATTEMPTS: &str = "attempts";
 
 /// Between the address of a run and what tells its folders from each other.
 const WORK: &str = ".work-";
@@ -208,6 +212,24 @@ impl Store {
         folder.with_context(|| format!("cannot write to {}", self.folder.display()))
     }
 
+    /// Folder of the attempts at a command's run. In an object store's study it is this machine's alone.
+    pub(crate) fn attempts(&self, address: &str) -> PathBuf {
+        self.path(address, ATTEMPTS)
+    }
+
+    /// The runs that have a folder of attempts.
+    pub(crate) fn attempted(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let address = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (address, ending) = name.rsplit_once('.')?;
+            (ending == ATTEMPTS).then(|| address.to_owned())
+        };
+        let mut addresses: Vec<String> = entries.filter_map(address).collect();
+        addresses.sort();
+        addresses
+    }
+
     /// A file of this machine.
     pub(crate) fn path(&self, address: &str, extension: &str) -> PathBuf {
         self.folder.join(name(address, extension))
@@ -271,6 +293,12 @@ impl Store {
     pub(crate) fn remove_checkpoint(&self, address: &str) {
         // Where it stays, it is tidied away.
         let _ = self.backend.remove(&name(address, CHECKPOINT));
+    }
+
+    /// Forgets the attempts at a command's run that has ended.
+    pub(crate) fn remove_attempts(&self, address: &str) {
+        // Where something writes to them, they are tidied away later.
+        let _ = fs::remove_dir_all(self.attempts(address));
     }
 
     /// Contents of several addresses, in their order.
@@ -367,6 +395,13 @@ impl Store {
             }
         }
         self.backend.tidy();
+        for address in self.attempted() {
+            if names.contains(&name(&address, RUN))
+                && let Ok(Some(_claim)) = self.claim(&address)
+            {
+                self.remove_attempts(&address);
+            }
+        }
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let file = entry.file_name();
             if let Some(address) = file.to_str().and_then(unfinished)

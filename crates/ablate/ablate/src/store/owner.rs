@@ -51,8 +51,8 @@ fn host() -> String {
     std::env::var("COMPUTERNAME").unwrap_or_default()
 }
 
-/// Linux only. Containers share a machine, and may share its name, but not its numbers of processes.
-fn machine() -> Option<String> {
+/// The machine since it was started, and its namespace of processes. Linux only. Containers share a machine, and may share its name, but not its numbers of processes.
+pub(crate) fn machine() -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
     Some(format!("{} {}", boot.trim(), namespace.display()))
