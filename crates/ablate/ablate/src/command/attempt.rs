@@ -475,7 +475,7 @@ mod tests {
                         break;
                     }
                     save(number);
-                    std::thread::sleep(Duration::from_millis(15));
+                    std::thread::sleep(Duration::from_millis(40));
                 }
             });
             for round in 0..10 {
