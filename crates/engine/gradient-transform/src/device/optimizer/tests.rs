@@ -85,7 +85,7 @@ fn behind_a_device_that_failed_nothing_goes_on() {
             continue;
         }
         let again = step(&mut optimizer).unwrap_err().to_string();
-        assert!(again.contains("out of memory, in an earlier step"), "{again}");
+        assert!(again.contains("out of memory, in an earlier call"), "{again}");
         assert!(optimizer.snapshot().is_err() && optimizer.into_parts().is_err());
     }
     // Three calls make a step: the check, an array of state, and the sweep.
