@@ -40,6 +40,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     ) -> Result<StepOutcome> {
         self.usable_still()?;
         self.check_all(parameters)?;
+        self.check_apart(parameters)?;
         let norm = self.norm(parameters)?;
         if !norm.is_finite() || rule(norm) {
             return self.step(parameters);

@@ -38,6 +38,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         parameters: &mut [DeviceParameter<'_, E::Array>],
     ) -> Result<StepOutcome> {
         self.check_all(parameters)?;
+        self.check_apart(parameters)?;
         let Some(refused) = self.refused(parameters)? else {
             return Ok(self.skip());
         };
@@ -88,9 +89,14 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         if self.optimizer.evaluating.is_some() {
             return Err(Error::EvaluationMode);
         }
-        let tensors = self.optimizer.tensors.iter().zip(parameters);
-        tensors.clone().try_for_each(|(tensor, parameter)| check::<T, E>(tensor, parameter))?;
-        check_apart::<T, E>(tensors.zip(&self.accumulated).flat_map(|((tensor, parameter), sum)| {
+        let mut tensors = self.optimizer.tensors.iter().zip(parameters);
+        tensors.try_for_each(|(tensor, parameter)| check::<T, E>(tensor, parameter))
+    }
+
+    /// Refuses parameters that a step would write and that share memory with another's, or with a gradient.
+    pub(super) fn check_apart(&self, parameters: &[DeviceParameter<'_, E::Array>]) -> Result<()> {
+        let tensors = self.optimizer.tensors.iter().zip(parameters).zip(&self.accumulated);
+        check_apart::<T, E>(tensors.flat_map(|((tensor, parameter), sum)| {
             let name = &*tensor.info.name;
             // One without a gradient is not touched.
             let moves = parameter.gradient.is_some() || sum.is_some();
