@@ -256,7 +256,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     }
 }
 
-/// What a column, or an array that is still on the host, is to x; `None` if it has no elements.
+/// A column, or an array that is still on the host, as what x follows from; `None` if it has no elements.
 fn source<T: Real, E: Executor<T>>(
     executor: &mut E,
     columns: &[E::Array],

@@ -16,7 +16,7 @@
 //! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. An executor with this order and
 //! IEEE arithmetic gives the processor's bits.
 //!
-//! What changes arrays outside of steps is such a formula too, so that an executor has nothing else to do for it: the way to the evaluation point
+//! Work on arrays outside of steps is such a formula too, so that an executor has nothing else to learn: the way to the evaluation point
 //! and back, sums of gradients, and their norm.
 
 mod accumulation;
