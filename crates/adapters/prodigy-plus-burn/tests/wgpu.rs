@@ -147,7 +147,11 @@ fn a_module_that_is_trained_on_the_device_is_the_one_of_the_processor_within_the
         if step % 7 == 3 {
             let before = values(&module);
             let x = there.evaluation_module(&module).unwrap();
-            assert_near(&values(&x), &values(&here.evaluation_module(&twin).unwrap()), &format!("x, step {step}"));
+            assert_near(
+                &values(&x),
+                &values(&here.evaluation_module(&twin).unwrap()),
+                &format!("x, step {step}"),
+            );
             assert_ne!(values(&x), before);
             // And the module trains on from the very same y.
             assert_eq!(values(&module), before);
@@ -314,7 +318,9 @@ fn a_module_that_is_moved_rebuilt_or_replaced_in_part_between_steps_goes_on_as_o
 fn a_module_of_bfloat16_is_trained_as_on_the_processor_where_the_device_has_that_type() {
     let Some((device, setup)) = device("bfloat16") else { return };
     if !device.supports_dtype(DType::BF16) {
-        return say("skipped: bfloat16: burn's device has no such type, which needs Vulkan and burn's feature `vulkan`");
+        return say(
+            "skipped: bfloat16: burn's device has no such type, which needs Vulkan and burn's feature `vulkan`",
+        );
     }
     struct Narrow;
     impl ModuleMapper for Narrow {

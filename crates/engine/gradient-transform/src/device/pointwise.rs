@@ -46,6 +46,9 @@ pub(super) enum Kind {
     SquareOfSum,
 }
 
+/// Sweeps of one kind.
+type Batch<'a, T, A> = (Kind, Vec<TensorSweep<'a, T, A>>);
+
 /// Formulas of such work, each made once.
 #[derive(Default)]
 pub(super) struct Pointwise(Vec<(Kind, Arc<SweepFormula>)>);
@@ -69,7 +72,7 @@ impl Pointwise {
             let name = &*change.tensor.name;
             [(name, &*change.array, true), (name, change.other, false)]
         }))?;
-        let mut batches: Vec<(Kind, Vec<TensorSweep<'_, T, E::Array>>)> = Vec::new();
+        let mut batches: Vec<Batch<'_, T, E::Array>> = Vec::new();
         for Change { next, tensor, array, other, number, before } in changes {
             let keeps = !before.is_empty();
             let kind = Kind::Change { next, keeps };
