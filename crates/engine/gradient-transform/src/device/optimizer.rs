@@ -141,7 +141,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     ///
     /// let optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
     /// let mut optimizer = OnDevice::new(optimizer, Interpreter)?;
-    /// assert_eq!(optimizer.look_at(Optimizer::bytes)?, 0); // plain descent keeps nothing
+    /// assert_eq!(optimizer.look_at(Optimizer::state_bytes)?, 0); // plain descent keeps nothing
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     ///
