@@ -195,7 +195,7 @@ pub fn distance<E: Executor>(
 }
 
 /// Treatment of a difference.
-enum Judge {
+pub(crate) enum Judge {
     /// None may be there.
     Bits,
     /// The largest is kept.
@@ -204,7 +204,7 @@ enum Judge {
 
 impl Judge {
     /// Two arrays. The error says at which elements they differ.
-    fn arrays(&mut self, ours: Slice<'_>, theirs: Slice<'_>) -> Result<(), String> {
+    pub(crate) fn arrays(&mut self, ours: Slice<'_>, theirs: Slice<'_>) -> Result<(), String> {
         if ours.len() != theirs.len() {
             return Err(format!("{} elements and {}", ours.len(), theirs.len()));
         }
@@ -242,7 +242,7 @@ impl Judge {
         }
     }
 
-    fn states(&mut self, ours: &Snapshot, theirs: &Snapshot) -> Result<(), String> {
+    pub(crate) fn states(&mut self, ours: &Snapshot, theirs: &Snapshot) -> Result<(), String> {
         if matches!(self, Self::Bits) {
             return if ours == theirs { Ok(()) } else { Err("the states differ".to_owned()) };
         }
@@ -300,54 +300,148 @@ fn run_as<S: Scalar, E: Executor>(
         let group = ParameterGroup::new((row.chain)(), names).rounding(rounding);
         Optimizer::<f32>::with_groups([group], Settings::default())
     };
-    let mut here = optimizer().map_err(failed)?;
-    let mut there = OnDevice::new(optimizer().map_err(failed)?, executor).map_err(failed)?;
     let numbers = |seed: u64, shape: &[usize]| -> Vec<S> {
         values(seed, shape.iter().product()).into_iter().map(narrow).collect()
     };
-    let on_device = |there: &mut OnDevice<E>, values: &Vec<S>| {
-        there.executor().upload(S::buffer(values.clone())).map_err(|error| error.to_string())
-    };
     // Weights of 0, as of biases and LoRA's second factors, keep no start.
-    let mut weights: Vec<Vec<S>> = (1..)
+    let weights = (1..)
         .zip(shapes)
         .map(|(i, shape)| if i == 2 { vec![narrow(0.0); numbers(i, shape).len()] } else { numbers(i, shape) })
         .collect();
-    let mut device = weights.iter().map(|w| on_device(&mut there, w)).collect::<Result<Vec<_>, _>>()?;
+    let there = OnDevice::new(optimizer().map_err(failed)?, executor).map_err(failed)?;
+    let mut both = Both::new(optimizer().map_err(failed)?, there, weights)?;
     for step in 0..steps {
-        let gradients: Vec<Option<Vec<S>>> = (0..)
-            .zip(shapes)
-            .map(|(i, shape)| ((step + i) % 7 != 3).then(|| numbers(1000 * (step + 1) + i, shape)))
-            .collect();
-        let mut parameters: Vec<Parameter<'_>> =
-            weights.iter_mut().zip(&gradients).map(|(w, g)| Parameter::slice(w, g.as_deref())).collect();
-        here.step(&mut parameters).map_err(failed)?;
-        let gradients = gradients
-            .iter()
-            .map(|gradient| gradient.as_ref().map(|g| on_device(&mut there, g)).transpose())
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut parameters: Vec<DeviceParameter<'_, E::Array>> = device
-            .iter_mut()
-            .zip(&gradients)
-            .map(|(value, gradient)| DeviceParameter { value, gradient: gradient.as_ref() })
-            .collect();
-        there.step(&mut parameters).map_err(failed)?;
-        for (i, (w, device)) in weights.iter().zip(&device).enumerate() {
-            let device: Buffer = there.executor().download(device).map_err(|error| error.to_string())?;
-            judge.arrays(S::slice(w), device.as_slice()).map_err(|difference| {
-                format!("{}: step {}, tensor {:?}: {difference}", row.name, step + 1, shapes[i])
-            })?;
+        let gradients = |seed: u64| -> Gradients<S> {
+            let present =
+                |i: u64, shape| ((seed + i) % 7 != 3).then(|| numbers(1000 * (seed + 1) + i, shape));
+            (0..).zip(shapes).map(|(i, shape)| present(i, shape)).collect()
+        };
+        let at = |difference| format!("{}: step {}: {difference}", row.name, step + 1);
+        if step % 4 == 2 {
+            both.accumulate(&gradients(step + 100)).map_err(at)?;
         }
-        let (ours, theirs) = (here.estimate(0).map_err(failed)?, there.estimate(0).map_err(failed)?);
-        judge
-            .estimates(ours, theirs)
-            .map_err(|difference| format!("{}: step {}: {difference}", row.name, step + 1))?;
+        both.step(&gradients(step), judge).map_err(at)?;
+        if step % 4 == 1 {
+            both.evaluate(judge).map_err(at)?;
+        }
     }
-    let (moved, executor) = there.into_parts().map_err(failed)?;
+    let (moved, executor) = both.there.into_parts().map_err(failed)?;
     judge
-        .states(&here.snapshot(), &moved.snapshot())
+        .states(&both.here.snapshot(), &moved.snapshot())
         .map_err(|difference| format!("{} after {steps} steps: {difference}", row.name))?;
     Ok(executor)
+}
+
+/// Gradients of a step.
+pub(crate) type Gradients<S> = Vec<Option<Vec<S>>>;
+
+/// A run on the processor, and the same one on a device.
+pub(crate) struct Both<S, E: Executor> {
+    pub(crate) here: Optimizer<f32>,
+    pub(crate) there: OnDevice<E>,
+    pub(crate) weights: Vec<Vec<S>>,
+    pub(crate) device: Vec<E::Array>,
+}
+
+impl<S: Scalar, E: Executor> Both<S, E> {
+    pub(crate) fn new(
+        here: Optimizer<f32>,
+        mut there: OnDevice<E>,
+        weights: Vec<Vec<S>>,
+    ) -> Result<Self, String> {
+        let device = weights.iter().map(|w| upload(&mut there, w)).collect::<Result<_, _>>()?;
+        Ok(Self { here, there, weights, device })
+    }
+
+    fn here(
+        &mut self,
+        gradients: &Gradients<S>,
+        work: impl Fn(&mut Optimizer<f32>, &mut [Parameter<'_>]) -> Result<(), Error>,
+    ) -> Result<(), String> {
+        let parameters = self.weights.iter_mut().zip(gradients);
+        let mut parameters: Vec<Parameter<'_>> =
+            parameters.map(|(w, g)| Parameter::slice(w, g.as_deref())).collect();
+        work(&mut self.here, &mut parameters).map_err(|error| error.to_string())
+    }
+
+    fn there(
+        &mut self,
+        gradients: &Gradients<S>,
+        work: impl Fn(&mut OnDevice<E>, &mut [DeviceParameter<'_, E::Array>]) -> Result<(), Error>,
+    ) -> Result<(), String> {
+        let gradients = gradients
+            .iter()
+            .map(|gradient| gradient.as_ref().map(|g| upload(&mut self.there, g)).transpose())
+            .collect::<Result<Vec<_>, _>>()?;
+        let parameters = self.device.iter_mut().zip(&gradients);
+        let mut parameters: Vec<DeviceParameter<'_, E::Array>> = parameters
+            .map(|(value, gradient)| DeviceParameter { value, gradient: gradient.as_ref() })
+            .collect();
+        work(&mut self.there, &mut parameters).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn no_gradients(&self) -> Gradients<S> {
+        self.weights.iter().map(|_| None).collect()
+    }
+
+    pub(crate) fn accumulate(&mut self, gradients: &Gradients<S>) -> Result<(), String> {
+        self.here(gradients, |here, parameters| here.accumulate(parameters).map(drop))?;
+        self.there(gradients, |there, parameters| there.accumulate(parameters).map(drop))
+    }
+
+    pub(crate) fn step(&mut self, gradients: &Gradients<S>, judge: &mut Judge) -> Result<(), String> {
+        self.here(gradients, |here, parameters| here.step(parameters).map(drop))?;
+        self.there(gradients, |there, parameters| there.step(parameters).map(drop))?;
+        self.judge(judge)?;
+        for group in 0..self.here.groups() {
+            let text = |error: Error| error.to_string();
+            judge.estimates(
+                self.here.estimate(group).map_err(text)?,
+                self.there.estimate(group).map_err(text)?,
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn eval(&mut self) -> Result<(), String> {
+        let none = self.no_gradients();
+        self.here(&none, Optimizer::eval)?;
+        self.there(&none, OnDevice::eval)
+    }
+
+    pub(crate) fn train(&mut self) -> Result<(), String> {
+        let none = self.no_gradients();
+        self.here(&none, Optimizer::train)?;
+        self.there(&none, OnDevice::train)
+    }
+
+    /// Moves both to x and back to y, which are the very same on each side.
+    fn evaluate(&mut self, judge: &mut Judge) -> Result<(), String> {
+        let y = self.values()?;
+        self.eval()?;
+        self.judge(judge).map_err(|difference| format!("at x: {difference}"))?;
+        self.train()?;
+        if self.values()? == y { Ok(()) } else { Err("another y than before the evaluation".to_owned()) }
+    }
+
+    /// The parameters on the device.
+    pub(crate) fn values(&mut self) -> Result<Vec<Buffer>, String> {
+        let executor = self.there.executor();
+        self.device.iter().map(|array| executor.download(array).map_err(|error| error.to_string())).collect()
+    }
+
+    /// Compares the parameters.
+    pub(crate) fn judge(&mut self, judge: &mut Judge) -> Result<(), String> {
+        for (i, device) in self.values()?.iter().enumerate() {
+            let compared = judge.arrays(S::slice(&self.weights[i]), device.as_slice());
+            compared.map_err(|difference| format!("tensor {i}: {difference}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn upload<S: Scalar, E: Executor>(there: &mut OnDevice<E>, values: &[S]) -> Result<E::Array, String> {
+    there.executor().upload(S::buffer(values.to_vec())).map_err(|error| error.to_string())
 }
 
 /// No difference that is not a number gets lost in a maximum.
@@ -356,7 +450,7 @@ fn or_infinite(apart: f64) -> f64 {
 }
 
 /// Numbers of either sign, below one half.
-fn values(seed: u64, n: usize) -> Vec<f32> {
+pub(crate) fn values(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;

@@ -6,6 +6,7 @@
 
 pub mod case;
 pub mod device;
+pub mod device_loop;
 pub mod oracle;
 pub mod pair;
 pub mod product;

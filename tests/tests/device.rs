@@ -1,9 +1,10 @@
 //! Chains on a device: the interpreter of their formulas gives the engine's bits.
 
 use conformance::device::{Types, compare, random_row, rows};
+use conformance::device_loop::compare_loop;
 use elementary::Sophia;
 use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
-use gradient_transform::{Buffer, Descent, Error, Optimizer, Parameter};
+use gradient_transform::{Buffer, Descent, Error, Optimizer, Parameter, TrainingPoint};
 use muon_pp::Muon;
 
 const SHAPES: [&[usize]; 6] = [&[40, 33], &[33], &[3], &[64, 64], &[3, 5, 64], &[2, 1100]];
@@ -69,4 +70,14 @@ fn an_array_that_is_given_has_the_engines_bits_and_counts_for_one_step() {
     }
     assert_eq!(device.snapshot().unwrap(), plain.snapshot());
     assert!(plain.snapshot().tensors["w"].arrays.keys().eq(["sophia/h", "sophia/m"]));
+}
+
+#[test]
+fn a_training_loop_that_changes_sides_has_the_engines_bits() {
+    for types in [Types::F32, Types::Bf16] {
+        for training_point in [TrainingPoint::Kept, TrainingPoint::Recomputed] {
+            compare_loop(types, training_point, true, Interpreter)
+                .unwrap_or_else(|difference| panic!("{types:?}, {training_point:?}: {difference}"));
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The device.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits};
@@ -221,6 +222,11 @@ impl Executor for Cuda {
 
     fn dtype(array: &CudaArray) -> DType {
         array.dtype()
+    }
+
+    fn memory(array: &CudaArray) -> Option<(u64, Range<u64>)> {
+        let first = array.address();
+        Some((0, first..first + (array.len * array.dtype().size()) as u64))
     }
 
     fn upload(&mut self, values: Buffer) -> Result<CudaArray, CudaError> {

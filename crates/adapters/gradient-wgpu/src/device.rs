@@ -1,5 +1,7 @@
 //! The device.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gradient_transform::device::{Executor, SweepFormula, TensorSweep};
@@ -375,6 +377,13 @@ impl Executor for Wgpu {
 
     fn dtype(array: &WgpuArray) -> DType {
         array.dtype
+    }
+
+    fn memory(array: &WgpuArray) -> Option<(u64, Range<u64>)> {
+        let mut hasher = DefaultHasher::new();
+        array.buffer().hash(&mut hasher);
+        let first = array.offset();
+        Some((hasher.finish(), first..first + 4 * array.words() as u64))
     }
 
     fn upload(&mut self, values: Buffer) -> Result<WgpuArray, WgpuError> {

@@ -8,11 +8,12 @@ use std::io::Write;
 use std::path::Path;
 
 use conformance::device::{Types, distance, rows};
+use conformance::device_loop::compare_loop;
 use elementary::{Adam, ClipByNorm, Momentum};
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
 use gradient_transform::{
     Buffer, DType, Descent, Error, Link, NonFinite, Optimizer, Parameter, ParameterGroup, Settings,
-    StepOutcome, map,
+    StepOutcome, TrainingPoint, map,
 };
 use gradient_wgpu::{Wgpu, WgpuArray, WgpuError};
 use lion::Lion;
@@ -424,4 +425,176 @@ fn state_that_begins_as_a_copy_of_the_parameter_is_copied_on_the_device() {
         assert_eq!(wgpu.download(&copy).unwrap(), Buffer::F32(expected));
     }
     assert!(wgpu.sample(&array, 1, DType::Bf16).unwrap().is_none());
+}
+
+#[test]
+fn a_training_loop_that_changes_sides_is_within_the_tolerance() {
+    let Some(mut wgpu) = device("a training loop") else { return };
+    for (types, tolerance) in [(Types::F32, TOLERANCE), (Types::Bf16, TOLERANCE_BF16)] {
+        for training_point in [TrainingPoint::Kept, TrainingPoint::Recomputed] {
+            let apart;
+            (wgpu, apart) = compare_loop(types, training_point, false, wgpu).unwrap();
+            assert!(apart <= tolerance, "{types:?}, {training_point:?}: {apart:e}");
+            ran(&format!("a training loop in {types:?}, y {training_point:?}, within {apart:.1e}"), &wgpu);
+        }
+    }
+}
+
+/// Launches and bytes of some work of an optimizer.
+fn cost(optimizer: &mut OnDevice<Wgpu>, work: impl FnOnce(&mut OnDevice<Wgpu>)) -> [u64; 2] {
+    let counts = |optimizer: &mut OnDevice<Wgpu>| {
+        let wgpu = optimizer.executor();
+        [wgpu.launches(), wgpu.transferred_bytes()]
+    };
+    let before = counts(optimizer);
+    work(optimizer);
+    let after = counts(optimizer);
+    [after[0] - before[0], after[1] - before[1]]
+}
+
+#[test]
+fn evaluation_and_accumulation_have_a_launch_whatever_the_number_of_tensors_and_move_no_parameter_to_the_host()
+ {
+    for tensors in [1, 3, 200] {
+        let Some(wgpu) = device("launches of an evaluation") else { return };
+        let n = 40 * 33;
+        let names = (0..tensors).map(|i| (format!("w{i}"), [40, 33]));
+        let optimizer = ProdigyPlus::builder().build(names).unwrap();
+        let mut optimizer = OnDevice::new(optimizer, wgpu).unwrap();
+        let mut arrays = |seed| -> Vec<WgpuArray> {
+            (0..tensors).map(|_| optimizer.executor().upload(Buffer::F32(wave(seed, n))).unwrap()).collect()
+        };
+        let (mut weights, gradients) = (arrays(0), arrays(1));
+        let mut parameters: Vec<DeviceParameter<'_, WgpuArray>> = weights
+            .iter_mut()
+            .zip(&gradients)
+            .map(|(value, gradient)| DeviceParameter { value, gradient: Some(gradient) })
+            .collect();
+        for _ in 0..3 {
+            optimizer.step(&mut parameters).unwrap();
+        }
+        let parameter_bytes = 4 * (tensors * n) as u64;
+        let eval = cost(&mut optimizer, |optimizer| optimizer.eval(&mut parameters).unwrap());
+        let train = cost(&mut optimizer, |optimizer| optimizer.train(&mut parameters).unwrap());
+        let accumulate = cost(&mut optimizer, |optimizer| {
+            optimizer.accumulate(&parameters).unwrap();
+        });
+        let skipped = cost(&mut optimizer, |optimizer| {
+            assert_eq!(optimizer.step_if(|_| false, &mut parameters).unwrap(), StepOutcome::Skipped);
+        });
+        // One of two looks at the gradients.
+        assert_eq!(
+            [eval, train, accumulate, skipped].map(|[launches, _]| launches),
+            [1, 1, 2, 1],
+            "{tensors}"
+        );
+        for [_, bytes] in [eval, train, accumulate, skipped] {
+            assert!(bytes < parameter_bytes / 20, "{bytes} of {parameter_bytes}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_sees_the_norm_that_the_processor_has() {
+    let Some(wgpu) = device("the norm") else { return };
+    let names = || [("a", [3000]), ("b", [70])];
+    let make = || Optimizer::new(Descent::default(), names()).unwrap();
+    let (mut here, mut there) = (make(), OnDevice::new(make(), wgpu).unwrap());
+    let lens = [3000, 70];
+    let mut weights = lens.map(|n| wave(0, n));
+    let mut arrays = weights.clone().map(|w| there.executor().upload(Buffer::F32(w)).unwrap());
+    let norms = |with: &[Option<usize>; 2]| {
+        let gradients: Vec<Option<Vec<f32>>> =
+            (0..2).map(|i| with[i].map(|seed| wave(seed, lens[i]))).collect();
+        let on_device: Vec<Option<WgpuArray>> = gradients
+            .iter()
+            .map(|g| g.as_ref().map(|g| there.executor().upload(Buffer::F32(g.clone())).unwrap()))
+            .collect();
+        let mut seen = [0.0; 2];
+        let mut parameters: Vec<Parameter<'_>> =
+            weights.iter_mut().zip(&gradients).map(|(w, g)| Parameter::slice(w, g.as_deref())).collect();
+        here.accumulate(&parameters).unwrap();
+        let keep = |seen: &mut f64, norm| {
+            *seen = norm;
+            true
+        };
+        here.step_if(|norm| keep(&mut seen[0], norm), &mut parameters).unwrap();
+        let mut parameters: Vec<DeviceParameter<'_, WgpuArray>> = arrays
+            .iter_mut()
+            .zip(&on_device)
+            .map(|(value, gradient)| DeviceParameter { value, gradient: gradient.as_ref() })
+            .collect();
+        there.accumulate(&parameters).unwrap();
+        there.step_if(|norm| keep(&mut seen[1], norm), &mut parameters).unwrap();
+        seen
+    };
+    for seen in [[Some(1), Some(2)], [Some(3), None], [None, Some(4)]].iter().map(norms) {
+        assert!(seen[0] > 0.0 && (seen[0] - seen[1]).abs() <= 1e-6 * seen[0], "{seen:?}");
+    }
+}
+
+#[test]
+fn arrays_that_overlap_in_a_buffer_of_the_callers_are_refused_before_anything_moves() {
+    let Some(wgpu) = device("arrays that overlap") else { return };
+    let buffer = |wgpu: &Wgpu| {
+        wgpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 4000,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    };
+    let (weights, gradients) = (buffer(&wgpu), buffer(&wgpu));
+    let array = |buffer, first: u64, dtype, len| WgpuArray::in_buffer(buffer, 4 * first, dtype, len).unwrap();
+    let make = || Optimizer::new((Adam::default(), Descent::default()), [("a", [9]), ("b", [9])]).unwrap();
+    let mut optimizer = OnDevice::new(make(), wgpu).unwrap();
+    // Where the second parameter and the gradients begin, and the second's type: whether that is refused.
+    let overlap =
+        |names: [&str; 2]| Some(Error::Overlap { first: names[0].to_owned(), second: names[1].to_owned() });
+    for (second, dtype, of_a, of_b, expected) in [
+        ((&weights, 8), DType::F32, (&gradients, 0), (&gradients, 9), overlap(["a", "b"])),
+        ((&weights, 0), DType::F32, (&gradients, 0), (&gradients, 9), overlap(["a", "b"])),
+        ((&weights, 20), DType::F32, (&weights, 28), (&gradients, 9), overlap(["a", "b"])),
+        ((&weights, 20), DType::F32, (&weights, 3), (&gradients, 9), overlap(["a", "a"])),
+        // The last word of an odd number of bfloat16 is the array's as a whole.
+        ((&gradients, 100), DType::Bf16, (&weights, 9), (&gradients, 104), overlap(["b", "b"])),
+        // Gradients may: they are only read. So may numbers at the same place of two buffers.
+        ((&weights, 9), DType::F32, (&gradients, 0), (&gradients, 4), None),
+    ] {
+        let mut a = array(&weights, 0, DType::F32, 9);
+        let mut b = array(second.0, second.1, dtype, 9);
+        let (of_a, of_b) = (array(of_a.0, of_a.1, DType::F32, 9), array(of_b.0, of_b.1, DType::F32, 9));
+        let stepped = optimizer.step(&mut [
+            DeviceParameter { value: &mut a, gradient: Some(&of_a) },
+            DeviceParameter { value: &mut b, gradient: Some(&of_b) },
+        ]);
+        assert_eq!(stepped.err(), expected);
+    }
+    // In a step without its gradient a parameter is not touched.
+    let [mut a, mut b] = [0, 8].map(|first| array(&weights, first, DType::F32, 9));
+    let of_a = array(&gradients, 0, DType::F32, 9);
+    optimizer
+        .step(&mut [
+            DeviceParameter { value: &mut a, gradient: Some(&of_a) },
+            DeviceParameter { value: &mut b, gradient: None },
+        ])
+        .unwrap();
+    assert_eq!(optimizer.snapshot().unwrap().groups[0].k, 2);
+}
+
+#[test]
+fn constants_that_are_no_numbers_are_those_of_the_processor() {
+    let Some(wgpu) = device("constants that are no numbers") else { return };
+    let chain = || {
+        // Of every element one of the values, and then numbers that show which one it was.
+        let constants = map!("constants", |u, g, y| {
+            let large = u.constant(1e30);
+            let value = g.lt(-0.25).select(f64::NAN, g.lt(0.0).select(f64::NEG_INFINITY, large * large));
+            let is_number = value.equals(value);
+            let finite = value.abs().lt(f64::INFINITY);
+            (!is_number).select(1.0, finite.select(2.0, value.lt(0.0).select(3.0, 4.0))) + 0.0 * y
+        });
+        (constants, Descent::default())
+    };
+    assert_eq!(apart(|| Box::new(chain()), wgpu), 0.0);
 }

@@ -9,7 +9,7 @@ use gradient_wgpu::{Wgpu, WgpuArray};
 
 use crate::error::Result;
 use crate::optimizer::{ModuleOptimizer, record};
-use crate::parameters::{put, put_values, take, take_by};
+use crate::parameters::{put_values, take_by};
 use crate::resident;
 
 /// A [`ModuleOptimizer`] for modules on burn's wgpu device: parameters, gradients and state stay there, and sums and numbers of a step
@@ -32,7 +32,7 @@ use crate::resident;
 /// optimizer.step(1.0, &mut layer, gradients)?;
 /// assert_eq!(optimizer.engine().latest_step(0)?.k, 1);
 ///
-/// let at_x = optimizer.evaluation_module(&layer)?; // through the host
+/// let at_x = optimizer.evaluation_module(&layer)?;
 /// let optimizer: ModuleOptimizer = optimizer.into_host()?; // and on the processor from now on
 /// # Ok::<(), prodigy_plus_burn::Error>(())
 /// ```
@@ -83,16 +83,78 @@ impl OnWgpu {
         self.moved(lr, module, gradients, |engine, parameters| engine.step_with(given, parameters))
     }
 
-    /// As [`ModuleOptimizer::evaluation_module`]. Parameters and state go to the host for it, and x comes back.
+    /// As [`ModuleOptimizer::accumulate`]: the sums are on the device.
+    ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::optim::GradientsParams;
+    /// use burn::tensor::{Device, Tensor};
+    /// use prodigy_plus_burn::{OnWgpu, Options, ProdigyPlus};
+    ///
+    /// let Ok((device, setup)) = Device::wgpu_options().init_with_setup() else { return Ok(()) };
+    /// let device = device.autodiff();
+    /// let mut layer: Linear = LinearConfig::new(3, 2).init(&device);
+    /// let mut optimizer = OnWgpu::new(ProdigyPlus::new(&layer, &Options::default())?, &setup)?;
+    /// let gradients = |layer: &Linear| {
+    ///     let loss = layer.forward(Tensor::<2>::ones([1, 3], &device)).sum();
+    ///     GradientsParams::from_grads(loss.backward(), layer)
+    /// };
+    /// optimizer.accumulate(&layer, gradients(&layer))?;
+    /// let last = gradients(&layer);
+    /// optimizer.step_if(1.0, |norm| norm < 1e3, &mut layer, last)?;
+    /// assert_eq!(optimizer.engine().latest_step(0)?.k, 1);
+    /// # Ok::<(), prodigy_plus_burn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); nothing is added then.
+    pub fn accumulate<M: Module>(&mut self, module: &M, gradients: GradientsParams) -> Result<StepOutcome> {
+        self.taken(resident::OnDevice::Uncopied, module, gradients, |engine, parameters| {
+            engine.accumulate(parameters)
+        })
+        .map(|(outcome, _)| outcome)
+    }
+
+    /// As [`ModuleOptimizer::step_if`]; the norm is taken on the device.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_if<M: Module>(
+        &mut self,
+        lr: LearningRate,
+        rule: impl FnOnce(f64) -> bool,
+        module: &mut M,
+        gradients: GradientsParams,
+    ) -> Result<StepOutcome> {
+        self.moved(lr, module, gradients, |engine, parameters| engine.step_if(rule, parameters))
+    }
+
+    /// As [`ModuleOptimizer::evaluation_module`]: x is calculated on the device, in new memory.
     ///
     /// # Errors
     /// Another module; the device's.
     pub fn evaluation_module<M: Module>(&mut self, module: &M) -> Result<M> {
-        let mut taken = take::<f32, M>(module, GradientsParams::new(), self.names())?;
-        self.engine.look_at(|engine| -> Result<()> {
-            taken.iter_mut().enumerate().try_for_each(|(index, taken)| taken.evaluate(engine, index))
-        })??;
-        Ok(put(module.clone(), taken))
+        let none = GradientsParams::new();
+        if self.engine.is_evaluating() {
+            return Ok(module.clone());
+        }
+        let ((), taken) =
+            self.taken(resident::OnDevice::Copies, module, none, OnDevice::evaluation_points)?;
+        Ok(put_values(module.clone(), taken.into_iter().filter_map(resident::Taken::written)))
+    }
+
+    /// As [`ModuleOptimizer::train`]: for an optimizer that came here in evaluation mode.
+    ///
+    /// # Errors
+    /// Another module; the device's.
+    pub fn train<M: Module>(&mut self, module: &mut M) -> Result<()> {
+        if !self.engine.is_evaluating() {
+            return Ok(());
+        }
+        let none = GradientsParams::new();
+        let ((), taken) = self.taken(resident::OnDevice::Copies, module, none, OnDevice::train)?;
+        *module = put_values(module.clone(), taken.into_iter().filter_map(resident::Taken::written));
+        Ok(())
     }
 
     /// The state as burn's record, the same as [`ModuleOptimizer::to_record`] makes. To go on from it, on the processor or here, have
@@ -137,17 +199,39 @@ impl OnWgpu {
             &mut [DeviceParameter<'_, WgpuArray>],
         ) -> gradient_transform::Result<StepOutcome>,
     ) -> Result<StepOutcome> {
-        let taken = take_by(resident::OnDevice, module, gradients, self.names())?;
+        // A parameter moves by what was accumulated too.
+        let taking = match self.engine.accumulated() {
+            0 => resident::OnDevice::CopiesOfGiven,
+            _ => resident::OnDevice::Copies,
+        };
+        let (outcome, taken) = self.taken(taking, module, gradients, |engine, parameters| {
+            engine.at_lr_factor(lr, |engine| step(engine, parameters))
+        })?;
+        if outcome == StepOutcome::Done {
+            *module = put_values(module.clone(), taken.into_iter().filter_map(resident::Taken::written));
+        }
+        Ok(outcome)
+    }
+
+    /// Does something with a module's parameters, and gives them.
+    fn taken<M: Module, R>(
+        &mut self,
+        taking: resident::OnDevice,
+        module: &M,
+        gradients: GradientsParams,
+        work: impl FnOnce(
+            &mut OnDevice<Wgpu>,
+            &mut [DeviceParameter<'_, WgpuArray>],
+        ) -> gradient_transform::Result<R>,
+    ) -> Result<(R, Vec<resident::Taken>)> {
+        let taken = take_by(taking, module, gradients, self.names())?;
         let mut resident = taken.iter().map(resident::Taken::resident).collect::<Result<Vec<_>>>()?;
         let parameters = resident.iter_mut().map(|(value, gradient)| DeviceParameter {
             value: &mut value.array,
             gradient: gradient.as_ref().map(|gradient| &gradient.array),
         });
         let mut parameters: Vec<DeviceParameter<'_, WgpuArray>> = parameters.collect();
-        let outcome = self.engine.at_lr_factor(lr, |engine| step(engine, &mut parameters))?;
-        if outcome == StepOutcome::Done {
-            *module = put_values(module.clone(), taken.into_iter().filter_map(resident::Taken::stepped));
-        }
-        Ok(outcome)
+        let done = work(&mut self.engine, &mut parameters)?;
+        Ok((done, taken))
     }
 }

@@ -24,13 +24,21 @@ pub(crate) struct Taken {
     pub(crate) name: String,
     /// burn's number of the parameter's tensor.
     id: u64,
-    /// Of a parameter that is to be stepped, a copy: clones of the module keep theirs, and an error loses nothing.
+    /// Of a parameter that is to be written, a copy: clones of the module keep theirs, and an error loses nothing.
     values: Tensor<1>,
+    is_copy: bool,
     gradient: Option<Tensor<1>>,
 }
 
 /// Takes parameters as they are on the device.
-pub(crate) struct OnDevice;
+pub(crate) enum OnDevice {
+    /// To read gradients.
+    Uncopied,
+    /// To step those that have a gradient.
+    CopiesOfGiven,
+    /// To write any.
+    Copies,
+}
 
 impl Taking for OnDevice {
     type Taken = Taken;
@@ -46,19 +54,23 @@ impl Taking for OnDevice {
             return Err(Error::ElementType { name: name.to_owned(), dtype });
         }
         let id = id(name, &tensor)?;
-        let values = flat(tensor);
-        let Some(gradient) = gradient else {
-            return Ok(Taken { name: name.to_owned(), id, values, gradient: None });
+        let gradient = match gradient {
+            Some(gradient) => {
+                self::id(name, &gradient)?;
+                let taken = is_computed_with(gradient.dtype());
+                Some(flat(if taken { gradient } else { gradient.cast(DType::F32) }))
+            }
+            None => None,
         };
-        self::id(name, &gradient)?;
-        let gradient = if is_computed_with(gradient.dtype()) { gradient } else { gradient.cast(DType::F32) };
-        Ok(Taken {
-            name: name.to_owned(),
-            id,
-            // burn has no copy as such.
-            values: values.mul_scalar(1.0),
-            gradient: Some(flat(gradient)),
-        })
+        let is_copy = match self {
+            Self::Uncopied => false,
+            Self::CopiesOfGiven => gradient.is_some(),
+            Self::Copies => true,
+        };
+        let values = flat(tensor);
+        // burn has no copy as such.
+        let values = if is_copy { values.mul_scalar(1.0) } else { values };
+        Ok(Taken { name: name.to_owned(), id, values, is_copy, gradient })
     }
 
     fn is_same<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, first: &Taken) -> Result<bool> {
@@ -79,16 +91,16 @@ impl Taken {
         Ok((Resident::of(&self.name, &self.values)?, gradient.transpose()?))
     }
 
-    /// The values that a step wrote.
-    pub(crate) fn stepped(self) -> Option<(String, Stepped)> {
-        self.gradient.map(|_| (self.name, Stepped(self.values)))
+    /// The copy, which has been written.
+    pub(crate) fn written(self) -> Option<(String, Written)> {
+        self.is_copy.then_some((self.name, Written(self.values)))
     }
 }
 
-/// A stepped parameter's values.
-pub(crate) struct Stepped(Tensor<1>);
+/// New values of a parameter.
+pub(crate) struct Written(Tensor<1>);
 
-impl Values for Stepped {
+impl Values for Written {
     fn into_tensor<const D: usize>(self, old: &Tensor<D>) -> Tensor<D> {
         let values = self.0.reshape(old.shape());
         if old.is_autodiff() { values.autodiff() } else { values }

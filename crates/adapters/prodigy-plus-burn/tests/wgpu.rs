@@ -3,13 +3,15 @@
 use std::io::Write;
 use std::sync::OnceLock;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, OptimizerRecord};
 use burn::tensor::wgpu::WgpuSetup;
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use burn::tensor::{DType, Device, DeviceKind, Tensor, TensorData};
 use elementary::{Momentum, Polyak, WeightDecay};
-use gradient_transform::{Descent, Loss, NonFinite, Optimizer, ParameterGroup, Settings, StepOutcome};
+use gradient_transform::{
+    Descent, Loss, NonFinite, Optimizer, ParameterGroup, Settings, Snapshot, StepOutcome,
+};
 use prodigy_plus_burn::{Error, ModuleOptimizer, OnWgpu, Options, ProdigyPlus, parameters};
 
 /// The machine's adapter. burn's runtime is made once in a process.
@@ -142,6 +144,18 @@ fn a_module_that_is_trained_on_the_device_is_the_one_of_the_processor_within_the
         assert_eq!(there.step(1.0, &mut module, gradients).unwrap(), StepOutcome::Done);
         here.step(1.0, &mut twin, copies).unwrap();
         assert_near(&values(&module), &values(&twin), &format!("y, step {step}"));
+        if step % 7 == 3 {
+            let before = values(&module);
+            let x = there.evaluation_module(&module).unwrap();
+            assert_near(
+                &values(&x),
+                &values(&here.evaluation_module(&twin).unwrap()),
+                &format!("x, step {step}"),
+            );
+            assert_ne!(values(&x), before);
+            // And the module trains on from the very same y.
+            assert_eq!(values(&module), before);
+        }
     }
     let d = [there.engine().estimate(0).unwrap().d, here.engine().estimate(0).unwrap().d];
     assert!((d[0] - d[1]).abs() <= 1e-5 * d[1], "{d:?}");
@@ -173,6 +187,176 @@ fn parameters_and_gradients_do_not_pass_through_the_host() {
         // Tables of places are made in the first step.
         assert!(transferred < if step == 0 { bytes / 10 } else { bytes / 20 }, "{transferred}");
     }
+    let gradients = |layer: &Linear| {
+        let loss = layer.forward(inputs.clone()).powf_scalar(2.0).mean();
+        GradientsParams::from_grads(loss.backward(), layer)
+    };
+    let given = gradients(&layer);
+    let before = optimizer.engine_mut().executor().transferred_bytes();
+    let x = optimizer.evaluation_module(&layer).unwrap();
+    let evaluated = optimizer.engine_mut().executor().transferred_bytes() - before;
+    optimizer.accumulate(&layer, given).unwrap();
+    let accumulated = optimizer.engine_mut().executor().transferred_bytes() - before - evaluated;
+    say(&format!("ran: {evaluated} bytes for an evaluation, {accumulated} for an accumulation"));
+    assert!(evaluated < bytes / 20 && accumulated < bytes / 20, "{evaluated} {accumulated}");
+    assert_ne!(values(&x), values(&layer));
+}
+
+#[test]
+fn gradients_are_added_up_and_looked_at_as_on_the_processor() {
+    let Some((device, setup)) = device("accumulated gradients") else { return };
+    let mut module = Network::new(&device);
+    let mut twin = module.clone().to_device(&Device::flex().autodiff());
+    let options = Options::default().d0(1e-2);
+    let mut here = ProdigyPlus::new(&twin, &options).unwrap();
+    let mut there = OnWgpu::new(ProdigyPlus::new(&module, &options).unwrap(), setup).unwrap();
+    let start = module.clone();
+    for step in 0..4 {
+        for micro_step in 0..2 {
+            let gradients = module.gradients(10 * step + micro_step);
+            here.accumulate(&twin, on_host(&module, &gradients)).unwrap();
+            there.accumulate(&module, gradients).unwrap();
+        }
+        // Of a parameter without a gradient in the last batch, too.
+        let mut gradients = module.gradients(10 * step + 2);
+        gradients.remove::<2>(module.output.weight.id).unwrap();
+        let copies = on_host(&module, &gradients);
+        let [mut ours, mut theirs] = [0.0; 2];
+        let keep = |to: &mut f64, norm| {
+            *to = norm;
+            step != 2
+        };
+        let moved = here.step_if(1.0, |norm| keep(&mut theirs, norm), &mut twin, copies).unwrap();
+        assert_eq!(there.step_if(1.0, |norm| keep(&mut ours, norm), &mut module, gradients).unwrap(), moved);
+        assert!(theirs > 0.0 && (ours - theirs).abs() <= 1e-5 * theirs, "{ours} {theirs}");
+        assert_eq!(there.engine().accumulated(), 0);
+        assert_near(&values(&module), &values(&twin), &format!("step {step}"));
+    }
+    assert_eq!(there.engine_mut().snapshot().unwrap().groups[0].k, 3);
+    assert!(values(&start).iter().zip(&values(&module)).all(|(before, after)| before != after));
+}
+
+#[test]
+fn an_optimizer_that_comes_in_evaluation_mode_puts_the_module_to_y_on_the_device() {
+    let Some((device, setup)) = device("evaluation mode") else { return };
+    let mut module = Network::new(&device);
+    let mut here = ProdigyPlus::new(&module, &Options::default().d0(1e-2)).unwrap();
+    for step in 0..3 {
+        let gradients = module.gradients(step);
+        here.step(1.0, &mut module, gradients).unwrap();
+    }
+    let (y, mut x) = (values(&module), here.evaluation_module(&module).unwrap());
+    let at_x = Snapshot { evaluating: true, ..here.engine().snapshot() };
+    here.engine_mut().restore(at_x).unwrap();
+    let mut there = OnWgpu::new(here, setup).unwrap();
+    let gradients = x.gradients(3);
+    let error = there.step(1.0, &mut x, gradients).unwrap_err();
+    assert!(
+        matches!(error, Error::Optimizer(gradient_transform::Error::EvaluationMode)),
+        "a gradient at x would be wrong"
+    );
+    assert_eq!(values(&there.evaluation_module(&x).unwrap()), values(&x));
+    there.train(&mut x).unwrap();
+    assert_near(&values(&x), &y, "y");
+    let gradients = x.gradients(3);
+    assert_eq!(there.step(1.0, &mut x, gradients).unwrap(), StepOutcome::Done);
+}
+
+/// Rebuilds every parameter, with new memory and the same values.
+struct Rebuild;
+
+impl ModuleMapper for Rebuild {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| (tensor.inner() * 1.0).autodiff().require_grad())
+    }
+}
+
+#[test]
+fn a_module_that_is_moved_rebuilt_or_replaced_in_part_between_steps_goes_on_as_on_the_processor() {
+    let Some((device, setup)) = device("a module that changes") else { return };
+    let mut module = Network::new(&device);
+    let mut twin = module.clone().to_device(&Device::flex().autodiff());
+    let options = Options::default().d0(1e-2);
+    let mut here = ProdigyPlus::new(&twin, &options).unwrap();
+    let mut there = OnWgpu::new(ProdigyPlus::new(&module, &options).unwrap(), setup).unwrap();
+    for step in 0..5 {
+        match step {
+            1 => {
+                let clone = module.clone();
+                drop(std::mem::replace(&mut module, clone));
+            }
+            2 => module = module.map(&mut Rebuild),
+            // State goes by names: a new layer has the old one's.
+            3 => {
+                module.output = Network::new(&device).output;
+                twin.output = module.output.clone().to_device(&Device::flex().autodiff());
+            }
+            4 => module = module.fork(&device),
+            _ => {}
+        }
+        let gradients = module.gradients(step);
+        let copies = on_host(&module, &gradients);
+        there.step(1.0, &mut module, gradients).unwrap();
+        here.step(1.0, &mut twin, copies).unwrap();
+        assert_near(&values(&module), &values(&twin), &format!("step {step}"));
+    }
+    assert_eq!(there.engine_mut().snapshot().unwrap().tensors["output.weight"].updates, 5);
+    let before = values(&module);
+    let mut wider = module.clone();
+    wider.output = LinearConfig::new(160, 9).init(&device);
+    let error = there.step(1.0, &mut wider, GradientsParams::new()).unwrap_err();
+    assert!(
+        matches!(&error, Error::Optimizer(gradient_transform::Error::ShapeMismatch { name, .. }) if name.starts_with("output")),
+        "{error}"
+    );
+    let gradients = module.gradients(5);
+    assert_eq!(there.step(1.0, &mut module, gradients).unwrap(), StepOutcome::Done);
+    assert_ne!(values(&module), before);
+}
+
+#[test]
+fn a_module_of_bfloat16_is_trained_as_on_the_processor_where_the_device_has_that_type() {
+    let Some((device, setup)) = device("bfloat16") else { return };
+    if !device.supports_dtype(DType::BF16) {
+        return say(
+            "skipped: bfloat16: burn's device has no such type, which needs Vulkan and burn's feature `vulkan`",
+        );
+    }
+    struct Narrow;
+    impl ModuleMapper for Narrow {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|tensor| tensor.inner().cast(DType::BF16).autodiff().require_grad())
+        }
+    }
+    let mut module = Network::new(&device).map(&mut Narrow);
+    let mut twin = module.clone().to_device(&Device::flex().autodiff());
+    let mut here = ProdigyPlus::new(&twin, &Options::default().d0(1e-2)).unwrap();
+    let there = ProdigyPlus::new(&module, &Options::default().d0(1e-2)).unwrap();
+    let mut there = OnWgpu::new(there, setup).unwrap();
+    for step in 0..5 {
+        let mut gradients = GradientsParams::new();
+        let shape = module.output.weight.val().dims();
+        gradients.register(module.output.weight.id, wave::<2>(shape, step, 0.1, &device).inner());
+        let copies = on_host(&module, &gradients);
+        there.step(1.0, &mut module, gradients).unwrap();
+        here.step(1.0, &mut twin, copies).unwrap();
+    }
+    for (a, b) in narrow_values(&module).iter().flatten().zip(narrow_values(&twin).iter().flatten()) {
+        assert!((a - b).abs() <= b.abs() / 128.0, "{a} {b}");
+    }
+}
+
+/// Parameters of any type, in the module's order.
+fn narrow_values<M: Module>(module: &M) -> Vec<Vec<f32>> {
+    struct Values(Vec<Vec<f32>>);
+    impl ModuleVisitor for Values {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.val().cast(DType::F32).into_data().try_to_vec::<f32>().unwrap());
+        }
+    }
+    let mut values = Values(Vec::new());
+    module.visit(&mut values);
+    values.0
 }
 
 #[test]
@@ -342,7 +526,7 @@ fn what_cannot_be_stepped_there_is_refused_by_a_typed_error() {
     let error = optimizer.step(1.0, &mut other, GradientsParams::new()).unwrap_err();
     assert!(matches!(&error, Error::OtherParameters { expected, .. } if expected == &["bias"]), "{error}");
     let mut half = module.clone();
-    half.weight = Param::from_tensor(half.weight.val().inner().cast(burn::tensor::DType::F16));
+    half.weight = Param::from_tensor(half.weight.val().inner().cast(DType::F16));
     let error = optimizer.step(1.0, &mut half, GradientsParams::new()).unwrap_err();
     assert!(matches!(&error, Error::ElementType { name, .. } if name == "weight"), "{error}");
 

@@ -162,8 +162,7 @@ pub enum Error {
         /// The first such transform.
         transform: String,
     },
-    /// Accumulated gradients are waiting for a step, and this kind of step cannot use their mean: one whose gradients arrive one by
-    /// one, or one on a device.
+    /// Accumulated gradients are waiting for a step, and one whose gradients arrive one by one cannot use their mean.
     #[error(
         "gradients were accumulated {count} times for the next step, which this one would leave out: give the last ones to `step`, or forget them with `drop_accumulated`"
     )]
@@ -192,6 +191,16 @@ pub enum Error {
         "a recorder looks at tiles in the processor's caches, and on a device there are none; take it off with `set_recorder(None)`"
     )]
     RecorderOnDevice,
+    /// Parameters that share memory of a device, or a parameter and a gradient.
+    #[error(
+        "parameter `{first}` or its gradient and parameter `{second}` or its gradient share memory that is to be written; nothing was changed. Give each memory of its own"
+    )]
+    Overlap {
+        /// The one.
+        first: String,
+        /// The other; the same where a parameter shares memory with its gradient.
+        second: String,
+    },
     /// A device reported an error.
     #[error("the device failed: {reason}")]
     Device {

@@ -47,6 +47,7 @@
 //! ```
 
 mod batch;
+mod constants;
 mod expression;
 mod layout;
 mod text;

@@ -37,6 +37,7 @@ use gradient_transform::number::{Function, Input, Symbol};
 use gradient_transform::{DType, Rounding};
 
 use crate::batch::Launch;
+use crate::constants::folded;
 use crate::expression::{self, Language, indented, numbers, statements, stored};
 use crate::layout::Layout;
 use crate::text::Types;
@@ -163,6 +164,7 @@ pub fn shader(formula: &SweepFormula, types: &Types, bindings: &Bindings) -> Str
 
 /// The kernels of a sweep without the functions that all have.
 pub fn kernels(formula: &SweepFormula, types: &Types, bindings: &Bindings) -> String {
+    let formula = &folded(formula);
     let layout = Layout::of(formula, types.columns.len());
     let mut writer = Writer { formula, types, bindings, layout, words: vec![false; bindings.count()] };
     for (dtype, buffer) in writer.arrays() {

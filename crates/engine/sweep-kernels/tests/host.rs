@@ -5,8 +5,9 @@ mod compiled;
 
 use compiled::CompiledForHost;
 use conformance::device::{Types, compare, random_row, rows};
+use conformance::device_loop::compare_loop;
 use elementary::Adam;
-use gradient_transform::{DType, Descent, Optimizer, Rounding};
+use gradient_transform::{DType, Descent, Optimizer, Rounding, TrainingPoint};
 
 const SHAPES: [&[usize]; 6] = [&[40, 33], &[33], &[3], &[64, 64], &[3, 5, 64], &[2, 1100]];
 
@@ -54,6 +55,20 @@ fn sums_of_several_chunks_have_the_engines_bits() {
     let wanted = ["default", "dense", "adopt", "lars"];
     for row in rows().iter().filter(|row| wanted.contains(&row.name)) {
         host = compare(row, Types::F32, &[&[800, 700], &[3, 200_000], &[600_000]], 3, host).unwrap();
+    }
+}
+
+#[test]
+fn a_training_loop_that_changes_sides_has_the_engines_bits() {
+    let Some(mut host) = CompiledForHost::new() else {
+        eprintln!("skipped: there is no C compiler (cc)");
+        return;
+    };
+    for types in [Types::F32, Types::Bf16] {
+        for training_point in [TrainingPoint::Kept, TrainingPoint::Recomputed] {
+            (host, _) = compare_loop(types, training_point, true, host)
+                .unwrap_or_else(|difference| panic!("{types:?}, {training_point:?}: {difference}"));
+        }
     }
 }
 

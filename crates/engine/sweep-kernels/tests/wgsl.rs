@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use conformance::device::{random_row, rows};
 use elementary::Adam;
-use gradient_transform::{DType, Descent, Link, Optimizer, Rounding};
+use gradient_transform::{DType, Descent, Link, Optimizer, Rounding, map};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use sweep_kernels::wgsl::{self, Bindings};
 use sweep_kernels::{Types, USABLE};
@@ -84,4 +84,26 @@ fn the_books_kernel_is_what_the_example_prints() {
     let bindings = Bindings { gradient: 0, parameter: 1, columns: vec![2, 2] };
     let text: String = sweeps.iter().map(|sweep| wgsl::kernels(sweep, &types, &bindings)).collect();
     assert_eq!(text, include_str!("../examples/adam.wgsl"));
+}
+
+#[test]
+fn the_text_of_a_closure_with_constants_that_are_no_numbers_or_overflow_is_valid() {
+    let mut known = HashSet::new();
+    check_chain(
+        || {
+            let literals = map!("literals", |u, g, y| {
+                let gone = g.equals(0.0).select(f64::NAN, y);
+                u + g.gt(1e38).select(f64::INFINITY, gone) + u.lt(-1e38).select(f64::NEG_INFINITY, 1e39 * u)
+            });
+            let folded = map!("folded", |u| {
+                let (large, zero) = (u.constant(1e30), u.constant(0.0));
+                let parts = large * large + zero / zero - (zero - large).sqrt()
+                    + zero.ln()
+                    + large.mul_add(large, zero);
+                u.equals(zero).select(parts, u) + large.lt(zero).select(large * large, zero)
+            });
+            Box::new((literals, folded, Descent::default()))
+        },
+        &mut known,
+    );
 }

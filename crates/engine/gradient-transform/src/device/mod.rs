@@ -15,13 +15,22 @@
 //! Sums have the order that they have on the processor: 32 lanes by the element's place in a tile of [`TILE`](crate::TILE) elements (8 for
 //! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. An executor with this order and
 //! IEEE arithmetic gives the processor's bits.
+//!
+//! Work on arrays outside of steps is such a formula too, so that an executor has nothing else to learn: the way to the evaluation point
+//! and back, sums of gradients, and their norm.
 
+mod accumulation;
+mod evaluation;
 mod formulas;
 mod interpreter;
+mod norm;
 mod optimizer;
+mod overlap;
+mod pointwise;
 mod step;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -30,6 +39,7 @@ pub use crate::engine::formula::{AlongSum, ElementFormula, KeptColumn, SAMPLE_LA
 pub use crate::layout::CHUNK;
 pub use crate::link::formula::{ElementWork, FormulaElement, FormulaNumbers};
 pub use crate::memory::rounding::random_bits;
+pub use evaluation::EvaluatingOnDevice;
 pub use interpreter::Interpreter;
 pub use optimizer::{DeviceParameter, OnDevice};
 
@@ -148,6 +158,19 @@ pub trait Executor<T: Real = f32>: fmt::Debug {
     /// Type of its elements.
     fn dtype(array: &Self::Array) -> DType;
 
+    /// Memory of an array: a number of the buffer that it is in, and its bytes within that. Parameters that overlap are refused before a
+    /// step ([`Error::Overlap`](crate::Error::Overlap)). `None` where arrays cannot.
+    ///
+    /// ```
+    /// use gradient_transform::device::{Executor, Interpreter};
+    /// use gradient_transform::Buffer;
+    ///
+    /// assert!(<Interpreter as Executor>::memory(&Buffer::F32(vec![1.0])).is_none());
+    /// ```
+    fn memory(_array: &Self::Array) -> Option<(u64, Range<u64>)> {
+        None
+    }
+
     /// An array of the device with these values.
     ///
     /// # Errors
@@ -216,9 +239,9 @@ pub struct TensorSweep<'a, T, A> {
     pub numbers: SmallVec<[T; 16]>,
     /// Values of arrays along axes, by the place of [`Input::Along`](crate::number::Input::Along).
     pub along: SmallVec<[&'a [T]; 4]>,
-    /// The parameter, in place.
+    /// The parameter, in place. Outside of steps, the array that is changed.
     pub parameter: &'a mut A,
-    /// Its gradient.
+    /// Its gradient. Outside of steps, the array that it is changed by.
     pub gradient: &'a A,
     /// Its columns, by the place of [`Input::State`](crate::number::Input::State). An empty one is 0 everywhere and stays so.
     pub columns: &'a mut [A],

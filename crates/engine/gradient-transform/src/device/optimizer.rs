@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::device::Executor;
 use crate::device::formulas::Formulas;
+use crate::device::pointwise::Pointwise;
 use crate::engine::tensor::Tensor;
 use crate::error::{Error, Result};
 use crate::link::compose::stages;
@@ -60,23 +61,23 @@ pub struct OnDevice<E: Executor<T>, T: Real = f32> {
     /// The columns of each tensor.
     pub(super) columns: Vec<Vec<E::Array>>,
     pub(super) formulas: Formulas,
+    /// Formulas of changes outside of steps.
+    pub(super) pointwise: Pointwise,
+    /// The sums of gradients that were given for the next step.
+    pub(super) accumulated: Vec<Option<E::Array>>,
+    /// The training point y of every parameter, while the parameters are at x, where it is kept.
+    pub(super) training: Vec<Option<E::Array>>,
     /// Why the device failed in an earlier call.
     failure: Option<String>,
 }
 
 impl<T: Real, E: Executor<T>> OnDevice<E, T> {
-    /// Takes an optimizer to a device, with the state that it has.
+    /// Takes an optimizer to a device, with the state that it has, gradients that were accumulated and, between `eval` and `train`, the
+    /// training points.
     ///
     /// # Errors
-    /// [`Error::NoFormula`] for a link that works on tiles; [`Error::EvaluationMode`] between `eval` and `train`;
-    /// [`Error::GradientsAccumulated`]; [`Error::RecorderOnDevice`].
-    pub fn new(mut optimizer: Optimizer<T>, executor: E) -> Result<Self> {
-        if optimizer.evaluating.is_some() {
-            return Err(Error::EvaluationMode);
-        }
-        if optimizer.accumulated > 0 {
-            return Err(Error::GradientsAccumulated { count: optimizer.accumulated });
-        }
+    /// [`Error::NoFormula`] for a link that works on tiles; [`Error::RecorderOnDevice`]; [`Error::Device`].
+    pub fn new(mut optimizer: Optimizer<T>, mut executor: E) -> Result<Self> {
         if optimizer.recorder.is_some() {
             return Err(Error::RecorderOnDevice);
         }
@@ -87,17 +88,35 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         for tensor in tensors.iter_mut() {
             tensor.unplan(&stages(&*groups[tensor.group].chain));
         }
-        let columns = tensors.iter().map(|_| Vec::new()).collect();
-        Ok(Self { optimizer, executor, columns, formulas: Formulas::default(), failure: None })
+        let mut upload = |values: Option<Buffer>| {
+            let values = values.filter(|values| !values.is_empty());
+            values.map(|values| executor.upload(values)).transpose().map_err(device)
+        };
+        let accumulated = tensors.iter_mut().map(|tensor| upload(tensor.accumulated.take()));
+        let accumulated = accumulated.collect::<Result<_>>()?;
+        let training = optimizer.evaluating.iter_mut().flat_map(std::mem::take);
+        let training = training.map(|kept| upload(Some(kept))).collect::<Result<_>>()?;
+        Ok(Self {
+            columns: optimizer.tensors.iter().map(|_| Vec::new()).collect(),
+            optimizer,
+            executor,
+            formulas: Formulas::default(),
+            pointwise: Pointwise::default(),
+            accumulated,
+            training,
+            failure: None,
+        })
     }
 
-    /// Brings the state to the host. Returns the optimizer and the device.
+    /// Brings the state to the host, with gradients that were accumulated and, between `eval` and `train`, the training points. Returns the
+    /// optimizer and the device.
     ///
     /// # Errors
     /// [`Error::Device`]; the state is lost then.
     pub fn into_parts(mut self) -> Result<(Optimizer<T>, E)> {
         self.usable_still()?;
         self.bring_all()?;
+        self.bring_accumulated()?;
         let Self { mut optimizer, executor, .. } = self;
         let Optimizer { groups, tensors, .. } = &mut optimizer;
         for tensor in tensors.iter_mut() {
@@ -114,7 +133,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         self.look_at(Optimizer::snapshot)
     }
 
-    /// Looks at the optimizer, with a copy of its state on the host as long as that takes: for checkpoints and evaluation points.
+    /// Looks at the optimizer, with a copy of its state on the host as long as that takes: for checkpoints.
     ///
     /// ```
     /// use gradient_transform::device::{Interpreter, OnDevice};
@@ -122,9 +141,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     ///
     /// let optimizer = Optimizer::new(Descent::default(), [("w", [2])])?;
     /// let mut optimizer = OnDevice::new(optimizer, Interpreter)?;
-    /// let (y, mut x) = ([1.0_f32, 2.0], [0.0; 2]);
-    /// optimizer.look_at(|optimizer| optimizer.evaluation_point(0, &y, &mut x))??;
-    /// assert_eq!(x, y);
+    /// assert_eq!(optimizer.look_at(Optimizer::state_bytes)?, 0); // plain descent keeps nothing
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     ///
@@ -135,6 +152,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         self.bring_all()?;
         let seen = look(&self.optimizer);
         self.optimizer.tensors.iter_mut().for_each(Tensor::forget_columns);
+        self.optimizer.evaluating.iter_mut().for_each(Vec::clear);
         Ok(seen)
     }
 
@@ -206,10 +224,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     pub fn step(&mut self, parameters: &mut [DeviceParameter<'_, E::Array>]) -> Result<StepOutcome> {
         self.usable_still()?;
         let outcome = self.step_once(parameters);
-        if let Err(Error::Device { reason }) = &outcome {
-            self.failure = Some(reason.clone());
-        }
-        outcome
+        self.noting_failures(outcome)
     }
 
     /// See [`Optimizer::step_with`].
@@ -257,11 +272,19 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         self.optimizer.give_array(index, array)
     }
 
+    /// Remembers that the device failed.
+    pub(super) fn noting_failures<R>(&mut self, outcome: Result<R>) -> Result<R> {
+        if let Err(Error::Device { reason }) = &outcome {
+            self.failure = Some(reason.clone());
+        }
+        outcome
+    }
+
     /// Refuses to go on with state that a failure has left half stepped.
-    fn usable_still(&self) -> Result<()> {
+    pub(super) fn usable_still(&self) -> Result<()> {
         let Some(reason) = &self.failure else { return Ok(()) };
         let reason =
-            format!("{reason}, in an earlier step, which was not completed; go on from the last snapshot");
+            format!("{reason}, in an earlier call, which was not completed; go on from the last snapshot");
         Err(Error::Device { reason })
     }
 
@@ -271,7 +294,8 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
             .tensors
             .iter_mut()
             .zip(columns)
-            .try_for_each(|(tensor, columns)| bring(tensor, executor, columns))
+            .try_for_each(|(tensor, columns)| bring(tensor, executor, columns))?;
+        self.bring_training()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! examine the gradients         nothing has moved if one cannot be stepped with
+//! device    means of them and those that were accumulated, if any were
 //! for every sweep:
 //!     host      the transforms make numbers of the sums of the sweep before
 //!     device    tensors with the same formula, in one call
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::device::optimizer::{DeviceParameter, OnDevice, bring, device};
+use crate::device::overlap::check_apart;
 use crate::device::{Executor, TensorSweep};
 use crate::engine::elsewhere::HostPart;
 use crate::engine::formula::SweepFormula;
@@ -25,7 +27,7 @@ use crate::link::state::Initial;
 use crate::memory::buffer::Buffer;
 use crate::memory::element::{DType, Real};
 use crate::optimizer::Optimizer;
-use crate::optimizer::check::{check_shape, check_type};
+use crate::optimizer::check::{check_dtype, check_shape};
 use crate::optimizer::group::{Group, NonFinite, Settings};
 use crate::optimizer::shared_sums;
 use crate::optimizer::step::StepOutcome;
@@ -35,16 +37,41 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         &mut self,
         parameters: &mut [DeviceParameter<'_, E::Array>],
     ) -> Result<StepOutcome> {
-        self.optimizer.check_count(parameters.len())?;
-        for (tensor, parameter) in self.optimizer.tensors.iter_mut().zip(parameters.iter()) {
-            check::<T, E>(tensor, parameter)?;
+        self.check_all(parameters)?;
+        self.check_apart(parameters)?;
+        let Some(refused) = self.refused(parameters)? else {
+            return Ok(self.skip());
+        };
+        for (tensor, refused) in self.optimizer.tensors.iter_mut().zip(refused) {
             (tensor.outcome, tensor.progress) = (None, Progress::default());
-        }
-        if !self.examine(parameters)? {
-            self.optimizer.skipped += 1;
-            return Ok(StepOutcome::Skipped);
+            tensor.progress.refused = refused;
         }
         self.optimizer.begin()?;
+        if self.optimizer.accumulated == 0 {
+            self.go_through(parameters)?;
+        } else {
+            let means = self.take_means(parameters)?;
+            let parameters = parameters.iter_mut().zip(&means);
+            let mut parameters: Vec<DeviceParameter<'_, E::Array>> = parameters
+                .map(|(p, mean)| DeviceParameter { value: p.value, gradient: mean.as_ref() })
+                .collect();
+            self.go_through(&mut parameters)?;
+            self.drop_accumulated();
+        }
+        self.optimizer.end();
+        Ok(StepOutcome::Done)
+    }
+
+    /// Counts a step that is skipped, and drops what was given for it.
+    pub(super) fn skip(&mut self) -> StepOutcome {
+        self.optimizer.skipped += 1;
+        self.optimizer.drop_arrays();
+        self.drop_accumulated();
+        StepOutcome::Skipped
+    }
+
+    /// All sweeps of a step that has begun.
+    fn go_through(&mut self, parameters: &mut [DeviceParameter<'_, E::Array>]) -> Result<()> {
         self.make_columns(parameters)?;
         for name in self.optimizer.shared_sums.clone() {
             self.advance(Some(&name), parameters)?;
@@ -53,15 +80,40 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         }
         self.advance(None, parameters)?;
         self.for_each(parameters, |tensor, run| tensor.conclude_elsewhere(run));
-        self.optimizer.end();
-        Ok(StepOutcome::Done)
+        Ok(())
     }
 
-    /// Looks at the gradients; false if the step is to be skipped.
-    fn examine(&mut self, parameters: &[DeviceParameter<'_, E::Array>]) -> Result<bool> {
+    /// Refuses parameters and gradients that do not fit, and every step in evaluation mode.
+    pub(super) fn check_all(&self, parameters: &[DeviceParameter<'_, E::Array>]) -> Result<()> {
+        self.optimizer.check_count(parameters.len())?;
+        if self.optimizer.evaluating.is_some() {
+            return Err(Error::EvaluationMode);
+        }
+        let mut tensors = self.optimizer.tensors.iter().zip(parameters);
+        tensors.try_for_each(|(tensor, parameter)| check::<T, E>(tensor, parameter))
+    }
+
+    /// Refuses parameters that a step would write and that share memory with another's, or with a gradient.
+    pub(super) fn check_apart(&self, parameters: &[DeviceParameter<'_, E::Array>]) -> Result<()> {
+        let tensors = self.optimizer.tensors.iter().zip(parameters).zip(&self.accumulated);
+        check_apart::<T, E>(tensors.flat_map(|((tensor, parameter), sum)| {
+            let name = &*tensor.info.name;
+            // One without a gradient is not touched.
+            let moves = parameter.gradient.is_some() || sum.is_some();
+            let value = moves.then_some((name, &*parameter.value, true));
+            value.into_iter().chain(parameter.gradient.map(|gradient| (name, gradient, false)))
+        }))
+    }
+
+    /// Looks at the gradients: which are refused, or `None` if the step is to be skipped.
+    pub(super) fn refused(
+        &mut self,
+        parameters: &[DeviceParameter<'_, E::Array>],
+    ) -> Result<Option<Vec<bool>>> {
         let non_finite = self.optimizer.settings.non_finite;
+        let mut refused = vec![false; parameters.len()];
         if non_finite == NonFinite::Unchecked {
-            return Ok(true);
+            return Ok(Some(refused));
         }
         let given: Vec<(usize, &E::Array)> =
             parameters.iter().enumerate().filter_map(|(i, p)| Some((i, p.gradient?))).collect();
@@ -69,15 +121,15 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         let usable = self.executor.usable(&gradients, T::LARGEST_GRADIENT).map_err(device)?;
         for ((i, gradient), _) in given.into_iter().zip(usable).filter(|(_, usable)| !usable) {
             match non_finite {
-                NonFinite::Skip => return Ok(false),
-                NonFinite::SkipTensor => self.optimizer.tensors[i].progress.refused = true,
+                NonFinite::Skip => return Ok(None),
+                NonFinite::SkipTensor => refused[i] = true,
                 _ => {
                     let gradient = self.executor.download(gradient).map_err(device)?;
                     return Err(unusable(&self.optimizer.tensors[i], &gradient));
                 }
             }
         }
-        Ok(true)
+        Ok(Some(refused))
     }
 
     /// Begins the step of every tensor, and makes the columns that it lacks.
@@ -251,25 +303,25 @@ fn first_values<T: Real, E: Executor<T>>(
     executor.upload(tensor::first_values(column, values.as_slice()))
 }
 
-/// Whether a parameter fits the tensor.
+/// Whether a parameter and its gradient fit the tensor.
 fn check<T: Real, E: Executor<T>>(
     tensor: &Tensor<T>,
     parameter: &DeviceParameter<'_, E::Array>,
 ) -> Result<()> {
-    check_shape(tensor, "value", None, E::len(parameter.value))?;
-    let (name, found) = (&tensor.info.name, E::dtype(parameter.value));
-    check_type::<T>(name, found)?;
-    if tensor.is_typed() && tensor.info.dtype != found {
-        let reason = format!("it was {} before; its state is of that type", tensor.info.dtype);
-        return Err(Error::ElementType { name: name.clone(), found, reason });
-    }
+    check_value::<T, E>(tensor, parameter.value)?;
     let Some(gradient) = parameter.gradient else { return Ok(()) };
     check_shape(tensor, "gradient", None, E::len(gradient))?;
     let found = E::dtype(gradient);
     if found == DType::F64 && T::DTYPE == DType::F32 {
-        return Err(Error::GradientType { name: name.clone(), found });
+        return Err(Error::GradientType { name: tensor.info.name.clone(), found });
     }
     Ok(())
+}
+
+/// Whether a parameter's value fits the tensor.
+pub(super) fn check_value<T: Real, E: Executor<T>>(tensor: &Tensor<T>, value: &E::Array) -> Result<()> {
+    check_shape(tensor, "value", None, E::len(value))?;
+    check_dtype(tensor, E::dtype(value))
 }
 
 /// The error for a gradient that cannot be stepped with.

@@ -118,6 +118,11 @@ impl<T: Real> Tensor<T> {
         self.plan.as_ref().map_or(0, |plan| Arc::as_ptr(plan).addr())
     }
 
+    /// The columns with the writer's base iterate and with its average, once there is a plan.
+    pub(crate) fn columns_of_writer(&self) -> Option<[Option<usize>; 2]> {
+        self.plan.as_ref().map(|plan| [plan.base, plan.average])
+    }
+
     /// The host's part of a sweep.
     pub(crate) fn host_part(&mut self, run: &Run<'_, T>) -> Option<HostPart<'_, T>> {
         let plan = self.plan.clone()?;

@@ -635,7 +635,7 @@ fn converted(kept: Buffer, dtype: DType) -> Buffer {
 }
 
 /// Every `every`-th element, converted to `dtype`.
-fn sample(values: Slice<'_>, every: usize, dtype: DType) -> Buffer {
+pub(crate) fn sample(values: Slice<'_>, every: usize, dtype: DType) -> Buffer {
     let len = values.len().div_ceil(every);
     let mut buffer = Buffer::zeros(dtype, len);
     if every == 1 && values.dtype() == dtype {

@@ -32,7 +32,11 @@ pub(crate) fn check<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> R
 
 pub(crate) fn check_value<T: Real>(tensor: &Tensor<T>, value: &Value<'_>) -> Result<()> {
     check_shape(tensor, "value", value.shape.as_ref(), value.len())?;
-    let found = value.dtype();
+    check_dtype(tensor, value.dtype())
+}
+
+/// Refuses a value of another type than before, or one that is not computed with.
+pub(crate) fn check_dtype<T: Real>(tensor: &Tensor<T>, found: DType) -> Result<()> {
     let name = &tensor.info.name;
     check_type::<T>(name, found)?;
     if tensor.is_typed() && tensor.info.dtype != found {

@@ -178,6 +178,11 @@ impl Averaging {
         })
     }
 
+    /// By how much of the way to z it is from y to x, and from x to y.
+    pub(crate) fn shares(&self) -> [f64; 2] {
+        [to_x(self.weight).shares()[0], to_y(self.weight).shares()[1]]
+    }
+
     /// By what y has to move, so that x stays where it is when `later` takes the place of this averaging.
     pub(crate) fn change(&self, later: Option<&Self>) -> Option<Between> {
         // A base iterate of another name begins at y.
@@ -202,11 +207,16 @@ fn to_y(weight: f64) -> Between {
 }
 
 impl Between {
+    /// By how much of the way to z it is from the first point to x, and from x to the second.
+    fn shares(self) -> [f64; 2] {
+        [1.0 - 1.0 / self.from, 1.0 - self.to]
+    }
+
     /// Moves a value, tile by tile. `base` is as long.
     pub(crate) fn apply<T: Real>(self, mut value: SliceMut<'_>, mut base: Slice<'_>) {
         const PART: usize = 256;
         let (mut memory, mut of_base) = ([T::zero(); PART], [T::zero(); PART]);
-        let (from, to) = (T::of(1.0 - 1.0 / self.from), T::of(1.0 - self.to));
+        let [from, to] = self.shares().map(T::of);
         let mut offset = 0;
         while !base.is_empty() {
             let n = base.len().min(PART);

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::author::{Descent, Element, GradientTransform, fields, transform};
+use crate::author::{Column, Descent, Element, GradientTransform, Writer, fields, kind, transform};
 use crate::device::{Interpreter, SweepFormula, TensorSweep};
+use crate::link::context::TensorInfo;
 use crate::memory::element::DType;
-use crate::memory::number::Backend;
+use crate::memory::number::{Backend, Num};
 
 #[derive(Clone, Debug)]
 struct Momentum;
@@ -85,9 +86,106 @@ fn behind_a_device_that_failed_nothing_goes_on() {
             continue;
         }
         let again = step(&mut optimizer).unwrap_err().to_string();
-        assert!(again.contains("out of memory, in an earlier step"), "{again}");
+        assert!(again.contains("out of memory, in an earlier call"), "{again}");
         assert!(optimizer.snapshot().is_err() && optimizer.into_parts().is_err());
     }
     // Three calls make a step: the check, an array of state, and the sweep.
     assert_eq!(completed, 8 - 3);
+}
+
+/// Descent at the rate 1, whose evaluation point is the mean of every two points.
+#[derive(Clone, Debug)]
+struct Halves;
+
+#[transform("halves")]
+impl GradientTransform for Halves {
+    type Kind = kind::Writer;
+    type State<V: Copy> = Average<V>;
+
+    fn columns(&self, _tensor: &TensorInfo) -> Average<Column> {
+        Average { m: Column::COPY }
+    }
+
+    fn update<B: Backend>(&self, _e: &mut Element<B, Self>) {}
+}
+
+#[transform]
+impl Writer for Halves {
+    fn average(&self) -> Option<usize> {
+        Some(0)
+    }
+
+    fn displace<B: Backend>(&self, e: &Element<B, Self>) -> Num<B> {
+        e.update
+    }
+
+    fn write<B: Backend>(&self, e: &mut Element<B, Self>, displacement: Option<Num<B>>) {
+        let before = e.parameter;
+        e.parameter = before - displacement.unwrap_or(e.update);
+        e.state.m = 0.5 * (before + e.parameter);
+    }
+}
+
+/// An optimizer after a step, with its weights and gradient, whose device has `calls` left.
+fn stepped(calls: usize) -> (OnDevice<GivesOut>, Buffer, Buffer) {
+    let optimizer = Optimizer::new(Halves, [("w", [2])]).unwrap();
+    let mut optimizer = OnDevice::new(optimizer, GivesOut { calls: 100 }).unwrap();
+    let (mut w, g) = (Buffer::F32(vec![2.0, 4.0]), Buffer::F32(vec![1.0, 1.0]));
+    optimizer.step(&mut [DeviceParameter { value: &mut w, gradient: Some(&g) }]).unwrap();
+    assert_eq!(w, Buffer::F32(vec![1.0, 3.0]));
+    optimizer.executor().calls = calls;
+    (optimizer, w, g)
+}
+
+#[test]
+fn an_evaluation_without_memory_for_y_changes_nothing_and_one_that_fails_later_ends_the_run() {
+    let (mut optimizer, mut w, _) = stepped(0);
+    let mut parameters = [DeviceParameter { value: &mut w, gradient: None }];
+    let error = optimizer.eval(&mut parameters).unwrap_err();
+    assert!(matches!(error, Error::Device { .. }) && !optimizer.is_evaluating(), "{error}");
+    optimizer.executor().calls = 100;
+    optimizer.eval(&mut parameters).unwrap();
+    assert_eq!(*parameters[0].value, Buffer::F32(vec![1.5, 3.5]));
+    optimizer.train(&mut parameters).unwrap();
+    assert_eq!(w, Buffer::F32(vec![1.0, 3.0]));
+
+    let (mut optimizer, mut w, _) = stepped(1);
+    let mut parameters = [DeviceParameter { value: &mut w, gradient: None }];
+    assert!(optimizer.eval(&mut parameters).is_err());
+    optimizer.executor().calls = 100;
+    let again = optimizer.eval(&mut parameters).unwrap_err().to_string();
+    assert!(again.contains("out of memory, in an earlier call"), "{again}");
+}
+
+#[test]
+fn a_device_that_fails_where_a_guard_puts_y_back_says_so_in_the_next_call() {
+    let (mut optimizer, mut w, g) = stepped(2);
+    let mut parameters = [DeviceParameter { value: &mut w, gradient: None }];
+    let at_x = optimizer.evaluate(&mut parameters).unwrap();
+    assert_eq!(at_x.value(0), Ok(&Buffer::F32(vec![1.5, 3.5])));
+    assert_eq!(at_x.value(1), Err(Error::NoSuch { what: "parameter", index: 1, count: 1 }));
+    drop(at_x);
+    optimizer.executor().calls = 100;
+    let stepped = optimizer.step(&mut [DeviceParameter { value: &mut w, gradient: Some(&g) }]);
+    assert!(matches!(&stepped, Err(Error::Device { reason }) if reason.contains("earlier")), "{stepped:?}");
+}
+
+#[test]
+fn gradients_that_find_no_memory_are_in_no_sum() {
+    // The first call looks at the gradient, the second makes the sum, the third adds.
+    for calls in 0..2 {
+        let (mut optimizer, mut w, g) = stepped(calls);
+        let mut parameters = [DeviceParameter { value: &mut w, gradient: Some(&g) }];
+        assert!(optimizer.accumulate(&parameters).is_err());
+        assert_eq!(optimizer.accumulated(), 0);
+        optimizer.executor().calls = 100;
+        parameters[0].gradient = None;
+        optimizer.step(&mut parameters).unwrap();
+        assert_eq!(w, Buffer::F32(vec![1.0, 3.0]));
+    }
+    let (mut optimizer, mut w, g) = stepped(2);
+    let parameters = [DeviceParameter { value: &mut w, gradient: Some(&g) }];
+    assert!(optimizer.accumulate(&parameters).is_err());
+    optimizer.executor().calls = 100;
+    assert!(optimizer.accumulate(&parameters).is_err());
 }
