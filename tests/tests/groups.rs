@@ -457,7 +457,8 @@ fn gradients_at_learning_rate_0_leave_no_trace_in_the_estimate() {
 
 #[test]
 fn d_leaves_d0_as_soon_after_a_learning_rate_of_0_as_after_missing_gradients() {
-    let kinds: [(&str, fn(Options) -> Options); 5] = [
+    type Kind = (&'static str, fn(Options) -> Options);
+    let kinds: [Kind; 5] = [
         ("default", |o| o),
         ("adopt", |o| o.use_adopt(true)),
         ("speed", |o| o.use_speed(true)),
@@ -466,9 +467,8 @@ fn d_leaves_d0_as_soon_after_a_learning_rate_of_0_as_after_missing_gradients() {
     ];
     for (kind, set) in kinds {
         for mean in [true, false] {
-            let steps = |frozen, learns_at_lr_0| {
-                let mut options = set(Options::default().split_groups_mean(mean));
-                options.compat.learns_at_lr_0 = learns_at_lr_0;
+            let steps = |frozen| {
+                let options = set(Options::default().split_groups_mean(mean));
                 let mut training = Quadratics::new(a_group_each(&options, 2), &[0.5, 0.1]);
                 training.first_alone(300, frozen);
                 let d0 = training.d(1);
@@ -478,8 +478,7 @@ fn d_leaves_d0_as_soon_after_a_learning_rate_of_0_as_after_missing_gradients() {
                 };
                 (1..400).take_while(is_at_d0).count()
             };
-            let [missing, by_rate] = FROZEN.map(|frozen| steps(frozen, false));
-            println!("{kind} {mean}: {missing} {by_rate}; counted {}", steps(Frozen::ByLearningRate, true));
+            let [missing, by_rate] = FROZEN.map(steps);
             assert!(by_rate <= missing + 3, "{kind}, mean {mean}: {by_rate} steps, and {missing}");
         }
     }
