@@ -41,6 +41,7 @@ macro_rules! doctested {
 doctested! {
     choose_two_lines = "../../book/src/choose/two-lines.md";
     how_to_d_does_not_grow = "../../book/src/how-to/d-does-not-grow.md";
+    how_to_devices = "../../book/src/how-to/devices.md";
     how_to_evaluation = "../../book/src/how-to/evaluation.md";
     how_to_freezing = "../../book/src/how-to/freezing.md";
     how_to_from_pytorch = "../../book/src/how-to/from-pytorch.md";

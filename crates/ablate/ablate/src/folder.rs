@@ -154,7 +154,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("thesis.tex"), "years").unwrap();
         let error = Folder::take(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("something else") && error.contains("--out"), "{error}");
+        assert!(error.contains("something other") && error.contains("--out"), "{error}");
         let file = folder.path().join("thesis.tex");
         assert!(Folder::take(&file).unwrap_err().to_string().contains("is a file"));
         assert_eq!(fs::read_to_string(file).unwrap(), "years");

@@ -216,7 +216,7 @@ fn mistakes_are_errors_that_say_what_to_do_before_anything_runs() {
     let thesis = parent.path().join("thesis.tex");
     fs::write(&thesis, "years").unwrap();
     let output = ablate(&["run", "quick", "--out", &parent.path().display().to_string()]);
-    assert!(text(&output.stderr).contains("something else"));
+    assert!(text(&output.stderr).contains("something other"));
     assert_eq!(fs::read_to_string(thesis).unwrap(), "years");
 }
 
