@@ -172,10 +172,15 @@ fn a_learning_rate_that_is_not_1_is_named() {
     let findings = Run::default().with(&ProdigyPlus::builder().lr(1e-4));
     assert_eq!(findings, [Finding::LearningRate { group: group(), lr: 1e-4 }]);
     assert_says(&findings, &["group 0 (`encoder.weight` and one other)", "is 1.0e-4", "Set it to 1"]);
-    // By a factor of the step it is the same, and at 0 a group is frozen on purpose.
+    // By a factor of the step it is the same.
     let findings = Run { lr: |_| 0.1, ..Run::default() }.with(&ProdigyPlus::builder());
     assert_eq!(findings, [Finding::LearningRate { group: group(), lr: 0.1 }]);
-    assert_eq!(Run::default().with(&ProdigyPlus::builder().lr(0.0)), []);
+    let findings = Run::default().with(&ProdigyPlus::builder().lr(0.0));
+    assert_eq!(findings, [Finding::LearningRate { group: group(), lr: 0.0 }]);
+    assert_says(
+        &findings,
+        &["group 0 (`encoder.weight` and one other)", "is 0: it stands still", "after a resume"],
+    );
 }
 
 #[test]

@@ -194,6 +194,11 @@ impl fmt::Display for Names<'_> {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::LearningRate { group, lr: 0.0 } => write!(
+                f,
+                "The learning rate of {group} is 0: it stands still, and so does its estimate. That is as it should be while it is frozen. To train it, set \
+                 its learning rate to 1, also after a resume: a loaded state brings no learning rates.",
+            ),
             Self::LearningRate { group, lr } => write!(
                 f,
                 "The learning rate of {group} is {}, and with Prodigy it belongs at 1. It multiplies the step size that d gives, so that the weights move \

@@ -3,14 +3,13 @@
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::History;
 
-/// A learning rate that has stood still at another number than 1. At 0, a group is frozen on purpose.
+/// A learning rate that has stood still at another number than 1: at 0, the group stands still too, maybe on purpose.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let of_group = |&group: &usize| {
         let steps = history.of(group);
         let lr = steps.first()?.group.lr;
         let stands_still = steps.iter().all(|step| step.group.lr == lr);
-        (stands_still && lr != 1.0 && lr != 0.0)
-            .then(|| Finding::LearningRate { group: history.name(group), lr })
+        (stands_still && lr != 1.0).then(|| Finding::LearningRate { group: history.name(group), lr })
     };
     history.groups().iter().filter_map(of_group).collect()
 }
