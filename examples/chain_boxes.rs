@@ -21,7 +21,7 @@ struct Link {
     name: String,
     /// Whether it needs sums over the whole tensor, so that another sweep begins after it.
     ends_a_sweep: bool,
-    /// What it does, and keeps.
+    /// Its purpose and its state.
     lines: Vec<String>,
 }
 

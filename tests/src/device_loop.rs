@@ -1,4 +1,4 @@
-//! What a training loop does beside steps, on a device beside the engine.
+//! The work of a training loop beside steps: the device's compared with the engine's.
 
 use elementary::{Adam, Momentum, WeightAverage};
 use gradient_transform::device::{Executor, OnDevice};

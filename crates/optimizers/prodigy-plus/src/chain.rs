@@ -140,29 +140,16 @@ fn estimator<T: Real>(options: &Options, initial_d: Option<f64>) -> Boxed<T> {
     match (options.use_speed, implied.displacement_speed) {
         (false, _) => Box::new(prodigy),
         (true, false) => Box::new(Speed { prodigy, shrinks_above_one: compat.speed_shrinks_above_one }),
-        (true, true) => {
-            let Prodigy {
-                samples,
-                d0,
-                d_coef,
-                prodigy_steps,
-                weighting,
-                negative,
-                initial_d,
-                learns_at_lr_0,
-                ..
-            } = prodigy;
-            Box::new(DisplacementSpeed {
-                samples,
-                d0,
-                d_coef,
-                prodigy_steps,
-                weighting,
-                negative,
-                initial_d,
-                learns_at_lr_0,
-            })
-        }
+        (true, true) => Box::new(DisplacementSpeed {
+            samples: prodigy.samples,
+            d0: prodigy.d0,
+            d_coef: prodigy.d_coef,
+            prodigy_steps: prodigy.prodigy_steps,
+            weighting: prodigy.weighting,
+            negative: prodigy.negative,
+            initial_d: prodigy.initial_d,
+            learns_at_lr_0: prodigy.learns_at_lr_0,
+        }),
     }
 }
 

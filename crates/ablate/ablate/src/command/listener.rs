@@ -1,4 +1,4 @@
-//! Whoever listens to a command, and to what the attempts before said.
+//! The reader of a command's lines, which also knows those of the attempts before.
 
 use std::time::Instant;
 

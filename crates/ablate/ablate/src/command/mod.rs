@@ -541,7 +541,7 @@ enum End {
     },
 }
 
-/// Whoever writes to standard output may write other things as well.
+/// A program may write other things to standard output as well.
 fn is_object(line: &str) -> bool {
     line.starts_with('{')
 }

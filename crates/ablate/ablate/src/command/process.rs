@@ -33,7 +33,7 @@ pub(super) struct Limits {
     pub(super) grace: Duration,
 }
 
-/// Whoever reads a child's lines.
+/// Receiver of a child's lines.
 pub(super) trait Reader {
     /// It has been started, as the leader of a group.
     fn started(&mut self, group: u32);
