@@ -16,25 +16,7 @@ use crate::resident;
 /// travel alone.
 ///
 /// ```
-/// use burn::nn::{Linear, LinearConfig};
-/// use burn::optim::GradientsParams;
-/// use burn::tensor::{Device, Tensor};
-/// use prodigy_plus_burn::{ModuleOptimizer, OnWgpu, Options, ProdigyPlus};
-///
-/// // The device, and what wgpu calls a device and a queue. It is an error where there is no adapter.
-/// let Ok((device, setup)) = Device::wgpu_options().init_with_setup() else { return Ok(()) };
-/// let device = device.autodiff();
-/// let mut layer: Linear = LinearConfig::new(3, 2).init(&device);
-/// let optimizer = ProdigyPlus::new(&layer, &Options::default())?;
-/// let mut optimizer = OnWgpu::new(optimizer, &setup)?;
-/// let loss = layer.forward(Tensor::<2>::ones([1, 3], &device)).sum();
-/// let gradients = GradientsParams::from_grads(loss.backward(), &layer);
-/// optimizer.step(1.0, &mut layer, gradients)?;
-/// assert_eq!(optimizer.engine().latest_step(0)?.k, 1);
-///
-/// let at_x = optimizer.evaluation_module(&layer)?;
-/// let optimizer: ModuleOptimizer = optimizer.into_host()?; // and on the processor from now on
-/// # Ok::<(), prodigy_plus_burn::Error>(())
+#[doc = include_str!("../tests/documentation/on_wgpu.rs")]
 /// ```
 #[derive(Debug)]
 pub struct OnWgpu {
@@ -83,28 +65,7 @@ impl OnWgpu {
         self.moved(lr, module, gradients, |engine, parameters| engine.step_with(given, parameters))
     }
 
-    /// As [`ModuleOptimizer::accumulate`]: the sums are on the device.
-    ///
-    /// ```
-    /// use burn::nn::{Linear, LinearConfig};
-    /// use burn::optim::GradientsParams;
-    /// use burn::tensor::{Device, Tensor};
-    /// use prodigy_plus_burn::{OnWgpu, Options, ProdigyPlus};
-    ///
-    /// let Ok((device, setup)) = Device::wgpu_options().init_with_setup() else { return Ok(()) };
-    /// let device = device.autodiff();
-    /// let mut layer: Linear = LinearConfig::new(3, 2).init(&device);
-    /// let mut optimizer = OnWgpu::new(ProdigyPlus::new(&layer, &Options::default())?, &setup)?;
-    /// let gradients = |layer: &Linear| {
-    ///     let loss = layer.forward(Tensor::<2>::ones([1, 3], &device)).sum();
-    ///     GradientsParams::from_grads(loss.backward(), layer)
-    /// };
-    /// optimizer.accumulate(&layer, gradients(&layer))?;
-    /// let last = gradients(&layer);
-    /// optimizer.step_if(1.0, |norm| norm < 1e3, &mut layer, last)?;
-    /// assert_eq!(optimizer.engine().latest_step(0)?.k, 1);
-    /// # Ok::<(), prodigy_plus_burn::Error>(())
-    /// ```
+    /// As [`ModuleOptimizer::accumulate`]: the sums are on the device. [`OnWgpu`] has an example.
     ///
     /// # Errors
     /// As [`step`](Self::step); nothing is added then.
