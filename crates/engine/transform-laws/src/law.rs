@@ -2,7 +2,7 @@ use std::fmt;
 
 use half::bf16;
 
-use crate::laws::{chain, estimate, identity, late, state, symmetry, training, values};
+use crate::laws::{chain, estimate, frozen, identity, late, state, symmetry, training, values};
 use crate::row::Row;
 
 /// A law of every transform; or an equivariance, for rows that declare it.
@@ -27,6 +27,8 @@ pub enum Law {
     Late,
     /// Where the step size is estimated, moments follow d as the row says.
     Estimate,
+    /// At learning rate 0, parameters that have not moved yet do not, and an estimate of the step size stands still.
+    Frozen,
     /// The trajectory in float32 is that in float64, rounded.
     Float32,
     /// The chain follows its formula.
@@ -53,7 +55,7 @@ pub enum Law {
 
 impl Law {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BytesInFloat32,
         Self::BytesInBfloat16,
         Self::BytesInFloat64,
@@ -63,6 +65,7 @@ impl Law {
         Self::Permutation,
         Self::Late,
         Self::Estimate,
+        Self::Frozen,
         Self::Float32,
         Self::Formula,
         Self::None,
@@ -91,6 +94,7 @@ impl Law {
             Self::Permutation => symmetry::follows_its_law_of_permutation(row),
             Self::Late => late::joins_as_its_row_says(row),
             Self::Estimate => estimate::follows_d_as_its_row_says(row),
+            Self::Frozen => frozen::stands_still_at_learning_rate_0(row),
             Self::Float32 => values::is_the_same_in_float32_and_float64(row),
             Self::Formula => values::is_its_formula(row),
             Self::None => chain::none_is_the_identity(row),
@@ -119,6 +123,7 @@ impl fmt::Display for Law {
             Self::Permutation => "permuted slices move as its law of permutation says",
             Self::Late => "it joins a chain late as its row says",
             Self::Estimate => "under an estimated step size it is what its row says",
+            Self::Frozen => "at learning rate 0 nothing moves, and an estimate stands still",
             Self::Float32 => "float32 is float64, rounded",
             Self::Formula => "the chain is its formula",
             Self::None => "None in its place is the identity, and it is not",

@@ -151,6 +151,11 @@ macro_rules! laws {
             }
 
             #[test]
+            fn at_learning_rate_0_nothing_moves_and_an_estimate_stands_still() {
+                assert_holds($crate::Law::Frozen);
+            }
+
+            #[test]
             fn float32_is_float64_rounded() {
                 assert_holds($crate::Law::Float32);
             }

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gradient_transform::prelude::author::*;
-use gradient_transform::{Descent, Estimate, Link, Real, Role, TensorInfo, Tile, rescale};
+use gradient_transform::{
+    Descent, Estimate, Estimator, Link, Real, Role, StepContext, TensorInfo, Tile, rescale,
+};
 use transform_laws::{Joins, Law, Laws, Permutation, Row, Scale, Training, Zero, check, formula, row};
 
 /// A function of an element's update.
@@ -224,6 +226,52 @@ fn a_sum_whose_row_says_that_order_does_not_matter_is_found() {
     let how = how(&clip(Permutation::Exact), Law::Permutation);
     assert!(how.starts_with("`permutation: Within("), "{how}");
     assert_eq!(Law::Permutation.check(&clip(Permutation::Within(1e-6))), Ok(()));
+}
+
+/// An estimator that counts steps, if it is eager also those at learning rate 0.
+#[derive(Debug)]
+struct Counting {
+    eager: bool,
+}
+
+impl<T: Real> Link<T> for Counting {
+    fn name(&self) -> &str {
+        "counting"
+    }
+
+    fn role(&self, _tensor: &TensorInfo) -> Role {
+        Role::Observer
+    }
+
+    fn estimator(&self) -> Option<&dyn Estimator> {
+        Some(self)
+    }
+}
+
+impl Estimator for Counting {
+    fn initial(&self) -> Estimate {
+        Estimate::new(1.0)
+    }
+
+    fn learns(&self, step: &StepContext) -> bool {
+        step.informs_estimate || self.eager
+    }
+
+    fn contribution(&self, _cx: &Context<'_>, _scalar_sums: &[f64]) -> [f64; 2] {
+        [0.0, 1.0]
+    }
+
+    fn conclude(&self, _step: &StepContext, [_, count]: [f64; 2], estimate: &mut Estimate) {
+        estimate.denominator += count;
+    }
+}
+
+#[test]
+fn an_estimate_that_moves_at_learning_rate_0_is_found() {
+    let right = of!(Counting { eager: false }, Laws::default(), |u| u);
+    assert_eq!(Law::Frozen.check(&right), Ok(()));
+    let wrong = of!(Counting { eager: true }, Laws::default(), |u| u);
+    assert!(how(&wrong, Law::Frozen).ends_with("goes from [1.0, 0.0, 0.0] to [1.0, 0.0, 6.0]"));
 }
 
 #[test]

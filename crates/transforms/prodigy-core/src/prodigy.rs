@@ -99,20 +99,6 @@ impl Prodigy {
         self.prodigy_steps == 0 || step.moves < self.prodigy_steps
     }
 
-    /// Whether the estimate moves in this step: not at [learning rate 0](StepContext::informs_estimate).
-    ///
-    /// ```
-    /// use gradient_transform::StepContext;
-    /// use prodigy_core::Prodigy;
-    ///
-    /// let frozen = StepContext::new(1, 0.0);
-    /// assert!(!Prodigy::default().learns(&frozen));
-    /// assert!(Prodigy { learns_at_lr_0: true, ..Prodigy::default() }.learns(&frozen));
-    /// ```
-    pub fn learns(&self, step: &StepContext) -> bool {
-        step.informs_estimate || self.learns_at_lr_0
-    }
-
     /// The estimate before the first step.
     ///
     /// ```
@@ -174,7 +160,7 @@ impl Prodigy {
             return None;
         }
         let [numerator, denominator] = total;
-        if !self.learns(step) || (denominator == 0.0 && !self.d_from_nothing) {
+        if denominator == 0.0 && !self.d_from_nothing {
             // The moments have been rescaled in this step, and must not be once more.
             estimate.d_prev = estimate.d;
             return None;
@@ -221,9 +207,7 @@ impl<T: Real> Link<T> for Prodigy {
     }
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        if self.learns(cx.step) {
-            self.samples.observe(cx, tile, sums, self.weighting.weight(&cx.step.estimate), false);
-        }
+        self.samples.observe(cx, tile, sums, self.weighting.weight(&cx.step.estimate), false);
     }
 
     fn formula(&self, tensor: &TensorInfo, work: ElementWork, element: &mut FormulaElement<'_>) -> bool {
@@ -232,8 +216,7 @@ impl<T: Real> Link<T> for Prodigy {
     }
 
     fn formula_numbers(&self, cx: &Context<'_>, _scratch: &[Vec<T>]) -> FormulaNumbers<T> {
-        let weight = self.learns(cx.step).then(|| self.weighting.weight(&cx.step.estimate));
-        self.samples.numbers(cx.tensor, weight)
+        self.samples.numbers(cx.tensor, self.weighting.weight(&cx.step.estimate))
     }
 
     fn estimator(&self) -> Option<&dyn Estimator> {
@@ -246,12 +229,13 @@ impl Estimator for Prodigy {
         self.initial_estimate()
     }
 
+    fn learns(&self, step: &StepContext) -> bool {
+        step.informs_estimate || self.learns_at_lr_0
+    }
+
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
         let weight = self.weighting.weight(&cx.step.estimate);
-        match self.learns(cx.step) {
-            true => self.samples.contribution(cx.tensor, scalar_sums, weight, false),
-            false => [0.0; 2],
-        }
+        self.samples.contribution(cx.tensor, scalar_sums, weight, false)
     }
 
     fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {

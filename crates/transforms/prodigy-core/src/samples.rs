@@ -231,8 +231,7 @@ impl Samples {
     /// assert_eq!(e.every, Some(11));
     /// assert_eq!(graph.equation(e.sums[0]), "g (p0 - y)");
     /// assert_eq!(graph.equation(e.sums[1]), "|s decay + weight g|");
-    /// assert_eq!(Samples::new(0.5).numbers::<f32>(&tensor, Some(3.0)).values[..], [3.0, 0.5]);
-    /// assert_eq!(Samples::new(0.5).numbers::<f32>(&tensor, None).values[..], [0.0, 1.0]); // s stays
+    /// assert_eq!(Samples::new(0.5).numbers::<f32>(&tensor, 3.0).values[..], [3.0, 0.5]);
     /// ```
     pub fn formula(&self, tensor: &TensorInfo, signed: bool, element: &mut FormulaElement<'_>) {
         let narrow = self.narrow && tensor.dtype != DType::F64;
@@ -254,11 +253,10 @@ impl Samples {
         element.sums.extend([g * way, next.abs()]);
     }
 
-    /// Weight and decay of a step, for the [`formula`](Self::formula). Without a weight, s stays as it is.
-    pub fn numbers<T: Real>(&self, tensor: &TensorInfo, weight: Option<f64>) -> FormulaNumbers<T> {
+    /// Weight and decay of a step, for the [`formula`](Self::formula).
+    pub fn numbers<T: Real>(&self, tensor: &TensorInfo, weight: f64) -> FormulaNumbers<T> {
         let narrow = self.narrow && tensor.dtype == DType::Bf16;
-        let [weight, decay] =
-            weight.map_or([T::zero(), T::one()], |weight| [T::of(weight), T::of(self.beta3)]);
+        let [weight, decay] = [weight, self.beta3].map(T::of);
         let weight = if narrow { weight.round_bf16() } else { weight };
         FormulaNumbers { values: [weight, decay].iter().copied().collect(), variant: 0 }
     }

@@ -141,7 +141,7 @@ impl<T: Real> Link<T> for DisplacementSpeed {
         let [kept] = state.vectors else { return };
         let before: [f64; 3] = std::array::from_fn(|i| kept.get::<T>(i).f64());
         let [dot, l1, squares] = [state.scalar_sums[0], state.scalar_sums[1], state.scalar_sums[2]];
-        if !self.prodigy().learns(cx.step) || ![dot, l1, squares].iter().all(|sum| sum.is_finite()) {
+        if ![dot, l1, squares].iter().all(|sum| sum.is_finite()) {
             // A sum that is no number would stay forever.
             state.scalar_sums.fill(0.0);
             return;
@@ -166,6 +166,10 @@ impl Estimator for DisplacementSpeed {
         self.prodigy().initial_estimate()
     }
 
+    fn learns(&self, step: &StepContext) -> bool {
+        self.prodigy().learns(step)
+    }
+
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
         let [progress, l1, l2] = [scalar_sums[0], scalar_sums[1], scalar_sums[2]];
         if l1 == 0.0 {
@@ -180,7 +184,7 @@ impl Estimator for DisplacementSpeed {
 
     fn conclude(&self, step: &StepContext, [sum, _]: [f64; 2], estimate: &mut Estimate) {
         estimate.d_prev = estimate.d;
-        if !self.prodigy().is_active(step) || !self.prodigy().learns(step) {
+        if !self.prodigy().is_active(step) {
             return;
         }
         let before = estimate.numerator;

@@ -75,9 +75,7 @@ impl<T: Real> Link<T> for Speed {
     }
 
     fn observe(&self, cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        if self.prodigy.learns(cx.step) {
-            self.prodigy.samples.observe(cx, tile, sums, self.weight(cx.step), true);
-        }
+        self.prodigy.samples.observe(cx, tile, sums, self.weight(cx.step), true);
     }
 
     fn formula(&self, tensor: &TensorInfo, work: ElementWork, element: &mut FormulaElement<'_>) -> bool {
@@ -86,8 +84,7 @@ impl<T: Real> Link<T> for Speed {
     }
 
     fn formula_numbers(&self, cx: &Context<'_>, _scratch: &[Vec<T>]) -> FormulaNumbers<T> {
-        let weight = self.prodigy.learns(cx.step).then(|| self.weight(cx.step));
-        self.prodigy.samples.numbers(cx.tensor, weight)
+        self.prodigy.samples.numbers(cx.tensor, self.weight(cx.step))
     }
 
     fn estimator(&self) -> Option<&dyn Estimator> {
@@ -100,11 +97,12 @@ impl Estimator for Speed {
         self.prodigy.initial_estimate()
     }
 
+    fn learns(&self, step: &StepContext) -> bool {
+        self.prodigy.learns(step)
+    }
+
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2] {
-        match self.prodigy.learns(cx.step) {
-            true => self.prodigy.samples.contribution(cx.tensor, scalar_sums, self.weight(cx.step), true),
-            false => [0.0; 2],
-        }
+        self.prodigy.samples.contribution(cx.tensor, scalar_sums, self.weight(cx.step), true)
     }
 
     fn conclude(&self, step: &StepContext, [numerator, denominator]: [f64; 2], estimate: &mut Estimate) {

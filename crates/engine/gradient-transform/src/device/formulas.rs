@@ -22,8 +22,8 @@ pub(super) struct Formulas {
     plans: HashMap<usize, Arc<Plan>>,
 }
 
-/// Address of the plan, number of the sweep, the stage that holds the tensor, and the stages' variants.
-type FormulaKey = (usize, usize, Option<usize>, Variants);
+/// Address of the plan, number of the sweep, the stage that holds the tensor, the observer that is not asked, and the stages' variants.
+type FormulaKey = (usize, usize, [Option<usize>; 2], Variants);
 
 impl Formulas {
     pub(super) fn of<T: Real>(
@@ -32,12 +32,12 @@ impl Formulas {
         tensor: &Tensor<T>,
         next: &NextSweep<T>,
     ) -> Result<Option<Arc<SweepFormula>>> {
-        let key = (tensor.plan_address(), next.number, next.held, next.variants.clone());
+        let key = (tensor.plan_address(), next.number, [next.held, next.still], next.variants.clone());
         if let Some(known) = self.known.get(&key) {
             return Ok(Some(Arc::clone(known)));
         }
         let Some((plan, sweep)) = tensor.planned(next) else { return Ok(None) };
-        let made = formula(stages, plan, &sweep, next.held, &tensor.info, &key.3)?;
+        let made = formula(stages, plan, &sweep, key.2, &tensor.info, &key.3)?;
         let known = self.distinct.iter().find(|known| ***known == made);
         let made = known.cloned().unwrap_or_else(|| {
             let made = Arc::new(made);
@@ -71,6 +71,9 @@ impl<T: Real> Optimizer<T> {
                 numbers += transform.formula_numbers(&cx, &scratch).values.len() as u32;
             }
         }
-        plan.sweeps.iter().map(|sweep| formula(&stages, &plan, sweep, None, &tensor, &variants)).collect()
+        plan.sweeps
+            .iter()
+            .map(|sweep| formula(&stages, &plan, sweep, [None; 2], &tensor, &variants))
+            .collect()
     }
 }

@@ -277,8 +277,8 @@ fn run<'a, T: Real>(
     settings: &Settings,
     pool: &'a ScratchPool<T>,
 ) -> Run<'a, T> {
-    let (step, rounding, seed) = (&group.context, group.rounding, settings.seed);
-    Run { stages, step, rounding, seed, pool, parallel: false, recorded: None }
+    let (step, still, rounding, seed) = (&group.context, group.still, group.rounding, settings.seed);
+    Run { stages, step, still, rounding, seed, pool, parallel: false, recorded: None }
 }
 
 /// A column on the device before its first step.

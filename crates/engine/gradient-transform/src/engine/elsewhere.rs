@@ -29,6 +29,8 @@ pub(crate) struct NextSweep<T> {
     pub(crate) number: usize,
     /// The stage that holds the tensor.
     pub(crate) held: Option<usize>,
+    /// The observer that is not asked.
+    pub(crate) still: Option<usize>,
     pub(crate) variants: Variants,
     pub(crate) numbers: Numbers<T>,
 }
@@ -93,7 +95,8 @@ impl<T: Real> Tensor<T> {
             if number > last_sweep(run, plan, held, until)? {
                 return None;
             }
-            let mut next = NextSweep { number, held, variants: Variants::new(), numbers: Numbers::new() };
+            let (still, variants) = (run.still_observer(plan), Variants::new());
+            let mut next = NextSweep { number, held, still, variants, numbers: Numbers::new() };
             for i in 0..plan.stages.len() {
                 let given = tensor.numbers(run, plan, i, cx);
                 next.variants.push((next.numbers.len() as u32, given.variant));

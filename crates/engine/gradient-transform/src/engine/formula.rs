@@ -203,7 +203,7 @@ pub(crate) fn formula<T: Real>(
     stages: &Stages<'_, T>,
     plan: &Plan,
     sweep: &Sweep,
-    held: Option<usize>,
+    [held, still]: [Option<usize>; 2],
     tensor: &TensorInfo,
     variants: &Variants,
 ) -> Result<SweepFormula> {
@@ -220,7 +220,7 @@ pub(crate) fn formula<T: Real>(
         Some(column) => graph.input(Input::State(column)),
         None => graph.input(Input::Parameter),
     };
-    for call in &sweep.calls {
+    for call in sweep.calls.iter().filter(|call| still != Some(call.stage)) {
         let stage = &plan.stages[call.stage];
         let transform = &*stages[call.stage];
         debug_assert!(call.base != Base::Parameter || plan.base.is_none());

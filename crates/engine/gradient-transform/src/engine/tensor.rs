@@ -11,6 +11,7 @@ use crate::engine::plan::{Plan, Stage, Sweep};
 use crate::engine::sweep::watch::{Coverage, Sample, Seen, Watch};
 use crate::engine::sweep::{Active, Job, ScratchPool, Work};
 use crate::layout::CHUNK;
+use crate::link::Role;
 use crate::link::compose::Stages;
 use crate::link::context::{Context, StepContext, TensorInfo};
 use crate::link::state::{ColumnSpec, Initial, TensorState, key};
@@ -42,12 +43,21 @@ pub(crate) struct Progress {
 pub(crate) struct Run<'a, T: 'static> {
     pub(crate) stages: &'a Stages<'a, T>,
     pub(crate) step: &'a StepContext,
+    /// The stage of an estimator that does not learn from the step.
+    pub(crate) still: Option<usize>,
     pub(crate) rounding: Rounding,
     pub(crate) seed: u64,
     pub(crate) pool: &'a ScratchPool<T>,
     pub(crate) parallel: bool,
     /// The coverage with which it is recorded what every link does, if it is.
     pub(crate) recorded: Option<Coverage>,
+}
+
+impl<T: Real> Run<'_, T> {
+    /// The observer that is not asked in the step.
+    pub(super) fn still_observer(&self, plan: &Plan) -> Option<usize> {
+        self.still.filter(|&stage| plan.stages[stage].role == Role::Observer)
+    }
 }
 
 /// A registered parameter and everything kept of it.
@@ -261,10 +271,11 @@ impl<T: Real> Tensor<T> {
         end: usize,
     ) {
         let live = |i: usize| !plan.stages[i].idle;
-        for i in (0..end).filter(|&i| live(i)) {
+        let still = run.still_observer(plan);
+        for i in (0..end).filter(|&i| live(i) && still != Some(i)) {
             run.stages[i].finish(&cx.of(self.fresh[i]), self.state(plan, i));
         }
-        let contribution = (0..end).filter(|&i| live(i)).find_map(|i| {
+        let contribution = (0..end).filter(|&i| live(i) && run.still != Some(i)).find_map(|i| {
             let sums = &self.scalar_sums[plan.stages[i].scalar_sums.clone()];
             run.stages[i].estimator().map(|e| e.contribution(&cx.of(self.fresh[i]), sums))
         });
@@ -334,6 +345,7 @@ impl<T: Real> Tensor<T> {
             sweep,
             loops: plan.loops.and_then(|loops| run.stages.first()?.loops.get(loops).copied()),
             writer: run.stages.iter().find_map(|t| t.writer()),
+            still: run.still_observer(plan),
             cx: *cx,
             fresh: &self.fresh,
             scratch: &self.scratch,

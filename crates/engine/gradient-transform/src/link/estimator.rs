@@ -55,9 +55,6 @@ use crate::link::context::{Context, Estimate, StepContext};
 ///     }
 ///
 ///     fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
-///         if !step.informs_estimate {
-///             return; // a group at learning rate 0
-///         }
 ///         estimate.numerator = total[0];
 ///         estimate.denominator += total[1];
 ///         estimate.d_prev = estimate.d;
@@ -78,10 +75,17 @@ pub trait Estimator: Send + Sync {
     /// The estimate before the first step.
     fn initial(&self) -> Estimate;
 
+    /// Whether it learns from a step. In one that it does not, an [observer](crate::Role::Observer) is not asked to
+    /// [`observe`](crate::Link::observe) or [`finish`](crate::Link::finish), tensors contribute nothing, and the estimate stands still. Default:
+    /// [`StepContext::informs_estimate`], so not at learning rate 0: sums of gradients that grow while nothing moves would hold d down afterwards.
+    fn learns(&self, step: &StepContext) -> bool {
+        step.informs_estimate
+    }
+
     /// Contribution of one tensor to the step's numerator and denominator, from its scalar sums.
     fn contribution(&self, cx: &Context<'_>, scalar_sums: &[f64]) -> [f64; 2];
 
-    /// Updates the estimate by a step's total contribution. It should stand still in a step that does not
-    /// [inform it](StepContext::informs_estimate): sums of gradients that grow while nothing moves hold d down afterwards. A d above 2^50 counts as 2^50; for a d of NaN, 0 or less the earlier one stays.
+    /// Updates the estimate by the total contribution of a step that it learns from. A d above 2^50 counts as 2^50; for a d of NaN, 0 or less
+    /// the earlier one stays.
     fn conclude(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate);
 }

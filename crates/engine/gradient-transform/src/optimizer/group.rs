@@ -129,6 +129,8 @@ pub(crate) struct Group<T: Real> {
     pub(crate) still_steps: u64,
     /// Whether the chain has an estimator.
     pub(crate) estimates: bool,
+    /// The stage of the estimator, in a step that it does not learn from.
+    pub(crate) still: Option<usize>,
     pub(crate) estimate: Estimate,
     /// The transforms' numbers per group, in the order of the chain.
     pub(crate) scalars: Vec<f64>,
@@ -157,6 +159,7 @@ impl<T: Real> Group<T> {
             k: 0,
             still_steps: 0,
             estimates,
+            still: None,
             estimate,
             scalars,
             seen: false,
@@ -195,6 +198,7 @@ impl<T: Real> Group<T> {
             transform.begin_step(&self.scalars[at..at + n], step);
             at += n;
         }
+        self.still = stages.iter().position(|stage| stage.estimator().is_some_and(|e| !e.learns(step)));
     }
 
     /// Whether the step that has begun gives the transforms all that they need.
@@ -228,6 +232,11 @@ impl<T: Real> Group<T> {
 fn conclude<T: Real>(stages: &Stages<'_, T>, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) {
     if let Some(estimator) = stages.iter().find_map(|t| t.estimator()) {
         let earlier = estimate.d;
+        if !estimator.learns(step) {
+            // The moments have been rescaled in this step, and must not be once more.
+            estimate.d_prev = earlier;
+            return;
+        }
         estimator.conclude(step, total, estimate);
         estimate.keep_valid(earlier);
     }

@@ -561,6 +561,7 @@ impl<T: Real> TensorJobs<'_, T> {
             let run = Run {
                 stages: &stages(&*group.chain),
                 step: &group.context,
+                still: group.still,
                 rounding: group.rounding,
                 seed: self.settings.seed,
                 pool: self.pool,

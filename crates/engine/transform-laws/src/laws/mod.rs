@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod estimate;
+pub(crate) mod frozen;
 pub(crate) mod identity;
 pub(crate) mod late;
 pub(crate) mod state;

@@ -61,7 +61,7 @@ impl<T: Real> Job<'_, T> {
             } else {
                 &mut []
             };
-            if call.observes {
+            if call.observes && self.still != Some(call.stage) {
                 let sums = Sums { scalars: &mut *scalars, vectors: &mut *vectors };
                 transform.observe(&cx, &mut tile, sums);
             }
@@ -101,8 +101,9 @@ impl<T: Real> Job<'_, T> {
     /// Lets all observers look at a tile.
     pub(super) fn observe_all(&self, tile: &mut Loaded<'_, '_, T>) {
         let Loaded { gradient, parameter, own, offset, .. } = tile;
-        for call in self.sweep.calls.iter().filter(|call| self.plan.stages[call.stage].role == Role::Observer)
-        {
+        let asked =
+            |stage: usize| self.plan.stages[stage].role == Role::Observer && self.still != Some(stage);
+        for call in self.sweep.calls.iter().filter(|call| asked(call.stage)) {
             let stage = &self.plan.stages[call.stage];
             let mut tile = Tile {
                 update: Update::new(&mut []),

@@ -32,6 +32,8 @@ pub(crate) struct Job<'a, T: 'static> {
     /// Loops that run the whole chain, if there are such.
     pub(crate) loops: Option<&'static dyn Loops<T>>,
     pub(crate) writer: Option<&'a dyn WriterLink<T>>,
+    /// The observer that is not asked in this step.
+    pub(crate) still: Option<usize>,
     pub(crate) cx: Context<'a>,
     /// Which transforms have seen no gradient of the tensor yet.
     pub(crate) fresh: &'a [bool],

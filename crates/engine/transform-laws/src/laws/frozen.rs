@@ -1,0 +1,39 @@
+//! Learning rate 0.
+
+use anyhow::{Result, ensure};
+use gradient_transform::Estimate;
+
+use super::running;
+use crate::problem::Problem;
+use crate::row::Row;
+use crate::running::Running;
+
+/// Steps at learning rate 0 before anything has moved, and again after a few steps.
+pub(crate) fn stands_still_at_learning_rate_0(row: &Row) -> Result<()> {
+    let problem = Problem::usual();
+    let mut frozen: Running<f32, f32> = running(row, &problem)?;
+    let start = frozen.wide();
+    for (step, given) in problem.steps().enumerate() {
+        let lr = if [3, 4].contains(&step) { row.laws.lr } else { 0.0 };
+        frozen.optimizer.set_lr(0, lr)?;
+        let before = frozen.optimizer.estimate(0)?;
+        frozen.step(given)?;
+        if lr > 0.0 {
+            continue;
+        }
+        let after = frozen.optimizer.estimate(0)?;
+        let of = |e: Estimate| [e.d, e.numerator, e.denominator];
+        ensure!(
+            of(before) == of(after),
+            "at learning rate 0 the estimate (d, numerator, denominator) goes from {:?} to {:?}",
+            of(before),
+            of(after)
+        );
+        ensure!(
+            step > 3 || frozen.wide() == start,
+            "at learning rate 0 parameters move, in step {}",
+            step + 1
+        );
+    }
+    Ok(())
+}
