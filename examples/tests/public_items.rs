@@ -33,6 +33,13 @@ fn read(folder: &Path, path: &[String], modules: &mut Vec<Module>, examples: &mu
                 line.strip_prefix("///").or_else(|| line.strip_prefix("//!")).map(|line| line.trim_start())
             });
             collect_examples(comments, examples);
+            // An example in a file of its own.
+            let included = text.lines().filter_map(|line| {
+                line.trim_start().strip_prefix("#[doc = include_str!(\"")?.strip_suffix("\")]")
+            });
+            for included in included.filter(|included| included.ends_with(".rs")) {
+                examples.push_str(&std::fs::read_to_string(folder.join(included)).unwrap());
+            }
             modules.push(Module { path: inner, items: syn::parse_file(&text).unwrap().items });
         }
     }
