@@ -69,6 +69,7 @@ use crate::link::context::{Context, Estimate, StepContext};
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
 /// }
 /// assert!(optimizer.estimate(0)?.d > 0.1 && w[0].abs() < 0.5);
+/// assert!(!Dog { d0: 1e-3 }.learns(&StepContext::new(1, 0.0))); // not at learning rate 0
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 pub trait Estimator: Send + Sync {
