@@ -27,7 +27,8 @@ pub enum Law {
     Late,
     /// Where the step size is estimated, moments follow d as the row says.
     Estimate,
-    /// At learning rate 0, parameters that have not moved yet do not, and an estimate of the step size stands still.
+    /// At learning rate 0, an estimate of the step size does not change, and neither do parameters that have not moved yet. A row with
+    /// [`Zero::Moves`](crate::Zero::Moves) is asked for its estimate alone: decay need not be multiplied by the learning rate.
     Frozen,
     /// The trajectory in float32 is that in float64, rounded.
     Float32,

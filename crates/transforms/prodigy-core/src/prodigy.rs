@@ -139,7 +139,8 @@ impl Prodigy {
         self.samples.validate()
     }
 
-    /// Moves numerator and denominator on by a step's totals; gives d_hat, or `None` if d stands still.
+    /// Moves numerator and denominator on by the totals of a step that the estimate [learns](Estimator::learns) from; gives d_hat, or `None` if d
+    /// does not change.
     ///
     /// ```
     /// use gradient_transform::StepContext;

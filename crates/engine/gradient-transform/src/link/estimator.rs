@@ -77,7 +77,7 @@ pub trait Estimator: Send + Sync {
     fn initial(&self) -> Estimate;
 
     /// Whether it learns from a step. In one that it does not, an [observer](crate::Role::Observer) is not asked to
-    /// [`observe`](crate::Link::observe) or [`finish`](crate::Link::finish), tensors contribute nothing, and the estimate stands still. Default:
+    /// [`observe`](crate::Link::observe) or [`finish`](crate::Link::finish), tensors contribute nothing, and the estimate does not change. Default:
     /// [`StepContext::informs_estimate`], so not at learning rate 0: sums of gradients that grow while nothing moves would hold d down afterwards.
     fn learns(&self, step: &StepContext) -> bool {
         step.informs_estimate

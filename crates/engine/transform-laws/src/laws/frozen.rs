@@ -1,5 +1,7 @@
 //! Learning rate 0.
 
+use std::ops::Range;
+
 use anyhow::{Result, ensure};
 use gradient_transform::Estimate;
 
@@ -8,13 +10,16 @@ use crate::problem::Problem;
 use crate::row::{Row, Zero};
 use crate::running::Running;
 
+/// Steps, counted from 0, at the row's learning rate.
+const MOVING: Range<usize> = 3..5;
+
 /// Steps at learning rate 0 before anything has moved, and again after a few steps.
 pub(crate) fn stands_still_at_learning_rate_0(row: &Row) -> Result<()> {
     let problem = Problem::usual();
     let mut frozen: Running<f32, f32> = running(row, &problem)?;
     let start = frozen.wide();
     for (step, given) in problem.steps().enumerate() {
-        let lr = if [3, 4].contains(&step) { row.laws.lr } else { 0.0 };
+        let lr = if MOVING.contains(&step) { row.laws.lr } else { 0.0 };
         frozen.optimizer.set_lr(0, lr)?;
         let before = frozen.optimizer.estimate(0)?;
         frozen.step(given)?;
@@ -30,7 +35,7 @@ pub(crate) fn stands_still_at_learning_rate_0(row: &Row) -> Result<()> {
             of(after)
         );
         // Decay that is not multiplied by the learning rate goes on.
-        let may_move = step > 3 || row.laws.zero == Zero::Moves;
+        let may_move = step >= MOVING.start || row.laws.zero == Zero::Moves;
         ensure!(
             may_move || frozen.wide() == start,
             "at learning rate 0 parameters move, in step {}",
