@@ -157,7 +157,8 @@ fn runs_move_between_folders_and_stores_by_merging_and_two_results_of_one_are_na
     assert_eq!(file_names(&at.join("back/runs")), stored(&s3));
     // As another machine would have written it: whole, with a loss of its own.
     let store = ablate::store::Store::open(&at.join("back")).unwrap();
-    let address = stored(&s3)[3].split_once('.').unwrap().0.to_owned();
+    let is_run = |name: &String| name.strip_suffix(".json").map(str::to_owned);
+    let address = stored(&s3).iter().find_map(is_run).unwrap();
     let ablate::store::Found::Whole(mut run) = store.load(&address).unwrap() else { panic!("{address}") };
     run.record.curve[1].train.loss *= 1.5;
     store.save(&address, &run).unwrap();
