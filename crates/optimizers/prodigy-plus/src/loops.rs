@@ -5,8 +5,10 @@ use std::any::Any;
 use adopt::Adopt;
 use cautious::Cautious;
 use factored_moment::{DenseMoment, FactoredMoment};
+use focus::Focus;
 use gradient_transform::{Fused, Loops, Real, loops};
 use grams::Grams;
+use orthograd::OrthoGrad;
 use schedule_free::ScheduleFree;
 use stableadamw::{SoftStableAdamW, StableAdamW};
 
@@ -19,6 +21,9 @@ static SINGLE: &[&dyn Loops<f32>] = &[
     loops::<(FactoredMoment, StableAdamW, ScheduleFree, Cautious), f32>(),
     loops::<(FactoredMoment, StableAdamW, ScheduleFree, Grams), f32>(),
     loops::<(FactoredMoment, SoftStableAdamW, ScheduleFree), f32>(),
+    loops::<(FactoredMoment, ScheduleFree), f32>(),
+    loops::<(Focus, StableAdamW, ScheduleFree), f32>(),
+    loops::<(OrthoGrad, FactoredMoment, StableAdamW, ScheduleFree), f32>(),
 ];
 
 static DOUBLE: &[&dyn Loops<f64>] = &[loops::<(FactoredMoment, StableAdamW, ScheduleFree), f64>()];

@@ -1,10 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-use gradient_transform::kernel::{self, Prefetch};
-use gradient_transform::{
-    Context, DType, Link, Reads, Real, Role, StateSpec, Sums, TensorInfo, TensorState, Tile,
-};
-use multiversion::multiversion;
+use gradient_transform::{Backend, Context, DType, Element, GradientTransform, Num, Real, fields, transform};
 use serde::{Deserialize, Serialize};
 
 /// Removes the component of the update along the weights, and rescales the rest to the update's norm.
@@ -28,90 +24,80 @@ pub struct OrthoGrad {
     pub narrow_products: bool,
 }
 
-/// Sums of w g, w w and g g, over lanes. Products of float32 numbers are exact in float64.
-#[multiversion(targets = "simd")]
-fn products<T: Real>(g: &[T], w: &[T]) -> [f64; 3] {
-    const LANES: usize = 16;
-    let mut lanes = [[0.0_f64; LANES]; 3];
-    let mut prefetch = Prefetch::resume();
-    let ((gs, g_rest), (ws, w_rest)) = (g.as_chunks::<LANES>(), w.as_chunks::<LANES>());
-    for (block, (g, w)) in gs.iter().zip(ws).enumerate() {
-        if block % 4 == 0 {
-            prefetch.block();
-        }
-        for i in 0..LANES {
-            let (g, w) = (g[i].f64(), w[i].f64());
-            lanes[0][i] += w * g;
-            lanes[1][i] += w * w;
-            lanes[2][i] += g * g;
-        }
-    }
-    prefetch.suspend();
-    for (i, (g, w)) in g_rest.iter().zip(w_rest).enumerate() {
-        let (g, w) = (g.f64(), w.f64());
-        lanes[0][i] += w * g;
-        lanes[1][i] += w * w;
-        lanes[2][i] += g * g;
-    }
-    lanes.map(kernel::total)
+/// Products of the update g and the weights w.
+///
+/// ```
+/// use gradient_transform::{Context, DType, GradientTransform, StepContext, TensorInfo};
+/// use orthograd::{OrthoGrad, Products, Projection};
+///
+/// let tensor = TensorInfo { name: "w".into(), shape: vec![2], dtype: DType::F32, updates: 0 };
+/// let step = StepContext::new(1, 0.5);
+/// let cx = Context::new(&step, &tensor);
+/// let (g, w) = ([3.0, 4.0], [0.0, 2.0]);
+/// let products = Products { wg: w[0] * g[0] + w[1] * g[1], ww: 4.0, gg: 25.0 };
+/// let mut projection = Projection { p: 0.0, scale: 0.0 };
+/// OrthoGrad::default().finalize(&cx, products, &mut projection);
+/// assert_eq!((projection.p, projection.scale), (2.0, 5.0 / 3.0)); // [3, 4] becomes [5, 0]
+/// ```
+#[fields]
+pub struct Products<V> {
+    /// `w g`.
+    pub wg: V,
+    /// `w^2`.
+    pub ww: V,
+    /// `g^2`.
+    pub gg: V,
+}
+
+/// Numbers of a tensor and step.
+#[fields]
+pub struct Projection<V> {
+    /// The share of the weights that is taken from the update.
+    pub p: V,
+    /// What restores the update's norm.
+    pub scale: V,
 }
 
 /// The share of |g|^2 below which the orthogonal rest is rounding noise of the sums.
 const NOISE: f64 = 1e-13;
 
-impl<T: Real> Link<T> for OrthoGrad {
-    fn name(&self) -> &str {
-        "orthograd"
+#[transform("orthograd")]
+impl GradientTransform for OrthoGrad {
+    type Sums<V: Copy> = Products<V>;
+    type Scalars<V: Copy> = Projection<V>;
+    const SUMS_IN_FLOAT64: bool = true;
+
+    fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Products<Num<B>> {
+        let (g, w) = (e.update, e.base);
+        Products { wg: w * g, ww: w * w, gg: g * g }
     }
 
-    fn role(&self, _tensor: &TensorInfo) -> Role {
-        Role::Reduce
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::BASE
-    }
-
-    fn state(&self, _tensor: &TensorInfo) -> StateSpec {
-        StateSpec::new().scratch(2).sums(3, 0)
-    }
-
-    fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>, sums: Sums<'_, T>) {
-        let products = products(tile.update.values(), tile.base);
-        for (sum, product) in sums.scalars.iter_mut().zip(products) {
-            *sum += product;
-        }
-    }
-
-    fn sums_show_unusable(&self, _tensor: &TensorInfo) -> bool {
-        true
-    }
-
-    fn seal(&self, cx: &Context<'_>, state: TensorState<'_, T>) {
-        let [mut wg, mut ww, gg] = [state.scalar_sums[0], state.scalar_sums[1], state.scalar_sums[2]];
-        let mut norm = gg.sqrt();
+    fn finalize(&self, cx: &Context<'_>, sums: Products<f64>, scalars: &mut Projection<f64>) {
+        let (mut wg, mut ww, mut norm) = (sums.wg, sums.ww, sums.gg.sqrt());
         let narrow = self.narrow_products && cx.tensor.dtype == DType::Bf16;
         if narrow {
             [wg, ww, norm] = [wg.round_bf16(), ww.round_bf16(), norm.round_bf16()];
         }
         if !(wg.is_finite() && ww.is_finite()) {
             // Float64 weights beyond 1e154: there is no telling what is orthogonal to them.
-            (state.scratch[0][0], state.scratch[0][1]) = (T::zero(), T::one());
+            *scalars = Projection { p: 0.0, scale: 1.0 };
             return;
         }
-        let projection = T::of(wg / (ww + 1e-30));
-        let projection = if narrow { projection.round_bf16() } else { projection };
-        let p = projection.f64();
-        let [wg, ww] = [state.scalar_sums[0], state.scalar_sums[1]];
-        let rest = (gg - 2.0 * p * wg + p * p * ww).max(0.0);
-        let scale =
-            if rest <= NOISE * gg && !self.normalises_noise { 0.0 } else { norm / (rest.sqrt() + 1e-30) };
-        state.scratch[0][0] = projection;
-        state.scratch[0][1] = T::of(scale);
+        let mut p = wg / (ww + 1e-30);
+        // What is left is that of the p that elements are given.
+        if cx.tensor.dtype != DType::F64 {
+            p = f64::from(p as f32);
+        }
+        if narrow {
+            p = p.round_bf16();
+        }
+        let rest = (sums.gg - 2.0 * p * sums.wg + p * p * sums.ww).max(0.0);
+        let is_noise = rest <= NOISE * sums.gg && !self.normalises_noise;
+        *scalars = Projection { p, scale: if is_noise { 0.0 } else { norm / (rest.sqrt() + 1e-30) } };
     }
 
-    fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        let (projection, scale) = (tile.scratch[0][0], tile.scratch[0][1]);
-        tile.update.map2(tile.base, move |g, w| (g - projection * w) * scale);
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        let Projection { p, scale } = e.scalars;
+        e.update = (e.update - p * e.base) * scale;
     }
 }

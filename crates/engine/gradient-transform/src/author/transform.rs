@@ -140,6 +140,61 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     type Along<V: Copy>: Fields<V>;
     /// Place in a chain: [`Update`](kind::Update) unless given.
     type Kind: kind::Kind<Self>;
+    /// Whether [`measure`](Self::measure) calculates in float64, whatever the type computed in, for sums that nearly cancel each other in
+    /// [`finalize`](Self::finalize): products of float32 numbers are exact then. Such sums take more time, and devices have none for
+    /// float32 parameters ([`Error::NoFormula`](crate::Error::NoFormula)). Default: no.
+    ///
+    /// ```
+    /// use gradient_transform::{
+    ///     Backend, Context, Descent, Element, GradientTransform, Num, Optimizer, Parameter, fields, transform,
+    /// };
+    ///
+    /// /// `u <- u - <u, y>/|y|^2 y`, and 0 where less than a millionth of u is left.
+    /// #[derive(Clone, Debug)]
+    /// struct AcrossWeights;
+    ///
+    /// #[fields]
+    /// struct Products<V> {
+    ///     uu: V,
+    ///     uy: V,
+    ///     yy: V,
+    /// }
+    ///
+    /// #[fields]
+    /// struct Share<V> {
+    ///     along: V,
+    ///     rest: V,
+    /// }
+    ///
+    /// #[transform("across-weights")]
+    /// impl GradientTransform for AcrossWeights {
+    ///     type Sums<V: Copy> = Products<V>;
+    ///     type Scalars<V: Copy> = Share<V>;
+    ///     const SUMS_IN_FLOAT64: bool = true;
+    ///
+    ///     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Products<Num<B>> {
+    ///         let (u, y) = (e.update, e.parameter);
+    ///         Products { uu: u * u, uy: u * y, yy: y * y }
+    ///     }
+    ///
+    ///     fn finalize(&self, _cx: &Context<'_>, sums: Products<f64>, scalars: &mut Share<f64>) {
+    ///         scalars.along = sums.uy / sums.yy;
+    ///         let rest = sums.uu - sums.uy * scalars.along; // 8e-13 times `uu` in what follows
+    ///         scalars.rest = if rest > 1e-12 * sums.uu { 1.0 } else { 0.0 };
+    ///     }
+    ///
+    ///     fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+    ///         e.update = e.scalars.rest * (e.update - e.scalars.along * e.parameter);
+    ///     }
+    /// }
+    ///
+    /// let mut optimizer = Optimizer::new((AcrossWeights, Descent::default()), [("w", &[2][..])])?;
+    /// let mut w = [1.0_f32, 1.0];
+    /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.000_001_8, 1.0]))])?;
+    /// assert_eq!(w, [1.0, 1.0]);
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    const SUMS_IN_FLOAT64: bool = false;
     #[doc(hidden)]
     const HAS_THE_ATTRIBUTE_TRANSFORM: ();
     #[doc(hidden)]
@@ -296,7 +351,8 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     ) {
     }
 
-    /// Contribution of an element to the sums over the tensor. Added up within a tile in the type computed in, then in float64.
+    /// Contribution of an element to the sums over the tensor. Added up within a tile in the type computed in, then in float64; all in
+    /// float64 by [`SUMS_IN_FLOAT64`](Self::SUMS_IN_FLOAT64).
     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Self::Sums<Num<B>> {
         Fields::from_fn(|_| e.update.constant(0.0))
     }

@@ -204,15 +204,9 @@ impl Plan {
     /// Work of a sweep as one loop, where the chain consists of `members` and observers.
     fn program(&self, sweep: &Sweep, members: &[usize]) -> Option<Program> {
         let calls = sweep.calls.iter().filter(|call| self.stages[call.stage].role != Role::Observer);
-        let (mut count, mut last, mut writer) = (0, None, None);
+        let (mut count, mut last) = (0, None);
         for call in calls {
-            let expected = members.get(count) == Some(&call.stage);
-            // In a loop the writer has the base iterate, for itself and what is after it.
-            let lacks_base = writer.is_none() && call.base != Base::Unread;
-            if self.stages[call.stage].role == Role::Writer {
-                writer = Some(call);
-            }
-            if !expected || lacks_base {
+            if members.get(count) != Some(&call.stage) {
                 return None;
             }
             (count, last) = (count + 1, Some(call));

@@ -300,3 +300,59 @@ fn a_number_and_an_array_of_one_name_are_refused() {
     let refused = crate::Optimizer::new(chain, [("w", [2])]);
     assert!(matches!(refused, Err(Error::InvalidChain { .. })), "{refused:?}");
 }
+
+/// Twice what is left of two numbers that nearly cancel each other.
+#[derive(Clone, Debug)]
+struct Nearly;
+
+#[fields]
+struct Rest<V> {
+    rest: V,
+}
+
+#[transform("nearly")]
+impl GradientTransform for Nearly {
+    type Sums<V: Copy> = Rest<V>;
+    type Scalars<V: Copy> = Rest<V>;
+    const SUMS_IN_FLOAT64: bool = true;
+
+    fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Rest<Num<B>> {
+        Rest { rest: e.update * e.parameter - e.gradient * e.base }
+    }
+
+    fn finalize(&self, _cx: &Context<'_>, sums: Rest<f64>, scalars: &mut Rest<f64>) {
+        *scalars = sums;
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.scalars.rest * e.update;
+    }
+}
+
+#[test]
+fn sums_in_float64_are_of_exact_products() {
+    let tensor = TensorInfo { name: "w".into(), shape: vec![TILE], dtype: DType::F32, updates: 0 };
+    let step = StepContext::new(1, 1.0);
+    let cx = Context::new(&step, &tensor);
+    for n in [0, 1, 31, 32, 37, TILE] {
+        let [mut u, y, g] = [1, 2, 3].map(|i| values::<f32>(n, f64::from(i)));
+        let z: Vec<f32> =
+            (0..n).map(|i| (f64::from(u[i]) * f64::from(y[i]) / f64::from(g[i])) as f32).collect();
+        let product = |a: &[f32], b: &[f32], i: usize| f64::from(a[i]) * f64::from(b[i]);
+        let exact: f64 = (0..n).map(|i| product(&u, &y, i) - product(&g, &z, i)).sum();
+        let mut tile = Tile {
+            update: crate::link::update::Update::new(&mut u),
+            direction: &[],
+            gradient: &g,
+            parameter: &y,
+            base: &z,
+            columns: &mut [],
+            scratch: &[vec![0.0; 2]],
+            offset: 0,
+        };
+        let mut sums = [0.0];
+        Link::observe(&Nearly, &cx, &mut tile, Sums { scalars: &mut sums, vectors: &mut [] });
+        assert!((sums[0] - exact).abs() <= 1e-14 * n as f64, "{n}: {} and not {exact}", sums[0]);
+        assert!(n == 0 || exact.abs() > 1e-10 && exact.abs() < 1e-6 * n as f64, "terms cancel: {exact}");
+    }
+}

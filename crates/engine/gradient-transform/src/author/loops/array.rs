@@ -10,6 +10,7 @@
 //! * [`Stretch::for_each`] alone makes a [`BlockIndex`] of `'n`, and that alone an [`Index`]: a block that begins before the loop's end,
 //!   and a vector that is within this block.
 //! * An [`Array`] of `'n` has as many elements as the loop, rounded up to a whole block, because its constructors compare.
+//! * A part of a vector begins within it, and has whole fractions of its elements: [`Index::of_part`].
 //! * A part of a loop is a [`Stretch`] with a lifetime `'s` of its own, likewise. A block of `'s` is in it, and an array [`Within`] it has
 //!   its elements, or is one block.
 //! * [`Lanes`] are one block, and the vector of any index is within a block.
@@ -122,6 +123,15 @@ impl<'n, 's> Stretch<'n, 's> {
     #[inline(always)]
     pub(crate) fn lanes<'r, T>(self, block: &'r mut Block<T>) -> Within<'r, 's, T, true> {
         Within::new(block.as_mut_ptr(), LANES - 1)
+    }
+}
+
+impl Index<'_> {
+    /// A part of the vector, as wide as vectors of float64 are.
+    #[inline(always)]
+    pub(crate) fn of_part<B: Vectors>(self, part: usize) -> Self {
+        assert!(part < B::WIDTH / B::Wide::WIDTH, "a part is within its vector");
+        Self { within: self.within + part * B::Wide::WIDTH, ..self }
     }
 }
 

@@ -5,5 +5,6 @@ mod array;
 pub(in crate::author) mod fused;
 pub(in crate::author) mod part;
 pub(crate) mod pass;
+mod sums;
 pub(in crate::author) mod work;
 mod works;

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use crate::author::loops::along::{AlongBlock, Expand, Places, Reduce, Side};
 use crate::author::loops::array::{Array, Block, Index, Lanes, Len};
+use crate::author::loops::sums::{self, TileSums};
 use crate::author::loops::work::Work;
 use crate::author::{Column, Element, ElementOf, Fields, GradientTransform, count};
 use crate::layout::axes::Axes;
 use crate::link::context::TensorInfo;
 use crate::link::loops::Own;
 use crate::memory::element::Real;
-use crate::memory::kernel;
 use crate::memory::number::{LANES, Num, Vectors};
 use crate::memory::sums::Gathered;
 
@@ -78,10 +78,9 @@ impl<'c, T> Own<'_, 'c, T> {
 
 /// Working memory of a part: sums of a tile.
 pub struct Store<T: Copy, G: GradientTransform> {
-    /// In lanes.
-    sums: G::Sums<Block<T>>,
-    /// Of the elements after the lanes.
-    behind: G::Sums<T>,
+    sums: TileSums<T, G>,
+    /// Of a transform that has its sums in float64, in place of `sums`.
+    wide_sums: TileSums<f64, G>,
     /// Blocks of arrays along axes, and of their sums.
     sides: [G::Along<Block<T>>; 2],
 }
@@ -94,12 +93,8 @@ pub struct Rest<T: Copy, G: GradientTransform> {
 
 impl<T: Real, G: GradientTransform> Store<T, G> {
     pub(in crate::author) fn new() -> Self {
-        let zeros = [T::zero(); LANES];
-        Self {
-            sums: Fields::from_fn(|_| zeros),
-            behind: Fields::from_fn(|_| T::zero()),
-            sides: [Fields::from_fn(|_| zeros); 2],
-        }
+        let sides = [Fields::from_fn(|_| [T::zero(); LANES]); 2];
+        Self { sums: TileSums::zeros(), wide_sums: TileSums::zeros(), sides }
     }
 }
 
@@ -113,6 +108,7 @@ impl<T: Real, G: GradientTransform> Rest<T, G> {
 pub struct Opened<'r, 'n, T: Copy, G: GradientTransform> {
     state: G::State<State<'r, 'n, T>>,
     sums: G::Sums<Lanes<'r, T, true>>,
+    wide_sums: G::Sums<Lanes<'r, f64, true>>,
 }
 
 /// A column in a loop. One that the tensor does not have is zero, whatever is assigned to it.
@@ -243,15 +239,19 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
     ) -> (Opened<'r, 'n, T, G>, Side<'r, T, G>) {
         let mut columns = own.columns.take(&self.columns).iter_mut();
         if W::KEEPS_SUMS {
-            store.sums.iter_mut().for_each(|lanes| lanes.fill(T::zero()));
-            store.behind = Fields::from_fn(|_| T::zero());
+            if G::SUMS_IN_FLOAT64 {
+                store.wide_sums.clear();
+            } else {
+                store.sums.clear();
+            }
         }
         let opened = Opened {
             state: Fields::from_fn(|i| {
                 let column = if self.present.get(i) { columns.next() } else { None };
                 State::new(len, column.map(|column| &mut **column))
             }),
-            sums: with_each(&mut store.sums, |_, lanes| Lanes::of(lanes)),
+            sums: store.sums.open(),
+            wide_sums: store.wide_sums.open(),
         };
         (opened, self.side(&mut store.sides, own, workspace, tile, 0))
     }
@@ -290,7 +290,8 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
                 });
                 State::new(len, copy)
             }),
-            sums: with_each(&mut store.sums, |_, lanes| Lanes::of(lanes)),
+            sums: store.sums.open(),
+            wide_sums: store.wide_sums.open(),
         };
         (opened, self.side(&mut store.sides, own, workspace, tile, full))
     }
@@ -313,8 +314,10 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
             }
         }
         if W::KEEPS_SUMS {
-            for (behind, lanes) in store.behind.iter_mut().zip(rest.store.sums.iter()) {
-                *behind = lanes[..tile - full].iter().fold(*behind, |sum, &x| sum + x);
+            if G::SUMS_IN_FLOAT64 {
+                store.wide_sums.add_rest(&rest.store.wide_sums, tile - full);
+            } else {
+                store.sums.add_rest(&rest.store.sums, tile - full);
             }
         }
     }
@@ -333,7 +336,7 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
             return;
         }
         for (i, sum) in own.scalar_sums[self.sums.clone()].iter_mut().enumerate() {
-            *sum += (kernel::total(store.sums.get(i)) + store.behind.get(i)).f64();
+            *sum += if G::SUMS_IN_FLOAT64 { store.wide_sums.total(i) } else { store.sums.total(i) };
         }
         // What was added to the sums of runs is there already.
         let Some(along) = self.along.as_ref().filter(|_| !workspace.is_empty()) else { return };
@@ -365,7 +368,7 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
 
 /// Fields made of those of a store, which have the same names.
 #[inline(always)]
-fn with_each<'r, V: Copy + 'static, U: Copy, F: Fields<V>, O: Fields<U>>(
+pub(super) fn with_each<'r, V: Copy + 'static, U: Copy, F: Fields<V>, O: Fields<U>>(
     fields: &'r mut F,
     mut make: impl FnMut(usize, &'r mut V) -> U,
 ) -> O {
@@ -380,6 +383,16 @@ fn with_each<'r, V: Copy + 'static, U: Copy, F: Fields<V>, O: Fields<U>>(
 }
 
 impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
+    /// Of a writer that keeps one: the base iterate.
+    #[inline(always)]
+    pub(in crate::author) fn base<B: Vectors<Element = T>>(
+        &self,
+        fixed: &Fixed<B, G>,
+        i: Index<'n>,
+    ) -> Option<B::Value> {
+        Some(self.state.get(fixed.base?).reads.get::<B>(i))
+    }
+
     /// The work on a vector, and within it that of the transforms after.
     #[inline(always)]
     pub(in crate::author) fn element<W: Work<G>, B: Vectors<Element = T>>(
@@ -409,14 +422,11 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
             variant: fixed.variant,
         };
         if W::KEEPS_SUMS {
-            let measured = fixed.transform.measure(&e);
-            each::<G::Sums<()>>(
-                #[inline(always)]
-                |k| {
-                    let lanes = self.sums.get(k);
-                    lanes.set::<B>(i, numbers.add(lanes.get::<B>(i), measured.get(k).value));
-                },
-            );
+            if G::SUMS_IN_FLOAT64 {
+                sums::add_wide::<B, G>(&fixed.transform, &e, &self.wide_sums, i);
+            } else {
+                sums::add::<B, G>(&fixed.transform, &e, &self.sums, i);
+            }
             let measured = fixed.transform.measure_along(&e);
             each::<G::Along<()>>(
                 #[inline(always)]
@@ -461,6 +471,6 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
 
 /// Calls `f` for every field, written out one after the other.
 #[inline(always)]
-fn each<F: Fields<()>>(f: impl FnMut(usize)) {
+pub(super) fn each<F: Fields<()>>(f: impl FnMut(usize)) {
     F::from_fn(f);
 }

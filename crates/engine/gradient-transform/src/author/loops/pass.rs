@@ -256,7 +256,10 @@ impl<'n, T: Real, L: Works<T>, const HEAD: bool> Loop<'_, '_, '_, 'n, T, L, HEAD
                                         update,
                                         gradient,
                                         parameter: number(arrays.parameter.get::<B>(i)),
-                                        base: number(arrays.base.get::<B>(i)),
+                                        base: number(match L::base::<B>(&opened, &fixed, i) {
+                                            Some(base) => base,
+                                            None => arrays.base.get::<B>(i),
+                                        }),
                                         direction: match arrays.direction {
                                             Some(direction) => number(direction.get::<B>(i)),
                                             None => update,
@@ -306,7 +309,8 @@ impl<T: Real> Arrays<'_, T> {
             factor: self.factor,
             gradient: read(self.gradient),
             parameter: written.map_or(read(self.parameter), Array::reads),
-            base: read(self.base),
+            // Where the parameter is written, it is the base iterate, unless the writer has another.
+            base: written.map_or(read(self.base), Array::reads),
             direction: (!self.direction.is_empty()).then(|| read(self.direction)),
             displacement: read(self.displacement),
             out: written.or(update),

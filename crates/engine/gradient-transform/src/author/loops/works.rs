@@ -69,6 +69,12 @@ pub trait Works<T: Real>: 'static {
     where
         Self: 'x;
     fn close_run(sides: &mut Self::Sides<'_>, run: &Run);
+    /// The writer's base iterate, if the writer is among them and keeps one.
+    fn base<'n, B: Vectors<Element = T>>(
+        opened: &Self::Opened<'_, 'n>,
+        fixed: &Self::Fixed<B>,
+        i: Index<'n>,
+    ) -> Option<B::Value>;
     fn element<'n, B: Vectors<Element = T>>(
         opened: &Self::Opened<'_, 'n>,
         fixed: &Self::Fixed<B>,
@@ -155,6 +161,10 @@ impl<T: Real> Works<T> for End {
     }
     #[inline(always)]
     fn close_run((): &mut (), _: &Run) {}
+    #[inline(always)]
+    fn base<'n, B: Vectors<Element = T>>((): &(), (): &(), _: Index<'n>) -> Option<B::Value> {
+        None
+    }
     #[inline(always)]
     fn element<'n, B: Vectors<Element = T>>((): &(), (): &(), (): &(), _: Index<'n>, _: &mut Shared<B>) {}
     fn close_rest((): &(), (): &mut (), (): &(), _: &mut [&mut [T]], _: usize) {}
@@ -262,6 +272,18 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
     fn close_run((side, sides): &mut Self::Sides<'_>, run: &Run) {
         side.close::<W>(run);
         L::close_run(sides, run);
+    }
+
+    #[inline(always)]
+    fn base<'n, B: Vectors<Element = T>>(
+        (own, behind): &Self::Opened<'_, 'n>,
+        (fixed, fixed_behind): &Self::Fixed<B>,
+        i: Index<'n>,
+    ) -> Option<B::Value> {
+        match own.base(fixed, i) {
+            Some(base) => Some(base),
+            None => L::base(behind, fixed_behind, i),
+        }
     }
 
     #[inline(always)]

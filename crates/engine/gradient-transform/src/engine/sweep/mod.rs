@@ -84,11 +84,13 @@ impl<T: Real> Job<'_, T> {
         let chunks = work.gradient.len().div_ceil(CHUNK);
         if chunks > 1 {
             let first = work.split_off_first(chunks / 2, self.plan);
+            // Every other sweep begins where the one before ended, with what of the gradient is in the caches.
+            let (sooner, later) = if self.sweep.number % 2 == 0 { (first, work) } else { (work, first) };
             if self.parallel {
-                rayon::join(|| self.run(first), || self.run(work));
+                rayon::join(|| self.run(sooner), || self.run(later));
             } else {
-                self.run(first);
-                self.run(work);
+                self.run(sooner);
+                self.run(later);
             }
         } else {
             if work.gradient.len() < self.cx.tensor.len() {

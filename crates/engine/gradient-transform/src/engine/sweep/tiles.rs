@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
+use crate::engine::plan::Base;
 use crate::engine::sweep::watch::Watch;
 use crate::engine::sweep::{Job, Work};
 use crate::layout::{TILE, nth};
+use crate::link::Role;
 use crate::link::loops::{Arrays, Own, Program, Tiles};
 use crate::link::state::Storage;
 use crate::memory::buffer::Slice;
@@ -95,12 +97,34 @@ impl<T: Real> Tiles<T> for WorkTiles<'_, '_, '_, '_, T> {
                 Some(Program::Commit) => arrays.written = tile.parameter,
                 _ => arrays.parameter = tile.parameter,
             }
-            run(&mut arrays, &mut tile.own);
+            match job.base_of_loop() {
+                // In the writer's sweeps this is among its own columns.
+                Base::Column(column) => {
+                    let base = std::mem::take(&mut tile.own.columns[column]);
+                    arrays.base = base;
+                    run(&mut arrays, &mut tile.own);
+                    tile.own.columns[column] = base;
+                }
+                Base::Parameter => {
+                    arrays.base = arrays.parameter;
+                    run(&mut arrays, &mut tile.own);
+                }
+                Base::Unread => run(&mut arrays, &mut tile.own),
+            }
         });
     }
 }
 
 impl<T: Real> Job<'_, T> {
+    /// The base iterate that transforms before the writer read, in a loop that does not have the writer.
+    fn base_of_loop(&self) -> Base {
+        let calls = &self.sweep.calls;
+        if calls.iter().any(|call| self.plan.stages[call.stage].role == Role::Writer) {
+            return Base::Unread;
+        }
+        calls.iter().map(|call| call.base).find(|base| *base != Base::Unread).unwrap_or(Base::Unread)
+    }
+
     /// Runs a tile.
     fn tile(
         &self,

@@ -36,6 +36,13 @@ pub trait Vectors: Backend<Value: 'static> + sealed::Sealed + 'static {
     type Element: Real;
     /// Elements of a vector: a divisor of [`LANES`].
     const WIDTH: usize;
+    /// Float64 vectors of the same instruction set. Their width is a divisor of this one.
+    type Wide: Vectors<Element = f64>;
+
+    /// The system of float64 vectors.
+    fn wide(self) -> Self::Wide;
+    /// Part `part` of a vector, as float64: the elements from `part` times the width of such vectors on.
+    fn widen(self, value: Self::Value, part: usize) -> <Self::Wide as Backend>::Value;
 
     /// Elements as vectors, but for a rest shorter than [`WIDTH`](Self::WIDTH).
     fn vectors(elements: &[Self::Element]) -> &[Self::Value];
@@ -121,7 +128,8 @@ macro_rules! vectors {
     (
         $name:ident, $type:ident, $values:ident, $bools:ident, $width:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident,
         $div:ident, $neg:ident, $abs:ident, $sqrt:ident, $less:ident, $equal:ident, $and:ident, $or:ident, $not:ident,
-        $select:ident, $mul_add:ident, $vectors:ident, $vectors_mut:ident, $load_some:ident, $store_some:ident, $arctangent:expr, $round:expr
+        $select:ident, $mul_add:ident, $vectors:ident, $vectors_mut:ident, $load_some:ident, $store_some:ident, $arctangent:expr, $round:expr,
+        $widen:expr
     ) => {
         impl<S: Simd> $name<S> {
             /// One element after the other.
@@ -210,7 +218,16 @@ macro_rules! vectors {
         impl<S: Simd> Vectors for $name<S> {
             type Element = $type;
             const WIDTH: usize = S::$width;
+            type Wide = Double<S>;
 
+            #[inline(always)]
+            fn wide(self) -> Double<S> {
+                Double(self.0)
+            }
+            #[inline(always)]
+            fn widen(self, value: S::$values, part: usize) -> S::f64s {
+                $widen(self, value, part)
+            }
             #[inline(always)]
             fn vectors(elements: &[$type]) -> &[S::$values] {
                 S::$vectors(elements).0
@@ -261,7 +278,8 @@ vectors!(
     partial_load_f32s,
     partial_store_f32s,
     arctangent,
-    round_bf16
+    round_bf16,
+    widen
 );
 vectors!(
     Double,
@@ -289,7 +307,8 @@ vectors!(
     partial_load_f64s,
     partial_store_f64s,
     |numbers: Self, a| numbers.each(a, f64::atan),
-    |numbers: Self, a| numbers.each(a, Real::round_bf16)
+    |numbers: Self, a| numbers.each(a, Real::round_bf16),
+    |_, a, _| a
 );
 
 /// The polynomial of [`Real::arctangent`], in vectors.
@@ -304,6 +323,19 @@ fn arctangent<S: Simd>(numbers: Single<S>, x: S::f32s) -> S::f32s {
     let second = (-0.083_720_64 + 0.057_463_56 * t) + (-0.030_717_509 + 0.010_680_72 * t) * t2;
     // The largest term last, or its rounding would count twice.
     (x * (1.0 + t * (first + (second - 0.001_743_701 * t4) * t4))).value
+}
+
+/// Part of a vector as float64. Compilers make one instruction of the loop.
+#[inline(always)]
+fn widen<S: Simd>(_: Single<S>, x: S::f32s, part: usize) -> S::f64s {
+    let (mut narrow, mut wide) = ([0.0; LANES], [0.0; LANES]);
+    S::as_mut_simd_f32s(&mut narrow[..S::F32_LANES]).0[0] = x;
+    let narrow = &narrow[part * S::F64_LANES..][..S::F64_LANES];
+    let wide = &mut wide[..S::F64_LANES];
+    for (wide, &x) in wide.iter_mut().zip(narrow) {
+        *wide = f64::from(x);
+    }
+    S::as_simd_f64s(wide).0[0]
 }
 
 /// [`Real::round_bf16`], in vectors.

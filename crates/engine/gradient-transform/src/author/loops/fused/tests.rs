@@ -338,6 +338,35 @@ impl GradientTransform for FromBase {
     }
 }
 
+/// Takes the part along the base iterate off.
+#[derive(Clone, Debug)]
+struct Across;
+
+#[fields]
+struct Products<V> {
+    ub: V,
+    bb: V,
+}
+
+#[transform("across")]
+impl GradientTransform for Across {
+    type Sums<V: Copy> = Products<V>;
+    type Scalars<V: Copy> = One<V>;
+    const SUMS_IN_FLOAT64: bool = true;
+
+    fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Products<Num<B>> {
+        Products { ub: e.update * e.base, bb: e.base * e.base }
+    }
+
+    fn finalize(&self, _cx: &Context<'_>, sums: Products<f64>, scalars: &mut One<f64>) {
+        scalars.value = sums.ub / (sums.bb + 1e-30);
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.update - e.scalars.value * e.base;
+    }
+}
+
 /// An observer of the update.
 #[derive(Debug)]
 struct Witness {
@@ -387,11 +416,20 @@ fn a_chain_that_the_loops_are_not_for_runs_link_by_link() {
     let chain = || (crate::only_for(|tensor| tensor.shape.len() == 2, Clip), writer.clone());
     let other = super::Fused::new(chain()).with(super::loops::<(Clip, Averaged), _>());
     check::<f32, f32>(chain(), other, |shape| shape.len() == 2, |x| x as f32);
-    // One before the writer that reads the base iterate: the writer's, or the parameter.
+}
+
+#[test]
+fn transforms_before_the_writer_read_its_base_iterate_or_the_parameter() {
+    let writer = Averaged { decay: 0.01 };
     let chain = || (FromBase, writer.clone());
-    check::<f32, f32>(chain(), fused(chain()), |_| false, |x| x as f32);
+    check::<f32, f32>(chain(), fused(chain()), |_| true, |x| x as f32);
     let chain = || (FromBase, Clip, crate::Descent::default());
-    check::<f32, f32>(chain(), fused(chain()), |_| false, |x| x as f32);
+    check::<f32, f32>(chain(), fused(chain()), |_| true, |x| x as f32);
+    // In sweeps without the writer, with it, and with the parameter written.
+    let chain = || (Across, FromBase, Clip, writer.clone(), Agreeing);
+    check::<f32, f32>(chain(), fused(chain()), |_| true, |x| x as f32);
+    check::<f32, half::bf16>(chain(), fused(chain()), |_| true, half::bf16::from_f64);
+    check::<f64, f64>(chain(), fused(chain()), |_| true, |x| x);
 }
 
 #[test]
