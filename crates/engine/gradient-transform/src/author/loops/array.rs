@@ -127,6 +127,12 @@ impl<'n, 's> Stretch<'n, 's> {
 }
 
 impl Index<'_> {
+    /// Number of the vector within its block.
+    #[inline(always)]
+    pub(crate) fn vector<B: Vectors>(self) -> usize {
+        self.within / B::WIDTH
+    }
+
     /// A part of the vector, as wide as vectors of float64 are.
     #[inline(always)]
     pub(crate) fn of_part<B: Vectors>(self, part: usize) -> Self {
@@ -277,6 +283,16 @@ impl<T, const CHANGES: bool> Lanes<'_, T, CHANGES> {
 }
 
 impl<'r, T> Lanes<'r, T, true> {
+    /// Writes all lanes: the first of `vectors`, as many as a block has.
+    #[inline(always)]
+    pub(crate) fn put<B: Vectors<Element = T>>(self, vectors: &[B::Value; LANES]) {
+        let mut within = 0;
+        while within < LANES {
+            self.set::<B>(Index { block: 0, within, brand: PhantomData }, vectors[within / B::WIDTH]);
+            within += B::WIDTH;
+        }
+    }
+
     /// The lanes of a block.
     #[inline(always)]
     pub(crate) fn of(block: &'r mut Block<T>) -> Self {

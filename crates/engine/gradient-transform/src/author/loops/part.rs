@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::author::loops::along::{AlongBlock, Expand, Places, Reduce, Side};
 use crate::author::loops::array::{Array, Block, Index, Lanes, Len};
-use crate::author::loops::sums::{self, TileSums};
+use crate::author::loops::sums::{Accumulators, TileSums};
 use crate::author::loops::work::Work;
 use crate::author::{Column, Element, ElementOf, Fields, GradientTransform, count};
 use crate::layout::axes::Axes;
@@ -383,6 +383,11 @@ pub(super) fn with_each<'r, V: Copy + 'static, U: Copy, F: Fields<V>, O: Fields<
 }
 
 impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
+    #[inline(always)]
+    pub(in crate::author) fn keep_sums<B: Vectors<Element = T>>(&self, sums: &Accumulators<B, G>) {
+        sums.keep(&self.sums, &self.wide_sums);
+    }
+
     /// Of a writer that keeps one: the base iterate.
     #[inline(always)]
     pub(in crate::author) fn base<B: Vectors<Element = T>>(
@@ -400,6 +405,7 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
         fixed: &Fixed<B, G>,
         along: &AlongBlock<'_, T, G>,
         i: Index<'n>,
+        sums: &mut Accumulators<B, G>,
         shared: &mut Shared<B>,
         behind: impl FnOnce(&mut Shared<B>),
     ) {
@@ -422,11 +428,7 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
             variant: fixed.variant,
         };
         if W::KEEPS_SUMS {
-            if G::SUMS_IN_FLOAT64 {
-                sums::add_wide::<B, G>(&fixed.transform, &e, &self.wide_sums, i);
-            } else {
-                sums::add::<B, G>(&fixed.transform, &e, &self.sums, i);
-            }
+            sums.add(&fixed.transform, &e, i);
             let measured = fixed.transform.measure_along(&e);
             each::<G::Along<()>>(
                 #[inline(always)]

@@ -229,6 +229,7 @@ impl<'n, T: Real, L: Works<T>, const HEAD: bool> Loop<'_, '_, '_, 'n, T, L, HEAD
         let (updates, writes) = (!HEAD && L::UPDATES, L::WRITES);
         let Some(out) = arrays.out.map(Some).or((!updates && !writes).then_some(None)) else { return };
         let mut prefetch = Prefetch::resume();
+        let mut sums = L::accumulators::<B>(numbers);
         for run in self.axes.runs(self.offset, len.elements()) {
             len.stretch(
                 run.at..run.to,
@@ -266,7 +267,7 @@ impl<'n, T: Real, L: Works<T>, const HEAD: bool> Loop<'_, '_, '_, 'n, T, L, HEAD
                                         },
                                         displacement: number(arrays.displacement.get::<B>(i)),
                                     };
-                                    L::element(&opened, &fixed, &along, i, &mut shared);
+                                    L::element(&opened, &fixed, &along, i, &mut sums, &mut shared);
                                     match out {
                                         Some(out) if writes => out.set::<B>(i, shared.parameter.value),
                                         Some(out) if updates => out.set::<B>(i, shared.update.value),
@@ -280,6 +281,7 @@ impl<'n, T: Real, L: Works<T>, const HEAD: bool> Loop<'_, '_, '_, 'n, T, L, HEAD
             );
             L::close_run(sides, &run);
         }
+        L::keep_sums(&opened, &sums);
         prefetch.suspend();
     }
 }

@@ -5,7 +5,7 @@ use crate::author::loops::part::{each, with_each};
 use crate::author::{Element, ElementOf, Fields, GradientTransform};
 use crate::memory::element::Real;
 use crate::memory::kernel;
-use crate::memory::number::{LANES, Num, Vectors};
+use crate::memory::number::{Backend, LANES, Num, Vectors};
 
 /// Sums in the type `N`: in lanes, and of the elements after the last full block.
 pub(super) struct TileSums<N: Copy, G: GradientTransform> {
@@ -39,34 +39,68 @@ impl<N: Real, G: GradientTransform> TileSums<N, G> {
     }
 }
 
-/// Adds the terms of a vector of elements.
-#[inline(always)]
-pub(super) fn add<B: Vectors, G: GradientTransform>(
-    transform: &G,
-    e: &Element<B, G>,
-    sums: &G::Sums<Lanes<'_, B::Element, true>>,
-    i: Index<'_>,
-) {
-    let (numbers, terms) = (e.update.backend, transform.measure(e));
-    each::<G::Sums<()>>(
-        #[inline(always)]
-        |k| {
-            let lanes = sums.get(k);
-            lanes.set::<B>(i, numbers.add(lanes.get::<B>(i), terms.get(k).value));
-        },
-    );
+/// The lanes of sums in a loop. In registers: through memory, each addition would wait for the one before to be stored and read.
+pub struct Accumulators<B: Vectors, G: GradientTransform> {
+    lanes: G::Sums<BlockOf<B>>,
+    /// Of a transform that has its sums in float64, in place of `lanes`.
+    wide: G::Sums<BlockOf<B::Wide>>,
 }
 
-/// The same with terms that are calculated in float64.
+/// The vectors of a block; there are fewer than lanes.
+type BlockOf<B> = [<B as Backend>::Value; LANES];
+
+impl<B: Vectors, G: GradientTransform> Accumulators<B, G> {
+    #[inline(always)]
+    pub(super) fn zeros(numbers: B) -> Self {
+        let (zeros, wide) = ([numbers.constant(0.0); LANES], [numbers.wide().constant(0.0); LANES]);
+        Self { lanes: Fields::from_fn(|_| zeros), wide: Fields::from_fn(|_| wide) }
+    }
+
+    /// Adds the terms of a vector of elements.
+    #[inline(always)]
+    pub(super) fn add(&mut self, transform: &G, e: &Element<B, G>, i: Index<'_>) {
+        if G::SUMS_IN_FLOAT64 {
+            for part in 0..B::WIDTH / <B::Wide as Vectors>::WIDTH {
+                let e = &widened::<B, G>(e, part);
+                add_terms::<B::Wide, G>(transform, e, &mut self.wide, i.of_part::<B>(part));
+            }
+        } else {
+            add_terms::<B, G>(transform, e, &mut self.lanes, i);
+        }
+    }
+
+    /// Puts the lanes into memory.
+    #[inline(always)]
+    pub(super) fn keep(
+        &self,
+        lanes: &G::Sums<Lanes<'_, B::Element, true>>,
+        wide: &G::Sums<Lanes<'_, f64, true>>,
+    ) {
+        if G::SUMS_IN_FLOAT64 {
+            each::<G::Sums<()>>(
+                #[inline(always)]
+                |k| wide.get(k).put::<B::Wide>(&self.wide.get(k)),
+            );
+        } else {
+            each::<G::Sums<()>>(
+                #[inline(always)]
+                |k| lanes.get(k).put::<B>(&self.lanes.get(k)),
+            );
+        }
+    }
+}
+
 #[inline(always)]
-pub(super) fn add_wide<B: Vectors, G: GradientTransform>(
+fn add_terms<B: Vectors, G: GradientTransform>(
     transform: &G,
     e: &Element<B, G>,
-    sums: &G::Sums<Lanes<'_, f64, true>>,
+    lanes: &mut G::Sums<BlockOf<B>>,
     i: Index<'_>,
 ) {
-    for part in 0..B::WIDTH / <B::Wide as Vectors>::WIDTH {
-        add::<B::Wide, G>(transform, &widened::<B, G>(e, part), sums, i.of_part::<B>(part));
+    let terms = transform.measure(e);
+    for (lanes, term) in lanes.iter_mut().zip(terms.iter()) {
+        let lane = &mut lanes[i.vector::<B>()];
+        *lane = term.backend.add(*lane, term.value);
     }
 }
 

@@ -6,6 +6,7 @@ use crate::author::loops::along::{AlongBlock, AlongRun, Side};
 use crate::author::loops::array::{BlockIndex, Index, Len, Stretch};
 use crate::author::loops::fused::next_part;
 use crate::author::loops::part::{Fixed, Opened, Part, Remaining, Rest, Shared, Store};
+use crate::author::loops::sums::Accumulators;
 use crate::author::loops::work::Work;
 use crate::author::{GradientTransform, count};
 use crate::layout::axes::{Axes, Run};
@@ -23,6 +24,7 @@ pub trait Works<T: Real>: 'static {
     type AlongRun<'x, 's>;
     type AlongBlock<'x>;
     type Fixed<B: Vectors<Element = T>>;
+    type Accumulators<B: Vectors<Element = T>>;
     const WRITES: bool;
     /// Whether an update is left behind.
     const UPDATES: bool;
@@ -69,6 +71,10 @@ pub trait Works<T: Real>: 'static {
     where
         Self: 'x;
     fn close_run(sides: &mut Self::Sides<'_>, run: &Run);
+    /// Sums of nothing yet.
+    fn accumulators<B: Vectors<Element = T>>(numbers: B) -> Self::Accumulators<B>;
+    /// Puts sums where they belong.
+    fn keep_sums<B: Vectors<Element = T>>(opened: &Self::Opened<'_, '_>, sums: &Self::Accumulators<B>);
     /// The writer's base iterate, if the writer is among them and keeps one.
     fn base<'n, B: Vectors<Element = T>>(
         opened: &Self::Opened<'_, 'n>,
@@ -80,6 +86,7 @@ pub trait Works<T: Real>: 'static {
         fixed: &Self::Fixed<B>,
         along: &Self::AlongBlock<'_>,
         i: Index<'n>,
+        sums: &mut Self::Accumulators<B>,
         shared: &mut Shared<B>,
     );
     fn close_rest(
@@ -114,6 +121,7 @@ impl<T: Real> Works<T> for End {
     type AlongRun<'x, 's> = ();
     type AlongBlock<'x> = ();
     type Fixed<B: Vectors<Element = T>> = ();
+    type Accumulators<B: Vectors<Element = T>> = ();
     const WRITES: bool = false;
     const UPDATES: bool = false;
     const ALONG: usize = 0;
@@ -162,11 +170,23 @@ impl<T: Real> Works<T> for End {
     #[inline(always)]
     fn close_run((): &mut (), _: &Run) {}
     #[inline(always)]
+    fn accumulators<B: Vectors<Element = T>>(_: B) {}
+    #[inline(always)]
+    fn keep_sums<B: Vectors<Element = T>>((): &(), (): &()) {}
+    #[inline(always)]
     fn base<'n, B: Vectors<Element = T>>((): &(), (): &(), _: Index<'n>) -> Option<B::Value> {
         None
     }
     #[inline(always)]
-    fn element<'n, B: Vectors<Element = T>>((): &(), (): &(), (): &(), _: Index<'n>, _: &mut Shared<B>) {}
+    fn element<'n, B: Vectors<Element = T>>(
+        (): &(),
+        (): &(),
+        (): &(),
+        _: Index<'n>,
+        (): &mut (),
+        _: &mut Shared<B>,
+    ) {
+    }
     fn close_rest((): &(), (): &mut (), (): &(), _: &mut [&mut [T]], _: usize) {}
     fn finish((): &(), (): &(), _: &mut Own<'_, '_, T>, _: &[T], _: usize, _: usize) {}
 }
@@ -180,6 +200,7 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
     type AlongRun<'x, 's> = (AlongRun<'x, 's, T, G>, L::AlongRun<'x, 's>);
     type AlongBlock<'x> = (AlongBlock<'x, T, G>, L::AlongBlock<'x>);
     type Fixed<B: Vectors<Element = T>> = (Fixed<B, G>, L::Fixed<B>);
+    type Accumulators<B: Vectors<Element = T>> = (Accumulators<B, G>, L::Accumulators<B>);
     const WRITES: bool = W::WRITES || L::WRITES;
     const UPDATES: bool = W::UPDATES || L::UPDATES;
     const ALONG: usize = count::<G::Along<bool>, bool>() + L::ALONG;
@@ -275,6 +296,22 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
     }
 
     #[inline(always)]
+    fn accumulators<B: Vectors<Element = T>>(numbers: B) -> Self::Accumulators<B> {
+        (Accumulators::zeros(numbers), L::accumulators(numbers))
+    }
+
+    #[inline(always)]
+    fn keep_sums<B: Vectors<Element = T>>(
+        (own, behind): &Self::Opened<'_, '_>,
+        (sums, sums_behind): &Self::Accumulators<B>,
+    ) {
+        if W::KEEPS_SUMS {
+            own.keep_sums(sums);
+        }
+        L::keep_sums(behind, sums_behind);
+    }
+
+    #[inline(always)]
     fn base<'n, B: Vectors<Element = T>>(
         (own, behind): &Self::Opened<'_, 'n>,
         (fixed, fixed_behind): &Self::Fixed<B>,
@@ -292,15 +329,17 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
         (fixed, fixed_behind): &Self::Fixed<B>,
         (along, along_behind): &Self::AlongBlock<'_>,
         i: Index<'n>,
+        (sums, sums_behind): &mut Self::Accumulators<B>,
         shared: &mut Shared<B>,
     ) {
         own.element::<W, B>(
             fixed,
             along,
             i,
+            sums,
             shared,
             #[inline(always)]
-            |shared| L::element(behind, fixed_behind, along_behind, i, shared),
+            |shared| L::element(behind, fixed_behind, along_behind, i, sums_behind, shared),
         );
     }
 
