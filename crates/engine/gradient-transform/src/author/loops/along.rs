@@ -1,7 +1,8 @@
 //! Arrays along axes, and the elements of a tile that belong to their elements.
 
 use crate::author::loops::array::{Block, BlockIndex, Lanes, Stretch, Within};
-use crate::author::loops::part::Along;
+use crate::author::loops::part::{Along, each};
+use crate::author::loops::sums::Accumulators;
 use crate::author::loops::work::Work;
 use crate::author::{Fields, GradientTransform};
 use crate::layout::axes::{Axes, Run};
@@ -48,7 +49,7 @@ pub struct Side<'r, T: Copy, G: GradientTransform> {
     arrays: Arrays<'r, T, G>,
     /// Values of which a run has one, in every element of a block.
     values: &'r mut G::Along<Block<T>>,
-    /// Their sums, in lanes.
+    /// What is added to sums that are kept elsewhere, or lost.
     lanes: &'r mut G::Along<Block<T>>,
 }
 
@@ -70,12 +71,16 @@ enum Arrays<'r, T, G: GradientTransform> {
 pub struct AlongRun<'x, 's, T, G: GradientTransform> {
     pub(in crate::author) values: G::Along<Within<'x, 's, T, false>>,
     pub(in crate::author) sums: G::Along<Within<'x, 's, T, true>>,
+    one_of_run: G::Along<bool>,
 }
 
 /// Arrays along axes within a block.
 pub struct AlongBlock<'x, T, G: GradientTransform> {
     pub(in crate::author) values: G::Along<Lanes<'x, T, false>>,
+    /// The sums of the elements.
     pub(in crate::author) sums: G::Along<Lanes<'x, T, true>>,
+    /// Whether a run has one sum of the array, in place of those of `sums`.
+    pub(in crate::author) one_of_run: G::Along<bool>,
 }
 
 impl<'x, 's, T: Real, G: GradientTransform> AlongRun<'x, 's, T, G> {
@@ -91,6 +96,7 @@ impl<'x, 's, T: Real, G: GradientTransform> AlongRun<'x, 's, T, G> {
                 #[inline(always)]
                 |i| self.sums.get(i).block(block),
             ),
+            one_of_run: self.one_of_run,
         }
     }
 }
@@ -152,12 +158,13 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
                             (Place::From(from), Some(sums), _) => {
                                 stretch.change(sums.at(from, run.to - run.at))
                             }
-                            (_, _, Some(lanes)) => {
-                                lanes.fill(T::zero());
-                                stretch.lanes(lanes)
-                            }
+                            (_, _, Some(lanes)) => stretch.lanes(lanes),
                             (_, _, None) => unreachable!("there is a block for every array"),
                         },
+                    ),
+                    one_of_run: Fields::from_fn(
+                        #[inline(always)]
+                        |i| matches!(place(i), Place::One(_)),
                     ),
                 }
             }
@@ -178,6 +185,7 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
                             None => unreachable!("there is a block for every array"),
                         },
                     ),
+                    one_of_run: Fields::from_fn(|_| false),
                 }
             }
             Arrays::Flat { values, sums, len, from } => {
@@ -198,6 +206,7 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
                             None => unreachable!("there is memory for every array"),
                         },
                     ),
+                    one_of_run: Fields::from_fn(|_| false),
                 }
             }
         }
@@ -205,17 +214,22 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
 
     /// Adds the sums of which a run has one where they belong.
     #[inline(always)]
-    pub(in crate::author) fn close<W: Work<G>>(&mut self, run: &Run) {
-        if !W::KEEPS_SUMS {
-            return;
-        }
+    pub(in crate::author) fn close<B: Vectors<Element = T>>(
+        &mut self,
+        run: &Run,
+        of_run: &mut Accumulators<B, G>,
+    ) {
         let Arrays::Runs { axes, lacks_first, sums, .. } = &mut self.arrays else { return };
-        for (i, (sums, lanes)) in sums.iter_mut().zip(self.lanes.iter()).enumerate() {
-            if let Place::One(at) = (Places { axes, lacks_first: lacks_first.get(i), offset: 0 }).within(run)
-            {
-                sums.at(at, 1)[0] += kernel::total(*lanes);
-            }
-        }
+        each::<G::Along<()>>(
+            #[inline(always)]
+            |i| {
+                let places = Places { axes, lacks_first: lacks_first.get(i), offset: 0 };
+                if let (Place::One(at), Some(sums)) = (places.within(run), sums.get_mut(i)) {
+                    sums.at(at, 1)[0] += of_run.of_run(i);
+                }
+            },
+        );
+        of_run.begin_run();
     }
 }
 

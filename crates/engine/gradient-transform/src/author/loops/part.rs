@@ -429,14 +429,7 @@ impl<'n, T: Real, G: GradientTransform> Opened<'_, 'n, T, G> {
         };
         if W::KEEPS_SUMS {
             sums.add(&fixed.transform, &e, i);
-            let measured = fixed.transform.measure_along(&e);
-            each::<G::Along<()>>(
-                #[inline(always)]
-                |k| {
-                    let sums = along.sums.get(k);
-                    sums.set::<B>(i, numbers.add(sums.get::<B>(i), measured.get(k).value));
-                },
-            );
+            sums.add_along(&fixed.transform, &e, along, i);
         }
         if W::DISPLACES {
             shared.base = fixed.base.map_or(e.parameter, |base| e.state.get(base));

@@ -279,7 +279,7 @@ impl<'n, T: Real, L: Works<T>, const HEAD: bool> Loop<'_, '_, '_, 'n, T, L, HEAD
                     );
                 },
             );
-            L::close_run(sides, &run);
+            L::close_run(sides, &run, &mut sums);
         }
         L::keep_sums(&opened, &sums);
         prefetch.suspend();

@@ -1,5 +1,6 @@
 //! Sums of one transform over the elements of a tile.
 
+use crate::author::loops::along::AlongBlock;
 use crate::author::loops::array::{Block, Index, Lanes};
 use crate::author::loops::part::{each, with_each};
 use crate::author::{Element, ElementOf, Fields, GradientTransform};
@@ -44,6 +45,9 @@ pub struct Accumulators<B: Vectors, G: GradientTransform> {
     lanes: G::Sums<BlockOf<B>>,
     /// Of a transform that has its sums in float64, in place of `lanes`.
     wide: G::Sums<BlockOf<B::Wide>>,
+    /// Of arrays along axes: those of which a run has one sum.
+    along: G::Along<BlockOf<B>>,
+    zero: B::Value,
 }
 
 /// The vectors of a block; there are fewer than lanes.
@@ -52,8 +56,14 @@ type BlockOf<B> = [<B as Backend>::Value; LANES];
 impl<B: Vectors, G: GradientTransform> Accumulators<B, G> {
     #[inline(always)]
     pub(super) fn zeros(numbers: B) -> Self {
-        let (zeros, wide) = ([numbers.constant(0.0); LANES], [numbers.wide().constant(0.0); LANES]);
-        Self { lanes: Fields::from_fn(|_| zeros), wide: Fields::from_fn(|_| wide) }
+        let zero = numbers.constant(0.0);
+        let (zeros, wide) = ([zero; LANES], [numbers.wide().constant(0.0); LANES]);
+        Self {
+            lanes: Fields::from_fn(|_| zeros),
+            wide: Fields::from_fn(|_| wide),
+            along: Fields::from_fn(|_| zeros),
+            zero,
+        }
     }
 
     /// Adds the terms of a vector of elements.
@@ -67,6 +77,41 @@ impl<B: Vectors, G: GradientTransform> Accumulators<B, G> {
         } else {
             add_terms::<B, G>(transform, e, &mut self.lanes, i);
         }
+    }
+
+    /// Adds the terms of sums over an axis: those of the run, or of a vector of elements.
+    #[inline(always)]
+    pub(super) fn add_along(
+        &mut self,
+        transform: &G,
+        e: &Element<B, G>,
+        along: &AlongBlock<'_, B::Element, G>,
+        i: Index<'_>,
+    ) {
+        let (numbers, terms) = (e.update.backend, transform.measure_along(e));
+        for (k, lanes) in self.along.iter_mut().enumerate() {
+            let (lane, term) = (&mut lanes[i.vector::<B>()], terms.get(k).value);
+            if along.one_of_run.get(k) {
+                *lane = numbers.add(*lane, term);
+            } else {
+                let sums = along.sums.get(k);
+                sums.set::<B>(i, numbers.add(sums.get::<B>(i), term));
+            }
+        }
+    }
+
+    /// The run's sum of an array along axes.
+    #[inline(always)]
+    pub(super) fn of_run(&self, array: usize) -> B::Element {
+        let mut lanes = [B::Element::of(0.0); LANES];
+        Lanes::of(&mut lanes).put::<B>(&self.along.get(array));
+        kernel::total(lanes)
+    }
+
+    /// Sums of nothing again, for the next run.
+    #[inline(always)]
+    pub(super) fn begin_run(&mut self) {
+        self.along = Fields::from_fn(|_| [self.zero; LANES]);
     }
 
     /// Puts the lanes into memory.

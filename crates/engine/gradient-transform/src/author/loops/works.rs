@@ -70,7 +70,11 @@ pub trait Works<T: Real>: 'static {
     fn block<'x, 's>(run: &Self::AlongRun<'x, 's>, block: BlockIndex<'_, 's>) -> Self::AlongBlock<'x>
     where
         Self: 'x;
-    fn close_run(sides: &mut Self::Sides<'_>, run: &Run);
+    fn close_run<B: Vectors<Element = T>>(
+        sides: &mut Self::Sides<'_>,
+        run: &Run,
+        sums: &mut Self::Accumulators<B>,
+    );
     /// Sums of nothing yet.
     fn accumulators<B: Vectors<Element = T>>(numbers: B) -> Self::Accumulators<B>;
     /// Puts sums where they belong.
@@ -168,7 +172,7 @@ impl<T: Real> Works<T> for End {
     {
     }
     #[inline(always)]
-    fn close_run((): &mut (), _: &Run) {}
+    fn close_run<B: Vectors<Element = T>>((): &mut (), _: &Run, (): &mut ()) {}
     #[inline(always)]
     fn accumulators<B: Vectors<Element = T>>(_: B) {}
     #[inline(always)]
@@ -290,9 +294,15 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
     }
 
     #[inline(always)]
-    fn close_run((side, sides): &mut Self::Sides<'_>, run: &Run) {
-        side.close::<W>(run);
-        L::close_run(sides, run);
+    fn close_run<B: Vectors<Element = T>>(
+        (side, sides): &mut Self::Sides<'_>,
+        run: &Run,
+        (sums, sums_behind): &mut Self::Accumulators<B>,
+    ) {
+        if W::KEEPS_SUMS {
+            side.close(run, sums);
+        }
+        L::close_run(sides, run, sums_behind);
     }
 
     #[inline(always)]
