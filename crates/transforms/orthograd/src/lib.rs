@@ -54,7 +54,7 @@ pub struct Products<V> {
 pub struct Projection<V> {
     /// The share of the weights that is taken from the update.
     pub p: V,
-    /// What restores the update's norm.
+    /// Factor that restores the norm of the update.
     pub scale: V,
 }
 

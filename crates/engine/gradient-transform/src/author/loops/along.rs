@@ -49,7 +49,7 @@ pub struct Side<'r, T: Copy, G: GradientTransform> {
     arrays: Arrays<'r, T, G>,
     /// Values of which a run has one, in every element of a block.
     values: &'r mut G::Along<Block<T>>,
-    /// What is added to sums that are kept elsewhere, or lost.
+    /// Blocks in place of sums that are in registers, or lost.
     lanes: &'r mut G::Along<Block<T>>,
 }
 
