@@ -92,7 +92,7 @@ pub const POSITIONS: &[Position] = &[
     Position {
         transform: "orthograd",
         place: "before the moment",
-        otherwise: "after it, the direction is projected in place of the gradient, which is another method (and that of 2.0.1)",
+        otherwise: "after it, the direction is projected instead of the gradient; that is another method, the one of 2.0.1",
     },
     Position {
         transform: "first-moment",
@@ -102,12 +102,12 @@ pub const POSITIONS: &[Position] = &[
     Position {
         transform: "cautious-update, grams-update",
         place: "after the first moment",
-        otherwise: "an update that is the gradient always agrees with it",
+        otherwise: "without a first moment, the update always agrees with the gradient",
     },
     Position {
         transform: "factored-moment, dense-moment, adopt, focus, muon",
         place: "one of them for each tensor, before stableadamw",
-        otherwise: "two of them in a row divide twice; only focus refuses the others, as its average has no use for them",
+        otherwise: "two of them in a row divide twice; only focus excludes the others",
     },
     Position {
         transform: "stableadamw, soft-stableadamw",
