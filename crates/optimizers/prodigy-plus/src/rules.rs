@@ -14,11 +14,11 @@ use crate::options::Options;
 /// assert!(!with_focus[0].reason.is_empty() && !with_focus[0].upstream.is_empty());
 /// ```
 pub struct Exclusion {
-    /// One of them, as a user writes it.
+    /// One of them, in the user's spelling.
     pub first: &'static str,
     /// The other.
     pub second: &'static str,
-    /// Why, and what to do.
+    /// The reason, and the remedy.
     pub reason: &'static str,
     /// Silent behaviour of the Python package.
     pub upstream: &'static str,
@@ -132,7 +132,7 @@ pub const POSITIONS: &[Position] = &[
 ];
 
 impl Options {
-    /// Refuses options that exclude each other, by [`EXCLUSIONS`].
+    /// Rejects options that exclude each other, by [`EXCLUSIONS`].
     ///
     /// ```
     /// use prodigy_plus::Options;
@@ -155,7 +155,7 @@ impl Options {
     }
 }
 
-/// Both tables as Markdown, as they stand in this crate's documentation.
+/// Both tables as Markdown, as in this crate's documentation.
 ///
 /// ```
 /// assert!(prodigy_plus::rules_table().contains("| `use_cautious` | `use_grams` |"));
