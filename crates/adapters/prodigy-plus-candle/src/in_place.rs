@@ -151,7 +151,7 @@ fn resident<'a, M: Memory>(
 ) -> Result<(Array<M>, M::Held<'a>)> {
     let elsewhere = |reason| Error::Elsewhere { name: name.to_owned(), reason };
     let Some((first, end)) = layout.contiguous_offsets() else {
-        return Err(elsewhere("its elements are not side by side".to_owned()));
+        return Err(elsewhere("its elements are not contiguous".to_owned()));
     };
     memory.array(storage, first..end).map_err(elsewhere)
 }

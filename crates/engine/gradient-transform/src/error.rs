@@ -195,7 +195,7 @@ pub enum Error {
     RecorderOnDevice,
     /// Parameters that share memory of a device, or a parameter and a gradient.
     #[error(
-        "parameter `{first}` or its gradient and parameter `{second}` or its gradient share memory that is to be written; nothing was changed. Give each memory of its own"
+        "parameter `{first}` or its gradient and parameter `{second}` or its gradient share memory that is to be written; nothing was changed. Use separate memory for each"
     )]
     Overlap {
         /// One of the two.

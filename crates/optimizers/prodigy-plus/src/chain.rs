@@ -185,7 +185,7 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
     };
     match made.downcast::<Vec<Boxed<T>>>() {
         Ok(chain) => Ok(*chain),
-        Err(_) => unreachable!("float32 and float64 are all types that are computed in"),
+        Err(_) => unreachable!("the computation is in float32 or float64"),
     }
 }
 

@@ -17,7 +17,7 @@ pub use update::CautiousUpdate;
 /// share = number of elements with m u > 0 / number of elements with u != 0
 /// m <- c (y - z) + (m - c (y - z)) / max(share, 1e-3)   where m u > 0
 /// m <- 0                                                where m u <= 0
-/// m <- m                                                where u = 0, as there is nothing to be cautious about
+/// m <- m                                                where u = 0: no update to agree with
 /// ```
 ///
 /// Only the step is scaled up. The averaging's part is a feedback: a factor above 2/c would move y past z, farther in every step.

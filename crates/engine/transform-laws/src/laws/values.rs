@@ -62,7 +62,7 @@ pub(crate) fn survives_zero_gradients(row: &Row) -> Result<()> {
     {
         let fits = |zero: &Zero| found.iter().all(|(from, t, stood)| *stood == stand_still(*zero, *from, *t));
         bail!(
-            "whether parameter and base iterate stand still in step {} of zeros from step {} on is {stood:?}, and by {said:?} {:?}; {}",
+            "whether parameter and base iterate keep their values in step {}, with gradients of zero from step {} on, is {stood:?}, but {said:?} requires {:?}; {}",
             t + 1,
             from + 1,
             stand_still(said, *from, *t),

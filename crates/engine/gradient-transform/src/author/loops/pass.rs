@@ -76,7 +76,7 @@ pub fn run<T: Real, G: GradientTransform>(pass: Pass<'_, '_, T, G>) {
         Task::Measure => over::<T, G, Measure>(pass),
         Task::UpdateAndMeasure if G::Kind::LAGS => over::<T, G, UpdateAndMeasure>(pass),
         Task::Accumulate if G::Kind::LAGS => over::<T, G, Accumulate>(pass),
-        Task::UpdateAndMeasure | Task::Accumulate => unreachable!("of transforms that lag alone"),
+        Task::UpdateAndMeasure | Task::Accumulate => unreachable!("only lagged transforms have this task"),
     }
 }
 
