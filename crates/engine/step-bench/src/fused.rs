@@ -1,4 +1,4 @@
-//! The default step written out by hand, for one float32 matrix, as the yardstick of composition.
+//! The default step written out by hand, for one float32 matrix, to measure the cost of composition.
 //!
 //! The same three sweeps as the engine's, but each is one loop in which everything is done at once, and the first two read
 //! four rows side by side. No part of it can be removed or combined with others.
