@@ -11,7 +11,7 @@ use transform_laws::Zero::MovesOn;
 use transform_laws::formula::{BETA2, Direction, by_division, dot};
 use transform_laws::{Laws, Training, formula};
 
-/// Negligible relative to gradients of the order of 1, but a number in float32.
+/// Too small to act beside gradients of the order of 1, but a number in float32.
 const NO_EPSILON: Division = Division::Epsilon(1e-30);
 
 fn dense() -> DenseMoment {
