@@ -341,7 +341,7 @@ const HABITS: [&str; 27] = [
     "are no part of",
 ];
 
-/// The same, where all text has been read for them.
+/// Habits that are tested outside of [`UNREAD`] only.
 const HABITS_OF_READ_TEXT: [&str; 17] = [
     "goes on",
     " go on ",
@@ -362,7 +362,7 @@ const HABITS_OF_READ_TEXT: [&str; 17] = [
     "as good as 0",
 ];
 
-/// Text that has not been read for the habits of read text.
+/// Text that has not been read for [`HABITS_OF_READ_TEXT`] yet.
 const UNREAD: [&str; 8] = [
     "book/src/transforms/list.md",
     "crates/ablate",
