@@ -311,7 +311,7 @@ fn every_key_of_a_study_file_is_in_the_reference() {
 }
 
 /// Habits of which `CONTRIBUTING.md` says what to write instead.
-const HABITS: [&str; 18] = [
+const HABITS: [&str; 27] = [
     "one's own",
     " for ever ",
     " for ever.",
@@ -330,6 +330,48 @@ const HABITS: [&str; 18] = [
     "begins anew",
     "begin anew",
     "as if it was",
+    "stands still",
+    "stand still",
+    "stood still",
+    "run away",
+    "runs away",
+    "handed on",
+    "took the place of",
+    "is no part of",
+    "are no part of",
+];
+
+/// Habits that are tested outside of [`UNREAD`] only.
+const HABITS_OF_READ_TEXT: [&str; 17] = [
+    "goes on",
+    " go on ",
+    "went on ",
+    "going on ",
+    "once more",
+    "is told",
+    "are told",
+    "type computed in",
+    "type that is computed in",
+    "cannot be stepped",
+    "hands on",
+    "takes the place of",
+    "anew",
+    "sign alone",
+    "signs alone",
+    "next to no",
+    "as good as 0",
+];
+
+/// Text that has not been read for [`HABITS_OF_READ_TEXT`] yet.
+const UNREAD: [&str; 8] = [
+    "book/src/transforms/list.md",
+    "crates/ablate",
+    "crates/adapters/gradient-cuda",
+    "crates/adapters/gradient-wgpu",
+    "crates/engine/gradient-transform/src/device",
+    "crates/engine/gradient-transform/src/link",
+    "crates/engine/sweep-kernels",
+    "crates/transforms/muon-pp",
 ];
 
 /// Documentation in a Rust source, line by line.
@@ -364,7 +406,9 @@ fn pages_and_doc_comments_are_free_of_the_worst_habits() {
     // Lines end anywhere.
     let mut check = |file: &Path, text: &str| {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        for habit in HABITS.iter().filter(|habit| text.contains(**habit)) {
+        let is_read = UNREAD.iter().all(|unread| !file.starts_with(root.join(unread)));
+        let of_read_text = HABITS_OF_READ_TEXT.iter().filter(|_| is_read);
+        for habit in HABITS.iter().chain(of_read_text).filter(|habit| text.contains(**habit)) {
             found.push(format!("{}: `{habit}`", file.display()));
         }
     };
@@ -389,6 +433,7 @@ fn pages_and_doc_comments_are_free_of_the_worst_habits() {
         headless.extend(riddles.map(|line| format!("{}: {line}", file.display())));
     }
     assert!(files.len() > 80 && rust.len() > 200, "{} {}", files.len(), rust.len());
+    assert!(UNREAD.iter().all(|unread| root.join(unread).exists()), "{UNREAD:?}");
     assert!(found.is_empty() && headless.is_empty(), "{found:#?} {headless:#?}");
 }
 

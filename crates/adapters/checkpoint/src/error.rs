@@ -14,41 +14,41 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// It is not what was saved, or something else.
-    #[error("this is no whole checkpoint: {reason}")]
+    /// The file is damaged, or is not a checkpoint.
+    #[error("this is not a complete checkpoint: {reason}")]
     Damaged {
         /// The fault.
         reason: String,
     },
-    /// It is of a newer version of the format than is known here.
+    /// The file has a newer version of the format than this program knows.
     #[error(
         "this checkpoint has format version {found}; this program knows up to {known}, a newer one is needed"
     )]
     Newer {
         /// The file's version.
         found: u64,
-        /// The newest that is known.
+        /// The newest known version.
         known: u64,
     },
-    /// Two arrays of state would have one name in the file. Nothing is written.
+    /// Two arrays of state would have the same name in the file. Nothing is written.
     #[error("two arrays of the state would be called `{name}`; rename a parameter or a transform")]
     OneName {
         /// The name.
         name: String,
     },
-    /// The names of parameters and arrays are more than a file can have. Nothing is written.
+    /// The names of parameters and arrays are longer than a file can hold. Nothing is written.
     #[error(
         "the names of the parameters and of {arrays} arrays take {bytes} bytes, and files of safetensors hold {limit}: shorten the parameters' names, or join small parameters"
     )]
     TooManyArrays {
-        /// How many arrays there are.
+        /// The number of arrays.
         arrays: usize,
-        /// Bytes of their names and places.
+        /// Bytes of their names and offsets.
         bytes: usize,
         /// Limit of these bytes.
         limit: usize,
     },
-    /// It belongs to an optimizer of other groups or parameters.
+    /// The file belongs to an optimizer with other groups or parameters.
     #[error(transparent)]
     Misfit(#[from] gradient_transform::Error),
 }

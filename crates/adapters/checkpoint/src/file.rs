@@ -13,10 +13,11 @@ const SUFFIX: &str = ".part";
 /// Random letters in such a name.
 const RANDOM: usize = 6;
 
-/// Replaces the file at `path` by what `write` writes. Where that is a symbolic link, the file that it points to is replaced.
+/// Replaces the file at `path` by the output of `write`. If the path is a symbolic link, the file that it
+/// points to is replaced.
 ///
-/// Until the end it is written beside it, under a name of its own and locked. What processes that were killed have left there is
-/// not locked any more, and is removed.
+/// Until it is complete, the new file has another name in the same folder, and is locked. Files that killed
+/// processes have left there are not locked any more, and are removed.
 pub(crate) fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
@@ -43,14 +44,15 @@ pub(crate) fn replace(
     }
     file.as_file().sync_all()?;
     file.persist(&path)?;
-    // So that the new name is on the disk too; where a folder cannot be opened, it gets there in time.
+    // So that the new name is on the disk too; if a folder cannot be opened, the system writes it
+    // later.
     if cfg!(unix) {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
 }
 
-/// Where symbolic links lead to in the end, which need not exist.
+/// The end of a chain of symbolic links, which need not exist.
 fn target(mut path: PathBuf) -> io::Result<PathBuf> {
     const MOST_LINKS: usize = 40;
     for _ in 0..MOST_LINKS {
@@ -69,7 +71,7 @@ fn prefix(name: &OsStr) -> OsString {
     prefix
 }
 
-/// A new file that other processes can tell is being written.
+/// A new file with a lock, by which other processes see that it is being written.
 fn locked(folder: &Path, prefix: &OsStr) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
     builder.prefix(prefix).suffix(SUFFIX).rand_bytes(RANDOM);
@@ -77,16 +79,18 @@ fn locked(folder: &Path, prefix: &OsStr) -> io::Result<NamedTempFile> {
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     loop {
         let file = builder.tempfile_in(folder)?;
-        // Where files cannot be locked, leftovers cannot be told from files that are being written, and stay.
+        // If files cannot be locked, leftovers cannot be distinguished from files that are being written, and
+        // stay.
         let is_locked = file.as_file().lock().is_ok();
         if !is_locked || file.path().exists() {
             return Ok(file);
         }
-        // Another process came in between and took it for a leftover.
+        // Another process took it for a leftover before it was locked.
     }
 }
 
-/// Removes files like ours that nobody is writing. What cannot be removed does no harm to this file.
+/// Removes such files if no process is writing them. A file that cannot be removed does not affect
+/// this save.
 fn remove_leftovers(folder: &Path, prefix: &OsStr) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten().filter(|entry| is_ours(&entry.file_name(), prefix)) {

@@ -17,14 +17,14 @@ pub(crate) const VERSION_KEY: &str = "checkpoint_version";
 pub(crate) const HEADER_KEY: &str = "checkpoint";
 pub(crate) const SUM_KEY: &str = "sha256";
 
-/// Bytes of the length that a file begins with; what follows is aligned to as many.
+/// Bytes of the length at the start of a file; the contents are aligned to this number.
 pub(crate) const LENGTH: usize = 8;
 
-/// Where a parameter's training point is, while it is at its evaluation point.
+/// Key of a parameter's training point, while it is at its evaluation point.
 pub(crate) const TRAINING: &str = "optimizer/y";
 
-/// Shorter arrays are joined with those of other parameters. A name and a place of its own would take longer to write and to
-/// read than what is in the array, and files cannot have a million of them.
+/// Shorter arrays are joined with those of other parameters. A separate name and offset would take longer to
+/// write and to read than the array, and files cannot have a million of them.
 pub(crate) const JOINED_BELOW: usize = 1024;
 
 #[derive(Serialize, Deserialize)]
@@ -43,7 +43,7 @@ pub(crate) struct GroupHeader {
     pub(crate) state: GroupSnapshot,
 }
 
-/// Description of a parameter but for its name, once for all parameters that share it.
+/// Description of a parameter without its name, once for all parameters that share it.
 #[derive(PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Kind {
     pub(crate) shape: Vec<usize>,
@@ -52,7 +52,8 @@ pub(crate) struct Kind {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) fresh: BTreeSet<String>,
     /// By `transform/array`: the type and the number of the elements that are in the joined array of this type and key, after those
-    /// of the parameters with an earlier name; or nothing, where `parameter/transform/array` is an array of its own.
+    /// of the parameters with an earlier name; or nothing, if `parameter/transform/array` is a separate
+    /// array.
     pub(crate) arrays: BTreeMap<String, Option<(DType, usize)>>,
 }
 

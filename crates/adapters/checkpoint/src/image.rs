@@ -15,7 +15,7 @@ use crate::format::{
     VERSION_KEY, damaged, in_file, joined, own,
 };
 
-/// Longer headers are read by no reader of safetensors.
+/// Readers of safetensors reject longer headers.
 const LONGEST_HEADER: usize = 100_000_000;
 
 /// Head of a file, and its arrays in their order, borrowed.
@@ -56,7 +56,8 @@ impl<'o> Image<'o> {
         Self::laid_out(metadata, arrays)
     }
 
-    /// As safetensors wants it: the widest type first, so that everything is aligned, and then by name.
+    /// In the order that safetensors requires: the widest type first, so that everything is aligned,
+    /// and then by name.
     fn laid_out(metadata: HashMap<String, String>, mut arrays: Vec<Array<'o>>) -> Result<Self> {
         arrays.sort_by_key(|array| Reverse(array.dtype.size()));
         let mut at = 0;
@@ -120,11 +121,11 @@ impl<'o> Array<'o> {
     }
 }
 
-/// Which arrays the file has, and what of which parameter is in them.
+/// The arrays of the file, and the parts of parameters in them.
 #[derive(Default)]
 struct Layout<'o> {
     kinds: HashMap<Kind, usize>,
-    /// Where the arrays of every kind go, in the order of their keys.
+    /// The places of the arrays of every kind, in the order of their keys.
     places: Vec<Vec<Place>>,
     /// The numbers of the joined arrays.
     joined: HashMap<(DType, String), usize>,
@@ -134,12 +135,13 @@ struct Layout<'o> {
 enum Place {
     /// In the array with this number.
     Joined(usize),
-    /// In one of its own, with this key.
+    /// In a separate array, with this key.
     Own(String),
 }
 
 impl<'o> Layout<'o> {
-    /// Takes up the arrays of a parameter; gives the number of its kind. Parameters come in the order of their names.
+    /// Adds the arrays of a parameter; returns the number of its kind. Parameters come in the order of their
+    /// names.
     fn add(&mut self, name: &str, tensor: TensorSnapshot<&'o Buffer>) -> Result<usize> {
         let TensorSnapshot { shape, dtype, updates, fresh, mut arrays, training } = tensor;
         // Read as y, whether there is one or not.

@@ -13,16 +13,16 @@ pub use error::{Error, Result};
 use gradient_transform::{Optimizer, Real, RestoreOptions, Restored};
 use image::Image;
 
-/// Saves an optimizer's state. An earlier file is replaced when the new one is complete and on the disk, and is whole until then.
-/// State is written from where it is, so that saving takes little memory.
+/// Saves an optimizer's state. An earlier file stays intact until the new one is complete and on the disk,
+/// and is then replaced. State is written without a copy, so that saving needs little memory.
 ///
-/// Where `path` is a symbolic link, the file that it points to is replaced, as by any program that writes a file. What a
-/// process that was killed in the middle of a save has left beside the file (`.state.safetensors.a1B2c3.part`) is removed by the next
-/// save to the same path.
+/// If `path` is a symbolic link, the file that it points to is replaced, as by any program that writes a
+/// file. The next save to the same path removes files of processes that were killed during a save
+/// (`.state.safetensors.a1B2c3.part`).
 ///
 /// # Errors
-/// [`Error::Io`], also for a path that is a folder or a device; [`Error::OneName`] and [`Error::TooManyArrays`] for state that a
-/// file cannot hold. An earlier file is as it was then.
+/// [`Error::Io`], also for a path that is a folder or a device; [`Error::OneName`] and
+/// [`Error::TooManyArrays`] for state that a file cannot hold. An earlier file is unchanged then.
 pub fn save<T: Real>(path: impl AsRef<Path>, optimizer: &Optimizer<T>) -> Result<()> {
     let path = path.as_ref();
     let image = Image::of(optimizer)?;
@@ -33,9 +33,10 @@ pub fn save<T: Real>(path: impl AsRef<Path>, optimizer: &Optimizer<T>) -> Result
     })
 }
 
-/// Puts an optimizer of the same groups and parameters to a saved state. Groups are found by the names of their parameters.
-/// Transforms that the file doesn't have start fresh; state of transforms that are not in the chain is left out; hyperparameters can be
-/// others; all of this is listed in what is returned. Files of older versions of the format are read too.
+/// Sets an optimizer with the same groups and parameters to a saved state. Groups are matched by the names of
+/// their parameters. Transforms that the file doesn't have start fresh. State of transforms that are not in
+/// the chain is not used. Hyperparameters may differ. The result lists all of this. Files of older versions
+/// of the format are read too.
 ///
 /// # Errors
 /// Any [`Error`]: a file that cannot be read, is damaged, newer, or belongs to other parameters. Nothing has changed then.
@@ -43,8 +44,8 @@ pub fn load<T: Real>(path: impl AsRef<Path>, optimizer: &mut Optimizer<T>) -> Re
     load_with(path, optimizer, RestoreOptions::default())
 }
 
-/// As [`load`], also where parameters or groups are missing on either side, or where y has to move as the averaging is another one:
-/// see [`RestoreOptions`].
+/// As [`load`], also if parameters or groups are missing on either side, or if y has to move because the
+/// averaging has changed: see [`RestoreOptions`].
 ///
 /// ```
 /// use gradient_transform::{Optimizer, Parameter, RestoreOptions};
@@ -58,7 +59,7 @@ pub fn load<T: Real>(path: impl AsRef<Path>, optimizer: &mut Optimizer<T>) -> Re
 ///
 /// // Another beta1: the average x stays, and y, which is between x and z, is moved.
 /// let mut second: Optimizer = ProdigyPlus::builder().betas((0.98, 0.99)).build([("w", &[4][..])])?;
-/// assert!(checkpoint::load(&path, &mut second).is_err()); // it needs the parameters for that
+/// assert!(checkpoint::load(&path, &mut second).is_err()); // this needs the parameters
 /// let parameters = &mut [Parameter::slice(&mut w, None)];
 /// let options = RestoreOptions { parameters: Some(parameters), ..RestoreOptions::default() };
 /// let restored = checkpoint::load_with(&path, &mut second, options)?;
@@ -68,7 +69,7 @@ pub fn load<T: Real>(path: impl AsRef<Path>, optimizer: &mut Optimizer<T>) -> Re
 /// ```
 ///
 /// # Errors
-/// As [`load`], but for what the options allow.
+/// As [`load`], except for the differences that the options allow.
 pub fn load_with<T: Real>(
     path: impl AsRef<Path>,
     optimizer: &mut Optimizer<T>,
@@ -94,7 +95,7 @@ pub fn to_bytes<T: Real>(optimizer: &Optimizer<T>) -> Result<Vec<u8>> {
 /// As [`load`], from the content of a file.
 ///
 /// # Errors
-/// As [`load`], but for reading.
+/// As [`load`], without those of reading.
 pub fn from_bytes<T: Real>(bytes: &[u8], optimizer: &mut Optimizer<T>) -> Result<Restored> {
     from_bytes_with(bytes, optimizer, RestoreOptions::default())
 }
@@ -113,7 +114,7 @@ pub fn from_bytes<T: Real>(bytes: &[u8], optimizer: &mut Optimizer<T>) -> Result
 /// ```
 ///
 /// # Errors
-/// As [`load_with`], but for reading.
+/// As [`load_with`], without those of reading.
 pub fn from_bytes_with<T: Real>(
     bytes: &[u8],
     optimizer: &mut Optimizer<T>,

@@ -1,4 +1,5 @@
-//! Headers of older versions, brought to the present one step by step. Every version has a file in `tests/fixtures`.
+//! Conversion of older headers to the current version, one version at a time. Every version has a file in
+//! `tests/fixtures`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::error::Result;
 use crate::format::{VERSION, damaged};
 
-/// A header of version `from`, at most [`VERSION`], as one of the present version.
+/// A header of version `from`, at most [`VERSION`], as one of the current version.
 pub(crate) fn to_present(from: u64, mut header: Value) -> Result<Value> {
     for version in from..VERSION {
         header = match version {
@@ -21,8 +22,9 @@ pub(crate) fn to_present(from: u64, mut header: Value) -> Result<Value> {
     Ok(header)
 }
 
-/// Until version 2, estimators looked at every 11th element of every tensor. Where an axis but the first is a multiple of 11, they look
-/// at others now, as the same columns were seen again and again; what was gathered there is left out.
+/// Until version 2, estimators sampled every 11th element of every tensor. If an axis other than the first is
+/// a multiple of 11, they sample other elements now, because the old samples were always from the same
+/// columns; the old state is not used.
 pub(crate) fn drop_other_samples(from: u64, shape: &[usize], arrays: &mut BTreeMap<String, Buffer>) {
     const SAMPLES: [&str; 4] = ["prodigy/p0", "prodigy/s", "speed/p0", "speed/s"];
     let fell_in_step = shape.iter().skip(1).any(|axis| axis.is_multiple_of(11));
@@ -31,8 +33,8 @@ pub(crate) fn drop_other_samples(from: u64, shape: &[usize], arrays: &mut BTreeM
     }
 }
 
-/// Version 2 has the transforms' hyperparameters and the learning rate of every group, no estimate where nothing estimates,
-/// and can be of an optimizer in evaluation mode.
+/// Version 2 has the transforms' hyperparameters and the learning rate of every group, no estimate without an
+/// estimator, and can be of an optimizer in evaluation mode.
 fn two(header: Value) -> Option<Value> {
     let Value::Object(mut header) = header else { return None };
     let chains = serde_json::from_value::<Vec<String>>(header.remove("chains")?).ok()?;
@@ -54,8 +56,9 @@ fn two(header: Value) -> Option<Value> {
     Some(Value::Object(header))
 }
 
-/// Version 3 has the transforms, the averaging and the parameters' names in the state of every group. The names are not known, so
-/// groups go by their position; the averaging follows from the text about Schedule-Free, where there is one.
+/// Version 3 has the transforms, the averaging and the parameters' names in the state of every group. The
+/// names are not known, so groups are matched by position; the averaging is taken from the text about
+/// Schedule-Free, if there is one.
 fn three(mut header: Value) -> Option<Value> {
     for group in header.get_mut("groups")?.as_array_mut()? {
         let group = group.as_object_mut()?;
@@ -76,8 +79,8 @@ fn three(mut header: Value) -> Option<Value> {
     Some(header)
 }
 
-/// Version 4 joins short arrays, and says once what is the same of many parameters. Of a file of version 3, every array is one of its
-/// own, and every parameter a kind of its own.
+/// Version 4 joins short arrays, and describes equal parameters once. In a file of version 3, every array is
+/// separate, and every parameter has its own kind.
 fn four(mut header: Value) -> Option<Value> {
     let parameters = std::mem::take(header.get_mut("parameters")?.as_object_mut()?);
     let mut kinds = Vec::with_capacity(parameters.len());

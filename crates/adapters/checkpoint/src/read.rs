@@ -14,8 +14,9 @@ use crate::format::{
 };
 use crate::migrate;
 
-/// Most bytes of memory that a byte of a file may stand for. As a kind is described once for all of its parameters, a
-/// short file could ask for more memory than there is. A parameter without elements stands for some 20.
+/// Largest number of bytes of memory for each byte of a file. A kind is described once for all of its
+/// parameters, so a short file could require more memory than there is. A parameter without elements takes
+/// about 20.
 const MOST_PER_BYTE: usize = 256;
 
 pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot> {
@@ -41,7 +42,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot> {
         sum.content(content);
     }
     if entry(SUM_KEY)? != &sum.finish() {
-        return Err(damaged("its checksum is another one"));
+        return Err(damaged("its checksum does not match"));
     }
     let header: Header = if found == VERSION {
         serde_json::from_str(header).map_err(damaged)?
@@ -53,7 +54,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot> {
     let extents: Vec<usize> = kinds.iter().map(extent).collect();
     let described = parameters.values().filter_map(|number| extents.get(*number));
     if described.fold(0, |sum: usize, extent| sum.saturating_add(*extent)) / MOST_PER_BYTE > bytes.len() {
-        return Err(damaged("its kinds describe more than a file of this length has"));
+        return Err(damaged("its kinds describe more data than a file of this length can have"));
     }
     let arrays = arrays.into_iter().map(|(name, info)| (name, (info.dtype, content(info)))).collect();
     let mut contents = Contents { arrays, joined: Vec::new() };
@@ -62,7 +63,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot> {
         kinds.iter().map(|kind| contents.places_of(kind, &mut numbers)).collect::<Result<_>>()?;
     let tensors = parameters.into_iter().map(|(name, number)| {
         let (Some(kind), Some(places)) = (kinds.get(number), places.get(number)) else {
-            return Err(damaged(format!("parameter `{name}` is of kind {number}, which is not there")));
+            return Err(damaged(format!(
+                "parameter `{name}` has kind {number}, which the header does not define"
+            )));
         };
         let parts =
             places.iter().map(|(key, place)| Ok(((*key).to_owned(), contents.part(&name, key, *place)?)));
@@ -79,17 +82,17 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot> {
     Ok(Snapshot { evaluating, groups, tensors })
 }
 
-/// Bytes of memory that a parameter of this kind takes beside the contents of its arrays.
+/// Bytes of memory that a parameter of this kind takes in addition to the contents of its arrays.
 fn extent(kind: &Kind) -> usize {
     let Kind { shape, fresh, arrays, .. } = kind;
     let keys = arrays.keys().chain(fresh);
     size_of_val(&shape[..]) + keys.map(|key| key.len() + size_of::<(String, Buffer)>()).sum::<usize>()
 }
 
-/// Where a parameter's part of an array is.
+/// Place of a parameter's part of an array.
 #[derive(Clone, Copy)]
 enum Place {
-    /// At the front of what is left of the joined array with this number, as many bytes.
+    /// At the front of the rest of the joined array with this number, with this many bytes.
     Joined {
         number: usize,
         len: usize,
@@ -104,7 +107,7 @@ struct Contents<'b> {
 }
 
 impl<'b> Contents<'b> {
-    /// Where the arrays of a kind are. `numbers` are those of the joined arrays that are known.
+    /// The places of the arrays of a kind. `numbers` are those of the known joined arrays.
     fn places_of<'k>(
         &mut self,
         kind: &'k Kind,
@@ -156,7 +159,7 @@ impl<'b> Contents<'b> {
     fn end(self) -> Result<()> {
         let left = self.joined.into_iter().filter(|(_, _, rest)| !rest.is_empty()).map(|(name, ..)| name);
         match self.arrays.into_keys().chain(left).next() {
-            Some(surplus) => Err(damaged(format!("array `{surplus}` belongs to no parameter"))),
+            Some(surplus) => Err(damaged(format!("array `{surplus}` does not belong to any parameter"))),
             None => Ok(()),
         }
     }

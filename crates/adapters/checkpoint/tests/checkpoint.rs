@@ -116,7 +116,7 @@ fn a_file_of_every_version_is_read() {
     }
 }
 
-/// A file of version 2 or 1, when estimators looked at every 11th element whatever the shape.
+/// A file of version 2 or 1, when estimators sampled every 11th element whatever the shape.
 fn of_a_time_before(version: u64, optimizer: &Optimizer) -> Vec<u8> {
     let mut parts = parts::parts_of(optimizer);
     let mut chains = Vec::new();

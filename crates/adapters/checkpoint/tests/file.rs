@@ -1,4 +1,4 @@
-//! What a save does to the file, to what is beside it, and to memory.
+//! Effects of a save on the file, on the other files of its folder, and on memory.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;

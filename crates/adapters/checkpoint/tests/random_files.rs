@@ -1,6 +1,6 @@
 //! Random damage to checkpoints: whatever a file says, it is read or refused, and what was read can be stepped.
 //!
-//! `PROPTEST_CASES=1000000 cargo test --release -p checkpoint --test random_files` looks at more files, and
+//! `PROPTEST_CASES=1000000 cargo test --release -p checkpoint --test random_files` tests more files, and
 //! `PROPTEST_RNG_SEED` at others.
 
 mod parts;
@@ -159,7 +159,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// Reads the file. What is read can go on; what is refused changes nothing.
+/// Reads the file. A run can resume from a valid file; an invalid one changes nothing.
 fn read(bytes: &[u8]) {
     let mut optimizer = optimizer();
     let before = optimizer.snapshot();

@@ -5,16 +5,16 @@ use burn::tensor::DType;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The optimizer refuses an option, a chain, a gradient, or a state.
+    /// The optimizer rejects an option, a chain, a gradient, or a state.
     #[error(transparent)]
     Optimizer(#[from] gradient_transform::Error),
-    /// A record that is damaged, or of something else.
+    /// A record that is damaged, or does not belong to this optimizer.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
     /// A record that burn cannot read or write.
     #[error("a record of burn: {0}")]
     Record(#[from] RecordError),
-    /// A tensor that is not in memory of burn's wgpu device.
+    /// A tensor that is not in the memory of burn's wgpu device.
     #[cfg(feature = "wgpu")]
     #[error(
         "`{name}` is not in memory of burn's wgpu device: {reason}; move it there, or step the module with `ModuleOptimizer`"
@@ -25,7 +25,7 @@ pub enum Error {
         /// burn's message.
         reason: String,
     },
-    /// The executor of steps on wgpu refuses a tensor.
+    /// The executor of steps on wgpu rejects a tensor.
     #[cfg(feature = "wgpu")]
     #[error(transparent)]
     Wgpu(#[from] gradient_wgpu::WgpuError),
@@ -37,9 +37,9 @@ pub enum Error {
         /// burn's message.
         reason: String,
     },
-    /// An element type that is not computed with.
+    /// An element type that is not supported.
     #[error(
-        "parameter `{name}` is of {dtype:?}; the optimizer takes F32 and BF16, and F64 as `ModuleOptimizer<f64>`: cast it to one of these"
+        "parameter `{name}` has type {dtype:?}; the optimizer takes F32 and BF16, and F64 as `ModuleOptimizer<f64>`: cast it to one of these"
     )]
     ElementType {
         /// The parameter.
@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// A parameter whose places in the module hold different values.
     #[error(
-        "`{first}` and `{second}` are one parameter, but hold different values; make one a clone of the other, or a parameter of its own (`Param::from_tensor`)"
+        "`{first}` and `{second}` are one parameter, but hold different values; make one a clone of the other, or a separate parameter (`Param::from_tensor`)"
     )]
     Untied {
         /// Its first place.
@@ -57,7 +57,7 @@ pub enum Error {
         /// A later one.
         second: String,
     },
-    /// The module has other parameters than the optimizer was made for.
+    /// The parameters of the module are not those that the optimizer was made for.
     #[error("the module has {found:?}, but the optimizer was made for {expected:?}")]
     OtherParameters {
         /// Names in the module that the optimizer doesn't know.

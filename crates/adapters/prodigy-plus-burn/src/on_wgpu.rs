@@ -12,8 +12,8 @@ use crate::optimizer::{ModuleOptimizer, record};
 use crate::parameters::{put_values, take_by};
 use crate::resident;
 
-/// A [`ModuleOptimizer`] for modules on burn's wgpu device: parameters, gradients and state stay there, and sums and numbers of a step
-/// travel alone.
+/// A [`ModuleOptimizer`] for modules on burn's wgpu device: parameters, gradients and state stay there, and
+/// only sums and numbers of a step are transferred.
 ///
 /// ```
 #[doc = include_str!("../tests/documentation/on_wgpu.rs")]
@@ -41,7 +41,8 @@ impl OnWgpu {
     ///
     /// # Errors
     /// As there, also [`Error::Elsewhere`](crate::Error::Elsewhere) for a module on another device. Nothing has moved then. After an
-    /// error of the device, the module is as it was, and the optimizer does nothing more: go on from the last record.
+    /// error of the device, the module is as it was, and the optimizer makes no more steps: resume from the
+    /// last record.
     pub fn step<M: Module>(
         &mut self,
         lr: LearningRate,
@@ -118,8 +119,8 @@ impl OnWgpu {
         Ok(())
     }
 
-    /// The state as burn's record, the same as [`ModuleOptimizer::to_record`] makes. To go on from it, on the processor or here, have
-    /// [`ModuleOptimizer::load_record`] take it.
+    /// The state as burn's record, the same as [`ModuleOptimizer::to_record`] makes. To resume from it, on
+    /// the processor or here, use [`ModuleOptimizer::load_record`].
     ///
     /// # Errors
     /// The device's; burn cannot make it.

@@ -13,9 +13,10 @@ pub type ProdigyPlus = ModuleOptimizer<f32>;
 /// Name of the state in a record.
 const RECORDED: &str = "checkpoint";
 
-/// Any optimizer of this project at work on a module.
+/// Any optimizer of this project, for the parameters of a module.
 ///
-/// `T` is the type computed in: `f32` for parameters of float32 and bfloat16, `f64` for those of float64.
+/// `T` is the type of the computation: `f32` for parameters of float32 and bfloat16, `f64` for those of
+/// float64.
 ///
 /// ```
 /// use burn::nn::{Linear, LinearConfig};
@@ -74,9 +75,9 @@ impl<T: Real> ModuleOptimizer<T> {
         Self { engine }
     }
 
-    /// The module at its evaluation point x: for tests, inference, and to be saved for it. `module` is at the training
-    /// point y and stays there: to resume, save `module`, not what this gives. An engine in evaluation mode, which only a restored
-    /// state can bring, means that `module` is at x already.
+    /// The module at its evaluation point x: for tests, for inference, and for saving a model for it.
+    /// `module` is at the training point y and stays there: to resume, save `module`, not the result. If the
+    /// engine is in evaluation mode, which only a restored state can cause, `module` is at x already.
     ///
     /// Models with batch normalisation should see some training batches in this state before their statistics are used, as
     /// those were gathered at y (Schedule-Free's README, "Caveats").
@@ -94,8 +95,8 @@ impl<T: Real> ModuleOptimizer<T> {
         Ok(put(module.clone(), taken))
     }
 
-    /// Puts the module to the training point y, if the engine is in evaluation mode: this adapter never brings it there, but the
-    /// state of another that was saved at x does. Otherwise this does nothing.
+    /// Moves the module to the training point y, if the engine is in evaluation mode. Only a state that
+    /// another adapter saved at x causes that. Otherwise this does nothing.
     ///
     /// ```
     /// use burn::nn::{Linear, LinearConfig};
@@ -152,8 +153,8 @@ impl<T: Real> ModuleOptimizer<T> {
         &mut self.engine
     }
 
-    /// Why d does not grow, or never stops growing, as far as the records of the engine's recorder tell: each finding says as text what was seen and
-    /// what to do. See the book's page "d does not grow".
+    /// Causes of a d that does not grow, or never stops growing, from the records of the engine's recorder.
+    /// The text of a finding gives the observation and the remedy. See the book's page "d does not grow".
     ///
     /// ```
     /// use burn::nn::{Linear, LinearConfig};
@@ -178,8 +179,8 @@ impl<T: Real> ModuleOptimizer<T> {
         self.engine.diagnose()
     }
 
-    /// The state (z, moments, d, counters) as burn's record; with the module's own, training resumes identically to the
-    /// bit. Learning rates are not in it: a group's own comes with how the optimizer is made.
+    /// The state (z, moments, d, counters) as burn's record; with the module's own record, training resumes
+    /// with the same bits. Learning rates are not included: set a group's own when you make the optimizer.
     ///
     /// ```
     /// use burn::nn::{Linear, LinearConfig};
@@ -207,14 +208,16 @@ impl<T: Real> ModuleOptimizer<T> {
         record(checkpoint::to_bytes(&self.engine)?)
     }
 
-    /// Goes on from a record, and says what it lacked for this chain, and what it had too much.
+    /// Restores a record. The result lists arrays that it lacks for this chain, and arrays that are
+    /// not used.
     ///
-    /// A record that was made at the evaluation point puts the module to the training point y of back then, as
-    /// [`train`](Self::train) does. Otherwise the module is taken to be at its y. With another beta1, or a chain that averages in
-    /// another way, x and z stay and the module's parameters move to the new y.
+    /// A record that was made at the evaluation point moves the module to its training point y, as
+    /// [`train`](Self::train) does. Otherwise the module must be at its y. With another beta1, or a chain
+    /// with another averaging, x and z stay and the module's parameters move to the new y.
     ///
     /// # Errors
-    /// It is damaged, or belongs to another optimizer or other parameters; another module. Nothing has changed then.
+    /// The record is damaged, or belongs to another optimizer or other parameters; another module. Nothing
+    /// has changed then.
     pub fn load_record<M: Module>(&mut self, module: &mut M, record: OptimizerRecord) -> Result<Restored> {
         let bytes = recorded(record)?;
         let mut taken = take::<T, M>(module, GradientsParams::new(), self.engine.names())?;
@@ -243,7 +246,7 @@ pub(crate) fn record(checkpoint: Vec<u8>) -> Result<OptimizerRecord> {
     Ok(OptimizerRecord::from_bytes(packed)?)
 }
 
-/// The checkpoint that is in a record.
+/// The checkpoint in a record.
 fn recorded(record: OptimizerRecord) -> Result<Bytes> {
     let read = |bytes| -> Result<Vec<burn_pack::Tensor>, burn_pack::Error> {
         burn_pack::Reader::from_bytes(bytes)?.into_tensors()

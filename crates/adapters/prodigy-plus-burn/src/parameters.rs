@@ -1,4 +1,4 @@
-//! A module's parameters, out of it and back into it.
+//! Reading and writing of a module's parameters.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,8 +11,8 @@ use half::bf16;
 
 use crate::error::{Error, Result};
 
-/// Names and shapes of a module's float parameters, in its order. A parameter in several places, as tied weights are, is one, and has
-/// the name of its first place.
+/// Names and shapes of a module's float parameters, in its order. A parameter in several places, such as tied
+/// weights, is listed once, with the name of its first place.
 ///
 /// ```
 /// use burn::nn::{Linear, LinearConfig};
@@ -27,8 +27,8 @@ pub fn parameters<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     names.found
 }
 
-/// Refuses what cannot be computed with in `T`, as far as it is initialised: burn initialises in the order of use, which draws
-/// from one random stream.
+/// Rejects parameters of unsupported types, as far as they are initialised: burn initialises parameters in
+/// the order of use, from one random stream.
 pub(crate) fn check_types<T: Real, M: Module>(module: &M) -> Result<()> {
     let mut names = Names::default();
     module.visit(&mut names);
@@ -47,7 +47,7 @@ fn is_computed_with<T: Real>(dtype: DType) -> bool {
     }
 }
 
-/// The type that a gradient is taken in: its own, if the engine takes that.
+/// The type of a gradient in the engine: its own, if the engine supports it.
 fn type_of_gradient<T: Real>(own: DType) -> DType {
     match T::DTYPE {
         _ if is_computed_with::<T>(own) => own,
@@ -93,7 +93,7 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    /// As the engine takes it.
+    /// The parameter as an argument of the engine.
     pub(crate) fn parameter(&mut self) -> Result<Parameter<'_>> {
         match self.values.dtype() {
             DType::F32 => self.slices::<f32>(),
@@ -141,13 +141,13 @@ impl Number for f32 {}
 impl Number for bf16 {}
 impl Number for f64 {}
 
-/// How parameters are taken out of a module.
+/// A way to read parameters from a module.
 pub(crate) trait Taking {
     /// A parameter and its gradient.
     type Taken;
 
     /// # Errors
-    /// It cannot be read, or not be computed with.
+    /// It cannot be read, or its type is not supported.
     fn take<const D: usize>(
         &mut self,
         name: &str,
@@ -296,7 +296,7 @@ pub(crate) fn put<M: Module>(module: M, taken: Vec<Taken>) -> M {
 
 /// New values of a parameter.
 pub(crate) trait Values {
-    /// As a tensor on the device of `old`, and with autodiff where that has it.
+    /// The values as a tensor on the device of `old`, with autodiff if that has it.
     fn into_tensor<const D: usize>(self, old: &Tensor<D>) -> Tensor<D>;
 }
 
@@ -307,7 +307,8 @@ impl Values for TensorData {
     }
 }
 
-/// The module with values by the names of parameters, which a parameter in several places gets in all of them.
+/// The module with values by the names of parameters. A parameter in several places gets its value in all of
+/// them.
 pub(crate) fn put_values<M: Module, V: Values>(module: M, values: impl Iterator<Item = (String, V)>) -> M {
     let values = values.collect();
     module.map(&mut Putter { path: Vec::new(), values, placed: TensorContainer::new() })
@@ -343,7 +344,7 @@ impl<V: Values> ModuleMapper for Putter<V> {
                     };
                     moved.set_require_grad(requires_gradient)
                 }
-                // One tensor for all places: only so do the gradients of all of them add up.
+                // One tensor for all places, so that the gradients of all of them add up.
                 (None, Some(placed)) if placed.is_require_grad() == requires_gradient => placed,
                 (None, Some(placed)) => placed.set_require_grad(requires_gradient),
                 (None, None) => tensor,

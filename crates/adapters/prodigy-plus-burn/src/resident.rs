@@ -125,7 +125,7 @@ impl Resident {
         let fusion = fused.client.clone();
         let tensor = fusion.resolve_tensor_float::<CubeBackend>(fused);
         if !tensor.is_contiguous() {
-            return Err(elsewhere("its elements are not side by side".to_owned()));
+            return Err(elsewhere("its elements are not contiguous".to_owned()));
         }
         let len = tensor.meta.shape().num_elements();
         let place = tensor.client.get_resource::<WgpuServer<AutoCompiler>>(tensor.handle);
@@ -140,7 +140,8 @@ fn is_computed_with(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::BF16)
 }
 
-/// burn's number of a tensor. One of another backend is refused, before anything is computed with it.
+/// burn's number of a tensor. A tensor of another backend is an error, before any computation with
+/// it.
 fn id<const D: usize>(name: &str, tensor: &Tensor<D>) -> Result<u64> {
     match tensor.clone().inner().try_into_primitive::<Wgpu>() {
         Ok(fused) => Ok(fused.id.value()),

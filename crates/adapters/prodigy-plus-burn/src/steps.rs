@@ -1,4 +1,4 @@
-//! Steps, and gradients that are added up before them.
+//! Steps and gradient accumulation.
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, LearningRate};
@@ -9,10 +9,10 @@ use crate::optimizer::ModuleOptimizer;
 use crate::parameters::{Taken, put, take};
 
 impl<T: Real> ModuleOptimizer<T> {
-    /// One step of the module at a learning rate that multiplies every group's own: a factor of the step size that is found,
-    /// usually 1. A parameter without a gradient stays as it is. A gradient may be of another type than its parameter, such as float32
-    /// that was accumulated for bfloat16; it is not rounded to the parameter's first. A parameter in several places is stepped once, and all of them get the
-    /// result.
+    /// One step of the module at a learning rate that multiplies every group's own: a factor of the estimated
+    /// step size, usually 1. A parameter without a gradient stays as it is. A gradient may have a different
+    /// type from its parameter, such as float32 that was accumulated for bfloat16; it is not rounded to the
+    /// parameter's type first. A parameter in several places is stepped once, and all places get the result.
     ///
     /// # Errors
     /// A gradient that is not finite (or the step is skipped, if the options say so), a learning rate out of range,
@@ -26,8 +26,8 @@ impl<T: Real> ModuleOptimizer<T> {
         self.moved(lr, module, gradients, |engine, parameters| engine.step(parameters))
     }
 
-    /// Adds gradients up for the next step, which goes by the mean of these and its own: for batches that do not fit in memory at once.
-    /// See [`Optimizer::accumulate`].
+    /// Adds gradients up for the next step, which uses the mean of these and its own: for batches that do not
+    /// fit in memory at once. See [`Optimizer::accumulate`].
     ///
     /// ```
     /// use burn::nn::{Linear, LinearConfig};
@@ -57,7 +57,8 @@ impl<T: Real> ModuleOptimizer<T> {
         Ok(self.engine.accumulate(&parameters)?)
     }
 
-    /// A step, if a rule of the norm of all gradients together says so; otherwise nothing moves, and the step counts as skipped. See
+    /// A step, if a rule accepts the norm of all gradients together; otherwise nothing moves, and the step
+    /// counts as skipped. See
     /// [`Optimizer::step_if`].
     ///
     /// ```
@@ -88,7 +89,8 @@ impl<T: Real> ModuleOptimizer<T> {
         self.moved(lr, module, gradients, |engine, parameters| engine.step_if(rule, parameters))
     }
 
-    /// A step that is told more than gradients, such as the [loss](gradient_transform::Loss). See [`Optimizer::step_with`].
+    /// A step with a further value, such as the [loss](gradient_transform::Loss). See
+    /// [`Optimizer::step_with`].
     ///
     /// ```
     /// use burn::nn::{Linear, LinearConfig};

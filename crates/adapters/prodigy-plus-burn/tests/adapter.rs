@@ -98,7 +98,8 @@ fn trajectories_are_the_engines_to_the_bit_on_every_conformance_case() {
     let mut count = 0;
     for entry in of_line("cases").chain(of_line("cases_v2")) {
         let case = Case::read(&entry.unwrap().path()).unwrap();
-        // burn's tensors have an axis at least; and evaluation leaves the parameters alone here, which the reference's moves.
+        // burn's tensors have at least one axis; and evaluation does not move the parameters here, as the
+        // reference's does.
         let has_scalars = case.init.iter().any(|init| init.ndim() == 0);
         if has_scalars || case.description.eval_at.is_some() {
             continue;

@@ -1,5 +1,6 @@
-//! On a machine with an NVIDIA GPU: trains a small network with its variables stepped on the device, and beside it the same with its variables on the
-//! processor, which gets the same gradients. Says whether all bits agree, and how many bytes went between host and device.
+//! On a machine with an NVIDIA GPU: trains a small network with its variables stepped on the device, and for
+//! comparison the same with its variables on the processor, which gets the same gradients. Says whether all
+//! bits agree, and how many bytes went between host and device.
 //!
 //!     cargo run --release -p prodigy-plus-candle --features cuda --example on_cuda
 

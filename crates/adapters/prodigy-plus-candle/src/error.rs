@@ -2,7 +2,7 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The optimizer refuses an option, a chain, a gradient, or a state.
+    /// The optimizer rejects an option, a chain, a gradient, or a state.
     #[error(transparent)]
     Optimizer(#[from] gradient_transform::Error),
     /// candle failed.
@@ -11,7 +11,7 @@ pub enum Error {
     /// A saved state cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
-    /// A variable, or its gradient, that is not in memory that is stepped in place.
+    /// A variable, or its gradient, that is not in the memory of the optimizer's device.
     #[cfg(any(feature = "cuda", test))]
     #[error(
         "variable `{name}`, or its gradient, is not where the optimizer steps: {reason}; move it there, or step it with `VarOptimizer`"
@@ -19,16 +19,16 @@ pub enum Error {
     Elsewhere {
         /// The variable.
         name: String,
-        /// Where it is.
+        /// The reason.
         reason: String,
     },
     /// The executor of steps on CUDA cannot begin.
     #[cfg(feature = "cuda")]
     #[error(transparent)]
     Cuda(#[from] gradient_cuda::CudaError),
-    /// An element type that is not computed with.
+    /// An element type that is not supported.
     #[error(
-        "variable `{name}` is of {dtype:?}; the optimizer takes F32 and BF16, and F64 as `VarOptimizer<f64>`: make it of one of these, or give the optimizer the other variables alone"
+        "variable `{name}` has type {dtype:?}; the optimizer takes F32 and BF16, and F64 as `VarOptimizer<f64>`: use one of these types, or pass only the other variables"
     )]
     ElementType {
         /// The variable.
@@ -36,17 +36,15 @@ pub enum Error {
         /// Its type.
         dtype: candle_core::DType,
     },
-    /// The optimizer was built for a parameter that no variable was given for.
-    #[error(
-        "no variable was given for parameter `{name}`, which a group of the optimizer has; it is found by its name"
-    )]
+    /// A parameter of the optimizer has no variable.
+    #[error("parameter `{name}` of the optimizer has no variable; pass a variable of this name")]
     NoVariable {
         /// The parameter.
         name: String,
     },
-    /// A variable was given that the optimizer was not built for.
+    /// A variable is not a parameter of the optimizer.
     #[error(
-        "variable `{name}` is in no group of the optimizer, which has: {known}. Put it into a group, or, if it is to stand still, leave it out here too"
+        "variable `{name}` is in no group of the optimizer, which has: {known}. Put it into a group, or, if it is frozen, leave it out here too"
     )]
     NoParameter {
         /// The variable.
@@ -56,7 +54,7 @@ pub enum Error {
     },
     /// Two names of the same variable.
     #[error(
-        "`{first}` and `{second}` are the same variable; give it once, as its gradient has the parts of both uses already"
+        "`{first}` and `{second}` are the same variable; pass it once, because its gradient contains both uses already"
     )]
     SameVariable {
         /// One name.
@@ -64,10 +62,8 @@ pub enum Error {
         /// The other.
         second: String,
     },
-    /// A variable, or a gradient, whose memory something else uses.
-    #[error(
-        "the memory of variable `{name}`, or its gradient's, is another variable's too; make a copy of it"
-    )]
+    /// A variable, or a gradient, that shares memory with another variable.
+    #[error("variable `{name}` or its gradient shares memory with another variable; make a copy of it")]
     SharedMemory {
         /// The variable.
         name: String,

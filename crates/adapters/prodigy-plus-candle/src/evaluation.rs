@@ -7,10 +7,10 @@ use gradient_transform::{Optimizer, Real, Scalar};
 use crate::error::{Error, Result};
 use crate::optimizer::VarOptimizer;
 
-/// The variables are at the evaluation point x while this lives: what [`VarOptimizer::evaluate`] gives.
+/// A guard of [`VarOptimizer::evaluate`]: the variables are at the evaluation point x while it lives.
 ///
-/// Dropping it puts the training point y back, also where an error or a panic leaves the scope. The optimizer can be looked
-/// at through it.
+/// Dropping it restores the training point y, even if an error or a panic leaves the scope. The guard gives
+/// access to the optimizer.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -26,7 +26,7 @@ use crate::optimizer::VarOptimizer;
 /// let y = w.to_vec1::<f32>()?;
 /// let at_x: Evaluating<'_> = optimizer.evaluate()?;
 /// assert!(at_x.engine().is_evaluating());
-/// at_x.finish()?; // as dropping does, but tells if it failed
+/// at_x.finish()?; // as dropping does, but returns an error if it fails
 /// assert_eq!(w.to_vec1::<f32>()?, y);
 /// # Ok::<(), prodigy_plus_candle::Error>(())
 /// ```
@@ -34,13 +34,13 @@ use crate::optimizer::VarOptimizer;
 pub struct Evaluating<'a, T: Real = f32>(&'a mut VarOptimizer<T>);
 
 impl<T: Real> Evaluating<'_, T> {
-    /// Puts the training point back, as dropping does, and tells if that failed.
+    /// Restores the training point, as dropping does, and returns an error if that fails.
     ///
     /// # Errors
     /// A variable was given another shape or type meanwhile.
     pub fn finish(self) -> Result<()> {
         self.0.train()
-        // The drop that follows finds nothing to do.
+        // The drop that follows does nothing.
     }
 }
 
@@ -59,7 +59,7 @@ impl<T: Real> Drop for Evaluating<'_, T> {
 }
 
 impl<T: Real> VarOptimizer<T> {
-    /// Puts the variables to the evaluation point x, for as long as the guard lives.
+    /// Moves the variables to the evaluation point x, for as long as the guard lives.
     ///
     /// Models with batch normalisation should see some training batches in this state before their statistics are used, as
     /// those were gathered at y (Schedule-Free's README, "Caveats").
@@ -71,8 +71,9 @@ impl<T: Real> VarOptimizer<T> {
         Ok(Evaluating(self))
     }
 
-    /// The evaluation point x of every variable, by name, on its device: what is to be saved for inference
-    /// (`candle_core::safetensors::save`). Integer variables are in it as they are. The variables are not touched.
+    /// The evaluation point x of every variable, by name, on its device. Save it for inference
+    /// (`candle_core::safetensors::save`). Integer variables are included as they are. The variables do not
+    /// change.
     ///
     /// # Errors
     /// A variable was given another shape or type since the last step.

@@ -1,4 +1,5 @@
-//! Variables stepped where they are: their memory, and their gradients', as arrays of an executor.
+//! Steps of variables in their own memory: their memory, and their gradients', as arrays of an
+//! executor.
 //!
 //! ```text
 //! GradStore   gradients of a type that is computed with, row-major                      candle, on its stream
@@ -61,7 +62,7 @@ pub(crate) struct InPlace<M: Memory> {
     memory: M,
     pub(crate) variables: Vec<(String, Var)>,
     pub(crate) left_out: Vec<(String, Var)>,
-    /// Multiplies every group's own.
+    /// Factor of every group's own learning rate.
     pub(crate) learning_rate: f64,
 }
 
@@ -139,7 +140,7 @@ impl<M: Memory> InPlace<M> {
     }
 }
 
-/// A tensor's storage, which nobody gives other memory as long as this lives, and where the tensor is in it.
+/// A tensor's storage, whose memory cannot be replaced as long as this lives, and the tensor's place in it.
 type Locked<'a> = (StorageRef<'a>, &'a Layout);
 
 /// The array of a tensor's elements.
@@ -150,12 +151,13 @@ fn resident<'a, M: Memory>(
 ) -> Result<(Array<M>, M::Held<'a>)> {
     let elsewhere = |reason| Error::Elsewhere { name: name.to_owned(), reason };
     let Some((first, end)) = layout.contiguous_offsets() else {
-        return Err(elsewhere("its elements are not side by side".to_owned()));
+        return Err(elsewhere("its elements are not contiguous".to_owned()));
     };
     memory.array(storage, first..end).map_err(elsewhere)
 }
 
-/// A gradient where it is, of a type that is computed with, row-major; itself where it is that already.
+/// A gradient on its device, of a supported type and row-major; the gradient itself if it is that
+/// already.
 fn usable(gradient: &Tensor) -> Result<Tensor> {
     let dtype = match gradient.dtype() {
         dtype @ (DType::F32 | DType::BF16) => dtype,
@@ -164,7 +166,7 @@ fn usable(gradient: &Tensor) -> Result<Tensor> {
     Ok(gradient.to_dtype(dtype)?.contiguous()?)
 }
 
-/// Refuses gradients in the memory of variables, which the step changes.
+/// Rejects gradients in the memory of variables, which the step changes.
 fn check_sharing(
     variables: &[(String, Var)],
     locked: &[Locked<'_>],
@@ -179,7 +181,8 @@ fn check_sharing(
         }
     }
     for ((name, _), gradient) in variables.iter().zip(of_gradients) {
-        // candle gives a variable without elements itself as the sum with another, and so as a gradient.
+        // In candle, a sum with a variable without elements is the variable itself, and so is a
+        // gradient.
         let some = gradient.as_ref().filter(|(_, layout)| layout.shape().elem_count() > 0);
         if some.is_some_and(|locked| places.contains(&place(locked))) {
             return Err(shared(name));

@@ -8,8 +8,8 @@ use gradient_transform::{Parameter, Real};
 use crate::error::{Error, Result};
 use crate::optimizer::is_computed_with;
 
-/// A variable's values. While this lives, a contiguous variable of the CPU is empty, and its values are here without having
-/// been copied; those of any other were copied. Dropping it gives them back.
+/// A variable's values. While this lives, a contiguous variable of the CPU is empty, and its values are here
+/// without a copy; those of any other variable are copied. Dropping it returns them.
 pub(crate) struct Lent<'a> {
     name: &'a str,
     var: &'a Var,
@@ -44,7 +44,7 @@ impl<'a> Lent<'a> {
             return Err(Error::ElementType { name: name.to_owned(), dtype });
         }
         let fills_its_memory = var.layout().contiguous_offsets() == Some((0, var.elem_count()));
-        // candle exchanges no storage of a tensor without elements.
+        // candle does not exchange the storage of a tensor without elements.
         if !(var.device().is_cpu() && fills_its_memory) || var.elem_count() == 0 {
             return Self::copy_of(name, var);
         }
@@ -76,7 +76,7 @@ impl<'a> Lent<'a> {
         }
     }
 
-    /// The variable and a gradient, which must be as [`on_host`] makes it, as the engine takes them.
+    /// The variable and a gradient from [`on_host`], as an argument of the engine.
     pub(crate) fn parameter<'p>(
         &'p mut self,
         gradient: Option<(&'p Storage, &Layout)>,
@@ -102,7 +102,7 @@ impl<'a> Lent<'a> {
         })
     }
 
-    /// Gives the values back.
+    /// Returns the values to the variable.
     pub(crate) fn give_back(mut self) -> Result<()> {
         self.put_back()
     }
@@ -126,7 +126,7 @@ impl<'a> Lent<'a> {
 }
 
 impl Drop for Lent<'_> {
-    /// Where the engine refused, or panicked: nothing moved, and a copy needs no way back.
+    /// After an error or a panic of the engine nothing has moved, so a copy is not written back.
     fn drop(&mut self) {
         if self.was_taken {
             let _ = self.put_back();
@@ -134,7 +134,8 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// A gradient in the host's memory, row-major, of a type that the engine takes; itself where it is that already.
+/// A gradient in the host's memory, row-major, of a type that the engine supports; the gradient itself if it
+/// is that already.
 pub(crate) fn on_host<T: Real>(gradient: &Tensor) -> Result<Tensor> {
     let dtype = match (gradient.dtype(), T::DTYPE) {
         (taken, _) if is_computed_with::<T>(taken) => taken,

@@ -18,11 +18,11 @@ use crate::error::Result;
 use crate::in_place::{InPlace, Memory};
 use crate::optimizer::VarOptimizer;
 
-/// A [`VarOptimizer`] for variables on a CUDA device: they are stepped in their own memory, gradients are read where they are, and the
-/// state is on the device too. Sums and numbers of a step travel alone.
+/// A [`VarOptimizer`] for variables on a CUDA device: they are stepped in their own memory, gradients are
+/// read without a copy, and the state is on the device too. Only sums and numbers of a step are transferred.
 ///
-/// Steps are put on candle's stream of the device, behind the backward pass, and what candle does next comes after them. candle's
-/// `Device::new_cuda` has a stream for each thread: step on the thread that made the gradients.
+/// Steps run on candle's stream of the device, after the backward pass and before candle's next operations.
+/// candle's `Device::new_cuda` has a stream for each thread: step on the thread that made the gradients.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -48,7 +48,7 @@ use crate::optimizer::VarOptimizer;
 pub struct OnCuda(InPlace<OfCandle>);
 
 impl OnCuda {
-    /// Takes an optimizer to the device of its variables, with the state that it has.
+    /// Moves an optimizer with its state to the device of its variables.
     ///
     /// # Errors
     /// [`Error::Elsewhere`](crate::Error::Elsewhere) for a variable on another device; [`NoFormula`](gradient_transform::Error::NoFormula) for a chain with Muon, say, and
@@ -63,8 +63,8 @@ impl OnCuda {
     ///
     /// # Errors
     /// As there, also [`Error::Elsewhere`](crate::Error::Elsewhere) for a gradient on another device, and [`Error::SharedMemory`](crate::Error::SharedMemory) for one in a variable's memory.
-    /// Nothing has moved then. After an error of the device, variables may have moved, and the optimizer does nothing more: go on from the last
-    /// saved variables and state.
+    /// Nothing has moved then. After an error of the device, variables may have moved, and the optimizer
+    /// makes no more steps: resume from the last saved variables and state.
     pub fn step(&mut self, gradients: &GradStore) -> Result<StepOutcome> {
         self.0.step_by(gradients, |engine, parameters| engine.step(parameters))
     }
@@ -77,7 +77,8 @@ impl OnCuda {
         self.0.step_by(gradients, |engine, parameters| engine.step_with(given, parameters))
     }
 
-    /// As [`VarOptimizer::evaluation_tensors`]. Variables and state go to the host for it, and x comes back.
+    /// As [`VarOptimizer::evaluation_tensors`]. Variables and state are copied to the host for it, and x is
+    /// copied back.
     ///
     /// # Errors
     /// The device's.
@@ -85,15 +86,16 @@ impl OnCuda {
         self.0.evaluation_tensors()
     }
 
-    /// As [`VarOptimizer::save_state`], the same file. To go on from it, on the processor or here, have [`VarOptimizer::load_state`] read it.
+    /// As [`VarOptimizer::save_state`], the same file. To resume from it, on the processor or here, use
+    /// [`VarOptimizer::load_state`].
     ///
     /// # Errors
-    /// The device's; the file cannot be written. An earlier one is whole then.
+    /// The device's; the file cannot be written. An earlier file stays intact then.
     pub fn save_state(&mut self, path: impl AsRef<Path>) -> Result<()> {
         self.0.save_state(path)
     }
 
-    /// Brings the state to the host. The variables stay where they are.
+    /// Moves the state to the host. The variables stay on the device.
     ///
     /// # Errors
     /// The device's; the state is lost then.
@@ -106,7 +108,8 @@ impl OnCuda {
         &self.0.engine
     }
 
-    /// Engine of the steps, for its executor, a snapshot, a look at its state, and to change a group's own learning rate.
+    /// Engine of the steps, for its executor, a snapshot, reading its state, and changing a group's own
+    /// learning rate.
     pub fn engine_mut(&mut self) -> &mut OnDevice<Cuda> {
         &mut self.0.engine
     }
@@ -116,7 +119,8 @@ impl OnCuda {
         &self.0.variables
     }
 
-    /// The integer variables among those given, by name: they have no gradients, so nothing steps them.
+    /// The integer variables among those passed, by name: they have no gradients, so they are not
+    /// stepped.
     pub fn left_out(&self) -> &[(String, Var)] {
         &self.0.left_out
     }
@@ -128,7 +132,7 @@ impl candle_nn::Optimizer for OnCuda {
 
     fn new(vars: Vec<Var>, config: Options) -> candle_core::Result<Self> {
         let Some(device) = vars.first().map(|var| var.device().clone()) else {
-            candle_core::bail!("there are no variables, whose device steps could be made on");
+            candle_core::bail!("there are no variables, so the device of the steps is unknown");
         };
         Ok(OnCuda::new(VarOptimizer::new(vars, config)?, &device)?)
     }
@@ -147,14 +151,14 @@ impl candle_nn::Optimizer for OnCuda {
     }
 }
 
-/// candle's memory on a device, worked at on this stream.
+/// candle's memory on a device, used on this stream.
 struct OfCandle {
     stream: Arc<CudaStream>,
 }
 
 impl Memory for OfCandle {
     type Executor = Cuda;
-    /// Has other streams wait for this one's reading.
+    /// Lets other streams wait for this one's reading.
     type Held<'a> = SyncOnDrop<'a>;
 
     fn array<'a>(
@@ -202,8 +206,8 @@ fn borrowed<'a, T>(
     Ok((unsafe { CudaArray::borrowed(address, dtype, elements.len()) }, held))
 }
 
-/// Orders a stream's writing to a storage among what other streams do with it: what they have done is waited for, and what they do next waits. Where there is one
-/// stream, this does nothing.
+/// Orders a stream's writing to a storage with other streams' operations on it: it waits for earlier ones,
+/// and later ones wait for it. With one stream, this does nothing.
 struct Ordered<'a>(&'a CudaStream);
 
 impl InplaceOp1 for Ordered<'_> {

@@ -11,20 +11,21 @@ use crate::error::{Error, Result};
 use crate::lent::{Lent, on_host};
 use crate::variables::{named_variables, shapes};
 
-/// Prodigy + Schedule-Free for candle: where `candle_nn::AdamW` is, this can be.
+/// Prodigy + Schedule-Free for candle, with the interface of `candle_nn::AdamW`.
 pub type ProdigyPlus = VarOptimizer<f32>;
 
-/// Any optimizer of this project at work on candle's variables.
+/// Any optimizer of this project, for candle's variables.
 ///
-/// `T` is the type computed in: `f32` for variables of F32 and BF16, `f64` for those of F64. It implements
-/// `candle_nn::Optimizer`, with [`Options`] as the configuration.
+/// `T` is the type of the computation: `f32` for variables of F32 and BF16, `f64` for those of F64. It
+/// implements `candle_nn::Optimizer`, with [`Options`] as the configuration.
 ///
-/// Integer variables, such as counters, have no gradients: they are left alone, and [`left_out`](Self::left_out) lists them.
+/// Integer variables, such as counters, have no gradients: they do not change, and
+/// [`left_out`](Self::left_out) lists them.
 ///
-/// Contiguous variables of the CPU, as all are that candle makes, are stepped in their own memory, which is taken out of
-/// the tensors for the time of a call: nothing else may use the model meanwhile. A gradient is copied only if it isn't
-/// row-major. Variables of another device go through the host: per step, their values there and back, and their gradients there;
-/// the state stays in the host's memory.
+/// Contiguous variables of the CPU, such as all that candle makes, are stepped in their own memory, which is
+/// taken out of the tensors during a call: nothing else may use the model meanwhile. A gradient is copied
+/// only if it isn't row-major. Variables of another device go through the host: each step copies their values
+/// there and back, and their gradients there; the state stays in the host's memory.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -43,7 +44,8 @@ pub struct VarOptimizer<T: Real = f32> {
     pub(crate) engine: Optimizer<T>,
     pub(crate) variables: Vec<(String, Var)>,
     pub(crate) left_out: Vec<(String, Var)>,
-    /// Multiplies every group's own. The trait's method that sets it cannot fail, so each step checks it.
+    /// Factor of every group's own learning rate. The trait's method that sets it cannot fail, so each
+    /// step checks it.
     pub(crate) learning_rate: f64,
 }
 
@@ -90,7 +92,7 @@ impl<T: Real> VarOptimizer<T> {
     /// let map = VarMap::new();
     /// let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
     /// let (encoder, decoder) = (linear(8, 2, vb.pp("encoder"))?, linear(2, 8, vb.pp("decoder"))?);
-    /// // Biases without weight decay, in a group of their own.
+    /// // Biases without weight decay, in a separate group.
     /// let (biases, weights): (Vec<_>, Vec<_>) =
     ///     named_variables(&map).into_iter().partition(|(name, _)| name.ends_with("bias"));
     /// let options = Options::default().weight_decay(0.1);
@@ -162,8 +164,9 @@ impl<T: Real> VarOptimizer<T> {
         Self::from_engine(Optimizer::new_in(chain, shapes(&variables))?, variables)
     }
 
-    /// Puts the variables to the training point y, where they are not: after the state of an optimizer in evaluation was
-    /// restored, or the guard of [`evaluate`](Self::evaluate) was forgotten. Otherwise this does nothing.
+    /// Moves the variables to the training point y, if they are not there: after restoring the state of an
+    /// optimizer in evaluation mode, or after `forget` of the guard of [`evaluate`](Self::evaluate).
+    /// Otherwise this does nothing.
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -227,7 +230,8 @@ impl<T: Real> VarOptimizer<T> {
             .collect::<Result<Vec<_>>>()?;
         let outcome = call(&mut self.engine, &mut parameters).map_err(Into::into)?;
         drop(parameters);
-        // candle gives a variable without elements itself as the sum with another, and so as a gradient.
+        // In candle, a sum with a variable without elements is the variable itself, and so is a
+        // gradient.
         drop(guards);
         lent.into_iter().try_for_each(Lent::give_back)?;
         Ok(outcome)
@@ -244,8 +248,8 @@ impl<T: Real> VarOptimizer<T> {
         &mut self.engine
     }
 
-    /// Why d does not grow, or never stops growing, as far as the records of the engine's recorder tell: each finding says as text what was seen and
-    /// what to do. See the book's page "d does not grow".
+    /// Causes of a d that does not grow, or never stops growing, from the records of the engine's recorder.
+    /// The text of a finding gives the observation and the remedy. See the book's page "d does not grow".
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -272,7 +276,8 @@ impl<T: Real> VarOptimizer<T> {
         &self.variables
     }
 
-    /// The integer variables among those given, by name: they have no gradients, so nothing steps them.
+    /// The integer variables among those passed, by name: they have no gradients, so they are not
+    /// stepped.
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -291,12 +296,12 @@ impl<T: Real> VarOptimizer<T> {
         &self.left_out
     }
 
-    /// Saves the state (z, moments, d, counters); with the variables themselves, which `VarMap::save` saves, training
-    /// resumes identically to the bit. Save both at the same point: at y, or both while an [`Evaluating`](crate::Evaluating)
-    /// lives, at x; the state has y in it then.
+    /// Saves the state (z, moments, d, counters); with the variables themselves, which `VarMap::save` saves,
+    /// training resumes with the same bits. Save both at the same point: at y, or both while an
+    /// [`Evaluating`](crate::Evaluating) lives, at x; the state then contains y.
     ///
-    /// Learning rates are not saved: a group's own comes with how the optimizer is made, and the factor of
-    /// `set_learning_rate` is to be set again.
+    /// Learning rates are not saved: set a group's own when you make the optimizer, and set the factor of
+    /// `set_learning_rate` again.
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -319,20 +324,22 @@ impl<T: Real> VarOptimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// The file cannot be written. An earlier one is whole then.
+    /// The file cannot be written. An earlier file stays intact then.
     pub fn save_state(&self, path: impl AsRef<Path>) -> Result<()> {
         Ok(checkpoint::save(path, &self.engine)?)
     }
 
-    /// Goes on from a saved state, and says what it lacked for this chain, and what it had too much.
+    /// Restores a saved state. The result lists arrays that it lacks for this chain, and arrays that
+    /// are not used.
     ///
-    /// A state that was saved at the evaluation point puts the variables to the training point y of back then, as
-    /// [`train`](Self::train) does, so that training goes on as if it had been saved there. Otherwise the variables are taken to be
-    /// at its y. With another beta1, or a chain that averages in another way, x and z stay and the variables move to the new y.
+    /// A state that was saved at the evaluation point moves the variables to its training point y, as
+    /// [`train`](Self::train) does, so that training continues as if it had been saved there. Otherwise the
+    /// variables must be at its y. With another beta1, or a chain with another averaging, x and z stay and
+    /// the variables move to the new y.
     ///
     /// # Errors
-    /// The file cannot be read, is damaged, or belongs to other parameters; it was saved at the evaluation point, of
-    /// variables of other types. Nothing has changed then.
+    /// The file cannot be read, is damaged, or belongs to other parameters; it was saved at the evaluation
+    /// point, with variables of other types. Nothing has changed then.
     pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<Restored> {
         self.at_variables(|engine, parameters| -> Result<Restored> {
             let options = RestoreOptions { parameters: Some(parameters), ..RestoreOptions::default() };
@@ -356,8 +363,8 @@ pub(crate) fn is_computed_with<T: Real>(dtype: DType) -> bool {
 
 /// `learning_rate` is a factor, 1 at first, of every group's own.
 ///
-/// Variables get their positions as names, and a map's order differs from process to process: for resumed or repeated
-/// runs there is [`VarOptimizer::from_varmap`].
+/// Variables get their positions as names, and a map's order differs from process to process: for resumed or
+/// repeated runs use [`VarOptimizer::from_varmap`].
 impl<T: Real> candle_nn::Optimizer for VarOptimizer<T> {
     type Config = Options;
 

@@ -1,4 +1,4 @@
-//! Steps, and gradients that are added up before them.
+//! Steps and gradient accumulation.
 
 use candle_core::backprop::GradStore;
 use gradient_transform::{Published, Real, StepOutcome};
@@ -7,8 +7,9 @@ use crate::error::Result;
 use crate::optimizer::VarOptimizer;
 
 impl<T: Real> VarOptimizer<T> {
-    /// One step. A variable without a gradient stays as it is. A gradient may be of another type than its variable, such as float32
-    /// that was accumulated for BF16; it is not rounded to the variable's first.
+    /// One step. A variable without a gradient stays as it is. A gradient may have a different type from its
+    /// variable, such as float32 that was accumulated for BF16; it is not rounded to the variable's type
+    /// first.
     ///
     /// # Errors
     /// A gradient that is not finite (or the step is skipped, if the options say so), evaluation mode, a learning rate
@@ -20,8 +21,9 @@ impl<T: Real> VarOptimizer<T> {
         })
     }
 
-    /// Adds gradients up for the next step, which goes by the mean of these and its own: for batches that do not fit in memory at once.
-    /// No variable moves. See [`Optimizer::accumulate`](gradient_transform::Optimizer::accumulate).
+    /// Adds gradients up for the next step, which uses the mean of these and its own: for batches that do not
+    /// fit in memory at once. No variable moves. See
+    /// [`Optimizer::accumulate`](gradient_transform::Optimizer::accumulate).
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -50,7 +52,8 @@ impl<T: Real> VarOptimizer<T> {
         self.with_gradients(gradients, |engine, parameters| engine.accumulate(parameters))
     }
 
-    /// A step, if a rule of the norm of all gradients together says so; otherwise nothing moves, and the step counts as skipped. See
+    /// A step, if a rule accepts the norm of all gradients together; otherwise nothing moves, and the step
+    /// counts as skipped. See
     /// [`Optimizer::step_if`](gradient_transform::Optimizer::step_if).
     ///
     /// ```
@@ -77,7 +80,7 @@ impl<T: Real> VarOptimizer<T> {
         })
     }
 
-    /// A step that is told more than gradients, such as the loss. See
+    /// A step with a further value, such as the loss. See
     /// [`Optimizer::step_with`](gradient_transform::Optimizer::step_with).
     ///
     /// ```

@@ -3,10 +3,11 @@ use candle_nn::VarMap;
 
 /// The variables of a map, sorted by their names.
 ///
-/// `VarMap::all_vars` has them in an order of its own in every process, and without names. What is random in the rounding,
-/// and the order of sums, goes by position, and state by name: a run that is to be repeated, or resumed, needs both fixed.
+/// `VarMap::all_vars` has them in a different order in every process, and without names. The order of sums
+/// depends on the position, and state and the random numbers of the rounding on the name: to repeat or resume
+/// a run, both must be fixed.
 ///
-/// Panics if a thread panicked while it held the map, as every use of a `VarMap` does.
+/// Panics if a thread panicked while it held the map, like every use of a `VarMap`.
 ///
 /// ```
 /// # use candle_core::{DType, Device};
@@ -26,8 +27,8 @@ pub fn named_variables(map: &VarMap) -> Vec<(String, Var)> {
     variables
 }
 
-/// Names and shapes, as the engine's constructors and `Options::build_groups` take them. Integer variables are left out, as they
-/// have no gradients.
+/// Names and shapes, for the engine's constructors and `Options::build_groups`. Integer variables are left
+/// out, because they have no gradients.
 ///
 /// ```
 /// use candle_core::{DType, Device, Var};

@@ -167,7 +167,7 @@ fn weights_return_from_evaluation_however_it_ends() {
     let at_x = optimizer.evaluate().unwrap();
     check_x();
     assert_ne!(all_values(&map), y);
-    // Through the guard, the optimizer can be looked at, and x is where the variables are.
+    // The guard gives access to the optimizer, and the variables are at x.
     assert!(at_x.engine().is_evaluating());
     assert_eq!(values(&at_x.evaluation_tensors().unwrap()["a.bias"]), values(&x["a.bias"]));
     at_x.finish().unwrap();

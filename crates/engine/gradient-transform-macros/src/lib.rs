@@ -65,7 +65,7 @@ pub fn transform(name: TokenStream, item: TokenStream) -> TokenStream {
     quote!(#item #plain).into()
 }
 
-/// Mistakes that the compiler would say little about, or nothing.
+/// Mistakes for which the compiler has no clear message.
 fn mistake(item: &ItemImpl, of_transform: bool) -> Option<syn::Error> {
     let functions = || {
         item.items.iter().filter_map(|item| match item {
@@ -78,8 +78,9 @@ fn mistake(item: &ItemImpl, of_transform: bool) -> Option<syn::Error> {
         if ["update", "measure", "measure_along", "accumulate", "divide", "displace", "write"]
             .contains(&&*name)
         {
-            let message =
-                format!("a function of an element takes every kind of number: `fn {name}<B: Backend>(..)`");
+            let message = format!(
+                "a function of an element is generic over its numbers: write `fn {name}<B: Backend>(..)`"
+            );
             return Some(syn::Error::new_spanned(&function.ident, message));
         }
     }
@@ -90,16 +91,16 @@ fn mistake(item: &ItemImpl, of_transform: bool) -> Option<syn::Error> {
     let (sums, has) =
         (sums.filter(|_| of_transform)?, |name: &str| functions().any(|function| function.ident == name));
     let message = if !has("measure") {
-        "nothing is added to these sums: `measure` says what an element adds"
+        "these sums have no terms: add `measure`, which returns the terms of an element"
     } else if !has("finalize") {
-        "nothing comes of these sums: `finalize` turns them into numbers for the elements"
+        "these sums are not used: add `finalize`, which turns them into numbers for the elements"
     } else {
         return None;
     };
     Some(syn::Error::new_spanned(sums, message))
 }
 
-/// Functions that are not generic, in which loops are compiled.
+/// Functions without type parameters, in which loops are compiled.
 fn loops(run: &str, names: [&str; 2]) -> [ImplItem; 2] {
     let run = format_ident!("{run}");
     [(names[0], "f32"), (names[1], "f64")].map(|(name, number)| {
@@ -112,7 +113,7 @@ fn loops(run: &str, names: [&str; 2]) -> [ImplItem; 2] {
     })
 }
 
-/// Functions that are not generic, in which the functions of an element are run with symbols.
+/// Functions without type parameters, in which the functions of an element are traced.
 fn traces() -> [ImplItem; 3] {
     let kind: syn::Type = parse_quote!(<Self as ::gradient_transform::GradientTransform>::Kind);
     [

@@ -26,7 +26,7 @@ pub enum Error {
         first: String,
         /// The other.
         second: String,
-        /// Why, and what to do.
+        /// The reason, and the remedy.
         reason: &'static str,
     },
     /// A chain that cannot run: no writer, two writers, or a transform in the wrong place.
@@ -44,7 +44,7 @@ pub enum Error {
         name: String,
     },
     /// A parameter with more elements than memory can hold.
-    #[error("parameter `{name}` has shape {shape:?}, which is more elements than memory can have")]
+    #[error("parameter `{name}` has shape {shape:?}, which is more elements than memory can hold")]
     ShapeTooLarge {
         /// The name.
         name: String,
@@ -52,7 +52,7 @@ pub enum Error {
         shape: Vec<usize>,
     },
     /// An unknown parameter name.
-    #[error("no parameter is called `{name}`; there are: {known}")]
+    #[error("no parameter is called `{name}`; the parameters are: {known}")]
     UnknownName {
         /// The name.
         name: String,
@@ -66,12 +66,12 @@ pub enum Error {
         what: &'static str,
         /// The index that was given.
         index: usize,
-        /// How many there are.
+        /// The number that exist.
         count: usize,
     },
-    /// The number of parameters given is not the number registered.
+    /// The number of parameters in a call is not the number of registered parameters.
     #[error(
-        "{found} parameters were given, but the optimizer was made for {expected}; give all of them in the order of registration, with `None` as the gradient of those that have none"
+        "{found} parameters were given, but the optimizer was made for {expected}; pass all of them in the order of registration, with `None` as the gradient of those without one"
     )]
     ParameterCount {
         /// Parameters registered.
@@ -79,7 +79,7 @@ pub enum Error {
         /// Parameters given.
         found: usize,
     },
-    /// A parameter's value, gradient or output has another shape than the parameter was registered with.
+    /// The shape of a parameter's value, gradient or output is not the registered one.
     #[error(
         "the {what} of parameter `{name}` has shape {found:?}, but the parameter was registered with {expected:?}"
     )]
@@ -90,22 +90,22 @@ pub enum Error {
         name: String,
         /// Shape registered.
         expected: Vec<usize>,
-        /// Shape given. For a plain slice: its length alone.
+        /// Shape given. For a plain slice, only its length.
         found: Vec<usize>,
     },
-    /// A parameter's element type changed, or cannot be computed with.
+    /// A parameter's element type changed, or is not supported by this optimizer.
     #[error("parameter `{name}` is {found}, but {reason}")]
     ElementType {
         /// The parameter.
         name: String,
         /// The type given.
         found: DType,
-        /// Why that is not possible, and what to do.
+        /// The reason, and the remedy.
         reason: String,
     },
-    /// A gradient has an element type that cannot be computed with.
+    /// A gradient's element type is not supported by this optimizer.
     #[error(
-        "the gradient of parameter `{name}` is {found}, but this optimizer computes in float32; make an `Optimizer<f64>`, or convert the gradient"
+        "the gradient of parameter `{name}` is {found}, but this optimizer computes in float32; use an `Optimizer<f64>`, or convert the gradient"
     )]
     GradientType {
         /// The parameter.
@@ -125,9 +125,9 @@ pub enum Error {
         /// The value: `inf`, `-inf` or `NaN`.
         value: String,
     },
-    /// An array that was given beside a gradient is infinite or not a number somewhere.
+    /// An element of a given array is infinite or not a number.
     #[error(
-        "the array given for parameter `{name}` is {value} at element {index} (in logical order); it was not taken"
+        "the array given for parameter `{name}` is {value} at element {index} (in logical order); the array was not stored"
     )]
     NonFiniteArray {
         /// The parameter.
@@ -149,38 +149,40 @@ pub enum Error {
         index: usize,
         /// The value.
         value: f64,
-        /// The largest that is accepted.
+        /// The largest accepted value.
         limit: f64,
-        /// The type that is computed in.
+        /// The type of the computation.
         dtype: DType,
     },
-    /// Gradients cannot be given one by one, because a transform takes sums over several tensors before any of them moves.
+    /// Gradients cannot be passed one by one, because a transform needs sums over several tensors before any
+    /// of them moves.
     #[error(
-        "`{transform}` takes sums over several tensors before any of them moves, so a step needs all gradients at once: give them to `step`, or leave it out of the chain"
+        "`{transform}` needs sums over several tensors before any of them moves, so a step needs all gradients at once: pass them to `step`, or remove the transform from the chain"
     )]
     NeedsAllGradients {
         /// The first such transform.
         transform: String,
     },
-    /// Accumulated gradients are waiting for a step, and one whose gradients arrive one by one cannot use their mean.
+    /// There are accumulated gradients, and a step whose gradients arrive one by one cannot use their mean.
     #[error(
-        "gradients were accumulated {count} times for the next step, which this one would leave out: give the last ones to `step`, or forget them with `drop_accumulated`"
+        "gradients were accumulated {count} times, and a step whose gradients arrive one by one cannot use them: pass the last gradients to `step`, or drop the sum with `drop_accumulated`"
     )]
     GradientsAccumulated {
         /// How many times.
         count: u64,
     },
-    /// A step was not given a value that a transform needs beside parameters and gradients.
-    #[error("`{transform}` needs a `{what}` in every step, and none was given; give one to `step_with`")]
+    /// A step lacks a value that a transform needs in addition to parameters and gradients.
+    #[error("`{transform}` needs a `{what}` in every step; pass one to `step_with`")]
     NotGiven {
         /// The first such transform.
         transform: String,
         /// The type of the value.
         what: &'static str,
     },
-    /// A chain cannot run on a device, because one of its links works on tiles and has no formula of an element.
+    /// A chain cannot run on a device, because one of its links works on tiles and has no formula of one
+    /// element.
     #[error(
-        "`{transform}` works on tiles of the processor's memory and has no formula of one element, so it cannot run on a device; leave it out of the chain, or write it as a `GradientTransform`"
+        "`{transform}` works on tiles of the processor's memory and has no formula of one element, so it cannot run on a device; remove it from the chain, or write it as a `GradientTransform`"
     )]
     NoFormula {
         /// The first such link.
@@ -188,17 +190,17 @@ pub enum Error {
     },
     /// An optimizer with a [`Recorder`](crate::Recorder) cannot run on a device.
     #[error(
-        "a recorder looks at tiles in the processor's caches, and on a device there are none; take it off with `set_recorder(None)`"
+        "a recorder reads tiles in the processor's caches, which a device does not have; remove it with `set_recorder(None)`"
     )]
     RecorderOnDevice,
     /// Parameters that share memory of a device, or a parameter and a gradient.
     #[error(
-        "parameter `{first}` or its gradient and parameter `{second}` or its gradient share memory that is to be written; nothing was changed. Give each memory of its own"
+        "parameter `{first}` or its gradient and parameter `{second}` or its gradient share memory that is to be written; nothing was changed. Use separate memory for each"
     )]
     Overlap {
-        /// The one.
+        /// One of the two.
         first: String,
-        /// The other; the same where a parameter shares memory with its gradient.
+        /// The other; the same name if a parameter shares memory with its gradient.
         second: String,
     },
     /// A device reported an error.
@@ -207,9 +209,9 @@ pub enum Error {
         /// Its message.
         reason: String,
     },
-    /// A [`GroupPolicy`](crate::GroupPolicy) gave a group a step size with which no step can be taken.
+    /// A [`GroupPolicy`](crate::GroupPolicy) returned an invalid step size for a group.
     #[error(
-        "the policy {policy} gives group {group} {reason}; nothing was changed. Give the optimizer another policy (`set_policy`)"
+        "the policy {policy} gives group {group} {reason}; nothing was changed. Set another policy (`set_policy`)"
     )]
     InvalidPolicy {
         /// The policy, in its `Debug` form.
@@ -219,7 +221,7 @@ pub enum Error {
         /// The result.
         reason: String,
     },
-    /// A step was asked for in evaluation mode.
+    /// A step was called in evaluation mode.
     #[error("the parameters are at the evaluation point x; call `train` before the next step")]
     EvaluationMode,
     /// [`crate::Optimizer::train`] was called without [`crate::Optimizer::eval`] before.
@@ -231,15 +233,15 @@ pub enum Error {
         /// The parameter.
         name: String,
     },
-    /// A chain with another averaging takes over: the parameters y must move so that the evaluation point x stays where it is, and
-    /// they were not given.
+    /// The averaging changes: the parameters y must move so that the evaluation point x stays where it is,
+    /// and they were not passed.
     #[error(
-        "x was averaged with a weight (Schedule-Free's beta1) of {from}, and with {to} from now on: to keep it, the y of parameter `{name}` must move. Give the parameters: `replace_chain_with` in place of `replace_chain`, and `RestoreOptions::parameters` when restoring"
+        "the weight of the averaging (Schedule-Free's beta1) changes from {from} to {to}: to keep x, the y of parameter `{name}` must move. Pass the parameters: `replace_chain_with` in place of `replace_chain`, and `RestoreOptions::parameters` when restoring"
     )]
     ParametersMustMove {
         /// The first such parameter.
         name: String,
-        /// The weight until now; 1 where x is y.
+        /// The weight so far; 1 if x is y.
         from: f64,
         /// The weight from now on.
         to: f64,
@@ -253,7 +255,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// An option's value that is out of range, unless `valid`.
+    /// An error for an option's value that is out of range, unless `valid`.
     pub fn check(option: &'static str, value: f64, valid: bool, expected: &'static str) -> Result<()> {
         if valid {
             Ok(())

@@ -56,8 +56,8 @@ pub use optimizer::shape::IntoShape;
 pub use optimizer::snapshot::{GroupSnapshot, Snapshot, TensorSnapshot};
 pub use optimizer::step::{StepInProgress, StepOutcome};
 
-/// The part of the engine that most callers use, so that it is compiled here and not once more in each of their binaries: where
-/// little is optimised, crates share the generic code of those that they depend on.
+/// The part of the engine that most callers use, so that it is compiled once, here, and not again in each of
+/// their binaries: at low levels of optimisation, crates share the generic code of their dependencies.
 #[cfg(all(debug_assertions, not(test)))]
 #[used]
 static COMPILED_HERE: fn(&mut Optimizer<f32>, Snapshot, &mut [Parameter<'_>]) -> Result<Snapshot> =

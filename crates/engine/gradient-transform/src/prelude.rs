@@ -1,4 +1,5 @@
-//! Names for `use gradient_transform::prelude::*`: what a program that trains needs. Everything that a custom transform needs is in [`author`].
+//! Names for `use gradient_transform::prelude::*`, for programs that train. The names for custom transforms
+//! are in [`author`].
 //!
 //! ```
 //! use gradient_transform::prelude::*;

@@ -1,9 +1,9 @@
-//! Which folder of this crate may use which.
+//! Test of the dependencies between the folders of this crate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the bottom up: each uses itself and those before it alone.
+/// From the bottom up: each may use only itself and those before it.
 const ROOMS: [&str; 8] = ["layout", "memory", "error", "link", "author", "engine", "optimizer", "device"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -32,7 +32,7 @@ fn a_folder_uses_itself_and_those_below_it_alone() {
         let text = fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
         for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
-            // What a macro names belongs to its callers.
+            // The paths in a macro belong to its callers.
             for path in line.replace("$crate::", "").split("crate::").skip(1) {
                 let room = path.split(|c: char| !c.is_ascii_lowercase()).next().unwrap();
                 let Some(used) = ROOMS.iter().position(|name| *name == room) else {

@@ -1,4 +1,5 @@
-//! Chains of an author's transforms: link by link, fused, and beside them the same arithmetic as one plain loop over the arrays.
+//! Chains of an author's transforms: link by link, fused, and for comparison the same arithmetic as one plain
+//! loop over the arrays.
 //!
 //! One float32 tensor that fits the second-level cache and is too small for more than one thread, and gradients that are not checked:
 //! what is measured are the engine's loops.

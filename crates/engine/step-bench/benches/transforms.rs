@@ -1,4 +1,5 @@
-//! Every transform that ships alone, on one float32 tensor that fits no second-level cache, with its defaults and a few variations.
+//! Each included transform on its own, on one float32 tensor that is larger than any second-level cache, with
+//! its defaults and a few variations.
 //!
 //! Those that need one have a writer after or before them, so the rows of `descent` and `schedule-free` are what to subtract. Rayon's
 //! threads are all there are, or `RAYON_NUM_THREADS`.

@@ -50,7 +50,7 @@ pub struct Problem<E> {
 }
 
 impl<E: Scalar> Problem<E> {
-    /// The same numbers for the same shapes. `convert` is the way from float32 to the element type.
+    /// The same numbers for the same shapes. `convert` converts float32 to the element type.
     pub fn random(shapes: &[Vec<usize>], convert: fn(f32) -> E) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut tensors = |scale: f32| -> Vec<Vec<E>> {
@@ -78,7 +78,7 @@ pub fn named(shapes: &[Vec<usize>]) -> Vec<(String, &[usize])> {
 /// Steps random parameters of the given shapes with random gradients, `warm_up` times and then `steps` times.
 ///
 /// # Errors
-/// An option that the optimizer refuses.
+/// An option that the optimizer rejects.
 pub fn measure(
     make: impl FnOnce(&[(String, &[usize])]) -> Result<Optimizer<f32>>,
     shapes: &[Vec<usize>],
@@ -107,7 +107,7 @@ pub fn measure_fused(shapes: &[Vec<usize>], warm_up: usize, steps: usize) -> Res
         fused.step(value, gradient);
         Ok(())
     })?;
-    // What the engine's plan counts for the same work.
+    // The bytes of the engine's plan for the same work.
     let samples = value.len().div_ceil(11) as f64 / value.len() as f64;
     Ok(Measurement::new(
         value.len(),

@@ -1,4 +1,4 @@
-//! The default step written out by hand, for one float32 matrix, as the yardstick of composition.
+//! The default step written out by hand, for one float32 matrix, to measure the cost of composition.
 //!
 //! The same three sweeps as the engine's, but each is one loop in which everything is done at once, and the first two read
 //! four rows side by side. No part of it can be removed or combined with others.
@@ -13,14 +13,15 @@ const BETA2: f64 = 0.99;
 const D0: f64 = 1e-6;
 const EPS: f32 = 1e-8;
 const EVERY: usize = 11;
-/// Rows that are read side by side.
+/// Number of rows that are read at a time.
 const ROWS: usize = 4;
-/// Rows that a thread takes at a time, and columns after which it looks at the samples.
+/// Number of rows that a thread takes at a time, and of columns after which it computes the
+/// samples.
 const BAND: usize = 64;
 const STRIP: usize = 1024;
 const LANES: usize = 8;
 
-/// One matrix and everything that the default options keep of it.
+/// One matrix with the state of the default options.
 #[derive(Clone, Debug)]
 pub struct Fused {
     columns: usize,
@@ -74,7 +75,7 @@ impl Fused {
         state.iter().map(|state| size_of_val(state.as_slice())).sum()
     }
 
-    /// One step. Gradients have to be finite and large beside the epsilon of 1e-8.
+    /// One step. Gradients have to be finite and large relative to the epsilon of 1e-8.
     pub fn step(&mut self, y: &mut [f32], gradient: &[f32]) {
         let (columns, n) = (self.columns, y.len());
         let rows = n / columns;
@@ -268,7 +269,7 @@ fn update_squares(rows: [&[f32]; ROWS], p: &[f32], q: &[f32; ROWS]) -> f64 {
     lanes.map(kernel::total).map(f64::from).iter().sum()
 }
 
-/// Prodigy's statistics: the products of gradients and ways, and the sum of |s|.
+/// Prodigy's statistics: the products of gradients and displacements, and the sum of |s|.
 #[multiversion(targets = "simd")]
 fn samples(g: &[f32], y: &[f32], p0: &[f32], s: &mut [f32], beta3: f32, weight: f32) -> [f64; 2] {
     let (mut dots, mut sizes) = ([0.0_f32; LANES], [0.0_f32; LANES]);

@@ -1,6 +1,7 @@
-//! Measures what a step of an optimizer costs, in nanoseconds and bytes per parameter.
+//! Measures the cost of a step of an optimizer, in nanoseconds and bytes per parameter.
 //!
-//! A single figure from a noisy machine says little: compare two configurations by alternating their runs.
+//! A single figure from a noisy machine is not reliable: compare two configurations by alternating their
+//! runs.
 
 pub mod bench;
 pub mod fused;

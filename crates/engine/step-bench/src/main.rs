@@ -11,7 +11,7 @@ use step_bench::bench::{Precision, measure, measure_fused};
 use step_bench::shapes::shapes;
 use step_bench::threads;
 
-/// Measures what one step of the optimizer costs.
+/// Measures the cost of one step of the optimizer.
 ///
 /// Prints nanoseconds per parameter and step (least, median, largest), the bytes per parameter that a step moves by the engine's plan,
 /// the memory bandwidth that this amounts to, and the bytes of state per parameter.
@@ -46,7 +46,7 @@ struct Arguments {
     #[arg(long, conflicts_with = "options")]
     fused: bool,
 
-    /// Measure Muon as PyTorch has it, with Adam for vectors, in place of the optimizer
+    /// Measure Muon in PyTorch's form, with Adam for vectors, instead of the optimizer
     #[arg(long, conflicts_with_all = ["options", "fused"])]
     muon: bool,
 
@@ -111,7 +111,7 @@ fn options(pairs: &[String]) -> Result<Options> {
         let (name, value) =
             pair.split_once('=').with_context(|| format!("`{pair}` is not of the form NAME=VALUE"))?;
         let value = serde_json::from_str(value).with_context(|| {
-            format!("`{value}` is no value for `{name}`; try true, false, null, a number, or [0.9, 0.99]")
+            format!("`{value}` is not a value of `{name}`; try true, false, null, a number, or [0.9, 0.99]")
         })?;
         map.insert(name.to_owned(), value);
     }

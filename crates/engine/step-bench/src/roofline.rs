@@ -1,8 +1,8 @@
 //! Distance of a step from the limit of the machine's memory.
 //!
-//! Bandwidth is measured through the engine, with chains that move memory as real ones do and compute next to nothing.
-//! The bytes that a step has to move, over the bandwidth of the pattern that its last sweep has, are the floor under its
-//! time.
+//! Bandwidth is measured through the engine, with chains that move memory like real ones and compute almost
+//! nothing. The bytes of a step divided by the bandwidth of the pattern of its last sweep are the lower limit
+//! of its time.
 
 use anyhow::{Result, ensure};
 use gradient_transform::{
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::bench::{Measurement, Precision, measure};
 
-/// The first steps make the state, and wait for the operating system to hand out its memory.
+/// The first steps create the state, and wait for the operating system to allocate its memory.
 const WARM_UP: usize = 2;
 
 /// The arrays that a sweep moves.
@@ -64,7 +64,7 @@ impl Pattern {
     }
 
     fn measure(self, shapes: &[Vec<usize>], warm_up: usize, repetitions: usize) -> Result<Measurement> {
-        // The check of gradients reads them once more, which is not in the plan.
+        // The check of gradients reads them again, which is not part of the plan.
         let settings = Settings { non_finite: NonFinite::Unchecked, ..Settings::default() };
         let make = |parameters: &[(String, &[usize])]| {
             let group = ParameterGroup::new(self.chain(), parameters.iter().cloned());
@@ -72,7 +72,7 @@ impl Pattern {
         };
         let mut measured = measure(make, shapes, Precision::F32, warm_up, repetitions)?;
         if self == Self::Read {
-            // The plan includes the writer's sweep, which a held tensor does without.
+            // The plan includes the writer's sweep, which a held tensor does not run.
             measured.planned_bytes -= Self::Descent.measure(&[vec![1]], 0, 1)?.planned_bytes;
         }
         Ok(measured)
@@ -109,7 +109,7 @@ impl<T: Real> Link<T> for ReadOnly {
     }
 }
 
-/// Descends, and moves so many columns as it does the parameter.
+/// Descends, and moves this number of columns like the parameter.
 #[derive(Debug)]
 struct Columns(usize);
 
@@ -162,7 +162,7 @@ impl<T: Real> WriterLink<T> for Columns {
 /// The bandwidth of one pattern, in GB/s (a byte per nanosecond).
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Bandwidth {
-    /// Bytes that were moved.
+    /// The pattern of the moved arrays.
     pub pattern: Pattern,
     /// Bytes per element, by the engine's plan.
     pub bytes: f64,
@@ -183,7 +183,7 @@ impl Bandwidth {
     }
 }
 
-/// A step of the default options beside its floor, in nanoseconds per parameter.
+/// A step of the default options compared with its floor, in nanoseconds per parameter.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Distance {
     /// Element type of parameters and gradients.
@@ -211,7 +211,7 @@ impl Distance {
     }
 }
 
-/// Bandwidths, and the default step beside them.
+/// Bandwidths, and the default step compared with them.
 #[derive(Clone, Debug, Serialize)]
 pub struct Roofline {
     /// One for each of [`Pattern::ALL`].

@@ -1,4 +1,4 @@
-//! How many threads measure.
+//! Number of threads of a measurement.
 
 use anyhow::{Result, ensure};
 
@@ -6,7 +6,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Two, where there are as many cores.
+/// Two, if there are as many cores.
 ///
 /// ```
 /// assert!((1..=2).contains(&step_bench::threads::usual()));
@@ -26,12 +26,12 @@ pub fn usual() -> usize {
 /// ```
 ///
 /// # Errors
-/// None, or more than there are cores; a pool that has threads already.
+/// A number of 0, or above the number of cores; a pool that has threads already.
 pub fn give(asked: usize) -> Result<()> {
     Ok(rayon::ThreadPoolBuilder::new().num_threads(within(asked, cores())?).build_global()?)
 }
 
-/// More threads than cores would measure how they wait for one another, and very many stop the machine.
+/// More threads than cores would measure how they wait for each other, and very many block the machine.
 fn within(asked: usize, cores: usize) -> Result<usize> {
     let here = if cores == 1 { "is 1 core".to_owned() } else { format!("are {cores} cores") };
     ensure!((1..=cores).contains(&asked), "--threads {asked}: there {here} here; give 1 to {cores}");

@@ -1,6 +1,6 @@
 use std::thread;
 
-/// Follows the message about a table that differs from its file, or has none.
+/// Advice after the message about a table that differs from its file, or has none.
 #[derive(Debug)]
 pub struct Advice;
 

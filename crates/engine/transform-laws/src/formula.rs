@@ -1,6 +1,7 @@
-//! Formulas of whole arrays in float64, which share nothing with the engine: what a row is compared to.
+//! Formulas of whole arrays in float64, independent of the engine: the expected values of a row.
 //!
-//! A [`Direction`] makes updates of gradients; [`descent`] and [`schedule_free`] are the writers after it.
+//! A [`Direction`] turns gradients into updates; [`descent`] and [`schedule_free`] are the writers after
+//! it.
 //!
 //! ```
 //! use transform_laws::Problem;
@@ -10,7 +11,7 @@
 //! };
 //!
 //! let problem = Problem::of(&[&[2, 3]], 2);
-//! // Three ways to write down signs.
+//! // Three ways to write signs.
 //! let signs = || elementwise(|_, g, _, []| sign(g));
 //! let signs_of_gradients = || then(gradient(), |u, _, _| u.mapv(sign));
 //! let divided = || then(gradient(), |u, _, _| pairwise(&u, &u.mapv(f64::abs), by_division));
@@ -22,7 +23,7 @@
 //! let averaged = schedule_free(&problem, 0.1, (0.0, true), unchanged, signs);
 //! assert_eq!(averaged[0], expected[0]);
 //!
-//! // The second moment of the first gradient alone: a gradient over the tenth part of its size's root.
+//! // The second moment of only the first gradient: a gradient divided by the root of a tenth of its square.
 //! let first = descent(&problem, 0.1, 0.0, || dense(by_division))[0][0].clone();
 //! let way = (&problem.init[0] - &first).mapv(f64::abs);
 //! assert!(way.iter().all(|way| (way - 0.1 / 0.1_f64.sqrt()).abs() < 1e-12));
@@ -49,19 +50,20 @@ use crate::problem::{Problem, Trajectory};
 /// ```
 pub type Array = ArrayD<f64>;
 
-/// From the step's number (from 1), the gradient and the base iterate to the update; `None` while the tensor is held.
+/// Function from the step's number (from 1), the gradient and the base iterate to the update; `None` while
+/// the tensor is held.
 ///
 /// ```
 /// use transform_laws::formula::Direction;
 ///
-/// /// A gradient with noise in it that dies out.
+/// /// A gradient with noise that decays.
 /// fn annealed() -> Direction {
 ///     Box::new(|k, g, _| Some(g + 1.0 / f64::from(k)))
 /// }
 /// ```
 pub type Direction = Box<dyn FnMut(i32, &Array, &Array) -> Option<Array>>;
 
-/// The decay of the moments here.
+/// The decay of the moments in these formulas.
 ///
 /// ```
 /// use transform_laws::formula::{BETA1, BETA2};
@@ -70,8 +72,8 @@ pub type Direction = Box<dyn FnMut(i32, &Array, &Array) -> Option<Array>>;
 /// ```
 pub const BETA2: f64 = 0.9;
 
-/// The interpolation of [`schedule_free`]. No simple fraction: at 0.9 some displacements of the problem would be exactly 0 but for
-/// rounding, which then decides what Cautious and Grams do.
+/// The interpolation of [`schedule_free`]. It is not a simple fraction: at 0.9 some displacements of the
+/// problem would be 0 up to rounding, and Cautious and Grams would depend on the rounding.
 pub const BETA1: f64 = 0.8765;
 
 /// Zeros of any shape, by broadcasting.
@@ -89,7 +91,7 @@ pub fn dot(a: &Array, b: &Array) -> f64 {
     (a * b).sum()
 }
 
-/// The mean along an axis, which stays with a length of 1.
+/// The mean along an axis, which is kept with a length of 1.
 pub fn mean(a: &Array, axis: usize) -> Array {
     (a.sum_axis(Axis(axis)) / a.len_of(Axis(axis)) as f64).insert_axis(Axis(axis))
 }
@@ -99,7 +101,8 @@ pub fn gradient() -> Direction {
     Box::new(|_, g, _| Some(g.clone()))
 }
 
-/// Element by element, with N numbers of state each, from 0: from the step's number, the gradient and the parameter to the update.
+/// A function of each element, with N numbers of state, initially 0: from the step's number, the gradient and
+/// the parameter to the update.
 pub fn elementwise<const N: usize>(
     mut f: impl FnMut(f64, f64, f64, &mut [f64; N]) -> f64 + 'static,
 ) -> Direction {

@@ -8,7 +8,8 @@ use crate::row::Row;
 /// A law of every transform; or an equivariance, for rows that declare it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Law {
-    /// Saved as bytes and loaded into another optimizer in the middle, a run in float32 goes on unchanged.
+    /// Saved as bytes and loaded into another optimizer in the middle, a run in float32 continues
+    /// unchanged.
     BytesInFloat32,
     /// The same with parameters in bfloat16 and stochastic rounding.
     BytesInBfloat16,
@@ -16,8 +17,8 @@ pub enum Law {
     BytesInFloat64,
     /// Powers of two act as the row's law of scale says.
     Scale,
-    /// Unless its row says so, a transform prefers no direction: negated gradients and parameters negate everything, to the bit,
-    /// also under stochastic rounding, which rounds magnitudes.
+    /// Unless its row declares it, a transform prefers no direction: negated gradients and parameters negate
+    /// everything, to the bit, also under stochastic rounding, which rounds magnitudes.
     Odd,
     /// Gradients of zero make no NaN, and move only what the row says.
     Zero,
@@ -25,12 +26,13 @@ pub enum Law {
     Permutation,
     /// A transform that joins its chain late starts as the row says.
     Late,
-    /// Where the step size is estimated, moments follow d as the row says.
+    /// If the step size is estimated, moments follow d as the row says.
     Estimate,
-    /// At learning rate 0, an estimate of the step size does not change, and neither do parameters that have not moved yet. A row with
-    /// [`Zero::Moves`](crate::Zero::Moves) is asked for its estimate alone: decay need not be multiplied by the learning rate.
+    /// At learning rate 0, an estimate of the step size does not change, and neither do parameters that have
+    /// not moved yet. For a row with [`Zero::Moves`](crate::Zero::Moves) only the estimate is checked,
+    /// because decay need not be multiplied by the learning rate.
     Frozen,
-    /// The trajectory in float32 is that in float64, rounded.
+    /// The trajectory in float32 is that in float64, up to rounding.
     Float32,
     /// The chain follows its formula.
     Formula,
@@ -40,7 +42,7 @@ pub enum Law {
     Identity,
     /// An identity in one group changes no bit of either.
     IdentityInOneGroup,
-    /// Toggling the transform leaves the state of others alone.
+    /// Adding or removing the transform does not change the state of others.
     Toggling,
     /// A chain of boxes does the same as the tuple.
     Boxes,
@@ -55,7 +57,7 @@ pub enum Law {
 }
 
 impl Law {
-    /// All of them.
+    /// All laws.
     pub const ALL: [Self; 21] = [
         Self::BytesInFloat32,
         Self::BytesInBfloat16,
@@ -115,26 +117,26 @@ impl Law {
 impl fmt::Display for Law {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::BytesInFloat32 => "saved as bytes and loaded, a run in float32 goes on",
-            Self::BytesInBfloat16 => "saved as bytes and loaded, a run in bfloat16 goes on",
-            Self::BytesInFloat64 => "saved as bytes and loaded, a run in float64 goes on",
+            Self::BytesInFloat32 => "saved as bytes and loaded, a run in float32 continues",
+            Self::BytesInBfloat16 => "saved as bytes and loaded, a run in bfloat16 continues",
+            Self::BytesInFloat64 => "saved as bytes and loaded, a run in float64 continues",
             Self::Scale => "powers of two act as its law of scale says",
             Self::Odd => "negated gradients and parameters negate the trajectory",
             Self::Zero => "zero gradients make no NaN and move only what they should",
             Self::Permutation => "permuted slices move as its law of permutation says",
             Self::Late => "it joins a chain late as its row says",
             Self::Estimate => "under an estimated step size it is what its row says",
-            Self::Frozen => "at learning rate 0 nothing moves, and an estimate stands still",
+            Self::Frozen => "at learning rate 0 nothing moves, and an estimate does not change",
             Self::Float32 => "float32 is float64, rounded",
             Self::Formula => "the chain is its formula",
             Self::None => "None in its place is the identity, and it is not",
             Self::Identity => "an identity anywhere changes no bit",
             Self::IdentityInOneGroup => "an identity in one group changes no bit of either",
-            Self::Toggling => "toggling it leaves the state of others alone",
+            Self::Toggling => "adding or removing it does not change the state of others",
             Self::Boxes => "a chain of boxes is the tuple",
             Self::OneByOneInFloat32 => "parameters one by one are the step in float32",
             Self::OneByOneInBfloat16 => "parameters one by one are the step in bfloat16",
-            Self::Once => "twice in a chain it is refused",
+            Self::Once => "twice in a chain it is an error",
             Self::Training => "it trains to its target on four small problems",
         })
     }

@@ -1,8 +1,8 @@
 /// A [`Row`](crate::Row): a transform in a chain, its laws and its formula.
 ///
-/// `before` and `after` are the other members of the chain; `instead` takes the transform's place when it is left out: a writer in
-/// place of a writer, the wrapped transform in place of a wrapper. Each may be absent. The expressions must be valid in float32 and
-/// in float64.
+/// `before` and `after` are the other members of the chain; `instead` replaces the transform when it is left
+/// out: a writer for a writer, the wrapped transform for a wrapper. Each may be absent. The expressions must
+/// be valid in float32 and in float64.
 ///
 /// ```
 /// use gradient_transform::prelude::author::*;
@@ -213,12 +213,13 @@ macro_rules! laws {
     };
 }
 
-/// A test for each chain, which compares a readable table of its first steps with a file in `snapshots/` beside the test: the
-/// learning rate, what stands before the writer, the writer, and what stands after it. [`table`](crate::table) says what is in it.
+/// A test for each chain, which compares a readable table of its first steps with a file in `snapshots/` next
+/// to the test. A chain is given by the learning rate, the transforms before the writer, the writer, and
+/// those after it. [`table`](crate::table) describes the table.
 ///
-/// A difference fails the test, and so does a table without a file. Except on CI, the new table is then beside the file as `.snap.new`.
-/// Read it; `cargo insta accept` or `INSTA_UPDATE=always cargo test` accepts it, and the run after that removes `.snap.new`. A crate that
-/// uses the macro depends on nothing but this one for it.
+/// A difference fails the test, and so does a table without a file. Except on CI, the new table is then next
+/// to the file as `.snap.new`. Read it; `cargo insta accept` or `INSTA_UPDATE=always cargo test` accepts it,
+/// and the run after that removes `.snap.new`. A crate that uses the macro needs only this crate for it.
 #[macro_export]
 macro_rules! snapshots {
     ($($(#[$note:meta])* $test:ident: lr $lr:literal, ($($before:expr),*), $writer:expr $(, $behind:expr)?;)+) => {
@@ -238,7 +239,8 @@ macro_rules! snapshots {
     };
 }
 
-/// Compares a table with the file of that name in `snapshots/` beside the test. The first line of the file describes it.
+/// Compares a table with the file of that name in `snapshots/` next to the test. The first line of the file
+/// describes it.
 #[macro_export]
 macro_rules! snapshot {
     ($name:expr, $of:expr, $table:expr) => {{

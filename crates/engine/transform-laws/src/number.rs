@@ -3,7 +3,7 @@ use std::fmt;
 use gradient_transform::Scalar;
 use half::bf16;
 
-/// A type of parameters and gradients, as tests need it.
+/// A type of parameters and gradients, for tests.
 ///
 /// ```
 /// use half::bf16;
@@ -16,11 +16,11 @@ use half::bf16;
 pub trait Number: Scalar + PartialEq + fmt::Debug {
     /// One unit of rounding.
     const UNIT: f64;
-    /// Rounded to the nearest.
+    /// The value, rounded to the nearest.
     fn of(value: f64) -> Self;
-    /// Exactly.
+    /// The exact value.
     fn f64(self) -> f64;
-    /// Its parts.
+    /// Its bits.
     fn bits(self) -> u64;
 }
 

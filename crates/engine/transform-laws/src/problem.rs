@@ -13,17 +13,17 @@ use ndarray::{ArrayD, Axis, IxDyn};
 /// ```
 pub type Trajectory = Vec<Vec<ArrayD<f64>>>;
 
-/// Dense and factored, with the larger axis first, last and in the middle; a vector; one element alone.
+/// Dense and factored, with the larger axis first, last and in the middle; a vector; a single element.
 pub(crate) const SHAPES: [&[usize]; 6] = [&[6, 5], &[33, 7], &[4, 40], &[2, 33, 4], &[13], &[1]];
 
-/// More than a tile of each length, and not a multiple of any: a matrix that tiles divide, one that they don't, and a vector.
+/// Longer than a tile: a matrix whose size is a multiple of a tile, one whose size is not, and a vector.
 pub(crate) const TILED: [&[usize]; 3] = [&[64, 64], &[100, 131], &[3 * 2048 + 1]];
 
 /// Enough for RAdam's variance to be tractable in the last four.
 pub(crate) const STEPS: usize = 8;
 
-/// Starts, and gradients by step and tensor, with a loss for transforms that are told it. Gradients and losses do not depend on the parameters, so that differences of
-/// rounding are not amplified.
+/// Starts, and gradients by step and tensor, with a loss for transforms that need it. Gradients and losses do
+/// not depend on the parameters, so that differences of rounding are not amplified.
 ///
 /// ```
 /// use transform_laws::Problem;
@@ -34,7 +34,7 @@ pub(crate) const STEPS: usize = 8;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Problem {
-    /// First values of the tensors.
+    /// Initial values of the tensors.
     pub init: Vec<ArrayD<f64>>,
     /// The gradients, by step and tensor.
     pub gradients: Vec<Vec<ArrayD<f64>>>,
@@ -42,7 +42,7 @@ pub struct Problem {
     pub losses: Vec<f64>,
 }
 
-/// Any number in [-1, 1), a multiple of 1/64.
+/// A pseudo-random number in [-1, 1), a multiple of 1/64.
 pub(crate) fn noise(tensor: usize, element: usize, step: usize) -> f64 {
     let mut h = (tensor as u32).wrapping_mul(0x9e37_79b1)
         ^ (element as u32).wrapping_mul(0x85eb_ca6b)
@@ -54,7 +54,7 @@ pub(crate) fn noise(tensor: usize, element: usize, step: usize) -> f64 {
     f64::from((h >> 16) % 128) / 64.0 - 1.0
 }
 
-/// A tensor of that shape whose elements, counted from 1, are a function of their number.
+/// A tensor of this shape whose elements, counted from 1, are a function of their number.
 pub(crate) fn filled(shape: &[usize], f: impl Fn(usize) -> f64) -> ArrayD<f64> {
     let mut element = 0;
     ArrayD::from_shape_simple_fn(IxDyn(shape), || {
@@ -64,16 +64,17 @@ pub(crate) fn filled(shape: &[usize], f: impl Fn(usize) -> f64) -> ArrayD<f64> {
 }
 
 impl Problem {
-    /// The problem of most laws: eight steps of tensors that are dense, factored, vectors, and one element alone.
+    /// The problem of most laws: eight steps of dense tensors, factored tensors, a vector, and a single
+    /// element.
     pub(crate) fn usual() -> Self {
         Self::of(&SHAPES, STEPS)
     }
 
     /// A problem for tensors of these shapes.
     ///
-    /// Every element has a mean gradient of between 2 and 3 in magnitude, which turns round after five steps, and noise
-    /// of up to 3. The loss falls to 2 and stays there. All values fit into bfloat16, so every type sees the same problem. None is 0: there ADOPT would divide
-    /// by its epsilon.
+    /// Every element has a mean gradient of between 2 and 3 in magnitude, which changes its sign after five
+    /// steps, and noise of up to 3. The loss falls to 2 and stays there. All values fit into bfloat16, so
+    /// every type sees the same problem. No value is 0, because there ADOPT would divide by its epsilon.
     pub fn of(shapes: &[&[usize]], steps: usize) -> Self {
         let mean = |i, e| {
             let noise = noise(i, e, 1000);
@@ -128,7 +129,7 @@ impl Problem {
     }
 }
 
-/// The slices along the first axis in another order, in which none stays where it was.
+/// The slices along the first axis in another order, in which no slice keeps its position.
 pub(crate) fn permuted(a: &ArrayD<f64>) -> ArrayD<f64> {
     let n = a.len_of(Axis(0));
     let order: Vec<usize> = (0..n).rev().map(|i| (i + n / 2) % n).collect();
@@ -148,7 +149,7 @@ fn norm(a: &ArrayD<f64>) -> f64 {
 }
 
 /// The largest difference of two trajectories, and its place. A parameter is rounded once or twice a step, to half of `2 * unit` of its
-/// size; that much isn't the transform's.
+/// size; this part does not come from the transform.
 pub(crate) fn deviation(a: &Trajectory, b: &Trajectory, init: &[ArrayD<f64>], unit: f64) -> Deviation {
     let mut worst = Deviation { step: 0, tensor: 0, relative: 0.0 };
     for (step, (a, b)) in a.iter().zip(b).enumerate() {
@@ -156,7 +157,7 @@ pub(crate) fn deviation(a: &Trajectory, b: &Trajectory, init: &[ArrayD<f64>], un
             let way = norm(&(b - init));
             let rounding = 2.0 * (step + 1) as f64 * unit * norm(b);
             let off = norm(&(a - b)) - rounding;
-            // Where nothing has moved, nothing but rounding may.
+            // If nothing has moved, only rounding may differ.
             let relative = if off <= 0.0 { 0.0 } else { off / way };
             if relative > worst.relative || relative.is_nan() {
                 worst = Deviation { step: step + 1, tensor, relative };

@@ -17,8 +17,8 @@ pub type Boxed<T> = Box<dyn Link<T>>;
 /// Change of a trajectory when everything is multiplied by a power of two, which rounds nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
-    /// Gradients that are multiplied change nothing, once they are large enough for what is added to or compared with
-    /// them to vanish.
+    /// Multiplied gradients change nothing, once they are so large that numbers added to or compared with
+    /// them vanish.
     Invariant,
     /// If gradients and parameters are multiplied, so is the trajectory.
     Linear,
@@ -27,27 +27,27 @@ pub enum Scale {
 /// Change of a trajectory when the slices along the first axis are permuted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Permutation {
-    /// They move as before, to the bit: nothing but elements, or counts of them. A sum breaks it, unless its rounding is lost in
-    /// float32, as that of a sum in float64 may be.
+    /// They move as before, to the bit: only functions of elements, or counts of them. A sum breaks it,
+    /// unless its rounding is lost in float32, which is possible for a sum in float64.
     Exact,
-    /// They move as before, but sums are taken in another order.
+    /// They move as before, but sums have another order.
     Within(f64),
-    /// Other elements are looked at, so the trajectory is another one.
+    /// Other elements are used, so the trajectory differs.
     Changes,
 }
 
 /// Effect of a gradient of zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Zero {
-    /// The parameter stands still, and Schedule-Free's z.
+    /// The parameter does not move, and neither does Schedule-Free's z.
     StandsStill,
-    /// z stands still, and the parameter moves on towards it.
+    /// z does not move, and the parameter continues to move towards it.
     Averages,
     /// It moves nevertheless.
     Moves,
-    /// At first it stands still. After other gradients it moves on.
+    /// At first it does not move. After other gradients it continues to move.
     MovesOn,
-    /// At first it stands still. After other gradients it moves once more.
+    /// At first it does not move. After other gradients it moves one more time.
     Rebounds,
 }
 
@@ -56,19 +56,19 @@ impl Zero {
         [Self::StandsStill, Self::Averages, Self::Moves, Self::MovesOn, Self::Rebounds];
 }
 
-/// Start of a transform that comes into its chain when the group has had steps.
+/// Start of a transform that joins its chain when the group has had steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joins {
     /// As in a new run, to the bit.
     AsNew,
-    /// Where gradients stay the same, its first update is the one of a long run: averages take the first value as it is
-    /// ([`fill`](gradient_transform::Context::fill)).
+    /// With constant gradients, its first update is that of a long run: averages start with the first value
+    /// as it is ([`fill`](gradient_transform::Context::fill)).
     AsInTheLongRun,
     /// Neither: it depends on the number of the step, or its first update differs from the later ones and from that of a new run.
     Otherwise,
 }
 
-/// Which laws hold for a chain. The defaults are those of plain descent.
+/// The laws of a chain. The defaults are those of plain descent.
 ///
 /// ```
 /// use transform_laws::{Joins, Laws, Permutation, Scale, Training, Zero};
@@ -85,8 +85,8 @@ pub struct Laws {
     pub lr: f64,
     /// The law of scale. Default [`Scale::Linear`].
     pub scale: Scale,
-    /// Whether negated gradients and parameters negate the trajectory. Default true; noise of its own has a direction. Where it is
-    /// false, they must not.
+    /// Whether negated gradients and parameters negate the trajectory. Default true; false for transforms
+    /// that add noise. If it is false, they must not.
     pub odd: bool,
     /// The law of permutation. Default [`Permutation::Exact`].
     pub permutation: Permutation,
@@ -95,12 +95,13 @@ pub struct Laws {
     /// The start in a chain that has had steps. Default [`Joins::AsNew`].
     pub joins: Joins,
     /// Whether gradients of `g/d` under an estimate d have the trajectory of g without one, at the learning rate or at its d-th part, for
-    /// the usual gradients or 65,536 times as large ones. Default true. It is so where moments are of `d g`, as Prodigy's are, and the
-    /// update is linear in gradients or of a size of its own. A limit that all of the large gradients reach makes such a size, so clipping
-    /// leaves it true. Where noise, parameters, differences of gradients, or a limit that only some reach come in, it must not be.
+    /// the usual gradients or 65,536 times as large ones. Default true. It holds if moments are of `d g`, as
+    /// Prodigy's are, and the update is linear in gradients or has a size that does not depend on them. A
+    /// limit that all of the large gradients reach gives such a size, so it holds for clipping. With noise,
+    /// parameters, differences of gradients, or a limit that only some gradients reach, it must be false.
     pub follows_d: bool,
     /// How far float32 may be from float64, relative to the distance covered, beyond the rounding of the parameter itself. Default
-    /// 1e-6, which are 16 units of float32, two for each step.
+    /// 1e-6, which is 16 units of float32, two for each step.
     pub float32: f64,
     /// Budget and target of training.
     pub training: Training,
@@ -122,9 +123,10 @@ impl Default for Laws {
     }
 }
 
-/// A transform in a chain around it, and which laws hold for that chain. [`row!`](crate::row!) makes one.
+/// A transform in a chain, and the laws of that chain. [`row!`](crate::row!) makes one.
 ///
-/// A value and not a trait, so that the laws are compiled once, and not for every row.
+/// It is a value, so that the laws are compiled once; with a trait they would be compiled for every
+/// row.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// Name in reports.
@@ -137,7 +139,7 @@ pub struct Row {
     pub double: Chains<f64>,
     /// The members of the chain, the transform twice.
     pub twice: fn() -> Vec<Boxed<f32>>,
-    /// The names of the transform and of what stands in for it.
+    /// The names of the transform and of its replacement.
     pub toggled: fn() -> Vec<String>,
     /// The same chain in plain formulas, at a learning rate.
     pub formula: fn(&Problem, f64) -> Trajectory,
@@ -160,16 +162,16 @@ pub struct Row {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Chains<T> {
-    /// As a tuple, with the transform switched on or off by an `Option`. Switched off, what is to stand in
-    /// for it, if anything is, is switched on by another.
+    /// The chain as a tuple, with the transform switched on or off by an `Option`. Another `Option`
+    /// switches its replacement, if there is one, on when the transform is off.
     pub chain: fn(bool) -> Boxed<T>,
     /// The members of the chain with the transform, each in a box.
     pub members: fn() -> Vec<Boxed<T>>,
-    /// The chain that has no `Option` and not the transform.
+    /// The chain without the transform and without an `Option`.
     pub without: fn() -> Boxed<T>,
 }
 
-/// Types whose chain a row has.
+/// Types of a row's chains.
 pub(crate) trait OfRow: Real {
     fn chains(row: &Row) -> Chains<Self>;
 }

@@ -1,4 +1,4 @@
-//! A chain at work on a problem.
+//! A run of a chain on a problem.
 
 use anyhow::{Result, ensure};
 use gradient_transform::{
@@ -23,7 +23,7 @@ impl<T: Real, E: Number> Running<T, E> {
         Ok(Self { optimizer, values: init.iter().map(|p| p.mapv(E::of)).collect() })
     }
 
-    /// A group for each of the chains, which share the tensors out.
+    /// A group for each of the chains, with a part of the tensors each.
     pub(crate) fn in_groups(
         chains: Vec<Boxed<T>>,
         split_groups: SplitGroups,
@@ -73,7 +73,8 @@ impl<T: Real, E: Number> Running<T, E> {
         problem.steps().try_for_each(|step| self.step(step))
     }
 
-    /// Everything there is, to the bit; JSON tells neither -0 from 0 nor one NaN from another, so parameters are bits.
+    /// All parameters and state, to the bit. JSON does not distinguish -0 from 0 or one NaN from another, so
+    /// parameters are bits.
     pub(crate) fn everything(&self) -> (Vec<Vec<u64>>, Snapshot) {
         let bits = self.values.iter().map(|v| v.iter().map(|v| v.bits()).collect()).collect();
         (bits, self.optimizer.snapshot())

@@ -1,16 +1,17 @@
-//! Readable tables of short trajectories: what a change does to a transform.
+//! Readable tables of short trajectories, which show how a change affects a transform.
 //!
-//! Two tensors are shown: `w`, 2 x 3, element by element; and `f`, 33 x 2, long enough for a moment to be factored, by its norm and, in
-//! brackets, its smallest and largest element. So is every array of more than six numbers. The gradients of the fourth step point the other
-//! way, and in the sixth `f` has none. For each step there are
+//! There are two tensors: `w`, 2 x 3, is shown element by element; `f`, 33 x 2, long enough for a moment to
+//! be factored, by its norm and, in brackets, its smallest and largest element, like every array of more than
+//! six numbers. The gradients of the fourth step have the opposite sign, and in the sixth step `f` has none.
+//! Each step shows
 //!
-//! - the gradient and the update: what the chain makes of the gradient before the writer takes it;
+//! - the gradient, and the update that the writer gets;
 //! - the parameter's displacement from its start, and Schedule-Free's z likewise;
 //! - all other state, by its checkpoint key;
 //! - of the group: the estimate and the step size.
 //!
-//! Everything is computed in float64 and shown to four digits, so that neither another instruction set nor another order of
-//! summation shows, but for tables in bfloat16.
+//! Except for tables in bfloat16, everything is computed in float64 and shown to four digits, so that
+//! differences of instruction sets or of the order of summation are not visible.
 //!
 //! ```
 //! use gradient_transform::{Descent, Optimizer};
@@ -50,8 +51,8 @@ fn init() -> [Vec<f64>; 2] {
     [W.to_vec(), (0..66).map(|i| 0.8 * (1.3 * f64::from(i)).cos()).collect()]
 }
 
-/// Gradients at step `t`, from 1: a mean for every element and a wave across them. The fourth step goes the other way,
-/// and in the sixth `f` has none.
+/// Gradients at step `t`, from 1: a mean for every element and a wave across them. Those of the fourth step
+/// have the opposite sign, and in the sixth `f` has none.
 fn gradients(t: usize) -> [Option<Vec<f64>>; 2] {
     let turn = if t == 4 { -0.7 } else { 1.0 };
     let wave = |i: usize| 0.3 * (2.1 * t as f64 + 0.9 * i as f64).sin();
@@ -60,14 +61,14 @@ fn gradients(t: usize) -> [Option<Vec<f64>>; 2] {
     [Some(w), (t != 6).then_some(f)]
 }
 
-/// The loss at step `t`, from 1, for transforms that are told it: it no longer falls after the third.
+/// The loss at step `t`, from 1, for transforms that need it: it stops falling after the third.
 fn loss(t: usize) -> f64 {
     (5.0 - t as f64).max(2.0)
 }
 
 /// Four digits, in nine characters.
 fn number(x: f64) -> String {
-    // What should be 0 may be a rounding error; the numbers here are far larger.
+    // A number that should be 0 may be a rounding error; all others are far larger.
     if x.abs() < 1e-14 { format!("{:>10}", 0) } else { format!("{x:>10.3e}") }
 }
 
@@ -100,7 +101,7 @@ impl Updates {
     }
 }
 
-/// Looks at the update in the last sweep, and leaves it as it is.
+/// Reads the update in the last sweep, without changing it.
 ///
 /// ```
 /// use gradient_transform::Descent;
@@ -128,10 +129,10 @@ impl<T: Real> Link<T> for Probe {
     }
 }
 
-/// The table of a chain in which a probe stands before the writer.
+/// The table of a chain with a probe before the writer.
 ///
 /// # Errors
-/// Of the chain, or of a step.
+/// Those of the chain, or of a step.
 pub fn of_chain(lr: f64, chain: impl FnOnce(Probe) -> Boxed<f64>) -> Result<String> {
     let updates = Updates::default();
     let mut optimizer = Optimizer::new_in(chain(Probe(updates.clone())), SHAPES)?;
@@ -142,7 +143,7 @@ pub fn of_chain(lr: f64, chain: impl FnOnce(Probe) -> Boxed<f64>) -> Result<Stri
 /// The table of an optimizer of [`SHAPES`], with parameters and gradients of type `E`. Without a probe, it has no updates.
 ///
 /// # Errors
-/// Of a step.
+/// Those of a step.
 pub fn of_optimizer<T: Real, E: Number>(optimizer: Optimizer<T>) -> Result<String> {
     table::<T, E>(optimizer, None)
 }

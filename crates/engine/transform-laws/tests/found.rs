@@ -22,7 +22,7 @@ impl<T: Real> Link<T> for Elementwise {
     }
 }
 
-/// A factor that depends on what a transform has no business to look at.
+/// A factor that depends on a value that a transform must not read.
 #[derive(Debug)]
 struct Factor {
     name: String,

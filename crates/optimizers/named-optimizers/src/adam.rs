@@ -27,7 +27,7 @@ pub fn adam() -> (Adam, Descent) {
 /// use gradient_transform::Optimizer;
 ///
 /// let mut chain = named_optimizers::adamw();
-/// (chain.1.cautious, chain.1.least_rank) = (true, 2); // cautious decay, and of matrices alone
+/// (chain.1.cautious, chain.1.least_rank) = (true, 2); // cautious decay, of matrices only
 /// let optimizer = Optimizer::new(chain, [("w", &[2][..])])?;
 /// assert_eq!(optimizer.describe_chain(0, &[2])?, "adam | weight-decay | descent");
 /// # Ok::<(), gradient_transform::Error>(())
@@ -139,8 +139,8 @@ pub fn grams() -> (Adam, GramsUpdate, WeightDecay, Descent) {
 
 /// AdamW whose update is clipped by its root mean square, with betas of 0.9 and 0.99. Learning rate 1e-3.
 ///
-/// The paper (2304.13013, algorithm 2) clips by the root mean square of `g / sqrt(v)`; here it is that of the update, which has the
-/// first moment in it.
+/// The paper (2304.13013, algorithm 2) clips by the root mean square of `g / sqrt(v)`; here it is that of the
+/// update, which contains the first moment.
 ///
 /// ```
 /// assert_eq!(named_optimizers::stableadamw().0.beta2, 0.99);

@@ -5,8 +5,8 @@ use schedule_free::ScheduleFree;
 
 /// Prodigy (2306.06101, algorithm 4): Adam, and the estimate of the step size from all elements. Learning rate 1.
 ///
-/// The estimate is that of the crate `prodigy-core`, whose terms weigh the root of d, where those of the paper's code weigh `d^2/d0`. The
-/// two give the same trajectory until d has moved, and grow differently from there.
+/// The estimate is that of the crate `prodigy-core`, whose terms have the weight `sqrt(d)`; those of the
+/// paper's code have `d^2/d0`. The two give the same trajectory until d has moved, and then grow differently.
 ///
 /// ```
 /// use gradient_transform::{Optimizer, Parameter};
@@ -35,7 +35,7 @@ pub fn schedule_free_sgd() -> ScheduleFree {
     ScheduleFree::default()
 }
 
-/// Schedule-Free AdamW (2405.15682): the interpolation takes the first moment's place. Learning rate 2.5e-3.
+/// Schedule-Free AdamW (2405.15682): the interpolation replaces the first moment. Learning rate 2.5e-3.
 ///
 /// ```
 /// let mut chain = named_optimizers::schedule_free_adamw();
@@ -46,7 +46,8 @@ pub fn schedule_free_adamw() -> (AdamMoment, ScheduleFree) {
     (AdamMoment::default(), ScheduleFree::default())
 }
 
-/// DoG (2302.12022): descent whose step size is the distance covered over the gradients seen, all tensors together. Learning rate 1.
+/// DoG (2302.12022): descent whose step size is the distance covered divided by the root of the sum of
+/// squared gradients, over all tensors together. Learning rate 1.
 ///
 /// ```
 /// use gradient_transform::{Optimizer, Parameter};

@@ -3,7 +3,8 @@ use gradient_transform::Descent;
 
 /// LARS (1708.03888) with a coefficient of 0.001, a decay of 1e-4 and momentum of 0.9.
 ///
-/// optax has the learning rate inside the momentum, as the paper has; a changing one acts at once here, and through the momentum there.
+/// In optax, as in the paper, the learning rate is inside the momentum. A change of the learning rate acts at
+/// once here, and through the momentum there.
 ///
 /// ```
 /// use gradient_transform::Optimizer;

@@ -2,8 +2,8 @@ use elementary::{Adam, WeightDecay};
 use gradient_transform::Descent;
 use muon_pp::{Auxiliary, Muon};
 
-/// Muon (Jordan et al. 2024) as PyTorch has it for matrices, with its decay of 0.1, and Adam for vectors and scalars. PyTorch's
-/// `Muon` and `Adam`, in one chain.
+/// Muon (Jordan et al. 2024) in PyTorch's form for matrices, with its decay of 0.1, and Adam for vectors and
+/// scalars. PyTorch's `Muon` and `Adam`, in one chain.
 ///
 /// PyTorch's learning rate is 1e-3, that of the post 0.02, with Adam's at 3e-4. With
 /// [`Scale::MatchAdam`](muon_pp::Scale::MatchAdam) AdamW's usual one fits all tensors. The post leaves embeddings and the output layer to

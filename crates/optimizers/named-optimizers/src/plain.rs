@@ -1,7 +1,8 @@
 use elementary::{GradientNoise, Lion, Momentum, Optimistic, Rprop, Sign, WeightDecay};
 use gradient_transform::Descent;
 
-/// Descent with heavy-ball momentum of 0.9. Without momentum it is [`Descent`] alone. PyTorch's `SGD`, optax's `sgd`.
+/// Descent with heavy-ball momentum of 0.9. Without momentum it is [`Descent`]. PyTorch's `SGD`, optax's
+/// `sgd`.
 ///
 /// ```
 /// use gradient_transform::{Optimizer, Parameter};
@@ -47,7 +48,8 @@ pub fn lion() -> (Lion, WeightDecay, Descent) {
     (Lion::default(), WeightDecay { rate: 1e-3, ..WeightDecay::default() }, Descent::default())
 }
 
-/// Rprop, at the learning rate 1: the first step is an option of its own. PyTorch's `Rprop`.
+/// Rprop, at the learning rate 1: the size of the first step is a separate option. PyTorch's
+/// `Rprop`.
 ///
 /// ```
 /// assert_eq!(named_optimizers::rprop().0.initial, 0.01);

@@ -45,7 +45,8 @@ pub fn adadelta() -> (AdaDelta, Descent) {
 
 /// RMSprop, as PyTorch's: a decay of 0.99, eps outside of the root, nothing debiased. Learning rate 0.01.
 ///
-/// Centred it is `elementary::CentredRms` in its moment's place; with momentum, `elementary::Momentum` goes after it.
+/// For the centred form, replace its moment by `elementary::CentredRms`; for momentum, put
+/// `elementary::Momentum` after it.
 ///
 /// ```
 /// assert_eq!(named_optimizers::rmsprop().0.beta2, 0.99);

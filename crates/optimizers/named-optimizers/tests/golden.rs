@@ -1,4 +1,5 @@
-//! Trajectories of PyTorch's and optax's own code: `tests/golden/chains.json`, made by `chains.py` beside it.
+//! Trajectories of PyTorch's and optax's own code: `tests/golden/chains.json`, made by `chains.py` in the
+//! same folder.
 //!
 //! Where a definition differs, the tolerance is looser, and the case says why.
 

@@ -29,12 +29,13 @@ use crate::options::Options;
 pub struct ProdigyPlus;
 
 impl ProdigyPlus {
-    /// The options at the defaults of 1.9.2, to be changed one by one and then [built](Options::build).
+    /// Options with the defaults of 1.9.2, which you can change and then [build](Options::build).
     pub fn builder() -> Options {
         Options::default()
     }
 
-    /// The options at the defaults of 2.0.1: [`Line::V2`]. Corrected, as those of [`builder`](Self::builder) are.
+    /// Options with the defaults of 2.0.1: [`Line::V2`]. Defects are corrected, as with
+    /// [`builder`](Self::builder).
     ///
     /// ```
     /// use prodigy_plus::ProdigyPlus;
@@ -56,7 +57,8 @@ impl ProdigyPlus {
 }
 
 impl Options {
-    /// An optimizer of one group of (name, shape), in the order in which every step will give them, computed in float32.
+    /// An optimizer with one group of (name, shape), in the order in which every step passes them, which
+    /// computes in float32.
     ///
     /// # Errors
     /// Options out of range or excluding each other, and those of [`Optimizer::with_groups`].
@@ -89,8 +91,9 @@ impl Options {
         self.build_groups([(options, parameters)])
     }
 
-    /// An optimizer of several groups, each with options of its own: usually these, with some changed. Unlike [`build`](Self::build) it
-    /// is for any type, so name the type where nothing else does: `Optimizer` is the one of float32.
+    /// An optimizer with several groups, each with its own options: usually these, with some changed. Unlike
+    /// [`build`](Self::build) it works for any type, so name the type if nothing else does: `Optimizer` is
+    /// the one of float32.
     ///
     /// Options of all groups together (`split_groups`, `split_groups_mean`, `compat`, `seed`, `non_finite`) are taken from `self`;
     /// a group's own setting of these has no effect.
@@ -121,8 +124,8 @@ impl Options {
         self.build_from(made)
     }
 
-    /// An optimizer of groups that exist already: made by [`group`](Self::group), or with custom chains. Options of all groups
-    /// together are taken from `self`.
+    /// An optimizer with existing groups: made by [`group`](Self::group), or with custom chains. Options of
+    /// all groups together are taken from `self`.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, ParameterGroup};

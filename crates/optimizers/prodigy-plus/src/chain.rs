@@ -1,4 +1,4 @@
-//! From options to a chain.
+//! Conversion of options to a chain.
 
 use std::any::Any;
 
@@ -47,8 +47,8 @@ impl Options {
     }
 }
 
-/// The chain of a group. Where options that exclude each other were let through, FOCUS goes before Muon, and Cautious before Grams.
-/// `initial_d` is what d starts from, where that is not the group's own d0.
+/// The chain of a group. If options that exclude each other are allowed, FOCUS has priority over Muon, and
+/// Cautious over Grams. `initial_d` is the first d, if that is not the group's own d0.
 ///
 /// ```text
 /// with Schedule-Free   rectify | orthograd | moment | orthograd | clipping | estimator | schedule-free | cautious or grams
@@ -185,7 +185,7 @@ pub(crate) fn chain<T: Real>(options: &Options, initial_d: Option<f64>) -> Resul
     };
     match made.downcast::<Vec<Boxed<T>>>() {
         Ok(chain) => Ok(*chain),
-        Err(_) => unreachable!("float32 and float64 are all types that are computed in"),
+        Err(_) => unreachable!("the computation is in float32 or float64"),
     }
 }
 
@@ -197,7 +197,7 @@ fn preconditioner<T: Real>(options: &Options) -> Vec<Boxed<T>> {
     let (beta2, implied) = (options.betas.1, options.implied());
     let atan2 = if implied.unit_atan2 { Division::UnitAtan2 } else { Division::Atan2 };
     let division = options.eps.map_or(atan2, Division::Epsilon);
-    // A first moment that stands before is what is divided, and not what is squared.
+    // With a first moment before it, the moment is divided, and the gradient is squared.
     let follows_first = !options.use_schedulefree && !options.use_adopt;
     let of = if follows_first { Squared::Gradient } else { Squared::Update };
     let round_twice = options.compat.round_moments_twice;
@@ -236,7 +236,7 @@ fn preconditioner<T: Real>(options: &Options) -> Vec<Boxed<T>> {
 fn focus(options: &Options) -> Focus {
     let implied = options.implied();
     let reads_weighted = options.compat.focus_reads_weighted;
-    // An average of the weights has nothing to do with d; that it shrinks as d moves is 1.9.2's, which has no switch for it.
+    // An average of the weights does not depend on d; only 1.9.2 shrinks it as d moves, without a switch.
     let scale = match implied.moment_scale {
         MomentScale::Weighted if !reads_weighted => MomentScale::Fixed,
         scale => scale,

@@ -1,9 +1,11 @@
 use gradient_transform::{Counts, Estimate, GroupPolicy, GroupState, SplitGroups};
 use serde::{Deserialize, Serialize};
 
-/// The defects of the Python reference 1.9.2 in what happens between tensors and groups, and in evaluation. All off by default.
+/// The defects of the Python reference 1.9.2 between tensors and groups, and in evaluation. All are off by
+/// default.
 ///
-/// All but the last one are a policy of the engine, also for an optimizer whose groups are put together by hand:
+/// All but the last one are a policy of the engine, which you can also set for an optimizer with custom
+/// groups:
 ///
 /// ```
 /// use gradient_transform::{Estimate, GroupPolicy, GroupState, Optimizer, SplitGroups, StepSummary};
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// let mut optimizer = Optimizer::new(Options::default().transforms()?, [("w", [64, 32])])?;
 /// optimizer.set_policy(one);
 ///
-/// // A group that has found d = 1e-3, and one that has had no gradient yet.
+/// // A group with d = 1e-3, and one that has had no gradient yet.
 /// let group = |index, d, has_moved| {
 ///     let estimate = Estimate { d, ..Estimate::new(1e-6) };
 ///     GroupState { index, k: 9, lr: 1.0, estimate, has_moved, resumed: false, summary: StepSummary::default() }
@@ -35,24 +37,26 @@ pub struct EngineCompat {
     /// With one d for all groups, the first group's d_prev follows d and the others' stay at d0: their moments are rescaled by
     /// `(d0/d)^2` in every step, forever. Corrected: by `(d_prev/d)^2`, with the same d_prev in all groups.
     pub joint_d_prev_not_copied: bool,
-    /// The harmonic mean `n / (1/d_1 + ... + 1/d_n)` is of all n groups, also of those whose d cannot leave d0, and `1/d0` pins it
-    /// near `n d0`; and a group that comes late begins with it. Corrected: it is of those whose d has left d0, and a group at
-    /// d0 steps with `min(d, mean)`.
+    /// The harmonic mean `n / (1/d_1 + ... + 1/d_n)` is over all n groups, even those whose d cannot leave
+    /// d0, and `1/d0` keeps it near `n d0`; and a group that is added later starts with it. Corrected: it is
+    /// over the groups whose d has left d0, and a group at d0 steps with `min(d, mean)`.
     pub harmonic_mean_counts_inactive: bool,
-    /// `prodigy_steps` is compared with the number of steps k, so that a warm-up at learning rate 0 that is longer freezes d at
-    /// d0. Corrected: with k less the steps at learning rate 0.
+    /// `prodigy_steps` is compared with the number of steps k, so that a longer warm-up at learning rate 0
+    /// freezes d at d0. Corrected: with k minus the steps at learning rate 0.
     pub freeze_counts_still_steps: bool,
-    /// The harmonic mean is not saved, so the first step after a resume is of each group's own `lr d`. Corrected: of `lr mean`.
+    /// The harmonic mean is not saved, so the first step after resuming has each group's own `lr d`.
+    /// Corrected: `lr mean`.
     pub shared_d_not_saved: bool,
     /// A group's k grows and its estimate is moved in a step without any gradient of the group: the numerator decays, the denominator
     /// is 0, and d becomes `atan2(numerator, 0) = pi/2` once the numerator is positive. Corrected: the step does not count.
     pub k_advances_without_gradients: bool,
     /// The tensors' contributions to the estimate are summed in float32, one after the other. With SPEED, whose
-    /// contributions `+w` and `-w` should cancel exactly, a negative rounding error of the sum wipes the numerator out, as it becomes
-    /// `min(numerator, sum)`. Corrected: they are summed in float64.
+    /// contributions `+w` and `-w` should cancel exactly, a negative rounding error of the sum resets the
+    /// numerator, which becomes `min(numerator, sum)`. Corrected: they are summed in float64.
     pub sums_in_float32: bool,
-    /// Evaluation puts `x = y + (1 - 1/beta1) (z - y)` in place of y, and training goes on from `x + (1 - beta1) (z - x)`; both
-    /// are rounded to the parameter's type, which moves bfloat16 weights. Corrected: the very same y comes back.
+    /// Evaluation replaces y by `x = y + (1 - 1/beta1) (z - y)`, and training continues from
+    /// `x + (1 - beta1) (z - x)`; both are rounded to the parameter's type, which moves bfloat16 weights.
+    /// Corrected: y is restored exactly.
     pub evaluation_moves_parameters: bool,
 }
 

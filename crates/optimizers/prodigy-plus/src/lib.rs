@@ -12,7 +12,7 @@ mod loops;
 mod options;
 mod rules;
 
-// A training loop depends on this crate alone.
+// A training loop needs only this crate.
 pub use gradient_transform::{Error, Optimizer, Parameter, Recorder};
 
 pub use builder::ProdigyPlus;

@@ -15,7 +15,8 @@ pub enum Line {
     #[default]
     #[serde(rename = "1.9.2")]
     V1,
-    /// 2.0.1: a limit to the growth of d, a quotient in place of an arctangent, soft clipping, OrthoGrad on the update, another SPEED.
+    /// 2.0.1: a limit to the growth of d, a quotient instead of an arctangent, soft clipping, OrthoGrad on
+    /// the update, another SPEED.
     #[serde(rename = "2.0.1")]
     V2,
 }

@@ -1,4 +1,5 @@
-//! Loops for the chains that options mean most often, compiled here, once. Other chains run link by link.
+//! Loops for the most frequent chains of options, compiled once, in this crate. Other chains run link by
+//! link.
 
 use std::any::Any;
 
@@ -28,7 +29,7 @@ static SINGLE: &[&dyn Loops<f32>] = &[
 
 static DOUBLE: &[&dyn Loops<f64>] = &[loops::<(FactoredMoment, StableAdamW, ScheduleFree), f64>()];
 
-/// The chain, with a loop for each sweep where there is one.
+/// The chain, with a loop for each sweep if one exists.
 pub(crate) fn fused<T: Real>(chain: Vec<Boxed<T>>) -> Fused<Vec<Boxed<T>>, T> {
     let all: [&'static dyn Any; 2] = [&SINGLE, &DOUBLE];
     let known = all.into_iter().find_map(<dyn Any>::downcast_ref::<&'static [&'static dyn Loops<T>]>);

@@ -15,7 +15,7 @@ macro_rules! options {
         /// optimizer's builder.
         ///
         /// As a serde structure it reads them from JSON or TOML; absent ones have their defaults, unknown ones are errors.
-        /// Some options follow from others until they are set: [`implied`](Options::implied).
+        /// The defaults of some options depend on other options: [`implied`](Options::implied).
         ///
         /// ```
         /// use gradient_transform::NonFinite;
@@ -73,7 +73,7 @@ macro_rules! options {
             }
         }
 
-        /// The options that follow from others where they are not set.
+        /// The options whose defaults depend on other options.
         ///
         /// ```
         /// use prodigy_plus::{Implied, Options};
@@ -104,7 +104,7 @@ macro_rules! options {
                 self
             })*
 
-            /// The values in force of the options that follow from others where they are not set.
+            /// The effective values of the options whose defaults depend on other options.
             pub fn implied(&self) -> Implied {
                 Implied {
                     $($implied: self.$implied.unwrap_or({
@@ -114,7 +114,7 @@ macro_rules! options {
                 }
             }
 
-            /// The same options, with those set that follow from others.
+            /// The same options, with these values set explicitly.
             ///
             /// ```
             /// use prodigy_plus::Options;
@@ -133,9 +133,10 @@ macro_rules! options {
 
 options! {
     set {
-        /// Which version of the Python package the options below follow where they are not set. Default: 1.9.2.
+        /// The version of the Python package whose defaults the options below have. Default: 1.9.2.
         line: Line = Line::V1;
-        /// Factor of the step size that Prodigy finds; leave at 1 unless training is unstable. At least 0. Default 1.
+        /// Factor of the step size that Prodigy estimates; leave at 1 unless training is unstable. At least
+        /// 0. Default 1.
         lr: f64 = 1.0;
         /// (beta1, beta2): Schedule-Free's interpolation, in (0, 1), or the decay of the first moment, in [0, 1); and the decay of the
         /// second moment, in [0, 1). Default (0.9, 0.99).
@@ -152,10 +153,11 @@ options! {
         d0: f64 = 1e-6;
         /// Factor of the estimate, above 0. 0.5 and 2 are typical other values. Default 1.
         d_coef: f64 = 1.0;
-        /// Step from which on d stands still and Prodigy's memory is freed, not counting steps at learning rate 0. Default 0: never.
+        /// Step from which on d is frozen and Prodigy's memory is freed, not counting steps at learning rate
+        /// 0. Default 0: never.
         prodigy_steps: u64 = 0;
-        /// Averaging in place of momentum and schedule. Without it, the optimizer is Prodigy with a first moment, and needs a schedule. Default
-        /// true. (New in 2.0.1.)
+        /// Averaging instead of momentum and schedule. Without it, the optimizer is Prodigy with a first
+        /// moment, and needs a schedule. Default true. (New in 2.0.1.)
         use_schedulefree: bool = true;
         /// Strength of the averaging, at least 0: Refined Schedule-Free (2507.09846). 6 to 12 for short runs with small batches, 50 to
         /// 200 for long ones. Default 0: the plain rule. (New in 2.0.1.)
@@ -185,10 +187,10 @@ options! {
         use_focus: bool = false;
         /// Whether bfloat16 parameters and state are rounded stochastically (or else to the nearest). Default true.
         stochastic_rounding: bool = true;
-        /// Whether Muon's iterations round to bfloat16 after every operation, as those of the Python package do. Default false:
-        /// they are in the type computed in.
+        /// Whether Muon's iterations round to bfloat16 after every operation, as those of the Python package
+        /// do. Default false: they have the type of the computation.
         muon_bf16_iterations: bool = false;
-        /// Which defects of the Python package are reproduced. Default: none.
+        /// The defects of the Python package that are reproduced. Default: none.
         compat: Compat = Compat::default();
         /// Seed of stochastic rounding. Default 0.
         seed: u64 = 0;
@@ -198,11 +200,13 @@ options! {
     implied {
         /// Whether groups with their own d step with the harmonic mean of all. Default: true in 1.9.2, false in 2.0.1.
         split_groups_mean: bool = |options| options.line == Line::V1;
-        /// Whether the second moment is factored, where a tensor is large enough. Default: true, unless `use_focus` is set.
+        /// Whether the second moment is factored, if a tensor is large enough. Default: true, unless
+        /// `use_focus` is set.
         factored: bool = |options| !options.use_focus;
         /// Scales large updates down by their root mean square. Default: true, unless `eps` is `None`.
         use_stableadamw: bool = |options| options.eps.is_some();
-        /// Whether an update of size s > 1 is scaled down to the root of s, in place of a threshold. Default: false in 1.9.2, true in 2.0.1.
+        /// Whether an update of size s > 1 is scaled down to the root of s, instead of clipped at a
+        /// threshold. Default: false in 1.9.2, true in 2.0.1.
         soft_stableadamw: bool = |options| options.line == Line::V2;
         /// Whether `d_hat / d_coef` is at most 2^(1/4) times d in a step. Default: false in 1.9.2, true in 2.0.1.
         d_limiter: bool = |options| options.line == Line::V2;
@@ -216,19 +220,22 @@ options! {
         prodigy_at: Point = |options| options.line.pick(Point::Parameter, Point::Base);
         /// How moments follow d. Default: `rescaled` in 1.9.2, `weighted` in 2.0.1.
         moment_scale: MomentScale = |options| options.line.pick(MomentScale::Rescaled, MomentScale::Weighted);
-        /// Whether atan2 has a fixed scale, 4/pi, in place of the threshold that follows d. Default: false in 1.9.2, true in 2.0.1.
+        /// Whether atan2 has a fixed scale, 4/pi, instead of the threshold that follows d. Default: false in
+        /// 1.9.2, true in 2.0.1.
         unit_atan2: bool = |options| options.line == Line::V2;
-        /// Whether OrthoGrad projects the update, after the moment, in place of the gradient. Default: false in 1.9.2, true in 2.0.1.
+        /// Whether OrthoGrad projects the update, after the moment, instead of the gradient. Default: false
+        /// in 1.9.2, true in 2.0.1.
         orthograd_on_update: bool = |options| options.line == Line::V2;
-        /// Whether SPEED goes by displacements, in place of signs. Default: false in 1.9.2, true in 2.0.1.
+        /// Whether SPEED uses displacements instead of signs. Default: false in 1.9.2, true in 2.0.1.
         displacement_speed: bool = |options| options.line == Line::V2;
-        /// Which weights FOCUS averages. Default: the `parameter` in 1.9.2, Schedule-Free's z, the `base`, in 2.0.1.
+        /// The weights that FOCUS averages. Default: the `parameter` in 1.9.2, Schedule-Free's z, the `base`,
+        /// in 2.0.1.
         focus_of: Weight = |options| options.line.pick(Weight::Parameter, Weight::Base);
     }
 }
 
 impl Options {
-    /// The Prodigy decay in force: `beta3`, or the root of beta2.
+    /// Prodigy's effective decay: `beta3`, or the root of beta2.
     ///
     /// ```
     /// use prodigy_plus::Options;
@@ -251,7 +258,7 @@ impl Options {
     /// Options that exclude each other, as the Python package's constructor resolves them: `eps=None` switches
     /// `use_stableadamw` off, `use_cautious` does `use_grams`, and `use_focus` does `factored` and `use_muon_pp`.
     ///
-    /// It resolves the constructor's options alone; a group's own options are left as they are.
+    /// It resolves only the constructor's options; a group's own options do not change.
     ///
     /// ```
     /// use prodigy_plus::Options;

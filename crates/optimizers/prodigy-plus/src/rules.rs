@@ -14,11 +14,11 @@ use crate::options::Options;
 /// assert!(!with_focus[0].reason.is_empty() && !with_focus[0].upstream.is_empty());
 /// ```
 pub struct Exclusion {
-    /// One of them, as a user writes it.
+    /// One of them, in the user's spelling.
     pub first: &'static str,
     /// The other.
     pub second: &'static str,
-    /// Why, and what to do.
+    /// The reason, and the remedy.
     pub reason: &'static str,
     /// Silent behaviour of the Python package.
     pub upstream: &'static str,
@@ -92,7 +92,7 @@ pub const POSITIONS: &[Position] = &[
     Position {
         transform: "orthograd",
         place: "before the moment",
-        otherwise: "after it, the direction is projected in place of the gradient, which is another method (and that of 2.0.1)",
+        otherwise: "after it, the direction is projected instead of the gradient; that is another method, the one of 2.0.1",
     },
     Position {
         transform: "first-moment",
@@ -102,12 +102,12 @@ pub const POSITIONS: &[Position] = &[
     Position {
         transform: "cautious-update, grams-update",
         place: "after the first moment",
-        otherwise: "an update that is the gradient always agrees with it",
+        otherwise: "without a first moment, the update always agrees with the gradient",
     },
     Position {
         transform: "factored-moment, dense-moment, adopt, focus, muon",
         place: "one of them for each tensor, before stableadamw",
-        otherwise: "two of them in a row divide twice; only focus refuses the others, as its average has no use for them",
+        otherwise: "two of them in a row divide twice; only focus excludes the others",
     },
     Position {
         transform: "stableadamw, soft-stableadamw",
@@ -132,7 +132,7 @@ pub const POSITIONS: &[Position] = &[
 ];
 
 impl Options {
-    /// Refuses options that exclude each other, by [`EXCLUSIONS`].
+    /// Rejects options that exclude each other, by [`EXCLUSIONS`].
     ///
     /// ```
     /// use prodigy_plus::Options;
@@ -155,7 +155,7 @@ impl Options {
     }
 }
 
-/// Both tables as Markdown, as they stand in this crate's documentation.
+/// Both tables as Markdown, as in this crate's documentation.
 ///
 /// ```
 /// assert!(prodigy_plus::rules_table().contains("| `use_cautious` | `use_grams` |"));

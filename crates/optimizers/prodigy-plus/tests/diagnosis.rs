@@ -179,7 +179,7 @@ fn a_learning_rate_that_is_not_1_is_named() {
     assert_eq!(findings, [Finding::LearningRate { group: group(), lr: 0.0 }]);
     assert_says(
         &findings,
-        &["group 0 (`encoder.weight` and one other)", "is 0: it stands still", "after a resume"],
+        &["group 0 (`encoder.weight` and one other)", "is 0: the group does not move", "after resuming"],
     );
 }
 
@@ -188,7 +188,7 @@ fn a_warm_up_that_is_under_way_is_named() {
     let run = Run { steps: 40, every: 1, lr: |step| step as f64 / 1e5, ..Run::default() };
     let findings = run.with(&ProdigyPlus::builder());
     assert!(matches!(findings[..], [Finding::WarmUp { step: 40, .. }]), "{findings:#?}");
-    assert_says(&findings, &["still rising: 4.0e-4 in step 40", "leave the warm-up out"]);
+    assert_says(&findings, &["still rising: 4.0e-4 in step 40", "Wait for the end of the warm-up"]);
 }
 
 #[test]
@@ -252,7 +252,10 @@ fn sums_below_zero_are_named_with_the_step_from_which_on_they_are() {
     let findings = Run::default().with(&options);
     let [Finding::NegativeSums { since, until: 298, d, .. }] = findings[..] else { panic!("{findings:#?}") };
     assert!(since < 60 && d < 1.0, "{since} {d}");
-    assert_says(&findings, &["below 0 since step", "(seen until step 298)", "a smaller d0 helps"]);
+    assert_says(
+        &findings,
+        &["negative since step", "(until the latest record, step 298)", "a smaller d0 helps"],
+    );
 }
 
 #[test]
@@ -267,7 +270,7 @@ fn a_group_that_holds_the_mean_down_is_named_and_groups_of_their_own_are_not() {
     let [Finding::HeldDown { group, by, d, mean, by_d }] = &findings[..] else { panic!("{findings:#?}") };
     assert_eq!((group.first.as_str(), by.first.as_str()), (NAMES[0], NAMES[1]));
     assert!(*d > 5.0 * mean && *mean <= 2.0 * by_d, "{d} {mean} {by_d}");
-    assert_says(&findings, &["group 1 (`head.weight`) holds down", "split_groups_mean = false"]);
+    assert_says(&findings, &["group 1 (`head.weight`) keeps low", "split_groups_mean = false"]);
     let each = ProdigyPlus::builder().split_groups_mean(false);
     let findings = Run::default().of(&mut make(&each), |x| x as f32);
     assert!(!findings.iter().any(|found| matches!(found, Finding::HeldDown { .. })), "{findings:#?}");
@@ -284,7 +287,7 @@ fn tensors_whose_gradients_vanish_are_named_and_so_are_those_that_begin_at_0() {
     let run = Run { meddle: |_, gradients| gradients[1].fill(0.0), ..Run::default() };
     let findings = run.with(&ProdigyPlus::builder());
     assert_eq!(findings, [Finding::Vanishing { tensors: names, zeros: 1, of: 2, records: 100 }]);
-    assert_says(&findings, &["begin one of them at random"]);
+    assert_says(&findings, &["initialise one of them randomly"]);
 }
 
 #[test]
@@ -299,7 +302,7 @@ fn a_group_of_few_elements_is_named() {
     let group = GroupName { index: 0, first: "w".into(), others: 0 };
     let findings = optimizer.diagnose();
     assert_eq!(findings, [Finding::FewElements { group, elements: 40, samples: 4 }]);
-    assert_says(&findings, &["There are 40 elements in group 0 (`w`)", "at about 4"]);
+    assert_says(&findings, &["There are 40 elements in group 0 (`w`)", "samples about 4"]);
 }
 
 #[test]
@@ -324,7 +327,10 @@ fn a_d_that_grows_for_ever_is_named() {
         let findings = run.with(&options);
         let [Finding::TooLarge { step: 595, d, .. }] = findings[..] else { panic!("{findings:#?}") };
         assert!(d >= 1.0, "{d}");
-        assert_says(&findings, &["began at a size of 0.1", "a gradient of the wrong sign", "prodigy_steps"]);
+        assert_says(
+            &findings,
+            &["size of the first weights was 0.1", "a gradient of the wrong sign", "prodigy_steps"],
+        );
     }
     // Large weights may be far from the solution.
     let far = Run { start: [30.0, 30.0], ..Run::default() };

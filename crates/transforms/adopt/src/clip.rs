@@ -6,8 +6,9 @@ use gradient_transform::{Backend, Context, Element, GradientTransform, fields, t
 /// u <- max(-c, min(c, u)),  c = k^(1/4)
 /// ```
 ///
-/// Taniguchi et al., 2411.02853, section 4.2: early directions, whose second moment is of few gradients, can be large. The limit
-/// grows, so it acts in the first steps only. Belongs after [`Adopt`](crate::Adopt), before the first moment. Keeps nothing.
+/// Taniguchi et al., 2411.02853, section 4.2: early directions can be large, because their second moment is
+/// an average of few gradients. The limit grows, so it acts only in the first steps. Belongs after
+/// [`Adopt`](crate::Adopt), before the first moment. Keeps nothing.
 ///
 /// ```
 /// use adopt::AdoptClip;

@@ -9,26 +9,26 @@ use gradient_transform::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Reads a moment's denominator before this step's gradient enters it.
+/// Divides by a second moment before this step's gradient enters it.
 ///
 /// ```text
 /// u_k = g_k / (sqrt(v_{k-1}) + eps)
 /// v_k = beta2 r^2 v_{k-1} + (1 - beta2) g_k^2,    v_1 = g_1^2
 /// ```
 ///
-/// The first gradient that the moment sees of a tensor only fills it: the tensor does not move, and the transforms after this
-/// one do not see that gradient. The same holds where the moment joins a tensor that was trained without it.
+/// The first gradient of a tensor only fills the moment: the tensor does not move, and the transforms after
+/// this one do not run on it. The same holds if the moment joins a tensor that was trained without it.
 ///
 /// Taniguchi et al., 2411.02853, Algorithm 1. As in the reference, without the paper's first moment and clipping.
 ///
-/// The state is the moment's own and goes by the moment's name, so it survives when ADOPT is switched on or off.
+/// The state is the moment's, under the moment's name, so it survives when ADOPT is switched on or off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adopt<M> {
     /// The moment.
     pub moment: M,
     /// Reference 1.9.2: the first step is the group's, so that a parameter whose first gradient comes later starts
-    /// with an empty moment. Otherwise it is the first with a new moment of the tensor.
+    /// with an empty moment. Otherwise it is the tensor's first step with the moment.
     pub first_step_of_group: bool,
 }
 
@@ -39,11 +39,11 @@ impl<M> Adopt<M> {
     }
 
     fn fills(&self, cx: &Context<'_>) -> bool {
-        // A moment that is new in a tensor that is not has to be filled in either case.
+        // A new moment of a trained tensor has to be filled in either case.
         if self.first_step_of_group { cx.step.k == 1 || cx.fill } else { cx.fresh }
     }
 
-    /// The context in which the moment moves on.
+    /// The context in which the moment accumulates.
     fn filling<'a>(&self, cx: &Context<'a>) -> Context<'a> {
         Context { fill: self.fills(cx), ..*cx }
     }

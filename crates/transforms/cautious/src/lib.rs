@@ -10,32 +10,34 @@ pub use update::CautiousUpdate;
 
 /// Masks the elements of a step that go against the update, and scales the others up to compensate.
 ///
-/// With the writer's displacement m (`y <- y - m`), the update u that the writer was given, weight decay included, and the averaging's
-/// part of the displacement, `c (y - z)`:
+/// With the writer's displacement m (`y <- y - m`), the update u that the writer got, weight decay included,
+/// and the averaging's part of the displacement, `c (y - z)`:
 ///
 /// ```text
 /// share = number of elements with m u > 0 / number of elements with u != 0
 /// m <- c (y - z) + (m - c (y - z)) / max(share, 1e-3)   where m u > 0
 /// m <- 0                                                where m u <= 0
-/// m <- m                                                where u = 0, as there is nothing to be cautious about
+/// m <- m                                                where u = 0: no update to agree with
 /// ```
 ///
 /// Only the step is scaled up. The averaging's part is a feedback: a factor above 2/c would move y past z, farther in every step.
 /// After [`Descent`](gradient_transform::Descent) m always agrees with u, and nothing changes.
 ///
-/// Liang et al., 2411.16085, Algorithm 1. There the momentum is masked by the gradient, and what is scaled is a bounded update; here, as
-/// in the reference, the displacement that Schedule-Free makes is masked, and its base iterate z is moved by the whole update.
+/// Liang et al., 2411.16085, Algorithm 1. There the gradient masks the momentum, and the scaled quantity is a
+/// bounded update. Here, as in the reference, the displacement of Schedule-Free is masked, and its base
+/// iterate z is moved by the whole update.
 ///
 /// Belongs after the writer. Needs two sums over the whole tensor, so there is one more sweep. Keeps nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cautious {
-    /// Reference 1.9.2: all of m is scaled, by the share among all elements, and elements without an update stand still:
-    /// `m <- m mask / max(mean(mask), 1e-3)`. Where most of a tensor has no gradient, the weights run away.
+    /// Reference 1.9.2: all of m is scaled, by the share among all elements, and elements without an update
+    /// do not move: `m <- m mask / max(mean(mask), 1e-3)`. If most of a tensor has no gradient, the weights
+    /// diverge.
     pub scales_displacement: bool,
 }
 
-/// The least share by which the step is scaled up.
+/// The smallest share that the step is divided by.
 const LEAST: f64 = 1e-3;
 
 /// Numbers of elements.
@@ -64,7 +66,7 @@ pub struct Counts<V> {
 pub struct Scale<V> {
     /// `1 / max(share, 1e-3)`.
     pub factor: V,
-    /// The factor less one.
+    /// The factor minus one.
     pub more: V,
     /// The averaging weight c.
     pub c: V,

@@ -8,7 +8,7 @@ use transform_laws::Zero::{Averages, Moves};
 use transform_laws::formula::{Array, Direction};
 use transform_laws::{Laws, Training, formula};
 
-/// With an interpolation that is no simple fraction: at 0.9 some displacements of this problem would be exactly 0 but for
+/// With an interpolation that is not a simple fraction: at 0.9 some displacements of this problem would be 0 up to
 /// rounding, which then decides what Cautious and Grams do.
 fn schedule_free() -> ScheduleFree {
     ScheduleFree::new(formula::BETA1)
@@ -52,7 +52,7 @@ transform_laws::laws! {
 }
 
 /// The step is scaled up where the displacement agrees with u, and nothing moves where it does not. Without an update, the
-/// averaging goes on.
+/// averaging continues.
 fn cautious(pull: Array, step: Array, u: &Array) -> Array {
     let one_where = |yes| if yes { 1.0 } else { 0.0 };
     let agrees = ((&pull + &step) * u).mapv(|x| one_where(x > 0.0));

@@ -15,7 +15,7 @@ use crate::check;
 /// Zhuang et al., 2010.07468, algorithm 2. There and in optax's `scale_by_belief` a small number is added to v in every step as
 /// well; optax's is 1e-16 by default.
 ///
-/// Takes Adam's place in a chain. Keeps two values per element.
+/// Stands in Adam's place in a chain. Keeps two values per element.
 ///
 /// ```
 /// use elementary::AdaBelief;
@@ -48,15 +48,15 @@ impl Default for AdaBelief {
 /// Numbers of a step.
 #[fields]
 pub struct Numbers<V> {
-    /// Of the old first moment.
+    /// Weight of the old first moment.
     pub old_m: V,
-    /// Of the gradient in it.
+    /// Weight of the gradient in it.
     pub new_m: V,
-    /// Of the old second moment.
+    /// Weight of the old second moment.
     pub old_v: V,
-    /// Of the square in it.
+    /// Weight of the square in it.
     pub new_v: V,
-    /// The debiased first moment times this is the one that the gradient is compared with.
+    /// Factor of the debiased first moment in the comparison with the gradient.
     pub sum: V,
 }
 
@@ -74,7 +74,7 @@ impl GradientTransform for AdaBelief {
     fn begin(&self, cx: &Context<'_>, scalars: &mut Numbers<f64>) {
         let MomentWeights { old_m, new_m, old_v, new_v } =
             MomentWeights::debiased(cx, self.beta1, self.beta2);
-        // Where it comes late, its first gradient is compared as if it were the first of all.
+        // If it joins late, its first gradient is compared as if it were the first of all.
         let t = if cx.fill { 1.0 } else { gradients(cx) };
         *scalars = Numbers { old_m, new_m, old_v, new_v, sum: 1.0 - self.beta1.powf(t) };
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{Weights, weights_of_squares};
 use crate::check;
 
-/// Steps as long as the recent ones: the update is brought to the unit of the parameter.
+/// Steps as long as the recent ones: the update is converted to the unit of the parameter.
 ///
 /// ```text
 /// v <- rho v + (1 - rho) g^2
@@ -12,8 +12,8 @@ use crate::check;
 /// way <- rho way + (1 - rho) u^2
 /// ```
 ///
-/// Zeiler, 1212.5701, algorithm 1; PyTorch's `Adadelta` and optax's `scale_by_adadelta`. With the learning rate 1 it is the
-/// paper's.
+/// Zeiler, 1212.5701, algorithm 1; PyTorch's `Adadelta` and optax's `scale_by_adadelta`. The paper's form has
+/// the learning rate 1.
 ///
 /// Belongs after clipping. Keeps two values per element.
 ///

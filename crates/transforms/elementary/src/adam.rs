@@ -15,15 +15,18 @@ use crate::check;
 /// u <- m^ / (sqrt(v^) + eps)
 /// ```
 ///
-/// With `nesterov`, `beta1 m / (1 - beta1^(t+1)) + (1 - beta1) g / (1 - beta1^t)` takes the place of m^, as in optax's `nadam`;
+/// With `nesterov`, `beta1 m / (1 - beta1^(t+1)) + (1 - beta1) g / (1 - beta1^t)` replaces m^, as in optax's
+/// `nadam`;
 /// [`NAdam`](crate::NAdam) is the form of the paper and of PyTorch, in which beta1 rises. Without `bias_correction` nothing is divided by
 /// `1 - beta^t`, and the first steps are up to `(1 - beta1) / sqrt(1 - beta2)` times as long.
 ///
-/// Kingma and Ba, 1412.6980, algorithm 1. PyTorch's `Adam` and optax's `scale_by_adam` are the same but for rounding: the moments are kept
-/// debiased here. AdamW is this, decay after it ([`WeightDecay`](crate::WeightDecay), or the writer's), and descent.
+/// Kingma and Ba, 1412.6980, algorithm 1. PyTorch's `Adam` and optax's `scale_by_adam` are the same up to
+/// rounding: the moments are kept debiased here. AdamW is this, decay after it
+/// ([`WeightDecay`](crate::WeightDecay), or the writer's), and descent.
 ///
-/// Belongs after clipping. Keeps two values per element, one with `beta1 = 0`. Where an estimator moves d, the moments move with
-/// it. In a tensor that was trained without it, they begin with its first gradient there.
+/// Belongs after clipping. Keeps two values per element, one with `beta1 = 0`. If an estimator moves d, the
+/// moments are rescaled. In a tensor that was trained without it, they start with the first gradient that it
+/// gets.
 ///
 /// ```
 /// use elementary::Adam;
@@ -56,7 +59,7 @@ pub struct Adam {
     pub beta2: f64,
     /// Added to the root of the debiased second moment, above 0. Default 1e-8.
     pub eps: f64,
-    /// Whether the first moment looks a step ahead. Default false.
+    /// Whether the first moment is Nesterov's. Default false.
     pub nesterov: bool,
     /// Whether both moments are debiased. Default true.
     pub bias_correction: bool,
@@ -71,17 +74,17 @@ impl Default for Adam {
 /// Numbers of a step.
 #[fields]
 pub struct Numbers<V> {
-    /// Of the old first moment.
+    /// Weight of the old first moment.
     pub old_m: V,
-    /// Of the gradient in it.
+    /// Weight of the gradient in it.
     pub new_m: V,
-    /// Of the old second moment.
+    /// Weight of the old second moment.
     pub old_v: V,
-    /// Of the squared gradient in it.
+    /// Weight of the squared gradient in it.
     pub new_v: V,
-    /// Of the first moment in the direction, with Nesterov's.
+    /// Weight of the first moment in the direction, with Nesterov's.
     pub ahead: V,
-    /// Of the gradient in the direction, with Nesterov's.
+    /// Weight of the gradient in the direction, with Nesterov's.
     pub now: V,
 }
 
@@ -119,7 +122,8 @@ impl GradientTransform for Adam {
     }
 }
 
-/// Adam's second moment alone, debiased, in two events that a wrapper can reorder.
+/// Adam's debiased second moment, with separate functions to accumulate and to divide, whose order
+/// a wrapper can change.
 ///
 /// ```text
 /// v <- beta2 v + (1 - beta2) g^2,  v^ = v / (1 - beta2^t)      at the t-th gradient of the tensor

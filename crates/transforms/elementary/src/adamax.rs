@@ -4,15 +4,16 @@ use serde::{Deserialize, Serialize};
 use crate::average::{Moments, rescaled, weights};
 use crate::check;
 
-/// Adam with a decaying maximum of the gradient in place of the root of the second moment.
+/// Adam with a decaying maximum of the gradient instead of the root of the second moment.
 ///
 /// ```text
 /// m^ as in Adam,  v <- max(beta2 v, |g| + eps),  u <- m^ / v
 /// ```
 ///
-/// Kingma and Ba, 1412.6980, algorithm 2; eps as in PyTorch's `Adamax` and optax's `scale_by_adamax`, as the paper has none.
+/// Kingma and Ba, 1412.6980, algorithm 2; eps as in PyTorch's `Adamax` and optax's `scale_by_adamax`, because
+/// the paper has none.
 ///
-/// Takes Adam's place in a chain. Keeps two values per element.
+/// Stands in Adam's place in a chain. Keeps two values per element.
 ///
 /// ```
 /// use elementary::AdaMax;

@@ -12,11 +12,11 @@ use crate::check;
 /// u <- (m^ + beta2 w^) / (sqrt(v^) + eps)
 /// ```
 ///
-/// Xie et al., 2208.06677, algorithm 1, with the betas of the authors' code, which are 1 minus those of the paper. optax 0.2.8 has `1 - beta2`
-/// where beta2 stands in u and v. The paper divides by 1 + decay where others subtract it: [`WeightDecay`](crate::WeightDecay)
-/// subtracts it.
+/// Xie et al., 2208.06677, algorithm 1, with the betas of the authors' code, which are 1 minus those of the
+/// paper. optax 0.2.8 has `1 - beta2` instead of beta2 in u and v. The paper divides by 1 + decay;
+/// [`WeightDecay`](crate::WeightDecay) subtracts the decay, as other optimizers do.
 ///
-/// Takes Adam's place in a chain. Keeps four values per element.
+/// Stands in Adam's place in a chain. Keeps four values per element.
 ///
 /// ```
 /// use elementary::Adan;
@@ -56,26 +56,26 @@ pub struct Moments<V> {
     pub w: V,
     /// Second moment.
     pub v: V,
-    /// The gradient before.
+    /// The previous gradient.
     pub before: V,
 }
 
 /// Numbers of a step.
 #[fields]
 pub struct Numbers<V> {
-    /// Of the old first moment.
+    /// Weight of the old first moment.
     pub old_m: V,
-    /// Of the gradient in it.
+    /// Weight of the gradient in it.
     pub new_m: V,
-    /// Of the old moment of differences.
+    /// Weight of the old moment of differences.
     pub old_w: V,
-    /// Of the difference in it.
+    /// Weight of the difference in it.
     pub new_w: V,
-    /// Of the old second moment.
+    /// Weight of the old second moment.
     pub old_v: V,
-    /// Of the square in it.
+    /// Weight of the square in it.
     pub new_v: V,
-    /// 0 at first, and 1 when there is a gradient before.
+    /// 0 for the first gradient, and 1 afterwards.
     pub differs: V,
 }
 

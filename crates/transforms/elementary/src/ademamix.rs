@@ -15,10 +15,11 @@ use crate::check;
 /// During the first `warm_up` gradients of a tensor alpha grows from 0 in proportion to them, and beta3 from beta1 such that the
 /// logarithm of its half-life is about linear: `beta3(t) = min(beta3, exp(ln beta1 ln beta3 / ((1 - t/T) ln beta3 + t/T ln beta1)))`.
 ///
-/// Pagliardini, Ablin and Grangier, 2409.03137, algorithm 1 and appendix A.1. The paper warms up over the whole training; without warm-up
-/// it may diverge early on. optax's `scale_by_ademamix` is the same, with schedules given by functions of the step.
+/// Pagliardini, Ablin and Grangier, 2409.03137, algorithm 1 and appendix A.1. The paper warms up over the
+/// whole training; without warm-up it may diverge early. optax's `scale_by_ademamix` is the same, with
+/// schedules as functions of the step.
 ///
-/// Takes Adam's place in a chain. Keeps three values per element.
+/// Stands in Adam's place in a chain. Keeps three values per element.
 ///
 /// ```
 /// use elementary::AdEMAMix;
@@ -44,7 +45,8 @@ pub struct AdEMAMix {
     pub alpha: f64,
     /// Added to the root of the debiased second moment, above 0. Default 1e-8.
     pub eps: f64,
-    /// Gradients of a tensor until alpha and beta3 have their values; 0, the default, for none.
+    /// Number of gradients of a tensor after which alpha and beta3 have their final values; 0, the
+    /// default, for no warm-up.
     pub warm_up: u64,
 }
 
@@ -81,19 +83,19 @@ pub struct Moments<V> {
 /// Numbers of a step.
 #[fields]
 pub struct Numbers<V> {
-    /// Of the old fast moment.
+    /// Weight of the old fast moment.
     pub old_m: V,
-    /// Of the gradient in it.
+    /// Weight of the gradient in it.
     pub new_m: V,
-    /// Of the old second moment.
+    /// Weight of the old second moment.
     pub old_v: V,
-    /// Of the squared gradient in it.
+    /// Weight of the squared gradient in it.
     pub new_v: V,
-    /// Of the old slow moment.
+    /// Weight of the old slow moment.
     pub old_slow: V,
-    /// Of the gradient in it.
+    /// Weight of the gradient in it.
     pub new_slow: V,
-    /// Of the slow moment in the direction.
+    /// Weight of the slow moment in the direction.
     pub alpha: V,
 }
 

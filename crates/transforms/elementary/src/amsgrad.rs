@@ -12,10 +12,10 @@ use crate::check;
 /// largest <- max(largest, v^),  u <- m^ / (sqrt(largest) + eps)                      with of_debiased: optax
 /// ```
 ///
-/// Reddi, Kale and Kumar, 1904.09237, algorithm 2, which debiases nothing. The two forms differ as long as `beta2^t` does not vanish:
-/// in optax's the first squares, which weigh much, are remembered.
+/// Reddi, Kale and Kumar, 1904.09237, algorithm 2, which has no bias correction. The two forms differ until
+/// `beta2^t` vanishes: in optax's form, the first squares, which have a large weight, stay in the maximum.
 ///
-/// Takes Adam's place in a chain. Keeps three values per element.
+/// Stands in Adam's place in a chain. Keeps three values per element.
 ///
 /// ```
 /// use elementary::AmsGrad;
@@ -63,17 +63,17 @@ pub struct Moments<V> {
 /// Numbers of a step.
 #[fields]
 pub struct Numbers<V> {
-    /// Of the old first moment.
+    /// Weight of the old first moment.
     pub old_m: V,
-    /// Of the gradient in it.
+    /// Weight of the gradient in it.
     pub new_m: V,
-    /// Of the old second moment.
+    /// Weight of the old second moment.
     pub old_v: V,
-    /// Of the squared gradient in it.
+    /// Weight of the squared gradient in it.
     pub new_v: V,
-    /// Factor of the largest when d moves.
+    /// Factor of the largest moment when d moves.
     pub kept: V,
-    /// The debiased moment times this is the one that is compared.
+    /// Factor of the debiased moment in the comparison.
     pub sum: V,
 }
 

@@ -4,18 +4,19 @@ use gradient_transform::{Context, fields};
 
 /// The weights of the old average and of the new value in `m <- old m + new g`, for this gradient of the tensor.
 ///
-/// Averages live on the scale of d times the gradient, so the old one moves with d.
+/// Averages are of d times the gradient, so the old one is rescaled when d moves.
 pub(crate) fn weights(cx: &Context<'_>, beta: f64, debias: bool) -> (f64, f64) {
     if debias { cx.debiased_weights(beta) } else { (beta * rescaled(cx), 1.0 - beta) }
 }
 
-/// The same for an average of squares. One that is divided by must not begin late with a small part of a square, debiased or not.
+/// The same for an average of squares. An average that is a divisor must not start late with a small part of
+/// a square, debiased or not.
 pub(crate) fn weights_of_squares(cx: &Context<'_>, beta: f64, debias: bool) -> (f64, f64) {
     let (old, new) = weights(cx, beta, debias || cx.fill);
     (old * rescaled(cx), new)
 }
 
-/// By how much what was kept of `d g` changes when d moves; 1 without an estimator.
+/// Factor of a state of `d g` when d moves; 1 without an estimator.
 pub(crate) fn rescaled(cx: &Context<'_>) -> f64 {
     cx.step.estimate.d_prev / cx.step.estimate.d
 }
@@ -25,7 +26,7 @@ pub(crate) fn gradients(cx: &Context<'_>) -> f64 {
     (cx.tensor.updates + 1) as f64
 }
 
-/// 1 with the first gradient that the transform sees of the tensor, 0 afterwards.
+/// 1 for the first gradient of the tensor that the transform gets, 0 afterwards.
 pub(crate) fn at_first(cx: &Context<'_>) -> f64 {
     if cx.fresh { 1.0 } else { 0.0 }
 }
@@ -33,9 +34,9 @@ pub(crate) fn at_first(cx: &Context<'_>) -> f64 {
 /// Weights of the old average and of the new value.
 #[fields]
 pub struct Weights<V> {
-    /// Of the old average.
+    /// Weight of the old average.
     pub old: V,
-    /// Of the new value.
+    /// Weight of the new value.
     pub new: V,
 }
 
@@ -45,7 +46,7 @@ impl Weights<f64> {
     }
 }
 
-/// State of Adam and its relatives.
+/// State of Adam and its variants.
 #[fields]
 pub struct Moments<V> {
     /// First moment.
@@ -57,13 +58,13 @@ pub struct Moments<V> {
 /// Weights of the two moments.
 #[fields]
 pub struct MomentWeights<V> {
-    /// Of the old first moment.
+    /// Weight of the old first moment.
     pub old_m: V,
-    /// Of the gradient in it.
+    /// Weight of the gradient in it.
     pub new_m: V,
-    /// Of the old second moment.
+    /// Weight of the old second moment.
     pub old_v: V,
-    /// Of the squared gradient in it.
+    /// Weight of the squared gradient in it.
     pub new_v: V,
 }
 
@@ -80,7 +81,7 @@ impl MomentWeights<f64> {
     }
 }
 
-/// A number that is multiplied by.
+/// A factor.
 #[fields]
 pub struct Factor<V> {
     /// The number.

@@ -12,7 +12,8 @@ use crate::check;
 /// ```
 ///
 /// Graves, 1308.0850, equations 38 to 41; PyTorch's `RMSprop(centered=True)`. optax's `scale_by_stddev` has its eps under the
-/// root. Nothing is debiased. RMSprop that is not centred is `DenseMoment` of the crate `factored-moment`.
+/// root. There is no bias correction. RMSprop that is not centred is `DenseMoment` of the crate
+/// `factored-moment`.
 ///
 /// Under constant gradients the deviation vanishes, and the update grows up to `g/eps`. Belongs after clipping. Keeps two values per
 /// element.
@@ -63,7 +64,7 @@ impl GradientTransform for CentredRms {
         let (g, n) = (e.update, e.scalars);
         e.state.m = n.old_m * e.state.m + n.new_m * g;
         e.state.v = n.old_v * e.state.v + n.new_v * g.squared();
-        // Rounding may take it below 0.
+        // Rounding may make it negative.
         let variance = (e.state.v - e.state.m.squared()).max(0.0);
         e.update = g / (variance.sqrt() + self.eps);
     }

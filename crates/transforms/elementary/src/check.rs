@@ -12,7 +12,7 @@ pub(crate) fn not_negative(option: &'static str, value: f64) -> Result<()> {
     Error::check(option, value, value.is_finite() && value >= 0.0, "finite and at least 0")
 }
 
-/// A number that may not.
+/// A number that may not be 0.
 pub(crate) fn positive(option: &'static str, value: f64) -> Result<()> {
     Error::check(option, value, value.is_finite() && value > 0.0, "finite and above 0")
 }

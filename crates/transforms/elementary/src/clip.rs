@@ -30,7 +30,7 @@ use crate::check;
 pub struct ClipByValue {
     /// The largest absolute value, above 0. Default 1.
     pub limit: f64,
-    /// The power of t with which it grows, at least 0. Default 0.
+    /// The power of t with which the limit grows, at least 0. Default 0.
     pub growth: f64,
 }
 
@@ -77,7 +77,7 @@ pub enum Size {
 }
 
 impl Size {
-    /// Of a tensor, by its sum of squares.
+    /// Size of a tensor, from its sum of squares.
     pub(crate) fn of(self, squares: f64, len: usize) -> f64 {
         match self {
             Self::Norm => squares.sqrt(),
@@ -86,7 +86,7 @@ impl Size {
     }
 }
 
-/// Scales down an update whose norm exceeds a limit, tensor by tensor or all together.
+/// Scales down an update whose norm exceeds a limit, for each tensor or for all together.
 ///
 /// ```text
 /// u <- u min(1, limit / |u|)      |u|: the norm, or the root mean square
@@ -130,7 +130,7 @@ pub struct ClipByNorm {
     pub limit: f64,
     /// Size that is clipped. Default: the norm. The root mean square is that of a tensor.
     pub of: Size,
-    /// Elements that the norm is taken over. Default: those of each tensor.
+    /// Elements of the norm. Default: those of each tensor.
     pub over: SumsOver,
 }
 
@@ -143,7 +143,7 @@ impl Default for ClipByNorm {
 /// A sum over a tensor.
 #[fields]
 pub struct Squares<V> {
-    /// Of squares.
+    /// Sum of squares.
     pub squares: V,
 }
 
@@ -179,7 +179,7 @@ impl GradientTransform for ClipByNorm {
     }
 }
 
-/// Normalises every update to one length.
+/// Normalises every update to the same length.
 ///
 /// ```text
 /// u <- u / |u|      0 stays 0

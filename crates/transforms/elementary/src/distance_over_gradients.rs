@@ -8,7 +8,7 @@ use crate::average::at_first;
 use crate::check;
 use crate::weight_decay::Start;
 
-/// A step size from the distance covered and the gradients seen: DoG, and tensor by tensor L-DoG.
+/// A step size from the distance covered and the gradients so far: DoG, and L-DoG for each tensor.
 ///
 /// ```text
 /// r <- max(r, |y - start|)      relative (1 + |start|) at first
@@ -19,12 +19,13 @@ use crate::weight_decay::Start;
 /// G does not grow at learning rate 0, where no distance is covered.
 ///
 /// Ivgi, Hinder and Carmon, 2302.12022, equation 4 and appendix; optax's `scale_by_distance_over_gradients` is the form for each
-/// tensor on its own, which is the default here. With [`SumsOver::All`] the norms are of all tensors together, as in DoG. The sums
-/// are of the
-/// tensors that have a gradient in the step; a tensor that comes in later begins with numbers of its own.
+/// tensor on its own, which is the default here. With [`SumsOver::All`] the norms are of all tensors
+/// together, as in DoG. The sums are over the tensors that have a gradient in the step; a tensor whose first
+/// gradient comes later starts with new numbers.
 ///
-/// At the learning rate 1, in front of the writer. Without momentum before it, as in the paper. The authors evaluate at an average of
-/// the weights. Needs the whole tensor, so the chain is cut after it. Keeps one value per element, and two numbers for each tensor.
+/// For the learning rate 1, directly before the writer. Without momentum before it, as in the paper. The
+/// authors evaluate at an average of the weights. Needs the whole tensor, so the chain is cut after it. Keeps
+/// one value per element, and two numbers for each tensor.
 ///
 /// ```
 /// use elementary::DistanceOverGradients;
@@ -47,7 +48,7 @@ pub struct DistanceOverGradients {
     pub relative: f64,
     /// Added to the sum of squares, above 0. Default 1e-8.
     pub eps: f64,
-    /// Elements that norms are taken over. Default: those of each tensor.
+    /// Elements of the norms. Default: those of each tensor.
     pub over: SumsOver,
 }
 
@@ -60,11 +61,11 @@ impl Default for DistanceOverGradients {
 /// Sums of squares.
 #[fields]
 pub struct Squares<V> {
-    /// Of the parameter.
+    /// Squares of the parameter.
     pub parameter: V,
-    /// Of its displacement from the start.
+    /// Squares of the displacement from the start.
     pub way: V,
-    /// Of the update.
+    /// Squares of the update.
     pub update: V,
 }
 

@@ -15,9 +15,9 @@ use crate::check;
 /// The first moment of Adam (Kingma and Ba, 1412.6980, algorithm 1); optax's `ema`. The state is kept debiased, which is the
 /// same number. PyTorch's `SGD` with a dampening of 1 less its momentum is this without debiasing, except in its first step.
 ///
-/// At the head of a chain it averages gradients, after a preconditioner its directions. Keeps one value per element. Where an
-/// estimator moves d, m moves with it. Debiased, and in a tensor that was trained without it, it begins with
-/// the first update that it sees.
+/// At the head of a chain it averages gradients, after a preconditioner its directions. Keeps one value per
+/// element. If an estimator moves d, m is rescaled. With debiasing, in a tensor that was trained without it,
+/// m starts with the first update that it gets.
 ///
 /// ```
 /// use elementary::Ema;
@@ -38,7 +38,8 @@ use crate::check;
 pub struct Ema {
     /// Weight of the old average, in [0, 1). Default 0.9.
     pub beta: f64,
-    /// Whether the average is divided by the sum of its weights, as it starts at 0. Default true.
+    /// Whether the average is divided by the sum of its weights, because it starts at 0. Default
+    /// true.
     pub debias: bool,
 }
 

@@ -16,8 +16,8 @@ use crate::check;
 /// [`Settings::seed`](gradient_transform::Settings::seed), its name, t, and the element ([`gradient_transform::normal`]), so a run has the
 /// same bits on any number of threads, on every engine, and after a checkpoint.
 ///
-/// At the head of a chain, after clipping. It helps deep networks that start badly; where batches are small, their noise is enough.
-/// Keeps nothing, and takes the memory of one value per element during the step.
+/// At the head of a chain, after clipping. It helps deep networks with a poor initialisation; if batches are
+/// small, their noise is enough. Keeps nothing, but needs memory for one value per element during the step.
 ///
 /// ```
 /// use elementary::GradientNoise;

@@ -14,13 +14,15 @@ use crate::average::Factor;
 /// ```
 ///
 /// Agarwal et al., 2002.11803, algorithm 1: the size of a transform whose learning rate is known, with the direction of one that is tried
-/// out. Both see the same incoming update, and keep their state as `graft/size.field` and `graft/direction.field`, as without the other.
+/// out. Both get the same incoming update, and keep their state as `graft/size.field` and
+/// `graft/direction.field`, each as if it were on its own.
 /// [`Sign`](crate::Sign) as the size gives an update of one length for any gradients.
 ///
 /// The two are functions of one element: [`Adam`](crate::Adam), [`Momentum`](crate::Momentum), [`AdaGrad`](crate::AdaGrad) and so on, with or
-/// without state. A transform with sums of its own, arrays along axes or numbers for a group is rejected, because the norms for
-/// grafting would have to wait for these.
-/// On a tensor to which one of them does not apply, it is the identity there as elsewhere: `a` or `b` is u. In place of the two. Needs the whole tensor, so the chain is cut after it; both transforms are calculated twice. Keeps what they keep.
+/// without state. A transform with sums, arrays along axes or numbers for a group is an error, because the
+/// norms for grafting would have to wait for these. On a tensor to which one of them does not apply, that
+/// transform is the identity: `a` or `b` is u. Stands in the place of the two. Needs the whole tensor, so the
+/// chain is cut after it; both transforms are computed twice. Keeps the state of both.
 ///
 /// ```
 /// use elementary::{AdamMoment, Graft, Momentum};
@@ -37,9 +39,9 @@ use crate::average::Factor;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Graft<A, D> {
-    /// The transform whose size the update has.
+    /// The transform that gives the size of the update.
     pub size: A,
-    /// The transform whose direction it has.
+    /// The transform that gives the direction of the update.
     pub direction: D,
 }
 
@@ -166,13 +168,13 @@ impl<V: Copy, F: Fields<V>, G: Fields<V>, N: Fields<V>> Fields<V> for Branches<F
 /// Sums of squares of the two updates.
 #[fields]
 pub struct Squares<V> {
-    /// Of that whose size it is.
+    /// The update that gives the size.
     pub size: V,
-    /// Of that whose direction it is.
+    /// The update that gives the direction.
     pub direction: V,
 }
 
-/// An element as one of the two transforms sees it.
+/// An element as the input of one of the two transforms.
 #[inline(always)]
 fn element<B: Backend, S, K, A, G: GradientTransform>(
     e: &ElementOf<B, S, K, A>,
@@ -213,7 +215,7 @@ fn columns<G: GradientTransform>(transform: &G, tensor: &TensorInfo) -> G::State
     if transform.applies(tensor) { transform.columns(tensor) } else { Fields::from_fn(|_| Column::ABSENT) }
 }
 
-/// Refuses what is more than a function of one element.
+/// Rejects a transform that is not a function of one element.
 fn check<G: GradientTransform>(transform: &G) -> Result<()> {
     transform.validate()?;
     let sums = <G::Sums<f64> as Fields<f64>>::NAMES.len() + <G::Along<usize> as Fields<usize>>::NAMES.len();

@@ -13,9 +13,9 @@ use crate::average::gradients;
 /// slow <- slow + alpha (y - slow),  y <- slow      at every period-th gradient of the tensor
 /// ```
 ///
-/// Zhang et al., 1907.08610, algorithm 1; optax's `lookahead`. A writer: it ends a chain in
-/// [`Descent`](gradient_transform::Descent)'s place. Moments before it go on unchanged when the weights are reset. It evaluates at
-/// the fast weights y; right after a reset they are the slow ones. Keeps one value per element.
+/// Zhang et al., 1907.08610, algorithm 1; optax's `lookahead`. A writer: it stands at the end of a chain, in
+/// the place of [`Descent`](gradient_transform::Descent). A reset does not change the moments before it. It
+/// evaluates at the fast weights y; right after a reset they are the slow ones. Keeps one value per element.
 ///
 /// ```
 /// use elementary::Lookahead;
@@ -32,7 +32,7 @@ use crate::average::gradients;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lookahead {
-    /// Steps from reset to reset, at least 1. Default 5.
+    /// Steps between resets, at least 1. Default 5.
     pub period: u64,
     /// Share of the distance by which the slow weights follow, above 0 and at most 1. Default 0.5.
     pub alpha: f64,
@@ -54,7 +54,7 @@ pub struct Slow<V> {
 /// Numbers of a step.
 #[fields]
 pub struct Rate<V> {
-    /// By how much the parameter moves along the update.
+    /// Factor of the update in the step of the parameter.
     pub step_size: V,
 }
 

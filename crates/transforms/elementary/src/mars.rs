@@ -10,9 +10,9 @@ use crate::check;
 /// u <- u + gamma beta1/(1 - beta1) (u - before)      before: the u of the step before
 /// ```
 ///
-/// Yuan et al., 2411.10438, equation 9, in the cheap form of their section 3.2, MARS-approx: the gradient of the step before was taken with
-/// other data. There it goes on with [`ClipByNorm`](crate::ClipByNorm) at 1 and AdamW with the same beta1. At a tensor's
-/// first gradient nothing is corrected.
+/// Yuan et al., 2411.10438, equation 9, in the cheap form of their section 3.2, MARS-approx: the gradient of
+/// the step before comes from other data. In the paper, [`ClipByNorm`](crate::ClipByNorm) at 1 and AdamW with
+/// the same beta1 follow. A tensor's first gradient is not corrected.
 ///
 /// Belongs at the head of a chain. Keeps one value per element.
 ///

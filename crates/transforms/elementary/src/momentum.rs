@@ -12,12 +12,12 @@ use crate::check;
 /// u <- beta m + u        with nesterov, by the new m
 /// ```
 ///
-/// Polyak (1964) and Nesterov (1983), in the form of Sutskever et al. (ICML 2013, section 2), which PyTorch's `SGD`, without
-/// dampening, and optax's `trace` have. It is a sum, so a constant update grows to `1/(1 - beta)` times its size; [`Ema`](crate::Ema)
-/// is the average.
+/// Polyak (1964) and Nesterov (1983), in the form of Sutskever et al. (ICML 2013, section 2), as in PyTorch's
+/// `SGD` without dampening and optax's `trace`. It is a sum, so a constant update grows to `1/(1 - beta)`
+/// times its size; [`Ema`](crate::Ema) is the average.
 ///
 /// Belongs after clipping and coupled weight decay, and before transforms that scale the whole update. Keeps one value per element.
-/// Where an estimator moves d, m moves with it.
+/// If an estimator moves d, m is rescaled.
 ///
 /// ```
 /// use elementary::Momentum;
@@ -39,7 +39,7 @@ use crate::check;
 pub struct Momentum {
     /// Decay of the sum in a step, in [0, 1). Default 0.9.
     pub beta: f64,
-    /// Whether the update looks a step ahead. Default false.
+    /// Whether the momentum is Nesterov's. Default false.
     pub nesterov: bool,
 }
 

@@ -12,10 +12,10 @@ use crate::check;
 /// u <- ((1 - mu_t) g / (1 - M_t) + mu_(t+1) m / (1 - M_(t+1))) / (sqrt(v^) + eps)
 /// ```
 ///
-/// Dozat (ICLR workshop 2016), algorithm 2, with the schedule of mu that PyTorch's `NAdam` has. optax's `nadam` has a constant mu:
-/// that is [`Adam`](crate::Adam) with `nesterov`.
+/// Dozat (ICLR workshop 2016), algorithm 2, with the schedule of mu of PyTorch's `NAdam`. optax's `nadam` has
+/// a constant mu: that is [`Adam`](crate::Adam) with `nesterov`.
 ///
-/// Takes Adam's place in a chain. Keeps two values per element.
+/// Stands in Adam's place in a chain. Keeps two values per element.
 ///
 /// ```
 /// use elementary::NAdam;
@@ -53,7 +53,8 @@ impl NAdam {
         self.beta1 * (1.0 - 0.5 * 0.96_f64.powf(t * self.momentum_decay))
     }
 
-    /// The product of the first t of them. After a few hundred factors, what is left does not show in `1 - product`.
+    /// The product of the first t values of mu. After a few hundred factors, the rest is below the rounding
+    /// of `1 - product`.
     fn product(&self, t: f64) -> f64 {
         let mut product = 1.0;
         let mut factor = 1.0;
@@ -68,17 +69,17 @@ impl NAdam {
 /// Numbers of a step.
 #[fields]
 pub struct Numbers<V> {
-    /// Of the old first moment.
+    /// Weight of the old first moment.
     pub old_m: V,
-    /// Of the gradient in it.
+    /// Weight of the gradient in it.
     pub new_m: V,
-    /// Of the old second moment.
+    /// Weight of the old second moment.
     pub old_v: V,
-    /// Of the squared gradient in it.
+    /// Weight of the squared gradient in it.
     pub new_v: V,
-    /// Of the debiased first moment in the direction.
+    /// Weight of the debiased first moment in the direction.
     pub ahead: V,
-    /// Of the gradient in the direction.
+    /// Weight of the gradient in the direction.
     pub now: V,
 }
 

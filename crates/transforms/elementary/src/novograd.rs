@@ -17,7 +17,7 @@ use crate::clip::Squares;
 /// update of a layer of n elements is about `1/sqrt(n)` times as large as Adam's.
 ///
 /// Belongs after clipping. Needs the whole tensor, so the chain is cut after it. Keeps one value per element, and a number for each
-/// tensor. Where an estimator moves d, the number moves with it.
+/// tensor. If an estimator moves d, the number is rescaled.
 ///
 /// ```
 /// use elementary::NovoGrad;

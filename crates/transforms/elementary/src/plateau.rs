@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check;
 
-/// Smaller steps once the loss no longer falls.
+/// Smaller steps when the loss stops falling.
 ///
 /// ```text
 /// mean <- of the losses of `window` steps
@@ -14,12 +14,15 @@ use crate::check;
 /// step_size <- scale step_size
 /// ```
 ///
-/// PyTorch's `ReduceLROnPlateau` and optax's `contrib.reduce_on_plateau`, which reduces, as this does, when the count of windows reaches `patience`;
-/// PyTorch's reduces one later, and where it is told the validation loss of an epoch, this is told the [`Loss`] of every step:
-/// [`Optimizer::step_with`](gradient_transform::Optimizer::step_with); a step without it is [`Error::NotGiven`].
+/// Like optax's `contrib.reduce_on_plateau`, it reduces when the count of windows reaches `patience`;
+/// PyTorch's `ReduceLROnPlateau` reduces one window later. PyTorch's gets the validation loss of an epoch;
+/// this gets the [`Loss`] of every step, by
+/// [`Optimizer::step_with`](gradient_transform::Optimizer::step_with). A step without it is
+/// [`Error::NotGiven`].
 ///
-/// For losses whose noise is small beside what a window gains. It needs no number of steps in advance, which a schedule does; where the length is known, a decay over
-/// all of it is usually better (2405.18392). Anywhere before the writer. Keeps six numbers of the group, in checkpoints too.
+/// For losses whose noise is small relative to the improvement in a window. Unlike a schedule, it does not
+/// need the number of steps in advance; if the length is known, a decay over all of it is usually better
+/// (2405.18392). Anywhere before the writer. Keeps six numbers of the group, in checkpoints too.
 ///
 /// ```
 /// use elementary::ReduceOnPlateau;
@@ -39,17 +42,18 @@ use crate::check;
 pub struct ReduceOnPlateau {
     /// Factor of a reduction, in (0, 1). Default 0.1.
     pub factor: f64,
-    /// Windows in a row without improvement that lead to one, at least 1. Default 10.
+    /// Number of windows in a row without improvement before a reduction, at least 1. Default 10.
     pub patience: u64,
     /// Smallest improvement, as a share of the best loss, in [0, 1]. Default 1e-4.
     pub relative: f64,
-    /// Smallest improvement, as a loss, beside that share; at least 0. Default 0.
+    /// Smallest improvement, as a difference of losses, in addition to that share; at least 0.
+    /// Default 0.
     pub absolute: f64,
     /// Windows after a reduction that do not count. Default 0.
     pub cooldown: u64,
     /// Steps whose losses are averaged, at least 1. Default 1.
     pub window: u64,
-    /// The least scale, in [0, 1]. Default 0.
+    /// The smallest scale, in [0, 1]. Default 0.
     pub least: f64,
 }
 
@@ -65,12 +69,12 @@ struct Seen {
     /// Losses in the window, and their mean.
     losses: f64,
     mean: f64,
-    /// The best mean; meaningless before the first window is full, when the latter is 0.
+    /// The best mean, and the number of full windows; while that is 0, the mean has no meaning.
     best: f64,
     windows: f64,
     /// Windows in a row without improvement; or, below 0, those of the cooldown that are left.
     waited: f64,
-    /// By how much the scale is below 1.
+    /// 1 minus the scale.
     reduced: f64,
 }
 
@@ -85,7 +89,7 @@ impl Seen {
         scalars.copy_from_slice(&[losses, mean, best, windows, waited, reduced]);
     }
 
-    /// With the loss of one more step.
+    /// The numbers after one more step with this loss.
     fn next(mut self, options: &ReduceOnPlateau, loss: f64) -> Self {
         self.mean = (self.losses * self.mean + loss) / (self.losses + 1.0);
         self.losses += 1.0;

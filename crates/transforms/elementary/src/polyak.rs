@@ -14,12 +14,13 @@ use crate::clip::Squares;
 /// ```
 ///
 /// Polyak 1987, and the stochastic form of Loizou et al., 2002.10542, equation 3; optax's `scale_by_polyak`, which counts a squared norm
-/// below 2e-16 as 0. Where the loss is below `least`, the step goes uphill; with `clamps`, optax's `sps+`, it is 0.
+/// below 2e-16 as 0. If the loss is below `least`, the step goes uphill; with `clamps`, optax's `sps+`, it is
+/// 0.
 ///
-/// At the learning rate 1, in front of the writer. Every step must be given the [`Loss`]:
-/// [`Optimizer::step_with`](gradient_transform::Optimizer::step_with); a step without it is
-/// [`Error::NotGiven`]. For losses whose least value is known, as that of models that can fit all of
-/// their data. Needs all gradients, so the chain is cut after it. Keeps nothing.
+/// For the learning rate 1, directly before the writer. Every step needs the [`Loss`], by
+/// [`Optimizer::step_with`](gradient_transform::Optimizer::step_with). A step without it is
+/// [`Error::NotGiven`]. For losses whose minimum is known, such as those of models that can fit all
+/// of their data. Needs all gradients, so the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::Polyak;
@@ -31,19 +32,19 @@ use crate::clip::Squares;
 ///     let (loss, gradient) = (Loss((w[0] * w[0] + w[1] * w[1]) / 2.0), w);
 ///     optimizer.step_with(loss, &mut [Parameter::slice(&mut w, Some(&gradient))])?;
 /// }
-/// assert!(w.iter().all(|w| w.abs() < 1e-10)); // it halves the way in every step
+/// assert!(w.iter().all(|w| w.abs() < 1e-10)); // it halves the distance in every step
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Polyak {
-    /// The least value that the loss can have. Default 0.
+    /// The minimum of the loss. Default 0.
     pub least: f64,
     /// The largest step size, above 0. Default 1.
     pub largest: f64,
     /// Added to the squared norm, at least 0. Default 0.
     pub eps: f64,
-    /// Whether a loss below the least value counts as the least value. Default false.
+    /// Whether a loss below the minimum counts as the minimum. Default false.
     pub clamps: bool,
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{MomentWeights, Moments, gradients};
 use crate::check;
 
-/// Adam, whose step grows as its second moment becomes reliable: rectified.
+/// Rectified Adam: the step grows as the second moment becomes reliable.
 ///
 /// ```text
 /// rho_inf = 2/(1 - beta2) - 1,  rho = rho_inf - 2 t beta2^t/(1 - beta2^t)
@@ -15,10 +15,10 @@ use crate::check;
 ///
 /// Liu et al., 1908.03265, algorithm 2. The paper's threshold is 4; that of PyTorch's `RAdam`, optax's `scale_by_radam` and the
 /// authors' code is 5. PyTorch adds eps to the root of the moment before it is debiased, so its eps is larger in the first
-/// steps; optax adds it as here. `Rectify` of the crate `factored-moment` is for moments of other kinds, and stands still while
-/// the variance is intractable.
+/// steps; optax adds it as here. `Rectify` of the crate `factored-moment` is for other moments, and makes no
+/// steps while the variance is intractable.
 ///
-/// Takes Adam's place in a chain. Keeps two values per element.
+/// Stands in Adam's place in a chain. Keeps two values per element.
 ///
 /// ```
 /// use elementary::RAdam;
@@ -28,7 +28,7 @@ use crate::check;
 /// let mut w = [0.0_f32];
 /// for step in 1..=5 {
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&[7.0]))])?;
-///     assert!((w[0] + 7.0 * step as f32).abs() < 1e-4); // momentum alone
+///     assert!((w[0] + 7.0 * step as f32).abs() < 1e-4); // only momentum
 /// }
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[7.0]))])?;
 /// assert!(w[0] < -35.0 && w[0] > -35.1); // now a small part of the sign
@@ -56,13 +56,13 @@ impl Default for RAdam {
 /// Numbers of a step.
 #[fields]
 pub struct Numbers<V> {
-    /// Of the old first moment.
+    /// Weight of the old first moment.
     pub old_m: V,
-    /// Of the gradient in it.
+    /// Weight of the gradient in it.
     pub new_m: V,
-    /// Of the old second moment.
+    /// Weight of the old second moment.
     pub old_v: V,
-    /// Of the squared gradient in it.
+    /// Weight of the squared gradient in it.
     pub new_v: V,
     /// The rectifier, or 0 while the second moment is not used.
     pub rectifier: V,

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use crate::average::{Factor, at_first};
 use crate::check;
 
-/// Steps by the gradient's sign, whose sizes grow while the sign stays and shrink when it turns.
+/// Steps by the gradient's sign, whose sizes grow while the sign stays the same and shrink when it
+/// changes.
 ///
 /// ```text
 /// size <- min(grow size, largest)     where g and the gradient before have the same sign
@@ -12,8 +13,9 @@ use crate::check;
 /// u <- size sign(g)
 /// ```
 ///
-/// Riedmiller and Braun (1993), in the variant without backtracking, Rprop- of Igel and Husken (2000) except for `g <- 0`; PyTorch's `Rprop`. optax
-/// 0.2.8 hands on the update of the step before. For gradients of the whole data set, at the learning rate 1. Keeps two values per element.
+/// Riedmiller and Braun (1993), in the variant without backtracking, Rprop- of Igel and Husken (2000) except
+/// for `g <- 0`; PyTorch's `Rprop`. optax 0.2.8 returns the update of the step before. For gradients of the
+/// whole data set, at the learning rate 1. Keeps two values per element.
 ///
 /// ```
 /// use elementary::Rprop;
@@ -33,9 +35,9 @@ use crate::check;
 pub struct Rprop {
     /// Size of the first step, above 0. Default 0.01, PyTorch's learning rate.
     pub initial: f64,
-    /// Factor where the sign has turned, in (0, 1). Default 0.5.
+    /// Factor if the sign has changed, in (0, 1). Default 0.5.
     pub shrink: f64,
-    /// Factor where it has stayed, above 1. Default 1.2.
+    /// Factor if the sign has not changed, above 1. Default 1.2.
     pub grow: f64,
     /// The least size, above 0. Default 1e-6.
     pub smallest: f64,
@@ -54,7 +56,7 @@ impl Default for Rprop {
 pub struct Sizes<V> {
     /// Size of the step.
     pub size: V,
-    /// The gradient before.
+    /// The previous gradient.
     pub before: V,
 }
 

@@ -1,7 +1,7 @@
 use gradient_transform::{Backend, Element, Error, GradientTransform, Result, StepContext, transform};
 use serde::{Deserialize, Serialize};
 
-/// A factor of the learning rate as a function of the step. It is a value that can be written to a file.
+/// A factor of the learning rate as a function of the step, as a value that can be written to a file.
 ///
 /// Steps count from 0. After its last step a schedule keeps its last value.
 ///
@@ -50,24 +50,25 @@ pub enum Schedule {
     Exponential {
         /// Factor after each `steps` steps, above 0.
         rate: f64,
-        /// How many those are, at least 1.
+        /// The number of these steps, at least 1.
         steps: u64,
-        /// Whether it stays the same in between.
+        /// Whether the factor stays the same between them.
         stairs: bool,
     },
-    /// `sqrt(steps / max(step, steps))`: 1 at first, then with the inverse root of the step (Vaswani et al., 1706.03762, section 5.3).
+    /// `sqrt(steps / max(step, steps))`: 1 at first, then falling with the inverse root of the step (Vaswani
+    /// et al., 1706.03762, section 5.3).
     InverseRoot {
         /// Steps before it falls, at least 1.
         steps: u64,
     },
     /// One after the other; each begins at its own step 0.
     Sequence {
-        /// Those before the last, with their lengths.
+        /// The parts before the last, with their lengths.
         parts: Vec<Part>,
-        /// The last.
+        /// The last part.
         last: Box<Schedule>,
     },
-    /// The product of several.
+    /// The product of several schedules.
     Product {
         /// The factors.
         of: Vec<Schedule>,
@@ -92,7 +93,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// The schedule after this part. A sequence takes this one as its first.
+    /// This part, followed by another schedule.
     ///
     /// ```
     /// use elementary::Schedule;
@@ -144,7 +145,8 @@ impl Schedule {
         Self::Cosine { from, to, steps }
     }
 
-    /// `1/steps` in the first step, 1 in the last of them and from there on. A line from 0 would waste the first step.
+    /// A line from `1/steps` in the first step to 1 in the last of them, and 1 afterwards. A line from 0
+    /// would waste the first step.
     ///
     /// ```
     /// let schedule = elementary::Schedule::warm_up(4);
@@ -156,8 +158,9 @@ impl Schedule {
         Self::linear(1.0 / steps.max(1) as f64, 1.0, steps.saturating_sub(1).max(1))
     }
 
-    /// Up along a cosine from 1/25 in three tenths of the steps, and down to 1/250000 in the others (Smith and Topin, 1708.07120), as
-    /// optax's `cosine_onecycle_schedule`. PyTorch's `OneCycleLR` reaches each end a step earlier.
+    /// Along a cosine from 1/25 up to 1 in three tenths of the steps, and down to 1/250000 in the others
+    /// (Smith and Topin, 1708.07120), as optax's `cosine_onecycle_schedule`. PyTorch's `OneCycleLR` reaches
+    /// each end a step earlier.
     ///
     /// ```
     /// let schedule = elementary::Schedule::one_cycle(10);
@@ -271,10 +274,10 @@ impl Schedule {
 /// step_size <- step_size schedule(k - 1)      k: the number of the group's step, from 1
 /// ```
 ///
-/// Anywhere in a chain before the writer. What is multiplied by the step size, such as decoupled weight decay, follows it. The step
-/// is saved with the group, so a resumed run goes on where it was; the snapshot's schedule is compared with the one here. Only
-/// steps in
-/// which the group had a gradient count. Beside an estimator it should begin above 0, because d is found from the distance covered. Keeps nothing.
+/// Anywhere in a chain before the writer. It also applies to everything that is multiplied by the step size,
+/// such as decoupled weight decay. The step is saved with the group, so a resumed run continues where it was;
+/// the snapshot's schedule is compared with this one. Only steps in which the group had a gradient count.
+/// With an estimator it should start above 0, because d is found from the distance covered. Keeps nothing.
 ///
 /// ```
 /// use elementary::{Schedule, Scheduled};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{Weights, weights};
 use crate::check;
 
-/// A first moment over a moving average of the curvature, every element clipped.
+/// A first moment divided by a moving average of the curvature, with every element clipped.
 ///
 /// ```text
 /// m <- beta1 m + (1 - beta1) u
@@ -14,15 +14,18 @@ use crate::check;
 /// u <- max(-1, min(1, m / max(gamma h, eps)))
 /// ```
 ///
-/// Liu et al., 2305.14342, algorithm 3; optax's `contrib.sophia`, which debiases m (`debias`) and uses an estimate from the step after on.
-/// Until the first estimate, and where the curvature is not above 0, it is the sign of m.
+/// Liu et al., 2305.14342, algorithm 3; optax's `contrib.sophia`, which debiases m (`debias`) and uses an
+/// estimate from the next step on. Until the first estimate, and where the curvature is not above 0, the
+/// update is the sign of m.
 ///
-/// The estimate is the caller's, every ten steps or so, for all tensors: `r * (H r)` with random signs r (Hutchinson's), or `B g * g` with the
-/// gradient g of a batch of B examples whose labels are drawn from the model's own predictions (Gauss-Newton-Bartlett). It is given by
+/// The caller computes the estimate, about every ten steps, for all tensors: `r * (H r)` with random signs r
+/// (Hutchinson's), or `B g * g` with the gradient g of a batch of B examples whose labels are drawn from the
+/// model's own predictions (Gauss-Newton-Bartlett). Pass it by
 /// [`Optimizer::give_array`](gradient_transform::Optimizer::give_array).
 ///
-/// Belongs after clipping, and before [`WeightDecay`](crate::WeightDecay). gamma is to be such that 10 to 50 % of elements are not
-/// clipped (section 2.3 there): 0.05 for Gauss-Newton-Bartlett and 0.01 for Hutchinson. Keeps two values per element.
+/// Belongs after clipping, and before [`WeightDecay`](crate::WeightDecay). Choose gamma so that 10 to 50% of
+/// elements are not clipped (section 2.3 there): 0.05 for Gauss-Newton-Bartlett and 0.01 for Hutchinson.
+/// Keeps two values per element.
 ///
 /// ```
 /// use elementary::Sophia;
@@ -47,7 +50,7 @@ pub struct Sophia {
     pub beta2: f64,
     /// Factor of the curvature, above 0. Default 0.05.
     pub gamma: f64,
-    /// The least divisor, above 0. Default 1e-12.
+    /// The smallest divisor, above 0. Default 1e-12.
     pub eps: f64,
     /// Whether m is debiased. Default false.
     pub debias: bool,
@@ -70,7 +73,7 @@ pub struct Curvature<V> {
     pub estimate: V,
 }
 
-/// The variant of steps for which an estimate is given.
+/// The variant for steps with an estimate.
 const ESTIMATED: u32 = 1;
 
 #[transform("sophia")]

@@ -7,17 +7,18 @@ use crate::average::Factor;
 use crate::check;
 use crate::clip::Size;
 
-/// Makes the update as long as the weights, tensor by tensor.
+/// Scales the update of each tensor to the length of its weights.
 ///
 /// ```text
 /// u <- coefficient |y| / (|u| + eps) u      1 in place of the factor where y or u is 0
 /// ```
 ///
 /// LARS (You, Gitman and Ginsburg, 1708.03888, equation 6), before its momentum, with a coefficient of 0.001; LAMB (You et al.,
-/// 1904.00962, algorithm 2), after Adam and decay, with 1. optax's `scale_by_trust_ratio`. Where weights decay, decay stands before it.
+/// 1904.00962, algorithm 2), after Adam and decay, with 1. optax's `scale_by_trust_ratio`. Weight decay
+/// belongs before it.
 ///
-/// `least_rank` 2 leaves biases and normalisations alone, as the authors' code does. Needs the whole tensor, so the chain is cut after
-/// it. Keeps nothing.
+/// `least_rank` 2 excludes biases and normalisations, as the authors' code does. Needs the whole tensor, so
+/// the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::TrustRatio;
@@ -33,11 +34,11 @@ use crate::clip::Size;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrustRatio {
-    /// The length of the update in lengths of the weights, above 0. Default 1.
+    /// The length of the update as a multiple of the length of the weights, above 0. Default 1.
     pub coefficient: f64,
     /// Added to the length of the incoming update, at least 0. Default 0.
     pub eps: f64,
-    /// Tensors of a lower rank are left alone. Default 0: none are.
+    /// Tensors of a lower rank are excluded. Default 0: none are.
     pub least_rank: usize,
 }
 
@@ -50,9 +51,9 @@ impl Default for TrustRatio {
 /// Sums over a tensor.
 #[fields]
 pub struct Squares<V> {
-    /// Of the squared parameter.
+    /// Sum of the squared parameter.
     pub parameter: V,
-    /// Of the squared update.
+    /// Sum of the squared update.
     pub update: V,
 }
 
@@ -107,7 +108,7 @@ impl GradientTransform for TrustRatio {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ParameterScale {
-    /// The least size that weights count with, above 0. Default 1e-3.
+    /// The smallest size of weights that is used, above 0. Default 1e-3.
     pub least: f64,
     /// Size of the parameter. Default: the root mean square.
     pub of: Size,
@@ -122,7 +123,7 @@ impl Default for ParameterScale {
 /// A sum over a tensor.
 #[fields]
 pub struct ParameterSquares<V> {
-    /// Of the squared parameter.
+    /// Sum of the squared parameter.
     pub parameter: V,
 }
 

@@ -1,4 +1,5 @@
-//! Sums over the units of a tensor: the slices along its first axis, which are a layer's outputs where weights are (out, in, ..).
+//! Sums over the units of a tensor: the slices along its first axis, which are a layer's outputs if weights
+//! are (out, in, ..).
 
 use gradient_transform::{
     AlongState, Backend, Context, Element, GradientTransform, Num, Real, Result, TensorInfo, fields,
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::Factor;
 use crate::check;
 
-/// The last axis, where there are units of more than one element: sums over it are sums of parts of units.
+/// The last axis, if there are units of more than one element: sums over it are sums of parts of units.
 fn last_axis(tensor: &TensorInfo) -> Option<usize> {
     (tensor.shape.len() >= 2 && !tensor.is_empty()).then(|| tensor.shape.len() - 1)
 }
@@ -19,7 +20,7 @@ fn over_units<T: Real>(sums: &[T], units: usize) -> impl Iterator<Item = f64> {
     sums.chunks(sums.len() / units.max(1)).map(|parts| parts.iter().map(|part| part.f64()).sum())
 }
 
-/// Gives every part of a unit the unit's value.
+/// Writes each unit's value to all its parts.
 fn to_parts<T: Real>(values: &mut [T], units: usize, mut value: impl FnMut(usize) -> f64) {
     let parts = values.len() / units.max(1);
     for (unit, values) in values.chunks_mut(parts).enumerate() {
@@ -33,8 +34,8 @@ fn to_parts<T: Real>(values: &mut [T], units: usize, mut value: impl FnMut(usize
 /// u <- u - mean(u over all axes but the first)
 /// ```
 ///
-/// Yong et al., 2004.01461, equation 1, for weights of shape (out, in, ..); optax's `centralize`. Leaves vectors alone. At the head
-/// of a chain; the chain is cut after it. Keeps nothing.
+/// Yong et al., 2004.01461, equation 1, for weights of shape (out, in, ..); optax's `centralize`. Does not
+/// change vectors. At the head of a chain; the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::Centralise;
@@ -50,7 +51,7 @@ fn to_parts<T: Real>(values: &mut [T], units: usize, mut value: impl FnMut(usize
 #[serde(deny_unknown_fields)]
 pub struct Centralise;
 
-/// Of the element's unit.
+/// Number of the element's unit.
 #[fields]
 pub struct Mean<V> {
     /// The mean of the update.
@@ -90,14 +91,16 @@ impl GradientTransform for Centralise {
     }
 }
 
-/// Adaptive gradient clipping: scales down the update of every unit that is large for the unit's weights.
+/// Adaptive gradient clipping: scales down the update of a unit if it is large relative to the unit's
+/// weights.
 ///
 /// ```text
 /// u <- u min(1, limit max(|y|, eps) / |u|)      norms over all axes but the first; of the whole tensor for a vector
 /// ```
 ///
-/// Brock et al., 2102.06171, equation 3; optax's `adaptive_grad_clip`, whose weights are (in, out). The paper leaves the last
-/// layer out: `only_for(|tensor| tensor.name != "head", ..)`. At the head of a chain; the chain is cut after it. Keeps nothing.
+/// Brock et al., 2102.06171, equation 3; optax's `adaptive_grad_clip`, whose weights are (in, out). The paper
+/// excludes the last layer: `only_for(|tensor| tensor.name != "head", ..)`. At the head of a chain; the chain
+/// is cut after it. Keeps nothing.
 ///
 /// ```
 /// use elementary::AdaptiveClip;
@@ -114,9 +117,11 @@ impl GradientTransform for Centralise {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaptiveClip {
-    /// The largest length of an update, in lengths of its weights; above 0. Default 0.01.
+    /// The largest length of an update, as a multiple of the length of its weights; above 0.
+    /// Default 0.01.
     pub limit: f64,
-    /// The least length that weights count with, above 0, so that those at 0 can move. Default 1e-3.
+    /// The smallest length of weights that is used, above 0, so that weights at 0 can move. Default
+    /// 1e-3.
     pub eps: f64,
 }
 
@@ -133,12 +138,13 @@ impl AdaptiveClip {
     }
 }
 
-/// Sums of squares, over a tensor or a unit. Of the update is the factor when they are complete.
+/// Sums of squares over a tensor or a unit. When they are complete, the field of the update is the
+/// factor.
 #[fields]
 pub struct Squares<V> {
-    /// Of the update.
+    /// Sum of the squared update.
     pub update: V,
-    /// Of the parameter.
+    /// Sum of the squared parameter.
     pub parameter: V,
 }
 
@@ -167,7 +173,7 @@ impl GradientTransform for AdaptiveClip {
 
     fn finalize(&self, cx: &Context<'_>, sums: Squares<f64>, scalars: &mut Factor<f64>) {
         scalars.factor = match last_axis(cx.tensor) {
-            Some(_) => 0.0, // every unit has a factor of its own
+            Some(_) => 0.0, // every unit has its own factor
             None => self.factor(sums.update, sums.parameter),
         };
     }

@@ -15,13 +15,14 @@ use crate::check;
 /// ```
 ///
 /// Polyak and Juditsky 1992 for the average of all weights, and Tarvainen and Valpola, 1703.01780, section 3, for the exponential one.
-/// Training does not see it: [`Optimizer::eval`](gradient_transform::Optimizer::eval) goes to x, and `train` back to y, to the bit.
-/// Without `debias` the weight of y is always `1 - beta`, and x begins with the weights as they were before; with `start: 1` that is
-/// PyTorch's `AveragedModel` with `get_ema_multi_avg_fn`.
+/// It does not affect training: [`Optimizer::eval`](gradient_transform::Optimizer::eval) sets the parameters
+/// to x, and `train` restores y to the bit. Without `debias` the weight of y is always `1 - beta`, and x
+/// starts with the weights before the first step; with `start: 1` that is PyTorch's `AveragedModel` with
+/// `get_ema_multi_avg_fn`.
 ///
-/// A writer: it ends a chain in [`Descent`](gradient_transform::Descent)'s place, at a constant learning rate or beside a schedule. A
-/// long memory needs many steps, and hurts where weights still move far in `1/(1 - beta)` of them. Keeps one value per element, in
-/// the type computed in.
+/// A writer: it stands at the end of a chain, in the place of [`Descent`](gradient_transform::Descent), at a
+/// constant learning rate or with a schedule. A long average needs many steps, and hurts if weights still
+/// move far in `1/(1 - beta)` of them. Keeps one value per element, in the type of the computation.
 ///
 /// ```
 /// use elementary::WeightAverage;
@@ -44,7 +45,7 @@ use crate::check;
 pub struct WeightAverage {
     /// Weight of the old average, in [0, 1). Default 0.999.
     pub beta: f64,
-    /// Whether it is the weighted mean of the weights seen so far alone, without its first value. Default true.
+    /// Whether the average is the weighted mean of the weights so far, without its first value. Default true.
     pub debias: bool,
     /// Gradients of a tensor before the average begins. Default 0.
     pub start: u64,
@@ -66,13 +67,13 @@ pub struct Average<V> {
 /// Numbers of a step.
 #[fields]
 pub struct Rates<V> {
-    /// By how much the parameter moves along the update.
+    /// Factor of the update in the step of the parameter.
     pub step_size: V,
-    /// By how much the average moves towards the parameter.
+    /// Share of the distance by which the average moves towards the parameter.
     pub weight: V,
 }
 
-/// The variant of steps in which the average is the parameter.
+/// The variant for steps in which the average is the parameter.
 const COPIES: u32 = 1;
 
 #[transform("weight-average")]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check;
 
-/// Weight decay, at its place in the chain.
+/// Weight decay, as a transform at its place in the chain.
 ///
 /// ```text
 /// u <- u + rate y
@@ -16,10 +16,11 @@ use crate::check;
 /// the rate. At the head of a chain it is coupled: the gradient of a penalty, as in PyTorch's `SGD`. optax's
 /// `add_decayed_weights`. The rate of [`Descent`](gradient_transform::Descent) is the decoupled one for all tensors.
 ///
-/// Cautious decay (Chen et al., 2510.12402, equation 2) leaves out the weights that the update makes larger, so decay never opposes descent.
+/// Cautious decay (Chen et al., 2510.12402, equation 2) excludes the weights that the update makes larger, so
+/// decay never opposes descent.
 ///
-/// `least_rank` 2 leaves biases and normalisations alone. By name:
-/// `only_for(|tensor| !tensor.name.ends_with("bias"), WeightDecay::default())`. Keeps nothing.
+/// `least_rank` 2 excludes biases and normalisations. By name: `only_for(|tensor|
+/// !tensor.name.ends_with("bias"), WeightDecay::default())`. Keeps nothing.
 ///
 /// ```
 /// use elementary::WeightDecay;
@@ -67,14 +68,15 @@ impl GradientTransform for WeightDecay {
     }
 }
 
-/// Decay towards where the weights started.
+/// Decay towards the initial weights.
 ///
 /// ```text
 /// u <- u + rate (y - start)
 /// ```
 ///
-/// Li, Grandvalet and Davoine, 1802.01483, equation 4 (L2-SP): for fine-tuning, where the start is a better prior than 0. The start is where
-/// a tensor was at the first gradient that this transform saw of it. Keeps one value per element.
+/// Li, Grandvalet and Davoine, 1802.01483, equation 4 (L2-SP): for fine-tuning, where the start is a better
+/// prior than 0. The start is the tensor's value at the first gradient that this transform gets. Keeps one
+/// value per element.
 ///
 /// ```
 /// use elementary::DecayToStart;
@@ -104,7 +106,7 @@ impl Default for DecayToStart {
 /// State of an element.
 #[fields]
 pub struct Start<V> {
-    /// Where it started.
+    /// The initial weight.
     pub start: V,
 }
 

@@ -11,10 +11,10 @@ use crate::check;
 /// u <- m^ / (sqrt(v / (1 - beta2^t)) + eps)      m^, t as in Adam
 /// ```
 ///
-/// Zaheer et al. (NeurIPS 2018), algorithm 2, debiased as optax's `scale_by_yogi`; there the first moment begins at `initial` too. After
-/// large gradients the moment falls more slowly than Adam's.
+/// Zaheer et al. (NeurIPS 2018), algorithm 2, debiased as optax's `scale_by_yogi`; there the first moment
+/// starts at `initial` too. After large gradients the moment falls more slowly than Adam's.
 ///
-/// Takes Adam's place in a chain. Keeps two values per element.
+/// Stands in Adam's place in a chain. Keeps two values per element.
 ///
 /// ```
 /// use elementary::Yogi;
@@ -82,7 +82,7 @@ impl GradientTransform for Yogi {
         let MomentWeights { old_m: old, new_m: new, .. } =
             MomentWeights::debiased(cx, self.beta1, self.beta2);
         let sum = 1.0 - self.beta2.powf(gradients(cx));
-        // Where it comes late it begins with the whole square, and with nothing else.
+        // If it joins late, it starts with the whole square, and with nothing else.
         let (initial, part) =
             if cx.fill { (0.0, sum) } else { (self.initial * at_first(cx), 1.0 - self.beta2) };
         *scalars = Numbers { old, new, kept: rescaled(cx).powi(2), initial, part, sum };

@@ -99,7 +99,7 @@ fn without_a_loss_and_with_one_that_is_no_number_nothing_moves() {
     assert_eq!((optimizer.snapshot(), values, optimizer.latest_step(0).unwrap().clone()), before);
 }
 
-/// A step that is refused or skipped is none whose loss counts, and a resumed run goes on where it was.
+/// The loss of a rejected or skipped step does not count, and a resumed run continues where it was.
 #[test]
 fn a_plateau_counts_the_losses_of_steps_that_were_done_and_goes_on_from_a_snapshot() {
     let plateau = ReduceOnPlateau { factor: 0.5, patience: 2, ..ReduceOnPlateau::default() };

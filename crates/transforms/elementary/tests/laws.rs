@@ -150,7 +150,7 @@ transform_laws::laws! {
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::signs),
     }
 
-    /// With a weight that is no simple fraction: at 0.9 some interpolations would be exactly 0 but for rounding.
+    /// With a weight that is not a simple fraction: at 0.9 some interpolations would be 0 up to rounding.
     lion {
         transform: Lion { beta1: 0.8765, beta2: 0.8 },
         after: [Descent::default()],
@@ -348,7 +348,7 @@ transform_laws::laws! {
         formula: |problem, lr| formula::descent(problem, lr, 0.0, formulas::scaled_by_the_parameter),
     }
 
-    /// With a weight that is no simple fraction: at 0.9 some moments would be a square themselves but for rounding.
+    /// With a weight that is not a simple fraction: at 0.9 some moments would be a square up to rounding.
     yogi {
         transform: Yogi { beta1: 0.8, beta2: 0.8765, eps: 1e-30, initial: 1e-30 },
         after: [Descent::default()],

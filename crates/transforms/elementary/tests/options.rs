@@ -127,7 +127,7 @@ fn what_is_more_than_a_function_of_one_element_is_not_grafted() {
     assert!(matches!(wrong.validate(), Err(Error::OptionOutOfRange { option: "beta", .. })));
 }
 
-/// Decay for matrices alone is the identity for vectors, grafted or not.
+/// Decay only for matrices is the identity for vectors, grafted or not.
 #[test]
 fn a_grafted_transform_is_the_identity_where_it_does_not_apply() {
     let decay = WeightDecay { rate: 1.0, least_rank: 2, ..WeightDecay::default() };
@@ -146,7 +146,7 @@ fn a_grafted_transform_is_the_identity_where_it_does_not_apply() {
     }
 }
 
-/// Momentum of matrices alone.
+/// Momentum only for matrices.
 #[derive(Clone, Debug)]
 struct MatrixMomentum;
 

@@ -34,7 +34,7 @@ fn run<T: Real, E: Scalar + PartialEq + std::fmt::Debug>(
         optimizer.eval(&mut [Parameter::slice(&mut w, None)]).unwrap();
         assert_eq!(w, out);
         let x = w.clone();
-        // A run that was saved at the average goes on from y.
+        // A run that was saved at the average resumes from y.
         let saved = optimizer.snapshot();
         let restored = optimizer.train(&mut [Parameter::slice(&mut w, None)]);
         restored.unwrap();

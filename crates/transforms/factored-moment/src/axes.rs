@@ -1,4 +1,4 @@
-//! The two axes of a tensor that are averaged over.
+//! The axes of a factored moment.
 
 /// The two axes over which squared gradients are averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,11 +10,11 @@ pub(crate) struct Axes {
 }
 
 impl Axes {
-    /// The two largest axes, if there are two, the largest has at least `min_size` elements, and the tensor has elements: the
-    /// rows of one that has none could be any number.
+    /// The two largest axes, if there are two, the largest has at least `min_size` elements, and the tensor
+    /// is not empty: an empty tensor can have any number of rows.
     #[inline]
     pub(crate) fn of(shape: &[usize], min_size: usize) -> Option<Self> {
-        // Asked for in every tile, so no list is sorted.
+        // Called for every tile, so no list is sorted.
         if shape.len() < 2 || shape.contains(&0) || shape.iter().all(|&n| n < min_size) {
             return None;
         }

@@ -10,8 +10,9 @@ use crate::division::{Division, FORMULAS, divide};
 /// (1 without an estimator); or another [`MomentScale`].
 ///
 /// There is no bias correction unless [`crate::Rectify`] is in the chain, so the first update is `1/sqrt(1 - beta2)` times
-/// the sign of the gradient. Only a moment that joins a tensor that was trained without it takes that first gradient's square as it
-/// is: d has grown by then, and the step would be ten times too long.
+/// the sign of the gradient. Only a moment that joins a tensor that was trained without it starts with the
+/// square of that first gradient as it is, because d has grown by then and the step would be ten times too
+/// long.
 ///
 /// A map: no cut in the chain. Keeps one value per element, in the parameter's type.
 ///
@@ -62,13 +63,13 @@ impl DenseMoment {
     }
 }
 
-/// The quantity that a second moment is of.
+/// The quantity that a second moment averages the square of.
 ///
 /// ```
 /// use factored_moment::{DenseMoment, Squared};
 /// use gradient_transform::{Descent, Optimizer, map};
 ///
-/// // Adam's order: after a first moment, what is divided is an average, and what is squared still the gradient.
+/// // Adam's order: after a first moment, the average is divided, and the gradient is squared.
 /// let first = map!("half", |u| 0.5 * u);
 /// let second = DenseMoment { of: Squared::Gradient, ..DenseMoment::new(0.99) };
 /// let optimizer = Optimizer::new((first, second, Descent::default()), [("w", [2])])?;
@@ -77,7 +78,7 @@ impl DenseMoment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Squared {
-    /// The update, as the transforms before this one left it.
+    /// The update from the transforms before this one.
     #[default]
     Update,
     /// The raw gradient: for a second moment after a first one, which is then divided.
@@ -130,15 +131,15 @@ pub struct Second<V> {
 /// ```
 #[fields]
 pub struct Weights<V> {
-    /// Of what the moment was.
+    /// Weight of the old moment.
     pub decay: V,
-    /// Of the squared gradient.
+    /// Weight of the squared gradient.
     pub weight: V,
     /// eps, or atan2's b.
     pub division: V,
-    /// By what the arctangent is multiplied.
+    /// Factor of the arctangent.
     pub outer: V,
-    /// By what the root of the moment is multiplied where it is read.
+    /// Factor of the moment's root when it is read.
     pub read: V,
     /// 1 where the roots of a factored moment are inverted.
     pub inverted: V,
@@ -184,7 +185,7 @@ impl Moment for DenseMoment {
     }
 }
 
-/// How a moment follows d, and whether that is forgotten where it is read.
+/// How a moment follows d, and whether reading ignores that.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading {
     pub(crate) scale: MomentScale,
@@ -192,13 +193,13 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// The root of a moment, as it is divided by.
+    /// The root of a moment, as the divisor.
     #[inline(always)]
     pub(crate) fn root<B: Backend>(self, v: Num<B>, read: Num<B>) -> Num<B> {
         if self.scale == MomentScale::Weighted { v.sqrt() * read } else { v.sqrt() }
     }
 
-    /// By what the root of the moment is multiplied, and by what eps is.
+    /// Factors of the moment's root and of eps.
     pub(crate) fn factors(self, cx: &Context<'_>) -> (f64, f64) {
         let unit = self.scale.unit(cx);
         if self.reads_weighted { (1.0, unit) } else { (1.0 / unit, 1.0) }

@@ -45,7 +45,7 @@ impl Division {
         }
     }
 
-    /// The numbers that the formula of this division needs: eps, or b, and by what the arctangent is multiplied.
+    /// The numbers that the formula of this division needs: eps or b, and the factor of the arctangent.
     pub(crate) fn numbers(&self, cx: &Context<'_>, of_eps: f64) -> (f64, f64) {
         match *self {
             Self::Epsilon(eps) => (eps * of_eps, 1.0),
@@ -64,7 +64,8 @@ impl Division {
     }
 }
 
-/// The usual one: the same as [`EPSILON`] from the inverse of the root, where eps is small beside it.
+/// The usual formula: the same as [`EPSILON`], from the inverse of the root, for an eps that is small
+/// relative to the root.
 pub(crate) const SMALL_EPSILON: u32 = 0;
 /// `u / (root + eps)`.
 pub(crate) const EPSILON: u32 = 1;
@@ -84,7 +85,7 @@ pub(crate) fn divide<B: Backend>(
     number: Num<B>,
     outer: Num<B>,
 ) -> Num<B> {
-    // In the order of how often they are asked for: comparisons are cheaper than a jump by table.
+    // The most frequent first: comparisons are cheaper than a jump by table.
     if formula == SMALL_EPSILON {
         // 1/(1 + x) = 1 - x for x = eps/root: a division takes as long as the rest of a sweep over a tile.
         (u * root) * (1.0 - number * root)

@@ -20,7 +20,7 @@ use crate::division::{Division, EPSILON, FORMULAS, SMALL_EPSILON, divide, epsilo
 ///
 /// Tensors of rank 0 or 1, and those without an axis of at least `min_size` elements, have a [`crate::DenseMoment`] instead.
 ///
-/// Needs a pass over the whole gradient first, so the chain is cut after it.
+/// Needs a sum over the whole gradient first, so the chain is cut after it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FactoredMoment {
@@ -39,7 +39,7 @@ pub struct FactoredMoment {
     /// Type of the row and column means: [`Storage::Compute`] (default), or [`Storage::Parameter`] to save memory
     /// with bfloat16 parameters (`factored_fp32 = false`).
     pub storage: Storage,
-    /// Reference 1.9.2: where the larger axis comes first, the rows are divided by a mean over the wrong axis.
+    /// Reference 1.9.2: if the larger axis comes first, the rows are divided by a mean over the wrong axis.
     pub wrong_row_mean: bool,
     /// Reference 1.9.2: bfloat16 moments are rounded to the nearest after every operation.
     pub round_twice: bool,
@@ -166,7 +166,7 @@ impl Moment for FactoredMoment {
     }
 
     fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
-        // What a factored moment is multiplied by where it is read is in its columns.
+        // The columns of a factored moment contain the factor for reading it.
         let dense = || self.reading().root(e.state.v, e.scalars.read);
         let root = if e.variant & DENSE != 0 { dense() } else { e.along.row * e.along.col };
         e.update = divide(e.variant % FORMULAS, e.update, root, e.scalars.division, e.scalars.outer);

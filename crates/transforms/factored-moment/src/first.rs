@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 /// head of a chain, before a second moment of the raw gradient ([`Squared::Gradient`](crate::Squared::Gradient)); or after one that
 /// has divided already, as in ADOPT, and is [fixed](MomentScale::Fixed) then. Keeps one value per element, in the parameter's type.
 ///
-/// Schedule-Free needs none, as its average takes the first moment's place. `elementary::Ema` has bias correction, and no d.
+/// Schedule-Free needs none, because its average replaces the first moment. `elementary::Ema` has bias
+/// correction, but no `scale`.
 ///
 /// ```
 /// use factored_moment::{DenseMoment, FirstMoment, Squared};
@@ -41,7 +42,8 @@ pub struct FirstMoment {
     pub scale: MomentScale,
     /// Reference 2.0.1, with [`MomentScale::Weighted`]: the state is of d g, and is read as if it were of g.
     pub reads_weighted: bool,
-    /// Reference 2.0.1 with Cautious: what is handed on is the moment times the incoming update, in place of the masked moment.
+    /// Reference 2.0.1 with Cautious: the update is the moment times the incoming update, instead of the
+    /// masked moment.
     pub times_update: bool,
     /// Reference 2.0.1: a bfloat16 moment is rounded to the nearest twice a step. Otherwise once, as parameters are.
     pub round_twice: bool,
@@ -94,11 +96,11 @@ pub struct First<V> {
 /// ```
 #[fields]
 pub struct FirstWeights<V> {
-    /// Of what the moment was.
+    /// Weight of the old moment.
     pub old: V,
-    /// Of the update.
+    /// Weight of the update.
     pub new: V,
-    /// By what the moment is multiplied where it is read.
+    /// Factor of the moment when it is read.
     pub read: V,
 }
 

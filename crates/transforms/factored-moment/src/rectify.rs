@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// With `rho_inf = 2/(1 - beta2) - 1` and `rho_k = rho_inf - 2 k beta2^k / (1 - beta2^k)`, the step size is multiplied by
 /// `sqrt((rho_k - 4)(rho_k - 2) rho_inf / ((rho_inf - 4)(rho_inf - 2) rho_k))` once `rho_k > 4`, and by 0 before
-/// (Liu et al., 1908.03265, Algorithm 2; the paper takes a step of momentum there, the reference none). The second
-/// moments of the chain are debiased by `beta2' = 1 - (1 - beta2)/(1 - beta2^k)`, and hand on the raw gradient while
-/// `rho_k <= 4`.
+/// (Liu et al., 1908.03265, Algorithm 2; the paper takes a step of momentum there, the reference none). The
+/// second moments of the chain are debiased by `beta2' = 1 - (1 - beta2)/(1 - beta2^k)`, and pass the raw
+/// gradient on while `rho_k <= 4`.
 ///
 /// Belongs anywhere before the writer; keeps nothing.
 ///

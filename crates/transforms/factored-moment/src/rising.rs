@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 /// Adafactor's decay of second moments, which rises with the step: `beta2_k = 1 - k^-power` in step k.
 ///
-/// It takes the place of `beta2` in the second moments of the chain, [`crate::FactoredMoment`] and [`crate::DenseMoment`], before and
-/// after it. At first it is 0, so that the moment begins with the first square, and nothing has to be debiased (Shazeer and Stern,
-/// 1804.04235, section 7.2). k counts the group's steps, as in optax.
+/// It replaces `beta2` in the second moments of the chain, [`crate::FactoredMoment`] and
+/// [`crate::DenseMoment`], before and after it. At first it is 0, so that the moment starts with the first
+/// square and needs no bias correction (Shazeer and Stern, 1804.04235, section 7.2). k counts the group's
+/// steps, as in optax.
 ///
 /// Belongs anywhere before the writer; keeps nothing.
 ///

@@ -8,7 +8,7 @@ use transform_laws::Scale::Invariant;
 use transform_laws::formula::{Array, BETA2, Direction, by_division, pairwise};
 use transform_laws::{Laws, Problem, Training, Trajectory, Zero, formula};
 
-/// Too small to act beside gradients of the order of 1, but a number in float32.
+/// Negligible relative to gradients of the order of 1, but a number in float32.
 const NO_EPSILON: Division = Division::Epsilon(1e-30);
 
 fn dense() -> DenseMoment {

@@ -6,7 +6,7 @@ use gradient_transform::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Sign descent attracted to the average of the weights, in place of a second moment.
+/// Sign descent that is attracted to the average of the weights; replaces a second moment.
 ///
 /// ```text
 /// m <- beta2 r^2 m + (1 - beta2) y
@@ -16,10 +16,12 @@ use serde::{Deserialize, Serialize};
 /// with `r = d_prev/d` (1 without an estimator), or another [`MomentScale`]; [`MomentScale::Fixed`] is the paper's.
 ///
 /// Liu et al., 2501.12243. There the first sign is of the gradient's moving average, and the average of the
-/// weights is debiased; here, as in the reference, it starts at 0 and shrinks when d moves, so that at first the
-/// attraction pushes every weight towards 0. In a tensor that was trained without it, it starts at the weights.
+/// weights is debiased; here, as in the reference, it starts at 0 and shrinks when d moves, so that at first
+/// the attraction pushes every weight towards 0. In a tensor that was trained without it, the average starts
+/// at the weights.
 ///
-/// Takes the place of a second moment; excludes the others and atan2. A map. Keeps one value per element.
+/// Stands in the place of a second moment; excludes second moments and atan2. A map. Keeps one value per
+/// element.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Focus {
@@ -29,7 +31,7 @@ pub struct Focus {
     pub gamma: f64,
     /// How the average follows d. Default: rescaled.
     pub scale: MomentScale,
-    /// Which weights are averaged, and drawn to their average. Default: the parameter.
+    /// The weights that are averaged, and attracted to their average. Default: the parameter.
     pub of: Weight,
     /// Reference 2.0.1, with [`MomentScale::Weighted`]: the average of `d^2 y` is read as if it were of y, so it is near 0 and
     /// every weight is drawn to 0.
@@ -58,7 +60,7 @@ impl Focus {
     }
 }
 
-/// Which weights FOCUS averages.
+/// The weights that FOCUS averages.
 ///
 /// ```
 /// use focus::{Focus, Weight};
@@ -107,11 +109,11 @@ pub struct Average<V> {
 /// ```
 #[fields]
 pub struct Weights<V> {
-    /// Of what the average was.
+    /// Weight of the old average.
     pub decay: V,
-    /// Of the weight.
+    /// Weight of the parameter.
     pub weight: V,
-    /// By what the average is multiplied where it is read.
+    /// Factor of the average when it is read.
     pub read: V,
 }
 
@@ -177,8 +179,8 @@ impl Moment for Focus {
     fn accumulate<B: Backend>(&self, e: &mut MomentElement<B, Self>) {
         let (y, Weights { decay, weight, .. }) = (self.weight_of(e), e.scalars);
         let kept = e.state.average * decay;
-        // One rounding for the product and the sum: while a weight stands still, the sign of y - m is that of the
-        // rounding errors, and this keeps them as small as they can be.
+        // One rounding for the product and the sum: while a weight does not move, the sign of y - m is that
+        // of the // rounding errors, and this makes them as small as possible.
         e.state.average = if e.variant & ROUNDING != 0 {
             y.mul_add(weight, kept.round_bf16()).round_bf16()
         } else {

@@ -7,11 +7,12 @@ pub use update::GramsUpdate;
 
 /// Keeps the size of the displacement and takes the sign of the update: `m <- |m| sign(u)`.
 ///
-/// With the writer's displacement m (`y <- y - m`) and the update u that the writer was given, weight decay included. Where u is 0,
-/// the result is 0.
+/// With the writer's displacement m (`y <- y - m`) and the update u that the writer got, weight decay
+/// included. Where u is 0, the result is 0.
 ///
-/// Cao et al., 2412.17107. There the momentum takes the gradient's sign; here, as in the reference, the displacement that
-/// Schedule-Free makes, and its base iterate z is moved by the whole update.
+/// Cao et al., 2412.17107. There the momentum takes the gradient's sign. Here, as in the reference, the
+/// displacement of Schedule-Free takes the update's sign, and its base iterate z is moved by the whole
+/// update.
 ///
 /// Belongs after the writer. A map; keeps nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

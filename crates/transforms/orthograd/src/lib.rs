@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 /// element, a gradient parallel to the weights), the update is 0.
 ///
 /// Prieto et al., 2501.04697, section 5. Belongs before the moments. Needs sums over the whole tensor, so the chain is cut after
-/// it; they are taken in float64, so that |g - p w| follows from them without a further sweep. Keeps nothing.
+/// it; they are computed in float64, so that |g - p w| follows from them without a further sweep. Keeps
+/// nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OrthoGrad {
@@ -58,7 +59,7 @@ pub struct Projection<V> {
     pub scale: V,
 }
 
-/// The share of |g|^2 below which the orthogonal rest is rounding noise of the sums.
+/// The share of |g|^2 below which the orthogonal remainder is rounding noise of the sums.
 const NOISE: f64 = 1e-13;
 
 #[transform("orthograd")]
@@ -79,7 +80,7 @@ impl GradientTransform for OrthoGrad {
             [wg, ww, norm] = [wg.round_bf16(), ww.round_bf16(), norm.round_bf16()];
         }
         if !(wg.is_finite() && ww.is_finite()) {
-            // Float64 weights beyond 1e154: there is no telling what is orthogonal to them.
+            // Float64 weights beyond 1e154: their squares overflow, so the projection is unknown.
             *scalars = Projection { p: 0.0, scale: 1.0 };
             return;
         }

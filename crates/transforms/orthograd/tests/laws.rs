@@ -8,7 +8,7 @@ use transform_laws::Zero::Averages;
 use transform_laws::formula::{Direction, dot};
 use transform_laws::{Laws, Training, formula};
 
-/// With an interpolation that is no simple fraction: at 0.9 some displacements of this problem would be exactly 0 but for
+/// With an interpolation that is not a simple fraction: at 0.9 some displacements of this problem would be 0 up to
 /// rounding, which then decides what Cautious and Grams do.
 fn schedule_free() -> ScheduleFree {
     ScheduleFree::new(formula::BETA1)

@@ -3,7 +3,7 @@
 use gradient_transform::Estimate;
 use serde::{Deserialize, Serialize};
 
-/// Weight of a step's gradients in the estimate, by the d that the step has.
+/// Weight of a step's gradients in the estimate, as a function of the step's d.
 ///
 /// ```
 /// use gradient_transform::Estimate;
@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weighting {
-    /// `sqrt(d)`: reference 1.9.2. Gradients from before d grew keep counting for long.
+    /// `sqrt(d)`: reference 1.9.2. Gradients from before d grew keep their influence for long.
     #[default]
     Root,
-    /// `d^2 / sqrt(d0)`: the paper's weight but for a constant, and reference 2.0.1's. The newest gradients outweigh the others while d grows.
+    /// `d^2 / sqrt(d0)`: the paper's weight up to a constant, and reference 2.0.1's. The newest gradients
+    /// outweigh the others while d grows.
     Squared,
 }
 

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::estimate::{Negative, Ratio, Weighting};
 use crate::samples::Samples;
 
-/// Prodigy's estimate d of the distance to the solution, which takes the place of the learning rate.
+/// Prodigy's estimate d of the distance to the solution, which replaces the learning rate.
 ///
-/// Observes, over about every 11th element of all tensors of the group (see [`Samples::stride`]), with the raw gradient and the parameter y before the step,
+/// Computes, over about every 11th element of all tensors of the group (see [`Samples::stride`]), with the
+/// raw gradient and the parameter y before the step,
 ///
 /// ```text
 /// numerator   <- beta3 numerator + sum of sqrt(d) <g, p0 - y>
@@ -19,17 +20,17 @@ use crate::samples::Samples;
 /// d           <- max(d, d_hat)
 /// ```
 ///
-/// At learning rate 0 all of this stands still. A step's negative sum is ignored while d is d0; afterwards the numerator becomes the smaller of itself and that sum. Weight, ratio and
-/// the treatment of negative sums have variants, and the growth of a step can be limited.
-/// Changes no update: the step size lr * d, and d_prev/d for the moments, reach the other transforms through the step's
-/// context.
+/// At learning rate 0 nothing of this changes. A step's negative sum is ignored while d is d0; afterwards the
+/// numerator becomes the smaller of itself and that sum. Weight, ratio and the treatment of negative sums
+/// have variants, and the growth of a step can be limited. Changes no update: the step size lr * d, and
+/// d_prev/d for the moments, reach the other transforms through the step's context.
 ///
 /// Mishchenko and Defazio, 2306.06101, Algorithm 4. There the weight is d^2 and the ratio is not bounded; the square root and
 /// the arctangent are the reference's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Prodigy {
-    /// Samples that are gathered.
+    /// The sampled elements, and beta3.
     pub samples: Samples,
     /// Initial estimate, above 0 and at most 2^50. Default 1e-6.
     pub d0: f64,
@@ -45,18 +46,19 @@ pub struct Prodigy {
     /// Effect of a negative sum on the numerator. Default: it replaces a larger one.
     pub negative: Negative,
     /// The largest factor by which `d_hat / d_coef` may exceed d, finite and above 1: the limiter of reference 2.0.1 has 2^(1/4).
-    /// It keeps early estimates, whose sums are still noisy, from running away. Default `None`.
+    /// It limits early estimates, whose sums are still noisy. Default `None`.
     pub growth: Option<f64>,
     /// d before the first step, if it is not d0: above 0 and at most 2^50. (Reference 1.9.2: a group's own d0 does not initialise its d.)
     pub initial_d: Option<f64>,
-    /// Reference 1.9.2: d_prev stays behind d at the freeze, so that the moments go on shrinking.
+    /// Reference 1.9.2: d_prev stays below d at the freeze, so that the moments shrink in every
+    /// later step.
     pub freeze_keeps_d_prev: bool,
-    /// References 1.9.2 and 2.0.1: a step that says nothing about the gradients (|s|_1 = 0) counts like any other step, and the
-    /// numerator decays; and the arctangent of 1.9.2 sets d to pi/2 once the numerator is positive. Otherwise the estimate stands
-    /// still in such a step.
+    /// References 1.9.2 and 2.0.1: a step without information about the gradients (|s|_1 = 0) counts like any
+    /// other step, and the numerator decays; and the arctangent of 1.9.2 sets d to pi/2 once the numerator is
+    /// positive. Otherwise the estimate does not change in such a step.
     pub d_from_nothing: bool,
     /// References 1.9.2 and 2.0.1: gradients at learning rate 0 count in s, so a group that is thawed keeps its d until s has forgotten
-    /// them. Otherwise the estimate stands still in such a step.
+    /// them. Otherwise the estimate does not change in such a step.
     pub learns_at_lr_0: bool,
 }
 
@@ -86,7 +88,7 @@ impl Prodigy {
         }
     }
 
-    /// Whether d still moves in this step.
+    /// Whether d can still change in this step.
     ///
     /// ```
     /// use gradient_transform::StepContext;
@@ -125,7 +127,8 @@ impl Prodigy {
     /// # Errors
     /// [`Error::OptionOutOfRange`].
     pub fn check(&self) -> Result<()> {
-        // A larger one times the largest learning rate would not leave room for an update in float32: see `ParameterGroup::lr`.
+        // With a larger one, the product of d, the largest learning rate and an update could overflow in
+        // float32: see `ParameterGroup::lr`.
         let largest = 2.0_f64.powi(50);
         let check = |option, value: f64| {
             Error::check(option, value, value > 0.0 && value <= largest, "above 0 and at most 2^50")
@@ -139,8 +142,8 @@ impl Prodigy {
         self.samples.validate()
     }
 
-    /// Moves numerator and denominator on by the totals of a step that the estimate [learns](Estimator::learns) from; gives d_hat, or `None` if d
-    /// does not change.
+    /// Updates numerator and denominator by the totals of a step that the estimate
+    /// [learns](Estimator::learns) from; returns d_hat, or `None` if d does not change.
     ///
     /// ```
     /// use gradient_transform::StepContext;
@@ -151,7 +154,7 @@ impl Prodigy {
     /// let step = StepContext::new(1, 1.0);
     /// assert_eq!(prodigy.advance(&step, [2.0, 1.0], &mut estimate), Some(1.0_f64.atan2(1.0))); // pi/4
     /// assert_eq!((estimate.numerator, estimate.denominator), (2.0, 1.0));
-    /// assert_eq!(prodigy.advance(&step, [0.0, 0.0], &mut estimate), None); // no gradients, no news
+    /// assert_eq!(prodigy.advance(&step, [0.0, 0.0], &mut estimate), None); // no gradients: d does not change
     /// ```
     pub fn advance(&self, step: &StepContext, total: [f64; 2], estimate: &mut Estimate) -> Option<f64> {
         if !self.is_active(step) {
@@ -162,7 +165,7 @@ impl Prodigy {
         }
         let [numerator, denominator] = total;
         if denominator == 0.0 && !self.d_from_nothing {
-            // The moments have been rescaled in this step, and must not be once more.
+            // The moments have been rescaled in this step, and must not be rescaled again.
             estimate.d_prev = estimate.d;
             return None;
         }

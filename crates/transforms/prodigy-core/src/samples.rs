@@ -8,8 +8,8 @@ use gradient_transform::{
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
-/// Samples of an estimator of Prodigy's kind: on every n-th element, the inner product of the gradient with the displacement so
-/// far, and a moving sum of gradients.
+/// Samples of an estimator like Prodigy: on every n-th element, the inner product of the gradient with the
+/// displacement so far, and a moving sum of gradients.
 ///
 /// ```text
 /// dot = <g, p0 - y>
@@ -53,18 +53,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Samples {
-    /// Every how many elements one is looked at, in logical order, or a few more ([`stride`](Self::stride)). At least 1; default
-    /// 11.
+    /// Distance between sampled elements, in logical order; the [`stride`](Self::stride) of a tensor may be
+    /// slightly larger. At least 1; default 11.
     pub every: usize,
     /// Decay of s, in [0, 1).
     pub beta3: f64,
     /// End of the displacement p0 - y. Default: the parameter.
     pub at: Point,
     /// Reference 1.9.2: p0 and s are bfloat16 under float32 parameters, so that the first numerators are rounding noise.
-    /// Otherwise p0 is of the parameter's type, and s of the type computed in.
+    /// Otherwise p0 has the parameter's type, and s the type of the computation.
     pub narrow: bool,
-    /// Reference 1.9.2: every `every`-th element, also where the samples are then always of the same columns. If only the other
-    /// columns have gradients, d never moves.
+    /// Reference 1.9.2: every `every`-th element, even if the samples are then always from the same columns.
+    /// If only the other columns have gradients, d never moves.
     pub keeps_step_with_shape: bool,
 }
 
@@ -80,7 +80,7 @@ impl Samples {
         Self { every: 11, beta3, at: Point::Parameter, narrow: false, keeps_step_with_shape: false }
     }
 
-    /// The elementwise inputs of every step.
+    /// The arrays that every step reads.
     pub const fn reads(&self) -> Reads {
         match self.at {
             Point::Parameter => Reads::GRADIENT_AND_PARAMETER_ALONE,
@@ -96,16 +96,16 @@ impl Samples {
         }
     }
 
-    /// Every how many elements of a tensor of this shape one is looked at: the smallest number from `every` on that has no
-    /// common factor with any axis but the first. So the samples go through all columns of a matrix, and through all positions along
-    /// every axis.
+    /// Distance between sampled elements in a tensor of this shape: the smallest number from `every` on that
+    /// has no common factor with any axis but the first. So the samples go through all columns of a matrix,
+    /// and through all positions along every axis.
     ///
     /// ```
     /// use prodigy_core::Samples;
     ///
     /// let samples = Samples::new(0.9);
     /// assert_eq!(samples.stride(&[64, 32]), 11);
-    /// assert_eq!(samples.stride(&[40, 33]), 13); // 11 would see columns 0, 11 and 22 alone, and 12 a third of them
+    /// assert_eq!(samples.stride(&[40, 33]), 13); // 11 would sample only columns 0, 11 and 22, and 12 a third of them
     /// assert_eq!(samples.stride(&[33]), 11); // a vector has no columns
     /// assert_eq!(Samples { keeps_step_with_shape: true, ..samples }.stride(&[40, 33]), 11);
     /// ```
@@ -138,7 +138,7 @@ impl Samples {
         self.start(tensor).column("s", s).every(self.stride(&tensor.shape)).sums(2, 0)
     }
 
-    /// The column `p0` alone.
+    /// Only the column `p0`.
     pub fn start(&self, tensor: &TensorInfo) -> StateSpec {
         let p0 = if self.narrow && tensor.dtype == DType::F32 { Storage::Bf16 } else { Storage::Parameter };
         StateSpec::new().column("p0", p0).every(self.stride(&tensor.shape)).copied().constant()
@@ -173,8 +173,8 @@ impl Samples {
         }
     }
 
-    /// Adds a tile's samples to the sums of an estimator that keeps `p0` alone: `<g, p0 - z>`, `|p0 - z|_1` and `|p0 - z|^2`, with the
-    /// [point](Self::at) z.
+    /// Adds a tile's samples to the sums of an estimator that keeps only `p0`: `<g, p0 - z>`, `|p0 - z|_1`
+    /// and `|p0 - z|^2`, with the [point](Self::at) z.
     ///
     /// ```
     /// use gradient_transform::{Context, DType, StepContext, Sums, TensorInfo, Tile, Update};
@@ -274,7 +274,7 @@ impl Samples {
     }
 }
 
-/// End of the displacement from the start whose product with the gradient Prodigy takes.
+/// Point at which the displacement from the start is measured.
 ///
 /// ```
 /// use prodigy_core::{Point, Samples};
@@ -330,8 +330,8 @@ impl<T: Real> Arithmetic<T> {
 
 const LANES: usize = 8;
 
-/// Moves s on by the samples, of which the first is at the beginning of `gradient` and `parameter`; gives `<g, p0 - y>` and
-/// `|s|_1`.
+/// Updates s by the samples, the first of which is at the beginning of `gradient` and `parameter`; returns
+/// `<g, p0 - y>` and `|s|_1`.
 #[multiversion(targets = "simd")]
 fn gather<T: Real>(how: &Arithmetic<T>, gradient: &[T], parameter: &[T], p0: &[T], s: &mut [T]) -> [f64; 2] {
     let how = *how;
@@ -360,7 +360,8 @@ fn gather<T: Real>(how: &Arithmetic<T>, gradient: &[T], parameter: &[T], p0: &[T
     [kernel::total(dots).f64(), kernel::total(sizes).f64()]
 }
 
-/// Every `every`-th element from the first on. One check of the length, so that the loads follow one another.
+/// Every `every`-th element from the first on. The length is checked once, so that the loads need no checks
+/// in between.
 #[inline(always)]
 fn spread<T: Real>(from: &[T], every: usize) -> [T; LANES] {
     let from = &from[..(LANES - 1) * every + 1];

@@ -9,7 +9,7 @@ use transform_laws::Scale::Invariant;
 use transform_laws::formula::{Array, BETA2, by_division, pairwise};
 use transform_laws::{Laws, Problem, Trajectory};
 
-/// Too small to act beside gradients of the order of 1, but a number in float32.
+/// Negligible relative to gradients of the order of 1, but a number in float32.
 const NO_EPSILON: Division = Division::Epsilon(1e-30);
 
 fn dense() -> DenseMoment {
@@ -38,7 +38,7 @@ fn second_line(every: usize) -> Prodigy {
 }
 
 transform_laws::laws! {
-    /// It looks at every 11th element, and those are others when rows are permuted.
+    /// It samples every 11th element, and these are other elements when rows are permuted.
     prodigy_of_every_eleventh_element {
         before: [dense()],
         transform: prodigy(11),

@@ -27,7 +27,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn nothing_is_kept_of_weights_that_begin_at_zero_and_no_bit_changes() {
     let (mut at_zero, mut elsewhere) = (optimizer(), optimizer());
     let (mut w, mut v) = ([0.0_f32; LEN], [0.0_f32; LEN]);
-    v[LEN - 1] = f32::MIN_POSITIVE; // no sample, or one that rounds away beside the gradients
+    v[LEN - 1] = f32::MIN_POSITIVE; // no sample, or one that vanishes in the rounding of the gradients
     v[0] = f32::MIN_POSITIVE;
     steps(&mut at_zero, &mut w, 0..20);
     steps(&mut elsewhere, &mut v, 0..20);

@@ -24,8 +24,9 @@ use serde::{Deserialize, Serialize};
 /// Without `weight_decay_by_lr`, `y` and `z` are decayed outside of `u`: `z <- z - weight_decay * y`,
 /// `y <- y - weight_decay a y`, with `y` before the step.
 ///
-/// Defazio et al., 2405.15682, equations 1-3 and Algorithm 1. As in the reference, the averaging weight is `gamma^2` without the paper's
-/// running maximum of the learning rate, and the first moment's place is taken by the interpolation of y.
+/// Defazio et al., 2405.15682, equations 1-3 and Algorithm 1. As in the reference, the averaging weight is
+/// `gamma^2` without the paper's running maximum of the learning rate, and the interpolation of y replaces
+/// the first moment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleFree {
@@ -43,11 +44,12 @@ pub struct ScheduleFree {
     pub weight_sum_of_last_parameter: bool,
     /// Reference 1.9.2: weight decay that is not multiplied by the step size also acts while RAdam's rectifier is 0.
     pub decay_while_unrectified: bool,
-    /// References 1.9.2 and 2.0.1: after Cautious or Grams, `y - m` is rounded where they leave m as it is, too. Otherwise y is as without
-    /// them there. While steps are of the size of the last digit, `p0 - y` consists of roundings.
+    /// References 1.9.2 and 2.0.1: after Cautious or Grams, `y - m` is rounded even where they do not change
+    /// m. Otherwise y is the same as without them there. While steps are of the size of the last digit, `p0 -
+    /// y` consists of roundings.
     pub always_displaces: bool,
-    /// Reference 1.9.2 with `stochastic_rounding = false`: every single operation on bfloat16 parameters is rounded to
-    /// the nearest. Otherwise the step's result is.
+    /// Reference 1.9.2 with `stochastic_rounding = false`: every single operation on bfloat16 parameters is
+    /// rounded to the nearest. Otherwise only the step's result is rounded.
     pub round_every_operation: bool,
 }
 
@@ -73,7 +75,7 @@ impl ScheduleFree {
         }
     }
 
-    /// By how much of a step y moves: `1 - beta1 (1 - c)`.
+    /// The share of a step by which y moves: `1 - beta1 (1 - c)`.
     fn share(&self, c: f64) -> f64 {
         1.0 - self.beta1 * (1.0 - c)
     }
@@ -119,7 +121,7 @@ pub struct Iterate<V> {
 /// let cx = Context::new(&step, &tensor);
 /// let mut numbers = Step::from_fn(|_| 0.0);
 /// ScheduleFree::new(0.9).begin(&cx, &mut numbers);
-/// assert_eq!((numbers.c, numbers.step_size, numbers.rate), (1.0, 0.5, 0.5)); // in the first step y and z move alike
+/// assert_eq!((numbers.c, numbers.step_size, numbers.rate), (1.0, 0.5, 0.5)); // in the first step y and z move by the same amount
 /// ```
 #[fields]
 pub struct Step<V> {
@@ -127,13 +129,13 @@ pub struct Step<V> {
     pub c: V,
     /// The same from the nearer end: c, or c - 1.
     pub from_nearer: V,
-    /// By how much z moves along the update.
+    /// Factor of the update in the step of z.
     pub step_size: V,
-    /// By how much y moves along the update.
+    /// Factor of the update in the step of y.
     pub rate: V,
-    /// By how much y shrinks.
+    /// Decay of y.
     pub decay_y: V,
-    /// By how much z shrinks.
+    /// Decay of z.
     pub decay_z: V,
 }
 
@@ -154,7 +156,7 @@ impl GradientTransform for ScheduleFree {
             "beta1",
             self.beta1,
             self.beta1 > 0.0 && self.beta1 < 1.0,
-            "above 0 and below 1: at 0 the average x cannot be told from y and z (use `Descent` for no averaging)",
+            "above 0 and below 1: at 0 the average x cannot be computed from y and z (use `Descent` for no averaging)",
         )?;
         let strength = self.strength;
         Error::check("strength", strength, strength.is_finite() && strength >= 0.0, "finite and at least 0")?;
@@ -214,8 +216,9 @@ impl GradientTransform for ScheduleFree {
     }
 }
 
-/// `y + c (z - y) - rate u`. y is rounded after the interpolation and again after the step, as the reference does: while steps
-/// are of the size of the last digit, the order of roundings is what p0 - y consists of.
+/// `y + c (z - y) - rate u`. y is rounded after the interpolation and again after the step, as the reference
+/// does: while steps are of the size of the last digit, p0 - y consists of roundings and depends on their
+/// order.
 #[inline(always)]
 fn forward<B: Backend>(e: &Element<B, ScheduleFree>) -> Num<B> {
     let (y, z) = (e.parameter, e.state.z);
@@ -257,7 +260,8 @@ impl Writer for ScheduleFree {
         let (y, z, rounds) = (e.parameter, e.state.z, e.variant & ROUNDS != 0);
         let moved = match displacement {
             None => forward(e),
-            // A displacement that is as `displace` made it moves y as none does, so that an identity changes no bit.
+            // Where the displacement is still that of `displace`, y moves as without transforms of it, so
+            // that an identity changes no bit.
             Some(m) if self.always_displaces => round(rounds, y - m),
             Some(m) => m.equals(self.displace(e)).select(forward(e), round(rounds, y - m)),
         };

@@ -8,14 +8,14 @@ use transform_laws::Scale::Invariant;
 use transform_laws::Zero::{Averages, Moves};
 use transform_laws::{Laws, Training, formula};
 
-/// Too small to act beside gradients of the order of 1, but a number in float32.
+/// Negligible relative to gradients of the order of 1, but a number in float32.
 const NO_EPSILON: Division = Division::Epsilon(1e-30);
 
 fn dense() -> DenseMoment {
     DenseMoment { division: NO_EPSILON, ..DenseMoment::new(0.9) }
 }
 
-/// With an interpolation that is no simple fraction: at 0.9 some displacements of this problem would be exactly 0 but for
+/// With an interpolation that is not a simple fraction: at 0.9 some displacements of this problem would be 0 up to
 /// rounding, which then decides what Cautious and Grams do.
 fn schedule_free() -> ScheduleFree {
     ScheduleFree::new(formula::BETA1)

@@ -24,9 +24,10 @@ use serde::{Deserialize, Serialize};
 /// ```
 ///
 /// d never falls. The division by l1 makes the sum independent of the scale of the weights, and that by `(l2 + 1)^2` limits d when
-/// weights are far from the start. Unlike [`Speed`](crate::Speed), it keeps no moving sum of gradients, and so half of the memory.
+/// weights are far from the start. Unlike [`Speed`](crate::Speed), it keeps no moving sum of gradients, so it
+/// takes half of the memory.
 ///
-/// From the Python package prodigy-plus-schedule-free 2.0.1; there is no paper. Takes the place of
+/// From the Python package prodigy-plus-schedule-free 2.0.1; there is no paper. Replaces
 /// [`Prodigy`](prodigy_core::Prodigy) in a chain. [`Estimate::denominator`] is the largest numerator so far.
 ///
 /// ```
@@ -45,7 +46,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DisplacementSpeed {
-    /// The elements that are looked at, and beta3.
+    /// The sampled elements, and beta3.
     pub samples: Samples,
     /// d before the first step, and the unit of the weight w: above 0 and at most 2^50. Default 1e-6.
     pub d0: f64,
@@ -59,7 +60,8 @@ pub struct DisplacementSpeed {
     pub negative: Negative,
     /// d before the first step, if it is not d0, with the same range. Default `None`.
     pub initial_d: Option<f64>,
-    /// Reference 2.0.1: steps at learning rate 0 count. Otherwise the estimate stands still in them.
+    /// Reference 2.0.1: steps at learning rate 0 count. Otherwise the estimate does not change in
+    /// them.
     pub learns_at_lr_0: bool,
 }
 
@@ -73,7 +75,7 @@ impl Default for DisplacementSpeed {
 /// The largest growth of a step, 2^(1/4).
 const GROWTH: f64 = 1.189_207_115_002_721;
 
-/// The least displacement.
+/// The smallest displacement.
 const LEAST: f64 = 1e-8;
 
 /// The array kept of a tensor: three numbers.
@@ -94,7 +96,7 @@ impl DisplacementSpeed {
         }
     }
 
-    /// The estimate whose ranges, first value and freeze are these.
+    /// A Prodigy with the same ranges, first value and freeze.
     fn prodigy(&self) -> Prodigy {
         let Self { samples, d0, d_coef, prodigy_steps, weighting, negative, initial_d, learns_at_lr_0 } =
             *self;
@@ -142,12 +144,12 @@ impl<T: Real> Link<T> for DisplacementSpeed {
         let before: [f64; 3] = std::array::from_fn(|i| kept.get::<T>(i).f64());
         let [dot, l1, squares] = [state.scalar_sums[0], state.scalar_sums[1], state.scalar_sums[2]];
         if ![dot, l1, squares].iter().all(|sum| sum.is_finite()) {
-            // A sum that is no number would stay forever.
+            // A NaN would stay in the average forever.
             state.scalar_sums.fill(0.0);
             return;
         }
         let beta = 1.0 - (cx.step.k as f64).powf(-0.75);
-        // l1 is at least `LEAST` from the first step that counts on.
+        // l1 is at least `LEAST` after the first step that counts.
         let is_first = before[1] == 0.0;
         let progress = if is_first { dot } else { before[0] * beta + dot * (1.0 - beta) };
         let sizes = [l1.max(before[1]).max(LEAST), squares.sqrt().max(before[2]).max(LEAST)];

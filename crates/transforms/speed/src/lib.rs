@@ -21,21 +21,21 @@ use serde::{Deserialize, Serialize};
 /// d           <- min(max(d, d_hat), d^0.975)
 /// ```
 ///
-/// The power caps the growth of a step: at d = 1e-6 to a factor of 1.41. It counts as adapted from the first step on, so clipping and
-/// atan2 have a threshold of 1 throughout.
+/// The power caps the growth of d in a step: at d = 1e-6 to a factor of 1.41. The estimate counts as adapted
+/// from the first step on, so clipping and atan2 always have a threshold of 1.
 ///
-/// From the Python package prodigy-plus-schedule-free; there is no paper. Takes the place of [`Prodigy`] in a chain.
+/// From the Python package prodigy-plus-schedule-free; there is no paper. Replaces [`Prodigy`] in a chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Speed {
     /// d0, d_coef, beta3 and the freeze, as with [`Prodigy`].
     pub prodigy: Prodigy,
-    /// Reference 1.9.2: above 1, the cap d^0.975 lies below d and shrinks it. Otherwise d never falls.
+    /// Reference 1.9.2: above 1, the cap d^0.975 is below d and shrinks it. Otherwise d never falls.
     pub shrinks_above_one: bool,
 }
 
 /// The share of one tensor's weight below which a sum over tensors is rounding: well above that of a million float64 additions,
-/// and below that of a float32 one, which `sums_in_float32` is about.
+/// and below that of a float32 addition, which `sums_in_float32` reproduces.
 const CANCELLED: f64 = 1e-9;
 
 impl Speed {
@@ -106,7 +106,7 @@ impl Estimator for Speed {
     }
 
     fn conclude(&self, step: &StepContext, [numerator, denominator]: [f64; 2], estimate: &mut Estimate) {
-        // Of as many tensors for as against, rounding is left, and below zero it would discard the numerator.
+        // If the signs cancel, rounding remains; below zero it would discard the numerator.
         let cancels = numerator.abs() < CANCELLED * self.weight(step);
         let total = [if cancels { 0.0 } else { numerator }, denominator];
         if let Some(d_hat) = self.prodigy.advance(step, total, estimate) {

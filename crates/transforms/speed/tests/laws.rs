@@ -10,7 +10,7 @@ use transform_laws::Scale::Invariant;
 use transform_laws::formula::{Array, BETA2, by_division, pairwise, sign};
 use transform_laws::{Laws, Problem, Trajectory};
 
-/// Too small to act beside gradients of the order of 1, but a number in float32.
+/// Negligible relative to gradients of the order of 1, but a number in float32.
 const NO_EPSILON: Division = Division::Epsilon(1e-30);
 
 fn dense() -> DenseMoment {
@@ -35,7 +35,7 @@ fn by_displacement(every: usize) -> DisplacementSpeed {
 }
 
 transform_laws::laws! {
-    /// It looks at every 11th element, and those are others when rows are permuted.
+    /// It samples every 11th element, and these are other elements when rows are permuted.
     speed_of_every_eleventh_element {
         before: [dense()],
         transform: speed(11, 0.0205),

@@ -7,12 +7,12 @@ pub use soft::SoftStableAdamW;
 
 /// Clips an update whose root mean square is above a threshold: `u <- u / max(1, RMS(u)/t)`.
 ///
-/// The threshold `t` is [`gradient_transform::Context::clip_threshold`]: 50 until an estimator's d has left d0, as
-/// Prodigy needs the size of unclipped updates at first, and 1 otherwise.
+/// The threshold `t` is [`gradient_transform::Context::clip_threshold`]: 50 until an estimator's d has left
+/// d0, because Prodigy needs the size of unclipped updates at first, and 1 otherwise.
 ///
 /// From StableAdamW (Wortsman et al., 2304.13013, section 3.4; Adafactor's update clipping, Shazeer and Stern,
-/// 1804.04235, section 6). Belongs after what turns the gradient into a direction, and before the writer. Needs the whole
-/// tensor's sum, so the chain is cut after it. Keeps nothing.
+/// 1804.04235, section 6). Belongs after the transform that turns the gradient into a direction, and before
+/// the writer. Needs the whole tensor's sum, so the chain is cut after it. Keeps nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StableAdamW;
 
@@ -38,7 +38,7 @@ pub struct Squares<V> {
 /// Number of a tensor and step.
 #[fields]
 pub struct Clip<V> {
-    /// By what the update is multiplied.
+    /// Factor of the update.
     pub factor: V,
 }
 

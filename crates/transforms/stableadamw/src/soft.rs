@@ -4,11 +4,12 @@ use crate::{Clip, Squares};
 
 /// Scales a large update down to the root of its size: `u <- u / sqrt(max(1, RMS(u)))`.
 ///
-/// The form of reference 2.0.1. Where [`StableAdamW`](crate::StableAdamW) brings every update of size s > 1 to size 1, here it keeps the
-/// size `sqrt(s)`, so a tensor in which gradients grow still moves faster. There is no threshold that follows d.
+/// The form of reference 2.0.1. [`StableAdamW`](crate::StableAdamW) scales every update of size s > 1 to size
+/// 1; this one scales it to `sqrt(s)`, so a tensor whose gradients grow still moves faster. There is no
+/// threshold that follows d.
 ///
-/// Belongs after what turns the gradient into a direction, and before the writer. Needs the whole tensor's sum, so the chain is cut
-/// after it. Keeps nothing.
+/// Belongs after the transform that turns the gradient into a direction, and before the writer. Needs the
+/// whole tensor's sum, so the chain is cut after it. Keeps nothing.
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Parameter};

@@ -9,7 +9,7 @@ use transform_laws::Scale::Invariant;
 use transform_laws::formula::{Direction, dot};
 use transform_laws::{Laws, Training, formula};
 
-/// Too small to act beside gradients of the order of 1, but a number in float32.
+/// Negligible relative to gradients of the order of 1, but a number in float32.
 const NO_EPSILON: Division = Division::Epsilon(1e-30);
 
 fn factored() -> FactoredMoment {

@@ -238,7 +238,7 @@ fn groups_schedules_and_the_factor_of_the_learning_rate_are_those_of_the_host() 
         let before = (values(&there), device.engine.executor().tensors);
         step(&mut device, &gradients(&there, number)).unwrap();
         assert_eq!(values(&there), values(&here), "step {number}");
-        // What had no gradient stands still, and is in no sweep.
+        // A variable without a gradient does not move, and no sweep includes it.
         let moved = values(&there).iter().zip(&before.0).filter(|(now, then)| now != then).count();
         let given = (0..SHAPES.len()).filter(|i| (number + i) % 4 != 2).count();
         assert_eq!((moved, device.engine.executor().tensors - before.1), (given, given));

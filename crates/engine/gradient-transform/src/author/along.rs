@@ -35,7 +35,7 @@ use crate::memory::sums::Gathered;
 ///         vec![("row", tensor.shape[0], Storage::Compute), ("col", tensor.shape[1], Storage::Compute)]
 ///     }
 ///
-///     fn accumulate<B: Backend>(&self, _e: &mut MomentElement<B, Self>) {} // nothing is kept of an element
+///     fn accumulate<B: Backend>(&self, _e: &mut MomentElement<B, Self>) {} // no state of an element
 ///
 ///     fn measure_along<B: Backend>(&self, e: &MomentElement<B, Self>) -> Sides<Num<B>> {
 ///         Sides { row: e.update.squared(), col: e.update.squared() }
@@ -63,7 +63,7 @@ use crate::memory::sums::Gathered;
 /// let mut optimizer = Optimizer::new((Factored, Descent::default()), [("w", &[2, 2][..])])?;
 /// let mut w = [0.0_f32; 4];
 /// optimizer.step(&mut [Parameter::slice(&mut w, Some(&[1.0, -2.0, 2.0, -4.0]))])?;
-/// // The squares have rank one, so each element is divided by its own root: signs, 1/sqrt(0.1) times.
+/// // The squares have rank one, so each element is divided by its own absolute value: signs, 1/sqrt(0.1) times.
 /// assert!(w.iter().all(|w| (w.abs() - 10.0_f32.sqrt()).abs() < 1e-5));
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```

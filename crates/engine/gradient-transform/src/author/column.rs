@@ -18,7 +18,7 @@ pub struct Column {
     pub storage: Storage,
     /// First values.
     pub initial: Initial,
-    /// Whether the tensor has the array. Otherwise elements read 0, and keep nothing.
+    /// Whether the tensor has the array. Otherwise elements read 0, and assignments are lost.
     pub present: bool,
 }
 
@@ -28,7 +28,8 @@ impl Column {
     /// A copy of the parameter at first, in the parameter's type.
     pub const COPY: Self = Self { storage: Storage::Parameter, initial: Initial::Parameter, present: true };
     /// Standard normal random numbers, new in each step, and the same on every machine, engine and number of threads:
-    /// [`normal`](crate::normal). They are workspace, in the type computed in: nothing is kept or saved, and assignments to them are lost.
+    /// [`normal`](crate::normal). They are workspace, in the type of the computation: they are not kept or
+    /// saved, and assignments to them are lost.
     ///
     /// ```
     /// use gradient_transform::{
@@ -64,9 +65,10 @@ impl Column {
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     pub const NORMAL: Self = Self { storage: Storage::Compute, initial: Initial::Normal, present: true };
-    /// An array given to a step beside the gradient, such as an estimate of the curvature:
-    /// [`Optimizer::give_array`](crate::Optimizer::give_array). It is
-    /// workspace, in the type computed in, and zeros in steps for which nothing is given; [`Context::given`](crate::Context::given) tells.
+    /// An array that a step gets in addition to the gradient, such as an estimate of the curvature:
+    /// [`Optimizer::give_array`](crate::Optimizer::give_array). It is workspace, in the type of the
+    /// computation, and zeros in steps without such an array, which [`Context::given`](crate::Context::given)
+    /// tells apart.
     ///
     /// ```
     /// use gradient_transform::prelude::author::*;

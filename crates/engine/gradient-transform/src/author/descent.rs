@@ -11,8 +11,8 @@ use crate::memory::number::{Backend, Num};
 ///
 /// Without `weight_decay_by_lr`, the parameter is decayed outside of the update: `y <- y - step_size * u - weight_decay * y`.
 ///
-/// Ends a chain in which nothing averages; [`schedule-free`](https://arxiv.org/abs/2405.15682) is the other writer.
-/// Its evaluation point is the parameter itself.
+/// The end of a chain without averaging; with averaging, use the writer of
+/// [`schedule-free`](https://arxiv.org/abs/2405.15682). Its evaluation point is the parameter itself.
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Parameter};
@@ -35,9 +35,9 @@ pub struct Descent {
     /// Whether weight decay is multiplied by the step size, as in AdamW (Loshchilov and Hutter, 1711.05101). Default true;
     /// without it the same number acts about 1/(step size) times as strongly, in every step and independently of the step size.
     pub weight_decay_by_lr: bool,
-    /// Whether the parameter is multiplied by 1 - decay before the step, as in PyTorch, and not decayed as a part of the step. The
-    /// two differ in rounding alone: in float32, 1 - decay rounds to 1 for a decay below 3e-8, and up to doubles one below 6e-8.
-    /// Default false.
+    /// Whether the parameter is multiplied by 1 - decay before the step, as in PyTorch, instead of decayed as
+    /// a part of the step. The two differ only in rounding: in float32, 1 - decay rounds to 1 for a decay
+    /// below 3e-8, and up to doubles a decay below 6e-8. Default false.
     pub decays_first: bool,
 }
 
@@ -57,11 +57,11 @@ impl Descent {
 /// Numbers of a step.
 #[fields]
 pub struct Rate<V> {
-    /// By how much the parameter moves along the update.
+    /// Factor of the update in the step.
     pub step_size: V,
-    /// By how much the parameter shrinks outside of the update.
+    /// Decay of the parameter outside of the update.
     pub decay: V,
-    /// Factor of the parameter before the step: 1 less the decay.
+    /// Factor of the parameter before the step: 1 minus the decay.
     pub kept: V,
 }
 

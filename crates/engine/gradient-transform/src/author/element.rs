@@ -1,12 +1,13 @@
-//! One element, as a transform sees it.
+//! One element, as the argument of a transform's functions.
 
 use crate::author::GradientTransform;
 use crate::memory::number::{Backend, Num};
 
-/// One element of a tensor, as the transform `G` sees it.
+/// One element of a tensor, as the argument of the functions of the transform `G`.
 ///
-/// It is a copy. Assignments to [`update`](ElementOf::update) and [`state`](ElementOf::state) go back through the engine, which
-/// keeps the state in the last sweep of a step only. So a function of an element is pure, however often it runs.
+/// It is a copy. The engine stores assignments to [`update`](ElementOf::update) and
+/// [`state`](ElementOf::state); the state only in the last sweep of a step. So a function of an element is
+/// pure and may run several times.
 pub type Element<B, G> = ElementOf<
     B,
     <G as GradientTransform>::State<Num<B>>,
@@ -20,7 +21,7 @@ pub type Element<B, G> = ElementOf<
 /// use gradient_transform::ElementOf;
 /// use gradient_transform::number::{Backend, Num};
 ///
-/// /// `u <- u/2`, whatever the transform keeps.
+/// /// `u <- u/2`, for any state of the transform.
 /// #[inline(always)]
 /// fn halve<B: Backend, S, K, A>(e: &mut ElementOf<B, S, K, A>) {
 ///     e.update = 0.5 * e.update;
@@ -36,7 +37,8 @@ pub struct ElementOf<B: Backend, S, K, A> {
     pub parameter: Num<B>,
     /// The writer's base iterate before the step: Schedule-Free's z, or the parameter itself.
     pub base: Num<B>,
-    /// The update that the writer was given, weight decay included. A transform that reads it belongs after the writer.
+    /// The update that the writer got, weight decay included. A transform that reads it belongs after the
+    /// writer.
     pub direction: Num<B>,
     /// The transform's state of this element: [`State`](GradientTransform::State).
     pub state: S,
@@ -45,6 +47,7 @@ pub struct ElementOf<B: Backend, S, K, A> {
     pub scalars: K,
     /// The values of the element's row and column: [`Along`](GradientTransform::Along).
     pub along: A,
-    /// Number of the formula to use: [`variant`](GradientTransform::variant). `if` and `match` on it are ordinary.
+    /// Number of the formula to use: [`variant`](GradientTransform::variant). `if` and `match` on it are
+    /// allowed.
     pub variant: u32,
 }

@@ -6,7 +6,7 @@ use crate::link::context::{Context, StepContext, TensorInfo};
 use crate::link::equations::Equations;
 use crate::memory::number::{Graph, Input, Num};
 
-/// The equations of the formula that a tensor's elements use once steps are usual ones.
+/// The equations of the formula that a tensor's elements use in ordinary steps.
 pub(super) fn equations<G: GradientTransform>(transform: &G, tensor: &TensorInfo) -> Equations {
     let graph = graph::<G>();
     let e = &mut element(transform, tensor, &graph);
@@ -26,7 +26,7 @@ pub(super) fn equations<G: GradientTransform>(transform: &G, tensor: &TensorInfo
     equations
 }
 
-/// Those of a writer.
+/// The equations of a writer.
 pub(super) fn of_writer<G: Writer>(transform: &G, tensor: &TensorInfo) -> Equations {
     let graph = graph::<G>();
     let e = &mut element(transform, tensor, &graph);

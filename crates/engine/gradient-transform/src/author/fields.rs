@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 /// Values by name: state, numbers or sums of a transform. Implemented by the attribute `#[fields]`, for a struct with one type
 /// parameter and named fields.
 ///
-/// One struct serves for the declarations of arrays, the numbers of an element, and the numbers on the host. They differ in the type `V` alone.
+/// One struct is used for the declarations of arrays, the numbers of an element, and the numbers on the host.
+/// They differ only in the type `V`.
 ///
 /// ```
 /// use gradient_transform::{Fields, fields};
@@ -46,7 +47,7 @@ pub(crate) const fn count<F: Fields<V>, V: Copy>() -> usize {
     F::NAMES.len()
 }
 
-/// No values: state, numbers or sums of a transform that has none.
+/// No values: the state, numbers or sums of a transform without any.
 ///
 /// ```
 /// use gradient_transform::{Fields, Nothing};

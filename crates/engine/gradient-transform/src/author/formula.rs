@@ -15,7 +15,7 @@ pub(super) fn formula<G: GradientTransform>(
     let columns = Columns::of(transform, tensor);
     let mut e = columns.element::<G>(element);
     match work {
-        // One that lags looks at nothing before the last sweep.
+        // A lagged transform does not measure before the last sweep.
         ElementWork::Observe if G::Kind::LAGS => {}
         ElementWork::Observe => measure(transform, tensor, &e, element),
         ElementWork::Accumulate => {
@@ -74,7 +74,7 @@ pub(super) fn of_writer<G: Writer>(
     true
 }
 
-/// For each array of a transform's state: its place among those that the tensor has.
+/// For each array of a transform's state, its position among the tensor's columns.
 struct Columns {
     places: Vec<Option<usize>>,
     /// Whether the tensor has arrays along axes.

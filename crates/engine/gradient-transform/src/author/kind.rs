@@ -10,10 +10,11 @@ use crate::memory::element::Real;
 
 /// Kind of the transform `G`: [`GradientTransform::Kind`].
 pub trait Kind<G: GradientTransform> {
-    /// Whether sums are taken in the last sweep.
+    /// Whether sums are computed in the last sweep.
     #[doc(hidden)]
     const LAGS: bool = false;
-    /// Its work in a loop of several transforms: before the last sweep, in it, and in it with nothing after.
+    /// Its work in a loop of several transforms: before the last sweep, in it, and in it as the last
+    /// transform.
     #[doc(hidden)]
     type Emit: Work<G> + 'static;
     #[doc(hidden)]
@@ -66,10 +67,11 @@ pub trait Kind<G: GradientTransform> {
 #[derive(Debug)]
 pub enum Update {}
 
-/// A transform of updates by what was measured up to the step before: ADOPT.
+/// A transform of updates whose sums come from earlier steps, such as ADOPT.
 ///
-/// Its sums are taken in the last sweep, together with the update, and finalized after the step, so they cut no chain. In a step
-/// in which it [holds](super::GradientTransform::holds) the tensor, state and sums alone move on.
+/// Its sums are computed in the last sweep, together with the update, and finalized after the step, so they
+/// do not cut the chain. In a step in which it [holds](super::GradientTransform::holds) the tensor, only
+/// state and sums are updated.
 ///
 /// ```
 /// use gradient_transform::{

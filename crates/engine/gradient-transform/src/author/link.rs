@@ -1,4 +1,4 @@
-//! An author's transform as a link of the engine.
+//! A [`GradientTransform`] as a link of the engine.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -32,14 +32,15 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
 
     fn validate(&self) -> Result<()> {
         if G::Kind::LAGS && GradientTransform::sums_over(self) != SumsOver::Tensor {
-            let reason = "a transform that lags has sums over each tensor alone".into();
+            let reason = "a lagged transform can have sums only over each tensor".into();
             return Err(Error::InvalidChain { chain: GradientTransform::name(self).into(), reason });
         }
         let arrays = <G::State<Column> as Fields<Column>>::NAMES;
         let mut names = kept(self).map(|i| <G::Scalars<f64> as Fields<f64>>::NAMES[i]);
         if let Some(name) = names.find(|name| arrays.contains(name)) {
-            let reason =
-                format!("`{name}` names an array of its state, and a number that is kept for a tensor");
+            let reason = format!(
+                "`{name}` is the name of an array of its state and of a number that is kept for a tensor"
+            );
             return Err(Error::InvalidChain { chain: GradientTransform::name(self).into(), reason });
         }
         GradientTransform::validate(self)
@@ -167,7 +168,8 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     }
 
     fn sums_show_unusable(&self, tensor: &TensorInfo) -> bool {
-        // A number that is not finite shows in the end of every sum that has its square in it. What lags measures in the last loop.
+        // A number that is not finite makes every sum with its square not finite. A lagged transform measures
+        // in the last loop.
         !G::Kind::LAGS && self.measures(tensor) && self.traced().sums_a_square_of_the_update
     }
 
@@ -250,7 +252,7 @@ impl<T: Real, G: Writes> WriterLink<T> for G {
     }
 }
 
-/// Whether a transform measures anything of a tensor.
+/// Whether a transform has sums for a tensor.
 trait Measures {
     fn measures(&self, tensor: &TensorInfo) -> bool;
 }
@@ -261,7 +263,7 @@ impl<G: GradientTransform> Measures for G {
     }
 }
 
-/// Places of the numbers that are kept for a tensor.
+/// Positions of the numbers that are kept for a tensor.
 fn kept<G: GradientTransform>(transform: &G) -> impl Iterator<Item = usize> {
     let kept = transform.kept();
     (0..count::<G::Scalars<bool>, bool>()).filter(move |&i| kept.get(i))
@@ -293,7 +295,7 @@ fn along_state<'a, T, G: GradientTransform>(
     AlongState { kept, sums: state.vector_sums, values: &mut state.scratch[1..] }
 }
 
-/// Numbers that follow from complete sums.
+/// Computes numbers from complete sums.
 fn finalize<T: Real, G: GradientTransform>(transform: &G, cx: &Context<'_>, mut state: TensorState<'_, T>) {
     let mut scalars = scalars_before(transform, state.vectors);
     transform.begin(cx, &mut scalars);
@@ -310,7 +312,7 @@ const fn kept_numbers<G: GradientTransform>() -> usize {
     count::<G::Scalars<f64>, f64>() + 1 + count::<G::Along<usize>, usize>()
 }
 
-/// Keeps the numbers of a tensor and a step where the loops find them.
+/// Stores the numbers of a tensor and a step for the loops.
 fn keep<T: Real, G: GradientTransform>(
     transform: &G,
     cx: &Context<'_>,

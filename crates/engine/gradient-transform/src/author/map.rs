@@ -1,10 +1,10 @@
 //! Transforms that are one expression: macros that write an implementation of `GradientTransform`.
 
-/// A custom elementwise transform: an expression for the new update of an element, from the update so far u, the raw gradient
-/// g and the parameter y, of which those at the end may be left out.
+/// A custom elementwise transform: an expression for the new update of an element, from the update so far u,
+/// the raw gradient g and the parameter y. The last arguments may be left out.
 ///
-/// It is written with [`Num`](crate::Num) as any transform is, so it runs in either type, in [fused](crate::fused) loops, and on a
-/// [device](crate::device).
+/// Like any transform it is written with [`Num`](crate::Num), so it runs in either type, in
+/// [fused](crate::fused) loops, and on a [device](crate::device).
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Parameter, map};
@@ -18,8 +18,8 @@
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 ///
-/// Numbers of a tensor and step, from variables around it and from the [`Context`](crate::Context), come first, by name. They are
-/// calculated on the host, in float64:
+/// Numbers of a tensor and step come first, by name. They may use variables in scope and the
+/// [`Context`](crate::Context), and are computed on the host, in float64:
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Parameter, map};
@@ -35,7 +35,7 @@
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 ///
-/// State and sums need a type: [`GradientTransform`](crate::GradientTransform).
+/// For state or sums, write a type: [`GradientTransform`](crate::GradientTransform).
 #[macro_export]
 macro_rules! map {
     (
@@ -102,8 +102,9 @@ macro_rules! map {
     }};
 }
 
-/// A transform that needs one number of the whole tensor: the first expression is summed over all elements, the second makes a factor
-/// of the sum and the number of elements, in float64, and the update is multiplied by it.
+/// A transform with one number of the whole tensor: the first expression is summed over all elements; the
+/// second makes a factor of the sum and the number of elements, in float64. The update is multiplied by this
+/// factor.
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Parameter, rescale};

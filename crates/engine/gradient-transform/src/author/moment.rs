@@ -1,4 +1,4 @@
-//! Second moments, whose events can be reordered.
+//! Second moments whose order of operations can be changed.
 
 use std::fmt::Debug;
 
@@ -9,16 +9,18 @@ use crate::link::state::Storage;
 use crate::memory::element::Real;
 use crate::memory::number::{Backend, Num};
 
-/// One element, as the moment `M` sees it. See [`ElementOf`].
+/// One element, as the argument of the functions of the moment `M`. See [`ElementOf`].
 pub type MomentElement<B, M> =
     ElementOf<B, <M as Moment>::State<Num<B>>, <M as Moment>::Scalars<Num<B>>, <M as Moment>::Along<Num<B>>>;
 
-/// Moment that preconditions the update, in two events that a wrapper can reorder: ADOPT divides before this step's gradient enters the moment.
+/// Moment that preconditions the update, with two functions whose order a wrapper can change: ADOPT divides
+/// before this step's gradient enters the moment.
 ///
-/// [`accumulate`](Self::accumulate) changes the state alone, and [`divide`](Self::divide) the update alone.
+/// [`accumulate`](Self::accumulate) changes only the state, and [`divide`](Self::divide) only the update.
 ///
-/// The attribute `#[transform("name")]` above the implementation makes it a [`GradientTransform`](crate::GradientTransform) too,
-/// which first accumulates and then divides. Moments along axes: [`AlongState`].
+/// The attribute `#[transform("name")]` above the implementation also implements
+/// [`GradientTransform`](crate::GradientTransform), which first accumulates and then divides. Moments along
+/// axes: [`AlongState`].
 ///
 /// ```
 /// use gradient_transform::{
@@ -106,10 +108,10 @@ pub trait Moment: Clone + Debug + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Before a step of a tensor, on the host: numbers that follow from the step.
+    /// Before a step of a tensor, on the host: numbers that depend on the step.
     fn begin(&self, cx: &Context<'_>, scalars: &mut Self::Scalars<f64>) {}
 
-    /// The next state, by an element of the gradient: the incoming update.
+    /// Computes the next state from an element of the gradient, which is the incoming update.
     fn accumulate<B: Backend>(&self, e: &mut MomentElement<B, Self>);
 
     /// Contribution of an element to the sums over an axis.
@@ -117,10 +119,10 @@ pub trait Moment: Clone + Debug + Send + Sync + 'static {
         Fields::from_fn(|_| e.update.constant(0.0))
     }
 
-    /// The next arrays kept along axes, by complete sums.
+    /// Computes the next arrays along axes from complete sums.
     fn advance<T: Real>(&self, cx: &Context<'_>, along: AlongState<'_, T>) {}
 
-    /// The values that [`divide`](Self::divide) reads along axes, from the arrays kept.
+    /// Computes the values that [`divide`](Self::divide) reads along axes from the arrays kept.
     fn prepare<T: Real>(&self, cx: &Context<'_>, along: AlongState<'_, T>, scalars: &mut Self::Scalars<f64>) {
     }
 
@@ -134,6 +136,6 @@ pub trait Moment: Clone + Debug + Send + Sync + 'static {
         1
     }
 
-    /// The direction: the update divided by the present moment.
+    /// Computes the direction: the update divided by the current moment.
     fn divide<B: Backend>(&self, e: &mut MomentElement<B, Self>);
 }

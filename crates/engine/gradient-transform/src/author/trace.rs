@@ -1,10 +1,10 @@
-//! A transform's functions of an element, run once with symbols: what they read, and what they are.
+//! A transform's functions of an element, run once with symbols: their inputs and properties.
 
 use crate::author::{Column, Element, ElementOf, Fields, GradientTransform, count};
 use crate::link::Reads;
 use crate::memory::number::{Graph, Input, Node, Num};
 
-/// Properties of a transform's functions of an element that the engine goes by.
+/// Properties of a transform's functions of an element that the engine uses.
 #[derive(Debug)]
 pub struct Traced {
     pub(super) reads: Reads,
@@ -14,7 +14,8 @@ pub struct Traced {
     pub(super) sums_a_square_of_the_update: bool,
 }
 
-/// Traces a transform. `#[transform]` calls it from a function that is not generic, as it does [`run`](super::loops::pass::run).
+/// Traces a transform. `#[transform]` calls it from a function without type parameters, like
+/// [`run`](super::loops::pass::run).
 pub fn trace<G: GradientTransform>(transform: &G) -> Traced {
     let graph = Graph::new();
     let mut trace = Trace { graph: &graph, updates: vec![], state: vec![], sums: vec![], along: vec![] };
@@ -30,12 +31,12 @@ pub fn trace<G: GradientTransform>(transform: &G) -> Traced {
     trace.result()
 }
 
-/// All values that a transform calculates from an element.
+/// All values that a transform computes from an element.
 struct Trace<'g> {
     graph: &'g Graph,
     /// The outgoing update of every variant.
     updates: Vec<Num<&'g Graph>>,
-    /// The state that it leaves behind, of every variant.
+    /// The next state, of every variant.
     state: Vec<Num<&'g Graph>>,
     sums: Vec<Num<&'g Graph>>,
     along: Vec<Num<&'g Graph>>,

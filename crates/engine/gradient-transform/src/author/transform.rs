@@ -21,19 +21,20 @@ use crate::memory::number::{Backend, Num};
 /// Transform of the updates of an optimizer, as a function of one element.
 ///
 /// An elementwise transform implements [`update`](Self::update), a reduction [`measure`](Self::measure) and
-/// [`finalize`](Self::finalize) too. The attribute `#[transform("name")]` above the implementation does the rest: it sets the name,
-/// supplies the types that are not mentioned, and inlines the functions of an element into the engine's loops.
+/// [`finalize`](Self::finalize) too. The attribute `#[transform("name")]` above the implementation does the
+/// rest: it sets the name, supplies the types that you leave out, and inlines the functions of an element
+/// into the engine's loops.
 ///
 /// For every tensor with a gradient, in this order:
 ///
-/// 1. [`begin`](Self::begin), on the host: numbers that follow from the step;
+/// 1. [`begin`](Self::begin), on the host: numbers that depend on the step;
 /// 2. [`measure`](Self::measure) of every element, if there are [`Sums`](Self::Sums), before any element is updated;
-/// 3. [`finalize`](Self::finalize), on the host: numbers that follow from the sums;
+/// 3. [`finalize`](Self::finalize), on the host: numbers that depend on the sums;
 /// 4. [`update`](Self::update) of every element: the outgoing update, and the state.
 ///
-/// A function of an element may run several times in a step, on any thread, and once with symbols in place of numbers
-/// ([`Graph`](crate::number::Graph)), by which the engine finds the arrays that it reads. At most eight arrays of state,
-/// and eight sums.
+/// A function of an element may run several times in a step, on any thread. It also runs once with symbols
+/// instead of numbers ([`Graph`](crate::number::Graph)), so that the engine finds the arrays that it reads. A
+/// transform has at most eight arrays of state and eight sums.
 ///
 /// ```
 /// use gradient_transform::{
@@ -72,7 +73,8 @@ use crate::memory::number::{Backend, Num};
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 ///
-/// A reduction: LARS (You et al., 2017), which scales the update of a layer to the size of its weights.
+/// An example of a reduction is LARS (You et al., 2017), which scales the update of a layer to the size
+/// of its weights.
 ///
 /// ```
 /// use gradient_transform::{
@@ -122,23 +124,25 @@ use crate::memory::number::{Backend, Num};
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 ///
-/// It must be `Clone`, and should be `Copy`: every loop has a copy of the hyperparameters, so they stay in registers.
+/// A transform must be `Clone`, and should be `Copy`: every loop has a copy of the hyperparameters, so they
+/// stay in registers.
 #[allow(unused_variables)] // the names of the parameters are part of the documentation
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a gradient transform",
     note = "implement `GradientTransform` for it, with `#[transform(\"name\")]` above the `impl`"
 )]
 pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
-    /// State of an element, by name: a struct under the attribute `#[fields]`. Saved as `transform/field`.
+    /// State of an element, by name: a struct with the attribute `#[fields]`. Saved as `transform/field`.
     type State<V: Copy>: Fields<V>;
-    /// Numbers of a tensor and step, by name: float64 on the host, rounded to the type computed in for elements.
+    /// Numbers of a tensor and step, by name: float64 on the host, rounded to the type of the computation for
+    /// elements.
     type Scalars<V: Copy>: Fields<V>;
     /// Sums over a tensor's elements, by name. With sums the chain is cut after the transform, unless it is
     /// [`Lagged`](kind::Lagged).
     type Sums<V: Copy>: Fields<V>;
     /// Arrays as long as the tensor without an axis, by name: for each element the value of its row or column. See [`AlongState`].
     type Along<V: Copy>: Fields<V>;
-    /// Place in a chain: [`Update`](kind::Update) unless given.
+    /// Place in a chain. Default: [`Update`](kind::Update).
     type Kind: kind::Kind<Self>;
     /// Whether [`measure`](Self::measure) calculates in float64, whatever the type computed in, for sums that nearly cancel each other in
     /// [`finalize`](Self::finalize): products of float32 numbers are exact then. Such sums take more time, and devices have none for
@@ -234,26 +238,30 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
         true
     }
 
-    /// Types and first values of the arrays of [`State`](Self::State). Default: zeros in the parameter's type.
+    /// Types and initial values of the arrays of [`State`](Self::State). Default: zeros in the parameter's
+    /// type.
     fn columns(&self, tensor: &TensorInfo) -> Self::State<Column> {
         Fields::from_fn(|_| Column::ZEROS)
     }
 
-    /// The axis that each array of [`Along`](Self::Along) lacks, if the tensor has such arrays: two different axes in all.
+    /// The axis that each array of [`Along`](Self::Along) lacks, if the tensor has such arrays. All arrays
+    /// together lack two different axes.
     fn along(&self, tensor: &TensorInfo) -> Option<Self::Along<usize>> {
         None
     }
 
-    /// Small arrays kept for a tensor, zeros at first: name, length and type. For [`AlongState::kept`].
+    /// Small arrays kept for a tensor, initially zeros: name, length and type. For
+    /// [`AlongState::kept`].
     fn vectors(&self, tensor: &TensorInfo) -> Vec<(&'static str, usize, Storage)> {
         Vec::new()
     }
 
-    /// Numbers among [`Scalars`](Self::Scalars) that are kept for a tensor from step to step, in the type computed in: 0 at first,
-    /// and saved as `transform/field`.
+    /// The [`Scalars`](Self::Scalars) that are kept for a tensor from step to step, in the type of the
+    /// computation: initially 0, and saved as `transform/field`.
     ///
-    /// [`begin`](Self::begin) finds them as the step before left them, and what it and [`finalize`](Self::finalize) make of them is kept
-    /// when the tensor's step is done. [`Context::fresh`] tells the first step. No name may be both kept and in [`State`](Self::State).
+    /// [`begin`](Self::begin) gets the values from the step before. The values after it and
+    /// [`finalize`](Self::finalize) are kept when the tensor's step is done. [`Context::fresh`] is true in
+    /// the first step. A kept number and a field of [`State`](Self::State) must not have the same name.
     ///
     /// ```
     /// use gradient_transform::{
@@ -309,29 +317,31 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
         Fields::from_fn(|_| false)
     }
 
-    /// Whether the tensor stands still in this step, in which the transform's state alone moves on: for a [`kind::Lagged`].
+    /// Whether the tensor does not move in this step, in which only the transform's state is updated: for a
+    /// [`kind::Lagged`].
     fn holds(&self, cx: &Context<'_>) -> bool {
         false
     }
 
-    /// Elements that [`Sums`](Self::Sums) are taken over. A [`kind::Lagged`] has sums over each tensor alone.
+    /// The elements of [`Sums`](Self::Sums). A [`kind::Lagged`] can have sums only over each tensor.
     fn sums_over(&self) -> SumsOver {
         SumsOver::Tensor
     }
 
-    /// Names of the numbers kept for a parameter group, 0 at first.
+    /// Names of the numbers kept for a parameter group, initially 0.
     fn group_scalars(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Before a step of a parameter group: numbers published for all transforms, in the order of the chain.
+    /// Before a step of a parameter group, in the order of the chain: publishes numbers for all transforms.
     fn begin_step(&self, scalars: &[f64], step: &mut StepContext) {}
 
     /// Whether a step provides everything that the transform needs: see [`StepContext::required`] and
     /// [`Optimizer::step_with`](crate::Optimizer::step_with).
     ///
     /// # Errors
-    /// [`Error::NotGiven`](crate::Error::NotGiven), or another error, with which the step is refused and nothing has changed.
+    /// [`Error::NotGiven`](crate::Error::NotGiven), or another error. The step is then not made, and nothing
+    /// has changed.
     fn check_step(&self, step: &StepContext) -> Result<()> {
         Ok(())
     }
@@ -339,7 +349,8 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     /// After a step of a parameter group: updates the group's numbers.
     fn end_step(&self, step: &StepContext, summary: &StepSummary, scalars: &mut [f64]) {}
 
-    /// Before a step of a tensor, on the host: numbers that follow from the step. All but those [kept](Self::kept) are 0 before.
+    /// Before a step of a tensor, on the host: computes numbers that depend on the step. All except those
+    /// [kept](Self::kept) are 0 before.
     fn begin(&self, cx: &Context<'_>, scalars: &mut Self::Scalars<f64>) {}
 
     /// The same for arrays along axes. See [`kind::Lagged`].
@@ -351,8 +362,8 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     ) {
     }
 
-    /// Contribution of an element to the sums over the tensor. Added up within a tile in the type computed in, then in float64; all in
-    /// float64 by [`SUMS_IN_FLOAT64`](Self::SUMS_IN_FLOAT64).
+    /// Contribution of an element to the sums over the tensor. Added up within a tile in the type of the
+    /// computation, then in float64; all in float64 with [`SUMS_IN_FLOAT64`](Self::SUMS_IN_FLOAT64).
     fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Self::Sums<Num<B>> {
         Fields::from_fn(|_| e.update.constant(0.0))
     }
@@ -362,7 +373,8 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
         Fields::from_fn(|_| e.update.constant(0.0))
     }
 
-    /// When the sums are complete, on the host: numbers that follow from them, beside those of [`begin`](Self::begin).
+    /// When the sums are complete, on the host: computes numbers that depend on them, in addition to those of
+    /// [`begin`](Self::begin).
     fn finalize(&self, cx: &Context<'_>, sums: Self::Sums<f64>, scalars: &mut Self::Scalars<f64>) {}
 
     /// The same for arrays along axes, from the sums and the arrays kept.
@@ -376,7 +388,8 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
 
     /// Number of the formula that elements use in this step of a tensor, below [`variants`](Self::variants): [`ElementOf::variant`](crate::ElementOf::variant).
     ///
-    /// The usual formula should be number 0: [fused](crate::fused) loops are also compiled for it alone, without the comparisons.
+    /// The usual formula should be number 0: [fused](crate::fused) loops are also compiled for only this one,
+    /// without the comparisons.
     ///
     /// ```
     /// use gradient_transform::{
@@ -416,11 +429,11 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
         0
     }
 
-    /// How many formulas there are, at least 1.
+    /// The number of formulas, at least 1.
     fn variants(&self) -> u32 {
         1
     }
 
-    /// The outgoing update from the incoming one, and the next state.
+    /// Computes the outgoing update from the incoming one, and the next state.
     fn update<B: Backend>(&self, e: &mut Element<B, Self>);
 }

@@ -9,9 +9,9 @@ use crate::memory::number::{Backend, Num};
 /// End of a chain: moves the parameter by the update.
 ///
 /// [`GradientTransform::update`] completes the update first, for instance by weight decay that is multiplied by the step size.
-/// With transforms of the displacement after the writer, [`displace`](Self::displace) comes in between.
+/// With transforms of the displacement after the writer, [`displace`](Self::displace) runs before them.
 ///
-/// Exponentiated gradient (Kivinen and Warmuth, 1997), for weights above zero:
+/// An example is exponentiated gradient (Kivinen and Warmuth, 1997), for weights above zero:
 ///
 /// ```
 /// use gradient_transform::{
@@ -77,7 +77,8 @@ pub trait Writer: GradientTransform<Kind = kind::Writer> {
         None
     }
 
-    /// Position in the state of the evaluation point x, if it is kept: an average of the parameters. Training goes on from y in any case.
+    /// Position in the state of the evaluation point x, if it is kept: an average of the parameters. Training
+    /// always continues from y.
     ///
     /// ```
     /// use gradient_transform::prelude::author::*;
@@ -144,7 +145,7 @@ pub trait Writer: GradientTransform<Kind = kind::Writer> {
         1.0
     }
 
-    /// Whether [`GradientTransform::update`] does anything. If not, it is not called.
+    /// Whether [`GradientTransform::update`] changes anything. If not, it is not called.
     fn directs(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! Work of a link on a tile: the update after it compared with the one before.
+//! Comparison of the update after a link with the one before it, on a tile.
 
 use multiversion::multiversion;
 
@@ -8,26 +8,26 @@ use crate::memory::kernel;
 /// Lanes of the sums.
 const LANES: usize = 32;
 
-/// Sums of squares from which on no square that counts has vanished in float32, and up to which none has overflowed.
+/// Sums of squares for which no relevant square has vanished in float32, and none has overflowed.
 const PLAIN: std::ops::RangeInclusive<f64> = 1e-27..=1e36;
 
-/// Two lists of values compared, as far as they have been seen.
+/// Comparison of two lists of values, so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Comparison {
     /// Values compared.
     pub(crate) elements: u64,
-    /// Of those after.
+    /// Sum of squares of the values after.
     pub(crate) squares: f64,
-    /// Of one before and the one after.
+    /// Sum of products of the values before and after.
     pub(crate) products: f64,
-    /// How many are not the same.
+    /// Number of values that differ.
     pub(crate) changed: u64,
-    /// The first one after that is not finite: its place in the tensor, and what it is.
+    /// The first value after that is not finite: its index in the tensor, and the value.
     pub(crate) not_finite: Option<(usize, f64)>,
 }
 
 impl Comparison {
-    /// Adds those of later elements.
+    /// Adds the comparison of later elements.
     pub(crate) fn add(&mut self, later: &Self) {
         self.elements += later.elements;
         self.squares += later.squares;
@@ -42,7 +42,7 @@ impl Comparison {
         Self::by(before, after, factor, squares, offset, |before, after| before != after)
     }
 
-    /// Values of a tile, compared with nothing: their squares, and the first that is not finite.
+    /// Values of a tile without a comparison: their squares, and the first that is not finite.
     pub(crate) fn alone<T: Real>(values: &[T], offset: usize) -> Self {
         let mut squares = sum_of_squares(values).f64();
         if !PLAIN.contains(&squares) {
@@ -53,7 +53,8 @@ impl Comparison {
         Self { elements: values.len() as u64, squares, not_finite, ..Self::default() }
     }
 
-    /// Displacements of a tile, compared with its gradient. An element has changed where it has moved.
+    /// Displacements of a tile, compared with its gradient. An element counts as changed if it has
+    /// moved.
     pub(crate) fn of_displacement<T: Real>(
         gradient: &[T],
         displacement: &[T],

@@ -1,4 +1,4 @@
-//! Steps of a tensor whose sweeps run elsewhere: what the host does before, between and after them.
+//! Steps of a tensor whose sweeps run elsewhere: the host's work before, between and after them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::memory::rounding::{Stream, hash_name};
 
 /// A sweep of a tensor that is to run elsewhere: the parts of the tensor's state that are on the host.
 pub(crate) struct HostPart<'a, T> {
-    /// Arrays along axes; empty where a stage has none of that place.
+    /// Arrays along axes; empty if a stage does not have the array.
     pub(crate) along: SmallVec<[&'a [T]; 4]>,
     pub(crate) sums: &'a mut [f64],
     pub(crate) sums_along: SmallVec<[&'a mut [T]; 4]>,
@@ -29,13 +29,14 @@ pub(crate) struct NextSweep<T> {
     pub(crate) number: usize,
     /// The stage that holds the tensor.
     pub(crate) held: Option<usize>,
-    /// The observer that is not asked.
+    /// The observer that does not observe.
     pub(crate) still: Option<usize>,
     pub(crate) variants: Variants,
     pub(crate) numbers: Numbers<T>,
 }
 
-/// The sweep in which the transform `until` takes its sums, if the tensor has it; or the last one.
+/// The sweep in which the transform `until` computes its sums, if the tensor has it; or the last
+/// one.
 fn last_sweep<T: Real>(
     run: &Run<'_, T>,
     plan: &Plan,
@@ -54,13 +55,13 @@ fn last_sweep<T: Real>(
 pub(crate) type Numbers<T> = SmallVec<[T; 16]>;
 
 impl<T: Real> Tensor<T> {
-    /// Whether [`begin_elsewhere`](Self::begin_elsewhere) would make a plan in place of the one that there is, and so needs the columns
-    /// on the host.
+    /// Whether [`begin_elsewhere`](Self::begin_elsewhere) would replace the existing plan, and so needs the
+    /// columns on the host.
     pub(crate) fn is_replanned(&self, run: &Run<'_, T>) -> bool {
         self.plan.is_some() && !self.is_planned(run)
     }
 
-    /// Begins a step. `make` gives new columns where they are to be.
+    /// Begins a step. `make` allocates new columns.
     pub(crate) fn begin_elsewhere(
         &mut self,
         run: &Run<'_, T>,
@@ -80,7 +81,7 @@ impl<T: Real> Tensor<T> {
         });
     }
 
-    /// The values that are new in the step, by column. They are taken out.
+    /// Takes out the values that are new in the step, by column.
     pub(crate) fn take_values_of_step(&mut self) -> Vec<(usize, Buffer)> {
         let Self { plan: Some(plan), columns, .. } = self else { return Vec::new() };
         let of_step = plan.columns.iter().zip(columns).enumerate();
@@ -88,7 +89,8 @@ impl<T: Real> Tensor<T> {
         of_step.map(|(i, (_, buffer))| (i, std::mem::replace(buffer, Buffer::zeros(T::DTYPE, 0)))).collect()
     }
 
-    /// The next sweep of the step, unless all are done, or the transform `until` has taken its sums.
+    /// The next sweep of the step, unless all are done, or the transform `until` has computed its
+    /// sums.
     pub(crate) fn next_sweep(&mut self, run: &Run<'_, T>, until: Option<&str>) -> Option<NextSweep<T>> {
         self.with_plan(run, |tensor, plan, cx, held| {
             let number = tensor.progress.swept;
@@ -151,13 +153,13 @@ impl<T: Real> Tensor<T> {
         })
     }
 
-    /// A sweep has run.
+    /// Notes that a sweep has run.
     pub(crate) fn note_swept(&mut self) {
         self.progress.swept += 1;
     }
 
-    /// Results of the sums of the latest sweep, unless the transform `until` has taken its sums in it, which are not
-    /// complete then.
+    /// Finalizes the sums of the latest sweep, unless the transform `until` has computed its sums in it,
+    /// which are not complete then.
     pub(crate) fn seal_elsewhere(&mut self, run: &Run<'_, T>, until: Option<&str>) {
         self.with_plan(run, |tensor, plan, cx, held| {
             let end = held.map_or(plan.stages.len(), |held| held + 1);
@@ -172,7 +174,7 @@ impl<T: Real> Tensor<T> {
         });
     }
 
-    /// The end of the step.
+    /// Ends the step.
     pub(crate) fn conclude_elsewhere(&mut self, run: &Run<'_, T>) {
         self.with_plan(run, |tensor, plan, cx, held| {
             let end = held.map_or(plan.stages.len(), |held| held + 1);
@@ -181,14 +183,14 @@ impl<T: Real> Tensor<T> {
         self.info.updates += 1;
     }
 
-    /// Takes copies of the columns to the host.
+    /// Stores copies of the columns on the host.
     pub(crate) fn bring_columns(&mut self, columns: Vec<Buffer>) {
         if self.plan.is_some() {
             self.columns = columns;
         }
     }
 
-    /// Gives the memory of such copies back.
+    /// Frees the memory of such copies.
     pub(crate) fn forget_columns(&mut self) {
         for column in &mut self.columns {
             *column = Buffer::zeros(column.dtype(), 0);

@@ -16,8 +16,9 @@ use crate::memory::sums::SumShape;
 /// Work of a sweep on one element of a tensor: from the gradient, the parameter, columns, arrays along axes and numbers of the
 /// tensor and step to the next parameter, the next columns, and terms of sums.
 ///
-/// Of the [`Input`]s, `Gradient` and `Parameter` are the element's, `State(i)` is that of the tensor's column i, `Along(i)` of
-/// its array i along an axis, and `Scalar(i)` is number i of the tensor and step. There are no others.
+/// Among the [`Input`]s, `Gradient` and `Parameter` are those of the element, `State(i)` is the value of the
+/// tensor's column i, `Along(i)` that of its array i along an axis, and `Scalar(i)` is number i of the tensor
+/// and step. Other inputs do not occur.
 ///
 /// ```
 /// use gradient_transform::device::SweepFormula;
@@ -34,22 +35,22 @@ use crate::memory::sums::SumShape;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SweepFormula {
-    /// Values, in an order in which every one comes after those that it is made of.
+    /// Values, each one after its operands.
     pub nodes: Vec<Node>,
     /// Work on every element.
     pub elements: ElementFormula,
     /// Work on every n-th element, whose sums have [`SAMPLE_LANES`] lanes.
     pub sampled: Vec<ElementFormula>,
-    /// For each column of the tensor, every how many elements it has one.
+    /// For each column of the tensor, the distance between elements that have a value.
     pub columns: Vec<usize>,
     /// For each array along axes, the axis that it lacks.
     pub along: Vec<usize>,
 }
 
-/// Values that are kept of an element: see [`SweepFormula`].
+/// The results of a formula that are kept: see [`SweepFormula`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ElementFormula {
-    /// Every how many elements it is, in row-major order, from the first on.
+    /// Distance between the elements that it runs on, in row-major order, from the first on.
     pub every: usize,
     /// Columns that are written.
     pub columns: Vec<KeptColumn>,
@@ -87,7 +88,7 @@ pub struct KeptColumn {
 /// ```
 /// use gradient_transform::device::{AlongSum, SweepFormula};
 ///
-/// /// Axes that sums are taken over.
+/// /// Axes of the sums.
 /// fn axes(sweep: &SweepFormula) -> Vec<usize> {
 ///     let sums = sweep.elements.sums_along.iter();
 ///     sums.map(|sum: &AlongSum| sum.axes[usize::from(!sum.lacks_first)]).collect()
@@ -99,7 +100,7 @@ pub struct AlongSum {
     pub array: usize,
     /// Value that is added.
     pub value: Symbol,
-    /// The two axes of the transform's arrays, of which this one lacks one: the first, and the last.
+    /// The two axes of the transform's arrays, in order. This array lacks one of them.
     pub axes: [usize; 2],
     /// Whether this array lacks the first.
     pub lacks_first: bool,
@@ -192,7 +193,7 @@ impl ElementFormula {
     }
 }
 
-/// Of each stage: where its numbers begin, and its variant.
+/// For each stage, the index of its first number, and its variant.
 pub(crate) type Variants = SmallVec<[(u32, u32); 12]>;
 
 /// The formula of a sweep over a tensor.
@@ -229,7 +230,8 @@ pub(crate) fn formula<T: Real>(
             (_, Then::Direct) => vec![ElementWork::Direct],
             (_, Then::Displace) => vec![ElementWork::Direct, ElementWork::Displace],
             (observes, then) => {
-                // What a reduction measures is complete when it emits, so in the last sweep it is not asked.
+                // The sums of a reduction are complete when it emits, so it does not measure in the last
+                // sweep.
                 let emit = match then {
                     Then::Emit => Some(ElementWork::Emit),
                     Then::Commit => Some(ElementWork::Commit),
@@ -286,12 +288,12 @@ struct Builder<'g, 'p> {
     plan: &'p Plan,
     update: Num<&'g Graph>,
     direction: Option<Num<&'g Graph>>,
-    /// That of every element, and those of samples.
+    /// The formula of every element, and those of samples.
     made: Vec<ElementFormula>,
 }
 
 impl<'g> Builder<'g, '_> {
-    /// The element as a link finds it.
+    /// The element as the input of a link.
     fn element(&self, stage: usize, base: Num<&'g Graph>, variants: &Variants) -> FormulaElement<'g> {
         let planned = &self.plan.stages[stage];
         FormulaElement {
@@ -306,7 +308,7 @@ impl<'g> Builder<'g, '_> {
         }
     }
 
-    /// Goes on with what a link made of an element.
+    /// Takes over the results of a link.
     fn take(&mut self, stage: usize, element: &FormulaElement<'g>, spec: &StateSpec, observer: bool) {
         let (planned, graph) = (&self.plan.stages[stage], self.graph);
         let at = match element.every {

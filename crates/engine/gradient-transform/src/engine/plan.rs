@@ -1,4 +1,4 @@
-//! How a chain runs over one tensor: which transform works in which sweep, and which columns cross the memory bus.
+//! How a chain runs over one tensor: the transforms of each sweep, and the columns that cross the memory bus.
 
 use std::any::TypeId;
 use std::ops::Range;
@@ -21,7 +21,7 @@ pub(crate) struct Stage {
     pub(crate) columns: Range<usize>,
     /// Its columns change in the last sweep, whenever it observes.
     pub(crate) commits: bool,
-    /// It does nothing but multiply the update by this entry of its first workspace array.
+    /// It only multiplies the update by this entry of its first workspace array.
     pub(crate) scales: Option<usize>,
     /// Its sums show an element of the update that is too large.
     pub(crate) shows_unusable: bool,
@@ -46,16 +46,16 @@ pub(crate) enum Then {
     Nothing,
     Emit,
     Commit,
-    /// A writer with nothing after it completes the update.
+    /// A writer without transforms after it completes the update.
     Direct,
-    /// A writer with something after it turns the update into a displacement.
+    /// A writer with transforms after it turns the update into a displacement.
     Displace,
 }
 
-/// Where a transform finds the base iterate.
+/// Source of a transform's base iterate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Base {
-    /// It does not look, or the base is its own column.
+    /// It does not read it, or the base is its own column.
     Unread,
     Parameter,
     /// Among the sweep's columns.
@@ -92,10 +92,10 @@ impl Call {
 pub(crate) struct Sweep {
     pub(crate) number: usize,
     pub(crate) calls: Vec<Call>,
-    /// The call of the writer that moves the parameter when all others are done: in the last sweep, if nothing holds
-    /// the tensor.
+    /// The call of the writer that moves the parameter when all others are done: in the last sweep, if no
+    /// transform holds the tensor.
     pub(crate) writer: Option<usize>,
-    /// Whether the parameter is looked at.
+    /// Whether the parameter is read.
     pub(crate) parameter: bool,
     /// The columns touched, in the order of the tensor's list.
     pub(crate) columns: Vec<ColumnUse>,
@@ -117,7 +117,7 @@ pub(crate) struct Plan {
     pub(crate) average: Option<usize>,
     pub(crate) scalar_sums: usize,
     pub(crate) vector_sums: Vec<SumLayout>,
-    /// Loops that run the chain, among those that its composition knows.
+    /// Index of the loops that run the chain, among those of its composition.
     pub(crate) loops: Option<usize>,
 }
 
@@ -181,7 +181,8 @@ impl Plan {
         plan
     }
 
-    /// Finds loops that were made for the transforms that take part, apart from observers that do not look at the update.
+    /// Finds loops that were made for the active transforms, apart from observers that do not read the
+    /// update.
     fn fuse<T: Real>(&mut self, stages: &Stages<'_, T>) {
         let member = |i: &usize| !self.stages[*i].idle && self.stages[*i].role != Role::Observer;
         let members: Vec<usize> = (0..stages.len()).filter(member).collect();
@@ -201,7 +202,7 @@ impl Plan {
         }
     }
 
-    /// Work of a sweep as one loop, where the chain consists of `members` and observers.
+    /// Work of a sweep as one loop, if the chain consists of `members` and observers.
     fn program(&self, sweep: &Sweep, members: &[usize]) -> Option<Program> {
         let calls = sweep.calls.iter().filter(|call| self.stages[call.stage].role != Role::Observer);
         let (mut count, mut last) = (0, None);
@@ -223,7 +224,7 @@ impl Plan {
         self.sweeps.len() > 1 && self.sweeps[0].columns.iter().all(|c| !c.stored)
     }
 
-    /// The sweeps of a step in which stage `held` keeps the tensor from moving: it observes, and the rest waits.
+    /// The sweeps of a step in which stage `held` holds the tensor: it observes, and later stages do not run.
     pub(crate) fn sweeps_of_held(&self, held: usize) -> Vec<Sweep> {
         self.sweeps_to(self.stages[held].sweep, Some(held))
     }
@@ -241,7 +242,7 @@ impl Plan {
             .enumerate()
             .filter(|(_, s)| !s.idle && (s.role != Role::Observer || last))
             .collect();
-        // A writer's sweep is the first in which it runs, but its columns change in the last alone.
+        // A writer's sweep is the first in which it runs, but its columns change only in the last.
         let observes = |i: usize, s: &Stage| held == Some(i) || (s.sweep == number && s.role != Role::Writer);
 
         let parameter = last
@@ -295,7 +296,8 @@ impl Plan {
         }
     }
 
-    /// Bytes that cross the memory bus for one step over `len` elements, if every sweep reads its columns anew.
+    /// Bytes that cross the memory bus for one step over `len` elements, if every sweep reads its columns
+    /// from memory.
     pub(crate) fn bytes(
         &self,
         len: usize,

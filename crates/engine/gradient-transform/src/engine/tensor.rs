@@ -30,12 +30,12 @@ pub(crate) struct Outcome {
     pub(crate) contribution: [f64; 2],
 }
 
-/// The sweeps that a step has been through, and those of them after which the transforms were sealed.
+/// The sweeps of a step that have run, and those after which the transforms were sealed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
     pub(super) swept: usize,
     pub(super) sealed: usize,
-    /// Its gradient cannot be stepped with, so the step is over for it.
+    /// Its gradient is invalid, so the step is over for it.
     pub(crate) refused: bool,
 }
 
@@ -49,25 +49,25 @@ pub(crate) struct Run<'a, T: 'static> {
     pub(crate) seed: u64,
     pub(crate) pool: &'a ScratchPool<T>,
     pub(crate) parallel: bool,
-    /// The coverage with which it is recorded what every link does, if it is.
+    /// The coverage of the record, if the step is recorded.
     pub(crate) recorded: Option<Coverage>,
 }
 
 impl<T: Real> Run<'_, T> {
-    /// The observer that is not asked in the step.
+    /// The observer that does not observe in the step.
     pub(super) fn still_observer(&self, plan: &Plan) -> Option<usize> {
         self.still.filter(|&stage| plan.stages[stage].role == Role::Observer)
     }
 }
 
-/// A registered parameter and everything kept of it.
+/// A registered parameter and its state.
 #[derive(Debug)]
 pub(crate) struct Tensor<T> {
     pub(crate) info: TensorInfo,
     pub(crate) group: usize,
     /// The latest gradient's type.
     pub(super) gradient: DType,
-    /// Made at the first gradient, when the element type is known.
+    /// Created at the first gradient, when the element type is known.
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) columns: Vec<Buffer>,
     vectors: Vec<Buffer>,
@@ -79,15 +79,15 @@ pub(crate) struct Tensor<T> {
     pub(super) column_keys: Vec<u64>,
     /// State by `transform/array`, loaded or kept from another chain, that waits for its transform.
     waiting: BTreeMap<String, Buffer>,
-    /// For every transform of the plan: whether it has seen no gradient of this tensor yet.
+    /// For every transform of the plan: whether it has not had a gradient of this tensor yet.
     pub(super) fresh: Vec<bool>,
-    /// The names of those that have not, while there is no plan.
+    /// The names of the transforms that have not, while there is no plan.
     waiting_fresh: BTreeSet<String>,
-    /// The sum of gradients that were given for the next step; in that step, their mean.
+    /// The sum of the accumulated gradients; during the step, their mean.
     pub(crate) accumulated: Option<Buffer>,
-    /// The array that was given for the next step.
+    /// The caller's array for the next step.
     pub(crate) given: Option<Buffer>,
-    /// How far the step in progress is.
+    /// Progress of the current step.
     pub(crate) progress: Progress,
     pub(crate) outcome: Option<Outcome>,
 }
@@ -120,14 +120,14 @@ impl<T: Real> Tensor<T> {
         Context { given: self.given.is_some(), ..Context::new(run.step, info) }
     }
 
-    /// Whether the element type is fixed, because a gradient has been seen or state was loaded.
+    /// Whether the element type is fixed, by a gradient or by loaded state.
     pub(crate) fn is_typed(&self) -> bool {
         self.plan.is_some() || self.info.updates > 0
     }
 
-    /// Whether the gradient can be stepped with: finite, and at most [`Real::LARGEST_GRADIENT`]. Where the first sweep stores
-    /// nothing, it is done on this occasion, so that the gradient is not read once more; nothing that is kept has changed when
-    /// this returns.
+    /// Whether the gradient is valid: finite, and at most [`Real::LARGEST_GRADIENT`]. If the first sweep
+    /// stores nothing, it runs here, so that the gradient is not read again; no state has changed when this
+    /// returns.
     pub(crate) fn examine(&mut self, run: &Run<'_, T>, parameter: SliceMut<'_>, gradient: Slice<'_>) -> bool {
         let unchanged = self.is_planned(run);
         let Some(plan) = self.plan.take_if(|plan| unchanged && plan.first_sweep_stores_nothing()) else {
@@ -154,7 +154,7 @@ impl<T: Real> Tensor<T> {
             );
             self.progress.swept = 1;
             if shown {
-                // Many elements that are large enough can come to as much as one that is too large.
+                // Many large elements can have the same sum as one that is too large.
                 self.sums_are_small(&plan.stages[first])
                     || gradient.first_beyond(T::LARGEST_GRADIENT, run.parallel).is_none()
             } else {
@@ -175,8 +175,8 @@ impl<T: Real> Tensor<T> {
                 .all(|v| T::slice(v.values()).is_within(limit))
     }
 
-    /// One step, as far as the transform `until` has taken its sums, or to its end. The slices have the tensor's length, and the
-    /// gradient is finite.
+    /// One step, until the transform `until` has computed its sums, or to its end. The slices have the
+    /// tensor's length, and the gradient is finite.
     pub(crate) fn step(
         &mut self,
         run: &Run<'_, T>,
@@ -203,7 +203,7 @@ impl<T: Real> Tensor<T> {
         self.plan = Some(plan);
     }
 
-    /// Goes on with a step; whether it came to its end.
+    /// Continues a step; returns whether it is complete.
     fn advance(
         &mut self,
         run: &Run<'_, T>,
@@ -243,7 +243,7 @@ impl<T: Real> Tensor<T> {
         true
     }
 
-    /// Has the stages make numbers of the sums that a sweep has completed.
+    /// Lets the stages finalize the sums that a sweep has completed.
     pub(super) fn seal(
         &mut self,
         run: &Run<'_, T>,
@@ -261,7 +261,7 @@ impl<T: Real> Tensor<T> {
         }
     }
 
-    /// Results of all sweeps of a step.
+    /// Ends a step after all its sweeps.
     pub(super) fn conclude(
         &mut self,
         run: &Run<'_, T>,
@@ -288,14 +288,14 @@ impl<T: Real> Tensor<T> {
         self.progress = Progress::default();
     }
 
-    /// A transform's sums over the tensor, if they have been taken in the step in progress.
+    /// A transform's sums over the tensor, if they have been computed in the current step.
     pub(crate) fn sums_of(&mut self, stage: usize) -> Option<&mut [f64]> {
         let stage = &self.plan.as_ref()?.stages[stage];
         let taken = !stage.idle && !self.progress.refused && self.progress.swept > stage.sweep;
         taken.then(|| &mut self.scalar_sums[stage.scalar_sums.clone()])
     }
 
-    /// The stage that keeps the tensor from moving in this step.
+    /// The stage that holds the tensor in this step.
     pub(super) fn held(&self, run: &Run<'_, T>, plan: &Plan, cx: &Context<'_>) -> Option<usize> {
         (0..plan.stages.len()).find(|&i| !plan.stages[i].idle && run.stages[i].holds(&cx.of(self.fresh[i])))
     }
@@ -321,7 +321,7 @@ impl<T: Real> Tensor<T> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // all of one step; a struct of them would be taken apart at once
+    #[allow(clippy::too_many_arguments)] // all of one step; a struct would be destructured at once
     fn sweep(
         &mut self,
         run: &Run<'_, T>,
@@ -402,14 +402,15 @@ impl<T: Real> Tensor<T> {
         }
     }
 
-    /// Whether there is a plan, and the same transforms take part as when it was made.
+    /// Whether there is a plan, and the same transforms are active as when it was made.
     pub(super) fn is_planned(&self, run: &Run<'_, T>) -> bool {
         let Some(plan) = &self.plan else { return false };
         let mut stages = plan.stages.iter().zip(run.stages);
         stages.all(|(stage, transform)| stage.idle == transform.is_idle(run.step, &self.info))
     }
 
-    /// Makes the plan and the state, unless they are there; makes them anew when a transform has retired.
+    /// Creates the plan and the state, unless they exist; creates them again when a transform has
+    /// retired.
     fn prepare(&mut self, run: &Run<'_, T>, parameter: Slice<'_>) {
         if self.is_planned(run) {
             return;
@@ -417,7 +418,7 @@ impl<T: Real> Tensor<T> {
         self.plan_anew(run, parameter.len(), &mut |column| first_values(column, parameter));
     }
 
-    /// Makes plan and state. `make` gives the columns where they are to be.
+    /// Creates plan and state. `make` allocates the columns.
     pub(super) fn plan_anew(
         &mut self,
         run: &Run<'_, T>,
@@ -459,18 +460,18 @@ impl<T: Real> Tensor<T> {
                 let kept = kept.map(|kept| converted(kept, dtype));
                 self.vectors.push(kept.unwrap_or_else(|| Buffer::zeros(dtype, vector.len)));
             }
-            // What keeps nothing has seen what the tensor has.
+            // A transform without state has had all gradients of the tensor.
             let anew = if arrays == 0 { self.info.updates == 0 } else { made > 0 };
             self.fresh.push(anew || self.waiting_fresh.contains(transform.name()));
             self.scratch.extend(spec.scratch.iter().map(|&len| vec![T::zero(); len]));
         }
-        // What is still waiting belongs to transforms that are not in the chain.
+        // The rest belongs to transforms that are not in the chain.
         self.waiting.clear();
         self.waiting_fresh.clear();
         self.plan = Some(run.pool.shared(plan));
     }
 
-    /// Takes the plan apart and keeps the state by name, for another chain (or fewer transforms) to take up.
+    /// Removes the plan and keeps the state by name, for another chain or for fewer transforms.
     pub(crate) fn unplan(&mut self, stages: &Stages<'_, T>) {
         self.waiting_fresh = self.fresh(stages);
         self.waiting = self.arrays(stages).into_iter().map(|(key, buffer)| (key, buffer.clone())).collect();
@@ -482,7 +483,7 @@ impl<T: Real> Tensor<T> {
         self.column_keys.clear();
     }
 
-    /// Leaves out samples that wait for another chain and are not what it samples.
+    /// Drops waiting samples of other elements than the chain samples.
     pub(crate) fn drop_waiting(&mut self, samples: &[(String, usize)]) {
         samples.iter().for_each(|(key, _)| drop(self.waiting.remove(key)));
     }
@@ -506,7 +507,7 @@ impl<T: Real> Tensor<T> {
         arrays
     }
 
-    /// The transforms that have seen no gradient of this tensor yet.
+    /// The transforms that have not had a gradient of this tensor yet.
     pub(crate) fn fresh(&self, stages: &Stages<'_, T>) -> BTreeSet<String> {
         let mut names = self.waiting_fresh.clone();
         let of_plan = stages.iter().zip(&self.fresh).filter(|(_, fresh)| **fresh);
@@ -514,7 +515,7 @@ impl<T: Real> Tensor<T> {
         names
     }
 
-    /// Puts loaded state in place of the present one; it is taken up at the next gradient.
+    /// Replaces the state by loaded state, which is used from the next gradient on.
     pub(crate) fn restore(
         &mut self,
         dtype: DType,
@@ -549,7 +550,7 @@ impl<T: Real> Tensor<T> {
         if let Some(plan) = &self.plan {
             return planned(plan).map(|index| self.columns[index].as_slice());
         }
-        // State that was loaded and not yet taken up.
+        // State that was loaded and is not in use yet.
         stages.iter().find_map(|transform| {
             let column = declared(transform.writer()?)?;
             let spec = transform.state(&self.info);
@@ -617,7 +618,7 @@ fn fold(sums: &mut [f64], width: usize, range: std::ops::Range<usize>) {
     }
 }
 
-/// A column that is to be made.
+/// A column to be created.
 pub(crate) struct NewColumn<'a> {
     pub(crate) spec: &'a ColumnSpec,
     pub(crate) dtype: DType,
@@ -631,17 +632,17 @@ pub(crate) fn first_values(column: NewColumn<'_>, parameter: Slice<'_>) -> Buffe
     let NewColumn { spec, dtype, len, kept } = column;
     match (kept, spec.initial) {
         (Some(kept), _) => kept,
-        // Those of a step are made where it begins.
+        // Values of a step are computed when it begins.
         (None, Initial::Zero | Initial::Normal | Initial::Given) => Buffer::zeros(dtype, len),
         (None, Initial::Parameter) => {
             let copy = sample(parameter, spec.every, dtype);
-            // Of weights that begin at 0, nothing need be kept.
+            // For weights that start at 0, no copy is needed.
             if spec.is_constant_copy() && copy.is_zero() { Buffer::zeros(dtype, 0) } else { copy }
         }
     }
 }
 
-/// State that was kept in another type, as `dtype`, rounded to the nearest.
+/// State of another type, converted to `dtype` and rounded to the nearest.
 fn converted(kept: Buffer, dtype: DType) -> Buffer {
     if kept.dtype() == dtype { kept } else { sample(kept.as_slice(), 1, dtype) }
 }

@@ -1,4 +1,4 @@
-//! A tensor of any rank seen as (A, P, B, Q, T), with arrays that lack P or Q.
+//! A tensor of any rank as (A, P, B, Q, T), with arrays that lack P or Q.
 
 /// Two axes of a tensor, P and Q.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Axes {
     t: usize,
 }
 
-/// A part of a tile within which the arrays' elements follow one another, or one of them is a single element.
+/// A part of a tile within which the arrays' elements are consecutive, or one array has a single element.
 pub struct Run {
     /// Its range within the tile.
     pub(crate) at: usize,
@@ -22,7 +22,8 @@ pub struct Run {
 }
 
 impl Axes {
-    /// Axes `first` and `last` of a tensor, `first <= last`. One axis is P, and Q has one element.
+    /// Axes `first` and `last` of a tensor, `first <= last`. If they are the same axis, it is P,
+    /// and Q has one element.
     pub(crate) fn of(shape: &[usize], first: usize, last: usize) -> Self {
         let product = |range: &[usize]| range.iter().product();
         if first == last {
@@ -38,12 +39,12 @@ impl Axes {
         }
     }
 
-    /// So many elements in one run.
+    /// One run of this number of elements.
     pub(crate) const fn line(len: usize) -> Self {
         Self { a: 1, p: 1, b: 1, q: len, t: 1 }
     }
 
-    /// Elements of a run that no tile cuts.
+    /// Number of elements of a run that no tile cuts.
     pub(crate) const fn run_length(&self) -> usize {
         if self.t == 1 { self.q } else { self.t }
     }
@@ -53,7 +54,7 @@ impl Axes {
         self.t == 1
     }
 
-    /// The runs of the elements from `offset` on, `len` of them.
+    /// The runs of `len` elements from `offset` on.
     #[inline(always)]
     pub(crate) fn runs(&self, offset: usize, len: usize) -> Runs<'_> {
         let length = self.run_length();
@@ -120,7 +121,7 @@ mod tests {
         ] {
             let axes = Axes::of(&shape, first, last);
             let strides: Vec<usize> = (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
-            // The index of an element with one axis struck out.
+            // The index of an element without one axis.
             let without = |element: usize, axis: usize| {
                 (0..shape.len())
                     .filter(|&i| i != axis)

@@ -2,9 +2,10 @@
 
 pub(crate) mod axes;
 
-/// Elements of a tile, but for a tensor's last.
+/// Number of elements of a tile. Only a tensor's last tile may be shorter.
 ///
-/// One length for all sweeps, so that sums, which start again with every tile, have the same bits in every chain.
+/// The same length for all sweeps, so that sums, which start again with every tile, have the same bits in
+/// every chain.
 ///
 /// ```
 /// use gradient_transform::{Context, Descent, Link, Optimizer, Parameter, TILE, Tile};
@@ -33,8 +34,8 @@ pub(crate) mod axes;
 /// ```
 pub const TILE: usize = 1024;
 
-/// Elements of a chunk, the unit of parallel work and of partial sums. Its boundaries depend on the tensor's length
-/// alone, so sums do not depend on the number of threads.
+/// Elements of a chunk, the unit of parallel work and of partial sums. Its boundaries depend only on the
+/// tensor's length, so sums do not depend on the number of threads.
 pub const CHUNK: usize = 1 << 19;
 
 /// Index within an every-`n`-th column of the first element at or after `element`.

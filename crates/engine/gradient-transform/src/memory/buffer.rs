@@ -208,7 +208,7 @@ impl<'a> Slice<'a> {
         (self.range(0..mid), self.range(mid..self.len()))
     }
 
-    /// Takes the first `n` elements off.
+    /// Splits off the first `n` elements.
     #[inline]
     pub(crate) fn split_off_first(&mut self, n: usize) -> Slice<'a> {
         same!(self, Self => Slice, v => v.split_off(..n).unwrap_or_default())
@@ -239,7 +239,8 @@ impl<'a> Slice<'a> {
                 rayon::join(|| left.first_beyond(limit, true), || right.first_beyond(limit, true));
             return left.or(right.map(|(index, value)| (middle + index, value)));
         }
-        // A flag for a block of elements vectorises; the search for the culprit happens in a bad step only.
+        // A flag for a block of elements vectorises; the search for the element is needed only in an
+        // invalid step.
         const BLOCK: usize = 4096;
         let mut rest = *self;
         let mut at = 0;
@@ -255,8 +256,8 @@ impl<'a> Slice<'a> {
         None
     }
 
-    /// Whether no element is larger than `limit`, infinite or not a number. Looks at every one, without an early exit, so that
-    /// the loop vectorises.
+    /// Whether no element is larger than `limit`, infinite or not a number. Tests every element, without an
+    /// early exit, so that the loop vectorises.
     pub(crate) fn is_within(&self, limit: f64) -> bool {
         // Without their signs, floats are in the order of their bits, with infinities and NaN last.
         match *self {
@@ -301,7 +302,7 @@ impl<'a> SliceMut<'a> {
         same!(self, Self => SliceMut, v => v)
     }
 
-    /// Takes the first `n` elements off.
+    /// Splits off the first `n` elements.
     #[inline]
     pub(crate) fn split_off_first(&mut self, n: usize) -> SliceMut<'a> {
         same!(self, Self => SliceMut, v => v.split_off_mut(..n).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! The types that a tensor's elements may have, and the types that arithmetic is done in.
+//! The types of a tensor's elements, and the types of the computation.
 
 use std::cell::Cell;
 use std::fmt;
@@ -26,7 +26,7 @@ use crate::memory::strided::StridedMut;
 pub enum DType {
     /// `f32`, 4 bytes.
     F32,
-    /// [`half::bf16`], 2 bytes; computed with in float32.
+    /// [`half::bf16`], 2 bytes; the computation is in float32.
     Bf16,
     /// `f64`, 8 bytes.
     F64,
@@ -60,7 +60,7 @@ mod sealed {
     }
 }
 
-/// A type that parameters and gradients may consist of: `f32`, [`half::bf16`] or `f64`.
+/// A type of the elements of parameters and gradients: `f32`, [`half::bf16`] or `f64`.
 ///
 /// ```
 /// use gradient_transform::{Buffer, DType, Scalar};
@@ -74,17 +74,17 @@ mod sealed {
 pub trait Scalar: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     /// Its name at run time.
     const DTYPE: DType;
-    /// A buffer that takes over `values`.
+    /// A buffer that owns `values`.
     fn buffer(values: Vec<Self>) -> Buffer;
-    /// A slice of it, its type erased.
+    /// A slice with its type erased.
     fn slice(slice: &[Self]) -> Slice<'_>;
-    /// A mutable slice of it, its type erased.
+    /// A mutable slice with its type erased.
     fn slice_mut(slice: &mut [Self]) -> SliceMut<'_>;
 }
 
-/// A type that a chain computes in: `f32` (for float32 and bfloat16 parameters) or `f64`.
+/// The type of a chain's computation: `f32` (for float32 and bfloat16 parameters) or `f64`.
 ///
-/// Tiles, small state and partial vectors are of this type; scalars that belong to a whole step are `f64` always.
+/// Tiles, small state and partial vectors have this type; scalars of a whole step are always `f64`.
 ///
 /// ```
 /// use gradient_transform::{Scalar, Real};
@@ -98,7 +98,7 @@ pub trait Scalar: sealed::Sealed + Copy + Default + Send + Sync + 'static {
 /// assert!((1.0_f32.arctangent() - std::f32::consts::FRAC_PI_4).abs() < 1e-7);
 /// assert_eq!(f32::LARGEST_GRADIENT, 2.0_f64.powi(44));
 ///
-/// // Whether an array whose type is known at run time only is one of `T`.
+/// // Whether an array whose type is known only at run time is one of `T`.
 /// let mut values = [1.0_f64];
 /// assert_eq!(f64::native(&f64::slice(&values)), Some(&[1.0][..]));
 /// assert!(f32::native(&f64::slice(&values)).is_none() && f32::native_mut(f64::slice_mut(&mut values)).is_err());
@@ -114,9 +114,9 @@ pub trait Real: Scalar + Float + NumAssign + fmt::Debug + fmt::Display {
     fn round_bf16(self) -> Self;
     /// The arctangent of a number from 0 to 1, to about a unit in the last place.
     fn arctangent(self) -> Self;
-    /// The elements of `slice`, if they are of this very type.
+    /// The elements of `slice`, if they have this type.
     fn native<'a>(slice: &Slice<'a>) -> Option<&'a [Self]>;
-    /// The elements of `slice`, if they are of this very type.
+    /// The elements of `slice`, if they have this type.
     fn native_mut<'a>(slice: SliceMut<'a>) -> Result<&'a mut [Self], SliceMut<'a>>;
     /// Working memory of the thread, of any contents.
     #[doc(hidden)]
@@ -131,7 +131,7 @@ pub trait Real: Scalar + Float + NumAssign + fmt::Debug + fmt::Display {
     fn with_vectors<W: WithVectors<Self>>(work: W) -> W::Output;
 }
 
-/// A type for each type that is computed in.
+/// A type for each type of the computation.
 #[doc(hidden)]
 pub trait PerType {
     type Of<T: Real>;
@@ -167,7 +167,7 @@ element!(f64, F64);
 macro_rules! real {
     ($type:ty, $variant:ident, $arctangent:expr, $vectors:ident, $of:tt) => {
         impl Real for $type {
-            // Half of what is left of the exponents when 2^40 is taken off.
+            // Half of the exponent that is left after a factor of 2^40.
             const LARGEST_GRADIENT: f64 = power_of_two((<$type>::MAX_EXP - 40) as u32 / 2);
             #[inline(always)]
             fn of(value: f64) -> Self {
@@ -239,7 +239,7 @@ const fn power_of_two(exponent: u32) -> f64 {
 real!(f32, F32, arctangent, OnSingle, 0);
 real!(f64, F64, f64::atan, OnDouble, 1);
 
-/// A polynomial, as calls of the mathematical library do not vectorise: the Chebyshev interpolation of
+/// A polynomial, because calls of the mathematical library do not vectorise: the Chebyshev interpolation of
 /// `atan(sqrt(t))/sqrt(t)` on [0, 1], whose error is 2.5e-9. By Estrin's scheme, whose chain of dependent operations is half
 /// as long as Horner's.
 #[inline(always)]
@@ -249,7 +249,7 @@ fn arctangent(x: f32) -> f32 {
     let t4 = t2 * t2;
     let first = (-0.333_332_8 + 0.199_982_3 * t) + (-0.142_615_74 + 0.109_401_99 * t) * t2;
     let second = (-0.083_720_64 + 0.057_463_56 * t) + (-0.030_717_509 + 0.010_680_72 * t) * t2;
-    // The largest term last, or its rounding would count twice.
+    // The largest term last; otherwise its rounding would count twice.
     x * (1.0 + t * (first + (second - 0.001_743_701 * t4) * t4))
 }
 

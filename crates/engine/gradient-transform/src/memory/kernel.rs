@@ -1,8 +1,8 @@
 //! Loops over tiles, compiled for every instruction set and chosen at run time.
 //!
-//! Transforms write their arithmetic as closures for one element; these helpers run them over slices with the widest
-//! vectors that the processor has. None of them fuses a multiplication with an addition, and sums use a fixed number
-//! of lanes, so every instruction set gives the same bits. They also prefetch the next tile.
+//! Transforms have their arithmetic in closures for one element. These helpers run them over slices with the
+//! widest vectors of the processor. They never fuse a multiplication with an addition, and sums use a fixed
+//! number of lanes, so every instruction set gives the same bits. They also prefetch the next tile.
 //!
 //! ```
 //! use gradient_transform::kernel;
@@ -29,14 +29,15 @@ use multiversion::multiversion;
 use crate::memory::element::Real;
 pub use crate::memory::prefetch::Prefetch;
 
-/// Lanes of a sum: two of the widest vectors, so that one addition need not wait for the one before.
+/// Lanes of a sum: two of the widest vectors, so that an addition does not have to wait for the
+/// previous one.
 const LANES: usize = 32;
 
 /// Elements between two requests for memory.
 pub(crate) const BLOCK: usize = 64;
 
-/// Does something for every element of slices of one length, of which the first are mutable. Goes by blocks of constant
-/// length, so that their loop is unrolled, and asks for memory before each.
+/// Runs an expression for every element of slices of the same length, the first of which are mutable. It runs
+/// by blocks of constant length, so that their loop is unrolled, and prefetches memory before each.
 macro_rules! for_each {
     ($($u:ident),+; $($a:ident),*; $prefetch:ident; $do:expr) => {{
         $(let $u = $u.as_chunks_mut::<BLOCK>();)+
@@ -64,7 +65,7 @@ macro_rules! for_each {
 }
 
 /// The same loops, to be inlined into a larger one that is compiled for several instruction sets
-/// (`#[multiversion(targets = "simd")]`) and takes up and leaves off [`Prefetch`] itself.
+/// (`#[multiversion(targets = "simd")]`) and resumes and suspends [`Prefetch`] itself.
 ///
 /// ```
 /// use gradient_transform::kernel::{Prefetch, inlined};
@@ -136,8 +137,8 @@ pub mod inlined {
         for_each!(u, v; a, b; prefetch; (*u, *v) = f(*u, *v, a, b));
     }
 
-    /// `sums[i] <- sums[i] + a[i]^2`; gives the sum of all `a[i]^2` in `T` over fixed lanes. The slices have
-    /// one length.
+    /// `sums[i] <- sums[i] + a[i]^2`; returns the sum of all `a[i]^2` in `T` over fixed lanes. The slices
+    /// have one length.
     #[inline(always)]
     pub fn add_squares<T: Real>(sums: &mut [T], a: &[T], prefetch: &mut Prefetch) -> T {
         let mut lanes = [T::zero(); LANES];
@@ -242,18 +243,19 @@ pub fn sum2<T: Real, F: Fn(T, T) -> T>(a: &[T], b: &[T], f: F) -> f64 {
     (total(lanes) + rest).f64()
 }
 
-/// -1, 0 or 1; 0 for -0 and for what is not a number.
+/// -1, 0 or 1; 0 for -0 and NaN.
 #[inline(always)]
 pub fn sign<T: Real>(x: T) -> T {
     let one = |holds: bool| if holds { T::one() } else { T::zero() };
     one(x > T::zero()) - one(x < T::zero())
 }
 
-/// The sum of a loop's lanes: `N` numbers, a power of two from 8 to 32, added by halves, which is a fixed order with short
-/// chains of additions.
+/// The sum of a loop's lanes: `N` numbers, a power of two from 8 to 32, added by halves. That is a fixed
+/// order with short chains of additions.
 #[inline(always)]
 pub fn total<A: Copy + Add<Output = A>, const N: usize>(lanes: [A; N]) -> A {
-    // In memory, and out of sight: a compiler that sees how the lanes end cuts the loop's vectors into pairs to fit.
+    // In memory that the compiler cannot see through: otherwise it cuts the loop's vectors into pairs, to fit
+    // the additions at the end.
     let stored = lanes;
     by_halves(&stored)
 }

@@ -1,18 +1,19 @@
-//! Standard normal random numbers, as a function of their place.
+//! Standard normal random numbers, as a function of their position.
 
 use rayon::prelude::*;
 
 use crate::memory::element::Real;
 use crate::memory::rounding::{Stream, hash_name, mix64};
 
-/// Elements that a thread takes at a time.
+/// Number of elements that a thread takes at a time.
 const PART: usize = 1 << 14;
 
-/// The standard normal random number of an element: what a [`Column::NORMAL`](crate::Column::NORMAL) holds, before it is rounded to the
-/// type computed in.
+/// The standard normal random number of an element: the value in a [`Column::NORMAL`](crate::Column::NORMAL),
+/// before it is rounded to the type of the computation.
 ///
-/// It follows from the seed ([`Settings::seed`](crate::Settings::seed)), the parameter's name, the column's name as `transform/field`, how
-/// many gradients of the tensor there were before, and the element's index in row-major order.
+/// It depends on the seed ([`Settings::seed`](crate::Settings::seed)), the parameter's name, the column's
+/// name as `transform/field`, the number of earlier gradients of the tensor, and the element's index in
+/// row-major order.
 ///
 /// ```
 /// use gradient_transform::normal;

@@ -1,10 +1,10 @@
-//! Prefetching the next tile from within the loops over the present one.
+//! Prefetching the next tile from within the loops over the current one.
 //!
-//! The processor's own prefetchers stop at page boundaries, and a tile of float32 is a page of each column: without this,
-//! every tile begins with a wait for each of them. Requests have to be spread evenly over a tile's work: the first-level
-//! cache can wait for a couple of dozen lines only, and what is asked for beyond that keeps the running loop from its own
-//! loads. So the loops themselves ask, a few lines for every block of elements. How many follows from the number of blocks
-//! that the tile before took.
+//! The processor's own prefetchers stop at page boundaries, and a tile of float32 is a page of each column:
+//! without this, every tile begins with a wait for each column. Requests have to be spread evenly over a
+//! tile's work: the first-level cache can wait for only about two dozen lines, and further requests block the
+//! loads of the running loop. So the loops themselves request a few lines for every block of elements. The
+//! number depends on the number of blocks of the previous tile.
 #![allow(unsafe_code)] // one intrinsic; see `line`
 
 use std::cell::{Cell, RefCell};
@@ -15,10 +15,10 @@ use crate::memory::buffer::Slice;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Lines that are asked for at a time.
+/// Number of lines that are requested at a time.
 const GROUP: usize = 4;
 
-/// Columns of a tile that are asked for; a tile that has more does without for the rest.
+/// Largest number of columns of a tile that are prefetched.
 const COLUMNS: usize = 12;
 
 /// Groups of cache lines that follow one another.
@@ -32,7 +32,7 @@ impl Groups {
     const NONE: Self = Self { next: std::ptr::null(), left: 0 };
 }
 
-/// The next tile's part of every column, in the order in which they are asked for.
+/// The next tile's part of every column, in the order of the requests.
 pub(crate) struct Columns {
     groups: [Groups; COLUMNS],
     begun: usize,
@@ -48,7 +48,7 @@ thread_local! {
 }
 
 impl Columns {
-    /// Adds what follows a tile's range of a column.
+    /// Adds the elements of a column after a tile's range.
     #[inline(always)]
     pub(crate) fn add(&mut self, column: Slice<'_>, tile: &Range<usize>) {
         let (start, size): (*const u8, usize) = match column {
@@ -66,8 +66,8 @@ impl Columns {
     }
 }
 
-/// Lets the loops of a tile ask for the next one, of which `add` adds the columns, evenly over as many blocks as the tile
-/// before had.
+/// Lets the loops of a tile request the next one, whose columns `add` adds, evenly over the number of blocks
+/// of the previous tile.
 #[inline(always)]
 pub(crate) fn next_tile(add: impl FnOnce(&mut Columns)) {
     let (groups, total) = COLUMNS_AHEAD.with_borrow_mut(|columns| {
@@ -75,35 +75,35 @@ pub(crate) fn next_tile(add: impl FnOnce(&mut Columns)) {
         add(columns);
         (columns.groups[..columns.len].first().copied().unwrap_or(Groups::NONE), columns.total)
     });
-    // Of the first tile it is not known.
+    // For the first tile it is not known.
     let expected = Some(SUSPENDED.get().blocks).filter(|blocks| *blocks > 0).unwrap_or(total.max(1));
     SUSPENDED.set(Prefetch { groups, total, expected, due: 0, blocks: 0 });
 }
 
-/// Memory that a loop over a tile asks for on its way. For custom loops; those of [`crate::kernel`] do it themselves.
+/// Prefetching by a loop over a tile. For custom loops; those of [`crate::kernel`] do it themselves.
 #[derive(Clone, Copy)]
 pub struct Prefetch {
     groups: Groups,
-    /// Groups to be asked for during the tile, and the blocks that it is expected to have.
+    /// Groups to be requested during the tile, and the expected number of its blocks.
     total: u32,
     expected: u32,
-    /// Remainder, not asked for yet, of the groups that are due by now, times the expected blocks.
+    /// Groups that are due by now and not requested yet, times the expected blocks.
     due: u32,
     /// Blocks of this tile so far.
     blocks: u32,
 }
 
 impl Prefetch {
-    /// Takes up where the loop before left off.
+    /// Continues where the previous loop stopped.
     #[inline(always)]
     pub fn resume() -> Self {
         SUSPENDED.get()
     }
 
-    /// To be called before each block of about 64 elements: asks for some lines if it is time to.
+    /// Requests some lines if they are due. Call it before each block of about 64 elements.
     #[inline(always)]
     pub fn block(&mut self) {
-        // Loops outside a sweep count on for as long as their thread lives.
+        // Loops outside a sweep keep counting for as long as their thread lives.
         self.blocks = self.blocks.wrapping_add(1);
         self.due += self.total;
         while self.due >= self.expected {
@@ -139,14 +139,14 @@ impl Prefetch {
         }
     }
 
-    /// Leaves the rest to the loops that follow.
+    /// Leaves the rest to later loops.
     #[inline(always)]
     pub fn suspend(self) {
         SUSPENDED.set(self);
     }
 }
 
-/// Asks for the cache line at `address`, which may be any address.
+/// Requests the cache line at `address`, which may be any address.
 #[inline(always)]
 fn line(address: *const u8) {
     // SAFETY: the instruction is a hint. It reads nothing that the program can see, and does not fault on addresses that
@@ -174,11 +174,12 @@ mod tests {
     const TILE: usize = 1024;
     const BLOCKS: usize = 64;
 
-    /// The lines that are asked for during a tile of so many blocks, after one of as many.
+    /// The lines that are requested during a tile of this number of blocks, after one with the same
+    /// number.
     fn asked_for(columns: &[Slice<'_>], tile: &Range<usize>) -> Vec<usize> {
         let run = |tile: &Range<usize>| {
             next_tile(|ahead| columns.iter().for_each(|column| ahead.add(*column, tile)));
-            // Two loops over a tile, of which the second takes up where the first left off.
+            // Two loops over a tile, the second of which continues where the first stopped.
             for blocks in [BLOCKS / 4, BLOCKS - BLOCKS / 4] {
                 let mut prefetch = Prefetch::resume();
                 (0..blocks).for_each(|_| prefetch.block());

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 ///     }
 ///     Ok(w[0])
 /// };
-/// // bfloat16 numbers below 1 are 2^-8 apart: steps of 0.001 are lost, or taken as a whole one time in four.
+/// // bfloat16 numbers below 1 are 2^-8 apart: steps of 0.001 are lost, or rounded up to 2^-8 one time in four.
 /// assert_eq!(after_200_steps(Rounding::Nearest)?, bf16::ONE);
 /// assert!((after_200_steps(Rounding::Stochastic)?.to_f32() - 0.8).abs() < 0.1);
 /// # Ok::<(), gradient_transform::Error>(())
@@ -31,14 +31,14 @@ use serde::{Deserialize, Serialize};
 pub enum Rounding {
     /// To the nearest value, ties to even. Updates below half a unit in the last place (2^-9 of the weight) are lost.
     Nearest,
-    /// Up or down with probabilities that make the expected value exact.
+    /// Up or down, with probabilities that make the expected value exact.
     Stochastic,
 }
 
 /// The random numbers of one column of one parameter in one step.
 ///
-/// They are a function of (seed, parameter's name, column's name, step, element), so neither the number of
-/// threads nor the order of parameters has an influence.
+/// They are a function of (seed, parameter's name, column's name, step, element), so they do not depend on
+/// the number of threads or on the order of parameters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stream(u64);
 
@@ -74,10 +74,11 @@ impl Stream {
     }
 }
 
-/// Elements that have a key of their own, so that a counter of 32 bits is enough for any tensor.
+/// Number of elements with the same key, so that a counter of 32 bits is enough for any tensor.
 const BLOCK: usize = 1024;
 
-/// Hashes that are computed together: each has random bits for two elements, which are as far apart.
+/// Number of hashes that are computed together: each has random bits for two elements, this number
+/// apart.
 const HASHES: usize = 64;
 
 /// Stores `values`, the elements of a block from `first` on.
@@ -159,7 +160,8 @@ fn hash(key: u64, counter: u32) -> u32 {
 #[inline(always)]
 fn round_stochastic(value: f32, noise: u32) -> bf16 {
     let bits = value.to_bits();
-    // A carry out of the mantissa of the largest finite value gives infinity, as rounding to nearest would; NaN and infinity stay.
+    // A carry out of the mantissa of the largest finite value gives infinity, as rounding to the nearest
+    // would; NaN and infinity stay.
     let noise = if bits & 0x7f80_0000 == 0x7f80_0000 { 0 } else { noise };
     bf16::from_bits(((bits.wrapping_add(noise)) >> 16) as u16)
 }
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn stochastic_rounding_is_unbiased() {
-        // 1 + 0.3 units in the last place of bfloat16: must round up in 30 % of the cases.
+        // 1 + 0.3 units in the last place of bfloat16: must round up in 30% of the cases.
         let value = 1.0 + 0.3 / 128.0;
         let n = 1 << 16;
         let mut target = vec![bf16::ZERO; n];

@@ -1,11 +1,11 @@
-//! Arrays of sums, of which every chunk of a tensor gathers its own part.
+//! Arrays of sums. Every chunk of a tensor has its own part.
 
 use std::ops::Range;
 
 use crate::memory::element::Real;
 use crate::memory::kernel;
 
-/// The array that sums of a tensor's elements make, and which element belongs to which sum.
+/// The shape of an array of sums, and the sum that each element belongs to.
 ///
 /// ```
 /// use gradient_transform::{StateSpec, SumShape};
@@ -23,7 +23,7 @@ pub enum SumShape {
     Over(usize),
 }
 
-/// An array of sums, as far as they are gathered: the part that one chunk of a tensor adds to, or all of it.
+/// An array of sums so far: the part of one chunk of a tensor, or all of it.
 ///
 /// ```
 /// use gradient_transform::Gathered;
@@ -38,7 +38,7 @@ pub struct Gathered<T> {
     window: Window,
 }
 
-/// A part of an array: from `first` on, and when it has come to `wrap`, from `wrap - period` on.
+/// A part of an array: from `first` to `wrap`, and then from `wrap - period` on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Window {
     first: usize,
@@ -52,13 +52,13 @@ impl Window {
         Self { first, len, wrap: first + len, period: 0 }
     }
 
-    /// Where it goes on after `wrap`, if it does.
+    /// The range after `wrap`, if there is one.
     fn wrapped(&self) -> Range<usize> {
         let begin = self.wrap - self.period;
         begin..begin + (self.first + self.len).saturating_sub(self.wrap)
     }
 
-    /// All of it, and perhaps more.
+    /// A range that contains all of it.
     fn bounds(&self) -> Range<usize> {
         let end = self.wrap.min(self.first + self.len);
         if self.wrapped().is_empty() { self.first..end } else { self.wrap - self.period..end }
@@ -66,12 +66,12 @@ impl Window {
 }
 
 impl<T: Real> Gathered<T> {
-    /// `len` sums, none of which has anything added to it.
+    /// `len` sums without terms.
     pub fn zeros(len: usize) -> Self {
         Self { values: vec![T::zero(); len], window: Window::plain(0, len) }
     }
 
-    /// The sums from `index` on, `len` of them, to which elements of the present tile that follow one another belong.
+    /// The `len` sums from `index` on, which consecutive elements of the current tile belong to.
     #[inline(always)]
     pub fn at(&mut self, index: usize, len: usize) -> &mut [T] {
         let Window { first, period, .. } = self.window;
@@ -79,7 +79,7 @@ impl<T: Real> Gathered<T> {
         &mut self.values[at..at + len]
     }
 
-    /// The sums that are here: all of them in [`seal`](crate::Link::seal) and
+    /// The sums of this part: all of them in [`seal`](crate::Link::seal) and
     /// [`finish`](crate::Link::finish).
     pub fn values(&self) -> &[T] {
         &self.values
@@ -89,7 +89,7 @@ impl<T: Real> Gathered<T> {
         self.values.fill(T::zero());
     }
 
-    /// Makes it the part that the elements of a range add to, with nothing added.
+    /// Makes it the part for the elements of a range, without terms.
     pub(crate) fn open(&mut self, layout: &SumLayout, elements: Range<usize>) {
         self.window = layout.window(elements);
         self.values.clear();
@@ -115,14 +115,14 @@ impl<T: Real> Gathered<T> {
     }
 }
 
-/// Adds what `parts` have of the sums from `first` on.
+/// Adds the sums of `parts` from `first` on.
 fn add<'p, T: Real>(
     sums: &mut [T],
     first: usize,
     parts: impl Iterator<Item = &'p Gathered<T>> + Clone + Send,
     parallel: bool,
 ) {
-    /// Shorter ranges are not worth a task.
+    /// Length below which a range is not split into tasks.
     const SERIAL: usize = 1 << 16;
     if parallel && sums.len() > SERIAL {
         let middle = sums.len() / 2;
@@ -165,7 +165,7 @@ impl SumLayout {
         }
     }
 
-    /// The sums that the elements of a range, which is not empty, add to.
+    /// The sums of the elements of a range, which is not empty.
     fn window(&self, elements: Range<usize>) -> Window {
         let Some((axis, inner)) = self.axis else { return Window::plain(0, self.len) };
         let last = elements.end - 1;
@@ -175,7 +175,7 @@ impl SumLayout {
         if elements.len() >= inner {
             Window::plain(from * inner, (to + 1 - from) * inner)
         } else if from == to {
-            // Less than a round of them, which may begin in the middle.
+            // Less than one period of the sums, which may begin in the middle.
             Window { first, len: elements.len(), wrap: (from + 1) * inner, period: inner }
         } else {
             Window::plain(first, to * inner + last % inner + 1 - first)

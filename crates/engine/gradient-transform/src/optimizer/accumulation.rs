@@ -18,12 +18,13 @@ use crate::optimizer::step::{StepOutcome, unusable};
 impl<T: Real> Optimizer<T> {
     /// Adds gradients up for the next step. No parameter moves.
     ///
-    /// [`step`](Self::step) then goes by the mean over its own gradients and all those given here since the step before: the mean of n
-    /// micro-steps after `n - 1` calls. A parameter without a gradient in some of them counts with 0 there, and one without any has none. The
-    /// sums take the memory of all gradients, in the type computed in. They are no part of a [`Snapshot`](crate::Snapshot), as gradients are
-    /// not, and [`restore`](Self::restore) drops them.
+    /// [`step`](Self::step) then uses the mean of its own gradients and all those accumulated since the
+    /// previous step: the mean of n micro-steps after `n - 1` calls. If a parameter has no gradient in some
+    /// of them, it counts as 0 there; without any gradient it has none. The sums take the memory of all
+    /// gradients, in the type of the computation. Like gradients, they are not part of a
+    /// [`Snapshot`](crate::Snapshot), and [`restore`](Self::restore) drops them.
     ///
-    /// A step that is an error leaves them, and one that is skipped drops them.
+    /// A step with an error keeps them, and a skipped step drops them.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
@@ -44,8 +45,9 @@ impl<T: Real> Optimizer<T> {
     /// ```
     ///
     /// # Errors
-    /// Those of [`step`](Self::step) for the gradients given; nothing is added then. Under [`NonFinite::Skip`] gradients that are not finite
-    /// are left out and not counted in the mean, and under [`NonFinite::SkipTensor`] those of that parameter are 0.
+    /// Those of [`step`](Self::step) for these gradients; nothing is added then. Under [`NonFinite::Skip`], a
+    /// call with gradients that are not finite is left out and not counted in the mean; under
+    /// [`NonFinite::SkipTensor`], only the gradient of that parameter counts as 0.
     pub fn accumulate(&mut self, parameters: &[Parameter<'_>]) -> Result<StepOutcome> {
         self.check_count(parameters.len())?;
         if self.evaluating.is_some() {
@@ -82,7 +84,7 @@ impl<T: Real> Optimizer<T> {
         self.accumulated
     }
 
-    /// Forgets the gradients that were [accumulated](Self::accumulate).
+    /// Drops the [accumulated](Self::accumulate) gradients.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
@@ -103,8 +105,8 @@ impl<T: Real> Optimizer<T> {
     /// A step, if `rule` accepts the norm of all its gradients together. Otherwise nothing moves, and the step is
     /// [counted](Self::skipped_steps) as skipped.
     ///
-    /// The norm is that of the mean where gradients were [accumulated](Self::accumulate); it takes one more pass over them.
-    /// Gradients that are not finite are left to the step, which rejects or skips them.
+    /// With [accumulated](Self::accumulate) gradients it is the norm of their mean. The norm takes one more
+    /// pass over the gradients. The step itself rejects or skips gradients that are not finite.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter, StepOutcome};
@@ -138,8 +140,8 @@ impl<T: Real> Optimizer<T> {
         Ok(StepOutcome::Skipped)
     }
 
-    /// The norm of the gradients of a step, all together. Parts of one length are added in their order, so that it does not depend on
-    /// the number of threads.
+    /// The norm of all gradients of a step together. Parts of equal length are added in order, so that it
+    /// does not depend on the number of threads.
     fn norm(&self, parameters: &[Parameter<'_>]) -> f64 {
         let mut parts = Vec::new();
         for (tensor, parameter) in self.tensors.iter().zip(parameters) {
@@ -168,8 +170,8 @@ impl<T: Real> Optimizer<T> {
         squares.iter().sum::<f64>().sqrt()
     }
 
-    /// Makes the accumulated gradients and those of this step their mean, or says that the step is to be skipped. Nothing has changed
-    /// when it does, nor with an error.
+    /// Replaces the accumulated gradients by their mean with those of this step; returns false if the step
+    /// has to be skipped. Nothing has changed then, or with an error.
     pub(crate) fn take_mean(&mut self, parameters: &[Parameter<'_>]) -> Result<bool> {
         let policy = self.settings.non_finite;
         let mut refused = vec![false; parameters.len()];
@@ -200,7 +202,7 @@ impl<T: Real> Optimizer<T> {
 }
 
 impl<T: Real> Tensor<T> {
-    /// Adds a gradient to those before, and multiplies the sum by `part`.
+    /// Adds a gradient to the earlier ones, and multiplies the sum by `part`.
     fn accumulate(&mut self, gradient: Slice<'_>, part: f64) {
         let sum = self.accumulated.get_or_insert_with(|| Buffer::zeros(T::DTYPE, gradient.len()));
         let (mut memory, part) = ([T::zero(); TILE], T::of(part));
@@ -212,7 +214,7 @@ impl<T: Real> Tensor<T> {
     }
 }
 
-/// Changes an array of the type computed in, part by part.
+/// Changes an array of the type of the computation, part by part.
 fn each_part<T: Real>(sum: &mut Buffer, mut change: impl FnMut(&mut [T], usize)) {
     let (len, mut memory) = (sum.len(), [T::zero(); TILE]);
     for from in (0..len).step_by(TILE) {
@@ -341,7 +343,7 @@ mod tests {
         }
         assert_eq!(everything(&optimizer, &w), before);
         assert!(matches!(optimizer.begin_step(), Err(Error::GradientsAccumulated { count: 1 })));
-        // What was accumulated is still there.
+        // The accumulated gradients are still there.
         optimizer.step(&mut parameters(&mut w, &gradients(0))).unwrap();
         assert!(w[0].iter().zip(&gradients(0)[0]).all(|(w, g)| *w == 0.5 - g));
     }

@@ -1,4 +1,4 @@
-//! Arrays that are given beside the gradients of a step.
+//! Arrays of the caller for a step, in addition to gradients.
 
 use crate::error::{Error, Result};
 use crate::memory::element::{DType, Real, Scalar};
@@ -6,23 +6,24 @@ use crate::optimizer::Optimizer;
 use crate::optimizer::check::check_shape;
 
 impl<T: Real> Optimizer<T> {
-    /// Gives the next step an array beside the gradient of parameter `index`, in row-major order, for instance an estimate of the
-    /// curvature. Transforms
-    /// read it from a [`Column::GIVEN`](crate::Column::GIVEN).
+    /// Passes an array to the next step in addition to the gradient of parameter `index`, in row-major order,
+    /// for instance an estimate of the curvature. Transforms read it from a
+    /// [`Column::GIVEN`](crate::Column::GIVEN).
     ///
-    /// It is copied, in the type computed in, and counts for one step: also one without a gradient of the parameter, and one that is
-    /// skipped. A step that is an error leaves it. It is no part of a [`Snapshot`](crate::Snapshot), and [`restore`](Self::restore) drops it.
+    /// It is copied, in the type of the computation, and used for one step, even if the parameter has no
+    /// gradient in it or the step is skipped. A step with an error keeps it. It is not part of a
+    /// [`Snapshot`](crate::Snapshot), and [`restore`](Self::restore) drops it.
     ///
     /// # Errors
-    /// [`Error::NoSuch`], [`Error::ShapeMismatch`], [`Error::NonFiniteArray`], and [`Error::ElementType`] for float64 where float32 is computed
-    /// in. An earlier array then stays.
+    /// [`Error::NoSuch`], [`Error::ShapeMismatch`], [`Error::NonFiniteArray`], and [`Error::ElementType`] for
+    /// float64 in an optimizer that computes in float32. An earlier array then stays.
     pub fn give_array<E: Scalar>(&mut self, index: usize, array: &[E]) -> Result<()> {
         let count = self.tensors.len();
         let tensor = self.tensors.get_mut(index).ok_or(Error::NoSuch { what: "parameter", index, count })?;
         check_shape(tensor, "array", None, array.len())?;
         let (name, given) = (&tensor.info.name, E::slice(array));
         if given.dtype() == DType::F64 && T::DTYPE == DType::F32 {
-            let reason = "this optimizer computes in float32; make an `Optimizer<f64>`, or convert the array";
+            let reason = "this optimizer computes in float32; use an `Optimizer<f64>`, or convert the array";
             return Err(Error::ElementType { name: name.clone(), found: DType::F64, reason: reason.into() });
         }
         let mut values = vec![T::zero(); array.len()];
@@ -36,7 +37,7 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Forgets the arrays.
+    /// Drops the arrays.
     pub(crate) fn drop_arrays(&mut self) {
         if std::mem::take(&mut self.has_arrays) {
             self.tensors.iter_mut().for_each(|tensor| tensor.given = None);
@@ -55,7 +56,7 @@ mod tests {
     use crate::optimizer::step::StepOutcome;
     use crate::{Nothing, ParameterGroup};
 
-    /// `u <- u + given`, or u where nothing is given.
+    /// `u <- u + given`, or u without an array.
     #[derive(Clone, Debug)]
     struct Added;
 
@@ -84,7 +85,7 @@ mod tests {
             if e.variant == 1 {
                 e.update = e.update + e.state.second;
             } else {
-                // Zeros, whatever was given before.
+                // Zeros, whatever the array of an earlier step was.
                 e.update = e.update + 1e6 * e.state.second;
             }
         }

@@ -1,4 +1,4 @@
-//! Whether what was given fits what was registered.
+//! Checks of arguments against the registered parameters.
 
 use crate::engine::tensor::Tensor;
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ pub(crate) fn check_value<T: Real>(tensor: &Tensor<T>, value: &Value<'_>) -> Res
     check_dtype(tensor, value.dtype())
 }
 
-/// Refuses a value of another type than before, or one that is not computed with.
+/// Rejects a value whose type has changed or is not supported.
 pub(crate) fn check_dtype<T: Real>(tensor: &Tensor<T>, found: DType) -> Result<()> {
     let name = &tensor.info.name;
     check_type::<T>(name, found)?;
@@ -46,17 +46,17 @@ pub(crate) fn check_dtype<T: Real>(tensor: &Tensor<T>, found: DType) -> Result<(
     Ok(())
 }
 
-/// Refuses a value whose type is wider than that computed in.
+/// Rejects a value whose type is wider than that of the computation.
 pub(crate) fn check_type<T: Real>(name: &str, found: DType) -> Result<()> {
     if found == DType::F64 && T::DTYPE == DType::F32 {
-        let reason = "this optimizer computes in float32; make an `Optimizer<f64>` for it".to_owned();
+        let reason = "this optimizer computes in float32; use an `Optimizer<f64>` for it".to_owned();
         return Err(Error::ElementType { name: name.to_owned(), found, reason });
     }
     Ok(())
 }
 
-/// Refuses shapes whose elements cannot be counted. Axes of length 0 don't excuse the others: what is left when one is summed over
-/// may have none of them.
+/// Rejects shapes with more elements than can be counted. Axes of length 0 don't make the product of the
+/// others irrelevant: a sum over such an axis has none of them.
 pub(crate) fn check_size(name: &str, shape: &[usize]) -> Result<()> {
     let len = shape.iter().try_fold(1_usize, |len, &axis| len.checked_mul(axis.max(1)));
     // The widest element has 8 bytes.

@@ -1,4 +1,4 @@
-//! Evaluation mode for as long as a value lives.
+//! Evaluation mode for the lifetime of a guard.
 
 use std::fmt;
 
@@ -9,15 +9,15 @@ use crate::optimizer::Optimizer;
 use crate::optimizer::parameter::Parameter;
 
 /// Parameters at their evaluation points, until this is dropped: see [`Optimizer::evaluate`].
-#[must_use = "the parameters are put back to their training points when this is dropped"]
+#[must_use = "the parameters return to their training points when this is dropped"]
 pub struct Evaluating<'e, 'p, T: Real = f32> {
     optimizer: &'e mut Optimizer<T>,
     parameters: &'e mut [Parameter<'p>],
 }
 
 impl<T: Real> Optimizer<T> {
-    /// Moves every parameter to its evaluation point x, as [`eval`](Self::eval) does, until the returned guard is dropped, also by
-    /// an error or a panic.
+    /// Moves every parameter to its evaluation point x, as [`eval`](Self::eval) does, until the returned
+    /// guard is dropped, even by an error or a panic.
     ///
     /// ```
     /// use gradient_transform::{Descent, Evaluating, Optimizer, Parameter, Slice};
@@ -65,7 +65,7 @@ impl<T: Real> Evaluating<'_, '_, T> {
 
 impl<T: Real> Drop for Evaluating<'_, '_, T> {
     fn drop(&mut self) {
-        // It is in evaluation mode, and the same parameters were taken there.
+        // It is in evaluation mode, with the same parameters.
         let _ = self.optimizer.train(self.parameters);
     }
 }

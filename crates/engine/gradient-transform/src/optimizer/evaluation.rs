@@ -1,4 +1,4 @@
-//! The evaluation point x, and the way back to the training point y.
+//! The evaluation point x, and the return to the training point y.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,22 +28,24 @@ use crate::optimizer::parameter::Parameter;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainingPoint {
-    /// A copy of it is kept, and comes back to the bit. That takes the memory of all parameters that move between the two.
+    /// A copy of it is kept and restored to the bit. This takes the memory of all parameters that move
+    /// between the two.
     #[default]
     Kept,
-    /// It is computed from x and the base iterate: `y = weight x + (1 - weight) z`. That takes no memory, but x and y are rounded once
-    /// each to the parameter's type, which moves many bfloat16 weights by their last digit. Where the writer keeps x beside y
-    /// ([`Writer::average`](crate::Writer::average)), y does not follow from it, and a copy is kept.
+    /// It is computed from x and the base iterate: `y = weight x + (1 - weight) z`. This takes no memory, but
+    /// x and y are each rounded once to the parameter's type, which moves many bfloat16 weights by their last
+    /// digit. If the writer keeps x as separate state ([`Writer::average`](crate::Writer::average)), y cannot
+    /// be computed from it, and a copy is kept.
     Recomputed,
 }
 
 impl<T: Real> Optimizer<T> {
     /// Moves every parameter to its evaluation point x. The training point y is kept, and [`train`](Self::train) restores it
-    /// exactly, unless [`TrainingPoint::Recomputed`] is set. Neither does anything to parameters whose x is y: those that have not
-    /// had a gradient, such as frozen
-    /// ones and statistics of a normalisation, and all in a chain that does not average.
+    /// exactly, unless [`TrainingPoint::Recomputed`] is set. Both leave parameters whose x is y as they are:
+    /// those that have not had a gradient, such as frozen ones and statistics of a normalisation, and all
+    /// parameters of a chain without averaging.
     ///
-    /// The gradients in `parameters` are not looked at.
+    /// The gradients in `parameters` are not used.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
@@ -70,7 +72,8 @@ impl<T: Real> Optimizer<T> {
         let mut training = Vec::with_capacity(parameters.len());
         for (tensor, parameter) in self.tensors.iter().zip(parameters) {
             let mut value = parameter.value.as_mut_slice();
-            // What does not move needs no copy, which would be as large as the frozen part of a network.
+            // Parameters that do not move need no copy, which would be as large as the frozen part of a
+            // network.
             let stages = stages(&*self.groups[tensor.group].chain);
             let averages = tensor.average(&stages).is_some();
             let moves = tensor.base(&stages).is_some();
@@ -114,8 +117,8 @@ impl<T: Real> Optimizer<T> {
         self.evaluating.is_some()
     }
 
-    /// Writes the evaluation point x of parameter `index` into `out`; `value` is the parameter at its training
-    /// point y and is not touched.
+    /// Writes the evaluation point x of parameter `index` into `out`; `value` is the parameter at its
+    /// training point y and does not change.
     ///
     /// # Errors
     /// [`Error::NoSuch`]; [`Error::ShapeMismatch`] when a slice does not have the parameter's number of elements.
@@ -129,7 +132,7 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Puts a value from y to x.
+    /// Moves a value from y to x.
     fn put_to_x(&self, tensor: &Tensor<T>, value: &mut SliceMut<'_>) {
         match tensor.average(&stages(&*self.groups[tensor.group].chain)) {
             Some(x) => convert_between::<T>(x, value.reborrow()),
@@ -152,7 +155,7 @@ impl<T: Real> Optimizer<T> {
 /// ```
 /// use gradient_transform::{Averaging, Descent, Optimizer};
 ///
-/// // What a snapshot has of Schedule-Free with a beta1 of 0.9, and of a writer whose x is y.
+/// // The entries of a snapshot for Schedule-Free with a beta1 of 0.9, and for a writer whose x is y.
 /// let averaging = Averaging { weight: 0.9, base: "schedule-free/z".to_owned() };
 /// let optimizer = Optimizer::new(Descent::default(), [("w", &[1][..])])?;
 /// assert!(optimizer.snapshot().groups[0].averaging.is_none());
@@ -163,12 +166,12 @@ impl<T: Real> Optimizer<T> {
 pub struct Averaging {
     /// The weight of x: [`Writer::evaluation_weight`](crate::Writer::evaluation_weight).
     pub weight: f64,
-    /// Where z is, as `transform/array`.
+    /// Key of z, as `transform/array`.
     pub base: String,
 }
 
 impl Averaging {
-    /// That of a chain's writer, if it keeps a base iterate.
+    /// The averaging of a chain's writer, if it keeps a base iterate.
     pub(crate) fn of<T: Real>(stages: &Stages<'_, T>) -> Option<Self> {
         let tensor = TensorInfo { name: String::new(), shape: vec![1], dtype: DType::F32, updates: 0 };
         stages.iter().find_map(|transform| {
@@ -178,14 +181,14 @@ impl Averaging {
         })
     }
 
-    /// By how much of the way to z it is from y to x, and from x to y.
+    /// The steps from y to x and from x to y, as shares of the distance to z.
     pub(crate) fn shares(&self) -> [f64; 2] {
         [to_x(self.weight).shares()[0], to_y(self.weight).shares()[1]]
     }
 
-    /// By what y has to move, so that x stays where it is when `later` takes the place of this averaging.
+    /// The move of y by which x stays where it is when `later` replaces this averaging.
     pub(crate) fn change(&self, later: Option<&Self>) -> Option<Between> {
-        // A base iterate of another name begins at y.
+        // A base iterate with another name starts at y.
         let to = later.filter(|later| later.base == self.base).map_or(1.0, |later| later.weight);
         (to != self.weight).then_some(Between { from: self.weight, to })
     }
@@ -207,12 +210,13 @@ fn to_y(weight: f64) -> Between {
 }
 
 impl Between {
-    /// By how much of the way to z it is from the first point to x, and from x to the second.
+    /// The steps from the first point to x and from x to the second, as shares of the distance to
+    /// z.
     fn shares(self) -> [f64; 2] {
         [1.0 - 1.0 / self.from, 1.0 - self.to]
     }
 
-    /// Moves a value, tile by tile. `base` is as long.
+    /// Moves a value, tile by tile. `base` has the same length.
     pub(crate) fn apply<T: Real>(self, mut value: SliceMut<'_>, mut base: Slice<'_>) {
         const PART: usize = 256;
         let (mut memory, mut of_base) = ([T::zero(); PART], [T::zero(); PART]);
@@ -236,7 +240,7 @@ impl Between {
     }
 }
 
-/// Copies between slices of one length, rounded to the nearest where the type is another one.
+/// Copies between slices of the same length, rounded to the nearest if the types differ.
 fn convert_between<T: Real>(mut from: Slice<'_>, mut to: SliceMut<'_>) {
     if from.dtype() == to.dtype() {
         return copy_between(from, to);
@@ -251,7 +255,7 @@ fn convert_between<T: Real>(mut from: Slice<'_>, mut to: SliceMut<'_>) {
     }
 }
 
-/// Copies between slices of one type and length.
+/// Copies between slices of the same type and length.
 fn copy_between(from: Slice<'_>, to: SliceMut<'_>) {
     match (from, to) {
         (Slice::F32(from), SliceMut::F32(to)) => to.copy_from_slice(from),

@@ -1,4 +1,5 @@
-//! A chain as text: its sweeps, what each reads and writes, and the transforms' equations.
+//! A chain as text: its sweeps, the arrays that each reads and writes, and the transforms'
+//! equations.
 
 use std::fmt::{self, Write};
 
@@ -12,11 +13,11 @@ use crate::memory::element::Real;
 use crate::optimizer::Optimizer;
 
 impl<T: Real> Optimizer<T> {
-    /// A step of a group's chain over a tensor of the given shape, in the type computed in, as text: the sweeps, the arrays that each
-    /// reads and writes, and the equations of every transform, in order.
+    /// A step of a group's chain over a tensor of the given shape, in the type of the computation, as text:
+    /// the sweeps, the arrays that each reads and writes, and the equations of every transform, in order.
     ///
-    /// Of a transform with several formulas it shows that of its usual steps, as far as it is known before the sums are. A
-    /// transform that works on tiles has no equations.
+    /// For a transform with several formulas it shows the formula of ordinary steps, as far as it is known
+    /// without the sums. A transform that works on tiles has no equations.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer};
@@ -49,7 +50,7 @@ struct Explained<'a, T: Real> {
 }
 
 impl<T: Real> Explained<'_, T> {
-    /// Names of the columns of a sweep: all, or those that change.
+    /// Names of the columns of a sweep: all of them, or those that change.
     fn columns(&self, sweep: &Sweep, stored: bool) -> Vec<String> {
         let used = sweep.columns.iter().filter(|column| !stored || column.stored);
         let name = |index: usize| {
@@ -69,7 +70,7 @@ impl<T: Real> Explained<'_, T> {
             return None;
         }
         let Equations { measure, update, state, displace, write, .. } = own;
-        // One that lags takes its sums in the last sweep.
+        // A lagged transform measures in the last sweep.
         let lags = self.plan.stages[call.stage].role == Role::Map;
         let measures = if lags { call.then == Then::Commit } else { call.observes };
         let measure = if measures { measure } else { Vec::new() };
@@ -122,7 +123,7 @@ impl<T: Real> fmt::Display for Explained<'_, T> {
     }
 }
 
-/// Equations beside a name.
+/// Equations next to a name.
 fn list(f: &mut fmt::Formatter<'_>, name: &str, lines: &[String], width: usize) -> fmt::Result {
     let names = std::iter::once(name).chain(std::iter::repeat(""));
     names.zip(lines).try_for_each(|(name, line)| writeln!(f, "    {name:width$}  {line}"))

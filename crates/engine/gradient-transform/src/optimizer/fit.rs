@@ -11,7 +11,7 @@ use crate::optimizer::evaluation::Averaging;
 use crate::optimizer::origins::{Origins, Saved};
 use crate::optimizer::snapshot::{GroupSnapshot, TensorSnapshot};
 
-/// The largest counter that is taken: up to here, every whole number is one in float64 too.
+/// The largest valid counter: up to here, float64 can represent every whole number.
 const MOST_STEPS: u64 = 1 << 53;
 
 impl<T: Real> Optimizer<T> {
@@ -49,7 +49,7 @@ impl<T: Real> Optimizer<T> {
             let new = origins.of_groups.iter().enumerate().filter(|(_, origin)| origin.is_none());
             reasons.extend(new.map(|(index, _)| format!("group {index} is not in it")));
             if whole && let Some(reason) = listed(&reasons) {
-                let reason = format!("{reason} (`RestoreOptions::partly` takes what there is)");
+                let reason = format!("{reason} (`RestoreOptions::partly` restores the parts that fit)");
                 return Err(Error::State { reason });
             }
         }
@@ -73,7 +73,7 @@ fn listed(reasons: &[String]) -> Option<String> {
 }
 
 impl GroupSnapshot {
-    /// States that no group can reach.
+    /// Reason why no group can have this state.
     fn fault(&self) -> Option<String> {
         if self.k > MOST_STEPS {
             return Some(format!("{} steps, more than can be counted", self.k));
@@ -95,7 +95,7 @@ impl GroupSnapshot {
 }
 
 impl TensorSnapshot {
-    /// Why this state cannot belong to `tensor`, which has its type and its number of gradients; as far as it cannot.
+    /// Reasons why this state cannot belong to `tensor`, which has its type and its number of gradients.
     fn faults<T: Real>(
         &self,
         tensor: &TensorInfo,
@@ -116,10 +116,10 @@ impl TensorSnapshot {
                 faults.push(format!("`{key}` has {had} elements of {of}, but {len} of {dtype} are needed"));
             }
         };
-        // A transform may have kept an array in any of the types that it can ask for.
+        // A transform may have kept an array in any type that it can declare.
         let kinds = [Storage::Parameter, Storage::Compute, Storage::Bf16];
         let others = kinds.map(|storage| storage.dtype::<T>(self.dtype));
-        // y moves by its base iterate, which no transform here need have.
+        // y moves by its base iterate, which the transforms here may not have.
         let own: Option<&str> = averaging.map(|averaging| averaging.base.as_str());
         let mut is_known = own.is_none();
         for transform in chain {

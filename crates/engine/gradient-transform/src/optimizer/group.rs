@@ -1,4 +1,4 @@
-//! Parameter groups and what is set for all of them.
+//! Parameter groups, and settings for all of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -88,8 +88,9 @@ pub enum NonFinite {
     /// The whole step is skipped, for all parameters together, and counted: [`Optimizer::skipped_steps`](crate::Optimizer::skipped_steps).
     Skip,
     /// The parameters with such a gradient are left out of the step, as if they had none, and counted:
-    /// [`Optimizer::skipped_tensors`](crate::Optimizer::skipped_tensors). So no parameter waits until the gradients of others have
-    /// been checked, and each is read and written while it is in the processor's caches.
+    /// [`Optimizer::skipped_tensors`](crate::Optimizer::skipped_tensors). So no parameter has to wait until
+    /// the gradients of the others have been checked, and each is read and written while it is in the
+    /// processor's caches.
     #[serde(rename = "skip_tensor")]
     SkipTensor,
     /// Gradients are not checked, which saves a pass over them. A single infinite gradient then spoils the estimate of the step size permanently.
@@ -118,14 +119,14 @@ pub struct Settings {
     pub training_point: TrainingPoint,
 }
 
-/// A group at work.
+/// A group with its state.
 pub(crate) struct Group<T: Real> {
     pub(crate) chain: Box<dyn Link<T>>,
     pub(crate) lr: f64,
     pub(crate) rounding: Rounding,
     /// Steps done.
     pub(crate) k: u64,
-    /// How many of them at learning rate 0.
+    /// The number of them at learning rate 0.
     pub(crate) still_steps: u64,
     /// Whether the chain has an estimator.
     pub(crate) estimates: bool,
@@ -136,11 +137,11 @@ pub(crate) struct Group<T: Real> {
     pub(crate) scalars: Vec<f64>,
     /// Whether it ever had a gradient at a learning rate above 0.
     pub(crate) seen: bool,
-    /// The context of the step that is in progress.
+    /// The context of the current step.
     pub(crate) context: StepContext,
-    /// That of the step before, for a step that is refused.
+    /// The context of the previous step, in case the current one is rejected.
     pub(crate) previous: StepContext,
-    /// Sums of the step in progress.
+    /// Sums of the current step.
     pub(crate) summary: StepSummary,
     /// Its weight in the estimate.
     pub(crate) counts: Counts,
@@ -176,7 +177,7 @@ impl<T: Real> Group<T> {
         GroupState { index, k, lr, estimate, has_moved, resumed, summary }
     }
 
-    /// Goes on with an estimate of other groups. d0 stays, as it is what the group compares d with.
+    /// Takes over an estimate of other groups. d0 stays, because the group compares d with it.
     pub(crate) fn share_estimate(&mut self, estimate: &Estimate) {
         self.estimate = Estimate { d0: self.estimate.d0, ..*estimate };
     }
@@ -201,12 +202,12 @@ impl<T: Real> Group<T> {
         self.still = stages.iter().position(|stage| stage.estimator().is_some_and(|e| !e.learns(step)));
     }
 
-    /// Whether the step that has begun gives the transforms all that they need.
+    /// Checks that the current step provides everything that the transforms need.
     pub(crate) fn check_step(&self) -> Result<()> {
         stages(&*self.chain).iter().try_for_each(|transform| transform.check_step(&self.context))
     }
 
-    /// Moves the estimate on by `total`, if there is one, and then the transforms' numbers.
+    /// Updates the estimate by `total`, if there is one, and then the transforms' numbers.
     pub(crate) fn end_step(&mut self, total: Option<[f64; 2]>) {
         let Self { chain, context, estimate, scalars, summary, k, .. } = self;
         let stages = stages(&**chain);
@@ -222,7 +223,7 @@ impl<T: Real> Group<T> {
         *k += 1;
     }
 
-    /// Moves `estimate` on by `total`, if the chain has an estimator.
+    /// Updates `estimate` by `total`, if the chain has an estimator.
     pub(crate) fn conclude(&mut self, total: [f64; 2]) {
         let Self { chain, context, estimate, .. } = self;
         conclude(&stages(&**chain), context, total, estimate);
@@ -233,7 +234,7 @@ fn conclude<T: Real>(stages: &Stages<'_, T>, step: &StepContext, total: [f64; 2]
     if let Some(estimator) = stages.iter().find_map(|t| t.estimator()) {
         let earlier = estimate.d;
         if !estimator.learns(step) {
-            // The moments have been rescaled in this step, and must not be once more.
+            // The moments have been rescaled in this step, and must not be rescaled again.
             estimate.d_prev = earlier;
             return;
         }
@@ -242,16 +243,16 @@ fn conclude<T: Real>(stages: &Stages<'_, T>, step: &StepContext, total: [f64; 2]
     }
 }
 
-/// With a learning rate of at most 2^32 and an estimate d of at most 2^50, a step of `lr * d` along an update of at most 2^44,
-/// the largest gradient of float32, is a number in float32, and the sum of as many squares of `lr * d` as there are steps is one
-/// in float64.
+/// With a learning rate of at most 2^32 and an estimate d of at most 2^50, a step of `lr * d` along an update
+/// of at most 2^44, the largest gradient of float32, is finite in float32, and the sum of the squares of
+/// `lr * d` over all steps is finite in float64.
 pub(crate) fn check_lr(lr: f64) -> Result<()> {
     Error::check("lr", lr, (0.0..=LARGEST_LR).contains(&lr), "at least 0 and at most 2^32")
 }
 
 const LARGEST_LR: f64 = (1_u64 << 32) as f64;
 
-/// Refuses chains that make no sense; gives the estimate that this one starts with.
+/// Rejects invalid chains; returns the initial estimate of this one.
 fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
     let names: Vec<&str> = stages.iter().map(|t| t.name()).collect();
     let refuse = |reason: String| Err(Error::InvalidChain { chain: names.join(" | "), reason });
@@ -272,7 +273,9 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
     for (i, transform) in stages.iter().enumerate() {
         let name = names[i];
         if name.is_empty() || name.contains('/') {
-            return refuse(format!("`{name}` names state, so it must not be empty or have a `/` in it"));
+            return refuse(format!(
+                "`{name}` is the name of state, so it must not be empty or contain a `/`"
+            ));
         }
         if names[..i].contains(&name) {
             return refuse(format!("`{name}` occurs twice, and state is kept by name; keep one"));
@@ -303,7 +306,7 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
         (Some((name, estimator)), None) => {
             let initial = estimator.initial();
             match initial.fault() {
-                Some(fault) => refuse(format!("`{name}` begins with an estimate that has no steps: {fault}")),
+                Some(fault) => refuse(format!("the initial estimate of `{name}` allows no step: {fault}")),
                 None => Ok(initial),
             }
         }
@@ -311,7 +314,7 @@ fn validate<T: Real>(stages: &Stages<'_, T>) -> Result<Estimate> {
     }
 }
 
-/// One line per transform: what a chain does to a tensor of the given shape.
+/// The transforms of a chain for a tensor of the given shape.
 pub(crate) fn describe<T: Real>(chain: &dyn Link<T>, shape: &[usize]) -> String {
     let tensor = TensorInfo { name: String::new(), shape: shape.to_vec(), dtype: DType::F32, updates: 0 };
     let step = StepContext::new(1, 1.0);

@@ -14,7 +14,7 @@ pub(crate) fn differences(saved: &[String], here: &[String]) -> Vec<String> {
     found
 }
 
-/// The name of what is written as `Name { field: value }` or `Name`.
+/// The name in a text of the form `Name { field: value }` or `Name`.
 fn head(text: &str) -> &str {
     text.split_once(" {").map_or(text, |(head, _)| head)
 }

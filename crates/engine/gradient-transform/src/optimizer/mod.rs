@@ -41,9 +41,9 @@ use crate::optimizer::policy::{GroupPolicy, GroupState, SplitGroups};
 use crate::optimizer::recorder::Recorder;
 use crate::optimizer::shape::IntoShape;
 
-/// A chain at work on named parameters.
+/// Optimizer: chains of transforms, with state, for named parameters.
 ///
-/// `T` is the type computed in: `f32` (for float32 and bfloat16 parameters) or `f64`.
+/// `T` is the type of the computation: `f32` (for float32 and bfloat16 parameters) or `f64`.
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Parameter};
@@ -67,28 +67,29 @@ pub struct Optimizer<T: Real = f32> {
     /// The training point y of every parameter, while the parameters are at x.
     pub(crate) evaluating: Option<Vec<Buffer>>,
     pub(crate) skipped: u64,
-    /// How many times gradients were accumulated since the latest step.
+    /// Number of accumulated gradients since the latest step.
     pub(crate) accumulated: u64,
-    /// Values given beside the parameters for the step in progress.
+    /// Values of the caller for the current step, in addition to the parameters.
     pub(crate) given: Publications,
-    /// Whether a tensor has an array that was given for the next step.
+    /// Whether a tensor has an array of the caller for the next step.
     pub(crate) has_arrays: bool,
     pub(crate) skipped_tensors: u64,
-    /// State was loaded and no step done since.
+    /// Whether state was loaded and no step has been done since.
     pub(crate) resumed: bool,
     /// The transforms with sums over several tensors, in the order in which the sums are completed.
     pub(crate) shared_sums: Vec<String>,
     pub(crate) pool: ScratchPool<T>,
     pub(crate) recorder: Option<Recorder>,
-    /// Of the groups with an estimator where a step begins: what the policy sees of them, and the d that they step with. Kept for
-    /// their memory.
+    /// At the beginning of a step, for the groups with an estimator: the policy's view of them, and the d
+    /// that they step with. Kept to reuse the memory.
     pub(crate) states: Vec<GroupState>,
     pub(crate) shared_d: Vec<f64>,
 }
 
 impl Optimizer<f32> {
-    /// One group at learning rate 1, with the default [`Settings`], computed in float32. Parameters are (name, shape), in the
-    /// order in which every step will give them; in memory they are float32 or bfloat16.
+    /// An optimizer with one group at learning rate 1 and the default [`Settings`], which computes in
+    /// float32. Parameters are (name, shape), in the order in which every step passes them; in memory they
+    /// are float32 or bfloat16.
     ///
     /// # Errors
     /// [`Error::InvalidChain`], [`Error::Excluded`] or [`Error::OptionOutOfRange`] for a chain that cannot run;
@@ -123,7 +124,7 @@ impl<T: Real> Optimizer<T> {
         Self::with_groups([ParameterGroup::new(chain, parameters)], Settings::default())
     }
 
-    /// Several groups. The parameters' order is that of the groups.
+    /// An optimizer with several groups. The order of the parameters is that of the groups.
     ///
     /// ```
     /// use gradient_transform::{
@@ -173,7 +174,7 @@ impl<T: Real> Optimizer<T> {
         Ok(optimizer)
     }
 
-    /// Adds a group; its parameters come after those already there.
+    /// Adds a group; its parameters come after the existing ones.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, ParameterGroup};
@@ -181,7 +182,7 @@ impl<T: Real> Optimizer<T> {
     /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[8, 4][..])])?;
     /// optimizer.add_group(ParameterGroup::new(Descent::default(), [("adapter", &[8, 2][..])]).lr(0.1))?;
     /// assert!(optimizer.names().eq(["w", "adapter"]));
-    /// assert!(optimizer.add_group(ParameterGroup::new(Descent::default(), [("w", &[1][..])])).is_err()); // named already
+    /// assert!(optimizer.add_group(ParameterGroup::new(Descent::default(), [("w", &[1][..])])).is_err()); // the name exists already
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     ///
@@ -200,7 +201,7 @@ impl<T: Real> Optimizer<T> {
         }
         let mut made = Group::new(group.chain, group.lr, group.rounding)?;
         if self.settings.split_groups == SplitGroups::Joint {
-            // All before it have the same one.
+            // All groups before it have the same one.
             let first = self.groups.iter().find(|group| group.estimates);
             check_one_estimator(first.into_iter().chain([&made]))?;
             if let Some(first) = first.filter(|_| made.estimates) {
@@ -216,12 +217,12 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Sets a custom policy of how the groups act together, from the next step on; `()` is none.
+    /// Sets a custom policy of how the groups act together, from the next step on; `()` removes it.
     ///
     /// ```
     /// use gradient_transform::{Counts, Descent, GroupPolicy, GroupState, Optimizer, Parameter};
     ///
-    /// /// Every call of `step` is a step of every group, whether it had gradients or not.
+    /// /// Every call of `step` is a step of every group, with or without gradients.
     /// #[derive(Debug)]
     /// struct InStep;
     ///
@@ -244,7 +245,7 @@ impl<T: Real> Optimizer<T> {
         self.policy = Box::new(policy);
     }
 
-    /// The tensors of a group, which stand together.
+    /// The tensors of a group, which are consecutive.
     pub(crate) fn tensors_of(&self, group: usize) -> &[Tensor<T>] {
         &self.tensors[range_of(&self.tensors, group)]
     }
@@ -344,8 +345,8 @@ impl<T: Real> Optimizer<T> {
         Ok(&self.group(group)?.context)
     }
 
-    /// The names of a group's transforms in order; `‖` marks those after which another sweep begins, for a tensor
-    /// of the given shape.
+    /// The names of a group's transforms in order, for a tensor of the given shape; `‖` marks those after
+    /// which another sweep begins.
     ///
     /// # Errors
     /// [`Error::NoSuch`].
@@ -415,7 +416,7 @@ impl<T: Real> Optimizer<T> {
         Ok(self.group(group)?.k)
     }
 
-    /// Names of the parameters, in the order in which a step gives them.
+    /// Names of the parameters, in the order of a step.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.iter().map(|t| t.info.name.as_str())
     }
@@ -425,8 +426,9 @@ impl<T: Real> Optimizer<T> {
         self.tensors.iter().map(Tensor::bytes).sum()
     }
 
-    /// Bytes of working memory that is held from step to step beside the state: sums over axes and what is made of them, which grow
-    /// with the axes and not with the product of them, and tiles and partial sums of the threads that were at work.
+    /// Bytes of working memory that is kept from step to step in addition to the state: sums over axes and
+    /// arrays computed from them, which grow with the axes and not with their product, and tiles and partial
+    /// sums of the threads.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter, TILE};
@@ -441,11 +443,11 @@ impl<T: Real> Optimizer<T> {
         self.tensors.iter().map(Tensor::workspace).sum::<usize>() + self.pool.bytes()
     }
 
-    /// Bytes that one step moves between memory and processor according to the plan, and the largest number of
-    /// sweeps over a tensor. Parameters that have not had a gradient yet are not counted.
+    /// The bytes that one step moves between memory and processor according to the plan, and the largest
+    /// number of sweeps over a tensor. Parameters that have not had a gradient yet are not counted.
     ///
-    /// Looking for gradients that are not finite is no part of the plan. It moves nothing where the first sweep stores
-    /// nothing, as that sweep looks on its way; elsewhere it reads the gradient once more.
+    /// The check for gradients that are not finite is not part of the plan. It moves nothing if the first
+    /// sweep stores nothing, because that sweep includes the check; otherwise it reads the gradient again.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter, rescale};
@@ -485,20 +487,21 @@ impl<T: Real> fmt::Debug for Optimizer<T> {
     }
 }
 
-/// Where a group's tensors are.
+/// Range of a group's tensors.
 pub(crate) fn range_of<T>(tensors: &[Tensor<T>], group: usize) -> Range<usize> {
     let from = tensors.partition_point(|tensor| tensor.group < group);
     let count = tensors[from..].partition_point(|tensor| tensor.group == group);
     from..from + count
 }
 
-/// Refuses groups whose sums cannot be added to one estimate. What a sum is of follows from the kind of estimator.
+/// Rejects groups whose sums cannot be added to one estimate: the meaning of a sum depends on the kind of
+/// estimator.
 pub(crate) fn check_one_estimator<'g, T: Real>(groups: impl IntoIterator<Item = &'g Group<T>>) -> Result<()> {
     let mut names = groups.into_iter().filter_map(Group::estimator_name);
     let Some(first) = names.next() else { return Ok(()) };
     match names.find(|name| *name != first) {
         Some(second) => {
-            let reason = "a joint estimate adds what all groups have gathered, and these gather different things; give all groups the same estimator, or let each estimate its own d (`SplitGroups::Mean` or `Each`)";
+            let reason = "a joint estimate adds the sums of all groups, and different estimators have different sums; use the same estimator in all groups, or one estimate per group (`SplitGroups::Mean` or `Each`)";
             Err(Error::Excluded { first, second, reason })
         }
         None => Ok(()),

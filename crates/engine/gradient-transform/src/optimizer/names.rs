@@ -6,7 +6,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::engine::tensor::Tensor;
 
-/// The places of the parameters, by the names that they have there: no name is kept twice.
+/// The positions of the parameters by name. The names themselves are stored only with the tensors.
 #[derive(Default)]
 pub(crate) struct Names {
     hasher: DefaultHashBuilder,
@@ -14,13 +14,13 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Where in `tensors` the parameter of this name is.
+    /// Position of the parameter of this name in `tensors`.
     pub(crate) fn find<T>(&self, tensors: &[Tensor<T>], name: &str) -> Option<usize> {
         let is_it = |&place: &usize| tensors.get(place).is_some_and(|tensor| tensor.info.name == name);
         self.places.find(self.hasher.hash_one(name), is_it).copied()
     }
 
-    /// Takes the tensors from `first` on up, which have other names than those before them.
+    /// Adds the tensors from `first` on, whose names differ from the earlier ones.
     pub(crate) fn extend<T>(&mut self, tensors: &[Tensor<T>], first: usize) {
         let Self { hasher, places } = self;
         let hash = |&place: &usize| hasher.hash_one(tensors[place].info.name.as_str());

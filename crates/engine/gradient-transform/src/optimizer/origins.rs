@@ -1,4 +1,4 @@
-//! Where an optimizer's groups and parameters are in a snapshot.
+//! The groups and parameters of an optimizer in a snapshot.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use crate::memory::element::Real;
 use crate::optimizer::Optimizer;
 use crate::optimizer::snapshot::{GroupSnapshot, Snapshot, TensorSnapshot};
 
-/// A snapshot, by the places that its parameters have here.
+/// A snapshot, by the positions of its parameters in this optimizer.
 pub(crate) struct Saved {
     pub(crate) evaluating: bool,
     pub(crate) groups: Vec<GroupSnapshot>,
@@ -32,15 +32,16 @@ impl Saved {
     }
 }
 
-/// Where an optimizer's groups and parameters are in a snapshot.
+/// The groups and parameters of an optimizer in a snapshot.
 #[derive(Default)]
 pub(crate) struct Origins {
-    /// The group of the snapshot that each group goes on from: the one that most of its parameters were in.
+    /// For each group, the group of the snapshot that it continues: the one that most of its parameters
+    /// were in.
     pub(crate) of_groups: Vec<Option<usize>>,
     pub(crate) of_tensors: Vec<Option<usize>>,
-    /// Groups here that go on without some of the state that their sums are of.
+    /// For each group, whether it continues without some of the parameters of its sums.
     pub(crate) partial: Vec<bool>,
-    /// Groups of the snapshot that none here goes on from.
+    /// Groups of the snapshot that no group continues.
     pub(crate) left_out: Vec<usize>,
     pub(crate) regrouped: Vec<String>,
 }
@@ -51,14 +52,14 @@ impl Origins {
         let (here, there) = (groups.len(), saved.groups.len());
         let mut origins = Self { of_groups: vec![None; here], partial: vec![false; here], ..Self::default() };
         if saved.groups.iter().all(|group| group.parameters.is_empty()) {
-            // Of a time before names were kept, or without any.
+            // From a version without names, or without parameters.
             origins.of_groups = (0..here).map(|index| (index < there).then_some(index)).collect();
             origins.of_tensors = tensors.iter().map(|t| origins.of_groups[t.group]).collect();
             origins.left_out = (here..there).collect();
             return origins;
         }
         origins.of_tensors = vec![None; tensors.len()];
-        // How many parameters of each group there is state of.
+        // For each group, the number of parameters with state.
         let mut had = vec![0; there];
         for (origin, group) in saved.groups.iter().enumerate() {
             for name in &group.parameters {
@@ -81,11 +82,11 @@ impl Origins {
         }
         let mut heirs: Vec<Option<usize>> = vec![None; there];
         for (index, shared) in shared.iter().enumerate() {
-            // Of equally many, the first.
+            // For equal numbers, the first.
             let most = shared.iter().max_by_key(|(origin, count)| (**count, Reverse(**origin)));
             let origin = match most {
                 Some((origin, _)) => Some(*origin),
-                // Groups without parameters are told apart by nothing else.
+                // Groups without parameters differ only in their position.
                 None if optimizer.tensors_of(index).is_empty() => {
                     Some(index).filter(|&i| saved.groups.get(i).is_some_and(|g| g.parameters.is_empty()))
                 }

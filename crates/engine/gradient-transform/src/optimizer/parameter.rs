@@ -1,4 +1,4 @@
-//! Parameters and gradients, as the optimizer takes them.
+//! Parameters and gradients, as arguments of a step.
 
 use ndarray::{ArrayView, ArrayViewMut, ArrayViewMutD, Dimension};
 use smallvec::SmallVec;
@@ -10,10 +10,10 @@ use crate::memory::strided::StridedMut;
 /// A parameter's value and its gradient for one step.
 ///
 /// A contiguous row-major value or gradient is used in place. Any other layout (column-major, strided,
-/// broadcast) is taken through one contiguous copy.
+/// broadcast) goes through one contiguous copy.
 ///
-/// A gradient may have another element type than the value, as when the gradients of bfloat16 parameters are accumulated in
-/// float32: see [`with_gradient`](Self::with_gradient).
+/// A gradient may have a different element type from the value, for example if the gradients of bfloat16
+/// parameters are accumulated in float32: see [`with_gradient`](Self::with_gradient).
 #[derive(Debug)]
 pub struct Parameter<'a> {
     pub(crate) value: Value<'a>,
@@ -78,7 +78,8 @@ impl<'a> Parameter<'a> {
     ) -> Self {
         let shape = Some(Shape::from_slice(value.shape()));
         let data = if value.is_standard_layout() {
-            // Row-major was just checked, so the slice exists; an empty one would be refused by its shape.
+            // Row-major was just checked, so the slice exists; the check of the shape would reject an
+            // empty one.
             ValueData::Contiguous(E::slice_mut(value.into_slice().unwrap_or_default()))
         } else {
             let copy = E::buffer(value.iter().copied().collect());
@@ -87,8 +88,8 @@ impl<'a> Parameter<'a> {
         Self { value: Value { shape, data }, gradient: gradient.map(Gradient::new) }
     }
 
-    /// The same parameter with this gradient, a plain slice in row-major order, whose elements may be of another type than the
-    /// value's. They are computed with as they are, not rounded to the value's type first; only float64 under an optimizer
+    /// The same parameter with this gradient, a plain slice in row-major order, whose element type may differ
+    /// from the value's. The gradient is not rounded to the value's type first. Only float64 in an optimizer
     /// that computes in float32 is an error.
     ///
     /// ```
@@ -98,7 +99,7 @@ impl<'a> Parameter<'a> {
     /// let group = ParameterGroup::new(Descent::default(), [("w", &[1][..])]).rounding(Rounding::Nearest);
     /// let mut optimizer: Optimizer = Optimizer::with_groups([group], Settings::default())?;
     /// let mut w = [bf16::ONE];
-    /// // The sum of several bfloat16 gradients, which is none: near 1, bfloat16 numbers are 2^-7 apart.
+    /// // The sum of several bfloat16 gradients, which is not a bfloat16 number: near 1, these are 2^-7 apart.
     /// let accumulated = [1.0_f32 - 0.001];
     /// optimizer.step(&mut [Parameter::slice(&mut w, None).with_gradient(&accumulated)])?;
     /// assert_eq!(w, [bf16::from_f32(0.001)]); // and not 0 or 2^-8
@@ -177,7 +178,7 @@ impl Value<'_> {
         }
     }
 
-    /// Puts the row-major copy of a strided view back into the view.
+    /// Writes the row-major copy of a strided view back into the view.
     pub(crate) fn write_back(&mut self) {
         fn assign<E: Scalar>(view: &mut ArrayViewMutD<'_, E>, values: &[E]) {
             for (target, value) in view.iter_mut().zip(values) {

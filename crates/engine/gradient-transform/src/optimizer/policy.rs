@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::link::context::{Estimate, StepSummary};
 
-/// How the groups' estimates of the step size act together. A group without an estimator steps with its own learning
-/// rate, and is in no mean and in no joint estimate.
+/// How the groups' estimates of the step size act together. A group without an estimator steps with its own
+/// learning rate, and is not part of a mean or a joint estimate.
 ///
 /// ```
 /// use gradient_transform::SplitGroups;
@@ -31,24 +31,26 @@ use crate::link::context::{Estimate, StepSummary};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitGroups {
-    /// Each group estimates its own d; all step with the harmonic mean of them.
+    /// Each group estimates its own d; all groups step with the harmonic mean.
     ///
-    /// The mean is taken over the groups whose d has left d0 and whose learning rate is above 0. A group whose d has not
-    /// left d0, such as one that came late, steps with the smaller of the mean and its own d until it has.
+    /// The mean is over the groups whose d has left d0 and whose learning rate is above 0. A group whose d
+    /// has not left d0, such as one that started late, steps with the smaller of the mean and its own d until
+    /// it has.
     #[default]
     Mean,
     /// Each group estimates its own d and steps with it.
     Each,
-    /// One d is estimated from all groups together, as in the Prodigy paper. A group counts
-    /// from the first step on that could move it: one that has always been at learning rate 0 does not count.
+    /// One d is estimated from all groups together, as in the Prodigy paper. A group counts from the first
+    /// step on that could move it: a group that has always been at learning rate 0 does not count.
     Joint,
 }
 
 impl SplitGroups {
     /// Replaces each group's own d by the one that it steps with: the default of [`GroupPolicy::share`].
     ///
-    /// The mean runs over the groups whose d has left d0; while there are none, over those that can move; while there are none
-    /// of these either, over all. A group at d0 has not found its distance yet, and 1/d0 would outweigh all others in the mean.
+    /// The mean is over the groups whose d has left d0; without any, over those that can move; without any of
+    /// these either, over all. A group at d0 has not found its distance yet, and 1/d0 would dominate the
+    /// mean.
     ///
     /// ```
     /// use gradient_transform::{Estimate, GroupState, SplitGroups, StepSummary};
@@ -57,7 +59,7 @@ impl SplitGroups {
     ///     let estimate = Estimate { d, ..Estimate::new(1e-6) };
     ///     GroupState { index, k: 9, lr: 1.0, estimate, has_moved: true, resumed: false, summary: StepSummary::default() }
     /// };
-    /// let groups = [group(0, 2e-3), group(1, 6e-3), group(2, 1e-6)]; // the third one has come late
+    /// let groups = [group(0, 2e-3), group(1, 6e-3), group(2, 1e-6)]; // the third one has started late
     /// let mut d = groups.map(|group| group.estimate.d);
     /// SplitGroups::Mean.share(&groups, &mut d);
     /// assert!((d[0] - 3e-3).abs() < 1e-15 && d[1] == d[0] && d[2] == 1e-6);
@@ -78,13 +80,13 @@ impl SplitGroups {
         let (sum, count) = terms.fold((0.0, 0.0), |(sum, count), term| (sum + term, count + 1.0));
         let mean: f64 = count / sum;
         for (group, d) in groups.iter().zip(d) {
-            // Whoever has yet to find its distance must not begin with that of others.
+            // A group that has not found its distance must not start with that of others.
             *d = if any_left && !group.has_left_d0() { mean.min(*d) } else { mean };
         }
     }
 }
 
-/// A group, as a [`GroupPolicy`] sees it. An example is at [`SplitGroups::share`].
+/// A group, as an argument of a [`GroupPolicy`]. [`SplitGroups::share`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GroupState {
     /// Number of the group in the optimizer.
@@ -97,14 +99,14 @@ pub struct GroupState {
     pub estimate: Estimate,
     /// Whether it had a gradient at a learning rate above 0 in any step before this one.
     pub has_moved: bool,
-    /// Whether the optimizer was restored from a snapshot, and has done no step since.
+    /// Whether the optimizer was restored from a snapshot, and no step has been done since.
     pub resumed: bool,
     /// Gradients and updates of the step; none at its beginning.
     pub summary: StepSummary,
 }
 
 impl GroupState {
-    /// Whether a step could move the group, and it has been seen to have gradients.
+    /// Whether a step can move the group, and the group has had gradients.
     ///
     /// ```
     /// use gradient_transform::{Estimate, GroupState, StepSummary};
@@ -120,7 +122,7 @@ impl GroupState {
         self.has_moved && self.lr > 0.0
     }
 
-    /// Whether it can move, and its estimate says more than the initial one did.
+    /// Whether it can move, and its estimate has left the initial one.
     pub fn has_left_d0(&self) -> bool {
         self.can_move() && self.estimate.d > self.estimate.d0
     }
@@ -149,25 +151,27 @@ impl GroupState {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Whether it is a step at all: whether the number of steps and the transforms' numbers per group advance. By default, if a tensor of the group
-    /// had a gradient.
+    /// Whether the number of steps and the transforms' numbers per group advance. By default, if a tensor of
+    /// the group had a gradient.
     pub step: bool,
-    /// Whether it is one that could move something, which [`StepContext::moves`](crate::StepContext::moves) counts. By default, if the
-    /// learning rate is above 0.
+    /// Whether [`StepContext::moves`](crate::StepContext::moves) counts it, as a step that could move a
+    /// parameter. By default, if the learning rate is above 0.
     pub moves: bool,
     /// Whether the tensors' contributions are part of a joint estimate. By default, always.
     pub joins: bool,
-    /// Whether the estimate is updated; a joint one is if it is for any group with an estimator. By default, if a tensor moved.
+    /// Whether the estimate is updated; a joint estimate is updated if this is true for any group with an
+    /// estimator. By default, if a tensor moved.
     pub estimate: bool,
 }
 
-/// How the groups of an optimizer act together, beyond what [`SplitGroups`] says: for custom policies, given to
-/// [`Optimizer::set_policy`](crate::Optimizer::set_policy). A method that a policy does not implement does what happens without a policy.
+/// A custom rule of how the groups of an optimizer act together, in addition to [`SplitGroups`]: set it by
+/// [`Optimizer::set_policy`](crate::Optimizer::set_policy). The default of each method is the behaviour
+/// without a policy.
 ///
 /// ```
 /// use gradient_transform::{Descent, Estimate, GroupPolicy, GroupState, Optimizer, SplitGroups, StepSummary};
 ///
-/// /// All groups step with the smallest d that one of them has found.
+/// /// All groups step with the smallest d of all.
 /// #[derive(Debug)]
 /// struct Smallest;
 ///
@@ -182,7 +186,7 @@ pub struct Counts {
 /// let mut optimizer = Optimizer::new(Descent::default(), [("w", &[8, 4][..])])?;
 /// optimizer.set_policy(Smallest);
 ///
-/// // A policy is a function of what it is shown, and can be tried out without an optimizer.
+/// // A policy depends only on its arguments, so you can test it without an optimizer.
 /// let group = |index, d| {
 ///     let estimate = Estimate { d, ..Estimate::new(1e-6) };
 ///     GroupState { index, k: 9, lr: 1.0, estimate, has_moved: true, resumed: false, summary: StepSummary::default() }
@@ -199,7 +203,7 @@ pub struct Counts {
 /// ```
 /// use gradient_transform::{Counts, Estimate, GroupPolicy, GroupState};
 ///
-/// /// One d for all, which a group added later takes part in from its hundredth step on, and steps with at a tenth.
+/// /// One d for all. A group that is added later contributes from its hundredth step on, and steps with a tenth of d.
 /// #[derive(Debug)]
 /// struct Newcomers {
 ///     first: usize,
@@ -212,7 +216,7 @@ pub struct Counts {
 ///     }
 ///
 ///     fn total(&self, contributions: &mut dyn Iterator<Item = [f64; 2]>) -> [f64; 2] {
-///         // No tensor is to outweigh all others.
+///         // No tensor must outweigh all others.
 ///         contributions.fold([0.0; 2], |[a, b], [x, y]| [a + x.clamp(-1.0, 1.0), b + y.min(1.0)])
 ///     }
 ///
@@ -227,12 +231,12 @@ pub struct Counts {
 /// assert_eq!(policy.total(&mut [[0.5, 0.25], [-3.0, 2.0]].into_iter()), [-0.5, 1.25]);
 /// ```
 ///
-/// A policy is no part of a [`Snapshot`](crate::Snapshot), and nor are the [`Settings`](crate::Settings). It is called a few times
-/// in each step for each group, and never for an element. If it gives a group an invalid step size, the step is an
-/// [`Error::InvalidPolicy`](crate::Error::InvalidPolicy), and nothing moves.
+/// Like the [`Settings`](crate::Settings), a policy is not part of a [`Snapshot`](crate::Snapshot). It is
+/// called a few times in each step for each group, and never for an element. If it returns an invalid step
+/// size for a group, the step is an [`Error::InvalidPolicy`](crate::Error::InvalidPolicy), and nothing moves.
 pub trait GroupPolicy: fmt::Debug + Send + Sync {
-    /// Puts the d that each group steps with, above 0 and at most 2^50, in place of its own. Groups without an estimator are not among
-    /// these.
+    /// Replaces each group's own d by the one that it steps with, above 0 and at most 2^50. Groups without an
+    /// estimator are not included.
     fn share(&self, split: SplitGroups, groups: &[GroupState], d: &mut [f64]) {
         split.share(groups, d);
     }
@@ -247,12 +251,12 @@ pub trait GroupPolicy: fmt::Debug + Send + Sync {
         contributions.fold([0.0; 2], |total, term| [total[0] + term[0], total[1] + term[1]])
     }
 
-    /// The estimate that a group goes on with under [`SplitGroups::Joint`], after the first one's has moved to `joint`. By default, that
-    /// one with the group's own d0, which is what it compares d with.
+    /// The estimate of a group under [`SplitGroups::Joint`], after that of the first group has become
+    /// `joint`. By default, `joint` with the group's own d0, which the group compares d with.
     fn adopt(&self, joint: &Estimate, group: &GroupState) -> Estimate {
         Estimate { d0: group.estimate.d0, ..*joint }
     }
 }
 
-/// No policy: as [`SplitGroups`] says.
+/// No policy: only [`SplitGroups`] applies.
 impl GroupPolicy for () {}

@@ -7,16 +7,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::link::context::Estimate;
 use crate::memory::element::DType;
 
-/// Work of a step: on the groups, on every tensor that had a gradient, and link by link.
+/// Record of a step: the groups, every tensor that had a gradient, and each link's work on it.
 ///
-/// A norm that is not finite is written as none by serde, and read as NaN.
+/// serde writes a norm that is not finite as none, and reads it as NaN.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Number of the step: that of the group that has done most, as long as every step has a gradient for it.
+    /// Number of the step: the largest number of steps of a group, as long as this group has a gradient in
+    /// every step.
     pub step: u64,
-    /// The groups that had a gradient, in order.
+    /// Records of the groups that had a gradient, in order.
     pub groups: Vec<GroupRecord>,
-    /// The tensors that had one, in order.
+    /// Records of the tensors that had a gradient, in order.
     pub tensors: Vec<TensorRecord>,
     /// The first value in the order of the links, and then of the tensors, that is not finite.
     pub not_finite: Option<NotFinite>,
@@ -37,19 +38,19 @@ impl Record {
 /// Euclidean norms over the elements of a tensor, of a group, or of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Norms {
-    /// Of the gradient.
+    /// Norm of the gradient.
     #[serde(with = "finite")]
     pub gradient: f64,
-    /// Of the parameter before the step.
+    /// Norm of the parameter before the step.
     #[serde(with = "finite")]
     pub parameter: f64,
-    /// Of the parameter's displacement, as it is in memory: with all rounding.
+    /// Norm of the parameter's displacement in memory, including rounding.
     #[serde(with = "finite")]
     pub displacement: f64,
 }
 
 impl Norms {
-    /// Those of several tensors together.
+    /// Norms of several tensors together.
     pub fn over(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut sums = [0.0; 3];
         for Self { gradient, parameter, displacement } in parts {
@@ -71,7 +72,8 @@ pub struct GroupRecord {
     pub k: u64,
     /// Its learning rate.
     pub lr: f64,
-    /// The step size: the learning rate times d, or times what the groups have agreed on ([`StepContext::step_size`](crate::StepContext::step_size)).
+    /// The step size: the learning rate times d, or times the common d of the groups
+    /// ([`StepContext::step_size`](crate::StepContext::step_size)).
     pub step_size: f64,
     /// The estimate with which the step was done.
     pub before: Estimate,
@@ -79,7 +81,7 @@ pub struct GroupRecord {
     pub after: Estimate,
     /// The sums that the step's gradients added to numerator and denominator; none in a chain without an estimator.
     pub contribution: Option<[f64; 2]>,
-    /// Over its tensors.
+    /// Norms over its tensors.
     pub norms: Norms,
 }
 
@@ -92,25 +94,28 @@ pub struct TensorRecord {
     pub group: usize,
     /// The type of its elements.
     pub dtype: DType,
-    /// How many elements it has.
+    /// Number of its elements.
     pub elements: usize,
-    /// How many of them the links and the displacement were looked at. Of the others, [`norms`](Self::norms) has gradient and parameter; the norm of
-    /// the displacement and all that is about links are estimates ([`Recorder::all_elements`](crate::Recorder::all_elements)).
+    /// Number of elements in which the links and the displacement were measured. [`norms`](Self::norms) of
+    /// gradient and parameter include all elements; the norm of the displacement and all numbers of links are
+    /// estimates ([`Recorder::all_elements`](crate::Recorder::all_elements)).
     pub sampled: usize,
-    /// Over its elements.
+    /// Norms over its elements.
     pub norms: Norms,
-    /// Cosine of the angle between gradient and displacement, which is above 0 where the step goes down; none where one of them is 0 or not
-    /// finite.
+    /// Cosine of the angle between gradient and displacement, which is above 0 if the step goes downhill;
+    /// none if one of them is 0 or not finite.
     pub cosine: Option<f64>,
     /// Share of the elements whose value in memory has changed.
     pub moved: f64,
     /// Its parts of numerator and denominator of its group's estimate; 0 in a chain without an estimator.
     pub contribution: [f64; 2],
-    /// The links that had its update to change, in order. An estimator has none; after a link that holds the tensor there are none.
+    /// The links that got its update, in order. Estimators are not included, and neither are links after one
+    /// that holds the tensor.
     pub links: Vec<LinkRecord>,
 }
 
-/// Work of a link on the update of a tensor in a recorded step. Of a writer, the update after it is the displacement that it makes.
+/// Work of a link on the update of a tensor in a recorded step. For a writer, the update after it is its
+/// displacement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkRecord {
     /// Its name.
@@ -121,7 +126,7 @@ pub struct LinkRecord {
     /// Norm of the update after it.
     #[serde(with = "finite")]
     pub after: f64,
-    /// Cosine of the angle between the two; none where one of them is 0 or not finite.
+    /// Cosine of the angle between the two; none if one of them is 0 or not finite.
     pub cosine: Option<f64>,
     /// Share of the elements that it changed.
     pub changed: f64,
@@ -149,7 +154,7 @@ impl fmt::Display for NotFinite {
     }
 }
 
-/// Where in a step a value is.
+/// Place of a value in a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
@@ -171,7 +176,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Numbers that a text format may have no form for.
+/// Numbers that some text formats cannot represent.
 mod finite {
     use super::{Deserialize, Deserializer, Serialize, Serializer};
 

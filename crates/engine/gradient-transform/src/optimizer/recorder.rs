@@ -1,4 +1,4 @@
-//! The recorder of an optimizer: what every link did in a step, at every so many steps.
+//! The recorder of an optimizer: the work of every link, in every n-th step.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,8 @@ use crate::optimizer::group::Group;
 use crate::optimizer::policy::GroupPolicy;
 use crate::optimizer::record::{GroupRecord, LinkRecord, Norms, NotFinite, Place, Record, TensorRecord};
 
-/// A recorder for [`Optimizer::set_recorder`]: what every link of the chain did to every tensor, in every n-th step.
+/// A recorder for [`Optimizer::set_recorder`]: the work of every link of the chain on every tensor, in every
+/// n-th step.
 ///
 /// ```
 /// use gradient_transform::{
@@ -43,7 +44,7 @@ use crate::optimizer::record::{GroupRecord, LinkRecord, Norms, NotFinite, Place,
 /// assert!(gradient == 5.0 && (displacement - 1.0).abs() < 1e-5);
 /// assert!(record.tensors_of(0).count() == 1 && Norms::over([tensor.norms]).gradient == 5.0);
 ///
-/// // For a file, or for a picture; and then they are no longer here.
+/// // For a file or a picture; the recorder no longer has them.
 /// let records: Vec<Record> = optimizer.recorder_mut().unwrap().take();
 /// assert_eq!(records.len(), 3);
 /// # Ok::<(), gradient_transform::Error>(())
@@ -56,16 +57,17 @@ pub struct Recorder {
     records: VecDeque<Record>,
     /// The number of the latest step that is done.
     done: u64,
-    /// That of the step in progress.
+    /// The number of the current step.
     current: u64,
     first_not_finite: Option<NotFinite>,
 }
 
 impl Recorder {
-    /// How many records are kept, unless it is said.
+    /// Default number of records that are kept.
     const KEPT: usize = 100;
 
-    /// Of steps 1, `steps` + 1, twice `steps` + 1 and so on. The latest 100 records are kept.
+    /// A recorder of steps 1, `steps` + 1, twice `steps` + 1 and so on. The latest 100 records are
+    /// kept.
     ///
     /// # Errors
     /// [`Error::OptionOutOfRange`] for 0.
@@ -82,7 +84,7 @@ impl Recorder {
         })
     }
 
-    /// Sets how many records are kept, of which the oldest is given up for the next: a bound of its memory.
+    /// Sets how many records are kept, which limits the memory; the next record replaces the oldest.
     ///
     /// # Errors
     /// [`Error::OptionOutOfRange`] for 0.
@@ -93,11 +95,13 @@ impl Recorder {
         Ok(self)
     }
 
-    /// Has the links looked at in all elements of long tensors too, for exact numbers and for [`first_not_finite`](Self::first_not_finite).
+    /// Measures the links in all elements of long tensors too, for exact numbers and for
+    /// [`first_not_finite`](Self::first_not_finite).
     ///
-    /// Without it, of a tensor of more than 65,536 elements one block of 1024 out of every eight is looked at, always the same ones. The norms of the
-    /// gradient and of the parameter are exact nevertheless; that of the displacement, and norms, cosines and shares of links are
-    /// estimates from these blocks, and the recorder costs a fraction.
+    /// Without it, in a tensor of more than 65,536 elements one block of 1024 out of every eight is measured,
+    /// always the same ones. The norms of the gradient and of the parameter are exact in both cases; that of
+    /// the displacement, and norms, cosines and shares of links are estimates from these blocks, and the
+    /// recorder costs a fraction of the time.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter, Recorder};
@@ -135,13 +139,14 @@ impl Recorder {
         std::mem::take(&mut self.records).into()
     }
 
-    /// The first value that was not finite, in all steps that were recorded. To find the very first one, record every step and
-    /// [all elements](Self::all_elements): where the links are not looked at, it is found in the parameter after the step.
+    /// The first value that was not finite, in all steps that were recorded. To find the very first one,
+    /// record every step and [all elements](Self::all_elements): in blocks that are not measured, it is found
+    /// only in the parameter after the step.
     ///
     /// ```
     /// use gradient_transform::{Descent, NotFinite, Optimizer, Parameter, Place, Recorder, map};
     ///
-    /// let root = map!("root", |u| u.sqrt()); // of a number below 0: there is none
+    /// let root = map!("root", |u| u.sqrt()); // the root of a negative number
     /// let mut optimizer = Optimizer::new((root, Descent::default()), [("w", [2])])?;
     /// optimizer.set_recorder(Some(Recorder::every(1)?));
     /// let mut w = [1.0_f32, 1.0];
@@ -157,17 +162,17 @@ impl Recorder {
         self.first_not_finite.as_ref()
     }
 
-    /// A step begins whose group with most steps is at step `k`.
+    /// Begins a step; `k` is the largest number of steps of a group.
     fn begin(&mut self, k: u64) {
         self.current = k.max(self.done + 1);
     }
 
-    /// Whether the step in progress is recorded.
+    /// Whether the current step is recorded.
     fn is_due(&self) -> bool {
         (self.current - 1).is_multiple_of(self.every)
     }
 
-    /// The record to be filled: the oldest one's memory, if no more are kept.
+    /// The record to be filled: the oldest one, if there is no room for more.
     fn next(&mut self) -> Record {
         if self.records.len() < self.keep {
             Record::default()
@@ -178,12 +183,13 @@ impl Recorder {
 }
 
 impl<T: Real> Optimizer<T> {
-    /// Has steps recorded from now on, or no longer; gives the recorder that was there before.
+    /// Sets or removes the recorder; returns the previous one.
     ///
-    /// Records are gathered while a tile is in the processor's caches: no array is read once more, and the bits of a step are the same with
-    /// and without. A step that is not recorded is done as without a recorder. In one that is, a [fused](crate::fused) chain runs link by link in
-    /// its last sweep, where the links are [looked at](Recorder::all_elements). The recorder is no part of a [`Snapshot`](crate::Snapshot), and [`OnDevice`](crate::device::OnDevice) refuses an
-    /// optimizer that has one.
+    /// It measures tiles while they are in the processor's caches: no array is read again, and the bits of a
+    /// step are the same with and without it. A step that is not recorded runs as without a recorder. In a
+    /// recorded step, a [fused](crate::fused) chain runs link by link in its last sweep, in the tiles that
+    /// are [measured](Recorder::all_elements). The recorder is not part of a [`Snapshot`](crate::Snapshot),
+    /// and [`OnDevice`](crate::device::OnDevice) rejects an optimizer that has one.
     pub fn set_recorder(&mut self, recorder: Option<Recorder>) -> Option<Recorder> {
         std::mem::replace(&mut self.recorder, recorder)
     }
@@ -206,7 +212,7 @@ impl<T: Real> Optimizer<T> {
         }
     }
 
-    /// The coverage with which the step in progress is recorded, if it is.
+    /// The coverage with which the current step is recorded, if it is.
     pub(crate) fn recorded(&self) -> Option<Coverage> {
         let recorder = self.recorder.as_ref().filter(|recorder| recorder.is_due())?;
         Some(recorder.coverage)
@@ -231,7 +237,7 @@ impl<T: Real> Optimizer<T> {
     }
 }
 
-/// Puts a step in place of an earlier one, in the same memory.
+/// Replaces an earlier record by a step, in the same memory.
 fn fill<T: Real>(
     record: &mut Record,
     step: u64,
@@ -294,7 +300,7 @@ fn fill_tensor<T: Real>(record: &mut TensorRecord, tensor: &Tensor<T>, group: &G
     record.elements = tensor.info.len();
     let (watched, displacement) = (seen.watched_gradient(), seen.displacement());
     record.sampled = watched.elements as usize;
-    // Of a sum over the sample, the estimate of that over all elements.
+    // The estimate of the sum over all elements, from that over the sample.
     let scale = record.elements.max(1) as f64 / record.sampled.max(1) as f64;
     let norm = |squares: f64| (scale * squares).sqrt();
     record.norms = Norms {

@@ -23,7 +23,8 @@ use crate::optimizer::{Optimizer, share_first_estimate};
 
 /// Differences between a snapshot and the optimizer that was restored from it.
 ///
-/// All lists are empty when an optimizer goes on from its own snapshot, but for parameters that had no gradient before it.
+/// All lists are empty when an optimizer continues from its own snapshot, except for parameters that had no
+/// gradient before it.
 ///
 /// ```
 /// use gradient_transform::{Descent, Optimizer, Restored};
@@ -32,7 +33,7 @@ use crate::optimizer::{Optimizer, share_first_estimate};
 /// let saved = optimizer.snapshot();
 /// let mut decayed = Optimizer::new(Descent::with_decay(0.1), [("w", &[1][..])])?;
 /// let Restored { new_parameters, changed, missing, surplus, .. } = decayed.restore(saved)?;
-/// assert_eq!(new_parameters, ["w"]); // no step yet, so there is nothing of it in the snapshot
+/// assert_eq!(new_parameters, ["w"]); // no step yet, so the snapshot does not have it
 /// assert_eq!(changed, ["group 0: Descent.weight_decay is 0.1, and 0.0 in the snapshot"]);
 /// assert!(missing.is_empty() && surplus.is_empty());
 /// # Ok::<(), gradient_transform::Error>(())
@@ -42,20 +43,21 @@ pub struct Restored {
     /// Parameters that the snapshot does not have: they start fresh.
     pub new_parameters: Vec<String>,
     /// State that this chain keeps and the snapshot lacks, or has for other elements than this chain samples, as
-    /// `parameter/transform/array` or `group 0/transform/number`. It starts fresh.
+    /// `parameter/transform/array` or `group 0/transform/number`. This state starts fresh.
     pub missing: Vec<String>,
-    /// State of transforms that are not in this chain, named in the same way. It was left out.
+    /// State of transforms that are not in this chain, named in the same way. It is not used.
     pub surplus: Vec<String>,
-    /// Hyperparameters that are not those of the snapshot, and transforms that are in one of the two chains only. This
-    /// optimizer's are used. The learning rate is not compared, as schedules move it.
+    /// Hyperparameters that differ from the snapshot's, and transforms that only one of the two chains has.
+    /// Those of this optimizer are used. The learning rate is not compared, because schedules change it.
     pub changed: Vec<String>,
-    /// State that this chain keeps in another type of number, which it was converted to: exactly to a wider one, and rounded to the
-    /// nearest to a narrower one.
+    /// State that was converted, because this chain keeps it in another type: exactly to a wider type, and
+    /// rounded to the nearest to a narrower one.
     pub converted: Vec<String>,
-    /// With [`RestoreOptions::partly`]: parameters and groups of the snapshot that do not exist here. They were left out.
+    /// With [`RestoreOptions::partly`]: parameters and groups of the snapshot that do not exist here. They
+    /// are not used.
     pub left_out: Vec<String>,
-    /// With [`RestoreOptions::partly`]: parameters that were in another group, by those that they were together with. They keep
-    /// their state, and go on with the d of the group they are in.
+    /// With [`RestoreOptions::partly`]: parameters that were in a group with other parameters. They keep
+    /// their state, and continue with the d of their new group.
     pub regrouped: Vec<String>,
 }
 
@@ -76,22 +78,23 @@ pub struct Restored {
 #[derive(Debug, Default)]
 pub struct RestoreOptions<'p, 'v> {
     /// Restores what fits, although parameters or groups are missing on either side, or parameters are in other groups:
-    /// [`Restored`] lists them. A group takes over the d of the one that most of its parameters were in. Where that one had other
-    /// parameters too, d stays and its sums start again, because they are of all its parameters together.
+    /// [`Restored`] lists them. A group takes over the d of the group that most of its parameters were in. If
+    /// that group had other parameters too, d stays and its sums start again, because they are sums over all
+    /// its parameters.
     pub partly: bool,
-    /// The parameters at their training point, all of them, as in a step: they are moved where this optimizer averages in another way
-    /// than the snapshot's, so that x stays where it is. Needed in that case alone, and not for a snapshot in evaluation
-    /// mode, which has y itself.
+    /// All parameters at their training point, as in a step: if the averaging differs from the snapshot's,
+    /// they are moved so that x stays where it is. Needed only in that case, and not for a snapshot in
+    /// evaluation mode, which contains y.
     pub parameters: Option<&'p mut [Parameter<'v>]>,
 }
 
 impl<T: Real> Optimizer<T> {
-    /// Restores a snapshot of an optimizer with the same groups and parameters. Groups are found by their parameters, in any order.
-    /// Transforms that the snapshot does not have start fresh, state of transforms that are not in the chain is left out, and
-    /// hyperparameters may differ. All of this is listed.
+    /// Restores a snapshot of an optimizer with the same groups and parameters. Groups are matched by their
+    /// parameters, in any order. Transforms that the snapshot does not have start fresh, state of transforms
+    /// that are not in the chain is not used, and hyperparameters may differ. The result lists all of this.
     ///
-    /// After a snapshot in evaluation mode, the optimizer is in evaluation mode, and [`train`](Self::train) moves the parameters to
-    /// the y of that time.
+    /// After a snapshot in evaluation mode, the optimizer is in evaluation mode, and [`train`](Self::train)
+    /// moves the parameters to the y of the snapshot.
     ///
     /// ```
     /// use gradient_transform::{map, Descent, Optimizer, Parameter, Snapshot};
@@ -103,7 +106,7 @@ impl<T: Real> Optimizer<T> {
     /// assert_eq!(second.steps(0)?, 1);
     /// assert_eq!(restored.new_parameters, ["b"]);
     /// assert_eq!(restored.changed, ["group 0: Map(\"sign\") is in the snapshot only"]);
-    /// assert!(restored.missing.is_empty() && restored.surplus.is_empty()); // neither keeps anything
+    /// assert!(restored.missing.is_empty() && restored.surplus.is_empty()); // neither has state
     /// # Ok::<(), gradient_transform::Error>(())
     /// ```
     ///
@@ -118,7 +121,8 @@ impl<T: Real> Optimizer<T> {
     /// As [`restore`](Self::restore), with [`RestoreOptions`].
     ///
     /// # Errors
-    /// As [`restore`](Self::restore), but for what the options allow; the shape errors of [`step`](Self::step) for parameters.
+    /// As [`restore`](Self::restore), except for the differences that the options allow; the shape errors of
+    /// [`step`](Self::step) for parameters.
     pub fn restore_with(
         &mut self,
         mut snapshot: Snapshot,
@@ -191,7 +195,7 @@ impl<T: Real> Optimizer<T> {
         Ok(restored)
     }
 
-    /// By what y has to move for every parameter, with the base iterate's key, so that x stays.
+    /// For every parameter, the move of y by which x stays, with the base iterate's key.
     fn changes(&self, saved: &Saved, origins: &Origins) -> Vec<Option<(Between, String)>> {
         let later: Vec<Option<Averaging>> =
             self.groups.iter().map(|group| Averaging::of(&stages(&*group.chain))).collect();
@@ -203,7 +207,7 @@ impl<T: Real> Optimizer<T> {
         self.tensors.iter().enumerate().map(change).collect()
     }
 
-    /// Whether the parameters are those that have to move, or none has to.
+    /// Checks that the parameters that have to move were passed.
     fn check_parameters(
         &self,
         saved: &Saved,
@@ -237,7 +241,7 @@ impl<T: Real> Optimizer<T> {
     }
 }
 
-/// With a joint estimate, groups that the snapshot has not go on with that of those it has.
+/// With a joint estimate, groups that the snapshot does not have take over that of the others.
 fn share_restored_estimate<T: Real>(groups: &mut [Group<T>], origins: &[Option<usize>]) {
     let restored = |(group, origin): (&Group<T>, &Option<usize>)| {
         (origin.is_some() && group.estimates).then_some(group.estimate)
@@ -279,7 +283,7 @@ impl<T: Real> Group<T> {
         self.set_scalars(&saved.scalars);
     }
 
-    /// As before the first step.
+    /// Resets everything to the state before the first step.
     fn begin_anew(&mut self) {
         (self.k, self.still_steps) = (0, 0);
         self.seen = false;
@@ -290,8 +294,9 @@ impl<T: Real> Group<T> {
 }
 
 impl Restored {
-    /// Adds what one parameter's chain keeps from `step` on and the state lacks, what it has and the chain does not keep, and
-    /// what it has in another type. Whether the lack is the estimator's.
+    /// Adds one parameter's differences: arrays that the chain keeps from `step` on and the state lacks,
+    /// arrays that the chain does not keep, and arrays of another type. Returns whether an array of the
+    /// estimator is missing.
     fn compare<T: Real>(
         &mut self,
         tensor: &TensorInfo,
@@ -301,7 +306,7 @@ impl Restored {
     ) -> bool {
         let mut missing = Vec::new();
         let mut of_estimator = false;
-        // What a transform has retired from may still be there, until the next step frees it.
+        // State of a retired transform may still exist until the next step frees it.
         let mut known: SmallVec<[&str; 8]> = SmallVec::new();
         for transform in chain {
             let spec = transform.state(tensor);

@@ -1,4 +1,4 @@
-//! Which elements an estimator has looked at, where it does not look at all of them.
+//! The elements that an estimator samples.
 
 use crate::link::compose::{Stages, stages};
 use crate::link::context::TensorInfo;
@@ -7,10 +7,10 @@ use crate::memory::element::Real;
 use crate::optimizer::Optimizer;
 use crate::optimizer::snapshot::Snapshot;
 
-/// Keys of an estimator's arrays, and the distance of the elements that each has.
+/// Keys of an estimator's arrays, and the distance between the elements of each.
 pub(crate) type Samples = Vec<(String, usize)>;
 
-/// The arrays of the chain's estimator by their keys, with one element for every how many of the tensor.
+/// The arrays of the chain's estimator by their keys, with the distance between sampled elements.
 pub(crate) fn samples<T: Real>(chain: &Stages<'_, T>, tensor: &TensorInfo) -> Samples {
     let Some(estimator) = chain.iter().find(|transform| transform.estimator().is_some()) else {
         return Vec::new();
@@ -21,12 +21,13 @@ pub(crate) fn samples<T: Real>(chain: &Stages<'_, T>, tensor: &TensorInfo) -> Sa
 }
 
 impl<T: Real> Optimizer<T> {
-    /// Leaves out what an estimator gathered at other elements than it looks at here, so that it starts fresh. How far apart they are is
-    /// the group's, so one tensor shows it for all of them, also for those in which both come to the same number.
+    /// Drops an estimator's samples of other elements than it samples here, so that it starts fresh. The
+    /// distance is the same for the whole group, so one tensor decides for all of them, even for those with
+    /// the same number of samples.
     pub(crate) fn drop_other_samples(&self, snapshot: &mut Snapshot) {
         let chains: Vec<_> = self.groups.iter().map(|group| stages(&*group.chain)).collect();
         let mut others = vec![false; chains.len()];
-        // Of many small tensors, most are like the one before.
+        // Most of many small tensors are like the previous one.
         let mut like: Option<(usize, TensorInfo, Samples)> = None;
         for tensor in &self.tensors {
             let Some(saved) = snapshot.tensors.get(&tensor.info.name) else { continue };
@@ -57,7 +58,8 @@ impl<T: Real> Optimizer<T> {
     }
 }
 
-/// Whether there is a distance at which `len` elements give `found` samples. Anything else is damage.
+/// Whether there is a distance at which `len` elements have `found` samples. Otherwise the state is
+/// damaged.
 fn is_sampled(len: usize, found: usize) -> bool {
     found > 0 && len.div_ceil(len.div_ceil(found).max(1)) == found
 }

@@ -1,4 +1,4 @@
-//! Shapes, in their usual forms.
+//! Forms of shapes.
 
 /// A shape: a number of elements, an array, a slice, a vector, or a tuple.
 ///

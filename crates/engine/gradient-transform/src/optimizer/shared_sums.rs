@@ -30,7 +30,7 @@ pub(crate) fn order<'g, T: Real>(groups: impl Iterator<Item = &'g Group<T>>) -> 
                     return Err(Error::Excluded {
                         first: name.into(),
                         second: order[behind - 1].clone(),
-                        reason: "both take sums over several tensors, and they stand in another order in another group; give all groups one order",
+                        reason: "both have sums over several tensors, and their order differs between groups; use the same order in all groups",
                     });
                 }
                 None => {
@@ -43,7 +43,7 @@ pub(crate) fn order<'g, T: Real>(groups: impl Iterator<Item = &'g Group<T>>) -> 
     Ok(order)
 }
 
-/// Puts the totals of the transform `name` in place of the tensors' own sums.
+/// Replaces the tensors' own sums by the totals of the transform `name`.
 pub(crate) fn complete<T: Real>(name: &str, groups: &[Group<T>], tensors: &mut [Tensor<T>]) {
     type Totals = SmallVec<[f64; 8]>;
     let add = |totals: &mut Totals, tensors: &mut [Tensor<T>], stage: usize| {
@@ -58,7 +58,7 @@ pub(crate) fn complete<T: Real>(name: &str, groups: &[Group<T>], tensors: &mut [
             .filter_map(|tensor| tensor.sums_of(stage))
             .for_each(|sums| sums.copy_from_slice(totals));
     };
-    // A group's tensors stand together.
+    // A group's tensors are consecutive.
     type Visit<'v, T> = dyn FnMut(&mut [Tensor<T>], usize, SumsOver) + 'v;
     let of_groups = |tensors: &mut [Tensor<T>], f: &mut Visit<'_, T>| {
         for tensors in tensors.chunk_by_mut(|a, b| a.group == b.group) {

@@ -19,10 +19,11 @@ use crate::optimizer::samples::samples;
 use crate::optimizer::shared_sums;
 use crate::optimizer::{Optimizer, check_one_estimator, range_of};
 
-/// Everything that a later run needs to go on: the result of [`crate::Optimizer::snapshot`].
+/// The complete state for resuming: the result of [`crate::Optimizer::snapshot`].
 ///
-/// State is addressed by parameter, transform and array, never by position. All of it is serialisable with serde; a format that keeps
-/// every bit of a float64 resumes identically to the bit (for JSON: serde_json with its feature `float_roundtrip`).
+/// State is addressed by parameter, transform and array, never by position. All of it is serialisable with
+/// serde; with a format that keeps every bit of a float64, the resumed run has the same bits (for JSON:
+/// serde_json with its feature `float_roundtrip`).
 ///
 /// ```
 /// use gradient_transform::{Descent, DType, GroupSnapshot, Optimizer, Parameter, Snapshot, TensorSnapshot};
@@ -54,14 +55,14 @@ pub struct Snapshot<B = Buffer> {
 /// State shared by a group's parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GroupSnapshot {
-    /// The names of its parameters, also of those that have had no gradient: a restored group is found by them. In a snapshot of an
-    /// older version no group has names, and groups are found by position.
+    /// The names of its parameters, including those that have had no gradient: groups are matched by them. In
+    /// a snapshot of an older version no group has names, and groups are matched by position.
     #[serde(default)]
     pub parameters: Vec<String>,
     /// Its transforms with their hyperparameters: [`Optimizer::transforms`].
     #[serde(default)]
     pub transforms: Vec<String>,
-    /// Relation of x to y, where the chain averages.
+    /// Relation of x to y, if the chain averages.
     #[serde(default)]
     pub averaging: Option<Averaging>,
     /// Steps done.
@@ -69,7 +70,7 @@ pub struct GroupSnapshot {
     /// Number of them at learning rate 0, which a limit on the steps of an estimator does not count.
     #[serde(default)]
     pub still_steps: u64,
-    /// The estimate of the step size, where the chain has an estimator.
+    /// The estimate of the step size, if the chain has an estimator.
     pub estimate: Option<Estimate>,
     /// Whether the group ever had a gradient at a learning rate above 0.
     pub seen: bool,
@@ -86,7 +87,7 @@ pub struct TensorSnapshot<B = Buffer> {
     pub dtype: DType,
     /// Number of its gradients so far.
     pub updates: u64,
-    /// The transforms that have not seen any of them ([`Context::fresh`](crate::Context::fresh)).
+    /// The transforms that have not had any of them ([`Context::fresh`](crate::Context::fresh)).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub fresh: BTreeSet<String>,
     /// Its state, by `transform/array`.
@@ -115,11 +116,12 @@ impl Snapshot<&Buffer> {
 }
 
 impl<T: Real> Optimizer<T> {
-    /// Gives a group another chain. The state of transforms that are in both, by name, is kept; that of others is
-    /// dropped, and new ones begin with theirs.
+    /// Replaces a group's chain. The state of transforms that are in both, by name, is kept; that of others
+    /// is dropped, and new transforms start fresh.
     ///
-    /// The evaluation point x is the result of the training, so it stays where it is. Where the chains average in different ways
-    /// (another beta1 of Schedule-Free, or `Descent` in its place), the parameters y have to move for that:
+    /// The evaluation point x is the result of the training, so it stays where it is. If the averaging
+    /// changes (another beta1 of Schedule-Free, or `Descent` in its place), the parameters y have to move for
+    /// this:
     /// [`replace_chain_with`](Self::replace_chain_with).
     ///
     /// ```
@@ -142,8 +144,8 @@ impl<T: Real> Optimizer<T> {
     }
 
     /// As [`replace_chain`](Self::replace_chain), and moves the group's parameters from the y of the earlier chain to that of the
-    /// new one, so that x and z stay. All parameters are given, as in a step; gradients are not looked at. In evaluation mode
-    /// they stay at x.
+    /// new one, so that x and z stay. Pass all parameters, as in a step; gradients are not used. In
+    /// evaluation mode the parameters stay at x.
     ///
     /// ```
     /// use gradient_transform::{Descent, Optimizer, Parameter};
@@ -225,7 +227,7 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Moves the y of a group's parameters, wherever it is.
+    /// Moves the y of a group's parameters, in the parameters or in the kept copy.
     fn move_parameters(
         &mut self,
         group: usize,
@@ -240,7 +242,7 @@ impl<T: Real> Optimizer<T> {
         match (evaluating, parameters) {
             (Some(training), _) => {
                 for ((_, base), y) in tensors.zip(training.iter_mut().skip(from)) {
-                    // Where no y is kept, it will follow from x.
+                    // Without a copy of y, it is computed from x later.
                     if let Some(base) = base.filter(|_| !y.is_empty()) {
                         change.apply::<T>(y.as_mut_slice(), base);
                     }
@@ -265,12 +267,12 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Everything that a later run needs to go on from here: state by parameter, transform and array.
+    /// The complete state for resuming, by parameter, transform and array.
     pub fn snapshot(&self) -> Snapshot {
         self.borrowed_snapshot().to_owned()
     }
 
-    /// The same as [`snapshot`](Self::snapshot) without a copy of the state, for writing it somewhere.
+    /// The same as [`snapshot`](Self::snapshot) without a copy of the state, for writing it to a file.
     ///
     /// ```
     /// use gradient_transform::{Buffer, Descent, Optimizer, Snapshot};

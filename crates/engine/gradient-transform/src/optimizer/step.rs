@@ -20,7 +20,7 @@ use crate::optimizer::parameter::{Parameter, Value};
 use crate::optimizer::policy::{GroupPolicy, GroupState, SplitGroups};
 use crate::optimizer::shared_sums;
 
-/// Steps smaller than this many elements in all run on the calling thread: entering a thread pool costs more.
+/// Steps of fewer elements in total run on the calling thread: entering a thread pool costs more.
 const SERIAL_BELOW: usize = 100_000;
 
 /// Outcome of [`Optimizer::step`].
@@ -28,7 +28,8 @@ const SERIAL_BELOW: usize = 100_000;
 pub enum StepOutcome {
     /// The step was done.
     Done,
-    /// Nothing moved: a gradient was not finite or too large, and [`NonFinite::Skip`] is set; or the rule of [`Optimizer::step_if`] said so.
+    /// Nothing moved: a gradient was not finite or too large, and [`NonFinite::Skip`] is set; or the rule of
+    /// [`Optimizer::step_if`] rejected the norm.
     Skipped,
 }
 
@@ -69,9 +70,9 @@ impl<T: Real> Optimizer<T> {
         Ok(StepOutcome::Done)
     }
 
-    /// A step with more than parameters and gradients: a value of any plain type, which every transform can read by that type
-    /// ([`StepContext::published`](crate::StepContext::published)). Polyak's step size needs the [`Loss`](crate::Loss). Several values are
-    /// the fields of one type.
+    /// A step with a further argument: a value of any plain type, which every transform can read by that type
+    /// ([`StepContext::published`](crate::StepContext::published)). Polyak's step size needs the
+    /// [`Loss`](crate::Loss). For several values, define a struct.
     ///
     /// ```
     /// use gradient_transform::prelude::author::*;
@@ -158,9 +159,9 @@ impl<T: Real> Optimizer<T> {
         outcome
     }
 
-    /// Multiplies every group's learning rate, and gives those that they had.
+    /// Multiplies every group's learning rate, and returns the previous ones.
     pub(crate) fn multiply_lrs(&mut self, factor: f64) -> Result<SmallVec<[f64; 4]>> {
-        // 0 times infinity is no number, and -1 times 0 is not below 0.
+        // 0 times infinity is NaN, and -1 times 0 is not below 0.
         Error::check("lr", factor, factor.is_finite() && factor >= 0.0, "finite and at least 0")?;
         let own: SmallVec<[f64; 4]> = self.groups.iter().map(|group| group.lr).collect();
         own.iter().try_for_each(|lr| check_lr(lr * factor))?;
@@ -172,8 +173,8 @@ impl<T: Real> Optimizer<T> {
         self.groups.iter_mut().zip(lrs).for_each(|(group, lr)| group.lr = lr);
     }
 
-    /// Steps parameters whose shapes have been checked; false if a gradient cannot be stepped with and the step
-    /// is to be skipped.
+    /// Steps parameters whose shapes have been checked; returns false if a gradient is invalid and the step
+    /// has to be skipped.
     fn step_checked(&mut self, parameters: &mut [Parameter<'_>], parallel: bool) -> Result<bool> {
         self.begin()?;
         let of_mean = self.accumulated > 0;
@@ -190,7 +191,7 @@ impl<T: Real> Optimizer<T> {
             return Ok(true);
         }
         let finite = match settings.non_finite {
-            // What a mean is of has been looked at.
+            // The gradients of a mean have been checked already.
             _ if of_mean => true,
             NonFinite::Unchecked => true,
             NonFinite::SkipTensor => jobs.all(tensors, parameters, &refuse_unusable),
@@ -215,7 +216,7 @@ impl<T: Real> Optimizer<T> {
         Err(self.unusable_gradient(parameters))
     }
 
-    /// Takes back that a step has begun.
+    /// Undoes the beginning of a step.
     fn unbegin(&mut self) {
         for group in &mut self.groups {
             std::mem::swap(&mut group.context, &mut group.previous);
@@ -252,7 +253,7 @@ impl<T: Real> Optimizer<T> {
     /// As [`begin_step`](Self::begin_step).
     pub fn begin_step_with(&mut self, given: impl Published) -> Result<StepInProgress<'_, T>> {
         self.given.set(given);
-        // Every group's step has a copy from here on.
+        // From here on every group's step has a copy.
         let begun = self.begin_one_by_one();
         self.given.forget();
         begun.map(|()| StepInProgress { optimizer: self })
@@ -274,7 +275,7 @@ impl<T: Real> Optimizer<T> {
         Ok(())
     }
 
-    /// Publishes the step to every group's chain, unless there is a group that cannot step.
+    /// Publishes the step to every group's chain, unless a group cannot step.
     pub(crate) fn begin(&mut self) -> Result<()> {
         let Self { groups, settings, policy, resumed, states, shared_d, given, .. } = &mut *self;
         groups.iter_mut().for_each(|group| group.summary = StepSummary::default());
@@ -284,14 +285,14 @@ impl<T: Real> Optimizer<T> {
         shared_d.clear();
         shared_d.extend(states.iter().map(|state| state.estimate.d));
         policy.share(settings.split_groups, states, shared_d);
-        // What else is wrong with an estimate is between the group and its estimator.
+        // The estimator checks everything else of an estimate.
         let adopts = settings.split_groups == SplitGroups::Joint
             && states.first().is_some_and(|first| first.estimate.fault().is_none());
         for (GroupState { index, estimate, .. }, &d) in states.iter().zip(&*shared_d) {
             let reason = if d.to_bits() != estimate.d.to_bits() && !is_valid_d(d) {
-                format!("a d of {d} to step with, which must be above 0 and at most 2^50")
+                format!("a d of {d}, which must be above 0 and at most 2^50")
             } else if let Some(fault) = estimate.fault().filter(|_| adopts) {
-                format!("an estimate that has no steps, and that only earlier state can replace: {fault}")
+                format!("an estimate that allows no step, and that only earlier state can replace: {fault}")
             } else {
                 continue;
             };
@@ -314,7 +315,7 @@ impl<T: Real> Optimizer<T> {
     pub(crate) fn end(&mut self) {
         let Self { groups, tensors, settings, policy, skipped_tensors, resumed, .. } = self;
         let joint = settings.split_groups == SplitGroups::Joint && groups.len() > 1;
-        // A group's tensors stand together.
+        // A group's tensors are consecutive.
         let mut rest = &tensors[..];
         for (index, group) in groups.iter_mut().enumerate() {
             let own = rest.partition_point(|tensor| tensor.group == index);
@@ -347,7 +348,7 @@ impl<T: Real> Optimizer<T> {
         self.end_record();
     }
 
-    /// The error for the first gradient that cannot be stepped with, which there is.
+    /// The error for the first invalid gradient, which must exist.
     fn unusable_gradient(&self, parameters: &[Parameter<'_>]) -> Error {
         let mut found = parameters.iter().zip(&self.tensors).filter_map(|(p, tensor)| unusable(tensor, p));
         found.next().unwrap_or(Error::NonFiniteGradient {
@@ -359,7 +360,7 @@ impl<T: Real> Optimizer<T> {
 }
 
 impl StepSummary {
-    /// Adds a tensor, the group's last one until now: whether it moved, if it had a gradient.
+    /// Adds a tensor, the group's last one so far: whether it moved, if it had a gradient.
     fn add(&mut self, updated: Option<bool>) {
         self.gradients += usize::from(updated.is_some());
         self.last_updated = updated == Some(true);
@@ -372,8 +373,8 @@ fn contribution<T: Real>(tensor: &Tensor<T>) -> Option<[f64; 2]> {
     tensor.outcome.map(|outcome| outcome.contribution)
 }
 
-/// Moves the one estimate of all groups that have an estimator. It is the first one's, and stands still when the step that
-/// any of them is at says so.
+/// Updates the joint estimate of all groups that have an estimator. It is that of the first group, and does
+/// not change if the step of any of them forbids it.
 fn conclude_jointly<T: Real>(
     groups: &mut [Group<T>],
     total: [f64; 2],
@@ -393,7 +394,7 @@ fn conclude_jointly<T: Real>(
     }
 }
 
-/// Why this parameter's gradient cannot be stepped with, if it cannot.
+/// The fault of this parameter's gradient, if it has one.
 pub(crate) fn unusable<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -> Option<Error> {
     let limit = T::LARGEST_GRADIENT;
     let (index, value) = parameter.gradient.as_ref()?.as_slice().first_beyond(limit, false)?;
@@ -407,8 +408,8 @@ pub(crate) fn unusable<T: Real>(tensor: &Tensor<T>, parameter: &Parameter<'_>) -
 
 /// A step whose gradients arrive one by one.
 ///
-/// Dropped without [`end`](Self::end), the parameters given so far have moved, but the step does not count: the
-/// estimate of the step size and the average's weight stay as they were.
+/// If it is dropped without [`end`](Self::end), the parameters passed so far have moved, but the step does
+/// not count: the estimate of the step size and the average's weight do not change.
 ///
 /// ```
 /// use gradient_transform::{Descent, Error, Optimizer, Parameter, StepInProgress};
@@ -433,7 +434,8 @@ impl<T: Real> StepInProgress<'_, T> {
     ///
     /// # Errors
     /// [`Error::NoSuch`], [`Error::GivenTwice`], and those of [`Optimizer::step`]; this parameter has not changed then.
-    /// A non-finite gradient is an error here under [`NonFinite::Skip`] too, as others may have moved already.
+    /// A non-finite gradient is an error here under [`NonFinite::Skip`] too, because other parameters may
+    /// have moved already.
     pub fn parameter(&mut self, index: usize, mut parameter: Parameter<'_>) -> Result<()> {
         let recorded = self.optimizer.recorded();
         let Optimizer { groups, tensors, settings, pool, .. } = &mut *self.optimizer;
@@ -466,30 +468,30 @@ impl<T: Real> StepInProgress<'_, T> {
     }
 }
 
-/// Whether it pays to share these tensors between two threads.
+/// Whether it is faster to split these tensors between two threads.
 fn is_worth_splitting<T: Real>(tensors: &[Tensor<T>]) -> bool {
-    /// Elements that take as long as what is to be done for a tensor of any size.
+    /// Number of elements that take as long as the fixed work for a tensor.
     const OF_ONE: usize = 1 << 10;
-    /// Elements that take a few times as long as handing them to another thread.
+    /// Number of elements that take a few times as long as passing them to another thread.
     const LEAST: usize = 1 << 15;
-    // Many tensors are enough by themselves, and not looked at again and again.
+    // Many tensors are always enough, and are not counted repeatedly.
     let cost = || tensors.iter().map(|tensor| OF_ONE + tensor.info.len()).sum::<usize>();
     tensors.len() > 1 && (tensors.len() > LEAST / OF_ONE || cost() > LEAST)
 }
 
-/// Data shared by the jobs of a step, tensor by tensor.
+/// Data shared by the jobs of a step, one job per tensor.
 struct TensorJobs<'a, T: Real> {
     groups: &'a [Group<T>],
     settings: &'a Settings,
     pool: &'a ScratchPool<T>,
     parallel: bool,
-    /// Whether the step is by the tensors' means of accumulated gradients.
+    /// Whether the step uses the tensors' means of accumulated gradients.
     of_mean: bool,
-    /// The coverage with which it is recorded what every link does, if it is.
+    /// The coverage of the record, if the step is recorded.
     recorded: Option<Coverage>,
 }
 
-/// The step of one tensor that has a gradient, and whether it went well.
+/// The step of one tensor that has a gradient; returns whether it succeeded.
 type TensorJob<'j, T> = dyn Fn(&mut Tensor<T>, &Run<'_, T>, &mut Value<'_>, Slice<'_>) -> bool + Sync + 'j;
 
 fn examine<T: Real>(
@@ -501,7 +503,7 @@ fn examine<T: Real>(
     tensor.examine(run, value.as_mut_slice(), gradient)
 }
 
-/// Looks at the gradient, and has the step be over for the tensor if it cannot be stepped with.
+/// Checks the gradient, and ends the step for the tensor if the gradient is invalid.
 fn refuse_unusable<T: Real>(
     tensor: &mut Tensor<T>,
     run: &Run<'_, T>,
@@ -534,7 +536,7 @@ fn step<T: Real>(
 }
 
 impl<T: Real> TensorJobs<'_, T> {
-    /// Does `job` for all tensors that have a gradient; whether all went well.
+    /// Runs `job` for all tensors that have a gradient; returns whether all succeeded.
     fn all(
         &self,
         tensors: &mut [Tensor<T>],
@@ -553,8 +555,8 @@ impl<T: Real> TensorJobs<'_, T> {
         }
         let mut well = true;
         let mut rest = tensors.iter_mut().zip(parameters).peekable();
-        // A group's tensors stand together. Its chain is taken apart where it is needed: the parts of all groups would be a list that
-        // is too long for the processor's caches where there are many.
+        // A group's tensors are consecutive. Its chain is flattened where it is needed: the links of all
+        // groups would be a list that is too long for the processor's caches where there are many.
         while let Some((first, _)) = rest.peek() {
             let index = first.group;
             let group = &self.groups[index];

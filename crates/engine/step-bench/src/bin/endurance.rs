@@ -17,10 +17,10 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// Steps for a long time, and checks that nothing grows or breaks.
 ///
-/// Minimises a quadratic under noise that never ends, with a few parameters for very many steps and with a million parameters for
-/// many, in several chains. Prints d, Schedule-Free's sum of weights, the step counter, the largest weight and the bytes that are
-/// allocated, and fails if one of them is not finite, the counter is off, or memory has grown by more than 100 kB since the first
-/// fifth.
+/// Minimises a quadratic with permanent noise, with a few parameters for very many steps and with a million
+/// parameters for many, in several chains. Prints d, Schedule-Free's sum of weights, the step counter, the
+/// largest weight and the bytes that are allocated, and fails if one of them is not finite, the counter is
+/// off, or memory has grown by more than 100 kB since the first fifth.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

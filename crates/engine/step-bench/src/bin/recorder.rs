@@ -14,8 +14,9 @@ use step_bench::threads;
 
 /// Measures what a recorder adds to the time of a step.
 ///
-/// Three optimizers with the default options step in turn, every time as many steps as there are from one record to the next: without a recorder, with one, and
-/// with one that looks at all elements. Prints how much longer than the first the other two take: the median over all rounds, and its quartiles.
+/// Three optimizers with the default options take turns, each with the number of steps from one record to the
+/// next: without a recorder, with one, and with one that measures all elements. Prints how much longer than
+/// the first the other two take: the median over all rounds, and its quartiles.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

@@ -15,8 +15,9 @@ use step_bench::threads;
 ///
 /// A step computes little for every byte that it moves, so memory bandwidth limits its time: the bytes that it moves by the
 /// engine's plan, over the bandwidth of the same machine. The bandwidth is measured through the engine, with chains that
-/// compute next to nothing, in four patterns of arrays read and read and written (rw): g is the gradient, y the parameter, and z, m
-/// and v are state. The floor is taken at the pattern of the default step's last sweep (Schedule-Free).
+/// compute almost nothing, in four patterns of arrays read and read and written (rw): g is the gradient, y
+/// the parameter, and z, m and v are state. The floor is taken at the pattern of the default step's last
+/// sweep (Schedule-Free).
 #[derive(Parser)]
 #[command(version, after_long_help = HELP)]
 struct Arguments {

@@ -18,7 +18,7 @@ fn none_changes_nothing_in<E: Number>(row: &Row, problem: &Problem) -> Result<()
         without.step(step)?;
         ensure!(
             off.everything() == without.everything(),
-            "the chain with None is another than that without it, after step {t} in {}",
+            "the chain with None differs from the chain without it, after step {t} in {}",
             E::DTYPE
         );
     }
@@ -29,7 +29,7 @@ pub(crate) fn none_is_the_identity(row: &Row) -> Result<()> {
     let problem = Problem::usual();
     none_changes_nothing_in::<f32>(row, &problem)?;
     none_changes_nothing_in::<bf16>(row, &problem)?;
-    // And the row is about a transform that does something.
+    // And the transform of the row changes something.
     let without = trajectory::<f32, f32>(row.without(), row.laws.lr, &problem)?;
     ensure!(single(row, &problem)? != without, "the transform changes nothing here");
     Ok(())
@@ -44,7 +44,7 @@ fn boxed_is_as_a_tuple_in<E: Number>(row: &Row) -> Result<()> {
     };
     ensure!(
         run(Box::new(row.members()))? == run(row.chain(true))?,
-        "the chain of boxes is another one in {}",
+        "the chain of boxes differs in {}",
         E::DTYPE
     );
     Ok(())
@@ -64,9 +64,9 @@ pub(crate) fn parameters_may_come_one_by_one<E: Number>(row: &Row) -> Result<()>
         let before = one_by_one.everything();
         match one_by_one.step_one_by_one(step) {
             Ok(()) => {}
-            // A chain that needs all gradients first says so and does nothing.
+            // A chain that needs all gradients first returns an error and does nothing.
             Err(Error::NeedsAllGradients { .. }) => {
-                ensure!(one_by_one.everything() == before, "a step that is refused moves something");
+                ensure!(one_by_one.everything() == before, "a step with an error moves something");
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -79,7 +79,7 @@ pub(crate) fn parameters_may_come_one_by_one<E: Number>(row: &Row) -> Result<()>
 pub(crate) fn occurs_once(row: &Row) -> Result<()> {
     match Optimizer::new((row.twice)(), [("w", &[2, 2][..])]) {
         Err(Error::InvalidChain { .. }) => Ok(()),
-        Err(other) => bail!("it is refused for another reason: {other}"),
+        Err(other) => bail!("it is an error for another reason: {other}"),
         Ok(_) => bail!("it is accepted"),
     }
 }

@@ -1,4 +1,4 @@
-//! A step size that is estimated.
+//! Laws of an estimated step size.
 
 use anyhow::{Result, ensure};
 use gradient_transform::{Context, Estimate, Estimator, Link, Real, Role, StepContext, TensorInfo, Tile};
@@ -13,7 +13,7 @@ fn d(step: usize) -> f64 {
     [1.0, 2.0, 2.0, 16.0, 8.0, 32.0, 4.0, 64.0][step % 8]
 }
 
-/// An estimator that knows its answers.
+/// An estimator with given estimates.
 #[derive(Debug)]
 struct Foretold;
 
@@ -60,7 +60,8 @@ fn estimated(row: &Row, problem: &Problem, lr: fn(f64, f64) -> f64) -> Result<Tr
     steps.collect()
 }
 
-/// An update that is linear in gradients, and one that has a size of its own; once gradients are large enough for an epsilon to vanish.
+/// Tests updates that are linear in gradients, and updates whose size does not depend on them, with gradients
+/// so large that epsilons vanish.
 fn follows_d(row: &Row) -> Result<bool> {
     let rates: [fn(f64, f64) -> f64; 2] = [|lr, _| lr, |lr, d| lr / d];
     for problem in [Problem::usual(), Problem::usual().scaled(1.0, 65536.0)] {

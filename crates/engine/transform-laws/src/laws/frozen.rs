@@ -34,7 +34,7 @@ pub(crate) fn stands_still_at_learning_rate_0(row: &Row) -> Result<()> {
             of(before),
             of(after)
         );
-        // Decay that is not multiplied by the learning rate goes on.
+        // Decay that is not multiplied by the learning rate continues.
         let may_move = step >= MOVING.start || row.laws.zero == Zero::Moves;
         ensure!(
             may_move || frozen.wide() == start,

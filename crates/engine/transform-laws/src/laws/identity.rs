@@ -12,7 +12,7 @@ use crate::problem::{Problem, TILED};
 use crate::row::{Boxed, Row};
 use crate::running::Running;
 
-/// Changes nothing, in one of the ways in which something could make a sweep's tiles shorter, or sweeps more.
+/// Changes nothing, in one of the ways in which a transform could shorten a sweep's tiles or add sweeps.
 #[derive(Clone, Copy, Debug)]
 struct Identity {
     columns: usize,
@@ -40,12 +40,12 @@ impl<T: Real> Link<T> for Identity {
     }
 
     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
-        // It writes, so that what is read where the gradient lies would no longer be.
+        // It writes, so that the update is no longer in the gradient's memory.
         tile.update.map(|u| u);
     }
 }
 
-/// Everything after the problem's steps, but for what belongs to identities.
+/// Everything after the problem's steps, except the state of identities.
 fn but_for_identities<T: Real, E: Number>(
     mut running: Running<T, E>,
     problem: &Problem,
@@ -91,8 +91,9 @@ fn nothing_changes<T: Real, E: Number>(
     Ok(())
 }
 
-/// Inserts an identity at every place of a chain, in every way, and compares parameters and all other state. It is a law of every
-/// row; here it is for chains of several transforms, and for problems of another size.
+/// Inserts an identity at every place of a chain, in every way, and compares parameters and all other state.
+/// Every row has this law; call this function for chains of several transforms, and for problems of another
+/// size.
 ///
 /// ```
 /// use gradient_transform::Descent;
@@ -125,7 +126,8 @@ pub(crate) fn an_identity_changes_no_bit(row: &Row) -> Result<()> {
     nothing_changes::<f64, f64>(&|| row.members(), row.laws.lr, &problem)
 }
 
-/// An identity at every place of the chain of one group, beside another group with the same chain or under one estimate with it.
+/// An identity at every place of the chain of one group, next to another group with the same chain, or under
+/// one estimate with it.
 pub(crate) fn an_identity_in_one_group_changes_no_bit_of_either(row: &Row) -> Result<()> {
     let problem = Problem::usual();
     let members = row.members::<f32>();

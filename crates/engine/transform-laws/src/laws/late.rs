@@ -1,4 +1,4 @@
-//! A transform that comes into its chain late.
+//! A transform that joins its chain late.
 
 use anyhow::{Result, ensure};
 use gradient_transform::Descent;
@@ -9,11 +9,11 @@ use crate::problem::{Deviation, Problem, Trajectory, deviation};
 use crate::row::{Joins, Row};
 use crate::running::Running;
 
-/// So many steps that what is left of the first is below the tolerance.
+/// Number of steps after which the influence of the first is below the tolerance.
 const MANY: usize = 200;
 
-/// The trajectory of a row's chain in a group that has had eight steps with gradients of zero, which moved nothing. So it is a run of its
-/// own, but for what the group and its tensors have counted.
+/// The trajectory of a row's chain in a group that has had eight steps with gradients of zero, which moved
+/// nothing. So it is a new run, except for the counters of the group and its tensors.
 fn late(row: &Row, problem: &Problem) -> Result<Trajectory> {
     let mut late = Running::<f64, f64>::new(Box::new(Descent::default()), row.laws.lr, &problem.init)?;
     late.steps(&Problem::usual().without_gradients_from(0))?;
@@ -27,7 +27,8 @@ fn late(row: &Row, problem: &Problem) -> Result<Trajectory> {
 
 type Tensors = Vec<ArrayD<f64>>;
 
-/// The last update of many steps with one gradient, and the first of a transform that comes late.
+/// The last update of many steps with the same gradient, and the first update of a transform that
+/// joins late.
 fn in_the_long_run_and_late(row: &Row) -> Result<(Tensors, Tensors)> {
     let mut problem = Problem::usual();
     problem.gradients = vec![problem.gradients[0].clone(); MANY];
@@ -40,7 +41,7 @@ fn in_the_long_run_and_late(row: &Row) -> Result<(Tensors, Tensors)> {
     Ok((long, moved(&late(row, &problem)?[0], &problem.init)))
 }
 
-/// The value of a row that fits.
+/// The value that fits the transform.
 fn found(row: &Row) -> Result<Joins> {
     let problem = Problem::usual();
     if late(row, &problem)? == of_row::<f64, f64>(row, &problem)? {

@@ -1,4 +1,4 @@
-//! The laws, by what they are about. Each is a function of a row, compiled once.
+//! The laws, by subject. Each is a function of a row, compiled once.
 
 pub(crate) mod chain;
 pub(crate) mod estimate;
@@ -51,7 +51,7 @@ fn ensure_finite(trajectory: &Trajectory) -> Result<()> {
     Ok(())
 }
 
-/// The end of a message about a row's value that does not fit: the one that does.
+/// The end of a message about a row's wrong value: the right one.
 fn fitting(option: &str, value: Option<impl Debug>) -> String {
     match value {
         Some(value) => format!("`{option}: {value:?}` fits"),

@@ -1,4 +1,4 @@
-//! State: what is saved is what goes on, and it is the transform's own.
+//! Laws of state: a run continues from saved state, and state belongs to its transform.
 
 use std::collections::BTreeSet;
 
@@ -22,17 +22,17 @@ pub(crate) fn round_trips_through_bytes<T: OfRow, E: Number>(row: &Row) -> Resul
     resumed.values.clone_from(&through.values);
     let bytes = checkpoint::to_bytes(&through.optimizer)?;
     let restored = checkpoint::from_bytes(&bytes, &mut resumed.optimizer)?;
-    ensure!(restored == Restored::default(), "something is missing, or too much: {restored:?}");
+    ensure!(restored == Restored::default(), "arrays are missing or not used: {restored:?}");
     let snapshot = through.optimizer.snapshot();
-    ensure!(resumed.optimizer.snapshot() == snapshot, "what was loaded is not what was saved");
+    ensure!(resumed.optimizer.snapshot() == snapshot, "the loaded state differs from the saved state");
     let read: Snapshot = serde_json::from_slice(&serde_json::to_vec(&snapshot)?)?;
-    ensure!(read == snapshot, "what was read from JSON is not what was written");
+    ensure!(read == snapshot, "the state read from JSON differs from the state written");
     for (t, step) in (1..).zip(problem.steps()).skip(half) {
         let start = through.everything().0;
         through.step(step)?;
         resumed.step(step)?;
         let found = through.everything();
-        ensure!(found == resumed.everything(), "the resumed run is another one after step {t}");
+        ensure!(found == resumed.everything(), "the resumed run differs after step {t}");
         ensure!(start != found.0, "nothing moves in step {t}, so nothing is tested");
     }
     Ok(())
@@ -76,7 +76,7 @@ pub(crate) fn toggling_it_leaves_the_others_state_alone(row: &Row) -> Result<()>
     let (with, without) = (on.optimizer.snapshot(), off.optimizer.snapshot());
     let (ours, theirs) = (of_others(&with, &toggled), of_others(&without, &toggled));
     ensure!(ours == theirs, "the others keep {ours:?} with it, and {theirs:?} without");
-    // Another chain takes the others' state over as it is, from a checkpoint or in place.
+    // Another chain takes over the others' state unchanged, from a checkpoint or in place.
     let shared = |mut snapshot: Snapshot| {
         for tensor in snapshot.tensors.values_mut() {
             tensor.arrays.retain(|key, _| !is_of(key, &toggled));
@@ -87,16 +87,13 @@ pub(crate) fn toggling_it_leaves_the_others_state_alone(row: &Row) -> Result<()>
         let scalars: Vec<_> = snapshot.groups.into_iter().map(|group| group.scalars).collect();
         (snapshot.tensors, scalars)
     };
-    // The parameters move where only one of the two averages.
+    // The parameters move if only one of the two averages.
     let Running { optimizer, values } = &mut off;
     let mut parameters = without_gradients(values);
     let options = RestoreOptions { parameters: Some(&mut parameters), ..RestoreOptions::default() };
     optimizer.restore_with(with.clone(), options)?;
     let with = shared(with);
-    ensure!(
-        shared(off.optimizer.snapshot()) == with,
-        "restored without it, the others' state is another one"
-    );
+    ensure!(shared(off.optimizer.snapshot()) == with, "restored without it, the others' state differs");
     let Running { optimizer, values } = &mut on;
     optimizer.replace_chain_with(0, row.chain(false), &mut without_gradients(values))?;
     ensure!(

@@ -1,4 +1,4 @@
-//! Scale, sign, and order.
+//! Laws of scale, sign and order.
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use half::bf16;
@@ -37,7 +37,10 @@ pub(crate) fn is_odd(row: &Row) -> Result<()> {
     let negated = problem.scaled(-1.0, -1.0);
     let (ours, theirs) = (single(row, &negated)?, mapped(&single(row, &problem)?, |y| -y));
     if !row.laws.odd {
-        ensure!(ours != theirs, "negated, it is, though its row says that it is not");
+        ensure!(
+            ours != theirs,
+            "negated gradients and parameters negate the trajectory, but the row says that they do not"
+        );
         return Ok(());
     }
     ensure_same("in float32", &ours, &theirs)?;
@@ -65,7 +68,7 @@ pub(crate) fn follows_its_law_of_permutation(row: &Row) -> Result<()> {
         Permutation::Exact => ensure_same("permuted", &ours, &plain),
         Permutation::Within(tolerance) => ensure_within("permuted", &found, tolerance),
         Permutation::Changes if found.relative > 1e-3 => Ok(()),
-        Permutation::Changes => Err(anyhow!("permuted, it changes by {:e} only", found.relative)),
+        Permutation::Changes => Err(anyhow!("permuted, it changes only by {:e}", found.relative)),
     };
     outcome.with_context(|| fitting("permutation", Some(fits)))
 }

@@ -1,4 +1,4 @@
-//! Training: four small problems, each of which has caught optimizers out.
+//! Training on four small problems, each of which has revealed faults of optimizers.
 
 use anyhow::{Result, ensure};
 use gradient_transform::StepContext;
@@ -11,9 +11,9 @@ use crate::running::Running;
 
 /// Training of a row: the share of the loss that may be left on each of four small problems.
 ///
-/// The problems are a quadratic whose curvatures differ a hundredfold, softmax regression, Rosenbrock's valley, and linear
-/// regression on batches with noise besides. Each has a matrix, and two have one that is factored. The learning rate falls to 0 on
-/// a straight line.
+/// The problems are a quadratic whose curvatures differ by a factor of 100, softmax regression, Rosenbrock's
+/// valley, and linear regression on batches with additional noise. Each has a matrix, and in two it is
+/// factored. The learning rate falls linearly to 0.
 ///
 /// ```
 /// use gradient_transform::Descent;
@@ -38,8 +38,8 @@ pub struct Training {
     pub lr: f64,
     /// Steps on each problem. Default 600.
     pub steps: usize,
-    /// The share of the loss that may be left. Default 0.05. Allow more for a transform that does not minimise the loss alone:
-    /// decay, or constant norms.
+    /// The share of the loss that may be left. Default 0.05. Allow more for a transform that does not only
+    /// minimise the loss: decay, or constant norms.
     pub left: f64,
 }
 
@@ -50,7 +50,7 @@ impl Default for Training {
 }
 
 impl Training {
-    /// The default from another learning rate.
+    /// The default with another learning rate.
     pub fn at(lr: f64) -> Self {
         Self { lr, ..Self::default() }
     }
@@ -65,7 +65,7 @@ struct Task {
     name: &'static str,
     start: Vec<ArrayD<f64>>,
     loss: Box<dyn Fn(&Tensors) -> f64>,
-    /// Of a step, counted from 0.
+    /// The gradients of a step, counted from 0.
     gradients: Box<Gradients>,
 }
 
@@ -92,7 +92,7 @@ fn ill_conditioned() -> Task {
     }
 }
 
-/// Samples of a linear map: inputs, and what a map with known weights makes of them.
+/// Samples of a linear map: inputs, and the outputs of a map with known weights.
 struct Samples {
     features: usize,
     inputs: Vec<Vec<f64>>,
@@ -168,7 +168,7 @@ fn probabilities(values: &[f64]) -> Vec<f64> {
     powers.into_iter().map(|power| power / sum).collect()
 }
 
-/// Three classes that can be told apart.
+/// Three separable classes.
 fn softmax_regression() -> Task {
     let samples = Samples::new(30, [60, 40, 3]);
     let of_loss = Samples::new(30, [60, 40, 3]);
@@ -189,7 +189,8 @@ fn softmax_regression() -> Task {
     }
 }
 
-/// `((1 - x)^2 + 10 (y - x^2)^2) / 100`, six times from other starts: the x are the first row, the y the second.
+/// `((1 - x)^2 + 10 (y - x^2)^2) / 100`, from six different starts: the x are the first row, the y the
+/// second.
 fn rosenbrock() -> Task {
     let pairs = |w: &Tensors| -> Vec<(f64, f64)> {
         let Some(w) = w.first() else { return Vec::new() };
@@ -214,7 +215,7 @@ fn rosenbrock() -> Task {
     }
 }
 
-/// Four outputs, on batches of eight samples, with noise in every gradient besides.
+/// Four outputs, on batches of eight samples, with additional noise in every gradient.
 fn noisy_regression() -> Task {
     let samples = Samples::new(50, [80, 33, 4]);
     let of_loss = Samples::new(50, [80, 33, 4]);
@@ -243,7 +244,7 @@ fn noisy_regression() -> Task {
 
 fn shares(row: &Row, training: Training) -> Result<Vec<(&'static str, f64)>> {
     let tasks = [ill_conditioned(), softmax_regression(), rosenbrock(), noisy_regression()];
-    // Of all samples it takes longer than the gradient of a batch, and few transforms look at it.
+    // The loss of all samples takes longer than the gradient of a batch, and few transforms use it.
     let told_nothing = StepContext::new(1, training.lr);
     let needs_loss = row.members::<f32>().iter().any(|member| (**member).check_step(&told_nothing).is_err());
     let run = |task: Task| {
@@ -281,7 +282,7 @@ fn shares(row: &Row, training: Training) -> Result<Vec<(&'static str, f64)>> {
 /// ```
 ///
 /// # Errors
-/// The chain is refused, or a step.
+/// The chain or a step is an error.
 pub fn shares_left(row: &Row, training: Training) -> Result<Vec<(&'static str, f64)>, Broken> {
     shares(row, training).map_err(|how| Broken { row: row.name, law: Law::Training, how: format!("{how:#}") })
 }

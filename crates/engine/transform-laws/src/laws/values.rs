@@ -1,4 +1,4 @@
-//! The numbers themselves: finite, the formula's, and the same in both types.
+//! Laws of the numbers: finite, equal to the formula, and the same in both types.
 
 use anyhow::{Result, bail, ensure};
 use ndarray::{ArrayD, Axis};
@@ -22,9 +22,10 @@ fn base(at_work: &Running<f32, f32>) -> Vec<Vec<f64>> {
     at_work.optimizer.names().zip(&at_work.values).map(one).collect()
 }
 
-/// Whether parameter and base iterate stand still in step t if gradients are zero from step `from` on, both counted from 0.
+/// Whether parameter and base iterate do not move in step t if gradients are zero from step `from` on, both
+/// counted from 0.
 fn stand_still(zero: Zero, from: usize, t: usize) -> (bool, bool) {
-    // At first there is nowhere to go.
+    // At first they are equal.
     let at_first = from == 0;
     match zero {
         Zero::StandsStill => (true, true),
@@ -52,7 +53,7 @@ pub(crate) fn survives_zero_gradients(row: &Row) -> Result<()> {
         ensure_finite(&path)?;
         let estimate = at_work.optimizer.estimate(0)?;
         ensure!(estimate.d.is_finite() && estimate.d >= estimate.d0, "an estimate of {estimate:?}");
-        // Nothing has been learned about the distance.
+        // The distance is not known yet.
         ensure!(from > 0 || estimate.d == estimate.d0, "without any gradient, an estimate of {estimate:?}");
     }
     let said = row.laws.zero;
@@ -61,7 +62,7 @@ pub(crate) fn survives_zero_gradients(row: &Row) -> Result<()> {
     {
         let fits = |zero: &Zero| found.iter().all(|(from, t, stood)| *stood == stand_still(*zero, *from, *t));
         bail!(
-            "whether parameter and base iterate stand still in step {} of zeros from step {} on is {stood:?}, and by {said:?} {:?}; {}",
+            "whether parameter and base iterate keep their values in step {}, with gradients of zero from step {} on, is {stood:?}, but {said:?} requires {:?}; {}",
             t + 1,
             from + 1,
             stand_still(said, *from, *t),
@@ -92,15 +93,15 @@ pub(crate) fn is_its_formula(row: &Row) -> Result<()> {
     let (found, expected) = (ours.len(), formula.len());
     ensure!(found == expected, "the formula has {expected} steps, and the problem {found}");
     for (tensor, start) in problem.init.iter().enumerate().filter(|(_, start)| start.len() > 1) {
-        // Not the end alone: a sign may lead as far back as it led away.
+        // All steps and not only the last: signs may return to the start.
         let moved = |step: &Vec<ArrayD<f64>>| step[tensor].iter().zip(start).all(|(y, start)| y != start);
         ensure!(
             formula.iter().any(moved),
             "some of tensor {tensor} never moves by the formula, so little is tested"
         );
     }
-    // What is left are sums in another order: units in the last place of float64, and in Muon's iterations up to 3.4^6
-    // of them.
+    // The only difference is the order of sums: units in the last place of float64, and in Muon's iterations
+    // up to 3.4^6 // of them.
     ensure_within("chain and formula", &deviation(&ours, &formula, &problem.init, f64::UNIT), 1e-13)?;
 
     // And where tensors are longer than a tile, with sums of thousands of terms.

@@ -1,17 +1,19 @@
-//! Gradients that were clipped or normalised before the optimizer saw them.
+//! Gradients that were clipped or normalised before the optimizer.
 
 use gradient_transform::{Record, TensorRecord};
 
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::{FEWEST, History};
 
-/// Norms within this of each other, relatively, are one: clipping adds a small number to the norm, and gradients may be rounded to bfloat16.
+/// Relative difference below which norms count as equal: clipping adds a small number to the norm, and
+/// gradients may be rounded to bfloat16.
 const SAME: f64 = 1e-3;
 
-/// Norms of parts, or cosines, that differ by this are not.
+/// Difference above which norms of parts, or cosines, count as different.
 const OTHER: f64 = 1e-2;
 
-/// The largest norm in at least half of the records, of gradients that are not themselves the same: where nothing clips, it is that of one record.
+/// Finds a largest norm that at least half of the records have, although their gradients differ. Without
+/// clipping only one record has the largest norm.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     if history.groups().is_empty() {
         return Vec::new();
@@ -26,7 +28,8 @@ pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     clipped.then_some(finding).into_iter().collect()
 }
 
-/// Whether the gradients of some tensor differ, in size or in direction. Where the weights hardly move and nothing is drawn at random, they don't.
+/// Whether the gradients of some tensor differ, in size or in direction. They don't if the weights hardly
+/// move and nothing is random.
 fn differ(records: &[&Record]) -> bool {
     let Some(first) = records.first() else { return false };
     first.tensors.iter().any(|tensor| {
@@ -39,7 +42,8 @@ fn differ(records: &[&Record]) -> bool {
     })
 }
 
-/// That of the gradient and what the first link makes of it, which follows from the gradient's direction.
+/// The cosine between the gradient and the update after the first link, which depends on the gradient's
+/// direction.
 fn first_cosine(tensor: &TensorRecord) -> Option<f64> {
     tensor.links.first()?.cosine
 }

@@ -1,12 +1,12 @@
-//! Findings, and what to do.
+//! Findings and remedies.
 
 use std::fmt;
 
 use gradient_transform::{DType, NotFinite};
 use serde::{Deserialize, Serialize};
 
-/// A cause of a d that does not grow, or never stops growing. As text it says what was seen, and what to do. An example is at
-/// [`diagnose`](crate::diagnose()).
+/// A cause of a d that does not grow, or never stops growing. Its text gives the observation and the remedy.
+/// [`diagnose`](crate::diagnose()) has an example.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -29,7 +29,7 @@ pub enum Finding {
         /// d after it.
         d: f64,
     },
-    /// The gradient's norm is often the same, and never larger: it was clipped before the optimizer saw it.
+    /// The gradient's norm is often the same, and never larger: it was clipped before the optimizer got it.
     Clipped {
         /// The largest norm over all tensors.
         norm: f64,
@@ -42,9 +42,9 @@ pub enum Finding {
     Vanishing {
         /// Their names.
         tensors: Vec<String>,
-        /// How many of them are 0 in all elements.
+        /// The number of them with all weights 0.
         zeros: usize,
-        /// How many tensors there are.
+        /// The number of all tensors.
         of: usize,
         /// Recorded steps.
         records: usize,
@@ -98,9 +98,9 @@ pub enum Finding {
     FewElements {
         /// The group.
         group: GroupName,
-        /// How many there are.
+        /// The number that exist.
         elements: usize,
-        /// About how many of them are looked at.
+        /// The approximate number of samples.
         samples: usize,
     },
     /// The estimate was frozen before it had grown.
@@ -116,7 +116,7 @@ pub enum Finding {
     TooLarge {
         /// The group.
         group: GroupName,
-        /// The first recorded step in which it was.
+        /// The first recorded step with such a d.
         since: u64,
         /// The latest recorded step.
         step: u64,
@@ -129,21 +129,21 @@ pub enum Finding {
     NotFinite(NotFinite),
     /// There are too few records for any other finding.
     TooFewRecords {
-        /// How many there are.
+        /// The number that exist.
         records: usize,
-        /// How many it takes.
+        /// The number that a diagnosis needs.
         needed: usize,
     },
 }
 
-/// A group by its number and its tensors. An example is at [`diagnose`](crate::diagnose()).
+/// A group by its number and its tensors. [`diagnose`](crate::diagnose()) has an example.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupName {
     /// Its number, from 0.
     pub index: usize,
     /// The name of its first tensor that had a gradient.
     pub first: String,
-    /// How many others had one.
+    /// The number of other tensors that had one.
     pub others: usize,
 }
 
@@ -196,35 +196,35 @@ impl fmt::Display for Finding {
         match self {
             Self::LearningRate { group, lr: 0.0 } => write!(
                 f,
-                "The learning rate of {group} is 0: it stands still, and so does its estimate. That is as it should be while it is frozen. To train it, set \
-                 its learning rate to 1, also after a resume: a loaded state brings no learning rates.",
+                "The learning rate of {group} is 0: the group does not move, and its estimate does not change. That is right while it is frozen. To train it, set \
+                 its learning rate to 1, also after resuming: loading a state does not set learning rates.",
             ),
             Self::LearningRate { group, lr } => write!(
                 f,
-                "The learning rate of {group} is {}, and with Prodigy it belongs at 1. It multiplies the step size that d gives, so that the weights move \
-                 too little or too far, and d, which follows from how far they have moved, is wrong for it. Set it to 1; for larger or smaller steps than the \
+                "The learning rate of {group} is {}; with Prodigy it should be 1. It multiplies d in the step size, so that the weights move \
+                 too little or too far, and d, which is estimated from the distance that they have moved, is wrong. Set it to 1; for larger or smaller steps than the \
                  estimate, set d_coef to 2 or 0.5.",
                 Short(*lr)
             ),
             Self::WarmUp { group, step, lr, d } => write!(
                 f,
-                "The learning rate of {group} is still rising: {} in step {step}, and d is {}. As long as it is small, the weights move little, and d, which \
-                 follows from how far they have moved, cannot grow. Wait for its end, or leave the warm-up out: d begins small by itself.",
+                "The learning rate of {group} is still rising: {} in step {step}, and d is {}. While it is small, the weights move little, and d, which \
+                 is estimated from the distance that they have moved, cannot grow. Wait for the end of the warm-up, or remove it: d always starts small.",
                 Short(*lr),
                 Short(*d)
             ),
             Self::Clipped { norm, steps, records } => write!(
                 f,
-                "The norm of all gradients together was {} in {steps} of {records} recorded steps, and never larger: they are clipped or normalised before \
-                 the optimizer sees them. Prodigy judges the distance by the gradients' size, which then says nothing. Switch the clipping off; the chain limits \
+                "The norm of all gradients together was {} in {steps} of {records} recorded steps, and never larger: gradients are clipped or normalised before \
+                 the optimizer gets them. Prodigy estimates the distance from the gradients' size, which clipping makes meaningless. Switch the clipping off; the chain limits \
                  its updates itself (use_stableadamw).",
                 Short(*norm)
             ),
             Self::Vanishing { tensors, zeros, of, records } => {
                 write!(
                     f,
-                    "In {} of {of} tensors the gradients were 0, or as good as 0 beside the others, in all of {records} recorded steps: {}. They add nothing to \
-                     the estimate, and do not train. See whether the loss depends on them: detached or frozen parts, saturated units, a loss \
+                    "In {} of {of} tensors the gradients were 0, or negligible relative to the others, in all of {records} recorded steps: {}. They add nothing to \
+                     the estimate, and do not train. Check whether the loss depends on them: detached or frozen parts, saturated units, a loss \
                      scale that underflows.",
                     tensors.len(),
                     Names(tensors)
@@ -233,15 +233,15 @@ impl fmt::Display for Finding {
                     0 => Ok(()),
                     _ => write!(
                         f,
-                        " The weights of {zeros} of them are all 0: two factors that both begin at 0, as LoRA's can, never have gradients; begin one of \
-                         them at random."
+                        " The weights of {zeros} of them are all 0: two factors that both start at 0, as is possible in LoRA, never have gradients; \
+                         initialise one of them randomly."
                     ),
                 }
             }
             Self::Rounded { group, tensor, dtype, weight, spacing, step, moved, d, d0 } => write!(
                 f,
                 "Steps of {group} are lost in rounding. Weights of `{tensor}` are about {}, where numbers of {dtype} are {} apart, and a step is {}: {} % of \
-                 the elements moved in the latest recorded step, so that d, which follows from how far they have moved, is still {}. Set d0 to about {}, or keep \
+                 the elements moved in the latest recorded step, so that d, which is estimated from the distance that they have moved, is still {}. Set d0 to about {}, or keep \
                  the weights in {}.",
                 Short(*weight),
                 Short(*spacing),
@@ -256,22 +256,22 @@ impl fmt::Display for Finding {
             ),
             Self::NegativeSums { group, since, until, d } => write!(
                 f,
-                "The sums that the gradients of {group} add to the numerator have been below 0 since step {since} (seen until step {until}), and the gradients have not \
-                 become smaller: the way from the first weights leads uphill, and d stays at {}. Either steps are too large from the beginning, and a smaller d0 \
+                "The sums that the gradients of {group} add to the numerator have been negative since step {since} (until the latest record, step {until}), and the gradients have not \
+                 become smaller: the displacement from the first weights points uphill, and d stays at {}. Either steps are too large from the start, and a smaller d0 \
                  helps; or something else moves the weights, such as a projection, an average or a reload.",
                 Short(*d)
             ),
             Self::HeldDown { group, d, mean, by, by_d } => write!(
                 f,
-                "The estimate of {group} is {}, and it steps with {}: the harmonic mean of all groups, which {by} holds down with its {}. Let each step with \
-                 its own (split_groups_mean = false), or estimate one for all (split_groups = false).",
+                "The estimate of {group} is {}, and it steps with {}: the harmonic mean of all groups, which {by} keeps low with its {}. Let each group step \
+                 with its own (split_groups_mean = false), or estimate one for all (split_groups = false).",
                 Short(*d),
                 Short(*mean),
                 Short(*by_d)
             ),
             Self::FewElements { group, elements, samples } => write!(
                 f,
-                "There are {elements} elements in {group}, of which Prodigy looks at about {samples}: its d hangs on a few numbers, and can jump far too high or stay \
+                "There are {elements} elements in {group}, of which Prodigy samples about {samples}: its d depends on a few numbers, and can jump far too high or stay \
                  low. Put its tensors into a larger group, estimate one d for all groups (split_groups = false), or train it with a learning rate."
             ),
             Self::Frozen { group, since, d } => write!(
@@ -282,8 +282,8 @@ impl fmt::Display for Finding {
             ),
             Self::TooLarge { group, since, step, d, weight } => write!(
                 f,
-                "d of {group} is {} in step {step}, where the weights began at a size of {}, and has been that large since step {since}: the gradients go on \
-                 pointing along the way from the first weights, as if the solution were ever farther away. See whether the loss falls, and has a minimum: a \
+                "d of {group} is {} in step {step}, where the size of the first weights was {}, and has been that large since step {since}: the gradients keep \
+                 pointing along the displacement from the first weights, as if the solution were farther and farther away. Check whether the loss falls, and has a minimum: a \
                  gradient of the wrong sign, or gradients that are clipped or scaled outside. Then stop d (prodigy_steps), or slow it down \
                  (d_coef = 0.5, d_limiter).",
                 Short(*d),
@@ -291,12 +291,12 @@ impl fmt::Display for Finding {
             ),
             Self::NotFinite(found) => write!(
                 f,
-                "Not finite: {found}. From there on no sum is a number, and d stands still. Look at the link or the gradient that is named; gradients that are not \
-                 finite can be refused or skipped (non_finite)."
+                "Not finite: {found}. From then on all sums are NaN, and d does not change. Check the named link or gradient; gradients that are not \
+                 finite can be an error or skipped (non_finite)."
             ),
             Self::TooFewRecords { records, needed } => write!(
                 f,
-                "There are {records} recorded steps, and it takes {needed} to tell why d is what it is. Give the optimizer a recorder (set_recorder), and train on."
+                "There are {records} recorded steps, and a diagnosis of d needs {needed}. Set a recorder (set_recorder), and continue training."
             ),
         }
     }

@@ -5,10 +5,11 @@ use gradient_transform::GroupRecord;
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::History;
 
-/// How many times its own step size a group's d would be, where the mean is in its way.
+/// Ratio of a group's d to its step size from which on the mean limits it.
 const HELD_DOWN: f64 = 5.0;
 
-/// Groups with estimates of their own that step with the harmonic mean of all, which is far below the largest of them.
+/// Finds groups with their own estimates that step with the harmonic mean of all, which is far below the
+/// largest of them.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let Some(latest) = history.records.last() else { return Vec::new() };
     let moving = |group: &&GroupRecord| {
@@ -19,7 +20,7 @@ pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let (Some(smallest), Some(largest)) = (groups.iter().min_by(by_d), groups.iter().max_by(by_d)) else {
         return Vec::new();
     };
-    // With one d for all, their step sizes are as their learning rates, whatever else is in them.
+    // With one d for all, their step sizes are proportional to their learning rates.
     let rate = |group: &GroupRecord| group.step_size / group.lr;
     let is_shared = (rate(smallest) - rate(largest)).abs() <= 1e-9 * rate(largest).abs();
     let mean = groups.len() as f64 / groups.iter().map(|group| 1.0 / group.before.d).sum::<f64>();

@@ -1,13 +1,13 @@
-//! The records of a run, as the rules read them.
+//! The records of a run, as input of the rules.
 
 use gradient_transform::{GroupRecord, Record, TensorRecord};
 
 use crate::diagnosis::finding::GroupName;
 
-/// Fewer records say nothing.
+/// Number of records that a diagnosis needs.
 pub(super) const FEWEST: usize = 10;
 
-/// By so much d has grown where it has found anything.
+/// Factor by which d has grown if the estimate works.
 const GROWN: f64 = 10.0;
 
 pub(super) struct History<'a> {
@@ -24,7 +24,7 @@ pub(super) struct GroupStep<'a> {
 }
 
 impl<'a> GroupStep<'a> {
-    /// The groups that the group's estimate is from: itself, and those that share it.
+    /// The groups of the estimate: the group itself, and those that share it.
     pub(super) fn joined(self) -> impl Iterator<Item = &'a GroupRecord> + Clone {
         let own = self.group;
         self.record.groups.iter().filter(move |group| is_joint(group, own))
@@ -36,7 +36,8 @@ impl<'a> GroupStep<'a> {
         self.joined().flat_map(|group| record.tensors_of(group.group))
     }
 
-    /// The sum that the step's gradients added to the numerator of the group's estimate: those of all groups where the estimate is one for all.
+    /// The sum that the step's gradients added to the numerator of the group's estimate; with one estimate
+    /// for all, the sum of all groups.
     pub(super) fn numerator(self) -> f64 {
         self.joined().filter_map(|group| group.contribution).map(|[numerator, _]| numerator).sum()
     }
@@ -53,7 +54,7 @@ impl<'a> History<'a> {
         Self { records }
     }
 
-    /// The groups with an estimator, and of those that share an estimate the first.
+    /// The groups with an estimator; of those that share an estimate, only the first.
     pub(super) fn groups(&self) -> Vec<usize> {
         let Some(latest) = self.records.last() else { return Vec::new() };
         let estimating: Vec<&GroupRecord> =
@@ -62,7 +63,7 @@ impl<'a> History<'a> {
         (0..estimating.len()).filter(|&at| is_first(at)).map(|at| estimating[at].group).collect()
     }
 
-    /// A group's steps that are recorded.
+    /// A group's recorded steps.
     pub(super) fn of(&self, group: usize) -> Vec<GroupStep<'a>> {
         let find = |record: &'a Record| {
             let found = record.groups.iter().find(|found| found.group == group)?;
@@ -79,7 +80,7 @@ impl<'a> History<'a> {
         GroupName { index: group, first, others: names.count() }
     }
 
-    /// Whether d has stayed about where it began.
+    /// Whether d is still near its initial value.
     pub(super) fn is_stuck(&self, group: usize) -> bool {
         let steps = self.of(group);
         let last = steps.last().map(|step| step.group.after);

@@ -3,7 +3,7 @@
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::History;
 
-/// A learning rate that has stood still at another number than 1: at 0, the group stands still too, maybe on purpose.
+/// Finds a constant learning rate other than 1. At 0 the group does not move, maybe on purpose.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let of_group = |&group: &usize| {
         let steps = history.of(group);

@@ -1,4 +1,4 @@
-//! Causes of a d that does not grow, or never stops growing: rules over the records of a run, each in a file of its own.
+//! Causes of a d that does not grow, or never stops growing: rules over the records of a run, one per file.
 
 mod clipping;
 mod finding;
@@ -20,7 +20,7 @@ pub use finding::{Finding, GroupName};
 
 use crate::diagnosis::history::History;
 
-/// A rule: what it finds.
+/// A rule, which returns its findings.
 type Rule = fn(&History<'_>) -> Vec<Finding>;
 
 const RULES: [Rule; 11] = [
@@ -37,7 +37,8 @@ const RULES: [Rule; 11] = [
     too_large::find,
 ];
 
-/// Causes of a wrong d that the records of a run show, by the rules of the book's page "d does not grow". None in a run whose d is as it should be.
+/// Causes of a wrong d in the records of a run, by the rules of the book's page "d does not grow". A run with
+/// a good d has none.
 ///
 /// ```
 /// use gradient_transform::{Parameter, Record, Recorder};
@@ -54,7 +55,7 @@ const RULES: [Rule; 11] = [
 /// let findings = diagnose(&records);
 /// let group = GroupName { index: 0, first: "w".into(), others: 0 };
 /// assert_eq!(findings, [Finding::LearningRate { group, lr: 1e-3 }]);
-/// assert!(findings[0].to_string().starts_with("The learning rate of group 0 (`w`) is 0.001, and with Prodigy it belongs at 1."));
+/// assert!(findings[0].to_string().starts_with("The learning rate of group 0 (`w`) is 0.001; with Prodigy it should be 1."));
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 pub fn diagnose<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Finding> {
@@ -80,7 +81,7 @@ pub fn diagnose<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Findin
 ///     let gradient = w.clone();
 ///     optimizer.step(&mut [Parameter::slice(&mut w, Some(&gradient))])?;
 /// }
-/// assert_eq!(optimizer.diagnose(), []); // d is as it should be
+/// assert_eq!(optimizer.diagnose(), []); // d is good
 /// # Ok::<(), gradient_transform::Error>(())
 /// ```
 pub trait Diagnose {

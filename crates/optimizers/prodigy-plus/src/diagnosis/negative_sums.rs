@@ -1,16 +1,17 @@
-//! Sums below 0 in the numerator, step after step.
+//! Negative sums in the numerator, step after step.
 
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::{FEWEST, GroupStep, History};
 
-/// A group whose d has stayed where it began, whose sums of `<g, p0 - y>` have been below 0 in at least half of the records, up to the last, and whose
-/// gradients have not become smaller, as they do near a solution. Single sums are noise, so they are added up over a few records.
+/// Finds a group whose d is still near its initial value, whose sums of `<g, p0 - y>` have been negative in
+/// at least half of the records, up to the last, and whose gradients have not become smaller, as they do near
+/// a solution. Single sums are noisy, so they are added up over a few records.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let of_group = |&group: &usize| {
         let steps = history.of(group);
         let sum = |window: &[GroupStep<'_>]| window.iter().map(|step| step.numerator()).sum::<f64>();
         let negative = steps.windows(FEWEST).rev().take_while(|window| sum(window) < 0.0).count();
-        // A window that is negative is so to its end.
+        // A negative window counts up to its end.
         let since = steps.len().checked_sub(negative)?;
         let norm = |step: &GroupStep<'_>| step.group.norms.gradient;
         let half = &steps[steps.len() / 2..];

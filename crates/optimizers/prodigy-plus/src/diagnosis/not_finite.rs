@@ -3,7 +3,7 @@
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::History;
 
-/// The first value that is not finite: after it, no sum is a number, and d stands still.
+/// Finds the first value that is not finite: after it, all sums are NaN, and d does not change.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let first = history.records.iter().find_map(|record| record.not_finite.clone());
     first.map(Finding::NotFinite).into_iter().collect()

@@ -5,11 +5,12 @@ use gradient_transform::GroupRecord;
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::{FEWEST, GroupStep, History};
 
-/// A group whose d has stayed where it began, and whose gradients add nothing to the estimate any more.
+/// Finds a group whose d is still near its initial value, and whose gradients no longer add anything to
+/// the estimate.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let of_group = |&group: &usize| {
         let steps = history.of(group);
-        // At learning rate 0, an estimate stands still on purpose.
+        // At learning rate 0, an estimate does not change on purpose.
         let adds_nothing = |step: &&GroupStep<'_>| {
             let GroupRecord { contribution, norms, lr, .. } = step.group;
             *contribution == Some([0.0; 2]) && norms.gradient > 0.0 && *lr > 0.0

@@ -5,8 +5,8 @@ use gradient_transform::{DType, TensorRecord};
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::History;
 
-/// A group whose d has stayed where it began, and of whose elements most are in tensors where a step is less than half the distance between two
-/// numbers, and hardly an element has moved.
+/// Finds a group whose d is still near its initial value, and most of whose elements are in tensors where a
+/// step is less than half the distance between two numbers and hardly any element has moved.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     history.groups().into_iter().filter_map(|group| of_group(history, group)).collect()
 }
@@ -35,7 +35,7 @@ fn of_group(history: &History<'_>, group: usize) -> Option<Finding> {
         step,
         moved: largest.moved,
         d: last.group.after.d,
-        // So that a step is not rounded to none.
+        // So that a step is not rounded to 0.
         d0: last.group.before.d * spacing / 2.0 / step,
     })
 }
@@ -61,7 +61,7 @@ fn per_element(tensor: &TensorRecord, norm: f64) -> f64 {
     norm / (tensor.elements.max(1) as f64).sqrt()
 }
 
-/// The distance between two numbers, relative to them, at the least.
+/// The smallest relative distance between two numbers.
 fn precision(dtype: DType) -> f64 {
     match dtype {
         DType::Bf16 => 2.0_f64.powi(-8),

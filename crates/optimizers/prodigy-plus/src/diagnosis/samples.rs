@@ -3,13 +3,13 @@
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::History;
 
-/// Prodigy looks at about every 11th element.
+/// Distance between Prodigy's samples.
 const EVERY: usize = 11;
 
-/// Fewer samples make an estimate that jumps.
+/// Number of samples below which an estimate jumps.
 const FEWEST_SAMPLES: usize = 10;
 
-/// A group with so few elements that its estimate depends on a few of them.
+/// Finds a group with so few elements that its estimate depends on a few of them.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let groups = history.groups();
     let of_group = |&group: &usize| {

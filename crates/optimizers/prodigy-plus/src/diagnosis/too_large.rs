@@ -3,13 +3,15 @@
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::History;
 
-/// An estimate of this size is a way of about as much for every weight, which is far in any network.
+/// An estimate from which on d is large: every weight would move by about this distance, which is
+/// far in any network.
 const LARGE: f64 = 1.0;
 
-/// How many times as large as the first weights it is then.
+/// Ratio of a large d to the size of the first weights.
 const BEYOND: f64 = 10.0;
 
-/// A group whose d is large, and many times the size that its weights had in the first record.
+/// Finds a group whose d is large, and many times the size that its weights had in the first
+/// record.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let of_group = |&group: &usize| {
         let steps = history.of(group);

@@ -5,10 +5,12 @@ use gradient_transform::{Record, TensorRecord};
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::History;
 
-/// The size of an element's gradient, relative to the largest of a tensor, below which it is as good as none.
+/// The size of a tensor's gradient per element, relative to the largest of all tensors, below which it is
+/// negligible.
 const VANISHED: f64 = 1e-7;
 
-/// Tensors of groups with an estimator whose gradients have vanished in every record, beside the largest or altogether.
+/// Finds tensors of groups with an estimator whose gradients have vanished in every record, relative to the
+/// largest or altogether.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let latest = history.groups().into_iter().filter_map(|group| history.of(group).last().copied());
     let tensors: Vec<&TensorRecord> =
@@ -29,7 +31,7 @@ pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     }]
 }
 
-/// Where there is no record of a tensor, it had no gradient at all.
+/// A tensor without a record had no gradient at all.
 fn is_vanished(record: &Record, name: &str) -> bool {
     let largest = record.tensors.iter().map(size).fold(0.0, f64::max);
     let found = record.tensors.iter().find(|found| found.name == name);

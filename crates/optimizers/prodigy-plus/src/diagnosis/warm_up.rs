@@ -1,9 +1,9 @@
-//! A warm-up that is still under way.
+//! A warm-up that has not ended.
 
 use crate::diagnosis::finding::Finding;
 use crate::diagnosis::history::History;
 
-/// A learning rate that has risen from the first record to the last, and does so still.
+/// Finds a learning rate that has risen from the first record to the last, and is still rising.
 pub(super) fn find(history: &History<'_>) -> Vec<Finding> {
     let of_group = |&group: &usize| {
         let steps = history.of(group);

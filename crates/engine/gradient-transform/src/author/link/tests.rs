@@ -115,7 +115,7 @@ fn loops_over_tiles_give_the_bits_of_the_traced_formula_for_every_length() {
     }
 }
 
-/// Takes the mean over an axis off.
+/// Subtracts the mean over an axis.
 #[derive(Clone, Debug)]
 struct Centred {
     axis: usize,
@@ -194,7 +194,7 @@ fn what_a_transform_reads_is_found_by_tracing() {
     assert_eq!(Link::<f32>::scales(&descent), None);
 }
 
-/// `u <- (steps so far) u`, with a number that moves on without sums.
+/// `u <- (steps so far) u`, with a number that advances without sums.
 #[derive(Clone, Debug)]
 struct Counting;
 
@@ -266,7 +266,7 @@ fn numbers_that_are_kept_move_on_once_in_a_step_and_are_saved() {
         step(&mut optimizer, 1.0).unwrap();
         step(&mut optimizer, f32::NAN).unwrap_err();
         step(&mut optimizer, 1.0).unwrap();
-        // Once more from bytes.
+        // Again from bytes.
         let saved = optimizer.snapshot();
         let count = |key: &str| saved.tensors["w"].arrays[key].get::<f64>(0);
         assert_eq!((count("counting/count"), count("lagging/count")), (2.0, 4.0));

@@ -11,7 +11,7 @@ use crate::memory::kernel;
 use crate::memory::number::{LANES, Vectors, WithVectors};
 use crate::memory::sums::Gathered;
 
-/// Which element of an array along axes an element of a tile belongs to.
+/// The element of an array along axes that an element of a tile belongs to.
 #[derive(Clone, Copy)]
 pub(in crate::author) struct Places<'a> {
     pub(in crate::author) axes: &'a Axes,
@@ -24,9 +24,9 @@ pub(in crate::author) struct Places<'a> {
 /// The elements of an array that belong to a run.
 #[derive(Clone, Copy)]
 enum Place {
-    /// As many as the run has, from this one on.
+    /// As many elements as the run has, from this one on.
     From(usize),
-    /// This one.
+    /// This element.
     One(usize),
 }
 
@@ -41,29 +41,29 @@ impl Places<'_> {
     }
 }
 
-/// Arrays along axes, and where the sums of a tile are added.
+/// Arrays along axes, and the memory of their sums.
 pub(in crate::author) type WithSums<'r, 'a, T, G> = (&'r Along<'a, T, G>, &'r mut [Gathered<T>]);
 
 /// Arrays along axes of one transform in a loop.
 pub struct Side<'r, T: Copy, G: GradientTransform> {
     arrays: Arrays<'r, T, G>,
-    /// Values of which a run has one, in every element of a block.
+    /// Values that are the same for a whole run, in every element of a block.
     values: &'r mut G::Along<Block<T>>,
     /// Blocks in place of sums that are in registers, or lost.
     lanes: &'r mut G::Along<Block<T>>,
 }
 
 enum Arrays<'r, T, G: GradientTransform> {
-    /// Those of the tensor, within runs that consist of whole blocks. There are no sums in loops that do not measure.
+    /// The tensor's arrays, within runs that consist of whole blocks. Loops that do not measure have no sums.
     Runs {
         axes: &'r Axes,
         lacks_first: G::Along<bool>,
         values: G::Along<&'r [T]>,
         sums: &'r mut [Gathered<T>],
     },
-    /// None: they are 0, and what is added to their sums is lost.
+    /// No arrays: values are 0, and terms of sums are lost.
     Absent,
-    /// As long as the tile: every element's value, and what it adds.
+    /// As long as the tile: every element's value, and its term.
     Flat { values: &'r mut [T], sums: &'r mut [T], len: usize, from: usize },
 }
 
@@ -102,7 +102,8 @@ impl<'x, 's, T: Real, G: GradientTransform> AlongRun<'x, 's, T, G> {
 }
 
 impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
-    /// `workspace` is that of the tile, if it has some; the loop begins with element `from` of the tile, which has `len`.
+    /// `workspace` is that of the tile, if it has one; the loop begins with element `from` of the tile, which
+    /// has `len` elements.
     pub(in crate::author) fn new(
         along: Option<WithSums<'r, '_, T, G>>,
         [values, lanes]: &'r mut [G::Along<Block<T>>; 2],
@@ -124,7 +125,8 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
         Self { arrays, values, lanes }
     }
 
-    /// The arrays within a run. Values that the work does not read are 0, and sums that it does not keep are lost.
+    /// The arrays within a run. Values that the work does not read are 0; sums that it does not keep are
+    /// lost.
     #[inline(always)]
     pub(in crate::author) fn open<'x, 's, W: Work<G>>(
         &'x mut self,
@@ -212,7 +214,7 @@ impl<'r, T: Real, G: GradientTransform> Side<'r, T, G> {
         }
     }
 
-    /// Adds the sums of which a run has one where they belong.
+    /// Adds the sums that have one term per run to the tensor's arrays.
     #[inline(always)]
     pub(in crate::author) fn close<B: Vectors<Element = T>>(
         &mut self,

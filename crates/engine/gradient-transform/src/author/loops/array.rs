@@ -1,25 +1,26 @@
-//! Arrays that a loop reads and writes in vectors, without comparing its index with their lengths.
+//! Arrays that a loop reads and writes in vectors, without bounds checks.
 //!
-//! A comparison for every array and vector stays in a loop even where nothing looks at the array: the lengths are those of slices from
-//! elsewhere, and a panic is a side effect. `valgrind --tool=callgrind` over `step-bench` counts the instructions.
+//! The compiler keeps a bounds check for every array and vector, even if the loop does not use the array: it
+//! does not know the lengths of the slices, and a panic is a side effect. `valgrind --tool=callgrind` over
+//! `step-bench` counts the instructions.
 //!
 //! Why it is sound:
 //!
-//! * Every loop has a lifetime `'n` of its own, which no other loop has: [`with_len`] calls a function that is generic over it, and it is
-//!   invariant, so that nothing can shorten or lengthen it.
-//! * [`Stretch::for_each`] alone makes a [`BlockIndex`] of `'n`, and that alone an [`Index`]: a block that begins before the loop's end,
-//!   and a vector that is within this block.
+//! * Every loop has its own lifetime `'n`, which no other loop has: [`with_len`] calls a function that is
+//!   generic over it, and it is invariant, so that nothing can shorten or lengthen it.
+//! * Only [`Stretch::for_each`] makes a [`BlockIndex`] of `'n`, and only that makes an [`Index`]: a block
+//!   that begins before the loop's end, and a vector that is within this block.
 //! * An [`Array`] of `'n` has as many elements as the loop, rounded up to a whole block, because its constructors compare.
 //! * A part of a vector begins within it, and has whole fractions of its elements: [`Index::of_part`].
-//! * A part of a loop is a [`Stretch`] with a lifetime `'s` of its own, likewise. A block of `'s` is in it, and an array [`Within`] it has
-//!   its elements, or is one block.
+//! * A part of a loop is a [`Stretch`], with its own lifetime `'s` in the same way. A block of `'s` is in it,
+//!   and an array [`Within`] it has its elements, or is one block.
 //! * [`Lanes`] are one block, and the vector of any index is within a block.
-//! * A vector has a whole fraction of a block of elements and nothing else in it, because [`Vectors`] cannot be implemented outside of
-//!   this crate.
+//! * The number of elements of a block is a multiple of that of a vector, and a vector consists only of
+//!   elements, because [`Vectors`] cannot be implemented outside of this crate.
 //!
-//! So an index and an array of one lifetime fit each other. What an array borrows outlives it by its other lifetime. An array to be
-//! changed was borrowed mutably, so nobody else sees it, and copies of it behave like references to `Cell`s: they cannot be sent to
-//! another thread.
+//! So an index and an array of one lifetime fit each other. What an array borrows outlives it by its other
+//! lifetime. An array to be changed was borrowed mutably, so no other code can access it, and copies of it
+//! behave like references to `Cell`s: they cannot be sent to another thread.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -68,14 +69,14 @@ pub struct Stretch<'n, 's> {
     stretch: Brand<'s>,
 }
 
-/// Prepares a loop over so many elements. Arrays go on to the end of the last block.
+/// Prepares a loop over this number of elements. Arrays extend to the end of the last block.
 #[inline(always)]
 pub(crate) fn with_len<R>(elements: usize, f: impl for<'n> FnOnce(Len<'n>) -> R) -> R {
     f(Len { elements, brand: PhantomData })
 }
 
 impl<'n, 's> Stretch<'n, 's> {
-    /// Calls `f` for the blocks, and `before` before every so many of them.
+    /// Calls `f` for every block, and `before` at regular intervals.
     #[inline(always)]
     pub(crate) fn for_each(
         self,
@@ -155,9 +156,9 @@ impl<'n> BlockIndex<'n, '_> {
 
 /// Elements of a stretch, to be read, and if `CHANGES`, to be written: an array, or one block for all.
 pub(crate) struct Within<'r, 's, T, const CHANGES: bool> {
-    /// Where element 0 of the loop would be.
+    /// Address of element 0 of the loop, if the array had it.
     first: *mut T,
-    /// An index and this is where its block begins.
+    /// Mask that turns an index into the beginning of its block.
     mask: usize,
     borrowed: PhantomData<&'r [T]>,
     stretch: Brand<'s>,

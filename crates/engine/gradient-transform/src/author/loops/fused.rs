@@ -14,7 +14,7 @@ use crate::link::Link;
 use crate::link::loops::{Loops, Program, Source, Tiles};
 use crate::memory::element::Real;
 
-/// Transforms whose sweeps are loops of their own.
+/// Transforms whose sweeps are one loop each.
 pub trait Members<T: Real>: 'static {
     /// The work of the whole step.
     type Commits: Works<T>;
@@ -66,7 +66,7 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, V: Visitor<T>> Visitor
     }
 }
 
-/// The part of a sweep's next transform.
+/// Part of the next transform of a sweep.
 pub(in crate::author) fn next_part<'a, T: Real, G: GradientTransform>(
     source: &mut Source<'_, 'a, T>,
 ) -> Part<'a, T, G> {
@@ -165,10 +165,10 @@ pub struct Fused<C, T: Real> {
 
 /// Runs a tuple of transforms fused: every sweep of the chain is one loop, compiled for these types.
 ///
-/// The same bits come out as without it. It is faster, as an element passes from transform to transform in registers, and takes longer to
-/// compile. It needs every transform of the tuple to take part: for tensors to which one does not
-/// [apply](GradientTransform::applies), and in a step in which one [holds](GradientTransform::holds) the tensor, the transforms run
-/// one after the other as ever.
+/// The result has the same bits as without it. It is faster, because an element passes from transform to
+/// transform in registers, but takes longer to compile. Every transform of the tuple has to take part: for
+/// tensors to which one does not [apply](GradientTransform::applies), and in a step in which one
+/// [holds](GradientTransform::holds) the tensor, the transforms run one after the other.
 ///
 /// ```
 /// use gradient_transform::{

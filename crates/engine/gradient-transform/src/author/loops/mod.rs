@@ -1,4 +1,4 @@
-//! Loops over tiles that call authors' functions of an element: [`pass`] has the loop.
+//! Loops over tiles that call authors' functions of an element. The loop itself is in [`pass`].
 
 pub(in crate::author) mod along;
 mod array;

@@ -24,11 +24,11 @@ pub struct Part<'a, T, G: GradientTransform> {
     pub(in crate::author) directs: bool,
     /// Of a writer: its base iterate, if that is not the parameter.
     pub(in crate::author) base: Option<usize>,
-    /// Its columns among those of the tile.
+    /// Positions of its columns among those of the tile.
     pub(in crate::author) columns: Range<usize>,
-    /// Which of the declared columns the tensor has.
+    /// Whether the tensor has each of the declared columns.
     pub(in crate::author) present: G::State<bool>,
-    /// Where sums are added, among those of the tile.
+    /// Positions of its sums among those of the tile.
     pub(in crate::author) sums: Range<usize>,
     pub(in crate::author) along: Option<Along<'a, T, G>>,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Along<'a, T, G: GradientTransform> {
     pub(in crate::author) sums: Range<usize>,
 }
 
-/// Lists of which the transforms of a loop take their ranges, one after the other.
+/// Lists from which the transforms of a loop take their ranges, one after the other.
 pub struct Remaining<'r, 'c, T> {
     columns: Ranges<'r, &'c mut [T]>,
     vector_sums: Ranges<'r, Gathered<T>>,
@@ -147,7 +147,7 @@ impl<T: Copy, G: GradientTransform> Clone for Opened<'_, '_, T, G> {
 
 /// Numbers that are the same for all elements, as vectors.
 pub struct Fixed<B: Vectors, G: GradientTransform> {
-    /// A copy: its hyperparameters stay in registers, as nothing that is written can change them.
+    /// A copy, so that its hyperparameters stay in registers: no write can change them.
     transform: G,
     scalars: G::Scalars<Num<B>>,
     variant: u32,
@@ -155,7 +155,7 @@ pub struct Fixed<B: Vectors, G: GradientTransform> {
     base: Option<usize>,
 }
 
-/// Values of an element that all transforms of a loop see.
+/// Values of an element that all transforms of a loop share.
 pub struct Shared<B: Vectors> {
     pub(in crate::author) numbers: B,
     pub(in crate::author) update: Num<B>,
@@ -296,7 +296,7 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
         (opened, self.side(&mut store.sides, own, workspace, tile, full))
     }
 
-    /// Puts the results after the last full block where they belong.
+    /// Writes the results after the last full block to the arrays.
     pub(in crate::author) fn close_rest<W: Work<G>>(
         &self,
         store: &mut Store<T, G>,
@@ -322,7 +322,7 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
         }
     }
 
-    /// Adds the sums of the tile where they belong.
+    /// Adds the sums of the tile to those of the chunk.
     #[inline]
     pub(in crate::author) fn finish<W: Work<G>>(
         &self,
@@ -338,7 +338,7 @@ impl<T: Real, G: GradientTransform> Part<'_, T, G> {
         for (i, sum) in own.scalar_sums[self.sums.clone()].iter_mut().enumerate() {
             *sum += if G::SUMS_IN_FLOAT64 { store.wide_sums.total(i) } else { store.sums.total(i) };
         }
-        // What was added to the sums of runs is there already.
+        // The sums of runs have been added already.
         let Some(along) = self.along.as_ref().filter(|_| !workspace.is_empty()) else { return };
         let terms = workspace[workspace.len() / 2..].chunks_exact(len.next_multiple_of(LANES));
         for (i, (terms, sums)) in terms.zip(&mut own.vector_sums[along.sums.clone()]).enumerate() {

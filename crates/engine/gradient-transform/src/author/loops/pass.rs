@@ -10,12 +10,13 @@
 //! the same for the elements after the last full block, in copies filled up with zeros
 //! ```
 //!
-//! Where runs do not consist of whole blocks, or two transforms have arrays along axes, the tile is one run. Every element's values of
-//! these arrays are written out beforehand, and what every element adds to their sums is added up after the loop.
+//! If runs do not consist of whole blocks, or two transforms have arrays along axes, the tile is one run.
+//! Every element's values of these arrays are written out before the loop, and the terms of their sums are
+//! added up after it.
 //!
-//! A sum has 32 lanes on every instruction set: element `i` of a tile is added to lane `i mod 32`, but for those after the last full
-//! block, which are added one by one after the lanes. So its bits do not depend on the width of the vectors, nor on the transforms
-//! that share a loop.
+//! A sum has 32 lanes on every instruction set: element `i` of a tile is added to lane `i mod 32`, except for
+//! those after the last full block, which are added one by one after the lanes. So its bits do not depend on
+//! the width of the vectors or on the other transforms of the loop.
 
 use std::ops::Range;
 
@@ -41,9 +42,9 @@ pub(in crate::author) enum Task {
         keeps_state: bool,
     },
     Measure,
-    /// Of a transform that lags: the outgoing update, the state and the sums.
+    /// The outgoing update, the state and the sums of a lagged transform.
     UpdateAndMeasure,
-    /// Of a transform that holds the tensor: the state and the sums.
+    /// The state and the sums of a transform that holds the tensor.
     Accumulate,
 }
 
@@ -64,8 +65,8 @@ pub struct Pass<'a, 'c, T, G: GradientTransform> {
     pub(in crate::author) writer_task: WriterTask,
 }
 
-/// Runs a pass. `#[transform]` calls it from a function that is not generic, so that a transform's loops are compiled in its own
-/// crate, once, and not in every program that uses it.
+/// Runs a pass. `#[transform]` calls it from a function without type parameters, so that a transform's loops
+/// are compiled once, in its own crate, and not in every program that uses it.
 #[doc(hidden)]
 #[inline(always)]
 pub fn run<T: Real, G: GradientTransform>(pass: Pass<'_, '_, T, G>) {
@@ -75,7 +76,7 @@ pub fn run<T: Real, G: GradientTransform>(pass: Pass<'_, '_, T, G>) {
         Task::Measure => over::<T, G, Measure>(pass),
         Task::UpdateAndMeasure if G::Kind::LAGS => over::<T, G, UpdateAndMeasure>(pass),
         Task::Accumulate if G::Kind::LAGS => over::<T, G, Accumulate>(pass),
-        Task::UpdateAndMeasure | Task::Accumulate => unreachable!("of transforms that lag alone"),
+        Task::UpdateAndMeasure | Task::Accumulate => unreachable!("only lagged transforms have this task"),
     }
 }
 
@@ -95,7 +96,8 @@ fn over<T: Real, G: GradientTransform, W: Work<G> + 'static>(pass: Pass<'_, '_, 
     Passes::<T, Before<W, G, End>, false>::new((part, ())).over(&mut arrays, &mut own);
 }
 
-/// The works `L` over the tiles of a range. At the `HEAD` of a chain the update is the gradient, and none is left behind.
+/// The works `L` over the tiles of a range. At the `HEAD` of a chain the update is the gradient. The end of a
+/// chain leaves no update.
 pub(crate) struct Passes<'a, T: Real, L: Works<T>, const HEAD: bool> {
     parts: L::Parts<'a>,
     store: L::Store,
@@ -141,7 +143,7 @@ impl<'a, T: Real, L: Works<T>, const HEAD: bool> Passes<'a, T, L, HEAD> {
         with_len(full, |len| {
             let arrays = &arrays.open(0..tile, len);
             let (opened, mut sides) = L::open(parts, store, &mut own.remaining(), workspace, tile, len);
-            // None without a full block: a run is not without elements.
+            // None without a full block, because a run has elements.
             let line = Axes::line(full.max(1));
             let (axes, offset) = axes.map_or((&line, 0), |axes| (axes, offset));
             let (opened, sides) = (&opened, &mut sides);
@@ -183,7 +185,7 @@ impl<'a, T: Real, L: Works<T>, const HEAD: bool> Passes<'a, T, L, HEAD> {
     }
 }
 
-/// The loop over a tile, compiled for every instruction set: nothing else is.
+/// The loop over a tile, the only part that is compiled for every instruction set.
 struct Loop<'l, 'p, 'r, 'n, T: Real, L: Works<T>, const HEAD: bool> {
     parts: &'l L::Parts<'p>,
     arrays: &'l Opened<'r, 'n, T>,
@@ -220,12 +222,12 @@ impl<T: Real, L: Works<T>, const HEAD: bool> WithVectors<T> for Usual<Loop<'_, '
 impl<'n, T: Real, L: Works<T>, const HEAD: bool> Loop<'_, '_, '_, 'n, T, L, HEAD> {
     #[inline(always)]
     fn over_vectors<B: Vectors<Element = T>, const USUAL: bool>(self, numbers: B) {
-        // Copies, as what is written in the loop cannot change them.
+        // Copies, so that no write in the loop can change them.
         let (arrays, opened, len, sides) = (*self.arrays, *self.opened, self.len, self.sides);
         let number = |value: B::Value| Num::new(numbers, value);
         let factor = number(numbers.splat(arrays.factor));
         let fixed = L::fixed::<B, USUAL>(self.parts, numbers);
-        // One that leaves something behind has somewhere to do so.
+        // A range that leaves an update has memory for it.
         let (updates, writes) = (!HEAD && L::UPDATES, L::WRITES);
         let Some(out) = arrays.out.map(Some).or((!updates && !writes).then_some(None)) else { return };
         let mut prefetch = Prefetch::resume();
@@ -296,12 +298,12 @@ struct Opened<'r, 'n, T> {
     base: Array<'r, 'n, T, false>,
     direction: Option<Array<'r, 'n, T, false>>,
     displacement: Array<'r, 'n, T, false>,
-    /// The update or the parameter that is left behind.
+    /// Memory for the outgoing update or the parameter.
     out: Option<Array<'r, 'n, T, true>>,
 }
 
 impl<T: Real> Arrays<'_, T> {
-    /// The arrays of a range, with zeros for those that are not there.
+    /// The arrays of a range, with zeros for absent ones.
     fn open<'r, 'n>(&'r mut self, range: Range<usize>, len: Len<'n>) -> Opened<'r, 'n, T> {
         let read = |array: &'r [T]| len.read(array.get(range.clone()).unwrap_or(T::zeros()));
         let written = self.written.get_mut(range.clone()).map(|array| len.change(array));

@@ -3,13 +3,13 @@
 use crate::author::{Element, GradientTransform, Writer};
 use crate::memory::number::{Num, Vectors};
 
-/// The work of one transform in a loop, and which of its results are kept.
+/// The work of one transform in a loop, and the results that are kept.
 pub trait Work<G: GradientTransform> {
     const KEEPS_STATE: bool = false;
     const KEEPS_SUMS: bool = false;
-    /// Whether it looks at the values of arrays along axes.
+    /// Whether it reads the values of arrays along axes.
     const READS_ALONG: bool = true;
-    /// Whether an update is left behind.
+    /// Whether the outgoing update is stored.
     const UPDATES: bool = true;
     /// Whether the parameter is written.
     const WRITES: bool = false;
@@ -19,7 +19,8 @@ pub trait Work<G: GradientTransform> {
     /// Work before that of the transforms after it. A writer `directs` if it completes the update.
     fn before<B: Vectors>(transform: &G, e: &mut Element<B, G>, directs: bool);
 
-    /// Work after it. `displacement` is the writer's, as they changed it.
+    /// Work after that of the transforms after it. `displacement` is the writer's, as they changed
+    /// it.
     fn after<B: Vectors>(transform: &G, e: &mut Element<B, G>, displacement: Num<B>) {
         let _ = (transform, e, displacement);
     }
@@ -29,7 +30,7 @@ pub trait Work<G: GradientTransform> {
 pub struct Update<const KEEPS_STATE: bool>;
 /// The sums, before any element is updated.
 pub(crate) struct Measure;
-/// The outgoing update, the state and the sums, of a transform that lags.
+/// The outgoing update, the state and the sums, of a lagged transform.
 pub struct UpdateAndMeasure;
 /// The state and the sums, of a transform that holds the tensor.
 pub(crate) struct Accumulate;

@@ -14,7 +14,8 @@ use crate::link::loops::{Own, Source};
 use crate::memory::element::Real;
 use crate::memory::number::{LANES, Vectors};
 
-/// A list of works: [`End`], or one [`Before`] others. Each function does for the list what its namesake does for one [`Part`].
+/// A list of works: [`End`], or one [`Before`] others. Each function does for the list what the function of
+/// the same name does for one [`Part`].
 pub trait Works<T: Real>: 'static {
     type Parts<'a>;
     type Store;
@@ -26,9 +27,9 @@ pub trait Works<T: Real>: 'static {
     type Fixed<B: Vectors<Element = T>>;
     type Accumulators<B: Vectors<Element = T>>;
     const WRITES: bool;
-    /// Whether an update is left behind.
+    /// Whether the outgoing update is stored.
     const UPDATES: bool;
-    /// Arrays along axes that all have.
+    /// Number of arrays along axes of all transforms.
     const ALONG: usize;
     /// Transforms that may have arrays along axes.
     const HAVE_ALONG: usize;
@@ -379,7 +380,7 @@ impl<T: Real, G: GradientTransform, W: Work<G> + 'static, L: Works<T>> Works<T> 
     }
 }
 
-/// Elements of working memory that a transform has for a tile, if there is some.
+/// Number of elements of a transform's working memory for a tile, if it has one.
 fn own_workspace<T, G: GradientTransform>(workspace: &[T], tile: usize) -> usize {
     if workspace.is_empty() { 0 } else { 2 * count::<G::Along<bool>, bool>() * tile.next_multiple_of(LANES) }
 }

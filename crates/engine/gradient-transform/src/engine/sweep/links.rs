@@ -98,7 +98,7 @@ impl<T: Real> Job<'_, T> {
         }
     }
 
-    /// Lets all observers look at a tile.
+    /// Runs all observers on a tile.
     pub(super) fn observe_all(&self, tile: &mut Loaded<'_, '_, T>) {
         let Loaded { gradient, parameter, own, offset, .. } = tile;
         let asked =

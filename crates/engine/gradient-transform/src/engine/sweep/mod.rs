@@ -29,20 +29,20 @@ pub(crate) struct Job<'a, T: 'static> {
     pub(crate) stages: &'a Stages<'a, T>,
     pub(crate) plan: &'a Plan,
     pub(crate) sweep: &'a Sweep,
-    /// Loops that run the whole chain, if there are such.
+    /// Loops that run the whole chain, if it has them.
     pub(crate) loops: Option<&'static dyn Loops<T>>,
     pub(crate) writer: Option<&'a dyn WriterLink<T>>,
-    /// The observer that is not asked in this step.
+    /// The observer that does not observe in this step.
     pub(crate) still: Option<usize>,
     pub(crate) cx: Context<'a>,
-    /// Which transforms have seen no gradient of the tensor yet.
+    /// For each transform, whether it has not had a gradient of the tensor yet.
     pub(crate) fresh: &'a [bool],
     /// Small workspace arrays of all stages.
     pub(crate) scratch: &'a [Vec<T>],
     pub(crate) rounding: Rounding,
     pub(crate) parameter_stream: Stream,
     pub(crate) column_streams: &'a [Stream],
-    /// To be set to false if an element of the gradient is too large or not finite.
+    /// Set to false if an element of the gradient is too large or not finite.
     pub(crate) finite: Option<&'a AtomicBool>,
     /// The tiles in which the links are watched, in a sweep that is recorded.
     pub(crate) sample: Sample,
@@ -51,8 +51,9 @@ pub(crate) struct Job<'a, T: 'static> {
 }
 
 impl<T: Real> Job<'_, T> {
-    /// Runs the sweep over a tensor. Where arrays of sums are gathered, `totals`, several chunks go at a time, each with the part
-    /// of the arrays that it adds to; the parts are added in the order of the chunks, so that their number does not matter.
+    /// Runs the sweep over a tensor. With arrays of sums, `totals`, several chunks run at a time, each with
+    /// its part of the arrays; the parts are added in the order of the chunks, so that their number does not
+    /// matter.
     pub(crate) fn run_all(&self, mut work: Work<'_, '_, T>, totals: &mut [Gathered<T>]) {
         let gathers = self.sweep.calls.iter().any(|call| call.gathers_arrays(&self.plan.stages));
         let mut chunks = work.gradient.len().div_ceil(CHUNK);
@@ -62,7 +63,7 @@ impl<T: Real> Job<'_, T> {
         if chunks <= 1 {
             return self.run(work.with(totals));
         }
-        // Two for a thread, so that one that is late does not keep all others waiting for long.
+        // Two per thread, so that a slow one does not delay all others for long.
         let round = if self.parallel { 2 * rayon::current_num_threads() } else { 1 };
         let arrays = totals.len();
         self.pool.with_sums(round.min(chunks) * arrays, |parts| {

@@ -1,4 +1,4 @@
-//! Working memory of threads, kept from step to step.
+//! Working memory of threads, reused from step to step.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +6,7 @@ use crate::engine::plan::Plan;
 use crate::memory::element::Real;
 use crate::memory::sums::Gathered;
 
-/// Buffers that tasks borrow, kept from step to step.
+/// Buffers that tasks borrow, reused from step to step.
 #[derive(Debug, Default)]
 struct Pool<B>(Mutex<Vec<Vec<B>>>);
 
@@ -24,12 +24,12 @@ impl<B> Pool<B> {
     }
 }
 
-/// Working memory of the threads that are at work, kept from step to step.
+/// Working memory of the running threads, reused from step to step.
 #[derive(Debug, Default)]
 pub(crate) struct ScratchPool<T> {
     tiles: Pool<T>,
     sums: Pool<Gathered<T>>,
-    /// Plans that were made lately.
+    /// Recent plans.
     plans: Mutex<Vec<Arc<Plan>>>,
 }
 
@@ -56,10 +56,10 @@ impl<T: Real> ScratchPool<T> {
         })
     }
 
-    /// The plan, in one place for all tensors that have the same one: with many small tensors, a step is as long as it takes to
-    /// fetch what belongs to them.
+    /// The plan, shared by all tensors that have the same one: with many small tensors, the time of a step is
+    /// the time to load their descriptions.
     pub(crate) fn shared(&self, plan: Plan) -> Arc<Plan> {
-        /// Tensors of a model repeat themselves after a few.
+        /// The number of recent plans. A model has few different tensors.
         const LATELY: usize = 16;
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(same) = plans.iter().find(|made| ***made == plan) {
@@ -73,7 +73,7 @@ impl<T: Real> ScratchPool<T> {
         plan
     }
 
-    /// Bytes that are held.
+    /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
         let tiles: usize = self.tiles.lock().iter().map(|buffer| buffer.capacity() * size_of::<T>()).sum();
         let sums: usize = self.sums.lock().iter().flatten().map(Gathered::bytes).sum();

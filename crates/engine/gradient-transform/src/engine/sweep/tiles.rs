@@ -1,4 +1,4 @@
-//! Tiles of a range: where they are worked on, what is loaded before and stored after.
+//! Tiles of a range: their working memory, loading and storing.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -17,12 +17,13 @@ use crate::memory::element::Real;
 use crate::memory::prefetch;
 use crate::memory::rounding::Rounding;
 
-/// Elements of a tensor from which on tiles are asked for ahead: smaller ones tend to be in the second-level cache.
+/// Number of elements from which on tiles are prefetched: smaller tensors tend to be in the second-level
+/// cache.
 const AHEAD: usize = 1 << 16;
 
-/// Where one tile is worked on.
+/// Working memory of one tile.
 pub(super) struct Memory<'m, T> {
-    /// For what has another type in memory than it is computed in.
+    /// For arrays whose type in memory is not the type of the computation.
     gradient: &'m mut [T],
     parameter: &'m mut [T],
     columns: &'m mut [T],
@@ -49,10 +50,10 @@ impl<'m, T: Real> Memory<'m, T> {
     }
 }
 
-/// A tile of a range, as it is computed with.
+/// A tile of a range, in the type of the computation.
 pub(super) struct Loaded<'t, 'c, T> {
     pub(super) gradient: &'t [T],
-    /// Empty in a sweep that does not look at it.
+    /// Empty in a sweep that does not read it.
     pub(super) parameter: &'t mut [T],
     pub(super) own: Own<'t, 'c, T>,
     /// Index of the first element within the tensor.
@@ -87,7 +88,7 @@ impl<T: Real> WorkTiles<'_, '_, '_, '_, T> {
 impl<T: Real> Tiles<T> for WorkTiles<'_, '_, '_, '_, T> {
     fn each(&mut self, run: &mut dyn FnMut(&mut Arrays<'_, T>, &mut Own<'_, '_, T>)) {
         self.for_each(|job, tile, update| {
-            // In a loop of the whole chain there is no update between two links.
+            // A loop of the whole chain stores no update between two links.
             if tile.watch.is_some() {
                 return job.links(tile, update);
             }
@@ -180,7 +181,7 @@ impl<T: Real> Job<'_, T> {
         run(self, &mut tile, [&mut memory.update[..n], &mut memory.displacement[..n]]);
         let watched = tile.watch.map(|watch| watch.of_gradient);
         drop(columns);
-        // After everything else, as the elements are in the first-level cache now.
+        // After everything else, because the elements are in the first-level cache now.
         self.examine(work.gradient.range(range.clone()));
         self.store(work, range.clone(), memory);
         if let Some(squares) = watched {
@@ -193,7 +194,7 @@ impl<T: Real> Job<'_, T> {
         }
     }
 
-    /// Looks for elements of a tile's gradient that cannot be stepped with, as far as that has been asked for.
+    /// Looks for invalid elements of a tile's gradient, if the sweep has to check it.
     fn examine(&self, gradient: Slice<'_>) {
         if let Some(finite) = self.finite.filter(|_| !gradient.is_within(T::LARGEST_GRADIENT)) {
             finite.store(false, Ordering::Relaxed);
@@ -222,7 +223,7 @@ impl<T: Real> Job<'_, T> {
         Watch::displacement(work.seen, gradient, squares, &mut memory.start[..n], parameter, offset);
     }
 
-    /// Stores what has another type in memory than it was computed in.
+    /// Stores arrays whose type in memory is not the type of the computation.
     fn store(&self, work: &mut Work<'_, '_, T>, range: Range<usize>, memory: &Memory<'_, T>) {
         let (n, offset) = (range.len(), work.start + range.start);
         if self.sweep.writer.is_some() && work.parameter.dtype() != T::DTYPE {
@@ -231,7 +232,8 @@ impl<T: Real> Job<'_, T> {
         }
         for (column, values) in work.columns.iter_mut().zip(memory.columns.chunks_exact(TILE)) {
             if column.stored && column.data.dtype() != T::DTYPE {
-                // What is declared as bfloat16 is rounded to the nearest, whatever the parameters are.
+                // Columns declared as bfloat16 are rounded to the nearest, whatever the parameters'
+                // type.
                 let rounding = match self.plan.columns[column.index].storage {
                     Storage::Bf16 => Rounding::Nearest,
                     Storage::Parameter | Storage::Compute => self.rounding,

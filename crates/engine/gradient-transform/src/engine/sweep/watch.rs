@@ -1,7 +1,8 @@
-//! Watching the links of a sweep at work: the tile before and after each of them, while it is in the processor's cache.
+//! Watching the links of a sweep: the tile before and after each of them, while it is in the processor's
+//! cache.
 //!
-//! Of a long tensor, gradient and parameter are looked at in all tiles, and the links in a sample of them: the others run as in a step that
-//! is not recorded.
+//! In a long tensor, gradient and parameter are measured in all tiles, and the links in a sample of them: the
+//! others run as in a step that is not recorded.
 
 use crate::engine::comparison::{Comparison, keep};
 use crate::engine::plan::Plan;
@@ -25,8 +26,8 @@ pub(crate) enum Coverage {
     Sample,
 }
 
-/// Tiles of one tensor in which the links are watched: of every so many that follow each other, one drawn at random. It is the same one
-/// in every step, so that records differ by what the steps have done.
+/// Tiles of one tensor in which the links are watched: one of every `ONE_OF` consecutive tiles, drawn at
+/// random. It is the same one in every step, so that differences between records come from the steps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     one_of: usize,
@@ -34,12 +35,12 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Of long tensors, one tile of so many is watched.
+    /// In long tensors, one tile of this number is watched.
     const ONE_OF: usize = 8;
-    /// Tiles of the longest tensor of which all are watched.
+    /// Number of tiles up to which all are watched.
     const SHORT: usize = 64;
 
-    /// That of a tensor of `len` elements, whose draws have the seed `key`.
+    /// The sample of a tensor of `len` elements, with draws from the seed `key`.
     pub(crate) fn new(coverage: Coverage, len: usize, key: u64) -> Self {
         let is_sampled = coverage == Coverage::Sample && len > Self::SHORT * TILE;
         Self { one_of: if is_sampled { Self::ONE_OF } else { 1 }, key }
@@ -59,14 +60,14 @@ pub(crate) struct Watch<'t, T> {
     before: &'t mut [T],
     /// The sum of its squares.
     squares: f64,
-    /// That of the gradient's.
+    /// The sum of the gradient's squares.
     pub(super) of_gradient: f64,
     row: &'t mut [Comparison],
     offset: usize,
 }
 
 impl<'t, T: Real> Watch<'t, T> {
-    /// Places of a row.
+    /// Number of places of a row.
     pub(crate) fn slots(plan: &Plan) -> usize {
         FIRST_STAGE + plan.stages.len() + AFTER_STAGES
     }
@@ -75,7 +76,7 @@ impl<'t, T: Real> Watch<'t, T> {
     pub(super) fn begin(row: &mut [Comparison], gradient: &[T], parameter: &[T], offset: usize) -> f64 {
         let seen = Comparison::alone(gradient, offset);
         row[GRADIENT].add(&seen);
-        // Where it is not finite, that is said of what the step has made of it.
+        // If it is not finite, the value after the step is reported.
         let before = Comparison { not_finite: None, ..Comparison::alone(parameter, offset) };
         let [.., of_parameter, _] = row else { return seen.squares };
         of_parameter.add(&before);
@@ -97,7 +98,7 @@ impl<'t, T: Real> Watch<'t, T> {
         Self { before, squares, of_gradient: squares, row, offset }
     }
 
-    /// The update that a stage has left, but for a factor.
+    /// The update after a stage, up to a factor.
     pub(super) fn link(&mut self, stage: usize, values: &[T], factor: T) {
         let seen = Comparison::of(self.before, values, factor, self.squares, self.offset);
         self.row[FIRST_STAGE + stage].add(&seen);
@@ -105,7 +106,8 @@ impl<'t, T: Real> Watch<'t, T> {
         keep(self.before, values, factor);
     }
 
-    /// How a parameter has moved: from `start`, of which nothing is left, to `end`. `squares` is the sum of the gradient's.
+    /// The displacement of a parameter from `start`, which is overwritten, to `end`. `squares` is the sum of
+    /// the gradient's.
     pub(super) fn displacement(
         row: &mut [Comparison],
         gradient: &[T],
@@ -157,10 +159,11 @@ impl<'a> Seen<'a> {
         &self.slots[self.slots.len() - 1]
     }
 
-    /// The stages that had an update to change, in order, and the update after each compared with the one before.
+    /// The stages that had an update, in order, and the comparison of the update after each with the one
+    /// before.
     pub(crate) fn links(&self) -> impl Iterator<Item = (usize, &'a Comparison)> + Clone {
         let stages = self.plan.stages.iter().zip(&self.slots[FIRST_STAGE..]).enumerate();
-        // After a stage that holds the tensor nothing runs.
+        // After a stage that holds the tensor, no other stage runs.
         let elements = self.watched_gradient().elements;
         stages
             .filter(move |(_, (stage, seen))| {

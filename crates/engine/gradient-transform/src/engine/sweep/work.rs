@@ -17,14 +17,14 @@ pub(crate) struct Active<'a> {
     pub(crate) index: usize,
     pub(crate) every: usize,
     pub(crate) stored: bool,
-    /// Empty where all of it is 0 and stays so.
+    /// Empty if all of it is 0 and stays 0.
     pub(crate) data: SliceMut<'a>,
-    /// The present tile's part of the data.
+    /// The current tile's part of the data.
     pub(crate) tile: Range<usize>,
 }
 
 impl Active<'_> {
-    /// Moves on to the tile of elements `range` of the work that begins at `start`.
+    /// Advances to the tile of elements `range` of the work that begins at `start`.
     pub(super) fn begin_tile(&mut self, start: usize, range: &Range<usize>) {
         self.tile = if self.every == 1 {
             range.clone()
@@ -43,8 +43,8 @@ pub(crate) struct Work<'a, 's, T> {
     pub(crate) columns: SmallVec<[Active<'a>; 8]>,
     /// Partial sums, one row for each chunk of the range.
     pub(crate) scalar_sums: &'a mut [f64],
-    /// Arrays of sums: those of each chunk of the range, or the tensor's own where it is one chunk. None in a sweep that gathers
-    /// no arrays.
+    /// Arrays of sums: those of each chunk of the range, or the tensor's own if it is one chunk. None in a
+    /// sweep without arrays of sums.
     pub(crate) vector_sums: &'s mut [Gathered<T>],
     /// Work of the links in a sweep that is recorded, one row for each chunk of the range: see [`Watch`](super::watch::Watch).
     pub(crate) seen: &'a mut [Comparison],

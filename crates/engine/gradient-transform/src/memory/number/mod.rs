@@ -1,4 +1,4 @@
-//! Numbers that transforms calculate with: vectors of elements in the engine's loops, symbols when a formula is traced.
+//! Numbers of transforms: vectors of elements in the engine's loops, symbols when a formula is traced.
 
 mod symbol;
 mod vector;
@@ -52,7 +52,8 @@ impl Function {
 
 /// System of numbers: float32 or float64 vectors ([`Single`], [`Double`]), or symbols ([`Graph`]).
 ///
-/// Transforms are generic over it and never call it; they use the operators and methods of [`Num`].
+/// Transforms are generic over it, but never call it; they use the operators and methods of
+/// [`Num`].
 ///
 /// ```
 /// use std::cell::Cell;
@@ -118,7 +119,7 @@ pub trait Backend: Copy + std::fmt::Debug {
     fn neg(self, a: Self::Value) -> Self::Value;
     /// `f(a)`.
     fn apply(self, f: Function, a: Self::Value) -> Self::Value;
-    /// `a < b`; false where either is not a number.
+    /// `a < b`; false if either is not a number.
     fn less(self, a: Self::Value, b: Self::Value) -> Self::Bool;
     /// `a == b`.
     fn equal(self, a: Self::Value, b: Self::Value) -> Self::Bool;
@@ -134,9 +135,9 @@ pub trait Backend: Copy + std::fmt::Debug {
 
 /// Number of a transform: a vector of elements in the engine's loops, a symbol when a formula is traced.
 ///
-/// Hyperparameters and literals (`f64`) stand on either side of an operator; they are rounded to the number's precision.
-/// There is no `if` on a value: see [`gt`](Self::gt) and [`Bool::select`]. A function that takes a number is `#[inline(always)]`,
-/// or every operation in it may become a call.
+/// Hyperparameters and literals (`f64`) may stand on either side of an operator; they are rounded to the
+/// number's precision. There is no `if` on a value: see [`gt`](Self::gt) and [`Bool::select`]. Mark a
+/// function that takes a number as `#[inline(always)]`; otherwise every operation in it may become a call.
 ///
 /// ```
 /// use gradient_transform::number::{Backend, Graph, Input, Num};
@@ -277,7 +278,7 @@ impl<B: Backend> Num<B> {
         self.apply(Function::Abs)
     }
 
-    /// `e^x`. Slow: calculated one element after the other, as are [`ln`](Self::ln) and [`tanh`](Self::tanh).
+    /// `e^x`. Slow: computed one element after the other, like [`ln`](Self::ln) and [`tanh`](Self::tanh).
     #[inline(always)]
     pub fn exp(self) -> Self {
         self.apply(Function::Exp)
@@ -320,7 +321,7 @@ impl<B: Backend> Num<B> {
         self * self
     }
 
-    /// -1, 0 or 1; 0 for -0 and for what is not a number.
+    /// -1, 0 or 1; 0 for -0 and NaN.
     #[inline(always)]
     pub fn sign(self) -> Self {
         self.gt(0.0).select(1.0, 0.0) - self.lt(0.0).select(1.0, 0.0)
@@ -342,7 +343,7 @@ impl<B: Backend> Num<B> {
     #[inline(always)]
     pub fn atan2(self, x: impl Operand<B>) -> Self {
         let (rise, run) = (self.abs(), x.on(self.backend));
-        // By comparisons, as `min` and `max` would lose what is not a number.
+        // By comparisons, because `min` and `max` would lose NaN.
         let steep = rise.gt(run);
         let (low, high) = (steep.select(run, rise), steep.select(rise, run));
         let ratio = high.equals(0.0).select(0.0, low / high);
@@ -373,7 +374,7 @@ impl<B: Backend> Num<B> {
 }
 
 impl<B: Backend> Bool<B> {
-    /// `yes` where this holds, `no` elsewhere. Both are calculated everywhere.
+    /// `yes` where this holds, `no` elsewhere. Both are always computed.
     #[inline(always)]
     pub fn select(self, yes: impl Operand<B>, no: impl Operand<B>) -> Num<B> {
         let (yes, no) = (yes.on(self.backend), no.on(self.backend));

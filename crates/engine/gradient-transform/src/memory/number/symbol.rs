@@ -1,4 +1,4 @@
-//! Symbols: numbers that record how they are calculated.
+//! Symbols: numbers that record how they are computed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::fmt;
 use super::{Backend, Function, Num};
 use crate::memory::element::Real;
 
-/// Value from outside of a traced formula.
+/// Input of a traced formula.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// The update so far.
@@ -18,7 +18,7 @@ pub enum Input {
     Parameter,
     /// The writer's base iterate before the step.
     Base,
-    /// The update that the writer was given.
+    /// The update that the writer got.
     Direction,
     /// An array of the transform's state, by position.
     State(usize),
@@ -42,7 +42,7 @@ pub enum Input {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Node {
-    /// A value from outside.
+    /// An input.
     Input(Input),
     /// A hyperparameter or literal.
     Constant(f64),
@@ -85,7 +85,7 @@ impl Symbol {
     }
 }
 
-/// Values of a traced formula, each once, in an order in which every one comes after those that it is made of.
+/// Values of a traced formula, each one once and after its operands.
 ///
 /// ```
 /// use gradient_transform::number::{Graph, Input};
@@ -107,11 +107,11 @@ pub struct Graph {
 #[derive(Default)]
 struct Nodes {
     list: Vec<Node>,
-    /// Where a value is, so that what is calculated twice is written down once.
+    /// Positions of known values, so that equal values are recorded once.
     known: HashMap<Key, Symbol>,
 }
 
-/// A node, with what it is told apart by: constants by their bits.
+/// Key of a node; constants are compared by their bits.
 #[derive(PartialEq, Eq, Hash)]
 struct Key(u8, u64, u64, u64);
 
@@ -147,7 +147,7 @@ impl Node {
         }
     }
 
-    /// The values that it is made of.
+    /// Its operands.
     ///
     /// ```
     /// use gradient_transform::number::{Graph, Input};
@@ -189,7 +189,7 @@ impl Graph {
         Self { state, scalars, along, ..Self::default() }
     }
 
-    /// A value from outside.
+    /// An input.
     pub fn input(&self, input: Input) -> Num<&Self> {
         Num::new(self, self.add_node(Node::Input(input)))
     }
@@ -217,7 +217,7 @@ impl Graph {
         number.value
     }
 
-    /// Whether a number depends on a value from outside.
+    /// Whether a number depends on an input.
     pub fn reads(&self, number: Num<&Self>, input: Input) -> bool {
         let nodes = self.nodes.borrow();
         let mut open = vec![number.value];
@@ -235,13 +235,13 @@ impl Graph {
         false
     }
 
-    /// The formula of a number, for people to read.
+    /// The formula of a number as readable text.
     pub fn equation(&self, number: Num<&Self>) -> String {
         Formula { graph: self, symbol: number.value, outside: 0 }.to_string()
     }
 
-    /// A number's value where the values from outside are `inputs`, every operation rounded to `T`: what the engine's loops give,
-    /// one element at a time.
+    /// A number's value for the given inputs, with every operation rounded to `T`: the result of the engine's
+    /// loops, for one element.
     ///
     /// ```
     /// use gradient_transform::number::{Graph, Input};
@@ -265,7 +265,8 @@ impl Graph {
     }
 }
 
-/// The values of all nodes where the values from outside are `inputs`, every operation rounded to `T`. Truth values are 1 and 0.
+/// The values of all nodes for the given inputs, with every operation rounded to `T`. Truth values are 1 and
+/// 0.
 ///
 /// ```
 /// use gradient_transform::number::{Graph, Input, evaluate};
@@ -354,7 +355,7 @@ impl Backend for &Graph {
     }
 }
 
-/// How closely an operator binds, from 0 for what stands by itself.
+/// Precedence of an operator; 0 for a value without an operator.
 const SUM: u8 = 1;
 const PRODUCT: u8 = 2;
 const FACTOR: u8 = 3;
@@ -362,7 +363,7 @@ const FACTOR: u8 = 3;
 struct Formula<'a> {
     graph: &'a Graph,
     symbol: Symbol,
-    /// How closely what is around it binds.
+    /// Precedence of the surrounding operator.
     outside: u8,
 }
 

@@ -1,6 +1,6 @@
-//! Vectors of the processor, by way of `pulp`: one implementation for all instruction sets, chosen at run time.
+//! Vectors of the processor, by `pulp`: one implementation for all instruction sets, chosen at run time.
 //!
-//! Nothing here fuses a multiplication with an addition unasked, so every instruction set gives the same bits.
+//! Only `mul_add` fuses a multiplication with an addition, so every instruction set gives the same bits.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -30,7 +30,7 @@ pub struct Double<S>(S);
 /// assert_eq!((count::<Single<pulp::Scalar>>(), count::<Double<pulp::Scalar>>()), (LANES, LANES));
 /// ```
 ///
-/// Implemented here alone: loops rely on a vector being nothing but its elements.
+/// Implemented only here: loops require that a vector consists of its elements and nothing else.
 pub trait Vectors: Backend<Value: 'static> + sealed::Sealed + 'static {
     /// Type of an element.
     type Element: Real;
@@ -44,9 +44,9 @@ pub trait Vectors: Backend<Value: 'static> + sealed::Sealed + 'static {
     /// Part `part` of a vector, as float64: the elements from `part` times the width of such vectors on.
     fn widen(self, value: Self::Value, part: usize) -> <Self::Wide as Backend>::Value;
 
-    /// Elements as vectors, but for a rest shorter than [`WIDTH`](Self::WIDTH).
+    /// Elements as vectors, without a rest shorter than [`WIDTH`](Self::WIDTH).
     fn vectors(elements: &[Self::Element]) -> &[Self::Value];
-    /// Elements as vectors, but for a rest shorter than [`WIDTH`](Self::WIDTH).
+    /// Elements as vectors, without a rest shorter than [`WIDTH`](Self::WIDTH).
     fn vectors_mut(elements: &mut [Self::Element]) -> &mut [Self::Value];
     /// A vector of at most [`WIDTH`](Self::WIDTH) elements, and zeros after them.
     fn load_some(self, elements: &[Self::Element]) -> Self::Value;
@@ -63,7 +63,8 @@ mod sealed {
 impl<S> sealed::Sealed for Single<S> {}
 impl<S> sealed::Sealed for Double<S> {}
 
-/// Work with the widest vectors of the processor, done by [`Real::with_vectors`]. All that it calls is `#[inline(always)]`.
+/// Work with the widest vectors of the processor, done by [`Real::with_vectors`]. All functions that it calls
+/// must be `#[inline(always)]`.
 ///
 /// ```
 /// use gradient_transform::Real;
@@ -321,7 +322,7 @@ fn arctangent<S: Simd>(numbers: Single<S>, x: S::f32s) -> S::f32s {
     let t4 = t2 * t2;
     let first = (-0.333_332_8 + 0.199_982_3 * t) + (-0.142_615_74 + 0.109_401_99 * t) * t2;
     let second = (-0.083_720_64 + 0.057_463_56 * t) + (-0.030_717_509 + 0.010_680_72 * t) * t2;
-    // The largest term last, or its rounding would count twice.
+    // The largest term last; otherwise its rounding would count twice.
     (x * (1.0 + t * (first + (second - 0.001_743_701 * t4) * t4))).value
 }
 
@@ -346,7 +347,7 @@ fn round_bf16<S: Simd>(numbers: Single<S>, x: S::f32s) -> S::f32s {
     let last = s.and_u32s(s.wrapping_dyn_shr_u32s(bits, s.splat_u32s(16)), s.splat_u32s(1));
     let rounded = s.add_u32s(bits, s.add_u32s(last, s.splat_u32s(0x7fff)));
     let rounded = s.transmute_f32s_u32s(s.and_u32s(rounded, s.splat_u32s(0xffff_0000)));
-    // Only what is not a number differs from itself; it stays as it is.
+    // Only NaN differs from itself; it stays as it is.
     s.select_f32s(s.equal_f32s(x, x), rounded, x)
 }
 

@@ -48,7 +48,8 @@ impl GradientTransform for HeavyBall {
     }
 }
 
-/// A map, a reduction whose factor is left to the next link, one that is for long tensors alone, and decay in the writer.
+/// A map, a reduction whose factor the next link applies, a transform for long tensors only, and decay in the
+/// writer.
 fn chain<T: Real>() -> impl Link<T> + 'static {
     (
         HeavyBall,
@@ -173,7 +174,7 @@ fn records_are_those_of_plain_vectors<T: Real, E: Scalar + Into<f64>>(of: fn(f64
                 .map(|w| w.iter().map(|w| (*w).into()).collect::<Vec<f64>>());
             assert_eq!((&tensor.name, tensor.group, tensor.elements), (&i.to_string(), i % 2, SIZES[i]));
             assert_eq!(tensor.sampled, SIZES[i]);
-            // What is in memory, whatever rounding has made of it.
+            // The values in memory, after rounding.
             let moved: Vec<f64> = start.iter().zip(&end).map(|(start, end)| start - end).collect();
             assert!(close(tensor.norms.gradient, norm(&g), 1e-5), "{i}: {tensor:?}");
             assert!(close(tensor.norms.parameter, norm(&start), 1e-5), "{i}: {tensor:?}");
@@ -242,7 +243,7 @@ fn a_recorded_run_has_the_bits_of_another() {
     check::<bf16>(bf16::from_f64);
 }
 
-/// The elements of a tensor in whose blocks the links are looked at.
+/// The elements of a tensor whose blocks are measured.
 fn sampled(name: &str, size: usize) -> impl Iterator<Item = usize> {
     let sample = Sample::new(Coverage::Sample, size, hash_name(name));
     (0..size).filter(move |i| sample.has(i / 1024 * 1024))
@@ -486,7 +487,7 @@ fn the_first_value_that_is_not_finite_is_named_by_link_tensor_element_and_step()
         assert_eq!(recorder.first_not_finite(), Some(&found));
         let of_b = &recorder.latest().unwrap().tensors[1];
         assert!(of_b.links[1].after.is_nan() && of_b.links[0].after.is_finite() && of_b.cosine.is_none());
-        // It stays the first one, and the next step has one of its own.
+        // It stays the first one, and the next step has its own.
         let recorder = step(&bad, &good);
         assert_eq!(recorder.first_not_finite(), Some(&found));
         let (of_a, of_b) = ("a".to_owned(), "b".to_owned());
@@ -572,7 +573,7 @@ fn steps_are_counted_by_the_group_that_has_done_most_and_a_step_without_gradient
         optimizer.step(&mut [Parameter::slice(&mut w, gradient)]).unwrap();
     };
     (0..4).for_each(|_| step(&mut optimizer, Some(&[0.1])));
-    // From now on, as a run that goes on from a checkpoint has it.
+    // As in a run that resumes from a checkpoint.
     optimizer.set_recorder(Some(Recorder::every(5).unwrap()));
     for i in 0..10 {
         step(&mut optimizer, (i % 3 != 0).then_some(&[0.1]));

@@ -27,7 +27,7 @@ struct Sides<V> {
     col: V,
 }
 
-/// Division by the roots of running sums over two axes, or of its own second moment where a tensor has one axis.
+/// Division by the roots of running sums over two axes, or of a second moment if a tensor has one axis.
 #[derive(Clone, Debug)]
 struct Scaled;
 
@@ -193,7 +193,8 @@ impl Writer for Averaged {
     }
 }
 
-/// Of a displacement, what has the sign of the direction, scaled by its share; else a step towards the base iterate.
+/// The part of a displacement that has the sign of the direction, scaled by its share; else a step towards
+/// the base iterate.
 #[derive(Clone, Debug)]
 struct Agreeing;
 
@@ -292,7 +293,7 @@ agree!(a_transform_behind_the_writer_agrees, Clip, Averaged { decay: 0.1 }, Agre
 agree!(a_transform_behind_a_writer_without_state_agrees, Clip, crate::Descent::default(), Agreeing);
 agree!(everything_at_once_agrees, Clip, ByLast, Scaled, Clip2, Averaged { decay: 0.1 }, Agreeing);
 
-/// [`Clip`] by another name, to stand in a chain twice.
+/// [`Clip`] with another name, so that a chain can have it twice.
 #[derive(Clone, Debug)]
 struct Clip2;
 
@@ -327,7 +328,7 @@ fn a_gradient_that_is_not_finite_moves_nothing() {
     assert_eq!((w, optimizer.snapshot()), (before, snapshot));
 }
 
-/// Takes the base iterate off.
+/// Subtracts the base iterate.
 #[derive(Clone, Debug)]
 struct FromBase;
 
@@ -412,7 +413,7 @@ fn a_chain_that_the_loops_are_not_for_runs_link_by_link() {
     let chain = || (crate::rescale!("half", |u| 1.0 + 0.0 * u, |_, _| 0.5), Clip, writer.clone());
     let other = super::Fused::new(chain()).with(super::loops::<(Clip, Averaged), _>());
     check::<f32, f32>(chain(), other, |_| false, |x| x as f32);
-    // One that keeps away from some tensors.
+    // A transform that does not apply to some tensors.
     let chain = || (crate::only_for(|tensor| tensor.shape.len() == 2, Clip), writer.clone());
     let other = super::Fused::new(chain()).with(super::loops::<(Clip, Averaged), _>());
     check::<f32, f32>(chain(), other, |shape| shape.len() == 2, |x| x as f32);
