@@ -200,6 +200,28 @@ fn a_command_that_fails_keeps_its_checkpoint_and_the_error_names_it() {
 }
 
 #[test]
+fn a_log_has_what_all_attempts_said_and_an_error_what_the_last_one_said() {
+    let place = Place::new(&[("NEVER", "yes")]);
+    let script =
+        "echo one of $(ls tries 2> /dev/null | wc -l); mkdir -p tries/$$; printf unfinished >&2; exit 3";
+    fs::write(place.path("train.sh"), script).unwrap();
+    let one = study(&format!("{COMMAND}\nretries = 2")).split("[[factor]]").next().unwrap().to_owned();
+    let error = format!("{:#}", place.run_study(&one).unwrap_err());
+    assert!(error.contains("the last of 3 tries") && !error.contains("one of 1\n"), "{error}");
+    place.run_study(&one).unwrap_err();
+    let logs = fs::read_dir(place.path("out/runs")).unwrap().flatten().map(|entry| entry.path());
+    let log = logs.into_iter().find(|path| path.extension().is_some_and(|found| found == "log")).unwrap();
+    assert!(error.contains(&format!("all that it said is in {}", log.display())), "{error}");
+    let log = fs::read_to_string(log).unwrap();
+    for (index, attempt) in log.split("--- attempt ").enumerate() {
+        let (number, said) = if index == 0 { ("1 ---", attempt) } else { attempt.split_once('\n').unwrap() };
+        assert_eq!(number, format!("{} ---", index + 1));
+        assert!(said.contains(&format!("one of {index}")) && said.contains("unfinished"), "{log}");
+    }
+    assert_eq!(log.matches("unfinished").count(), 6);
+}
+
+#[test]
 fn a_command_that_leaves_its_folder_empty_or_ignores_it_starts_anew() {
     let whole = undisturbed(COMMAND);
     for how in ["NEVER", "IGNORE"] {
@@ -348,7 +370,15 @@ fn checkpoints_of_runs_that_a_study_no_longer_has_stay_and_a_plan_names_them() {
         fs::write(place.path("my.toml"), text).unwrap();
         String::from_utf8(place.ablate("plan my.toml --out out").output().unwrap().stdout).unwrap()
     };
-    assert!(!plan(&study(COMMAND)).contains("attempts"));
+    // It has them, and says of which runs they are.
+    let text = plan(&study(COMMAND));
+    assert!(text.contains("go on from a checkpoint, and start fresh without"), "{text}");
+    for arm in ["base", "slow"] {
+        let line =
+            text.lines().find(|line| line.starts_with(&format!("  script, {arm}, seed 0: from out/runs/")));
+        assert!(line.is_some_and(|line| line.ends_with(".attempts/0/checkpoint")), "{text}");
+    }
+    assert!(!text.contains("nothing removes them"), "{text}");
     let other = study(COMMAND).replace("lr = 3", "lr = 2");
     // The arm is the same, and the base another one.
     let text = plan(&other);

@@ -174,7 +174,7 @@ fn init_check_run_and_diff_lead_from_nothing_to_a_comparison() {
         ["--seeds", "2", "--length", "0.02", "--tasks", "digits", "--arms", "cautious,no-stableadamw"];
     let checked = ablate(&[&["check", &study][..], &quick].concat());
     assert!(
-        text(&checked.stdout).contains("1 tasks x 3 arms x 2 seeds = 6 runs"),
+        text(&checked.stdout).contains("1 task x 3 arms x 2 seeds = 6 runs."),
         "{}",
         text(&checked.stdout)
     );

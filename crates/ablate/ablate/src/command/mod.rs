@@ -44,10 +44,11 @@ use std::time::Duration;
 
 use ablate_tasks::{About, Measure, Split};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::attempt::Attempt;
+pub(crate) use self::attempt::saved;
 use self::listener::Listener;
 use self::process::{Ended, Limits, Source};
 pub(crate) use self::resources::Resources;
@@ -76,11 +77,14 @@ const TUNED: [&str; 2] = ["learning_rate", "schedule"];
 /// Exit status of what a scheduler has stopped, and what should be queued again: EX_TEMPFAIL of sysexits.h.
 pub(crate) const QUEUE_AGAIN: u8 = 75;
 
+/// Beginning of the line of a log between two attempts.
+const NEXT_ATTEMPT: &str = "--- attempt";
+
 /// Lines of a command's last words that an error shows.
 const LAST_LINES: usize = 8;
 
 /// A task that is a command, as a study file describes it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CommandEntry {
     /// The program and its arguments, with places for what a run is told: `{seed}`, `{steps}`, `{out}` (the file to write to; without it
@@ -182,7 +186,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Output of the command beside its lines: kept, and replaced by the next run of the same address.
+    /// Output of the command beside its lines, of all attempts one after the other.
     fn log(&self) -> PathBuf {
         self.store.path(self.address, "log")
     }
@@ -447,7 +451,7 @@ impl CommandTask {
             }
             Ok(Some(path.to_str().context("the folder's name is no text")?.to_owned()))
         })?;
-        let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
+        let (log, begin) = begin_log(&log_path)?;
         let mut command = Command::new(&arguments[0]);
         command.args(&arguments[1..]).current_dir(&self.folder).stdin(std::process::Stdio::null());
         command.stderr(log.try_clone()?);
@@ -490,7 +494,7 @@ impl CommandTask {
             append(&log_path, &written)?;
         }
         outcome.map_err(|error| {
-            let last = last_lines(&log_path);
+            let last = last_lines(&log_path, begin);
             let last = if last.is_empty() { String::new() } else { format!("; its last lines:\n{last}\n") };
             let from = match &checkpoint {
                 Some(folder) if goes_on => {
@@ -576,9 +580,27 @@ fn append(path: &Path, content: &[u8]) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn last_lines(path: &Path) -> String {
+/// A log for an attempt, after what those before have said, and where it begins.
+fn begin_log(path: &Path) -> Result<(File, usize)> {
+    use std::io::Write;
+    let begin = || -> std::io::Result<(File, usize)> {
+        let mut log = fs::OpenOptions::new().append(true).create(true).open(path)?;
+        let before = fs::read(path)?;
+        let before = String::from_utf8_lossy(&before);
+        if !before.is_empty() {
+            let attempts = before.lines().filter(|line| line.starts_with(NEXT_ATTEMPT)).count();
+            let end = if before.ends_with('\n') { "" } else { "\n" };
+            writeln!(log, "{end}{NEXT_ATTEMPT} {} ---", attempts + 2)?;
+        }
+        let begin = log.metadata()?.len();
+        Ok((log, begin as usize))
+    };
+    begin().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn last_lines(path: &Path, begin: usize) -> String {
     let said = fs::read(path).unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
+    let said = String::from_utf8_lossy(said.get(begin..).unwrap_or_default());
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
     last.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
