@@ -1,6 +1,8 @@
 //! Commands that go on from a checkpoint: killed, preempted, overtaken, and what is left of them.
 #![cfg(unix)]
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,6 +17,7 @@ use ablate::study::{Overrides, Study};
 use anyhow::Result;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use program::program;
 
 /// Ten steps, of which each makes the loss depend on all before. It keeps its state after every third one. What `AT` is at a moment is done once by every run.
 const TRAIN: &str = r#"
@@ -108,8 +111,8 @@ impl Place {
     }
 
     fn ablate(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ablate"));
-        command.args(arguments.split(' ')).current_dir(self.folder.path()).env("RAYON_NUM_THREADS", "1");
+        let mut command = program();
+        command.args(arguments.split(' ')).current_dir(self.folder.path());
         command
     }
 }

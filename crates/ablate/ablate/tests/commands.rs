@@ -171,10 +171,12 @@ fn a_report_has_no_column_and_no_sentence_of_what_a_script_did_not_say() {
 
 #[test]
 fn a_run_that_diverged_early_does_not_speak_for_the_script() {
-    let script = format!("[ $3 = 1 ] && {{ echo '{{\"step\": 1, \"loss\": NaN}}' >> $2; exit; }}\n{TRAIN}");
+    let script = format!(
+        "[ $3 = 1 ] && [ $1 = 1 ] && {{ echo '{{\"step\": 1, \"loss\": NaN}}' >> $2; exit; }}\n{TRAIN}"
+    );
     let results = Place::new(&script).run(&study(&format!("target = 95.0\n{COMMAND}"))).unwrap();
     let text = markdown(&results);
-    assert!(text.contains("2 of 2 runs of + slow diverged") && !text.contains("no test split"), "{text}");
+    assert!(text.contains("1 of 2 runs of + slow diverged") && !text.contains("no test split"), "{text}");
     let found = Findings::of(&results);
     let reached: Vec<usize> = found.tasks[0].arms.iter().map(|arm| arm.to_target.unwrap().reached).collect();
     assert_eq!(reached, [1, 0]);

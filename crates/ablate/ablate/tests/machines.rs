@@ -1,10 +1,13 @@
 //! The program on several machines: shares, merges, plans, and processes that are killed.
 
+mod program;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use program::program;
 use serde_json::Value;
 
 const STUDY: &str = r#"
@@ -28,12 +31,8 @@ fn place(study: &str) -> tempfile::TempDir {
 }
 
 fn command(folder: &Path, arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ablate"));
-    // The variable keeps the program from starting itself again.
-    command.args(arguments.split_whitespace()).env("RAYON_NUM_THREADS", "1").current_dir(folder);
-    for name in ["HQ_TASK_ID", "JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID"] {
-        command.env_remove(name);
-    }
+    let mut command = program();
+    command.args(arguments.split_whitespace()).current_dir(folder);
     command
 }
 
