@@ -305,8 +305,17 @@ fn a_run_that_is_stopped_by_a_scheduler_or_killed_goes_on_to_the_same_report() {
         assert!(status.is_none() || errors.contains("goes on from here"), "{errors}");
         assert_eq!(errors.contains("queued again"), status == Some(75), "{errors}");
         assert!(!checkpoints().is_empty() && !at.join("ablation/my/report.html").exists(), "SIG{signal}");
+        // And a plan says from where.
+        let going_on = plan(at, "")["going_on"].as_array().unwrap().clone();
+        assert_eq!(going_on.len(), checkpoints().len(), "SIG{signal}");
+        for run in going_on {
+            assert!(run["step"].as_u64().is_some_and(|step| step > 0), "{run}");
+            assert!(at.join(run["from"].as_str().unwrap()).exists(), "{run}");
+        }
+        assert!(ablate(at, "plan my.toml").contains("go on from a checkpoint"), "SIG{signal}");
     }
     ablate(at, "run my.toml");
+    assert_eq!(plan(at, "")["going_on"], serde_json::json!([]));
     assert_eq!(report(&at.join("ablation/my")), report(&at.join("alone")));
     let left = fs::read_dir(at.join("ablation/my/runs")).unwrap().flatten().map(|entry| entry.path());
     assert!(left.into_iter().all(|path| path.extension().is_some_and(|extension| extension == "json")));
