@@ -1,4 +1,4 @@
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -10,11 +10,12 @@ use crate::gpt::Gpt;
 use crate::lora::Lora;
 use crate::mnist::Mnist;
 use crate::modular::Modular;
-use crate::names::known_options;
+use crate::names::{AtFault, known_options};
 use crate::quadratic::Quadratic;
 use crate::residual::Residual;
 use crate::rosenbrock::Rosenbrock;
 use crate::task::Task;
+use crate::words::plain_words;
 
 type Build = Box<dyn Fn(&Value) -> Result<Box<dyn Task>> + Send + Sync>;
 
@@ -75,7 +76,7 @@ impl TaskKind {
 /// }
 ///
 /// let error = read_options::<Options>(&serde_json::json!({ "momentum": "0.5" }), Clone::clone).unwrap_err().to_string();
-/// assert!(error.contains("momentum = \"0.5\"") && error.contains("expected f64"), "{error}");
+/// assert!(error.contains("momentum = \"0.5\"") && error.contains("expected a number"), "{error}");
 /// ```
 ///
 /// # Errors
@@ -103,7 +104,10 @@ fn read_table(
     read: &mut dyn FnMut(Value) -> serde_json::Result<()>,
 ) -> Result<()> {
     for (name, value) in table {
-        ensure!(!has_null(value), "option {name}: a number that is not finite (nan or inf)");
+        ensure!(
+            !has_null(value),
+            AtFault::new(name, format!("option {name}: a number that is not finite (nan or inf)"))
+        );
     }
     let all = read(Value::Object(arrange(table)));
     if all.is_err() {
@@ -111,11 +115,15 @@ fn read_table(
         for (name, value) in table {
             let alone = Map::from_iter([(name.clone(), value.clone())]);
             if let Err(error) = read(Value::Object(arrange(&alone))) {
-                bail!("option {name} = {value}: {error}");
+                let said = error.to_string();
+                // Its name is in what serde says about a name.
+                return Err(
+                    AtFault::new(name, format!("option {name} = {value}: {}", plain_words(&said))).into()
+                );
             }
         }
     }
-    Ok(all?)
+    all.map_err(|error| anyhow!("{}", plain_words(&error.to_string())))
 }
 
 /// Study files have no null; a number that JSON does not have becomes one.

@@ -25,8 +25,10 @@ mod rosenbrock;
 mod task;
 mod text;
 mod transformer;
+mod words;
 
 pub use kind::{TaskKind, read_options, shipped};
 pub use mnist_images::MnistImages;
-pub use names::{known_options, unknown};
+pub use names::{AtFault, known_options, nearest, unknown};
 pub use task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure, Split, Task};
+pub use words::plain_words;

@@ -55,7 +55,7 @@ use serde_json::Value;
 
 use crate::measured::{Further, Measured};
 use crate::optimizer::Setting;
-use crate::record::Record;
+use crate::record::{Point, Record};
 
 /// Part of an arm in a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +145,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// Points of its curve that have numbers of a split.
+    pub(crate) fn points_of(&self, split: Split) -> &[Point] {
+        if self.unmeasured.contains(&split) { &[] } else { &self.record.curve }
+    }
+
     /// Of a seed, from what is stored.
     pub(crate) fn of(seed: u64, Measured { record, further, unmeasured }: Measured) -> Self {
         Self { seed, record, further, unmeasured }
@@ -195,7 +200,10 @@ pub struct Fork {
 
 /// The smallest difference that matters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a difference in the unit of the measure, or { sd = … }, a multiple of the base's spread over seeds"
+)]
 pub enum Matters {
     /// In the measure's unit: a loss, decades, or a share of examples.
     Difference(f64),
@@ -261,9 +269,16 @@ impl TaskResults {
         self.read.as_ref().is_none_or(|origin| origin.is_paired)
     }
 
-    /// Whether every run has numbers of a split; else those in its record are another split's.
+    /// Whether every run that finished has numbers of a split; else those in its record are another split's. One that diverged may have
+    /// ended before it had any.
     pub fn measures(&self, split: Split) -> bool {
-        self.arms.iter().flat_map(|arm| &arm.runs).all(|run| !run.unmeasured.contains(&split))
+        let runs = self.arms.iter().flat_map(|arm| &arm.runs);
+        runs.filter(|run| run.record.evaluation().is_some()).all(|run| !run.unmeasured.contains(&split))
+    }
+
+    /// Steps of a run; nothing of a command's that told of none.
+    pub(crate) fn steps_of(&self, record: &Record) -> Option<usize> {
+        (self.is_trained_here() || record.steps > 0).then_some(record.steps)
     }
 
     /// The target, where there is one and a validation split that can reach it.

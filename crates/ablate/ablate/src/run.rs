@@ -351,6 +351,11 @@ impl Observed {
         &self.curve
     }
 
+    /// Steps taken, and skipped.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps
+    }
+
     /// All but the time that it took.
     pub(crate) fn timeless(&self) -> Self {
         let mut curve = self.curve.clone();

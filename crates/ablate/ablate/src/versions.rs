@@ -6,13 +6,16 @@ const LOCK: &str = include_str!(env!("ABLATE_LOCK"));
 /// SHA-256 of the sources that determine a run: transforms, engine, tasks, training, and the versions of what they use.
 pub(crate) const CODE: &str = env!("ABLATE_CODE");
 
-/// Packages that decide a result beside the study itself.
-const PACKAGES: [&str; 7] =
-    ["ablate", "prodigy-plus", "gradient-transform", "candle-core", "candle-nn", "rand_chacha", "statrs"];
+/// Packages that decide what is found in runs: draws and distributions of the statistics.
+const FINDING: [&str; 3] = ["ablate", "rand_chacha", "statrs"];
+/// Packages that decide a run of a task that is trained here.
+const TRAINING: [&str; 4] = ["prodigy-plus", "gradient-transform", "candle-core", "candle-nn"];
 
-/// Name and version of the packages that decide a result.
-pub(crate) fn versions() -> Vec<(String, String)> {
-    PACKAGES.into_iter().filter_map(|name| Some((name.to_owned(), locked(name)?.to_owned()))).collect()
+/// Name and version of the packages that decide a result, of which some runs were trained here or none.
+pub(crate) fn versions(is_trained_here: bool) -> Vec<(String, String)> {
+    let training = TRAINING.into_iter().filter(|_| is_trained_here);
+    let names = FINDING.into_iter().chain(training);
+    names.filter_map(|name| Some((name.to_owned(), locked(name)?.to_owned()))).collect()
 }
 
 /// The operating system and architecture.
@@ -44,8 +47,8 @@ mod tests {
 
     #[test]
     fn every_package_has_a_version() {
-        let versions = versions();
-        assert_eq!(versions.len(), PACKAGES.len());
+        let versions = versions(true);
+        assert_eq!(versions.len(), FINDING.len() + TRAINING.len());
         assert!(versions.iter().all(|(_, version)| version.starts_with(|c: char| c.is_ascii_digit())));
     }
 }

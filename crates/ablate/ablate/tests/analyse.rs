@@ -1,12 +1,14 @@
 //! Reports of runs that others did.
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use ablate::analyse::{Source, read};
 use ablate::findings::{Findings, Verdict};
 use ablate_tasks::Measure;
+use program::program;
 
 fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
@@ -124,7 +126,7 @@ fn a_public_record_is_read_as_what_it_is() {
     let log = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../examples/contra_muon.csv");
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("report");
-    let output = Command::new(env!("CARGO_BIN_EXE_ablate"))
+    let output = program()
         .args(["analyse", log, "--arm", "record", "--run", "run", "--step", "step", "--value", "val_loss"])
         .arg("--out")
         .arg(&out)

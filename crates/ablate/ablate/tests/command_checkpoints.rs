@@ -1,6 +1,8 @@
 //! Commands that go on from a checkpoint: killed, preempted, overtaken, and what is left of them.
 #![cfg(unix)]
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,6 +17,7 @@ use ablate::study::{Overrides, Study};
 use anyhow::Result;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use program::program;
 
 /// Ten steps, of which each makes the loss depend on all before. It keeps its state after every third one. What `AT` is at a moment is done once by every run.
 const TRAIN: &str = r#"
@@ -108,8 +111,8 @@ impl Place {
     }
 
     fn ablate(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ablate"));
-        command.args(arguments.split(' ')).current_dir(self.folder.path()).env("RAYON_NUM_THREADS", "1");
+        let mut command = program();
+        command.args(arguments.split(' ')).current_dir(self.folder.path());
         command
     }
 }
@@ -197,6 +200,28 @@ fn a_command_that_fails_keeps_its_checkpoint_and_the_error_names_it() {
         error.contains("the file is damaged") && error.contains(&format!("went on from {folder}")),
         "{error}"
     );
+}
+
+#[test]
+fn a_log_has_what_all_attempts_said_and_an_error_what_the_last_one_said() {
+    let place = Place::new(&[("NEVER", "yes")]);
+    let script =
+        "echo one of $(ls tries 2> /dev/null | wc -l); mkdir -p tries/$$; printf unfinished >&2; exit 3";
+    fs::write(place.path("train.sh"), script).unwrap();
+    let one = study(&format!("{COMMAND}\nretries = 2")).split("[[factor]]").next().unwrap().to_owned();
+    let error = format!("{:#}", place.run_study(&one).unwrap_err());
+    assert!(error.contains("the last of 3 tries") && !error.contains("one of 1\n"), "{error}");
+    place.run_study(&one).unwrap_err();
+    let logs = fs::read_dir(place.path("out/runs")).unwrap().flatten().map(|entry| entry.path());
+    let log = logs.into_iter().find(|path| path.extension().is_some_and(|found| found == "log")).unwrap();
+    assert!(error.contains(&format!("all that it said is in {}", log.display())), "{error}");
+    let log = fs::read_to_string(log).unwrap();
+    for (index, attempt) in log.split("--- attempt ").enumerate() {
+        let (number, said) = if index == 0 { ("1 ---", attempt) } else { attempt.split_once('\n').unwrap() };
+        assert_eq!(number, format!("{} ---", index + 1));
+        assert!(said.contains(&format!("one of {index}")) && said.contains("unfinished"), "{log}");
+    }
+    assert_eq!(log.matches("unfinished").count(), 6);
 }
 
 #[test]
@@ -348,7 +373,15 @@ fn checkpoints_of_runs_that_a_study_no_longer_has_stay_and_a_plan_names_them() {
         fs::write(place.path("my.toml"), text).unwrap();
         String::from_utf8(place.ablate("plan my.toml --out out").output().unwrap().stdout).unwrap()
     };
-    assert!(!plan(&study(COMMAND)).contains("attempts"));
+    // It has them, and says of which runs they are.
+    let text = plan(&study(COMMAND));
+    assert!(text.contains("go on from a checkpoint, and start fresh without"), "{text}");
+    for arm in ["base", "slow"] {
+        let line =
+            text.lines().find(|line| line.starts_with(&format!("  script, {arm}, seed 0: from out/runs/")));
+        assert!(line.is_some_and(|line| line.ends_with(".attempts/0/checkpoint")), "{text}");
+    }
+    assert!(!text.contains("nothing removes them"), "{text}");
     let other = study(COMMAND).replace("lr = 3", "lr = 2");
     // The arm is the same, and the base another one.
     let text = plan(&other);

@@ -1,5 +1,8 @@
 //! The program as it is called: what it says, and that nothing is lost however it ends.
 
+mod program;
+
+use program::program;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -21,9 +24,8 @@ const STUDY: &str = r#"
 "#;
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ablate"));
-    // As the program would set it by starting itself again, whose process could then not be killed by its number.
-    command.args(arguments).env("RAYON_NUM_THREADS", "1");
+    let mut command = program();
+    command.args(arguments);
     command
 }
 
@@ -174,7 +176,7 @@ fn init_check_run_and_diff_lead_from_nothing_to_a_comparison() {
         ["--seeds", "2", "--length", "0.02", "--tasks", "digits", "--arms", "cautious,no-stableadamw"];
     let checked = ablate(&[&["check", &study][..], &quick].concat());
     assert!(
-        text(&checked.stdout).contains("1 tasks x 3 arms x 2 seeds = 6 runs"),
+        text(&checked.stdout).contains("1 task x 3 arms x 2 seeds = 6 runs."),
         "{}",
         text(&checked.stdout)
     );

@@ -92,6 +92,12 @@ fn losses(results: &Results) -> Vec<Vec<f64>> {
     results.tasks[0].arms.iter().map(of_arm).collect()
 }
 
+fn page(results: &Results) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    report::write(folder.path(), results, &Findings::of(results), &Environment::default()).unwrap();
+    fs::read_to_string(folder.path().join(report::HTML_FILE)).unwrap()
+}
+
 fn markdown(results: &Results) -> String {
     let folder = tempfile::tempdir().unwrap();
     report::write(folder.path(), results, &Findings::of(results), &Environment::default()).unwrap();
@@ -114,11 +120,74 @@ fn a_script_is_measured_and_what_it_said_is_stored() {
     let again = place.run(&study(COMMAND)).unwrap();
     assert_eq!(again, results);
     let text = markdown(&results);
-    assert!(text.contains("two runs of the base with the same seed had the same numbers"), "{text}");
+    assert!(text.contains("Two runs of the base with the same seed had the same numbers"), "{text}");
     assert!(
         text.contains("every arm was given the same seeds") && !text.contains("no run reached"),
         "{text}"
     );
+}
+
+#[test]
+fn a_report_has_no_column_and_no_sentence_of_what_a_script_did_not_say() {
+    let place = Place::new("echo \"{\\\"split\\\": \\\"test\\\", \\\"loss\\\": $(($1 + 2 * $2))}\"");
+    let results = place.run(&study(r#"command = ["sh", "train.sh", "{seed}", "{lr}"]"#)).unwrap();
+    assert_eq!(losses(&results), [[6.0, 7.0], [2.0, 3.0]]);
+    let both =
+        [markdown(&results), page(&results), report::terminal::summary(&results, &Findings::of(&results))];
+    for text in &both {
+        for absent in [
+            // The end is no start that arm and base could share.
+            "initialisation",
+            "steps to",
+            "Steps to",
+            "base’s</th>",
+            "d at the end",
+            "<th class=\"n\">steps</th>",
+            "training loss",
+            "test measure",
+            "Milliseconds",
+            "Curves:",
+            "candle-core",
+            "unknown",
+            "small task",
+            "arm in the middle",
+            "NaN",
+        ] {
+            assert!(!text.contains(absent), "{absent}: {text}");
+        }
+    }
+    // An arm without a description has no empty paragraph.
+    assert!(both[0].contains("### + slow\n\n`lr = 1`\n\n"), "{}", both[0]);
+    // What it does say is there.
+    let place = Place::new(TRAIN);
+    let results = place.run(&study(&format!("target = 95.0\n{COMMAND}"))).unwrap();
+    let text = page(&results);
+    for present in
+        ["steps to 95, median (reached)", ">training loss</th>", ">steps</th>", "Milliseconds", "Curves:"]
+    {
+        assert!(text.contains(present), "{present}: {text}");
+    }
+}
+
+#[test]
+fn a_run_that_diverged_early_does_not_speak_for_the_script() {
+    let script = format!(
+        "[ $3 = 1 ] && [ $1 = 1 ] && {{ echo '{{\"step\": 1, \"loss\": NaN}}' >> $2; exit; }}\n{TRAIN}"
+    );
+    let results = Place::new(&script).run(&study(&format!("target = 95.0\n{COMMAND}"))).unwrap();
+    let text = markdown(&results);
+    assert!(text.contains("1 of 2 runs of + slow diverged") && !text.contains("no test split"), "{text}");
+    let found = Findings::of(&results);
+    let reached: Vec<usize> = found.tasks[0].arms.iter().map(|arm| arm.to_target.unwrap().reached).collect();
+    assert_eq!(reached, [1, 0]);
+    assert!(page(&results).contains("Validation loss"));
+    // Runs that all diverged before they said anything else are the same, and show no effect of a switch.
+    let results = Place::new("echo '{\"split\": \"test\", \"loss\": NaN}'")
+        .run(&study(r#"command = ["sh", "train.sh", "{lr}"]"#))
+        .unwrap();
+    assert_eq!(Findings::of(&results).tasks[0].arms[1].verdict, Verdict::Unclear);
+    let text = page(&results);
+    assert!(text.contains("diverged: the test loss was NaN") && !text.contains("diverged at step"), "{text}");
 }
 
 #[test]
@@ -330,7 +399,7 @@ fn runs_that_a_seed_does_not_determine_are_noticed_and_their_noise_is_told() {
     assert!(repeats.noise.is_some_and(|noise| noise >= 1.0) && repeats.share.is_some());
     let text = markdown(&results);
     assert!(
-        text.contains("**Run twice.** a seed does not determine a run")
+        text.contains("**Run twice.** A seed does not determine a run")
             && text.contains("in loss apart (2 of 2 seeds"),
         "{text}"
     );

@@ -1,9 +1,12 @@
 //! Runs and curves as tables for other programs.
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
+use program::program;
 use serde_json::Value;
 
 const STUDY: &str = r#"
@@ -25,9 +28,9 @@ const STUDY: &str = r#"
 "#;
 
 fn ablate(arguments: &[&str], study: &Path, out: &Path) -> Output {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_ablate"));
-    program.env("RAYON_NUM_THREADS", "1").args(&arguments[..1]).arg(study).args(&arguments[1..]);
-    program.arg("--out").arg(out).output().unwrap()
+    let mut command = program();
+    command.args(&arguments[..1]).arg(study).args(&arguments[1..]);
+    command.arg("--out").arg(out).output().unwrap()
 }
 
 fn study(run: bool) -> (tempfile::TempDir, PathBuf, PathBuf) {
@@ -124,7 +127,7 @@ fn tables_that_cannot_be_written_are_an_error_that_says_how_to_have_them_and_not
     }
     // As it says.
     let copy = folder.path().join("copy");
-    let mut merge = Command::new(env!("CARGO_BIN_EXE_ablate"));
+    let mut merge = program();
     assert!(merge.arg("merge").arg(&copy).arg(&out).output().unwrap().status.success());
     for form in ["jsonl", "tensorboard"] {
         assert!(ablate(&["export", "--to", form], &study, &copy).status.success());

@@ -1,6 +1,7 @@
 //! Arms that go on from the base's state: with the bits that they should have, whatever the store has lost, and as a report tells it.
 
 mod breaking;
+mod program;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,6 +20,7 @@ use ablate::store::Store;
 use ablate::study::{Overrides, Study};
 
 use crate::breaking::registry;
+use program::program;
 
 /// Events of a study's execution.
 #[derive(Default)]
@@ -388,8 +390,7 @@ fn the_program_says_what_a_fork_costs_and_what_is_wrong_with_one() {
     let path = folder.path().join("late.toml");
     let check = |text: &str| {
         fs::write(&path, text).unwrap();
-        let program = std::process::Command::new(env!("CARGO_BIN_EXE_ablate"));
-        let output = { program }.arg("check").arg(&path).output().unwrap();
+        let output = program().arg("check").arg(&path).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.code(), said, String::from_utf8_lossy(&output.stderr).into_owned())
     };

@@ -1,14 +1,16 @@
 //! Runs in the files of TensorBoard and of Weights & Biases. The event files here are made byte by byte, by a writer that shares nothing with the reader but the format; those in
 //! `tests/data` by Python's `tensorboard` (`make_events.py`).
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use ablate::analyse::{EventError, Source, WandbError, read};
 use ablate::findings::{Findings, Verdict};
 use ablate::report::{self, Environment};
 use ablate::results::Results;
+use program::program;
 
 /// CRC-32C by its definition: a division of polynomials, bit by bit.
 fn masked_crc32c(bytes: &[u8]) -> u32 {
@@ -351,9 +353,8 @@ fn the_program_takes_arm_and_seed_from_the_names() {
     let folder = tempfile::tempdir().unwrap();
     logdir(&folder.path().join("logs"));
     let analyse = |arguments: &[&str]| {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_ablate"));
         let out = folder.path().join("report");
-        let output = program
+        let output = program()
             .arg("analyse")
             .arg(folder.path().join("logs"))
             .args(arguments)

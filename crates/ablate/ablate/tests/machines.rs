@@ -1,10 +1,13 @@
 //! The program on several machines: shares, merges, plans, and processes that are killed.
 
+mod program;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use program::program;
 use serde_json::Value;
 
 const STUDY: &str = r#"
@@ -28,12 +31,8 @@ fn place(study: &str) -> tempfile::TempDir {
 }
 
 fn command(folder: &Path, arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ablate"));
-    // The variable keeps the program from starting itself again.
-    command.args(arguments.split_whitespace()).env("RAYON_NUM_THREADS", "1").current_dir(folder);
-    for name in ["HQ_TASK_ID", "JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID"] {
-        command.env_remove(name);
-    }
+    let mut command = program();
+    command.args(arguments.split_whitespace()).current_dir(folder);
     command
 }
 
@@ -306,8 +305,18 @@ fn a_run_that_is_stopped_by_a_scheduler_or_killed_goes_on_to_the_same_report() {
         assert!(status.is_none() || errors.contains("goes on from here"), "{errors}");
         assert_eq!(errors.contains("queued again"), status == Some(75), "{errors}");
         assert!(!checkpoints().is_empty() && !at.join("ablation/my/report.html").exists(), "SIG{signal}");
+        // And a plan says from where.
+        let going_on = plan(at, "")["going_on"].as_array().unwrap().clone();
+        // One that was killed between the end of its run and the next one may leave its checkpoint behind.
+        assert!(!going_on.is_empty() && going_on.len() <= checkpoints().len(), "SIG{signal}");
+        for run in going_on {
+            assert!(run["step"].as_u64().is_some_and(|step| step > 0), "{run}");
+            assert!(at.join(run["from"].as_str().unwrap()).exists(), "{run}");
+        }
+        assert!(ablate(at, "plan my.toml").contains("go on from a checkpoint"), "SIG{signal}");
     }
     ablate(at, "run my.toml");
+    assert_eq!(plan(at, "")["going_on"], serde_json::json!([]));
     assert_eq!(report(&at.join("ablation/my")), report(&at.join("alone")));
     let left = fs::read_dir(at.join("ablation/my/runs")).unwrap().flatten().map(|entry| entry.path());
     assert!(left.into_iter().all(|path| path.extension().is_some_and(|extension| extension == "json")));

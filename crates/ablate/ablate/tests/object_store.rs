@@ -1,6 +1,7 @@
 //! Studies whose runs are in an object store: S3, by a stand-in on this machine.
 #![cfg(feature = "object-store")]
 
+mod program;
 mod s3;
 
 use std::fs;
@@ -8,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use program::program;
 use s3::S3;
 
 const STUDY: &str = r#"
@@ -42,8 +44,8 @@ fn place(study: &str) -> tempfile::TempDir {
 }
 
 fn command(s3: &S3, folder: &Path, arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ablate"));
-    command.args(arguments.split_whitespace()).env("RAYON_NUM_THREADS", "1").current_dir(folder);
+    let mut command = program();
+    command.args(arguments.split_whitespace()).current_dir(folder);
     command.envs(s3.environment());
     command
 }

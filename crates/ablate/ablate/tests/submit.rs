@@ -1,5 +1,8 @@
 //! Studies as jobs of schedulers: what is printed, and what is sent.
 
+mod program;
+
+use program::program;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -42,8 +45,8 @@ fn place(study: &str) -> tempfile::TempDir {
 }
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ablate"));
-    command.args(arguments).env("RAYON_NUM_THREADS", "1").current_dir(folder);
+    let mut command = program();
+    command.args(arguments).current_dir(folder);
     command
 }
 

@@ -1,5 +1,7 @@
 //! TensorBoard's event files of runs that are under way: what is in them, however a study is stopped, and what TensorBoard reads.
 
+mod program;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -15,6 +17,7 @@ use ablate::registry::Registry;
 use ablate::store::Store;
 use ablate::study::{Overrides, Study};
 use ablate_tasks::Measure;
+use program::program;
 use serde_json::Value;
 
 /// Arms of which one has another rate, one does more, and one diverges.
@@ -53,9 +56,8 @@ impl Place {
     }
 
     fn command(&self, command: &str, more: &[&str]) -> Command {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_ablate"));
-        // As the program would set it by starting itself again, whose process could then not be killed by its number.
-        program.env("RAYON_NUM_THREADS", "1").arg(command).arg(self.study()).args(more);
+        let mut program = program();
+        program.arg(command).arg(self.study()).args(more);
         program.arg("--out").arg(self.out());
         program
     }

@@ -7,7 +7,8 @@ use std::io::{self, Write};
 
 use gradient_transform::{Buffer, DType, Optimizer, Real, Snapshot, TensorSnapshot};
 use half::bf16;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::TensorInfo;
+use serde::ser::{SerializeMap, Serializer};
 
 use crate::error::{Error, Result};
 use crate::format::{
@@ -17,6 +18,9 @@ use crate::format::{
 
 /// Readers of safetensors reject longer headers.
 const LONGEST_HEADER: usize = 100_000_000;
+
+/// Key of a table's metadata in safetensors.
+const METADATA_KEY: &str = "__metadata__";
 
 /// Head of a file, and its arrays in their order, borrowed.
 pub(crate) struct Image<'o> {
@@ -48,30 +52,20 @@ impl<'o> Image<'o> {
         if let Some(pair) = arrays.windows(2).find(|pair| pair[0].name == pair[1].name) {
             return Err(Error::OneName { name: pair[0].name.clone() });
         }
-        let metadata = HashMap::from([
-            (VERSION_KEY.to_owned(), VERSION.to_string()),
-            (SUM_KEY.to_owned(), checksum_of(&header, &arrays)),
-            (HEADER_KEY.to_owned(), header),
+        let metadata = BTreeMap::from([
+            (VERSION_KEY, VERSION.to_string()),
+            (SUM_KEY, checksum_of(&header, &arrays)),
+            (HEADER_KEY, header),
         ]);
         Self::laid_out(metadata, arrays)
     }
 
     /// In the order that safetensors requires: the widest type first, so that everything is aligned,
     /// and then by name.
-    fn laid_out(metadata: HashMap<String, String>, mut arrays: Vec<Array<'o>>) -> Result<Self> {
+    fn laid_out(metadata: BTreeMap<&str, String>, mut arrays: Vec<Array<'o>>) -> Result<Self> {
         arrays.sort_by_key(|array| Reverse(array.dtype.size()));
-        let mut at = 0;
-        let infos = arrays.iter_mut().map(|array| {
-            let from = at;
-            at += array.bytes();
-            let info =
-                TensorInfo { dtype: in_file(array.dtype), shape: vec![array.len], data_offsets: (from, at) };
-            (std::mem::take(&mut array.name), info)
-        });
-        let infos = infos.collect();
-        let metadata = Metadata::new(Some(metadata), infos).map_err(damaged)?;
         let mut start = vec![0; LENGTH];
-        serde_json::to_writer(&mut start, &metadata).map_err(damaged)?;
+        write_table(&mut start, &metadata, &arrays).map_err(damaged)?;
         start.resize(start.len().next_multiple_of(LENGTH), b' ');
         let bytes = start.len() - LENGTH;
         if bytes > LONGEST_HEADER {
@@ -91,6 +85,26 @@ impl<'o> Image<'o> {
         let mut part = Vec::new();
         self.arrays.iter().try_for_each(|array| array.in_parts(&mut part, |part| to.write_all(part)))
     }
+}
+
+/// Writes the table of a file. The `Metadata` of safetensors would write its own in the random order of a hash map, and equal states
+/// would be unequal files.
+fn write_table(
+    to: &mut Vec<u8>,
+    metadata: &BTreeMap<&str, String>,
+    arrays: &[Array<'_>],
+) -> serde_json::Result<()> {
+    let mut serializer = serde_json::Serializer::new(to);
+    let mut table = serializer.serialize_map(Some(arrays.len() + 1))?;
+    table.serialize_entry(METADATA_KEY, metadata)?;
+    let mut at = 0;
+    for Array { name, dtype, len, .. } in arrays {
+        let end = at + len * dtype.size();
+        let info = TensorInfo { dtype: in_file(*dtype), shape: vec![*len], data_offsets: (at, end) };
+        table.serialize_entry(name, &info)?;
+        at = end;
+    }
+    table.end()
 }
 
 /// An array of the file: one of a parameter, or many of them back to back.

@@ -48,6 +48,17 @@ fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
 }
 
 #[test]
+fn equal_states_are_equal_files() {
+    let (optimizer, ..) = trained();
+    let (bytes, mut other) = (to_bytes(&optimizer).unwrap(), options().build(SHAPES).unwrap());
+    from_bytes(&bytes, &mut other).unwrap();
+    // An order that is drawn anew each time would hardly be the same so often.
+    for _ in 0..20 {
+        assert!(to_bytes(&other).unwrap() == bytes && to_bytes(&trained().0).unwrap() == bytes);
+    }
+}
+
+#[test]
 fn any_changed_or_missing_byte_is_noticed_and_changes_nothing() {
     let (optimizer, ..) = trained();
     let bytes = to_bytes(&optimizer).unwrap();

@@ -127,7 +127,7 @@ pub fn read(source: &Source) -> Result<Results> {
     let seeds = tasks.iter().flat_map(|task| &task.arms).map(|arm| arm.runs.len()).max().unwrap_or(0);
     Ok(Results {
         study: info(source, seeds),
-        versions: crate::versions::versions(),
+        versions: crate::versions::versions(false),
         code: String::new(),
         arms: names.iter().enumerate().map(|(index, name)| arm(name, index == 0)).collect(),
         refused: Vec::new(),

@@ -69,6 +69,11 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
             looks.join(", ")
         )?;
     }
+    let tuning = if tuning > 0 {
+        format!(", and {tuning} for tuning ({} per setting)", plural(study.file.tuning.seeds, "seed"))
+    } else {
+        String::new()
+    };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let repeated = if repeated > 0 {
         format!(", and {repeated} of the base a second time, to see whether equal runs are equal")
@@ -77,11 +82,11 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
     };
     writeln!(
         text,
-        "\n{} tasks x {} arms x {} seeds = {reported} runs, and {tuning} for tuning ({} seeds per setting){repeated}.",
-        study.tasks.len(),
-        study.arms.len(),
-        study.file.seeds,
-        study.file.tuning.seeds,
+        "\n{} x {} x {} = {}{tuning}{repeated}.",
+        plural(study.tasks.len(), "task"),
+        plural(study.arms.len(), "arm"),
+        plural(study.file.seeds, "seed"),
+        plural(reported, "run"),
     )?;
     if study.file.fork.is_some() {
         writeln!(text, "{}", forks(&study, forked))?;
@@ -127,9 +132,12 @@ fn what(task: &PlannedTask) -> String {
     if about.reason.is_empty() { about.description } else { about.reason }
 }
 
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Verdicts that so many seeds can have on so many arms, before any hour is spent on them.
 fn verdicts(seeds: usize, compared: usize) -> String {
-    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let (seeds_shown, arms) = (plural(seeds, "seed"), plural(compared, "arm"));
     if compared == 0 {
         return "There is one arm, and nothing to compare it with.".to_owned();

@@ -76,12 +76,25 @@ Examples:
 #[derive(Subcommand)]
 enum Command {
     /// Write a study file with explanations
+    ///
+    /// The file is a small study that can be run as it is; comments say what every part of it means and what else there is:
+    ///
+    ///   ablate init my.toml
+    ///   ablate check my.toml
+    ///   ablate run my.toml
+    #[command(verbatim_doc_comment)]
     Init {
         /// The file to write; an existing one is not replaced
         #[arg(default_value = "study.toml")]
         path: PathBuf,
     },
     /// Explain a study before anything runs: arms, runs, forks, time, what it could find, and combinations that are rejected
+    ///
+    /// The time is that of the whole study, by a few steps of the base; `ablate plan` says what is missing of it.
+    ///
+    ///   ablate check my.toml
+    ///   ablate check my.toml --seeds 20               # as if the study had 20 seeds
+    #[command(verbatim_doc_comment)]
     Check(Which),
     /// Do the missing runs of a study, and write its report
     ///
@@ -140,6 +153,12 @@ enum Command {
         difference: Option<f64>,
     },
     /// Write the report of a study again, from its stored runs
+    ///
+    /// Nothing is trained: missing runs are an error, and `ablate run` does them. With fewer seeds, tasks or arms it is a report of those:
+    ///
+    ///   ablate report my.toml                         # to ablation/my/report.html
+    ///   ablate report my.toml --tasks digits --arms cautious
+    #[command(verbatim_doc_comment)]
     Report {
         #[command(flatten)]
         which: Which,
@@ -187,8 +206,12 @@ enum Command {
     /// List the missing runs of a study, phase by phase, and how long they take
     ///
     /// A run is stored, missing (it can be done now), or waiting: tuned arms wait for their tuning runs, a round of a sequential
-    /// study for the round before, and runs that go on from the base for the base's. Nothing is run, and no folder is made. --json
-    /// prints it for programs; the book's chapter on several machines describes the format.
+    /// study for the round before, and runs that go on from the base for the base's. Missing runs that go on from a checkpoint are
+    /// named, with its file or folder, and so are checkpoints of commands that the study has no use for. Nothing is run, and no folder
+    /// is made. --json prints it for programs; the book's chapter on several machines describes the format.
+    ///
+    ///   ablate plan my.toml
+    ///   ablate plan my.toml --json
     #[command(verbatim_doc_comment)]
     Plan {
         #[command(flatten)]
@@ -229,6 +252,13 @@ enum Command {
     #[command(verbatim_doc_comment)]
     Submit(submit::Submission),
     /// Compare two executions arm by arm; exits with 1 if an arm is worse or missing
+    ///
+    /// For instance of one study before and after a change of the optimizer. Differences are those of the reports' numbers:
+    ///
+    ///   ablate run my.toml --out before
+    ///   ablate run my.toml --out after                # with the changed program
+    ///   ablate diff before after
+    #[command(verbatim_doc_comment)]
     Diff {
         /// The earlier study's folder, or its results.json
         first: PathBuf,
@@ -236,11 +266,19 @@ enum Command {
         second: PathBuf,
     },
     /// List what a study can name
+    ///
+    ///   ablate list tasks
+    ///   ablate list transforms
+    #[command(verbatim_doc_comment)]
     List {
         /// Kind of names to list
         what: Listed,
     },
     /// Print completions for a shell, to save where the shell looks for them
+    ///
+    ///   ablate completions bash > ~/.local/share/bash-completion/completions/ablate
+    ///   ablate completions fish > ~/.config/fish/completions/ablate.fish
+    #[command(verbatim_doc_comment)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -383,6 +421,16 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example() {
+        for command in Arguments::command().get_subcommands_mut() {
+            let name = command.get_name().to_owned();
+            let help = command.render_long_help().to_string();
+            let example = format!("  ablate {name}");
+            assert!(help.lines().any(|line| line.starts_with(&example)), "{name}: {help}");
+        }
     }
 
     #[test]

@@ -12,10 +12,11 @@ use serde::Serialize;
 use super::Which;
 use super::place::{Place, Places};
 use crate::columns::Columns;
+use crate::command::saved;
 use crate::execute::{Execution, Job, Phase, State};
 use crate::registry::Registry;
-use crate::store::Store;
-use crate::study::Study;
+use crate::store::{Found, Store};
+use crate::study::{Study, Training};
 
 /// The version of the JSON. Fields may be added without a new one.
 const SCHEMA: usize = 1;
@@ -30,8 +31,53 @@ pub(super) struct Plan {
     #[serde(flatten)]
     all: Runs,
     pub(super) phases: Vec<PhasePlan>,
+    /// Missing runs that go on from a checkpoint on this machine.
+    going_on: Vec<GoingOn>,
     /// Folders of attempts at commands' runs that the study doesn't have.
     other_attempts: Vec<PathBuf>,
+}
+
+/// A run that is not done from its start.
+#[derive(Serialize)]
+struct GoingOn {
+    task: String,
+    arm: String,
+    seed: u64,
+    /// Steps that it has taken; nothing of a command's, whose files are its own.
+    step: Option<usize>,
+    /// The file, or the folder of a command's files. Without it the run starts fresh.
+    from: PathBuf,
+}
+
+impl GoingOn {
+    fn of(job: &Job, execution: &Execution<'_>) -> Result<Option<Self>> {
+        let Execution { study, store, .. } = execution;
+        let address = execution.address(job)?;
+        let task = &study.tasks[job.task];
+        let found = match task.training {
+            Training::Task(_) => {
+                let file = store.checkpoint_file(&address);
+                match if file.exists() { store.load_checkpoint(&address)? } else { Found::Nothing } {
+                    Found::Whole(kept) => Some((Some(kept.seen.steps()), file)),
+                    Found::Nothing | Found::Damaged(_) => None,
+                }
+            }
+            Training::Command(_) => saved(&store.attempts(&address)).map(|folder| (None, folder)),
+        };
+        Ok(found.map(|(step, from)| Self {
+            task: task.name.clone(),
+            arm: study.arms[job.arm].arm.name.clone(),
+            seed: job.seed,
+            step,
+            from,
+        }))
+    }
+
+    fn line(&self) -> String {
+        let Self { task, arm, seed, step, from } = self;
+        let step = step.map_or(String::new(), |step| format!(" after step {step}"));
+        format!("  {task}, {arm}, seed {seed}:{step} from {}\n", from.display())
+    }
 }
 
 /// Numbers of runs, and the time of those that are not stored; nothing where nobody knows it.
@@ -106,7 +152,10 @@ pub(super) fn plan(study: &Study, places: &Places, registry: &Registry) -> Resul
             other_attempts.push(store.attempts(&address));
         }
     }
-    let times = Times::of(&survey.phases);
+    let missing = survey.phases.iter().flat_map(Phase::missing);
+    let going_on =
+        missing.filter_map(|job| GoingOn::of(&job, &execution).transpose()).collect::<Result<_>>()?;
+    let times = Times::of(&survey.phases, study);
     let phases: Vec<PhasePlan> = survey.phases.iter().map(|phase| of_phase(phase, study, &times)).collect();
     Ok(Plan {
         schema: SCHEMA,
@@ -115,6 +164,7 @@ pub(super) fn plan(study: &Study, places: &Places, registry: &Registry) -> Resul
         is_complete: survey.results.is_some(),
         all: Runs::of(phases.iter().map(|phase| &phase.all)),
         phases,
+        going_on,
         other_attempts,
     })
 }
@@ -126,11 +176,13 @@ struct Times {
 }
 
 impl Times {
-    fn of(phases: &[Phase]) -> Self {
+    fn of(phases: &[Phase], study: &Study) -> Self {
         let mut times = Self { by_arm: BTreeMap::new(), by_task: BTreeMap::new() };
         for (job, state) in phases.iter().flat_map(|phase| &phase.runs) {
             // The time of one that goes on from the base has the base's in it.
             if let (State::Stored { steps, seconds }, None) = (*state, job.fork) {
+                // A command may tell of its end alone.
+                let steps = if steps == 0 { study.tasks[job.task].steps } else { steps };
                 let of_arm = times.by_arm.entry((job.task, job.arm)).or_default();
                 for sum in [of_arm, times.by_task.entry(job.task).or_default()] {
                     *sum = (sum.0 + steps, sum.1 + seconds);
@@ -196,6 +248,15 @@ impl Plan {
                 )
             }
         };
+        let going_on = if self.going_on.is_empty() {
+            String::new()
+        } else {
+            let lines: Vec<String> = self.going_on.iter().map(GoingOn::line).collect();
+            format!(
+                "Missing runs that go on from a checkpoint, and start fresh without that file or folder:\n{}",
+                lines.concat()
+            )
+        };
         if self.is_complete {
             return format!("Every run of {} is stored in {}.\n{others}", self.study, self.folder);
         }
@@ -212,7 +273,7 @@ impl Plan {
         add(["all", "", ""], &self.all);
         format!(
             "{}\n\nWaiting runs need others first: those of tuned arms all tuning runs of the arm, a round the one before it, and those that go on from the base its run. \
-             Times are those of the steps of stored runs, without evaluations.\n{others}",
+             Times are those of the steps of stored runs, without evaluations.\n{going_on}{others}",
             table.shown()
         )
     }

@@ -161,6 +161,13 @@ impl Drop for Attempt {
     }
 }
 
+/// Folder with the files that the next attempt goes on from, if there are any.
+pub(crate) fn saved(all: &Path) -> Option<PathBuf> {
+    let latest = numbers(all).ok()?.into_iter().max()?;
+    let folder = all.join(latest.to_string()).join(CHECKPOINT);
+    is_empty(&folder).is_ok_and(|is_empty| !is_empty).then_some(folder)
+}
+
 /// Takes the folder of an attempt that has ended, which of several processes one alone can.
 fn take_over(folder: &Path, holder: &Holder) -> Result<bool> {
     let Some(before) = Holder::read(folder).filter(Holder::is_gone) else { return Ok(false) };
@@ -341,7 +348,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut first = begin(folder.path());
         assert!(first.inherited().is_empty() && !first.has_checkpoint());
+        assert_eq!(saved(folder.path()), None);
         fs::write(first.checkpoint().join("state"), "1").unwrap();
+        assert_eq!(saved(folder.path()), Some(first.checkpoint()));
         // The last line is half of one, and one is none.
         fs::write(first.lines(), format!("{FIRST}\nepoch 2\n{SECOND}\n{{\"step\": 3")).unwrap();
         first.heard(1.5);

@@ -27,7 +27,9 @@
 //! ```
 
 mod attempt;
+mod entry;
 mod listener;
+mod log;
 mod process;
 mod resources;
 mod running;
@@ -42,12 +44,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use ablate_tasks::{About, Measure, Split};
+use ablate_tasks::{About, Split};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use self::attempt::Attempt;
+pub(crate) use self::attempt::saved;
+pub use self::entry::CommandEntry;
 use self::listener::Listener;
 use self::process::{Ended, Limits, Source};
 pub(crate) use self::resources::Resources;
@@ -75,70 +78,6 @@ const TUNED: [&str; 2] = ["learning_rate", "schedule"];
 
 /// Exit status of what a scheduler has stopped, and what should be queued again: EX_TEMPFAIL of sysexits.h.
 pub(crate) const QUEUE_AGAIN: u8 = 75;
-
-/// Lines of a command's last words that an error shows.
-const LAST_LINES: usize = 8;
-
-/// A task that is a command, as a study file describes it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CommandEntry {
-    /// The program and its arguments, with places for what a run is told: `{seed}`, `{steps}`, `{out}` (the file to write to; without it
-    /// the lines are expected on standard output), `{checkpoint}` (a folder for what the program goes on with when it is started again), an
-    /// option by its name, every option in turn where an argument has `{option}` and `{value}`, or a file of them, `{options.json}` or
-    /// `{options.toml}`.
-    pub command: Vec<String>,
-    /// The files that determine a run, as patterns relative to the study file. It must be said, even that there are none.
-    pub sources: Option<Vec<String>>,
-    /// Variables of the environment, with places as in the command.
-    pub environment: BTreeMap<String, String>,
-    /// Variables that come from outside and determine a run.
-    pub inherited: Vec<String>,
-    /// Options of this task beside those of the arms.
-    pub options: Map<String, Value>,
-    /// Measure that arms are compared by.
-    pub measure: Measure,
-    /// Description of the training, for reports.
-    pub description: String,
-    /// Reason for it.
-    pub reason: String,
-    /// Examples of the test split.
-    pub test_examples: Option<usize>,
-    /// Seconds after which a run is stopped.
-    pub time_limit: Option<f64>,
-    /// Seconds between the request to end and the order.
-    pub grace: f64,
-    /// Number of times that a run that fails is tried again.
-    pub retries: usize,
-    /// Cores that a run takes.
-    pub cores: usize,
-    /// Devices, of which a run has one to itself, as CUDA_VISIBLE_DEVICES.
-    pub gpus: Vec<String>,
-    /// Seeds of the base that are run a second time, to see whether equal runs are equal.
-    pub repeats: usize,
-}
-
-impl Default for CommandEntry {
-    fn default() -> Self {
-        Self {
-            command: Vec::new(),
-            sources: None,
-            environment: BTreeMap::new(),
-            inherited: Vec::new(),
-            options: Map::new(),
-            measure: Measure::Loss,
-            description: String::new(),
-            reason: String::new(),
-            test_examples: None,
-            time_limit: None,
-            grace: 10.0,
-            retries: 0,
-            cores: 1,
-            gpus: Vec::new(),
-            repeats: 1,
-        }
-    }
-}
 
 /// A command that can be run.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,7 +121,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Output of the command beside its lines: kept, and replaced by the next run of the same address.
+    /// Output of the command beside its lines, of all attempts one after the other.
     fn log(&self) -> PathBuf {
         self.store.path(self.address, "log")
     }
@@ -447,7 +386,7 @@ impl CommandTask {
             }
             Ok(Some(path.to_str().context("the folder's name is no text")?.to_owned()))
         })?;
-        let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
+        let (log, begin) = log::begin(&log_path)?;
         let mut command = Command::new(&arguments[0]);
         command.args(&arguments[1..]).current_dir(&self.folder).stdin(std::process::Stdio::null());
         command.stderr(log.try_clone()?);
@@ -487,10 +426,10 @@ impl CommandTask {
         if let Ok(written) = fs::read(&lines)
             && (outcome.is_err() || !writes_file)
         {
-            append(&log_path, &written)?;
+            log::append(&log_path, &written)?;
         }
         outcome.map_err(|error| {
-            let last = last_lines(&log_path);
+            let last = log::last_lines(&log_path, begin);
             let last = if last.is_empty() { String::new() } else { format!("; its last lines:\n{last}\n") };
             let from = match &checkpoint {
                 Some(folder) if goes_on => {
@@ -567,21 +506,6 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-fn append(path: &Path, content: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let file = fs::OpenOptions::new().append(true).open(path);
-    file.and_then(|mut file| file.write_all(content))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn last_lines(path: &Path) -> String {
-    let said = fs::read(path).unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
-    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
-    last.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// The options of an arm of commands, which has no chain that could be edited.

@@ -55,6 +55,8 @@ pub(crate) struct Transcript {
     curve: Vec<Point>,
     validation: Option<Evaluation>,
     test: Option<Evaluation>,
+    /// Time of the latest line.
+    seconds: f64,
     diverged: Option<(usize, String)>,
     further: Further,
     /// Numbers of the latest line, but for the end's.
@@ -76,6 +78,7 @@ impl Transcript {
             curve: Vec::new(),
             validation: None,
             test: None,
+            seconds: 0.0,
             diverged: None,
             further: BTreeMap::new(),
             latest: Numbers::new(),
@@ -119,6 +122,7 @@ impl Transcript {
             Some(Some("test")) => Split::Test,
             Some(_) => bail!("`split` is \"train\", \"validation\" or \"test\""),
         };
+        self.seconds = seconds;
         self.latest.clear();
         for (name, value) in line {
             let value = number(value).filter(|value| value.is_finite());
@@ -153,7 +157,7 @@ impl Transcript {
             Split::Validation => self.latest.extend(of_evaluation("validation", &evaluation)),
             Split::Test => {}
         }
-        self.digest(split, &evaluation);
+        self.digest(split, &evaluation, line.contains_key("step"));
         if !evaluation.is_finite() {
             let what = match split {
                 Split::Train => "training",
@@ -201,13 +205,14 @@ impl Transcript {
         Point { step: self.step, batch_loss: None, train, validation, groups: Vec::new(), seconds }
     }
 
-    /// Losses and accuracies determine whether two runs are the same; further numbers may be times.
-    fn digest(&mut self, split: Split, evaluation: &Evaluation) {
+    /// Losses and accuracies determine whether two runs are the same; further numbers may be times. The start is what is said to be of
+    /// step 0: a run may tell of its end alone, without any step.
+    fn digest(&mut self, split: Split, evaluation: &Evaluation, has_step: bool) {
         let Evaluation { loss, accuracy } = evaluation;
         let line =
             format!("{} {split:?} {:x} {:x?}\n", self.step, loss.to_bits(), accuracy.map(f64::to_bits));
         self.numbers.update(line);
-        if self.step == 0 {
+        if self.step == 0 && has_step && split != Split::Test {
             self.start += &format!("{split:?} {loss:.DIGITS_OF_START$e}\n");
         }
     }
@@ -242,7 +247,7 @@ impl Transcript {
                 Outcome::Finished { evaluation } => evaluation,
                 Outcome::Diverged { .. } => Evaluation { loss: 0.0, accuracy: None },
             };
-            curve.push(self.point(Some(shown), shown, 0.0));
+            curve.push(self.point(Some(shown), shown, self.seconds));
         }
         for point in &mut curve {
             if !point.train.is_finite() {

@@ -30,7 +30,7 @@ impl Execution<'_> {
         key.address()
     }
 
-    pub(super) fn address(&self, job: &Job) -> Result<String> {
+    pub(crate) fn address(&self, job: &Job) -> Result<String> {
         let prefix = job.fork.map(|step| self.prefix_address(job.task, job.seed, step)).transpose()?;
         let (task, arm) = (&self.study.tasks[job.task], &self.study.arms[job.arm]);
         match (&task.training, &arm.recipe) {

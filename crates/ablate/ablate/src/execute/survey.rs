@@ -178,7 +178,7 @@ impl Execution<'_> {
         }
         Results {
             study: study.info(),
-            versions: versions(),
+            versions: versions(study.tasks.iter().any(|task| matches!(task.training, Training::Task(_)))),
             code: self.code(),
             arms: study.arms.iter().map(|planned| planned.arm.clone()).collect(),
             refused: study.refused.clone(),

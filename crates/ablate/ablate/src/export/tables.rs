@@ -76,7 +76,7 @@ pub(super) fn runs(results: &Results) -> Table<'_> {
         ("forked_at", integers(&|line| line.forked_at)),
         ("outcome", Column::Text(texts(&|(line, _)| Some(line.outcome.to_owned())))),
         ("reason", Column::Text(texts(&|(_, reported)| reason(reported).map(str::to_owned)))),
-        ("steps", integers(&|line| Some(line.steps))),
+        ("steps", integers(&|line| line.steps)),
         ("skipped", integers(&|line| Some(line.skipped))),
         ("test_accuracy", numbers(&|line| line.test_accuracy)),
         ("test_loss", numbers(&|line| line.test_loss)),

@@ -39,12 +39,13 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
             list(&names)
         ));
     }
-    let is_read = results.tasks.iter().any(|task| task.read.is_some());
-    let few = match (results.tasks.len(), is_read) {
-        (1, true) => "One task",
-        (1, false) => "One small task",
-        (_, true) => "A few tasks",
-        (_, false) => "A few small tasks",
+    // Of what others train, nobody here knows the size.
+    let is_small = results.tasks.iter().all(TaskResults::is_trained_here);
+    let few = match (results.tasks.len(), is_small) {
+        (1, false) => "One task",
+        (1, true) => "One small task",
+        (_, false) => "A few tasks",
+        (_, true) => "A few small tasks",
     };
     caveats.push(format!("{few}: an effect here need not carry over to other data, models or run lengths."));
     caveats

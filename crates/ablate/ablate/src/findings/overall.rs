@@ -1,10 +1,11 @@
 //! Over the tasks: how often an arm helps, and performance profiles.
 
 use ablate_statistics::{Probability, performance_profiles};
+use ablate_tasks::Split;
 use serde::Serialize;
 
 use super::{TaskFindings, Verdict};
-use crate::results::{Results, TaskResults};
+use crate::results::{Results, Run, TaskResults};
 
 /// An arm over all tasks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -66,7 +67,7 @@ pub(super) fn profiles(results: &Results) -> Vec<Profile> {
         .map(|arm| {
             tasks
                 .iter()
-                .flat_map(|task| task.arms[arm].runs.iter().map(|run| steps_to_target(task, &run.record)))
+                .flat_map(|task| task.arms[arm].runs.iter().map(|run| steps_to_target(task, run)))
                 .collect()
         })
         .collect();
@@ -77,8 +78,8 @@ pub(super) fn profiles(results: &Results) -> Vec<Profile> {
 }
 
 /// The first evaluation at which the validation split reached the target.
-pub(super) fn steps_to_target(task: &TaskResults, record: &crate::record::Record) -> Option<f64> {
+pub(super) fn steps_to_target(task: &TaskResults, run: &Run) -> Option<f64> {
     let target = task.validated_target()?;
     let reached = |point: &&crate::record::Point| task.about.measure.reaches(&point.validation, target);
-    record.curve.iter().find(reached).map(|point| point.step as f64)
+    run.points_of(Split::Validation).iter().find(reached).map(|point| point.step as f64)
 }

@@ -116,9 +116,10 @@ fn value(task: &TaskResults, record: &Record) -> f64 {
     value.filter(|value| !value.is_nan()).unwrap_or(worst)
 }
 
+/// Whether an arm has the base's runs. Of runs that all diverged that says nothing: they may have ended before an arm could differ.
 pub(super) fn is_dead(task: &TaskResults, arm: usize) -> bool {
     let (arm, base) = (&task.arms[arm], &task.arms[0]);
-    !arm.runs.is_empty()
+    arm.runs.iter().any(|run| run.record.evaluation().is_some())
         && task.is_paired()
         && arm.runs.iter().zip(&base.runs).all(|(run, base)| is_same(&run.record, &base.record))
 }
@@ -157,11 +158,11 @@ pub(super) fn arm_findings(
         Summary::of(&values.collect::<Vec<_>>())
     };
     let diverged = |arm: &ArmRuns| arm.runs.iter().filter(|run| run.record.evaluation().is_none()).count();
-    let to_target = |record: &Record| match steps_to_target(task, record) {
+    let to_target = |run: &Run| match steps_to_target(task, run) {
         Some(steps) => ToTarget::Reached(steps),
         None => ToTarget::Missed(task.steps as f64),
     };
-    let targets = |arm: &ArmRuns| arm.runs.iter().map(|run| to_target(&run.record)).collect::<Vec<_>>();
+    let targets = |arm: &ArmRuns| arm.runs.iter().map(to_target).collect::<Vec<_>>();
     let to_targets: Vec<(ToTarget, ToTarget)> = targets(arm).into_iter().zip(targets(base)).collect();
     let is_decided = |p: Option<f64>, pairs: usize, reason: Reason| match stop {
         // Of several looks, the one that decides.

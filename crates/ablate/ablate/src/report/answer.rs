@@ -52,7 +52,7 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
     };
     let unclear = only(Verdict::Unclear);
     if !can_decide && view.compared().next().is_some() {
-        let seeds = if seeds == 1 { "one seed is".to_owned() } else { format!("{seeds} seeds are") };
+        let seeds = if seeds == 1 { "One seed is".to_owned() } else { format!("{seeds} seeds are") };
         let text = format!("{seeds} too few for any; it takes {FEWEST_PAIRS} at least.");
         sentences.push(Sentence { heading: "No verdict", text });
     } else if !unclear.is_empty() {
@@ -99,11 +99,11 @@ fn repeats(view: View<'_>) -> Option<Sentence> {
     if apart.is_empty() {
         found().next()?;
         let text =
-            "two runs of the base with the same seed had the same numbers to the last digit.".to_owned();
+            "Two runs of the base with the same seed had the same numbers to the last digit.".to_owned();
         return Some(Sentence { heading: "Run twice", text });
     }
     let text = format!(
-        "a seed does not determine a run: two runs of the base with the same seed were {}. This noise is in every difference, and so in what is \
+        "A seed does not determine a run: two runs of the base with the same seed were {}. This noise is in every difference, and so in what is \
          tested: verdicts keep their 5 %. A difference of single runs that is no larger says nothing.",
         apart.join(", ")
     );
@@ -157,7 +157,7 @@ fn stopped(view: View<'_>) -> Option<Sentence> {
     let runs: usize = view.results.tasks.iter().flat_map(|task| &task.arms).map(|arm| arm.runs.len()).sum();
     let whole = view.results.tasks.len() * view.arms().len() * most;
     let text = format!(
-        "of {all} comparisons {}. That took {runs} runs of {whole}. Verdicts keep their 5 % over all looks together; an effect that was found early is overestimated.",
+        "Of {all} comparisons {}. That took {runs} runs of {whole}. Verdicts keep their 5 % over all looks together; an effect that was found early is overestimated.",
         parts.join(", ")
     );
     Some(Sentence { heading: "Stopped early", text })
@@ -255,7 +255,8 @@ fn detectable(view: View<'_>) -> Option<Sentence> {
     let of_tasks = if tasks.is_empty() {
         String::new()
     } else {
-        format!(" For the arm in the middle these are: {}.", tasks.join(", "))
+        let which = if view.compared().count() > 1 { "For the arm in the middle" } else { "Here" };
+        format!(" {which} these are: {}.", tasks.join(", "))
     };
     let text = format!(
         "Four of five studies like this find a difference of {size} of an arm's differences over the seeds.{of_tasks} A smaller one may be \

@@ -63,8 +63,8 @@ type Data = (&'static str, fn(Row<'_>) -> Datum);
 pub(super) struct Column {
     pub(super) style: Style,
     forms: &'static [Form],
-    /// Whether a study has it.
-    is_shown: fn(View<'_>) -> bool,
+    /// Whether a study has something to say in it on a task.
+    is_shown: fn(View<'_>, usize) -> bool,
     /// Its head, for a task.
     pub(super) head: fn(View<'_>, usize) -> String,
     /// Its text, for people.
@@ -73,9 +73,9 @@ pub(super) struct Column {
     data: &'static [Data],
 }
 
-/// The columns that a form has in a study.
-pub(super) fn columns(view: View<'_>, form: Form) -> impl Iterator<Item = &'static Column> {
-    COLUMNS.iter().filter(move |column| column.forms.contains(&form) && (column.is_shown)(view))
+/// The columns that a form has for a task; those of [`Form::Arm`] are the first task's.
+pub(super) fn columns(view: View<'_>, task: usize, form: Form) -> impl Iterator<Item = &'static Column> {
+    COLUMNS.iter().filter(move |column| column.forms.contains(&form) && (column.is_shown)(view, task))
 }
 
 /// All that programs can read of a row, by name.
@@ -87,7 +87,10 @@ const EVERYWHERE: &[Form] = &[Form::Page, Form::Terminal, Form::Markdown, Form::
 const BY_TASK: &[Form] = &[Form::Page, Form::Terminal, Form::Markdown];
 const WIDE: &[Form] = &[Form::Page, Form::Markdown, Form::Arm];
 
-const ALWAYS: fn(View<'_>) -> bool = |_| true;
+const ALWAYS: fn(View<'_>, usize) -> bool = |_, _| true;
+/// Where a run can reach the target, and be seen to.
+const WITH_TARGET: fn(View<'_>, usize) -> bool =
+    |view, task| view.results.tasks[task].validated_target().is_some();
 
 static COLUMNS: &[Column] = &[
     Column {
@@ -155,7 +158,7 @@ static COLUMNS: &[Column] = &[
     Column {
         style: Style::Number,
         forms: WIDE,
-        is_shown: |view| view.has_tasks(),
+        is_shown: |view, _| view.has_tasks(),
         head: |_, _| "p, all tasks".to_owned(),
         text: |row| row.compared(|found| p_value(found.study_p)),
         data: &[("p_study", |row| Datum::Number(row.found().study_p))],
@@ -176,7 +179,7 @@ static COLUMNS: &[Column] = &[
     Column {
         style: Style::Number,
         forms: EVERYWHERE,
-        is_shown: |view| view.results.study.sequential,
+        is_shown: |view, _| view.results.study.sequential,
         head: |_, _| "stopped after".to_owned(),
         text: |row| row.found().stop.map_or(String::new(), stopped),
         data: &[
@@ -207,7 +210,7 @@ static COLUMNS: &[Column] = &[
     Column {
         style: Style::Number,
         forms: BY_TASK,
-        is_shown: ALWAYS,
+        is_shown: WITH_TARGET,
         head: |view, task| view.steps_to_target_head(task),
         text: |row| row.view.steps_to_target(row.task, row.arm),
         data: &[
@@ -218,7 +221,7 @@ static COLUMNS: &[Column] = &[
     Column {
         style: Style::Number,
         forms: &[Form::Page],
-        is_shown: ALWAYS,
+        is_shown: WITH_TARGET,
         head: |_, _| "steps / base’s".to_owned(),
         text: |row| ratio(row.found()),
         data: &[],
@@ -226,7 +229,7 @@ static COLUMNS: &[Column] = &[
     Column {
         style: Style::Number,
         forms: &[Form::Page, Form::Terminal],
-        is_shown: ALWAYS,
+        is_shown: |view, task| view.findings.tasks[task].arms.iter().any(has_d),
         head: |_, _| "d at the end".to_owned(),
         text: |row| d(row.found()),
         data: &[],
@@ -261,7 +264,11 @@ fn ratio(found: &ArmFindings) -> String {
 
 fn d(found: &ArmFindings) -> String {
     let shown: Vec<String> = found.d.iter().map(|d| d.map_or("–".to_owned(), short)).collect();
-    if found.d.iter().all(Option::is_none) { "–".to_owned() } else { shown.join(" / ") }
+    if has_d(found) { shown.join(" / ") } else { "–".to_owned() }
+}
+
+fn has_d(found: &ArmFindings) -> bool {
+    found.d.iter().any(Option::is_some)
 }
 
 #[cfg(test)]

@@ -103,8 +103,8 @@ fn one_task(view: View<'_>, task: usize) -> Markup {
             @if !results.about.reason.is_empty() { p.note { strong { "Why it is here. " } (results.about.reason) } }
             (tables::task(view, task))
             (fork::section(view, task))
-            @if results.measures(Split::Validation) { (figure(view, task, what, true, &validation)) }
-            @if results.measures(Split::Train) { (figure(view, task, "Training loss", true, &|point| Some(point.train.loss))) }
+            @if results.measures(Split::Validation) { (curves_of(view, task, what, true, &|run| measured(run, Split::Validation, &validation))) }
+            @if results.measures(Split::Train) { (curves_of(view, task, "Training loss", true, &|run| measured(run, Split::Train, &|point| Some(point.train.loss)))) }
             @for name in further(results) {
                 (curves_of(view, task, name, false, &|run| {
                     let curve = run.further.get(name).into_iter().flatten();
@@ -193,6 +193,11 @@ fn figure(
     curves_of(view, task, name, is_log, &|run| points(run, of))
 }
 
+/// Of a split that a run that ended early may have no numbers of.
+fn measured(run: &Run, split: Split, of: &dyn Fn(&Point) -> Option<f64>) -> Curve {
+    run.points_of(split).iter().map(|point| (point.step, of(point))).collect()
+}
+
 /// The names of what commands said beside losses and accuracies.
 fn further(results: &TaskResults) -> BTreeSet<&str> {
     let runs = results.arms.iter().flat_map(|arm| &arm.runs);
@@ -219,6 +224,32 @@ fn pairs(view: View<'_>) -> &'static str {
     }
 }
 
+fn has_curves(task: &TaskResults) -> bool {
+    task.measures(Split::Validation) || task.measures(Split::Train) || !further(task).is_empty()
+}
+
+fn programs(view: View<'_>) -> String {
+    let named = view.results.versions.iter().map(|(name, version)| format!("{name} {version}"));
+    named.collect::<Vec<_>>().join(", ")
+}
+
+/// Digests of what determines the runs, as far as the study names it.
+fn sources(view: View<'_>) -> Markup {
+    let digests: Vec<&str> = if view.was_read() {
+        Vec::new()
+    } else if view.runs_commands() {
+        view.tasks().filter_map(|(_, task)| task.launched.as_ref()?.sources.as_deref()).collect()
+    } else {
+        vec![&view.results.code]
+    };
+    html! {
+        @for (index, digest) in digests.iter().enumerate() {
+            (if index == 0 { "Sources: " } else { ", " }) code { (digest.get(..16).unwrap_or(digest)) }
+        }
+        @if !digests.is_empty() { ". " }
+    }
+}
+
 fn method(view: View<'_>) -> Markup {
     let results = view.results;
     html! {
@@ -234,10 +265,14 @@ fn method(view: View<'_>) -> Markup {
                 li { "No difference that matters: two one-sided sign-flip tests (Schuirmann, 1987) of the differences less and plus the margin, in one max-T family over the arms and both sides; p is the larger one. A pair of which one run diverged is within no margin. A margin that is a multiple of the base’s spread is known as well as that spread is." }
             }
             li { "IQM: the mean of the middle half. P(better run): over all pairs of a run of the arm and a run of the base, the share in which the arm’s is better (Agarwal et al., 2021); a run that diverged loses. Intervals: 95 %, Newcombe (2006), method 5; over the tasks, of the mean, Zou and Donner (2008)." }
-            li { "Steps to the target: the first evaluation at which the validation split reached it; runs that missed it are censored at their length (Kaplan and Meier, 1958). The ratio to the base is the geometric mean over seeds that both reached." }
-            li { "Curves: the mean over the seeds, and their range as a band; the base in grey; at the right, where the means end." }
+            @if results.tasks.iter().any(|task| task.validated_target().is_some()) {
+                li { "Steps to the target: the first evaluation at which the validation split reached it; runs that missed it are censored at their length (Kaplan and Meier, 1958). The ratio to the base is the geometric mean over seeds that both reached." }
+            }
+            @if results.tasks.iter().any(has_curves) {
+                li { "Curves: the mean over the seeds, and their range as a band; the base in grey; at the right, where the means end." }
+            }
         }
-        p.note { "Design: " (results.study.design) ". Program: " @for (name, version) in &results.versions { (name) " " (version) ", " } "sources " code { (results.code.get(..16).unwrap_or_default()) } ". The numbers are also in results.json, effects.csv, runs.csv" @if view.has_forks() { ", forks.csv" } " and curves.csv beside this page." }
+        p.note { "Design: " (results.study.design) ". Program: " (programs(view)) ". " (sources(view)) "The numbers are also in results.json, effects.csv, runs.csv" @if view.has_forks() { ", forks.csv" } " and curves.csv beside this page." }
         details { summary { "The study file" } pre { (results.study.text) } }
     }
 }

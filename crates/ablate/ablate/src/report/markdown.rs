@@ -13,10 +13,19 @@ use super::view::{View, sign};
 use super::{Environment, fork};
 use crate::findings::{ArmFindings, FactorEffect};
 
-/// A list, a heading or a table goes on as long as its line does.
+/// A list, a heading or a table goes on as long as its line does, and a name such as `<i>` is no element of HTML.
 fn line(text: &str) -> String {
     // And not at the blanks that keep a sign beside its name.
-    text.split(char::is_control).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    let parts = text.split(char::is_control).map(str::trim).filter(|part| !part.is_empty());
+    let text = parts.collect::<Vec<_>>().join(" ");
+    let (mut line, mut buffer) = (String::with_capacity(text.len()), [0; 4]);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let is_tag = letter == '<'
+            && letters.peek().is_some_and(|next| next.is_ascii_alphabetic() || "/!?".contains(*next));
+        line.push_str(if is_tag { "&lt;" } else { letter.encode_utf8(&mut buffer) });
+    }
+    line
 }
 
 /// A cell must not end its row.
@@ -34,10 +43,18 @@ fn head(into: &mut String, cells: &[String]) {
     row(into, &vec!["---".to_owned(); cells.len()]);
 }
 
+/// With the empty line that ends it; nothing where there is nothing to say.
+fn paragraph(into: &mut String, text: &str) {
+    if !text.is_empty() {
+        let _ = writeln!(into, "{text}\n");
+    }
+}
+
 pub(super) fn document(view: View<'_>, environment: &Environment) -> String {
     let study = &view.results.study;
-    let (title, question) = (line(&study.title), line(&study.question));
-    let mut text = format!("# {title}\n\n{question}\n\n{}.\n\n", counted(view));
+    let mut text = format!("# {}\n\n", line(&study.title));
+    paragraph(&mut text, &line(&study.question));
+    paragraph(&mut text, &format!("{}.", counted(view)));
     for sentence in answer(view) {
         let _ = writeln!(text, "**{}.** {}\n", sentence.heading, line(&sentence.text));
     }
@@ -99,18 +116,18 @@ fn overview(view: View<'_>, text: &mut String) {
 
 fn one_task(view: View<'_>, task: usize, text: &mut String) {
     let results = &view.results.tasks[task];
-    let _ = writeln!(
+    let _ = writeln!(text, "\n## {}\n", line(&results.name));
+    paragraph(text, &line(&format!("{} {}", results.about.description, results.about.reason)));
+    head(
         text,
-        "\n## {}\n\n{} {}\n",
-        line(&results.name),
-        results.about.description,
-        results.about.reason
+        &columns(view, task, Form::Markdown).map(|column| (column.head)(view, task)).collect::<Vec<_>>(),
     );
-    head(text, &columns(view, Form::Markdown).map(|column| (column.head)(view, task)).collect::<Vec<_>>());
     for arm in std::iter::once(0).chain(view.compared()) {
         row(
             text,
-            &columns(view, Form::Markdown).map(|c| (c.text)(Row { view, task, arm })).collect::<Vec<_>>(),
+            &columns(view, task, Form::Markdown)
+                .map(|c| (c.text)(Row { view, task, arm }))
+                .collect::<Vec<_>>(),
         );
     }
     forks(view, task, text);
@@ -166,9 +183,13 @@ fn effects(view: View<'_>, task: usize, text: &mut String) {
 /// Description of an arm, and its differences on every task.
 fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
     let about = &view.arms()[arm];
-    let _ = writeln!(text, "\n### {}\n\n{}\n\n`{}`\n", line(&about.title), about.description, about.chain);
+    let _ = writeln!(text, "\n### {}\n", line(&about.title));
+    paragraph(text, &line(&about.description));
+    if !about.chain.is_empty() {
+        paragraph(text, &format!("`{}`", about.chain));
+    }
     anchored(&about.name, text, |text| {
-        let compared = || columns(view, Form::Arm).filter(|_| arm > 0);
+        let compared = || columns(view, 0, Form::Arm).filter(|_| arm > 0);
         let mut heads = vec!["task".to_owned()];
         heads.extend(
             if arm == 0 { vec!["value"] } else { vec!["base", "arm"] }.into_iter().map(str::to_owned),
@@ -190,4 +211,14 @@ fn one_arm(view: View<'_>, arm: usize, text: &mut String) {
 
 fn diverged(found: &ArmFindings) -> String {
     if found.diverged > 0 { format!(", {} diverged", found.diverged) } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_ends_no_row_and_is_no_element() {
+        assert_eq!(cell("a | b\n<i> p < 0.001 </i> <- 3<4"), "a \\| b &lt;i> p < 0.001 &lt;/i> <- 3<4");
+    }
 }

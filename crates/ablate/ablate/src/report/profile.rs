@@ -28,14 +28,17 @@ pub(super) fn profiles(view: View<'_>) -> Option<Markup> {
         return None;
     }
     let x = Scale::log([1.0, farthest].into_iter(), (LEFT, RIGHT));
-    let y = Scale::between(0.0, 1.0, (BOTTOM, TOP));
+    // Room for a line of every arm.
+    let bottom = BOTTOM.max(TOP + LABEL_HEIGHT * profiles.len() as f64);
+    let height = bottom + (HEIGHT - BOTTOM);
+    let y = Scale::between(0.0, 1.0, (bottom, TOP));
     let labels = labels(profiles, farthest, &y);
     Some(html! {
         figure {
-            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) style=(least_width(WIDTH)) role="img" aria-label="Performance profiles" {
+            svg viewBox=(format!("0 0 {WIDTH} {height}")) style=(least_width(WIDTH)) role="img" aria-label="Performance profiles" {
                 (horizontal_grid(&y, 5, LEFT, RIGHT))
-                (bottom_axis_of(&x, 6, BOTTOM, |tick| format!("{}×", short(tick))))
-                text.tick x=((LEFT + RIGHT) / 2.0) y=(HEIGHT - 4.0) text-anchor="middle" { "steps to the target, as a multiple of the fastest arm’s" }
+                (bottom_axis_of(&x, 6, bottom, |tick| format!("{}×", short(tick))))
+                text.tick x=((LEFT + RIGHT) / 2.0) y=(height - 4.0) text-anchor="middle" { "steps to the target, as a multiple of the fastest arm’s" }
                 @for (profile, label) in profiles.iter().zip(labels) {
                     g class=(view.colour(profile.arm)) {
                         path.curve.thin[view.arms()[profile.arm].role == Role::Changed] d=(staircase(profile, farthest, &x, &y)) {
@@ -76,10 +79,26 @@ fn labels(profiles: &[Profile], farthest: f64, y: &Scale) -> Vec<f64> {
         places[index] = above;
     }
     // What ran out below is pushed up again.
-    let mut below = BOTTOM + LABEL_HEIGHT;
+    let mut below = y.at(0.0) + LABEL_HEIGHT;
     for &index in order.iter().rev() {
         places[index] = places[index].min(below - LABEL_HEIGHT);
         below = places[index];
     }
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_many_arms_have_a_line_each() {
+        let profile = |arm: usize| Profile { arm, points: vec![(1.0, if arm < 5 { 0.9 } else { 0.0 })] };
+        let profiles: Vec<Profile> = (0..40).map(profile).collect();
+        let bottom = TOP + LABEL_HEIGHT * 40.0;
+        let mut places = labels(&profiles, 2.0, &Scale::between(0.0, 1.0, (bottom, TOP)));
+        places.sort_by(f64::total_cmp);
+        assert!(places[0] >= TOP && places[39] <= bottom, "{places:?}");
+        assert!(places.windows(2).all(|pair| pair[1] - pair[0] >= LABEL_HEIGHT - 1e-9), "{places:?}");
+    }
 }

@@ -1,13 +1,13 @@
 //! The tables of the page.
 
-use ablate_tasks::Split;
+use ablate_tasks::{Measure, Split};
 use maud::{Markup, html};
 
 use super::column::{Column, Form, Row, Style, columns};
 use super::number::{probability, short};
 use super::view::{View, class, sign, word};
 use crate::record::Outcome;
-use crate::results::Tuning;
+use crate::results::{Run, TaskResults, Tuning};
 
 fn named(view: View<'_>, arm: usize) -> Markup {
     html! { td.name { span class=(format!("swatch {}", view.colour(arm))) {} (view.arms()[arm].title) } }
@@ -69,10 +69,10 @@ pub(super) fn task(view: View<'_>, task: usize) -> Markup {
     html! {
         div.scroll {
             table {
-                thead { tr { @for column in columns(view, Form::Page) { (head(column)) } } }
+                thead { tr { @for column in columns(view, task, Form::Page) { (head(column)) } } }
                 tbody {
                     @for arm in std::iter::once(0).chain(view.compared()) {
-                        tr { @for column in columns(view, Form::Page) { (cell(column, arm)) } }
+                        tr { @for column in columns(view, task, Form::Page) { (cell(column, arm)) } }
                     }
                 }
             }
@@ -147,12 +147,18 @@ pub(super) fn arms(view: View<'_>) -> Markup {
     }
 }
 
-/// Every run.
+/// Every run. What no run was measured by has no column.
 pub(super) fn runs(view: View<'_>) -> Markup {
+    let any = |has: &dyn Fn(&TaskResults, &Run) -> bool| {
+        view.results.reported().any(|reported| has(reported.task, reported.run))
+    };
+    let has_measure = any(&|task, _| task.about.measure != Measure::Loss);
+    let has_training = any(&|_, run| !run.unmeasured.contains(&Split::Train));
+    let has_steps = any(&|task, run| task.steps_of(&run.record).is_some());
     html! {
         div.scroll {
             table.runs {
-                thead { tr { th { "task" } th { "arm" } th.n { "seed" } th.n { "test measure" } th.n { "test loss" } th.n { "training loss" } th.n { "steps" } th { "trajectory" } } }
+                thead { tr { th { "task" } th { "arm" } th.n { "seed" } @if has_measure { th.n { "test measure" } } th.n { "test loss" } @if has_training { th.n { "training loss" } } @if has_steps { th.n { "steps" } } th { "trajectory" } } }
                 tbody {
                     @for (task, results) in view.tasks() {
                         @let shown = view.shown(task);
@@ -166,12 +172,20 @@ pub(super) fn runs(view: View<'_>) -> Markup {
                                     td.n { (run.seed) }
                                     @match &run.record.outcome {
                                         Outcome::Finished { evaluation } => {
-                                            td.n { (shown.value(results.about.measure.of(evaluation))) } td.n { (short(evaluation.loss)) }
+                                            @if has_measure { td.n { (shown.value(results.about.measure.of(evaluation))) } } td.n { (short(evaluation.loss)) }
                                         }
-                                        Outcome::Diverged { step, reason } => td colspan="2" { "diverged at step " (step) ": " (reason) },
+                                        Outcome::Diverged { step, reason } => {
+                                            td colspan=(1 + usize::from(has_measure)) {
+                                                "diverged" @if results.steps_of(&run.record).is_some() { " at step " (step) } ": " (reason)
+                                            }
+                                        }
                                     }
-                                    td.n { @if let Some(point) = run.record.last() && !run.unmeasured.contains(&Split::Train) { (short(point.train.loss)) } }
-                                    td.n { (run.record.steps) @if run.record.skipped > 0 { ", " (run.record.skipped) " skipped" } }
+                                    @if has_training {
+                                        td.n { @if let Some(point) = run.record.last() && !run.unmeasured.contains(&Split::Train) { (short(point.train.loss)) } }
+                                    }
+                                    @if has_steps {
+                                        td.n { @if let Some(steps) = results.steps_of(&run.record) { (steps) @if run.record.skipped > 0 { ", " (run.record.skipped) " skipped" } } }
+                                    }
                                     td { code { (run.record.trajectory_sha256.get(..8).unwrap_or_default()) } }
                                 }
                             }

@@ -40,10 +40,11 @@ pub fn summary(results: &Results, findings: &Findings) -> String {
 }
 
 fn table(view: View<'_>, task: usize) -> String {
-    let heads: Vec<String> = columns(view, Form::Terminal).map(|column| (column.head)(view, task)).collect();
+    let columns = || columns(view, task, Form::Terminal);
+    let heads: Vec<String> = columns().map(|column| (column.head)(view, task)).collect();
     let mut table = Columns::of(heads);
     for arm in std::iter::once(0).chain(view.compared()) {
-        table.add_row(columns(view, Form::Terminal).map(|column| cell(column, Row { view, task, arm })));
+        table.add_row(columns().map(|column| cell(column, Row { view, task, arm })));
     }
     table.shown()
 }

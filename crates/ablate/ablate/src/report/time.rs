@@ -1,5 +1,6 @@
 //! Differences between two executions of a study: the only section of a report that may change.
 
+use ablate_tasks::Split;
 use maud::{Markup, html};
 
 use super::Environment;
@@ -22,7 +23,7 @@ fn to_target(view: View<'_>, task: usize, arm: usize) -> Option<f64> {
     let seconds: Vec<f64> = results.arms[arm]
         .runs
         .iter()
-        .filter_map(|run| run.record.curve.iter().find(reached))
+        .filter_map(|run| run.points_of(Split::Validation).iter().find(reached))
         .map(|point| point.seconds)
         .collect();
     ablate_statistics::Summary::of(&seconds).map(|summary| summary.median)
@@ -37,8 +38,8 @@ pub(super) fn section(view: View<'_>, environment: &Environment) -> Markup {
                 @for (name, value) in &environment.lines { li { (name) ": " (value) } }
                 @if let Some(commit) = &environment.commit { li { "Commit: " code { (commit) } } }
             }
-            details {
-                summary { "Milliseconds per step, and seconds to the target (median of the runs that reached it)" }
+            @if let Some(summary) = measured(view) { details {
+                summary { (summary) }
                 div.scroll {
                     table {
                         thead { tr { th { "arm" } @for (_, task) in view.tasks() { th.n { (task.name) } } } }
@@ -47,19 +48,33 @@ pub(super) fn section(view: View<'_>, environment: &Environment) -> Markup {
                                 tr {
                                     td.name { (named.title) }
                                     @for (task, _) in view.tasks() {
-                                        td.n {
-                                            (per_step(view, task, arm).map_or("–".to_owned(), short)) " ms · "
-                                            (to_target(view, task, arm).map_or("–".to_owned(), |seconds| format!("{} s", short(seconds))))
-                                        }
+                                        td.n { (times(view, task, arm)) }
                                     }
                                 }
                             }
                         }
                     }
                 }
-            }
+            } }
         }
     }
+}
+
+/// Title of the table of times; nothing where no run told of its steps.
+fn measured(view: View<'_>) -> Option<&'static str> {
+    let all = || view.tasks().flat_map(|(task, _)| (0..view.arms().len()).map(move |arm| (task, arm)));
+    if all().any(|(task, arm)| to_target(view, task, arm).is_some()) {
+        return Some("Milliseconds per step, and seconds to the target (median of the runs that reached it)");
+    }
+    all().any(|(task, arm)| per_step(view, task, arm).is_some()).then_some("Milliseconds per step")
+}
+
+/// Times of an arm on a task, as far as there are any.
+fn times(view: View<'_>, task: usize, arm: usize) -> String {
+    let per_step = per_step(view, task, arm).map(|time| format!("{} ms", short(time)));
+    let to_target = to_target(view, task, arm).map(|seconds| format!("{} s", short(seconds)));
+    let known: Vec<String> = per_step.into_iter().chain(to_target).collect();
+    if known.is_empty() { "–".to_owned() } else { known.join(" · ") }
 }
 
 /// Expected differences of another execution.

@@ -125,10 +125,8 @@ impl<'a> View<'a> {
 
     /// Its heading.
     pub(super) fn steps_to_target_head(self, task: usize) -> String {
-        let target = self.results.tasks[task].validated_target();
-        target.map_or("steps to a target".to_owned(), |target| {
-            format!("steps to {}, median (reached)", short(target))
-        })
+        let target = self.results.tasks[task].validated_target().map_or(String::new(), short);
+        format!("steps to {target}, median (reached)")
     }
 
     /// A factor's name for people.

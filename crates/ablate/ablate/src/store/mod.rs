@@ -217,6 +217,11 @@ impl Store {
         self.path(address, ATTEMPTS)
     }
 
+    /// File of this machine for the checkpoint of a run; an object store has those of its runs.
+    pub(crate) fn checkpoint_file(&self, address: &str) -> PathBuf {
+        self.path(address, CHECKPOINT)
+    }
+
     /// The runs that have a folder of attempts.
     pub(crate) fn attempted(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();

@@ -214,10 +214,6 @@ fn changed(
         changes().try_for_each(check_change)?;
         Recipe::Options(spec.options.clone())
     } else {
-        ensure!(
-            !schedules.is_empty() || spec.lr()?.is_some(),
-            "its learning rate is known to nobody: give `lr`, or tune it (`tune` of a factor, `every` of [tuning])"
-        );
         Recipe::Optimizer(OptimizerSpec::Chain(spec.clone()))
     };
     let shown: Vec<(&String, &Value)> = match &recipe {
@@ -230,6 +226,11 @@ fn changed(
             options.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ")
         }
     };
+    // Afterwards: a chain whose names are misspelt has no rate either.
+    ensure!(
+        runs_commands(study) || !schedules.is_empty() || spec.lr()?.is_some(),
+        "its learning rate is known to nobody: give `lr`, or tune it (`tune` of a factor, `every` of [tuning])"
+    );
     let descriptions: Vec<&str> = factors
         .iter()
         .map(|factor| factor.description.as_str())
@@ -348,6 +349,8 @@ mod tests {
             ("design = \"explicit\"\narms = [[\"b\"]]", "no factor"),
             ("baselines = [\"adamww\"]", "perhaps \"adamw\""),
             ("[base]\nuse_lion = true", "use_lion"),
+            ("[base]\nchain = [\"adm\", \"descent\"]", "no transform \"adm\" (perhaps \"adam\")"),
+            ("[base]\nchain = [\"adam\", \"descent\"]", "its learning rate is known to nobody"),
         ];
         for (text, expected) in cases {
             assert!(error(text).contains(expected), "{text}: {}", error(text));

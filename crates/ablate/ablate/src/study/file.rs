@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ablate_tasks::read_options;
+use ablate_tasks::{known_options, read_options};
+use anyhow::Result;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -124,6 +125,9 @@ pub struct TaskEntry {
     pub command: Option<CommandEntry>,
 }
 
+/// Keys of a task that are none of its options.
+const OF_EVERY_TASK: [&str; 5] = ["task", "name", "steps", "target", "matters"];
+
 /// The kind and the name of a command that has none.
 pub(super) const COMMAND: &str = "command";
 
@@ -134,7 +138,7 @@ const MATTERS: &str =
 fn number<N: DeserializeOwned, E: serde::de::Error>(key: &str, what: &str, value: Value) -> Result<N, E> {
     // JSON has no number that is not finite.
     let shown = if value.is_null() { "nan or inf".to_owned() } else { value.to_string() };
-    serde_json::from_value(value).map_err(|_| E::custom(format!("{key} of a task is {what}, not {shown}")))
+    serde_json::from_value(value).map_err(|_| E::custom(format!("option {key} = {shown}: it is {what}")))
 }
 
 /// A name or title, which lists, tables and headings have in one line: whatever is between words becomes a blank.
@@ -145,6 +149,17 @@ fn one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
 fn words(text: &str) -> String {
     let is_between = |c: char| c.is_whitespace() || c.is_control();
     text.split(is_between).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// That a task has no other keys than those of every task, and its own.
+///
+/// # Errors
+/// The first that is unknown.
+pub(super) fn known_keys(options: &Value, mut own: Value) -> Result<()> {
+    if let Value::Object(own) = &mut own {
+        own.extend(OF_EVERY_TASK.map(|key| (key.to_owned(), Value::Null)));
+    }
+    known_options(options, &own)
 }
 
 impl<'de> Deserialize<'de> for TaskEntry {
@@ -158,7 +173,7 @@ impl<'de> Deserialize<'de> for TaskEntry {
         let mut take = |key: &str| options.remove(key);
         let text = |key: &str, value: Value| match value {
             Value::String(text) => Ok(text),
-            other => Err(D::Error::custom(format!("{key} of a task is a string, not {other}"))),
+            other => Err(D::Error::custom(format!("option {key} = {other}: it is a text"))),
         };
         let task = match take("task") {
             Some(task) => text("task", task)?,
@@ -174,7 +189,9 @@ impl<'de> Deserialize<'de> for TaskEntry {
         let target = take("target").map(|value| number("target", "a finite number", value)).transpose()?;
         let matters = take("matters").map(|value| number("matters", MATTERS, value)).transpose()?;
         let (options, command) = if is_command {
-            let entry = read_options(&Value::Object(options), Clone::clone);
+            let all = serde_json::to_value(CommandEntry::default()).map_err(D::Error::custom)?;
+            let options = Value::Object(options);
+            let entry = known_keys(&options, all).and_then(|()| read_options(&options, Clone::clone));
             (
                 Map::new(),
                 Some(entry.map_err(|error| D::Error::custom(format!("the command {name}: {error:#}")))?),

@@ -62,11 +62,12 @@
 mod design;
 mod file;
 mod fork;
+mod mistake;
 
 use std::fs;
 use std::path::Path;
 
-use ablate_tasks::{About, Task};
+use ablate_tasks::{About, Task, nearest};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
@@ -181,8 +182,10 @@ impl Study {
         let folder = path.parent().unwrap_or(Path::new(""));
         let text = fs::read_to_string(path).with_context(|| {
             let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+            let near = path.to_str().and_then(|name| nearest(name, &shipped));
+            let near = near.map_or(String::new(), |near| format!(" (perhaps {near})"));
             format!(
-                "cannot read the study {}; name a file (`ablate init` writes one) or a study that ships: {}",
+                "cannot read the study {}{near}; name a file (`ablate init` writes one) or a study that ships: {}",
                 path.display(),
                 shipped.join(", ")
             )
@@ -206,7 +209,19 @@ impl Study {
         registry: &Registry,
         overrides: &Overrides,
     ) -> Result<Self> {
-        let mut file: StudyFile = toml::from_str(text).with_context(|| format!("in the study {name}"))?;
+        let file: StudyFile = toml::from_str(text).map_err(|error| mistake::of_toml(name, text, &error))?;
+        let read = Self::of_file(folder, name, text, file, registry, overrides);
+        read.map_err(|error| mistake::of_content(name, text, error))
+    }
+
+    fn of_file(
+        folder: &Path,
+        name: &str,
+        text: &str,
+        mut file: StudyFile,
+        registry: &Registry,
+        overrides: &Overrides,
+    ) -> Result<Self> {
         if let Some(seeds) = overrides.seeds {
             file.seeds = seeds;
         }
@@ -328,7 +343,10 @@ fn plan(entry: &TaskEntry, file: &StudyFile, registry: &Registry, folder: &Path)
             (Training::Command(Box::new(task)), steps, entry.target)
         }
         None => {
-            let task = registry.task(&entry.task)?.build(&Value::Object(entry.options.clone()))?;
+            let (kind, options) = (registry.task(&entry.task)?, Value::Object(entry.options.clone()));
+            file::known_keys(&options, kind.defaults.clone())
+                .with_context(|| format!("in the options of task {}", entry.task))?;
+            let task = kind.build(&options)?;
             let about = task.about();
             let target = entry.target.unwrap_or(about.target);
             (Training::Task(task), entry.steps.unwrap_or(about.steps), Some(target))
@@ -482,6 +500,10 @@ mod tests {
         assert_eq!(names("", &["a"]), Err(String::new()));
     }
 
+    /// The second one has a mistake.
+    const COMMANDS: &str =
+        "[[tasks]]\ncommand = ['a']\nsteps = 3\n[[tasks]]\nname = 'b'\nstep = 3\ncommand = ['b']\n";
+
     #[test]
     fn mistakes_are_named() {
         let cases = [
@@ -489,14 +511,49 @@ mod tests {
             ("tasks = [\"iris\"]", "digits"),
             ("tasks = [\"digits\", \"digits\"]", "two tasks"),
             ("tasks = [3]", "a name or a table"),
+            (
+                "tasks = \"digits\"",
+                "line 1:\n  tasks = \"digits\"\n          ^\nexpected a list, and not the text \"digits\"",
+            ),
+            (
+                "tasks = [\"digits\"]\nmatters = \"x\"",
+                "line 2:\n  matters = \"x\"\n            ^\na difference in the unit",
+            ),
+            (
+                "tasks = [\"digits\"]\nseed = 3",
+                "there is no key \"seed\" (perhaps \"seeds\"); choose from title",
+            ),
+            ("tasks = [\"digits\"]\nseeds = 2.5", "expected a whole number from 0 on, and not 2.5"),
+            (
+                "tasks = [\"digits\"]\ndesign = \"factorail\"",
+                "no value \"factorail\" (perhaps \"factorial\")",
+            ),
+            ("[task]\ncommand = [\"a\"]", "perhaps \"tasks\""),
+            (
+                "tasks = [\"digits\",\n\"digts\"]",
+                "in the study test, line 2: there is no task \"digts\" (perhaps \"digits\")",
+            ),
+            ("tasks = [\"digits\"]\n[base]\nuse_cautios = true", "line 3: the base cannot be"),
+            ("tasks = [\"digits\"]\n[base]\nuse_cautious = \"yes\"", "line 3: the base cannot be"),
+            (
+                COMMANDS,
+                "line 6:\n  step = 3\n  ^\nthe command b: there is no option \"step\" (perhaps \"steps\")",
+            ),
             ("tasks = [\"digits\"]\nseeds = 0", "seeds"),
             ("tasks = [\"digits\"]\nlength = -1", "length"),
             ("tasks = [\"digits\"]\nmatters = 0", "matters = 0: a difference above 0"),
-            ("tasks = [{ task = \"digits\", matters = \"much\" }]", "matters of a task is a difference"),
+            (
+                "tasks = [{ task = \"digits\", matters = \"much\" }]",
+                "option matters = \"much\": it is a difference",
+            ),
             ("tasks = [\"digits\"]\nsedes = 3", "sedes"),
             ("tasks = [\"digits\"]\ncheckpoint_minutes = -1", "checkpoint_minutes = -1"),
             ("tasks = [\"digits\"]\ncheckpoint_minutes = nan", "checkpoint_minutes = NaN"),
-            ("tasks = [{ task = \"digits\", hiden = [3] }]", "hiden"),
+            (
+                "tasks = [{ task = \"digits\", hiden = [3] }]",
+                "line 1: in the options of task digits: there is no option \"hiden\" (perhaps",
+            ),
+            ("tasks = [{ task = \"digits\", step = 3 }]", "no option \"step\" (perhaps \"steps\")"),
             ("tasks = [\"digits\"", "line 1"),
         ];
         for (text, expected) in cases {
