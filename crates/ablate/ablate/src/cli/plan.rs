@@ -31,15 +31,15 @@ pub(super) struct Plan {
     #[serde(flatten)]
     all: Runs,
     pub(super) phases: Vec<PhasePlan>,
-    /// Missing runs that go on from a checkpoint on this machine.
-    going_on: Vec<GoingOn>,
+    /// Missing runs that resume from a checkpoint on this machine.
+    resuming: Vec<Resuming>,
     /// Folders of attempts at commands' runs that the study doesn't have.
     other_attempts: Vec<PathBuf>,
 }
 
 /// A run that is not done from its start.
 #[derive(Serialize)]
-struct GoingOn {
+struct Resuming {
     task: String,
     arm: String,
     seed: u64,
@@ -49,7 +49,7 @@ struct GoingOn {
     from: PathBuf,
 }
 
-impl GoingOn {
+impl Resuming {
     fn of(job: &Job, execution: &Execution<'_>) -> Result<Option<Self>> {
         let Execution { study, store, .. } = execution;
         let address = execution.address(job)?;
@@ -153,8 +153,8 @@ pub(super) fn plan(study: &Study, places: &Places, registry: &Registry) -> Resul
         }
     }
     let missing = survey.phases.iter().flat_map(Phase::missing);
-    let going_on =
-        missing.filter_map(|job| GoingOn::of(&job, &execution).transpose()).collect::<Result<_>>()?;
+    let resuming =
+        missing.filter_map(|job| Resuming::of(&job, &execution).transpose()).collect::<Result<_>>()?;
     let times = Times::of(&survey.phases, study);
     let phases: Vec<PhasePlan> = survey.phases.iter().map(|phase| of_phase(phase, study, &times)).collect();
     Ok(Plan {
@@ -164,7 +164,7 @@ pub(super) fn plan(study: &Study, places: &Places, registry: &Registry) -> Resul
         is_complete: survey.results.is_some(),
         all: Runs::of(phases.iter().map(|phase| &phase.all)),
         phases,
-        going_on,
+        resuming,
         other_attempts,
     })
 }
@@ -248,12 +248,12 @@ impl Plan {
                 )
             }
         };
-        let going_on = if self.going_on.is_empty() {
+        let resuming = if self.resuming.is_empty() {
             String::new()
         } else {
-            let lines: Vec<String> = self.going_on.iter().map(GoingOn::line).collect();
+            let lines: Vec<String> = self.resuming.iter().map(Resuming::line).collect();
             format!(
-                "Missing runs that go on from a checkpoint, and start fresh without that file or folder:\n{}",
+                "Missing runs that resume from a checkpoint; without that file or folder they start anew:\n{}",
                 lines.concat()
             )
         };
@@ -273,7 +273,7 @@ impl Plan {
         add(["all", "", ""], &self.all);
         format!(
             "{}\n\nWaiting runs need others first: those of tuned arms all tuning runs of the arm, a round the one before it, and those that go on from the base its run. \
-             Times are those of the steps of stored runs, without evaluations.\n{going_on}{others}",
+             Times are those of the steps of stored runs, without evaluations.\n{resuming}{others}",
             table.shown()
         )
     }

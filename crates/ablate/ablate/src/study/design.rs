@@ -229,7 +229,7 @@ fn changed(
     // Afterwards: a chain whose names are misspelt has no rate either.
     ensure!(
         runs_commands(study) || !schedules.is_empty() || spec.lr()?.is_some(),
-        "its learning rate is known to nobody: give `lr`, or tune it (`tune` of a factor, `every` of [tuning])"
+        "it has no learning rate: give `lr`, or tune it (`tune` of a factor, `every` of [tuning])"
     );
     let descriptions: Vec<&str> = factors
         .iter()
@@ -350,7 +350,7 @@ mod tests {
             ("baselines = [\"adamww\"]", "perhaps \"adamw\""),
             ("[base]\nuse_lion = true", "use_lion"),
             ("[base]\nchain = [\"adm\", \"descent\"]", "no transform \"adm\" (perhaps \"adam\")"),
-            ("[base]\nchain = [\"adam\", \"descent\"]", "its learning rate is known to nobody"),
+            ("[base]\nchain = [\"adam\", \"descent\"]", "it has no learning rate"),
         ];
         for (text, expected) in cases {
             assert!(error(text).contains(expected), "{text}: {}", error(text));
