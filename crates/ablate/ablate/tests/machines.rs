@@ -306,17 +306,17 @@ fn a_run_that_is_stopped_by_a_scheduler_or_killed_goes_on_to_the_same_report() {
         assert_eq!(errors.contains("queued again"), status == Some(75), "{errors}");
         assert!(!checkpoints().is_empty() && !at.join("ablation/my/report.html").exists(), "SIG{signal}");
         // And a plan says from where.
-        let going_on = plan(at, "")["going_on"].as_array().unwrap().clone();
+        let resuming = plan(at, "")["resuming"].as_array().unwrap().clone();
         // One that was killed between the end of its run and the next one may leave its checkpoint behind.
-        assert!(!going_on.is_empty() && going_on.len() <= checkpoints().len(), "SIG{signal}");
-        for run in going_on {
+        assert!(!resuming.is_empty() && resuming.len() <= checkpoints().len(), "SIG{signal}");
+        for run in resuming {
             assert!(run["step"].as_u64().is_some_and(|step| step > 0), "{run}");
             assert!(at.join(run["from"].as_str().unwrap()).exists(), "{run}");
         }
         assert!(ablate(at, "plan my.toml").contains("go on from a checkpoint"), "SIG{signal}");
     }
     ablate(at, "run my.toml");
-    assert_eq!(plan(at, "")["going_on"], serde_json::json!([]));
+    assert_eq!(plan(at, "")["resuming"], serde_json::json!([]));
     assert_eq!(report(&at.join("ablation/my")), report(&at.join("alone")));
     let left = fs::read_dir(at.join("ablation/my/runs")).unwrap().flatten().map(|entry| entry.path());
     assert!(left.into_iter().all(|path| path.extension().is_some_and(|extension| extension == "json")));
