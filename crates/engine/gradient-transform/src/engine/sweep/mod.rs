@@ -86,7 +86,8 @@ impl<T: Real> Job<'_, T> {
         if chunks > 1 {
             let first = work.split_off_first(chunks / 2, self.plan);
             // Every other sweep begins where the one before ended, with what of the gradient is in the caches.
-            let (sooner, later) = if self.sweep.number % 2 == 0 { (first, work) } else { (work, first) };
+            let (sooner, later) =
+                if self.sweep.number.is_multiple_of(2) { (first, work) } else { (work, first) };
             if self.parallel {
                 rayon::join(|| self.run(sooner), || self.run(later));
             } else {
