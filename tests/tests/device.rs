@@ -1,6 +1,6 @@
 //! Chains on a device: the interpreter of their formulas gives the engine's bits.
 
-use conformance::device::{Types, compare, random_row, rows};
+use conformance::device::{Types, compare, distance, matrix_rows, random_row, rows};
 use conformance::device_loop::compare_loop;
 use elementary::Sophia;
 use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
@@ -39,6 +39,16 @@ fn sums_of_several_chunks_have_the_engines_bits() {
     let wanted = ["default", "dense", "adopt", "lars"];
     for row in rows().iter().filter(|row| wanted.contains(&row.name)) {
         compare(row, Types::F32, &[&[800, 700], &[3, 200_000], &[600_000]], 3, Interpreter).unwrap();
+    }
+}
+
+#[test]
+fn every_chain_of_whole_matrices_is_the_engines_but_for_rounding() {
+    for row in matrix_rows() {
+        for (types, tolerance) in [(Types::F32, 1e-5), (Types::Bf16Nearest, 1.0 / 128.0)] {
+            let (_, apart) = distance(&row, types, &SHAPES, 8, Interpreter).unwrap();
+            assert!(apart <= tolerance, "{}, {types:?}: {apart:e}", row.name);
+        }
     }
 }
 

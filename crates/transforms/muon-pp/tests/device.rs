@@ -7,7 +7,9 @@ use elementary::{Adam, WeightDecay};
 use gradient_transform::device::{
     DeviceParameter, Executor, Interpreter, OnDevice, Product, ProductArrays, SweepFormula, TensorSweep,
 };
-use gradient_transform::{Buffer, DType, Descent, Error, Link, Optimizer, Parameter, Real};
+use gradient_transform::{
+    Buffer, DType, Descent, Error, Link, Optimizer, Parameter, ParameterGroup, Real, Settings,
+};
 use muon_pp::{Coefficients, Muon, Normalisation, Precision, Scale};
 
 /// Square, tall, wide, of one row and of one column, larger than a tile of 16, and of three axes; two of one shape; vectors.
@@ -249,6 +251,32 @@ fn launches_depend_on_the_number_of_shapes_and_not_on_that_of_matrices() {
     assert_eq!(launches(&[&[6, 4][..]; 20]), one);
     let two = launches(&[&[6, 4], &[4, 6], &[6, 4], &[4, 6]]);
     assert_eq!(two, [2 + 2 * 3, 2 * one[1]]);
+}
+
+#[test]
+fn groups_with_other_options_do_their_own_work() {
+    let groups = || {
+        let of = |muon: Muon, name: &str| ParameterGroup::new((muon, Descent::default()), [(name, [6, 4])]);
+        let other = Muon { iterations: 2, momentum: 0.5, ..Muon::default() };
+        Optimizer::<f32>::with_groups([of(Muon::default(), "a"), of(other, "b")], Settings::default())
+            .unwrap()
+    };
+    let g: Vec<f32> = wave(3, 24).map(|x| x as f32).collect();
+    let (mut here, mut there) = (groups(), OnDevice::new(groups(), Interpreter).unwrap());
+    let mut w = [(); 2].map(|()| vec![0.0_f32; 24]);
+    let [mut a, mut b] = w.clone().map(Buffer::F32);
+    let gradient = Buffer::F32(g.clone());
+    for _ in 0..2 {
+        let mut parameters: Vec<Parameter<'_>> =
+            w.iter_mut().map(|w| Parameter::slice(w, Some(&g))).collect();
+        here.step(&mut parameters).unwrap();
+        let mut parameters =
+            [&mut a, &mut b].map(|value| DeviceParameter { value, gradient: Some(&gradient) });
+        there.step(&mut parameters).unwrap();
+    }
+    let [first, second] = w.map(Buffer::F32);
+    assert!(distance(&first, &a) < 1e-5 && distance(&second, &b) < 1e-5);
+    assert!(distance(&first, &second) > 0.01);
 }
 
 #[test]

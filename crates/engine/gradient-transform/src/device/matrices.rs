@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::link::compose::stages;
 use crate::link::context::StepContext;
 use crate::link::matrices::{Array, Each, Matrix, MatrixNumbers, MatrixStep, MatrixWork, Product};
+use crate::link::state::Storage;
 use crate::memory::element::Real;
 use crate::memory::rounding::Rounding;
 use crate::optimizer::Optimizer;
@@ -27,8 +28,8 @@ const TOGETHER: usize = 1 << 26;
 pub(super) struct Matrices<A> {
     /// Whether a transform has such work.
     any: bool,
-    /// By the plan's address, the stage and the tensor's shape. The plans are those of formulas that were made, whose addresses are taken.
-    known: HashMap<(usize, usize, Vec<usize>), Option<Arc<Program>>>,
+    /// By tensor and stage.
+    known: HashMap<[usize; 2], Option<Arc<Program>>>,
     distinct: Vec<Arc<Program>>,
     /// Arrays that are not in use.
     spare: Vec<A>,
@@ -66,13 +67,14 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         let runs = groups.iter().zip(&chains).map(|(group, stages)| run(group, stages, settings, pool));
         let runs: Vec<Run<'_, T>> = runs.collect();
         let mut batches: Vec<(Arc<Program>, Vec<Due<'_, T, E::Array>>)> = Vec::new();
-        for ((tensor, parameter), columns) in tensors.iter_mut().zip(parameters).zip(columns) {
+        for (i, ((tensor, parameter), columns)) in tensors.iter_mut().zip(parameters).zip(columns).enumerate()
+        {
             if parameter.gradient.is_none() || tensor.progress.refused {
                 continue;
             }
             let run = &runs[tensor.group];
             let Some(stage) = tensor.reduction_to_seal(run, until) else { continue };
-            let Some(program) = matrices.program(run, tensor, stage) else { continue };
+            let Some(program) = matrices.program([i, stage], run, tensor) else { continue };
             let columns = &mut columns[tensor.columns_of(stage)];
             let due = Due { tensor, run, stage, columns, numbers: MatrixNumbers::default() };
             match batches.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &program)) {
@@ -106,6 +108,14 @@ impl<A> Matrices<A> {
             for stage in stages.iter().filter(|stage| !stage.is_idle(&usual, &tensor.info)) {
                 let Some(work) = stage.matrix_work(&tensor.info) else { continue };
                 any = true;
+                let columns = stage.state(&tensor.info).columns;
+                let fits =
+                    |column: usize| columns[column].storage == Storage::Compute && columns[column].every == 1;
+                assert!(
+                    work.columns().all(fits),
+                    "`{}`: a matrix is in another type than is computed in",
+                    stage.name()
+                );
                 let product = work.steps.iter().find_map(MatrixStep::product);
                 if product.is_some_and(|product| executor.multiply(product, &mut []).is_none()) {
                     return Err(no_products(stage.name()));
@@ -117,14 +127,13 @@ impl<A> Matrices<A> {
 
     fn program<T: Real>(
         &mut self,
+        [tensor, stage]: [usize; 2],
         run: &Run<'_, T>,
-        tensor: &Tensor<T>,
-        stage: usize,
+        of: &Tensor<T>,
     ) -> Option<Arc<Program>> {
         let Self { known, distinct, .. } = self;
-        let key = (tensor.plan_address(), stage, tensor.info.shape.clone());
-        let program = known.entry(key).or_insert_with(|| {
-            let work = run.stages[stage].matrix_work(&tensor.info)?;
+        let program = known.entry([tensor, stage]).or_insert_with(|| {
+            let work = run.stages[stage].matrix_work(&of.info)?;
             if let Some(known) = distinct.iter().find(|known| known.work == work) {
                 return Some(Arc::clone(known));
             }
@@ -217,6 +226,22 @@ impl Program {
     fn together(&self) -> usize {
         let elements: usize = self.work.workspace.iter().map(|[rows, cols]| rows * cols).sum();
         (TOGETHER / elements.max(1)).max(1)
+    }
+}
+
+impl MatrixWork {
+    /// Columns among its matrices.
+    fn columns(&self) -> impl Iterator<Item = usize> {
+        let matrices = |step: &MatrixStep| match step {
+            MatrixStep::Each(each) => vec![each.into, each.by],
+            MatrixStep::Product(Product { into, left, right, plus, .. }) => {
+                [*into, *left, *right].into_iter().chain(plus.map(|(_, plus)| plus)).collect()
+            }
+            MatrixStep::Numbers => Vec::new(),
+        };
+        let column =
+            |matrix: Matrix| if let Array::Column(place) = matrix.array { Some(place) } else { None };
+        self.steps.iter().flat_map(matrices).filter_map(column)
     }
 }
 
