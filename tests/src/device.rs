@@ -4,7 +4,7 @@ use std::fmt;
 
 use elementary::{
     Adam, AdaptiveClip, Centralise, CentredRms, ClipByNorm, DecayToStart, GradientNoise, Graft, Momentum,
-    RAdam, UnitNorm, WeightAverage,
+    RAdam, UnitNorm, WeightAverage, WeightDecay,
 };
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
 use gradient_transform::{
@@ -12,6 +12,7 @@ use gradient_transform::{
     Slice, Snapshot, SumsOver, TensorSnapshot, map, rescale,
 };
 use half::bf16;
+use muon_pp::{Coefficients, Muon, Normalisation, Scale};
 use prodigy_plus::Options;
 
 use crate::random_chain;
@@ -149,6 +150,37 @@ pub fn rows() -> Vec<Row> {
         Box::new((CentredRms::default(), UnitNorm::default(), DecayToStart::default(), Descent::default()))
     });
     rows
+}
+
+/// Chains that multiply whole matrices, which sums in another order and products of another size keep from the processor's bits.
+pub fn matrix_rows() -> Vec<Row> {
+    fn muon(name: &'static str, muon: Muon) -> Row {
+        let decay = || WeightDecay { rate: 0.1, ..WeightDecay::default() };
+        let chain = move || (muon, muon.auxiliary(Adam::default()), decay(), Descent::default());
+        Row { name, chain: Box::new(move || Box::new(chain())) }
+    }
+    let default = Muon::default();
+    let polar = Muon { coefficients: Coefficients::PolarExpress, iterations: 8, ..default };
+    vec![
+        muon("muon", default),
+        muon("muon, without momentum", Muon { momentum: 0.0, scale: Scale::MatchAdam, ..default }),
+        muon("muon, heavy ball, Polar Express", Muon { nesterov: false, scale: Scale::Spectral, ..polar }),
+        muon("normuon", Muon { normalisation: Normalisation::Neurons, ..default }),
+        muon("muon of the reference", Muon::new(0.9)),
+        muon(
+            "muon of the reference, with SPEED",
+            Muon { normalisation: Normalisation::FirstUpdate, ..Muon::new(0.9) },
+        ),
+        Row {
+            name: "prodigy-plus with muon",
+            chain: Box::new(|| {
+                let options = Options::default().use_muon_pp(true);
+                options
+                    .transforms::<f32>()
+                    .map_or_else(|error| panic!("{error}"), |chain| Box::new(chain) as _)
+            }),
+        },
+    ]
 }
 
 /// Types and rounding that chains are compared in.

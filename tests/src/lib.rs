@@ -10,6 +10,7 @@ pub mod device_loop;
 pub mod oracle;
 pub mod pair;
 pub mod product;
+pub mod products;
 mod random_chain;
 pub mod replay;
 pub mod table;

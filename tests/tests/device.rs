@@ -1,11 +1,11 @@
 //! Chains on a device: the interpreter of their formulas gives the engine's bits.
 
-use conformance::device::{Types, compare, random_row, rows};
+use conformance::device::{Types, compare, distance, matrix_rows, random_row, rows};
 use conformance::device_loop::compare_loop;
 use elementary::Sophia;
 use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
 use gradient_transform::{Buffer, Descent, Error, Optimizer, Parameter, TrainingPoint};
-use muon_pp::Muon;
+use muon_pp::{Muon, Precision};
 
 const SHAPES: [&[usize]; 6] = [&[40, 33], &[33], &[3], &[64, 64], &[3, 5, 64], &[2, 1100]];
 
@@ -43,8 +43,20 @@ fn sums_of_several_chunks_have_the_engines_bits() {
 }
 
 #[test]
-fn what_works_on_tiles_is_refused_by_name() {
-    let optimizer = Optimizer::new((Muon::default(), Descent::default()), [("w", [2, 2])]).unwrap();
+fn every_chain_of_whole_matrices_is_the_engines_but_for_rounding() {
+    for row in matrix_rows() {
+        for (types, tolerance) in [(Types::F32, 1e-5), (Types::Bf16Nearest, 1.0 / 128.0)] {
+            let (_, apart) = distance(&row, types, &SHAPES, 8, Interpreter).unwrap();
+            assert!(apart <= tolerance, "{}, {types:?}: {apart:e}", row.name);
+        }
+    }
+}
+
+#[test]
+fn what_has_no_form_on_a_device_is_refused_by_name() {
+    // Iterations that round every operation to bfloat16.
+    let muon = Muon { precision: Precision::Bf16, ..Muon::default() };
+    let optimizer = Optimizer::new((muon, Descent::default()), [("w", [2, 2])]).unwrap();
     let refused = OnDevice::new(optimizer, Interpreter).unwrap_err();
     assert_eq!(refused, Error::NoFormula { transform: "muon".into() });
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits};
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
-use gradient_transform::device::{Executor, SweepFormula, TensorSweep};
+use gradient_transform::device::{Executor, Product, ProductArrays, SweepFormula, TensorSweep};
 use gradient_transform::{Buffer, DType};
-use sweep_kernels::{Layout, SUPPORT, Tables, Types, USABLE, by_types, kernels, usable_tables, words};
+use sweep_kernels::{
+    Launch, Layout, SUPPORT, Tables, Types, USABLE, by_types, kernels, product, usable_tables, words,
+};
 
 use crate::array::{CudaArray, Memory};
 use crate::error::CudaError;
@@ -196,7 +198,7 @@ impl Cuda {
         let mut arguments = Arguments { words: on_device, along: values, jobs, doubles, floats };
         for call in &tables.launches {
             let kernel = &programs[program].kernels[&call.kernel];
-            launch(stream, kernel, [call.first, call.count], call.by_warps, &mut arguments)?;
+            launch(stream, kernel, [call.first, call.count], threads(call), &mut arguments)?;
             *launches += 1;
         }
         let (range, along) = (tables.results(), tables.results_along());
@@ -208,6 +210,28 @@ impl Cuda {
         stream.synchronize()?;
         *transferred += (size_of_val(&*sums) + size_of_val(&*sums_along)) as u64;
         tables.put(&sums, &sums_along, tensors);
+        Ok(())
+    }
+
+    fn multiply_all(
+        &mut self,
+        product: &Product,
+        tensors: &[ProductArrays<'_, CudaArray>],
+    ) -> Result<(), CudaError> {
+        let count = product::jobs(product, tensors.len(), product::SIDE);
+        if count == 0 {
+            return Ok(());
+        }
+        let kernels = self.compile(product::MULTIPLY)?;
+        let words = product::words(product, tensors, CudaArray::address);
+        let Self { stream, memory, launches, transferred, .. } = self;
+        let Workspace { words: on_device, along, doubles, floats } = memory;
+        fill(stream, on_device, &words)?;
+        let jobs = stream.alloc_zeros(1)?; // which the kernel does not read
+        let mut arguments = Arguments { words: on_device, along, jobs: &jobs, doubles, floats };
+        launch(stream, &kernels["multiply"], [0, count], 256, &mut arguments)?;
+        *launches += 1;
+        *transferred += size_of_val(&*words) as u64;
         Ok(())
     }
 }
@@ -290,7 +314,7 @@ impl Executor for Cuda {
         fill(stream, on_device, &words)?;
         let jobs = stream.alloc_zeros(1)?; // which the kernel does not read
         let mut arguments = Arguments { words: on_device, along, jobs: &jobs, doubles, floats };
-        launch(stream, &kernels["sample"], [0, len], false, &mut arguments)?;
+        launch(stream, &kernels["sample"], [0, len], 1, &mut arguments)?;
         *launches += 1;
         *transferred += size_of_val(&words) as u64;
         Ok(Some(copy))
@@ -324,7 +348,7 @@ impl Executor for Cuda {
         stream.memset_zeros(floats)?;
         let mut arguments = Arguments { words: on_device, along, jobs: &prepared.jobs, doubles, floats };
         for call in &prepared.tables.launches {
-            launch(stream, &kernels[&call.kernel], [call.first, call.count], call.by_warps, &mut arguments)?;
+            launch(stream, &kernels[&call.kernel], [call.first, call.count], threads(call), &mut arguments)?;
             *launches += 1;
         }
         let found = stream.clone_dtoh(&floats.slice(..lens.len()))?;
@@ -343,6 +367,19 @@ impl Executor for Cuda {
         }
         Ok(())
     }
+
+    fn multiply(
+        &mut self,
+        product: &Product,
+        tensors: &mut [ProductArrays<'_, CudaArray>],
+    ) -> Option<Result<(), CudaError>> {
+        Some(self.multiply_all(product, tensors))
+    }
+}
+
+/// Threads for a job.
+fn threads(launch: &Launch) -> u64 {
+    if launch.by_warps { 32 } else { 1 }
 }
 
 /// Size of an array.

@@ -22,25 +22,25 @@ pub(crate) struct Arguments<'a> {
     pub(crate) floats: &'a mut CudaSlice<f32>,
 }
 
-/// Launches a kernel for `count` jobs, the first of which is at `first` in the table of jobs.
+/// Launches a kernel for `count` jobs, the first of which is at `first` in the table of jobs, and each is done by so many threads.
 #[allow(unsafe_code)] // see below; there is no safe launch
 pub(crate) fn launch(
     stream: &Arc<CudaStream>,
     kernel: &CudaFunction,
     [first, count]: [usize; 2],
-    by_warps: bool,
+    threads: u64,
     arguments: &mut Arguments<'_>,
 ) -> Result<(), DriverError> {
     let Arguments { words, along, jobs, doubles, floats } = arguments;
     let jobs = jobs.slice(first..);
     let (base, count) = (0_u64, count as u64);
-    let threads = count * if by_warps { 32 } else { 1 };
-    let blocks = threads.div_ceil(u64::from(THREADS)).clamp(1, BLOCKS) as u32;
+    let blocks = (count * threads).div_ceil(u64::from(THREADS)).clamp(1, BLOCKS) as u32;
     let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
     let mut builder = stream.launch_builder(kernel);
     builder.arg(&base).arg(*words).arg(*along).arg(&jobs).arg(&count).arg(&mut **doubles).arg(&mut **floats);
     // SAFETY: the kernels are `sample`, which writes `count` elements to an array with as many, and those of `sweep-kernels`; all have these seven arguments. `Tables` and `words` of that crate give
-    // jobs within the tensors' lengths, and within `doubles` and `floats`, which the caller has made as long as the tables say. Nothing
+    // jobs within the tensors' lengths, and within `doubles` and `floats`, which the caller has made as long as the tables say. `product::words` gives the rows and columns of matrices,
+    // which fill their arrays. Nothing
     // checks that at run time; its tests run the same tables and kernels on the host and compare every result. The words hold addresses of
     // arrays that the caller of `sweep` has borrowed, mutably where they are written. They are freed, and read by others, in the
     // order of this stream alone.

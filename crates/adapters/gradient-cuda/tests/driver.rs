@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use conformance::device::{Types, compare, rows};
+use conformance::device::{Types, compare, distance, matrix_rows, rows};
+use conformance::products::products_apart;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
 use gradient_cuda::{Cuda, CudaArray, CudaError};
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
 use gradient_transform::{Buffer, DType, Descent, Error, Optimizer, Parameter};
+use muon_pp::Muon;
 use prodigy_plus::Options;
 
 const FOLDER: &str = "DRIVER_FOLDER";
@@ -73,6 +75,50 @@ fn every_fourth_chain_has_the_engines_bits() {
         let types = if number % 2 == 0 { Types::F32 } else { Types::Bf16 };
         cuda = compare(row, types, &SHAPES, 4, cuda).unwrap();
     }
+}
+
+#[test]
+fn products_have_the_interpreters_bits_and_chains_of_them_are_the_engines_but_for_rounding() {
+    if !has_driver(
+        "products_have_the_interpreters_bits_and_chains_of_them_are_the_engines_but_for_rounding",
+        &[],
+    ) {
+        return;
+    }
+    let mut cuda = Cuda::new(0).unwrap();
+    assert_eq!(products_apart(&mut cuda), Ok(0.0));
+    for row in matrix_rows() {
+        let apart;
+        (cuda, apart) = distance(&row, Types::F32, &SHAPES, 4, cuda).unwrap();
+        assert!(apart <= 1e-5, "{}: {apart:e}", row.name);
+    }
+}
+
+#[test]
+fn launches_of_products_depend_on_the_number_of_shapes_and_not_on_that_of_matrices() {
+    if !has_driver("launches_of_products_depend_on_the_number_of_shapes_and_not_on_that_of_matrices", &[]) {
+        return;
+    }
+    let launches = |shapes: &[[usize; 2]]| -> u64 {
+        let names = shapes.iter().enumerate().map(|(i, shape)| (format!("w{i}"), *shape));
+        let optimizer: Optimizer = Optimizer::new((Muon::default(), Descent::default()), names).unwrap();
+        let mut optimizer = OnDevice::new(optimizer, Cuda::new(0).unwrap()).unwrap();
+        let upload = |optimizer: &mut OnDevice<Cuda>, shape: &[usize; 2]| {
+            let values = (0..shape[0] * shape[1]).map(|i| (i as f32).sin());
+            optimizer.executor().upload(Buffer::F32(values.collect())).unwrap()
+        };
+        let mut w: Vec<CudaArray> = shapes.iter().map(|shape| upload(&mut optimizer, shape)).collect();
+        let g: Vec<CudaArray> = shapes.iter().map(|shape| upload(&mut optimizer, shape)).collect();
+        let mut parameters: Vec<DeviceParameter<'_, CudaArray>> =
+            w.iter_mut().zip(&g).map(|(value, g)| DeviceParameter { value, gradient: Some(g) }).collect();
+        optimizer.step(&mut parameters).unwrap();
+        optimizer.executor().launches()
+    };
+    let one = launches(&[[8, 5]]);
+    assert_eq!(launches(&[[8, 5]; 30]), one);
+    let two = launches(&[[8, 5], [5, 8], [8, 5]]);
+    say(&format!("ran: {one} launches for matrices of one shape, {two} for two"));
+    assert!(two < 2 * one, "{one}, {two}");
 }
 
 #[test]

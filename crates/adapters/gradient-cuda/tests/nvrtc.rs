@@ -8,6 +8,7 @@ use std::panic::catch_unwind;
 use conformance::device::{random_row, rows};
 use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use gradient_transform::{DType, Optimizer, Rounding};
+use sweep_kernels::product::MULTIPLY;
 use sweep_kernels::{SUPPORT, Types, USABLE, kernels};
 
 /// The text for NVIDIA's assembler, for GPUs from A100 on.
@@ -30,6 +31,8 @@ fn the_kernels_of_every_chain_compile_for_a_gpu() {
         return;
     };
     assert!(compiled.unwrap().contains(".entry usable"));
+    let multiply = compile(MULTIPLY).unwrap();
+    assert!(multiply.contains(".entry multiply") && !multiply.contains("fma.rn.f32"), "{multiply}");
     let mut known = HashSet::new();
     for row in rows().into_iter().chain((0..20).map(random_row)) {
         for shape in [&[40, 33][..], &[33]] {

@@ -4,15 +4,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gradient_transform::device::{Executor, SweepFormula, TensorSweep};
+use gradient_transform::device::{Executor, Product, ProductArrays, SweepFormula, TensorSweep};
 use gradient_transform::{Buffer, DType};
 use half::bf16;
 use sweep_kernels::wgsl::{self, Bindings, FIRST_BUFFER};
-use sweep_kernels::{Layout, Tables, Types, by_key, usable_tables, words};
+use sweep_kernels::{Layout, Tables, Types, by_key, product, usable_tables, words};
 
 use crate::array::{self, WgpuArray};
 use crate::error::WgpuError;
 use crate::memory::{Memory, largest};
+use crate::multiply::Multiplying;
 use crate::program::{Arguments, Kernels, Prepared, Program};
 use crate::sample::{Sampling, Words};
 use crate::transfer::{Part, submit_and_read};
@@ -29,6 +30,7 @@ pub struct Wgpu {
     programs: Vec<Program>,
     usable: Option<Kernels>,
     sampling: Option<Sampling>,
+    multiplying: Multiplying,
     usable_tables: Vec<(Vec<usize>, Arc<Prepared>)>,
     workspace: Workspace,
     launches: u64,
@@ -94,6 +96,7 @@ impl Wgpu {
             programs: Vec::new(),
             usable: None,
             sampling: None,
+            multiplying: Multiplying::default(),
             usable_tables: Vec::new(),
             workspace,
             launches: 0,
@@ -319,6 +322,29 @@ impl Wgpu {
         Ok(())
     }
 
+    /// The product of tensors whose arrays are in these buffers.
+    fn multiply_in(
+        &mut self,
+        product: &Product,
+        buffers: &[wgpu::Buffer; 4],
+        tensors: &[ProductArrays<'_, WgpuArray>],
+    ) -> Result<(), WgpuError> {
+        let jobs = product::jobs(product, tensors.len(), product::WGSL_SIDE);
+        if jobs == 0 {
+            return Ok(());
+        }
+        self.check_sizes(buffers)?;
+        let (places, buffers) = product::bindings(buffers);
+        let words = product::words(product, tensors, WgpuArray::word);
+        let mut encoder = self.encoder();
+        let Self { device, queue, multiplying, workspace, launches, transferred, .. } = self;
+        *transferred += fill(device, queue, &mut workspace.words, &words);
+        multiplying.encode(device, &mut encoder, places, &workspace.words, &buffers, jobs);
+        queue.submit([encoder.finish()]);
+        *launches += 1;
+        Ok(())
+    }
+
     fn check_sizes(&self, buffers: &[wgpu::Buffer]) -> Result<(), WgpuError> {
         let limit = largest(&self.device);
         match buffers.iter().map(wgpu::Buffer::size).find(|bytes| *bytes > limit) {
@@ -455,6 +481,20 @@ impl Executor for Wgpu {
             }
             Ok(())
         })
+    }
+
+    fn multiply(
+        &mut self,
+        product: &Product,
+        tensors: &mut [ProductArrays<'_, WgpuArray>],
+    ) -> Option<Result<(), WgpuError>> {
+        let buffers = |ProductArrays { into, left, right, plus }: &ProductArrays<'_, WgpuArray>| {
+            [&**into, left, right, plus.unwrap_or(left)].map(|array| array.buffer().clone())
+        };
+        Some(self.checked(|wgpu| {
+            let by_buffers = by_key(tensors, buffers).into_iter();
+            by_buffers.map(|(buffers, tensors)| wgpu.multiply_in(product, &buffers, tensors)).collect()
+        }))
     }
 }
 

@@ -4,6 +4,7 @@ mod array;
 mod device;
 mod error;
 mod memory;
+mod multiply;
 mod program;
 mod sample;
 mod transfer;

@@ -7,8 +7,9 @@ mod lion;
 use std::io::Write;
 use std::path::Path;
 
-use conformance::device::{Types, distance, rows};
+use conformance::device::{Types, distance, matrix_rows, rows};
 use conformance::device_loop::compare_loop;
+use conformance::products::products_apart;
 use elementary::{Adam, ClipByNorm, Momentum};
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
 use gradient_transform::{
@@ -17,6 +18,7 @@ use gradient_transform::{
 };
 use gradient_wgpu::{Wgpu, WgpuArray, WgpuError};
 use lion::Lion;
+use muon_pp::Muon;
 use prodigy_plus::ProdigyPlus;
 
 const SHAPES: [&[usize]; 6] = [&[40, 33], &[33], &[3], &[64, 64], &[3, 5, 64], &[2, 1100]];
@@ -85,6 +87,23 @@ fn sums_of_several_chunks_are_within_the_tolerance() {
     let wanted = ["default", "dense", "adopt", "lars"];
     let shapes: [&[usize]; 3] = [&[800, 700], &[3, 200_000], &[600_000]];
     all("sums of chunks", Types::F32, &shapes, 3, TOLERANCE, |_, name| wanted.contains(&name));
+}
+
+#[test]
+fn products_and_chains_of_them_are_within_the_tolerance() {
+    let Some(mut wgpu) = device("products") else { return };
+    let of_products = products_apart(&mut wgpu).unwrap();
+    assert!(of_products <= 1e-6, "{of_products:e}");
+    let mut largest = 0.0_f64;
+    let shapes: [&[usize]; 8] =
+        [&[40, 33], &[33], &[3, 5, 64], &[70, 130], &[130, 70], &[1, 300], &[40, 33], &[300, 1]];
+    for row in matrix_rows() {
+        let apart;
+        (wgpu, apart) = distance(&row, Types::F32, &shapes, 5, wgpu).unwrap();
+        assert!(apart <= TOLERANCE, "{}: {apart:e}", row.name);
+        largest = largest.max(apart);
+    }
+    ran(&format!("products within {of_products:.1e}, chains of them within {largest:.1e}"), &wgpu);
 }
 
 fn wave(seed: usize, n: usize) -> Vec<f32> {
@@ -179,6 +198,18 @@ fn a_step_with_row_and_column_sums_has_as_many_launches_whatever_the_number_of_t
         counts.push(launches_of_a_step(chain, tensors, wgpu).0);
     }
     assert!(counts[0] > 4 && counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+}
+
+#[test]
+fn products_have_as_many_launches_whatever_the_number_of_matrices_of_a_shape() {
+    let Some(wgpu) = device("launches of products") else { return };
+    let chain = || (Muon::default(), Descent::default());
+    let (one, _) = launches_of_a_step(chain(), 1, wgpu);
+    let Some(wgpu) = device("launches of products") else { return };
+    let (many, _) = launches_of_a_step(chain(), 100, wgpu);
+    assert_eq!(one, many);
+    // One looks at the gradients. Vectors have a launch of their own in each of the chain's sweeps; Muon has three, and 18 products.
+    assert_eq!(one, 1 + 2 + 1 + 3 + 18);
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl OnWgpu {
     /// `init_with_setup` or of your own.
     ///
     /// # Errors
-    /// [`NoFormula`](gradient_transform::Error::NoFormula) for a chain with Muon, say, and what else
+    /// [`NoFormula`](gradient_transform::Error::NoFormula) for a chain with OrthoGrad, say, and what else
     /// [`OnDevice::new`] refuses.
     pub fn new(optimizer: ModuleOptimizer, setup: &WgpuSetup) -> Result<Self> {
         let names = optimizer.engine.names().map(str::to_owned).collect();

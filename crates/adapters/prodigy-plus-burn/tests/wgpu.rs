@@ -514,8 +514,8 @@ fn momentum<M: Module>(module: &M) -> ModuleOptimizer {
 fn what_cannot_be_stepped_there_is_refused_by_a_typed_error() {
     let Some((device, setup)) = device("what is refused") else { return };
     let module: Linear = LinearConfig::new(8, 8).init(&device);
-    let muon = ProdigyPlus::new(&module, &Options::default().use_muon_pp(true)).unwrap();
-    let error = OnWgpu::new(muon, setup).unwrap_err();
+    let orthograd = ProdigyPlus::new(&module, &Options::default().use_orthograd(true)).unwrap();
+    let error = OnWgpu::new(orthograd, setup).unwrap_err();
     assert!(matches!(&error, Error::Optimizer(gradient_transform::Error::NoFormula { .. })), "{error}");
 
     let mut elsewhere: Linear = LinearConfig::new(8, 8).init(&Device::flex().autodiff());

@@ -188,6 +188,14 @@ pub enum Error {
         /// The first such link.
         transform: String,
     },
+    /// A chain cannot run on a device, because one of its links multiplies whole matrices and the device does not.
+    #[error(
+        "`{transform}` multiplies whole matrices, and this device has no products (`Executor::multiply`); leave it out of the chain, or step on the processor"
+    )]
+    NoProducts {
+        /// The first such link.
+        transform: String,
+    },
     /// An optimizer with a [`Recorder`](crate::Recorder) cannot run on a device.
     #[error(
         "a recorder reads tiles in the processor's caches, which a device does not have; remove it with `set_recorder(None)`"

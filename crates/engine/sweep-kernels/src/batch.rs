@@ -249,10 +249,7 @@ pub fn by_types<'s, 't, E: Executor>(
 ///     by_key(tensors, |tensor| tensor.shape.len()).iter().map(|(rank, own)| (*rank, own.len())).collect()
 /// }
 /// ```
-pub fn by_key<'s, 't, A, K: PartialEq>(
-    tensors: &'s mut [TensorSweep<'t, f32, A>],
-    key: impl Fn(&TensorSweep<'t, f32, A>) -> K,
-) -> Vec<(K, Sweeps<'s, 't, A>)> {
+pub fn by_key<S, K: PartialEq>(tensors: &mut [S], key: impl Fn(&S) -> K) -> Vec<(K, &mut [S])> {
     let mut known: Vec<(K, usize)> = Vec::new();
     let rank = |known: &[(K, usize)], key: &K| known.iter().position(|(known, _)| known == key);
     for tensor in tensors.iter() {

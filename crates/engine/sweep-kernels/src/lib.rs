@@ -50,6 +50,7 @@ mod batch;
 mod constants;
 mod expression;
 mod layout;
+pub mod product;
 mod text;
 pub mod wgsl;
 

@@ -45,6 +45,14 @@ FUNCTION float add8(float sum, float x, u64 n) {
     }
     return sum;
 }
+/* Work of the 256 threads of a block, which share memory; all have done a part before the next begins. */
+#define FOR_BLOCKS(job, count) for (u64 job = blockIdx.x; job < count; job += gridDim.x)
+#define SHARED __shared__
+#define THREADS_BEGIN { const u32 thread = threadIdx.x;
+#define THREADS_END } __syncthreads();
+/* Numbers of each thread. */
+#define THREADED(x, n) float x[n] = {0}
+#define OWN(x) x
 /* Loads of several elements before the first is needed. */
 #define UNROLL _Pragma("unroll 4")
 #define RESTRICT __restrict__
@@ -64,6 +72,12 @@ FUNCTION float add8(float sum, float x, u64 n) {
 #define TOTAL8(x) total8(x)
 #define IN_ORDER(x, n) in_order(x, n)
 #define ADD8(sum, x, n) for (u64 i = 0; i < 32 && i < n; i++) sum[i % 8] += x[i]
+#define FOR_BLOCKS(job, count) for (u64 job = 0; job < count; job++)
+#define SHARED
+#define THREADS_BEGIN for (u32 thread = 0; thread < 256; thread++) {
+#define THREADS_END }
+#define THREADED(x, n) float x[256][n] = {{0}}
+#define OWN(x) x[thread]
 #define UNROLL
 #define RESTRICT restrict
 FUNCTION float as_float(u64 word) { u32 bits = (u32)word; float x; memcpy(&x, &bits, 4); return x; }

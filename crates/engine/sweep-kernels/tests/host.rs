@@ -4,8 +4,9 @@
 mod compiled;
 
 use compiled::CompiledForHost;
-use conformance::device::{Types, compare, random_row, rows};
+use conformance::device::{Types, compare, distance, matrix_rows, random_row, rows};
 use conformance::device_loop::compare_loop;
+use conformance::products::products_apart;
 use elementary::Adam;
 use gradient_transform::{DType, Descent, Optimizer, Rounding, TrainingPoint};
 
@@ -55,6 +56,29 @@ fn sums_of_several_chunks_have_the_engines_bits() {
     let wanted = ["default", "dense", "adopt", "lars"];
     for row in rows().iter().filter(|row| wanted.contains(&row.name)) {
         host = compare(row, Types::F32, &[&[800, 700], &[3, 200_000], &[600_000]], 3, host).unwrap();
+    }
+}
+
+#[test]
+fn products_have_the_interpreters_bits() {
+    let Some(mut host) = CompiledForHost::new() else {
+        eprintln!("skipped: there is no C compiler (cc)");
+        return;
+    };
+    assert_eq!(products_apart(&mut host), Ok(0.0));
+}
+
+#[test]
+fn chains_of_whole_matrices_are_the_engines_but_for_rounding() {
+    let Some(mut host) = CompiledForHost::new() else {
+        eprintln!("skipped: there is no C compiler (cc)");
+        return;
+    };
+    for row in matrix_rows() {
+        let apart;
+        (host, apart) =
+            distance(&row, Types::F32, &[&[40, 33], &[33], &[70, 130], &[40, 33]], 4, host).unwrap();
+        assert!(apart <= 1e-5, "{}: {apart:e}", row.name);
     }
 }
 

@@ -7,7 +7,7 @@ use elementary::Adam;
 use gradient_transform::{DType, Descent, Link, Optimizer, Rounding, map};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use sweep_kernels::wgsl::{self, Bindings};
-use sweep_kernels::{Types, USABLE};
+use sweep_kernels::{Types, USABLE, product};
 
 const SHAPES: [&[usize]; 4] = [&[40, 33], &[33], &[3, 5, 64], &[800, 700]];
 
@@ -106,4 +106,12 @@ fn the_text_of_a_closure_with_constants_that_are_no_numbers_or_overflow_is_valid
         },
         &mut known,
     );
+}
+
+#[test]
+fn products_are_valid_wherever_their_arrays_are() {
+    for buffers in [[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 2, 3], [0, 1, 0, 1], [0, 0, 1, 2]] {
+        let text = product::shader(buffers);
+        assert_eq!(check(&text), ["multiply"], "{text}");
+    }
 }

@@ -2,7 +2,9 @@
 
 mod auxiliary;
 mod newton_schulz;
+mod on_device;
 
+use gradient_transform::device::{ElementWork, FormulaElement, FormulaNumbers, MatrixNumbers, MatrixWork};
 use gradient_transform::{
     Buffer, Context, DType, Error, Link, Real, Result, Role, StateSpec, Storage, Sums, TensorInfo,
     TensorState, Tile, kernel,
@@ -224,10 +226,8 @@ impl<T: Real> Link<T> for Muon {
         let [matrix, kept @ ..] = &mut *tile.columns else { return };
         matrix.copy_from_slice(update);
         let [momentum] = kept else { return };
-        // The average is one of d g, so it moves with d.
-        let rescaled = cx.step.estimate.d_prev / cx.step.estimate.d;
-        let (decay, mu, weight) =
-            (T::of(self.momentum * rescaled), T::of(self.momentum), T::of(1.0 - self.momentum));
+        let (decay, mu, weight): (T, T, T) =
+            (self.decay(cx), T::of(self.momentum), T::of(1.0 - self.momentum));
         kernel::map2(momentum, update, |m, u| decay * m + weight * u);
         if self.nesterov {
             kernel::map2(matrix, momentum, |u, m| weight * u + mu * m);
@@ -246,7 +246,15 @@ impl<T: Real> Link<T> for Muon {
         let scale = self.scale.factor(rows, cols);
         let factor = match self.normalisation {
             Normalisation::None => T::of(scale),
-            Normalisation::Neurons => T::of(scale * self.normalise_rows(matrix, cols, &mut state.vectors[0])),
+            Normalisation::Neurons => {
+                let mut neurons = Neurons::new(self.beta2, cols);
+                for (row, values) in matrix.chunks_exact_mut(cols.max(1)).enumerate() {
+                    let squares = kernel::sum(values, |x| x * x);
+                    let factor: T = neurons.factor(&mut state.vectors[0], row, squares);
+                    kernel::map(values, |x| x * factor);
+                }
+                T::of(scale * neurons.rescaling())
+            }
             Normalisation::MovingAverage | Normalisation::FirstUpdate => {
                 let sum_of_squares: f64 = matrix.iter().map(|x| x.f64() * x.f64()).sum();
                 let rms = (sum_of_squares / matrix.len() as f64).sqrt().max(1e-8);
@@ -259,25 +267,83 @@ impl<T: Real> Link<T> for Muon {
     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, T>) {
         tile.update.map2(tile.columns[0], |_, o| o);
     }
+
+    fn formula(&self, _tensor: &TensorInfo, work: ElementWork, e: &mut FormulaElement<'_>) -> bool {
+        if self.precision != Precision::Full {
+            return false;
+        }
+        if work != ElementWork::Observe {
+            e.update = e.column(0);
+            return true;
+        }
+        let (u, mu, weight) = (e.update, self.momentum, 1.0 - self.momentum);
+        if mu == 0.0 {
+            e.state.push((0, u));
+            return true;
+        }
+        let momentum = e.number(0) * e.column(1) + weight * u;
+        let matrix = if self.nesterov { weight * u + mu * momentum } else { momentum };
+        e.state.extend([(0, matrix), (1, momentum)]);
+        true
+    }
+
+    fn formula_numbers(&self, cx: &Context<'_>, _scratch: &[Vec<T>]) -> FormulaNumbers<T> {
+        FormulaNumbers { values: [self.decay(cx)].into_iter().collect(), variant: 0 }
+    }
+
+    fn matrix_work(&self, tensor: &TensorInfo) -> Option<MatrixWork> {
+        let rows = tensor.shape[0];
+        Some(self.work(rows, tensor.len() / rows.max(1)))
+    }
+
+    fn matrix_numbers(
+        &self,
+        cx: &Context<'_>,
+        call: usize,
+        numbers: &mut MatrixNumbers<T>,
+        state: TensorState<'_, T>,
+    ) {
+        self.numbers(cx, call, numbers, state.vectors);
+    }
+}
+
+/// Rows, each divided by the root of its average mean square.
+struct Neurons {
+    beta2: f64,
+    cols: usize,
+    /// Sums of squares, before and after.
+    given: f64,
+    normalised: f64,
+}
+
+impl Neurons {
+    /// As the authors have it.
+    const EPS: f64 = 1e-10;
+
+    fn new(beta2: f64, cols: usize) -> Self {
+        Self { beta2, cols, given: 0.0, normalised: 0.0 }
+    }
+
+    /// Moves the mean square of the next row on, and gives what the row is multiplied by.
+    fn factor<T: Real>(&mut self, kept: &mut Buffer, row: usize, squares: f64) -> T {
+        let mean = self.beta2 * kept.get::<T>(row).f64() + (1.0 - self.beta2) * squares / self.cols as f64;
+        kept.set(row, T::of(mean));
+        let factor = 1.0 / (mean.sqrt() + Self::EPS);
+        self.given += squares;
+        self.normalised += squares * factor * factor;
+        T::of(factor)
+    }
+
+    /// What brings the matrix back to its norm, after all rows.
+    fn rescaling(&self) -> f64 {
+        self.given.sqrt() / (self.normalised.sqrt() + Self::EPS)
+    }
 }
 
 impl Muon {
-    /// Divides every row by the root of its average mean square, and gives what brings the matrix back to its norm.
-    fn normalise_rows<T: Real>(&self, matrix: &mut [T], cols: usize, kept: &mut Buffer) -> f64 {
-        /// As the authors have it.
-        const EPS: f64 = 1e-10;
-        let (mut given, mut normalised) = (0.0, 0.0);
-        for (row, values) in matrix.chunks_exact_mut(cols.max(1)).enumerate() {
-            let squares = kernel::sum(values, |x| x * x);
-            let mean = self.beta2 * kept.get::<T>(row).f64() + (1.0 - self.beta2) * squares / cols as f64;
-            kept.set(row, T::of(mean));
-            let factor = 1.0 / (mean.sqrt() + EPS);
-            given += squares;
-            normalised += squares * factor * factor;
-            let factor = T::of(factor);
-            kernel::map(values, |x| x * factor);
-        }
-        given.sqrt() / (normalised.sqrt() + EPS)
+    /// Decay of the momentum. That is an average of d g, so it moves with d.
+    fn decay<T: Real>(&self, cx: &Context<'_>) -> T {
+        T::of(self.momentum * (cx.step.estimate.d_prev / cx.step.estimate.d))
     }
 
     /// Moves the mean square on, and gives what the update is multiplied by.

@@ -1,3 +1,5 @@
+use std::marker::PhantomData;
+
 use gradient_transform::{Error, Real, Result};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayRef2, ArrayView2, ArrayViewMut2, Axis, ShapeBuilder, Zip};
@@ -130,17 +132,15 @@ impl Muon {
         }
 
         let mut x = matrix.to_owned();
-        let norm = R::of(sum_of_products(&matrix, &matrix).sqrt());
-        let length = round(round(norm * R::of(self.coefficients.margin())) + R::of(self.eps));
+        let length = self.length(sum_of_products(&matrix, &matrix));
         x.mapv_inplace(|x| round(x / length));
         match self.precision {
-            Precision::Full => self.iterate_by_squares(&mut x),
+            Precision::Full => self.iterate_by_squares(&mut OnProcessor(PhantomData), &mut x),
             Precision::Bf16 => self.iterate(&mut x),
         }
 
         if self.aligned {
-            let alignment = sum_of_products(&matrix, &x);
-            let alignment = R::of(round(R::of(alignment)).f64().clamp(-1.0, 1.0));
+            let alignment: R = self.alignment(sum_of_products(&matrix, &x));
             x.mapv_inplace(|x| round(x * alignment));
         }
         matrix.assign(&x);
@@ -171,37 +171,97 @@ impl Muon {
     /// `X' = p(A) X` there is `X'X'^T = p(A)^2 A`, and all products but the one with X are symmetric and of the smaller side's size.
     /// They come in pairs, and an odd number begins with three. Not more: what rounding leaves of the smallest eigenvalues of A
     /// grows twelvefold with each.
-    fn iterate_by_squares<R: Real>(&self, x: &mut Array2<R>) {
-        let m = x.nrows();
-        let mut next = beside(x);
-        let [mut square, mut factor, mut whole, mut product] = [(); 4].map(|()| Array2::zeros((m, m)));
+    pub(crate) fn iterate_by_squares<P: Products>(&self, products: &mut P, x: &mut P::Matrix) {
+        let mut next = products.beside(x);
+        let [mut square, mut factor, mut whole, mut product] = [(); 4].map(|()| products.square(x));
         let mut done = 0;
         while done < self.iterations {
             let left = self.iterations - done;
             let together = if left.is_multiple_of(2) { 2 } else { left.min(3) };
-            symmetric_product(&mut square, x.view(), x.t(), R::one());
-            polynomial(&mut whole, &square, self.coefficients.of(done));
+            products.gram(&mut square, x);
+            products.polynomial(&mut whole, &square, self.coefficients.of(done));
             for i in 1..together {
                 let latest = if i == 1 { &whole } else { &factor };
-                symmetric_product(&mut product, latest.view(), square.view(), R::one());
-                symmetric_product(&mut square, latest.view(), product.view(), R::one());
-                polynomial(&mut factor, &square, self.coefficients.of(done + i));
-                symmetric_product(&mut product, factor.view(), whole.view(), R::one());
+                products.commuting(&mut product, latest, &square);
+                products.commuting(&mut square, latest, &product);
+                products.polynomial(&mut factor, &square, self.coefficients.of(done + i));
+                products.commuting(&mut product, &factor, &whole);
                 std::mem::swap(&mut whole, &mut product);
             }
-            general_mat_mul(R::one(), &whole, x, R::zero(), &mut next);
+            products.product(&mut next, &whole, x);
             std::mem::swap(x, &mut next);
             done += together;
         }
     }
+
+    /// The length that G is divided by, for its sum of squares.
+    pub(crate) fn length<R: Real>(&self, sum_of_squares: f64) -> R {
+        let round = |x: R| self.precision.round(x);
+        let norm = R::of(sum_of_squares.sqrt());
+        round(round(norm * R::of(self.coefficients.margin())) + R::of(self.eps))
+    }
+
+    /// What X is multiplied by, for `<G, X>`.
+    pub(crate) fn alignment<R: Real>(&self, product: f64) -> R {
+        R::of(self.precision.round(R::of(product)).f64().clamp(-1.0, 1.0))
+    }
 }
 
-/// `into <- a + b A + c A^2` for a symmetric A.
-fn polynomial<R: Real>(into: &mut Array2<R>, matrix: &Array2<R>, coefficients: [f64; 3]) {
-    let [a, b, c] = coefficients.map(R::of);
-    symmetric_product(into, matrix.view(), matrix.view(), c);
-    into.zip_mut_with(matrix, |into, &matrix| *into += b * matrix);
-    into.diag_mut().mapv_inplace(|x| x + a);
+/// Products of the iterations: done at once by the processor, or described for a device.
+pub(crate) trait Products {
+    type Matrix;
+
+    /// A square matrix with as many rows as `x`.
+    fn square(&mut self, x: &Self::Matrix) -> Self::Matrix;
+
+    /// A matrix of the same shape and order in memory.
+    fn beside(&mut self, x: &Self::Matrix) -> Self::Matrix;
+
+    /// `into <- X X^T`.
+    fn gram(&mut self, into: &mut Self::Matrix, x: &Self::Matrix);
+
+    /// `into <- a + b A + c A^2` for a symmetric A.
+    fn polynomial(&mut self, into: &mut Self::Matrix, matrix: &Self::Matrix, coefficients: [f64; 3]);
+
+    /// `into <- left right` of symmetric matrices that commute.
+    fn commuting(&mut self, into: &mut Self::Matrix, left: &Self::Matrix, right: &Self::Matrix);
+
+    /// `into <- left right`.
+    fn product(&mut self, into: &mut Self::Matrix, left: &Self::Matrix, right: &Self::Matrix);
+}
+
+/// Those of the processor.
+struct OnProcessor<R>(PhantomData<R>);
+
+impl<R: Real> Products for OnProcessor<R> {
+    type Matrix = Array2<R>;
+
+    fn square(&mut self, x: &Array2<R>) -> Array2<R> {
+        Array2::zeros((x.nrows(), x.nrows()))
+    }
+
+    fn beside(&mut self, x: &Array2<R>) -> Array2<R> {
+        beside(x)
+    }
+
+    fn gram(&mut self, into: &mut Array2<R>, x: &Array2<R>) {
+        symmetric_product(into, x.view(), x.t(), R::one());
+    }
+
+    fn polynomial(&mut self, into: &mut Array2<R>, matrix: &Array2<R>, coefficients: [f64; 3]) {
+        let [a, b, c] = coefficients.map(R::of);
+        symmetric_product(into, matrix.view(), matrix.view(), c);
+        into.zip_mut_with(matrix, |into, &matrix| *into += b * matrix);
+        into.diag_mut().mapv_inplace(|x| x + a);
+    }
+
+    fn commuting(&mut self, into: &mut Array2<R>, left: &Array2<R>, right: &Array2<R>) {
+        symmetric_product(into, left.view(), right.view(), R::one());
+    }
+
+    fn product(&mut self, into: &mut Array2<R>, left: &Array2<R>, right: &Array2<R>) {
+        general_mat_mul(R::one(), left, right, R::zero(), into);
+    }
 }
 
 /// `into <- factor * left * right`, which is known to be symmetric: the blocks on and below the diagonal are computed and mirrored.

@@ -383,11 +383,11 @@ fn an_optimizer_made_for_other_shapes_names_the_variable_and_moves_nothing() {
 }
 
 #[test]
-fn a_chain_of_whole_matrices_and_elements_that_are_not_side_by_side_are_refused() {
+fn a_chain_of_products_on_a_device_without_them_and_elements_that_are_not_side_by_side_are_refused() {
     let [_, variables] = twins(DType::F32);
     let engine = Options::default().use_muon_pp(true).build(shapes(&variables)).unwrap();
     let error = in_place(VarOptimizer::from_engine(engine, variables).unwrap()).err().unwrap();
-    assert!(matches!(&error, Error::Optimizer(gradient_transform::Error::NoFormula { .. })), "{error}");
+    assert!(matches!(&error, Error::Optimizer(gradient_transform::Error::NoProducts { .. })), "{error}");
 
     let transposed = wave(&[4, 6], 1, DType::F32).t().unwrap();
     let error = resident(&OnHost, "w", &transposed.storage_and_layout()).unwrap_err();

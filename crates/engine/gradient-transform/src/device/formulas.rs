@@ -22,8 +22,9 @@ pub(super) struct Formulas {
     plans: HashMap<usize, Arc<Plan>>,
 }
 
-/// Address of the plan, number of the sweep, the stage that holds the tensor, the observer that is not asked, and the stages' variants.
-type FormulaKey = (usize, usize, [Option<usize>; 2], Variants);
+/// The group, as chains of other hyperparameters can have the same plan, with the plan's address; number of the sweep, the stage that holds the
+/// tensor, the observer that is not asked, and the stages' variants.
+type FormulaKey = ([usize; 2], usize, [Option<usize>; 2], Variants);
 
 impl Formulas {
     pub(super) fn of<T: Real>(
@@ -32,7 +33,8 @@ impl Formulas {
         tensor: &Tensor<T>,
         next: &NextSweep<T>,
     ) -> Result<Option<Arc<SweepFormula>>> {
-        let key = (tensor.plan_address(), next.number, [next.held, next.still], next.variants.clone());
+        let address = tensor.plan_address();
+        let key = ([tensor.group, address], next.number, [next.held, next.still], next.variants.clone());
         if let Some(known) = self.known.get(&key) {
             return Ok(Some(Arc::clone(known)));
         }
@@ -44,7 +46,7 @@ impl Formulas {
             self.distinct.push(Arc::clone(&made));
             made
         });
-        self.plans.insert(key.0, Arc::clone(plan));
+        self.plans.insert(address, Arc::clone(plan));
         self.known.insert(key, Arc::clone(&made));
         Ok(Some(made))
     }

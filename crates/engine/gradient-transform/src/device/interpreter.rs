@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use crate::device::{Executor, TensorSweep};
+use crate::device::{Executor, Matrix, Product, ProductArrays, TensorSweep};
 use crate::engine::formula::{ElementFormula, SAMPLE_LANES, SweepFormula};
 use crate::layout::axes::Axes;
 use crate::layout::{CHUNK, TILE};
@@ -64,6 +64,45 @@ impl<T: Real> Executor<T> for Interpreter {
         tensors.iter_mut().for_each(|tensor| Sweep { formula, tensor }.run());
         Ok(())
     }
+
+    fn multiply(
+        &mut self,
+        product: &Product,
+        tensors: &mut [ProductArrays<'_, Buffer>],
+    ) -> Option<Result<(), Infallible>> {
+        tensors.iter_mut().for_each(|arrays| multiply::<T>(product, arrays));
+        Some(Ok(()))
+    }
+}
+
+/// A product, element by element; its terms are added in order.
+fn multiply<T: Real>(product: &Product, arrays: &mut ProductArrays<'_, Buffer>) {
+    let Product { into, alpha, left, right, plus, diagonal, symmetric } = *product;
+    let element =
+        |array: &Buffer, matrix: Matrix, i: usize, j: usize| -> T { array.get(place(matrix, i, j)) };
+    for i in 0..into.rows() {
+        for j in 0..if symmetric { i + 1 } else { into.cols() } {
+            let terms = (0..left.cols())
+                .map(|k| element(arrays.left, left, i, k) * element(arrays.right, right, k, j));
+            let mut value = T::of(alpha) * terms.fold(T::zero(), |sum, term| sum + term);
+            if let (Some((beta, plus)), Some(array)) = (plus, arrays.plus) {
+                value += T::of(beta) * element(array, plus, i, j);
+            }
+            if i == j {
+                value += T::of(diagonal);
+            }
+            arrays.into.set(place(into, i, j), value);
+            if symmetric {
+                arrays.into.set(place(into, j, i), value);
+            }
+        }
+    }
+}
+
+/// Where an element is in its array.
+fn place(matrix: Matrix, i: usize, j: usize) -> usize {
+    let [row, col] = matrix.strides();
+    i * row + j * col
 }
 
 struct Sweep<'w, 't, T> {

@@ -9,8 +9,11 @@
 //!
 //! A chain of transforms that are functions of one element is run once with symbols in place of numbers. What comes out is a
 //! [`SweepFormula`] for every sweep, which an [`Executor`] evaluates for all elements of all tensors. So a transform is written
-//! once, and a device sees formulas alone. A [`Link`](crate::Link) that works on tiles or whole matrices has no formula:
+//! once, and a device sees formulas alone. A [`Link`](crate::Link) that works on tiles has no formula:
 //! [`Error::NoFormula`](crate::Error::NoFormula).
+//!
+//! A transform of whole matrices, such as Muon, works between two sweeps. It describes that work as [`MatrixWork`]: formulas of the elements of two
+//! matrices, which are sweeps as well, and [products](Executor::multiply).
 //!
 //! Sums have the order that they have on the processor: 32 lanes by the element's place in a tile of [`TILE`](crate::TILE) elements (8 for
 //! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. An executor with this order and
@@ -23,6 +26,7 @@ mod accumulation;
 mod evaluation;
 mod formulas;
 mod interpreter;
+mod matrices;
 mod norm;
 mod optimizer;
 mod overlap;
@@ -38,6 +42,7 @@ use smallvec::SmallVec;
 pub use crate::engine::formula::{AlongSum, ElementFormula, KeptColumn, SAMPLE_LANES, SweepFormula};
 pub use crate::layout::CHUNK;
 pub use crate::link::formula::{ElementWork, FormulaElement, FormulaNumbers};
+pub use crate::link::matrices::{Matrix, MatrixNumbers, MatrixWork, Product};
 pub use crate::memory::rounding::random_bits;
 pub use evaluation::EvaluatingOnDevice;
 pub use interpreter::Interpreter;
@@ -228,6 +233,45 @@ pub trait Executor<T: Real = f32>: fmt::Debug {
         formula: &Arc<SweepFormula>,
         tensors: &mut [TensorSweep<'_, T, Self::Array>],
     ) -> Result<(), Self::Error>;
+
+    /// Multiplies matrices: the same product for each of several tensors, whose arrays are in the type computed in. `None`, also without any
+    /// arrays, says that the device has no products. A chain that needs them is refused then: [`Error::NoProducts`](crate::Error::NoProducts).
+    ///
+    /// ```
+    /// use gradient_transform::device::{Executor, Interpreter, MatrixWork, Product, ProductArrays};
+    /// use gradient_transform::Buffer;
+    ///
+    /// let mut work = MatrixWork::default();
+    /// let (x, square) = (work.workspace(2, 2), work.workspace(2, 2));
+    /// let product = Product { diagonal: 0.5, ..Product::new(square, x, x.t()) };
+    /// let (x, mut square) = (Buffer::F32(vec![1.0, 2.0, 0.0, 3.0]), Buffer::F32(vec![0.0; 4]));
+    /// let arrays = ProductArrays { into: &mut square, left: &x, right: &x, plus: None };
+    /// let Some(Ok(())) = Executor::<f32>::multiply(&mut Interpreter, &product, &mut [arrays]) else { unreachable!() };
+    /// assert_eq!(square, Buffer::F32(vec![5.5, 6.0, 6.0, 9.5]));
+    /// ```
+    ///
+    /// # Errors
+    /// The device's.
+    fn multiply(
+        &mut self,
+        _product: &Product,
+        _tensors: &mut [ProductArrays<'_, Self::Array>],
+    ) -> Option<Result<(), Self::Error>> {
+        None
+    }
+}
+
+/// The arrays of a [`Product`] of one tensor.
+#[derive(Debug)]
+pub struct ProductArrays<'a, A> {
+    /// The result's.
+    pub into: &'a mut A,
+    /// The left factor's.
+    pub left: &'a A,
+    /// The right factor's; it can be that of the left one.
+    pub right: &'a A,
+    /// That of the matrix that is added, if there is one.
+    pub plus: Option<&'a A>,
 }
 
 /// A sweep of one tensor.

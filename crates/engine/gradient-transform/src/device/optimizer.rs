@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::device::Executor;
 use crate::device::formulas::Formulas;
+use crate::device::matrices::Matrices;
 use crate::device::pointwise::Pointwise;
 use crate::engine::tensor::Tensor;
 use crate::error::{Error, Result};
@@ -61,6 +62,7 @@ pub struct OnDevice<E: Executor<T>, T: Real = f32> {
     /// The columns of each tensor.
     pub(super) columns: Vec<Vec<E::Array>>,
     pub(super) formulas: Formulas,
+    pub(super) matrices: Matrices<E::Array>,
     /// Formulas of changes outside of steps.
     pub(super) pointwise: Pointwise,
     /// The sums of gradients that were given for the next step.
@@ -76,7 +78,8 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// training points.
     ///
     /// # Errors
-    /// [`Error::NoFormula`] for a link that works on tiles; [`Error::RecorderOnDevice`]; [`Error::Device`].
+    /// [`Error::NoFormula`] for a link that works on tiles; [`Error::NoProducts`] for one that multiplies matrices, on a device that doesn't;
+    /// [`Error::RecorderOnDevice`]; [`Error::Device`].
     pub fn new(mut optimizer: Optimizer<T>, mut executor: E) -> Result<Self> {
         if optimizer.recorder.is_some() {
             return Err(Error::RecorderOnDevice);
@@ -84,6 +87,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         for tensor in &optimizer.tensors {
             optimizer.formulas(tensor.group, &tensor.info.shape)?;
         }
+        let matrices = Matrices::new(&optimizer, &mut executor)?;
         let Optimizer { groups, tensors, .. } = &mut optimizer;
         for tensor in tensors.iter_mut() {
             tensor.unplan(&stages(&*groups[tensor.group].chain));
@@ -101,6 +105,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
             optimizer,
             executor,
             formulas: Formulas::default(),
+            matrices,
             pointwise: Pointwise::default(),
             accumulated,
             training,
@@ -211,7 +216,8 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         self.optimizer.latest_step(group)
     }
 
-    /// Number of different formulas of the steps so far: a step has one launch for each of its formulas.
+    /// Number of different formulas of the sweeps of steps so far: a step has one launch for each of its formulas, and those of work on whole
+    /// matrices.
     pub fn distinct_formulas(&self) -> usize {
         self.formulas.distinct.len()
     }

@@ -173,6 +173,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         parameters: &mut [DeviceParameter<'_, E::Array>],
     ) -> Result<()> {
         loop {
+            self.work_on_matrices(until, parameters)?;
             self.for_each(parameters, |tensor, run| tensor.seal_elsewhere(run, until));
             if !self.sweep(until, parameters)? {
                 return Ok(());
@@ -271,7 +272,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     }
 }
 
-fn run<'a, T: Real>(
+pub(super) fn run<'a, T: Real>(
     group: &'a Group<T>,
     stages: &'a Stages<'a, T>,
     settings: &Settings,
@@ -289,7 +290,10 @@ fn first_values<T: Real, E: Executor<T>>(
 ) -> Result<E::Array, E::Error> {
     let copies = column.kept.is_none() && column.spec.initial == Initial::Parameter;
     if column.kept.is_none() && !copies {
-        return executor.zeros(column.dtype, column.len);
+        // Workspace has no length on the host.
+        let every = column.spec.every;
+        let len = if column.spec.kept { column.len } else { E::len(parameter).div_ceil(every) };
+        return executor.zeros(column.dtype, len);
     }
     let mut values = Buffer::zeros(column.dtype, 0);
     if copies {

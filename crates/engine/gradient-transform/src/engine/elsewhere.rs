@@ -1,5 +1,6 @@
 //! Steps of a tensor whose sweeps run elsewhere: the host's work before, between and after them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -7,8 +8,10 @@ use smallvec::SmallVec;
 use crate::engine::formula::Variants;
 use crate::engine::plan::{Plan, Sweep};
 use crate::engine::tensor::{NewColumn, Progress, Run, Tensor};
+use crate::link::Role;
 use crate::link::context::Context;
 use crate::link::formula::FormulaNumbers;
+use crate::link::matrices::MatrixNumbers;
 use crate::memory::buffer::Buffer;
 use crate::memory::element::{DType, Real};
 use crate::memory::rounding::{Stream, hash_name};
@@ -163,15 +166,62 @@ impl<T: Real> Tensor<T> {
     pub(crate) fn seal_elsewhere(&mut self, run: &Run<'_, T>, until: Option<&str>) {
         self.with_plan(run, |tensor, plan, cx, held| {
             let end = held.map_or(plan.stages.len(), |held| held + 1);
-            let Progress { swept, sealed, .. } = tensor.progress;
-            let waits = match last_sweep(run, plan, held, until) {
-                Some(last) => until.is_some() && swept == last + 1,
-                None => true,
-            };
-            if sealed < swept && !waits {
-                tensor.seal(run, plan, sealed, cx, held, end);
+            if tensor.is_to_be_sealed(run, plan, held, until) {
+                tensor.seal(run, plan, tensor.progress.sealed, cx, held, end);
             }
         });
+    }
+
+    fn is_to_be_sealed(
+        &self,
+        run: &Run<'_, T>,
+        plan: &Plan,
+        held: Option<usize>,
+        until: Option<&str>,
+    ) -> bool {
+        let Progress { swept, sealed, .. } = self.progress;
+        let waits = match last_sweep(run, plan, held, until) {
+            Some(last) => until.is_some() && swept == last + 1,
+            None => true,
+        };
+        sealed < swept && !waits
+    }
+
+    /// The stage that the chain was cut after in the latest sweep, if it is to be sealed: one with work on whole matrices does it now.
+    pub(crate) fn reduction_to_seal(&mut self, run: &Run<'_, T>, until: Option<&str>) -> Option<usize> {
+        self.with_plan(run, |tensor, plan, _, held| {
+            let sealed = tensor.progress.sealed;
+            let reduces = |i: &usize| {
+                let stage = &plan.stages[*i];
+                stage.role == Role::Reduce && stage.sweep == sealed && !stage.idle && held != Some(*i)
+            };
+            let end = held.unwrap_or(plan.stages.len());
+            (0..end).find(reduces).filter(|_| tensor.is_to_be_sealed(run, plan, held, until))
+        })?
+    }
+
+    /// The place of a stage's columns among the tensor's.
+    pub(crate) fn columns_of(&self, stage: usize) -> Range<usize> {
+        self.plan.as_ref().map_or(0..0, |plan| plan.stages[stage].columns.clone())
+    }
+
+    /// Has a stage give the numbers of later steps of its work on whole matrices.
+    pub(crate) fn matrix_numbers(
+        &mut self,
+        run: &Run<'_, T>,
+        stage: usize,
+        call: usize,
+        numbers: &mut MatrixNumbers<T>,
+    ) {
+        self.with_plan(run, |tensor, plan, cx, _| {
+            let cx = cx.of(tensor.fresh[stage]);
+            run.stages[stage].matrix_numbers(&cx, call, numbers, tensor.state(plan, stage));
+        });
+    }
+
+    /// A stage's work on whole matrices is done.
+    pub(crate) fn note_multiplied(&mut self, stage: usize) {
+        self.progress.multiplied = Some(stage);
     }
 
     /// Ends the step.

@@ -35,6 +35,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Progress {
     pub(super) swept: usize,
     pub(super) sealed: usize,
+    /// The stage whose work on whole matrices was done elsewhere, in place of its seal.
+    pub(super) multiplied: Option<usize>,
     /// Its gradient is invalid, so the step is over for it.
     pub(crate) refused: bool,
 }
@@ -255,7 +257,8 @@ impl<T: Real> Tensor<T> {
     ) {
         self.progress.sealed += 1;
         for (i, stage) in plan.stages[..end].iter().enumerate() {
-            if stage.sweep == sweep && !stage.idle && held != Some(i) {
+            let done = [held, self.progress.multiplied].contains(&Some(i));
+            if stage.sweep == sweep && !stage.idle && !done {
                 run.stages[i].seal(&cx.of(self.fresh[i]), self.state(plan, i));
             }
         }
@@ -391,7 +394,7 @@ impl<T: Real> Tensor<T> {
         Some(Seen { plan, slots: &self.seen[..Watch::<T>::slots(plan)] })
     }
 
-    fn state(&mut self, plan: &Plan, i: usize) -> TensorState<'_, T> {
+    pub(super) fn state(&mut self, plan: &Plan, i: usize) -> TensorState<'_, T> {
         let stage = &plan.stages[i];
         TensorState {
             columns: &mut self.columns[stage.columns.clone()],

@@ -6,6 +6,7 @@ pub(crate) mod equations;
 pub(crate) mod estimator;
 pub(crate) mod formula;
 pub(crate) mod loops;
+pub(crate) mod matrices;
 pub(crate) mod moment_scale;
 pub(crate) mod published;
 pub(crate) mod state;
@@ -23,6 +24,7 @@ use crate::link::equations::Equations;
 use crate::link::estimator::Estimator;
 use crate::link::formula::{ElementWork, FormulaElement, FormulaNumbers};
 use crate::link::loops::Loops;
+use crate::link::matrices::{MatrixNumbers, MatrixWork};
 use crate::link::state::{StateSpec, Sums, TensorState};
 use crate::link::sums_over::SumsOver;
 use crate::link::tile::Tile;
@@ -332,6 +334,117 @@ pub trait Link<T: Real>: Debug + Send + Sync {
     /// [`seal`](Self::seal) left it.
     fn formula_numbers(&self, cx: &Context<'_>, scratch: &[Vec<T>]) -> FormulaNumbers<T> {
         FormulaNumbers::default()
+    }
+
+    /// Of a reduction that has a [`formula`](Self::formula): its work on whole matrices after it has observed the update, which a device
+    /// runs in place of [`seal`](Self::seal). Tensors with the same work are worked on together.
+    ///
+    /// ```
+    /// use gradient_transform::device::{
+    ///     DeviceParameter, ElementWork, FormulaElement, Interpreter, MatrixNumbers, MatrixWork, OnDevice, Product,
+    /// };
+    /// use gradient_transform::{
+    ///     Buffer, Context, Descent, Link, Optimizer, Parameter, Role, StateSpec, Sums, TensorInfo, TensorState,
+    ///     Tile,
+    /// };
+    ///
+    /// /// `U <- U U' U / |U|^2`.
+    /// #[derive(Debug)]
+    /// struct Cubed;
+    ///
+    /// impl Link<f32> for Cubed {
+    ///     fn name(&self) -> &str {
+    ///         "cubed"
+    ///     }
+    ///
+    ///     fn applies(&self, tensor: &TensorInfo) -> bool {
+    ///         tensor.shape.len() == 2
+    ///     }
+    ///
+    ///     fn role(&self, _tensor: &TensorInfo) -> Role {
+    ///         Role::Reduce
+    ///     }
+    ///
+    ///     fn state(&self, _tensor: &TensorInfo) -> StateSpec {
+    ///         StateSpec::new().workspace("matrix")
+    ///     }
+    ///
+    ///     fn observe(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>, _sums: Sums<'_, f32>) {
+    ///         tile.columns[0].copy_from_slice(tile.update.values());
+    ///     }
+    ///
+    ///     fn seal(&self, cx: &Context<'_>, state: TensorState<'_, f32>) {
+    ///         let Buffer::F32(u) = &mut state.columns[0] else { return };
+    ///         let (rows, cols, given) = (cx.tensor.shape[0], cx.tensor.shape[1], u.clone());
+    ///         let squares: f32 = given.iter().map(|u| u * u).sum();
+    ///         for (i, j) in (0..rows).flat_map(|i| (0..cols).map(move |j| (i, j))) {
+    ///             let row = |r: usize| (0..cols).map(|c| given[i * cols + c] * given[r * cols + c]).sum::<f32>();
+    ///             u[i * cols + j] = (0..rows).map(|r| row(r) * given[r * cols + j]).sum::<f32>() / squares;
+    ///         }
+    ///     }
+    ///
+    ///     fn emit(&self, _cx: &Context<'_>, tile: &mut Tile<'_, '_, f32>) {
+    ///         tile.update.map2(tile.columns[0], |_, u| u);
+    ///     }
+    ///
+    ///     // And on a device:
+    ///     fn formula(&self, _tensor: &TensorInfo, work: ElementWork, e: &mut FormulaElement<'_>) -> bool {
+    ///         match work {
+    ///             ElementWork::Observe => e.state.push((0, e.update)),
+    ///             _ => e.update = e.column(0),
+    ///         }
+    ///         true
+    ///     }
+    ///
+    ///     fn matrix_work(&self, tensor: &TensorInfo) -> Option<MatrixWork> {
+    ///         let (rows, cols) = (tensor.shape[0], tensor.shape[1]);
+    ///         let mut work = MatrixWork::default();
+    ///         let u = work.column(0, rows, cols);
+    ///         let (square, cubed) = (work.workspace(rows, rows), work.workspace(rows, cols));
+    ///         work.product(Product { symmetric: true, ..Product::new(square, u, u.t()) });
+    ///         work.product(Product::new(cubed, square, u));
+    ///         work.each(cubed, u, |e| e.sums.push(e.gradient.squared()));
+    ///         work.numbers();
+    ///         work.each(u, cubed, |e| e.parameter = e.gradient / e.number(0));
+    ///         Some(work)
+    ///     }
+    ///
+    ///     fn matrix_numbers(
+    ///         &self,
+    ///         _cx: &Context<'_>,
+    ///         _call: usize,
+    ///         numbers: &mut MatrixNumbers<f32>,
+    ///         _state: TensorState<'_, f32>,
+    ///     ) {
+    ///         numbers.numbers = vec![numbers.sums[0] as f32];
+    ///     }
+    /// }
+    ///
+    /// let optimizer = || Optimizer::new((Cubed, Descent::default()), [("w", [2, 2])]);
+    /// let (mut w, g) = ([0.0_f32; 4], [2.0_f32, 0.0, 0.0, 1.0]);
+    /// optimizer()?.step(&mut [Parameter::slice(&mut w, Some(&g))])?;
+    /// assert_eq!(w, [-1.6, 0.0, 0.0, -0.2]);
+    ///
+    /// let (mut there, g) = (Buffer::F32(vec![0.0; 4]), Buffer::F32(g.to_vec()));
+    /// let mut optimizer = OnDevice::new(optimizer()?, Interpreter)?;
+    /// optimizer.step(&mut [DeviceParameter { value: &mut there, gradient: Some(&g) }])?;
+    /// assert_eq!(there, Buffer::F32(w.to_vec()));
+    /// # Ok::<(), gradient_transform::Error>(())
+    /// ```
+    fn matrix_work(&self, tensor: &TensorInfo) -> Option<MatrixWork> {
+        None
+    }
+
+    /// The numbers of a tensor for the steps of its [`matrix_work`](Self::matrix_work) after call number `call` (counted from 0) of
+    /// [`numbers`](MatrixWork::numbers) in it, by the sums of those before it. May change small state, as [`seal`](Self::seal) may; the
+    /// columns are on the device.
+    fn matrix_numbers(
+        &self,
+        cx: &Context<'_>,
+        call: usize,
+        numbers: &mut MatrixNumbers<T>,
+        state: TensorState<'_, T>,
+    ) {
     }
 
     /// State for one tensor.

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use gradient_transform::device::{Executor, SweepFormula, TensorSweep};
+use gradient_transform::device::{Executor, Product, ProductArrays, SweepFormula, TensorSweep};
 use gradient_transform::{Buffer, DType};
 use half::bf16;
-use sweep_kernels::{Layout, SUPPORT, Tables, Types, by_types, kernels, words};
+use sweep_kernels::{Layout, SUPPORT, Tables, Types, by_types, kernels, product, words};
 
 /// Kernels on the host, each a program of its own.
 #[derive(Debug)]
@@ -68,6 +68,29 @@ impl CompiledForHost {
         made.clone()
     }
 
+    fn multiply(&mut self, product: &Product, tensors: &mut [ProductArrays<'_, Buffer>]) {
+        let mut memory = Vec::new();
+        let mut places = HashMap::new();
+        for ProductArrays { into, left, right, plus } in tensors.iter() {
+            for array in [&**into, left, right].into_iter().chain(*plus) {
+                places.insert(std::ptr::from_ref(array).addr(), memory.len() as u64);
+                memory.extend(bytes(array));
+            }
+        }
+        let place = |array: &Buffer| places[&std::ptr::from_ref(array).addr()];
+        let words = product::words(product, tensors, place);
+        let (program, names) = self.program(product::MULTIPLY.to_owned());
+        let kernel = names.iter().position(|name| name == "multiply").unwrap() as u64;
+        let launches = [kernel, 0, product::jobs(product, tensors.len(), product::SIDE) as u64];
+        let bytes_of = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let none = Vec::new;
+        let regions = [memory, bytes_of(&words), none(), none(), none(), none(), bytes_of(&launches)];
+        let memory = launch(program, &regions);
+        for ProductArrays { into, .. } in tensors {
+            put_back(into, &memory[places[&std::ptr::from_ref(&**into).addr()] as usize..]);
+        }
+    }
+
     fn run(&mut self, formula: &SweepFormula, types: &Types, tensors: &mut [TensorSweep<'_, f32, Buffer>]) {
         let layout = Layout::of(formula, types.columns.len());
         let mut memory = Vec::new();
@@ -100,17 +123,8 @@ impl CompiledForHost {
             vec![0; 4 * tables.floats],
             launches.iter().flat_map(|word| word.to_le_bytes()).collect(),
         ];
-        let input: Vec<u8> = regions
-            .iter()
-            .flat_map(|region| (region.len() as u64).to_le_bytes().into_iter().chain(region.iter().copied()))
-            .collect();
-        let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let writer = std::thread::spawn(move || stdin.write_all(&input));
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap().unwrap();
-        assert!(output.status.success(), "{:?}", output.status);
-        let (memory, rest) = output.stdout.split_at(regions[0].len());
+        let output = launch(program, &regions);
+        let (memory, rest) = output.split_at(regions[0].len());
         let (doubles, floats) = rest.split_at(regions[4].len());
         for tensor in tensors.iter_mut() {
             let arrays = std::iter::once(&mut *tensor.parameter).chain(tensor.columns.iter_mut());
@@ -123,6 +137,21 @@ impl CompiledForHost {
         let floats: Vec<f32> = floats.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         tables.put(&doubles[tables.results()], &floats[..tables.results_along()], tensors);
     }
+}
+
+/// What a program leaves of the memory, which is its first, fifth and sixth region, after the launches that are the last.
+fn launch(program: PathBuf, regions: &[Vec<u8>; 7]) -> Vec<u8> {
+    let input: Vec<u8> = regions
+        .iter()
+        .flat_map(|region| (region.len() as u64).to_le_bytes().into_iter().chain(region.iter().copied()))
+        .collect();
+    let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    output.stdout
 }
 
 fn bytes(array: &Buffer) -> Vec<u8> {
@@ -194,5 +223,16 @@ impl Executor for CompiledForHost {
             self.run(formula, &types, tensors);
         }
         Ok(())
+    }
+
+    fn multiply(
+        &mut self,
+        product: &Product,
+        tensors: &mut [ProductArrays<'_, Buffer>],
+    ) -> Option<Result<(), String>> {
+        if !tensors.is_empty() {
+            CompiledForHost::multiply(self, product, tensors);
+        }
+        Some(Ok(()))
     }
 }

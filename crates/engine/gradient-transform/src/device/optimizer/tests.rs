@@ -6,6 +6,7 @@ use crate::device::{Interpreter, SweepFormula, TensorSweep};
 use crate::link::context::TensorInfo;
 use crate::memory::element::DType;
 use crate::memory::number::{Backend, Num};
+use crate::optimizer::group::{ParameterGroup, Settings};
 
 #[derive(Clone, Debug)]
 struct Momentum;
@@ -188,4 +189,26 @@ fn gradients_that_find_no_memory_are_in_no_sum() {
     assert!(optimizer.accumulate(&parameters).is_err());
     optimizer.executor().calls = 100;
     assert!(optimizer.accumulate(&parameters).is_err());
+}
+
+#[derive(Clone, Debug)]
+struct Scaled(f64);
+
+#[transform("scaled")]
+impl GradientTransform for Scaled {
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = self.0 * e.update;
+    }
+}
+
+#[test]
+fn groups_of_the_same_chain_with_other_hyperparameters_have_formulas_of_their_own() {
+    let group = |factor, name: &str| ParameterGroup::new((Scaled(factor), Descent::default()), [(name, [1])]);
+    let optimizer: Optimizer =
+        Optimizer::with_groups([group(1.0, "a"), group(3.0, "b")], Settings::default()).unwrap();
+    let mut optimizer = OnDevice::new(optimizer, Interpreter).unwrap();
+    let [mut a, mut b] = [0.0, 0.0].map(|x| Buffer::F32(vec![x]));
+    let gradient = Some(&Buffer::F32(vec![1.0]));
+    optimizer.step(&mut [&mut a, &mut b].map(|value| DeviceParameter { value, gradient })).unwrap();
+    assert_eq!([a, b], [-1.0, -3.0].map(|x| Buffer::F32(vec![x])));
 }
