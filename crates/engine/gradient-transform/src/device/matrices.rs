@@ -96,7 +96,7 @@ impl<A> Matrices<A> {
     /// For an optimizer.
     ///
     /// # Errors
-    /// [`Error::NoProducts`].
+    /// [`Error::NoProducts`]; [`Error::InvalidChain`] for work on a column of another type.
     pub(super) fn new<T: Real, E: Executor<T, Array = A>>(
         optimizer: &Optimizer<T>,
         executor: &mut E,
@@ -111,11 +111,11 @@ impl<A> Matrices<A> {
                 let columns = stage.state(&tensor.info).columns;
                 let fits =
                     |column: usize| columns[column].storage == Storage::Compute && columns[column].every == 1;
-                assert!(
-                    work.columns().all(fits),
-                    "`{}`: a matrix is in another type than is computed in",
-                    stage.name()
-                );
+                if !work.columns().all(fits) {
+                    let reason =
+                        "its work on matrices needs columns in the type of the computation, with every element".into();
+                    return Err(Error::InvalidChain { chain: stage.name().into(), reason });
+                }
                 let product = work.steps.iter().find_map(MatrixStep::product);
                 if product.is_some_and(|product| executor.multiply(product, &mut []).is_none()) {
                     return Err(no_products(stage.name()));
