@@ -45,10 +45,8 @@ fn sums_of_several_chunks_have_the_engines_bits() {
 #[test]
 fn every_chain_of_whole_matrices_is_the_engines_but_for_rounding() {
     for row in matrix_rows() {
-        for (types, tolerance) in [(Types::F32, 1e-5), (Types::Bf16Nearest, 1.0 / 128.0)] {
-            let (_, apart) = distance(&row, types, &SHAPES, 8, Interpreter).unwrap();
-            assert!(apart <= tolerance, "{}, {types:?}: {apart:e}", row.name);
-        }
+        let (_, apart) = distance(&row, Types::F32, &SHAPES, 4, Interpreter).unwrap();
+        assert!(apart <= 1e-5, "{}: {apart:e}", row.name);
     }
 }
 

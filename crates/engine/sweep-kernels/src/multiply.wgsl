@@ -16,17 +16,17 @@ fn multiply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let w = 17u + job / (down * across) * 4u;
     if (job >= down * across * words[16].x || (symmetric && col > row)) { return; }
     var sum = 0.0;
-    for (var from = 0u; from < depth; from += 16u) {
+    for (var first = 0u; first < depth; first += 16u) {
         // Neighbours read what lies side by side.
         let of_left = select(local.xy, local.yx, words[6].x == 1u);
         let of_right = select(local.xy, local.yx, words[8].x == 1u);
         var x = 0.0;
         var y = 0.0;
-        if (row + of_left.x < rows && from + of_left.y < depth) {
-            x = left[words[w + 1u].x + (row + of_left.x) * words[5].x + (from + of_left.y) * words[6].x];
+        if (row + of_left.x < rows && first + of_left.y < depth) {
+            x = left[words[w + 1u].x + (row + of_left.x) * words[5].x + (first + of_left.y) * words[6].x];
         }
-        if (from + of_right.x < depth && col + of_right.y < cols) {
-            y = right[words[w + 2u].x + (from + of_right.x) * words[7].x + (col + of_right.y) * words[8].x];
+        if (first + of_right.x < depth && col + of_right.y < cols) {
+            y = right[words[w + 2u].x + (first + of_right.x) * words[7].x + (col + of_right.y) * words[8].x];
         }
         l[16u * of_left.x + of_left.y] = x;
         r[16u * of_right.x + of_right.y] = y;
