@@ -167,6 +167,38 @@ fn a_module_that_is_trained_on_the_device_is_the_one_of_the_processor_within_the
 }
 
 #[test]
+fn muon_trains_a_module_on_the_device_as_on_the_processor_and_nothing_passes_through_the_host() {
+    let Some((device, setup)) = device("Muon") else { return };
+    let options = Options::default().use_muon_pp(true).d0(1e-2);
+    let mut module = Network::new(&device);
+    let mut twin = module.clone().to_device(&Device::flex().autodiff());
+    let mut here = ProdigyPlus::new(&twin, &options).unwrap();
+    let mut there = OnWgpu::new(ProdigyPlus::new(&module, &options).unwrap(), setup).unwrap();
+    for step in 0..6 {
+        let gradients = module.gradients(step);
+        let copies = on_host(&module, &gradients);
+        assert_eq!(there.step(1.0, &mut module, gradients).unwrap(), StepOutcome::Done);
+        here.step(1.0, &mut twin, copies).unwrap();
+        assert_near(&values(&module), &values(&twin), &format!("y, step {step}"));
+    }
+
+    let mut layer: Linear = LinearConfig::new(256, 512).init(&device);
+    let bytes = 4 * (256 * 512 + 512);
+    let mut optimizer = OnWgpu::new(ProdigyPlus::new(&layer, &options).unwrap(), setup).unwrap();
+    for step in 0..2 {
+        let loss = layer.forward(wave::<2>([8, 256], 1, 1.0, &device)).powf_scalar(2.0).mean();
+        let gradients = GradientsParams::from_grads(loss.backward(), &layer);
+        let before = optimizer.engine_mut().executor().transferred_bytes();
+        optimizer.step(1.0, &mut layer, gradients).unwrap();
+        let transferred = optimizer.engine_mut().executor().transferred_bytes() - before;
+        say(&format!(
+            "ran: Muon, step {step}: {transferred} bytes between host and device, {bytes} of parameters"
+        ));
+        assert!(transferred < bytes / 10, "{transferred}");
+    }
+}
+
+#[test]
 fn parameters_and_gradients_do_not_pass_through_the_host() {
     let Some((device, setup)) = device("bytes of a step") else { return };
     let mut layer: Linear = LinearConfig::new(512, 512).init(&device);
