@@ -171,6 +171,19 @@ pub trait Executor<T: Real = f32>: fmt::Debug {
         None
     }
 
+    /// Whether the device has float64, in which some transforms have their
+    /// [sums](crate::GradientTransform::SUMS_IN_FLOAT64). Where it does not, chains with such a transform are refused
+    /// ([`Error::NoFloat64`](crate::Error::NoFloat64)).
+    ///
+    /// ```
+    /// use gradient_transform::device::{Executor, Interpreter};
+    ///
+    /// assert!(Executor::<f32>::has_float64(&Interpreter));
+    /// ```
+    fn has_float64(&self) -> bool {
+        false
+    }
+
     /// An array of the device with these values.
     ///
     /// # Errors

@@ -76,13 +76,14 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// training points.
     ///
     /// # Errors
-    /// [`Error::NoFormula`] for a link that works on tiles; [`Error::RecorderOnDevice`]; [`Error::Device`].
+    /// [`Error::NoFormula`] for a link that works on tiles; [`Error::NoFloat64`] for one whose sums are in float64, on a device that has none;
+    /// [`Error::RecorderOnDevice`]; [`Error::Device`].
     pub fn new(mut optimizer: Optimizer<T>, mut executor: E) -> Result<Self> {
         if optimizer.recorder.is_some() {
             return Err(Error::RecorderOnDevice);
         }
         for tensor in &optimizer.tensors {
-            optimizer.formulas(tensor.group, &tensor.info.shape)?;
+            optimizer.formulas_on(tensor.group, &tensor.info.shape, executor.has_float64())?;
         }
         let Optimizer { groups, tensors, .. } = &mut optimizer;
         for tensor in tensors.iter_mut() {
