@@ -7,7 +7,7 @@ mod lion;
 use std::io::Write;
 use std::path::Path;
 
-use conformance::device::{Types, distance, rows};
+use conformance::device::{Types, distance, rows, rows_in_float64};
 use conformance::device_loop::compare_loop;
 use elementary::{Adam, ClipByNorm, Momentum};
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
@@ -85,6 +85,14 @@ fn sums_of_several_chunks_are_within_the_tolerance() {
     let wanted = ["default", "dense", "adopt", "lars"];
     let shapes: [&[usize]; 3] = [&[800, 700], &[3, 200_000], &[600_000]];
     all("sums of chunks", Types::F32, &shapes, 3, TOLERANCE, |_, name| wanted.contains(&name));
+}
+
+#[test]
+fn sums_in_float64_are_refused_by_name() {
+    let Some(wgpu) = device("sums in float64") else { return };
+    let optimizer = Optimizer::new(rows_in_float64()[0].chain(), [("w", [40, 33])]).unwrap();
+    let refused = OnDevice::new(optimizer, wgpu).unwrap_err();
+    assert_eq!(refused, Error::NoFloat64 { transform: "orthograd".into() });
 }
 
 fn wave(seed: usize, n: usize) -> Vec<f32> {
