@@ -13,7 +13,8 @@
 //! [`Error::NoFormula`](crate::Error::NoFormula).
 //!
 //! Sums have the order that they have on the processor: 32 lanes by the element's place in a tile of [`TILE`](crate::TILE) elements (8 for
-//! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. An executor with this order and
+//! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. Lanes have the type of their terms, which are
+//! in float64 under [`SUMS_IN_FLOAT64`](crate::GradientTransform::SUMS_IN_FLOAT64). An executor with this order and
 //! IEEE arithmetic gives the processor's bits.
 //!
 //! Work on arrays outside of steps is such a formula too, so that an executor has nothing else to learn: the way to the evaluation point
