@@ -77,21 +77,40 @@ pub fn random_row(seed: u64) -> Row {
     Row { name: "random", chain: Box::new(move || random_chain::chain(seed)) }
 }
 
-/// All chains.
-pub fn rows() -> Vec<Row> {
-    fn row<G: Link<f32> + 'static>(name: &'static str, chain: impl Fn() -> G + 'static) -> Row {
-        Row { name, chain: Box::new(move || Box::new(chain())) }
-    }
-    let mut rows: Vec<Row> = OPTIONS
-        .iter()
-        .map(|(name, options)| {
-            let options: Result<Options, _> = serde_json::from_str(options);
-            row(name, move || match &options {
-                Ok(options) => options.transforms::<f32>().unwrap_or_else(|error| panic!("{error}")),
-                Err(error) => panic!("{error}"),
-            })
+/// Options with sums in float64.
+const OPTIONS_IN_FLOAT64: [(&str, &str); 3] = [
+    ("orthograd", r#"{"use_orthograd": true}"#),
+    ("orthograd, adopt, cautious", r#"{"use_orthograd": true, "use_adopt": true, "use_cautious": true}"#),
+    ("2.0.1, orthograd", r#"{"line": "2.0.1", "use_orthograd": true}"#),
+];
+
+/// Chains with sums in float64, for devices that have it.
+pub fn rows_in_float64() -> Vec<Row> {
+    let random = (0..12).map(|seed| Row {
+        name: "random sums in float64",
+        chain: Box::new(move || random_chain::exact_chain(seed)),
+    });
+    of_options(&OPTIONS_IN_FLOAT64).into_iter().chain(random).collect()
+}
+
+fn row<G: Link<f32> + 'static>(name: &'static str, chain: impl Fn() -> G + 'static) -> Row {
+    Row { name, chain: Box::new(move || Box::new(chain())) }
+}
+
+fn of_options(options: &[(&'static str, &str)]) -> Vec<Row> {
+    let of = |(name, options): &(&'static str, &str)| {
+        let options: Result<Options, _> = serde_json::from_str(options);
+        row(name, move || match &options {
+            Ok(options) => options.transforms::<f32>().unwrap_or_else(|error| panic!("{error}")),
+            Err(error) => panic!("{error}"),
         })
-        .collect();
+    };
+    options.iter().map(of).collect()
+}
+
+/// All chains whose sums are in the type computed in.
+pub fn rows() -> Vec<Row> {
+    let mut rows = of_options(&OPTIONS);
     let with = |name, rows: &mut Vec<Row>, chain: fn() -> Box<dyn Link<f32>>| rows.push(row(name, chain));
     use named_optimizers as named;
     let rows_of = &mut rows;

@@ -23,9 +23,9 @@ struct Size<V> {
 }
 
 /// A random expression of update, gradient, parameter, state and a number of the tensor: the next update. State and the sum that the number follows from are others.
-/// Two types, as a chain has each name once.
+/// Several types, as a chain has each name once, and for sums in float64.
 macro_rules! expressions {
-    ($($type:ident: $name:literal),+) => {$(
+    ($($type:ident: $name:literal, $float64:literal);+) => {$(
         #[derive(Clone, Debug)]
         struct $type {
             seed: u64,
@@ -36,6 +36,7 @@ macro_rules! expressions {
             type State<V: Copy> = Two<V>;
             type Sums<V: Copy> = Size<V>;
             type Scalars<V: Copy> = Size<V>;
+            const SUMS_IN_FLOAT64: bool = $float64;
 
             fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Size<Num<B>> {
                 let inputs = [e.update, e.gradient, e.parameter, e.update * e.gradient, e.parameter];
@@ -57,7 +58,7 @@ macro_rules! expressions {
     )+};
 }
 
-expressions!(First: "first-expression", Second: "second-expression");
+expressions!(First: "first-expression", false; Second: "second-expression", false; Exact: "exact-expression", true);
 
 /// Sixteen operations, of which each result may be an operand of those behind it. From -1 to 1.
 #[inline(always)]
@@ -101,6 +102,11 @@ impl Random {
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         ((mixed >> 40) as usize) % n
     }
+}
+
+/// A sum of random expressions in float64, and one in float32 of what it makes.
+pub(crate) fn exact_chain(seed: u64) -> Box<dyn Link<f32>> {
+    Box::new((Exact { seed }, Second { seed: !seed }, ScheduleFree::new(0.9)))
 }
 
 /// A chain of random transforms and a writer.

@@ -1,6 +1,6 @@
 //! Chains on a device: the interpreter of their formulas gives the engine's bits.
 
-use conformance::device::{Types, compare, distance, matrix_rows, random_row, rows};
+use conformance::device::{Types, compare, distance, matrix_rows, random_row, rows, rows_in_float64};
 use conformance::device_loop::compare_loop;
 use elementary::Sophia;
 use gradient_transform::device::{DeviceParameter, Interpreter, OnDevice};
@@ -11,14 +11,14 @@ const SHAPES: [&[usize]; 6] = [&[40, 33], &[33], &[3], &[64, 64], &[3, 5, 64], &
 
 #[test]
 fn every_chain_has_the_engines_bits() {
-    for row in rows() {
+    for row in rows().into_iter().chain(rows_in_float64()) {
         compare(&row, Types::F32, &SHAPES, 8, Interpreter).unwrap();
     }
 }
 
 #[test]
 fn every_chain_has_the_engines_bits_in_bfloat16() {
-    for row in rows() {
+    for row in rows().into_iter().chain(rows_in_float64()) {
         for types in [Types::Bf16, Types::Bf16Nearest] {
             compare(&row, types, &SHAPES, 8, Interpreter).unwrap();
         }
@@ -36,8 +36,8 @@ fn two_hundred_random_chains_have_the_engines_bits() {
 
 #[test]
 fn sums_of_several_chunks_have_the_engines_bits() {
-    let wanted = ["default", "dense", "adopt", "lars"];
-    for row in rows().iter().filter(|row| wanted.contains(&row.name)) {
+    let wanted = ["default", "dense", "adopt", "lars", "orthograd"];
+    for row in rows().iter().chain(&rows_in_float64()).filter(|row| wanted.contains(&row.name)) {
         compare(row, Types::F32, &[&[800, 700], &[3, 200_000], &[600_000]], 3, Interpreter).unwrap();
     }
 }

@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::time::Instant;
 
-use conformance::device::{Types, compare, rows};
+use conformance::device::{Types, compare, rows, rows_in_float64};
 use gradient_cuda::{Cuda, CudaArray};
 use gradient_transform::Buffer;
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
@@ -48,7 +48,7 @@ fn check() -> Result<()> {
         (Types::Bf16, &LONG[..], 3),
     ] {
         let before = (well, badly);
-        for row in rows() {
+        for row in rows().into_iter().chain(rows_in_float64()) {
             match compare(&row, types, shapes, steps, cuda) {
                 Ok(back) => {
                     cuda = back;

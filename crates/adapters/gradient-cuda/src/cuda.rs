@@ -253,6 +253,10 @@ impl Executor for Cuda {
         Some((0, first..first + (array.len * array.dtype().size()) as u64))
     }
 
+    fn has_float64(&self) -> bool {
+        true
+    }
+
     fn upload(&mut self, values: Buffer) -> Result<CudaArray, CudaError> {
         let len = values.len();
         let memory = match &values {

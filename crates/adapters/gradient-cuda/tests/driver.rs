@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use conformance::device::{Types, compare, distance, matrix_rows, rows};
+use conformance::device::{Types, compare, distance, matrix_rows, rows, rows_in_float64};
 use conformance::products::products_apart;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
 use gradient_cuda::{Cuda, CudaArray, CudaError};
@@ -71,7 +71,7 @@ fn every_fourth_chain_has_the_engines_bits() {
     }
     let mut cuda = Cuda::new(0).unwrap();
     // The kernels of all of them are tested in sweep-kernels, and compiling takes most of the time.
-    for (number, row) in rows().iter().step_by(4).enumerate() {
+    for (number, row) in rows().iter().step_by(4).chain(rows_in_float64().first()).enumerate() {
         let types = if number % 2 == 0 { Types::F32 } else { Types::Bf16 };
         cuda = compare(row, types, &SHAPES, 4, cuda).unwrap();
     }

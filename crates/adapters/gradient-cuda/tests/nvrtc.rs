@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::panic::catch_unwind;
 
-use conformance::device::{random_row, rows};
+use conformance::device::{random_row, rows, rows_in_float64};
 use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use gradient_transform::{DType, Optimizer, Rounding};
 use sweep_kernels::product::MULTIPLY;
@@ -34,7 +34,7 @@ fn the_kernels_of_every_chain_compile_for_a_gpu() {
     let multiply = compile(MULTIPLY).unwrap();
     assert!(multiply.contains(".entry multiply") && !multiply.contains("fma.rn.f32"), "{multiply}");
     let mut known = HashSet::new();
-    for row in rows().into_iter().chain((0..20).map(random_row)) {
+    for row in rows().into_iter().chain(rows_in_float64()).chain((0..20).map(random_row)) {
         for shape in [&[40, 33][..], &[33]] {
             let optimizer: Optimizer = Optimizer::new(row.chain(), [("w", shape)]).unwrap();
             for sweep in optimizer.formulas(0, shape).unwrap() {

@@ -7,7 +7,7 @@ mod lion;
 use std::io::Write;
 use std::path::Path;
 
-use conformance::device::{Types, distance, matrix_rows, rows};
+use conformance::device::{Types, distance, matrix_rows, rows, rows_in_float64};
 use conformance::device_loop::compare_loop;
 use conformance::products::products_apart;
 use elementary::{Adam, ClipByNorm, Momentum};
@@ -104,6 +104,14 @@ fn products_and_chains_of_them_are_within_the_tolerance() {
         largest = largest.max(apart);
     }
     ran(&format!("products within {of_products:.1e}, chains of them within {largest:.1e}"), &wgpu);
+}
+
+#[test]
+fn sums_in_float64_are_refused_by_name() {
+    let Some(wgpu) = device("sums in float64") else { return };
+    let optimizer = Optimizer::new(rows_in_float64()[0].chain(), [("w", [40, 33])]).unwrap();
+    let refused = OnDevice::new(optimizer, wgpu).unwrap_err();
+    assert_eq!(refused, Error::NoFloat64 { transform: "orthograd".into() });
 }
 
 fn wave(seed: usize, n: usize) -> Vec<f32> {

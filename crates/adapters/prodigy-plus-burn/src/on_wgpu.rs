@@ -29,8 +29,8 @@ impl OnWgpu {
     /// `init_with_setup` or of your own.
     ///
     /// # Errors
-    /// [`NoFormula`](gradient_transform::Error::NoFormula) for a chain with OrthoGrad, say, and what else
-    /// [`OnDevice::new`] refuses.
+    /// [`NoFormula`](gradient_transform::Error::NoFormula) for a link that works on tiles,
+    /// [`NoFloat64`](gradient_transform::Error::NoFloat64) for a chain with OrthoGrad, and what else [`OnDevice::new`] refuses.
     pub fn new(optimizer: ModuleOptimizer, setup: &WgpuSetup) -> Result<Self> {
         let names = optimizer.engine.names().map(str::to_owned).collect();
         let wgpu = Wgpu::on_device(setup.device.clone(), setup.queue.clone());

@@ -196,6 +196,14 @@ pub enum Error {
         /// The first such link.
         transform: String,
     },
+    /// A chain cannot run on a device that has no float64, because one of its transforms has its sums in float64.
+    #[error(
+        "`{transform}` has its sums in float64, which this device does not have; leave it out of the chain, or step on the processor or on CUDA"
+    )]
+    NoFloat64 {
+        /// The first such transform.
+        transform: String,
+    },
     /// An optimizer with a [`Recorder`](crate::Recorder) cannot run on a device.
     #[error(
         "a recorder reads tiles in the processor's caches, which a device does not have; remove it with `set_recorder(None)`"

@@ -1,49 +1,73 @@
 //! Values of an element as statements, in any language of kernels.
 
 use gradient_transform::device::{ElementFormula, SweepFormula};
-use gradient_transform::number::{Function, Input, Node, Symbol};
+use gradient_transform::number::{Function, Input, Node, Symbol, wide};
 
 /// Differences between languages of kernels.
 pub(crate) trait Language {
-    /// A name for a value: a number, or a truth value.
-    fn declare(&self, truth: bool, name: &str, value: &str) -> String;
+    /// A name for a value.
+    fn declare(&self, kind: Kind, name: &str, value: &str) -> String;
     /// A number to the last bit.
     fn literal(&self, x: f32) -> String;
+    /// A float64 to the last bit.
+    fn wide_literal(&self, x: f64) -> String;
     /// The value of an input that is not a number of the tensor and step.
     fn load(&self, input: Input) -> String;
-    fn function(&self, function: Function) -> &'static str;
+    fn function(&self, function: Function, kind: Kind) -> &'static str;
     /// Name of the fused product and sum.
-    fn fused(&self) -> &'static str;
+    fn fused(&self, kind: Kind) -> &'static str;
     fn select(&self, condition: &str, yes: &str, no: &str) -> String;
+}
+
+/// Kind of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A truth value.
+    Truth,
+    /// A number in float32.
+    Narrow,
+    /// A number in float64.
+    Wide,
 }
 
 /// The statements that give values of an element. Numbers of the tensor and step have their names before.
 pub(crate) fn statements(formula: &SweepFormula, values: &[Symbol], language: &impl Language) -> Vec<String> {
-    let needed = formula.needed(values);
+    let (needed, wide) = (formula.needed(values), wide(&formula.nodes));
     let nodes = formula.nodes.iter().enumerate().filter(|(i, _)| needed[*i]);
-    nodes.filter_map(|(i, node)| statement(formula, i, node, language)).collect()
+    let number = |i: usize| if wide[i] { Kind::Wide } else { Kind::Narrow };
+    nodes.filter_map(|(i, node)| statement(formula, i, node, number(i), language)).collect()
 }
 
-fn statement(formula: &SweepFormula, i: usize, node: &Node, language: &impl Language) -> Option<String> {
+/// The statement of a node, which is of the kind `number` if it is no truth value.
+fn statement(
+    formula: &SweepFormula,
+    i: usize,
+    node: &Node,
+    number: Kind,
+    language: &impl Language,
+) -> Option<String> {
     let of = |symbol: &Symbol| name(formula, *symbol, language);
-    let (truth, value) = match node {
-        Node::Constant(_) | Node::Input(Input::Scalar(_)) => return None,
-        Node::Input(input) => (false, language.load(*input)),
-        Node::Add(a, b) => (false, format!("{} + {}", of(a), of(b))),
-        Node::Sub(a, b) => (false, format!("{} - {}", of(a), of(b))),
-        Node::Mul(a, b) => (false, format!("{} * {}", of(a), of(b))),
-        Node::Div(a, b) => (false, format!("{} / {}", of(a), of(b))),
-        Node::MulAdd(a, b, c) => (false, format!("{}({}, {}, {})", language.fused(), of(a), of(b), of(c))),
-        Node::Neg(a) => (false, format!("-{}", of(a))),
-        Node::Apply(f, a) => (false, format!("{}({})", language.function(*f), of(a))),
-        Node::Less(a, b) => (true, format!("{} < {}", of(a), of(b))),
-        Node::Equal(a, b) => (true, format!("{} == {}", of(a), of(b))),
-        Node::And(a, b) => (true, format!("{} & {}", of(a), of(b))),
-        Node::Or(a, b) => (true, format!("{} | {}", of(a), of(b))),
-        Node::Not(a) => (true, format!("!{}", of(a))),
-        Node::Select(c, yes, no) => (false, language.select(&of(c), &of(yes), &of(no))),
+    let (kind, value) = match node {
+        Node::Constant(_) | Node::WideConstant(_) | Node::Input(Input::Scalar(_)) => return None,
+        Node::Input(input) => (number, language.load(*input)),
+        Node::Widen(a) => (number, of(a)),
+        Node::Add(a, b) => (number, format!("{} + {}", of(a), of(b))),
+        Node::Sub(a, b) => (number, format!("{} - {}", of(a), of(b))),
+        Node::Mul(a, b) => (number, format!("{} * {}", of(a), of(b))),
+        Node::Div(a, b) => (number, format!("{} / {}", of(a), of(b))),
+        Node::MulAdd(a, b, c) => {
+            (number, format!("{}({}, {}, {})", language.fused(number), of(a), of(b), of(c)))
+        }
+        Node::Neg(a) => (number, format!("-{}", of(a))),
+        Node::Apply(f, a) => (number, format!("{}({})", language.function(*f, number), of(a))),
+        Node::Less(a, b) => (Kind::Truth, format!("{} < {}", of(a), of(b))),
+        Node::Equal(a, b) => (Kind::Truth, format!("{} == {}", of(a), of(b))),
+        Node::And(a, b) => (Kind::Truth, format!("{} & {}", of(a), of(b))),
+        Node::Or(a, b) => (Kind::Truth, format!("{} | {}", of(a), of(b))),
+        Node::Not(a) => (Kind::Truth, format!("!{}", of(a))),
+        Node::Select(c, yes, no) => (number, language.select(&of(c), &of(yes), &of(no))),
     };
-    Some(language.declare(truth, &name_of(formula, i, language), &value))
+    Some(language.declare(kind, &name_of(formula, i, language), &value))
 }
 
 /// The name of a value, or the literal that it is.
@@ -54,6 +78,7 @@ pub(crate) fn name(formula: &SweepFormula, symbol: Symbol, language: &impl Langu
 fn name_of(formula: &SweepFormula, i: usize, language: &impl Language) -> String {
     match formula.nodes[i] {
         Node::Constant(x) => language.literal(x as f32),
+        Node::WideConstant(x) => language.wide_literal(x),
         Node::Input(Input::Gradient) => "g".to_owned(),
         Node::Input(Input::Parameter) => "y".to_owned(),
         Node::Input(Input::State(column)) => format!("c{column}"),

@@ -20,21 +20,23 @@ typedef unsigned long long u64;
 #define TOTAL(x) total32(x)
 #define TOTAL8(x) total8(x)
 #define IN_ORDER(x, n) in_order(x, n)
+#define WIDE_LANED(x) double x = 0
 FUNCTION float as_float(u64 word) { return __uint_as_float((u32)word); }
 FUNCTION u32 as_bits(float x) { return __float_as_uint(x); }
-/* By halves, as on the CPU. */
-FUNCTION float total32(float x) {
-    for (int far = 16; far; far >>= 1) x += __shfl_xor_sync(~0u, x, far);
-    return x;
+/* The lanes by halves, as on the CPU, and the elements after the last full block in their order. */
+#define SUMS(number, total, in_order) \
+FUNCTION number total(number x) { \
+    for (int far = 16; far; far >>= 1) x += __shfl_xor_sync(~0u, x, far); \
+    return x; \
+} \
+FUNCTION number in_order(number x, u32 n) { \
+    number sum = 0; \
+    for (u32 i = 0; i < n; i++) sum += __shfl_sync(~0u, x, i); \
+    return sum; \
 }
 FUNCTION float total8(float x) {
     for (int far = 4; far; far >>= 1) x += __shfl_xor_sync(~0u, x, far);
     return __shfl_sync(~0u, x, 0);
-}
-FUNCTION float in_order(float x, u32 n) {
-    float sum = 0;
-    for (u32 i = 0; i < n; i++) sum += __shfl_sync(~0u, x, i);
-    return sum;
 }
 /* Adds 32 terms, of which there may be fewer, to eight lanes. */
 #define ADD8(sum, x, n) sum = add8(sum, x, n)
@@ -71,6 +73,7 @@ FUNCTION float add8(float sum, float x, u64 n) {
 #define TOTAL(x) total32(x)
 #define TOTAL8(x) total8(x)
 #define IN_ORDER(x, n) in_order(x, n)
+#define WIDE_LANED(x) double x[32] = {0}
 #define ADD8(sum, x, n) for (u64 i = 0; i < 32 && i < n; i++) sum[i % 8] += x[i]
 #define FOR_BLOCKS(job, count) for (u64 job = 0; job < count; job++)
 #define SHARED
@@ -82,18 +85,25 @@ FUNCTION float add8(float sum, float x, u64 n) {
 #define RESTRICT restrict
 FUNCTION float as_float(u64 word) { u32 bits = (u32)word; float x; memcpy(&x, &bits, 4); return x; }
 FUNCTION u32 as_bits(float x) { u32 bits; memcpy(&bits, &x, 4); return bits; }
-FUNCTION float by_halves(float *x, u32 n) {
-    for (n /= 2; n; n /= 2) for (u32 i = 0; i < n; i++) x[i] = x[i] + x[i + n];
-    return x[0];
+#define BY_HALVES(number, total, lanes) \
+FUNCTION number total(number *x) { \
+    for (u32 n = lanes / 2; n; n /= 2) for (u32 i = 0; i < n; i++) x[i] = x[i] + x[i + n]; \
+    return x[0]; \
 }
-FUNCTION float total32(float *x) { return by_halves(x, 32); }
-FUNCTION float total8(float *x) { return by_halves(x, 8); }
-FUNCTION float in_order(const float *x, u32 n) {
-    float sum = 0;
-    for (u32 i = 0; i < n; i++) sum += x[i];
-    return sum;
+#define SUMS(number, total, in_order) \
+BY_HALVES(number, total, 32) \
+FUNCTION number in_order(const number *x, u32 n) { \
+    number sum = 0; \
+    for (u32 i = 0; i < n; i++) sum += x[i]; \
+    return sum; \
 }
+BY_HALVES(float, total8, 8)
 #endif
+SUMS(float, total32, in_order)
+/* Of terms in float64. */
+SUMS(double, wide_total32, wide_in_order)
+#define WIDE_TOTAL(x) wide_total32(x)
+#define WIDE_IN_ORDER(x, n) wide_in_order(x, n)
 
 #define TILE 1024u
 #define CHUNK 524288u
@@ -114,6 +124,7 @@ FUNCTION float round_bf16(float x) {
     const u32 bits = as_bits(x);
     return as_float(x != x ? bits | 0x00400000u : (bits + (0x7fffu + (bits >> 16 & 1))) & 0xffff0000u);
 }
+FUNCTION double wide_round_bf16(double x) { return round_bf16((float)x); }
 
 /* The random bits of stochastic rounding: the key of a tile, and those of an element within it. */
 FUNCTION u64 key_of_tile(u64 stream, u64 tile) {

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use gradient_transform::device::{AlongSum, ElementFormula, Executor, SweepFormula, TensorSweep};
-use gradient_transform::number::{Function, Input, Symbol};
+use gradient_transform::number::{Function, Input, Symbol, wide};
 use gradient_transform::{DType, Rounding};
 
-use crate::expression::{self, Language, indented, numbers, statements, stored};
+use crate::expression::{self, Kind, Language, indented, numbers, statements, stored};
 use crate::layout::Layout;
 
 /// Functions that kernels call, and macros that map CUDA's keywords to C. They go before the kernels.
@@ -39,9 +39,13 @@ impl Types {
 }
 
 /// The kernels of a sweep as text, without [`SUPPORT`].
+///
+/// # Panics
+/// If anything but terms of sums over every element is in float64.
 pub fn kernels(formula: &SweepFormula, types: &Types) -> String {
     let layout = Layout::of(formula, types.columns.len());
-    let writer = Writer { formula, types, layout };
+    let writer = Writer { formula, types, layout, wide: wide(&formula.nodes) };
+    writer.check_wide();
     let mut text = String::new();
     for (k, sum) in formula.elements.sums_along.iter().enumerate() {
         text.push_str(&writer.sum_along(k, sum));
@@ -54,6 +58,8 @@ struct Writer<'a> {
     formula: &'a SweepFormula,
     types: &'a Types,
     layout: Layout,
+    /// For every node, whether it is in float64.
+    wide: Vec<bool>,
 }
 
 /// Where an element is, in the words of a kernel.
@@ -68,6 +74,22 @@ struct Place<'a> {
 }
 
 impl Writer<'_> {
+    /// Lanes in float64 are those of sums over every element, and memory has none.
+    fn check_wide(&self) {
+        let elements = &self.formula.elements;
+        let kept = elements.columns.iter().map(|kept| kept.value).chain(elements.parameter);
+        let kept = kept.chain(elements.sums_along.iter().map(|sum| sum.value));
+        let sampled = self.formula.sampled.iter().flat_map(ElementFormula::values);
+        let is_wide = |symbol: Symbol| self.wide[symbol.index()];
+        assert!(!kept.chain(sampled).any(is_wide), "only terms of sums over every element can be in float64");
+    }
+
+    /// Type of the lanes of a sum over every element, and what its macros begin with.
+    fn lanes(&self, sum: usize) -> (&'static str, &'static str) {
+        let (_, term) = self.formula.elements.sums[sum];
+        if self.wide[term.index()] { ("double", "WIDE_") } else { ("float", "") }
+    }
+
     /// The kernel that works on all elements: samples first, as elements are written in place.
     fn sweep(&self) -> String {
         let Self { formula, layout, .. } = self;
@@ -104,7 +126,10 @@ KERNEL sweep(ARGUMENTS) {{
         samples.iter().for_each(|samples| text.push_str(samples));
         if !stored(elements).is_empty() {
             let sums: Vec<usize> = (0..elements.sums.len()).collect();
-            let declared = |i: &usize| format!("        LANED(sum{i}); LANED(rest{i});\n");
+            let declared = |i: &usize| {
+                let (_, wide) = self.lanes(*i);
+                format!("        {wide}LANED(sum{i}); {wide}LANED(rest{i});\n")
+            };
             text.extend(sums.iter().map(declared));
             let arrays = self.arrays(elements).into_iter().map(|array| array.argument);
             let given = sums.iter().flat_map(|i| [format!("&OF(sum{i})"), format!("&OF(rest{i})")]);
@@ -119,9 +144,10 @@ KERNEL sweep(ARGUMENTS) {{
                 arguments.join(", ")
             );
             for i in &sums {
+                let (_, wide) = self.lanes(*i);
                 let _ = write!(
                     text,
-                    "        const double total{i} = TOTAL(sum{i}) + IN_ORDER(rest{i}, n % 32);
+                    "        const double total{i} = {wide}TOTAL(sum{i}) + {wide}IN_ORDER(rest{i}, n % 32);
         ON_LANE_0 doubles[{i} * count + job] = total{i};
 "
                 );
@@ -136,7 +162,10 @@ KERNEL sweep(ARGUMENTS) {{
         let part = &self.formula.elements;
         let place = Place { at: "at", column: "at", own: true };
         let parameters = self.arrays(part).into_iter().map(|array| array.parameter);
-        let sums = (0..part.sums.len()).map(|i| format!("float *sum{i}, float *rest{i}"));
+        let sums = (0..part.sums.len()).map(|i| {
+            let (number, _) = self.lanes(i);
+            format!("{number} *sum{i}, {number} *rest{i}")
+        });
         let parameters: String = parameters.chain(sums).map(|parameter| format!(", {parameter}")).collect();
         let before: Vec<String> = self.numbers(&stored(part)).into_iter().chain(self.keys(part)).collect();
         let (before, values) = (indented(&before, 1), indented(&self.values(&stored(part), place), 2));
@@ -394,8 +423,13 @@ struct C<'w, 'p> {
 }
 
 impl Language for C<'_, '_> {
-    fn declare(&self, truth: bool, name: &str, value: &str) -> String {
-        format!("const {} {name} = {value};", if truth { "int" } else { "float" })
+    fn declare(&self, kind: Kind, name: &str, value: &str) -> String {
+        let kind = match kind {
+            Kind::Truth => "int",
+            Kind::Narrow => "float",
+            Kind::Wide => "double",
+        };
+        format!("const {kind} {name} = {value};")
     }
 
     fn literal(&self, x: f32) -> String {
@@ -404,6 +438,15 @@ impl Language for C<'_, '_> {
             _ if x.is_infinite() => format!("({}1.0f / 0.0f)", if x < 0.0 { "-" } else { "" }),
             _ if x.is_sign_negative() => format!("({x:?}f)"),
             _ => format!("{x:?}f"),
+        }
+    }
+
+    fn wide_literal(&self, x: f64) -> String {
+        match x {
+            _ if x.is_nan() => "(0.0 / 0.0)".to_owned(),
+            _ if x.is_infinite() => format!("({}1.0 / 0.0)", if x < 0.0 { "-" } else { "" }),
+            _ if x.is_sign_negative() => format!("({x:?})"),
+            _ => format!("{x:?}"),
         }
     }
 
@@ -428,20 +471,21 @@ impl Language for C<'_, '_> {
         }
     }
 
-    fn function(&self, function: Function) -> &'static str {
-        match function {
-            Function::Exp => "expf",
-            Function::Ln => "logf",
-            Function::Tanh => "tanhf",
-            Function::Sqrt => "sqrtf",
-            Function::Abs => "fabsf",
-            Function::Arctangent => "arctangent",
-            Function::RoundBf16 => "round_bf16",
-        }
+    fn function(&self, function: Function, kind: Kind) -> &'static str {
+        let (narrow, wide) = match function {
+            Function::Exp => ("expf", "exp"),
+            Function::Ln => ("logf", "log"),
+            Function::Tanh => ("tanhf", "tanh"),
+            Function::Sqrt => ("sqrtf", "sqrt"),
+            Function::Abs => ("fabsf", "fabs"),
+            Function::Arctangent => ("arctangent", "atan"),
+            Function::RoundBf16 => ("round_bf16", "wide_round_bf16"),
+        };
+        if kind == Kind::Wide { wide } else { narrow }
     }
 
-    fn fused(&self) -> &'static str {
-        "fmaf"
+    fn fused(&self, kind: Kind) -> &'static str {
+        if kind == Kind::Wide { "fma" } else { "fmaf" }
     }
 
     fn select(&self, condition: &str, yes: &str, no: &str) -> String {

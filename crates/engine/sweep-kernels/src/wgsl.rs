@@ -6,7 +6,8 @@
 //!   bytes. By default a stage has eight buffers, of which the tables take five. So tensors are packed together, and a launch has all
 //!   that lie in the same buffers.
 //! * **No float64.** The sums of tiles come back, and are added to sums of chunks and tensors on the host, as in the engine: see
-//!   [`Tables::put_tiles`](crate::Tables::put_tiles).
+//!   [`Tables::put_tiles`](crate::Tables::put_tiles). A sweep with sums of terms in float64
+//!   ([`SUMS_IN_FLOAT64`](gradient_transform::GradientTransform::SUMS_IN_FLOAT64)) has no kernels.
 //! * **No 16 bits.** Two bfloat16 numbers share a word. Where one is written, an invocation has both elements of a word, and no
 //!   word is written by two. In columns of every n-th element a tile may end within a word: keep those as float32 ([`is_wide`]).
 //!
@@ -33,12 +34,12 @@
 use std::fmt::Write;
 
 use gradient_transform::device::{AlongSum, ElementFormula, SweepFormula};
-use gradient_transform::number::{Function, Input, Symbol};
+use gradient_transform::number::{Function, Input, Symbol, wide};
 use gradient_transform::{DType, Rounding};
 
 use crate::batch::Launch;
 use crate::constants::folded;
-use crate::expression::{self, Language, indented, numbers, statements, stored};
+use crate::expression::{self, Kind, Language, indented, numbers, statements, stored};
 use crate::layout::Layout;
 use crate::text::Types;
 
@@ -158,12 +159,19 @@ pub fn workgroups(launch: &Launch) -> [u32; 2] {
 pub const USABLE: &str = include_str!("usable.wgsl");
 
 /// The kernels of a sweep, complete.
+///
+/// # Panics
+/// If the sweep has values in float64, which WGSL does not have.
 pub fn shader(formula: &SweepFormula, types: &Types, bindings: &Bindings) -> String {
     format!("{}{}", include_str!("support.wgsl"), kernels(formula, types, bindings))
 }
 
 /// The kernels of a sweep without the functions that all have.
+///
+/// # Panics
+/// If the sweep has values in float64, which WGSL does not have.
 pub fn kernels(formula: &SweepFormula, types: &Types, bindings: &Bindings) -> String {
+    assert!(!wide(&formula.nodes).contains(&true), "a sweep has values in float64, which WGSL does not have");
     let formula = &folded(formula);
     let layout = Layout::of(formula, types.columns.len());
     let mut writer = Writer { formula, types, bindings, layout, words: vec![false; bindings.count()] };
@@ -582,7 +590,7 @@ struct Wgsl<'w> {
 }
 
 impl Language for Wgsl<'_> {
-    fn declare(&self, _truth: bool, name: &str, value: &str) -> String {
+    fn declare(&self, _kind: Kind, name: &str, value: &str) -> String {
         format!("let {name} = {value};")
     }
 
@@ -593,6 +601,10 @@ impl Language for Wgsl<'_> {
             _ if x.is_sign_negative() => format!("({x:?}f)"),
             _ => format!("{x:?}f"),
         }
+    }
+
+    fn wide_literal(&self, _x: f64) -> String {
+        unreachable!("a sweep with values in float64 has no kernels")
     }
 
     fn load(&self, input: Input) -> String {
@@ -614,7 +626,7 @@ impl Language for Wgsl<'_> {
         }
     }
 
-    fn function(&self, function: Function) -> &'static str {
+    fn function(&self, function: Function, _kind: Kind) -> &'static str {
         match function {
             Function::Exp => "exp",
             Function::Ln => "log",
@@ -626,7 +638,7 @@ impl Language for Wgsl<'_> {
         }
     }
 
-    fn fused(&self) -> &'static str {
+    fn fused(&self, _kind: Kind) -> &'static str {
         "fma"
     }
 

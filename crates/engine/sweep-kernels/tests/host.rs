@@ -4,7 +4,7 @@
 mod compiled;
 
 use compiled::CompiledForHost;
-use conformance::device::{Types, compare, distance, matrix_rows, random_row, rows};
+use conformance::device::{Row, Types, compare, distance, matrix_rows, random_row, rows, rows_in_float64};
 use conformance::device_loop::compare_loop;
 use conformance::products::products_apart;
 use elementary::Adam;
@@ -12,24 +12,30 @@ use gradient_transform::{DType, Descent, Optimizer, Rounding, TrainingPoint};
 
 const SHAPES: [&[usize]; 6] = [&[40, 33], &[33], &[3], &[64, 64], &[3, 5, 64], &[2, 1100]];
 
-fn all(types: Types, skipping: usize) {
+fn all(rows: &[Row], types: Types, skipping: usize) {
     let Some(mut host) = CompiledForHost::new() else {
         eprintln!("skipped: there is no C compiler (cc)");
         return;
     };
-    for row in rows().iter().step_by(skipping) {
+    for row in rows.iter().step_by(skipping) {
         host = compare(row, types, &SHAPES, 5, host).unwrap();
     }
 }
 
 #[test]
 fn every_chain_has_the_engines_bits() {
-    all(Types::F32, 1);
+    all(&rows(), Types::F32, 1);
 }
 
 #[test]
 fn every_third_chain_has_the_engines_bits_in_bfloat16() {
-    all(Types::Bf16, 3);
+    all(&rows(), Types::Bf16, 3);
+}
+
+#[test]
+fn sums_in_float64_have_the_engines_bits() {
+    all(&rows_in_float64(), Types::F32, 1);
+    all(&rows_in_float64(), Types::Bf16, 1);
 }
 
 #[test]
@@ -53,8 +59,8 @@ fn sums_of_several_chunks_have_the_engines_bits() {
         eprintln!("skipped: there is no C compiler (cc)");
         return;
     };
-    let wanted = ["default", "dense", "adopt", "lars"];
-    for row in rows().iter().filter(|row| wanted.contains(&row.name)) {
+    let wanted = ["default", "dense", "adopt", "lars", "orthograd"];
+    for row in rows().iter().chain(&rows_in_float64()).filter(|row| wanted.contains(&row.name)) {
         host = compare(row, Types::F32, &[&[800, 700], &[3, 200_000], &[600_000]], 3, host).unwrap();
     }
 }

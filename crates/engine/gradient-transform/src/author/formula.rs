@@ -118,10 +118,30 @@ fn measure<'g, G: GradientTransform>(
     e: &Element<&'g Graph, G>,
     element: &mut FormulaElement<'g>,
 ) {
-    let sums = transform.measure(e);
+    let sums = if G::SUMS_IN_FLOAT64 {
+        element.graph.in_float64(|| transform.measure(&widened::<G>(e)))
+    } else {
+        transform.measure(e)
+    };
     element.sums.extend((0..count::<G::Sums<()>, ()>()).map(|i| sums.get(i)));
     if transform.along(tensor).is_some() {
         let sums: G::Along<Num<&'g Graph>> = transform.measure_along(e);
         element.sums_along.extend((0..count::<G::Along<()>, ()>()).map(|i| sums.get(i)));
+    }
+}
+
+/// An element all of whose values are in float64, as those of the loops are for such sums.
+fn widened<'g, G: GradientTransform>(e: &Element<&'g Graph, G>) -> Element<&'g Graph, G> {
+    let wide = |x: Num<&'g Graph>| x.backend.widen(x);
+    ElementOf {
+        update: wide(e.update),
+        gradient: wide(e.gradient),
+        parameter: wide(e.parameter),
+        base: wide(e.base),
+        direction: wide(e.direction),
+        state: Fields::from_fn(|i| wide(e.state.get(i))),
+        scalars: Fields::from_fn(|i| wide(e.scalars.get(i))),
+        along: Fields::from_fn(|i| wide(e.along.get(i))),
+        variant: e.variant,
     }
 }

@@ -18,7 +18,7 @@ use crate::link::tile::Tile;
 pub(super) use crate::link::writer::WriterLink;
 use crate::link::{Reads, Role};
 use crate::memory::buffer::Buffer;
-use crate::memory::element::{DType, PerType, Real};
+use crate::memory::element::{PerType, Real};
 use crate::memory::sums::SumShape;
 
 impl<T: Real, G: GradientTransform> Link<T> for G {
@@ -85,8 +85,7 @@ impl<T: Real, G: GradientTransform> Link<T> for G {
     }
 
     fn formula(&self, tensor: &TensorInfo, work: ElementWork, element: &mut FormulaElement<'_>) -> bool {
-        // All terms of a formula are calculated in one type.
-        (T::DTYPE == DType::F64 || !G::SUMS_IN_FLOAT64) && self.traced_formula(tensor, work, element)
+        self.traced_formula(tensor, work, element)
     }
 
     fn formula_numbers(&self, _cx: &Context<'_>, scratch: &[Vec<T>]) -> FormulaNumbers<T> {

@@ -145,8 +145,8 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     /// Place in a chain. Default: [`Update`](kind::Update).
     type Kind: kind::Kind<Self>;
     /// Whether [`measure`](Self::measure) calculates in float64, whatever the type computed in, for sums that nearly cancel each other in
-    /// [`finalize`](Self::finalize): products of float32 numbers are exact then. Such sums take more time, and devices have none for
-    /// float32 parameters ([`Error::NoFormula`](crate::Error::NoFormula)). Default: no.
+    /// [`finalize`](Self::finalize): products of float32 numbers are exact then. Such sums take more time, and devices without float64,
+    /// such as those of WGSL, refuse them ([`Error::NoFloat64`](crate::Error::NoFloat64)). Default: no.
     ///
     /// ```
     /// use gradient_transform::{

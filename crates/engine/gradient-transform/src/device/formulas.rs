@@ -32,6 +32,7 @@ impl Formulas {
         stages: &Stages<'_, T>,
         tensor: &Tensor<T>,
         next: &NextSweep<T>,
+        has_float64: bool,
     ) -> Result<Option<Arc<SweepFormula>>> {
         let address = tensor.plan_address();
         let key = ([tensor.group, address], next.number, [next.held, next.still], next.variants.clone());
@@ -39,7 +40,7 @@ impl Formulas {
             return Ok(Some(Arc::clone(known)));
         }
         let Some((plan, sweep)) = tensor.planned(next) else { return Ok(None) };
-        let made = formula(stages, plan, &sweep, key.2, &tensor.info, &key.3)?;
+        let made = formula(stages, plan, &sweep, key.2, &tensor.info, &key.3, has_float64)?;
         let known = self.distinct.iter().find(|known| ***known == made);
         let made = known.cloned().unwrap_or_else(|| {
             let made = Arc::new(made);
@@ -58,6 +59,16 @@ impl<T: Real> Optimizer<T> {
     /// # Errors
     /// [`Error::NoSuch`](crate::Error::NoSuch); [`Error::NoFormula`](crate::Error::NoFormula) for a link that works on tiles.
     pub fn formulas(&self, group: usize, shape: &[usize]) -> Result<Vec<SweepFormula>> {
+        self.formulas_on(group, shape, true)
+    }
+
+    /// Those for a device with or without float64.
+    pub(super) fn formulas_on(
+        &self,
+        group: usize,
+        shape: &[usize],
+        has_float64: bool,
+    ) -> Result<Vec<SweepFormula>> {
         let tensor = TensorInfo { name: String::new(), shape: shape.to_vec(), dtype: T::DTYPE, updates: 1 };
         let stages = stages(&*self.group(group)?.chain);
         let plan = Plan::new(&stages, &StepContext::new(2, 1.0), &tensor);
@@ -75,7 +86,7 @@ impl<T: Real> Optimizer<T> {
         }
         plan.sweeps
             .iter()
-            .map(|sweep| formula(&stages, &plan, sweep, [None; 2], &tensor, &variants))
+            .map(|sweep| formula(&stages, &plan, sweep, [None; 2], &tensor, &variants, has_float64))
             .collect()
     }
 }

@@ -10,7 +10,7 @@ use crate::layout::{CHUNK, TILE};
 use crate::memory::buffer::Buffer;
 use crate::memory::element::{DType, Real};
 use crate::memory::kernel;
-use crate::memory::number::{Input, LANES, evaluate};
+use crate::memory::number::{Input, LANES, Symbol, evaluate, evaluate_wide, wide};
 use crate::memory::rounding::{Rounding, random_bits, round_with};
 
 /// Evaluates formulas one element after the other, on the host: slow, and short enough to be checked by reading.
@@ -38,6 +38,10 @@ impl<T: Real> Executor<T> for Interpreter {
 
     fn dtype(array: &Buffer) -> DType {
         array.dtype()
+    }
+
+    fn has_float64(&self) -> bool {
+        true
     }
 
     fn upload(&mut self, values: Buffer) -> Result<Buffer, Infallible> {
@@ -105,6 +109,14 @@ fn place(matrix: Matrix, i: usize, j: usize) -> usize {
     i * row + j * col
 }
 
+/// Values that a part keeps, of each of its elements.
+struct Values<T> {
+    /// In the type computed in.
+    values: Vec<Vec<T>>,
+    /// Terms of sums in float64: the tensor's sum, and its terms.
+    wide_terms: Vec<(usize, Vec<f64>)>,
+}
+
 struct Sweep<'w, 't, T> {
     formula: &'w SweepFormula,
     tensor: &'w mut TensorSweep<'t, T, Buffer>,
@@ -115,8 +127,9 @@ impl<T: Real> Sweep<'_, '_, T> {
         let formula = self.formula;
         // Nothing is written before everything has been read.
         let elements = self.values(&formula.elements);
-        let sampled: Vec<Vec<Vec<T>>> = formula.sampled.iter().map(|part| self.values(part)).collect();
+        let sampled: Vec<Values<T>> = formula.sampled.iter().map(|part| self.values(part)).collect();
         self.sums(&formula.elements, &elements, tile_sum);
+        self.wide_sums(&formula.elements, &elements);
         self.store(&formula.elements, &elements);
         for (part, values) in formula.sampled.iter().zip(&sampled) {
             self.sums(part, values, sample_sum);
@@ -125,17 +138,26 @@ impl<T: Real> Sweep<'_, '_, T> {
     }
 
     /// The values that a part keeps, of each of its elements.
-    fn values(&self, part: &ElementFormula) -> Vec<Vec<T>> {
+    fn values(&self, part: &ElementFormula) -> Values<T> {
         let n = self.tensor.gradient.len();
         let symbols = part.values();
+        let wide = wide(&self.formula.nodes);
+        let is_wide = |sum: &(usize, Symbol)| wide[sum.1.index()];
+        let wide_sums: Vec<(usize, Symbol)> = part.sums.iter().copied().filter(is_wide).collect();
         let mut values = vec![Vec::new(); symbols.len()];
+        let mut terms = vec![Vec::new(); wide_sums.len()];
         for element in (0..n).step_by(part.every) {
             let all = evaluate(&self.formula.nodes, |input| self.input(part, input, element));
             for (values, symbol) in values.iter_mut().zip(&symbols) {
                 values.push(all[symbol.index()]);
             }
+            if !wide_sums.is_empty() {
+                let all = evaluate_wide(&self.formula.nodes, &all);
+                terms.iter_mut().zip(&wide_sums).for_each(|(terms, (_, term))| terms.push(all[term.index()]));
+            }
         }
-        values
+        let wide_terms = wide_sums.into_iter().map(|(sum, _)| sum).zip(terms).collect();
+        Values { values, wide_terms }
     }
 
     fn input(&self, part: &ElementFormula, input: Input, element: usize) -> T {
@@ -162,7 +184,8 @@ impl<T: Real> Sweep<'_, '_, T> {
         values.get(at).copied().unwrap_or(T::zero())
     }
 
-    fn sums(&mut self, part: &ElementFormula, values: &[Vec<T>], of_tile: fn(&[T]) -> T) {
+    fn sums(&mut self, part: &ElementFormula, values: &Values<T>, of_tile: fn(&[T]) -> T) {
+        let values = &values.values;
         let n = self.tensor.gradient.len();
         let first = part.columns.len() + usize::from(part.parameter.is_some());
         for (&(sum, _), terms) in part.sums.iter().zip(&values[first..]) {
@@ -174,10 +197,18 @@ impl<T: Real> Sweep<'_, '_, T> {
         }
     }
 
-    fn store(&mut self, part: &ElementFormula, values: &[Vec<T>]) {
+    /// Sums in float64, in place of those in the type computed in.
+    fn wide_sums(&mut self, part: &ElementFormula, values: &Values<T>) {
+        let n = self.tensor.gradient.len();
+        for (sum, terms) in &values.wide_terms {
+            self.tensor.sums[*sum] = sum_of(terms, part.every, n, tile_sum);
+        }
+    }
+
+    fn store(&mut self, part: &ElementFormula, values: &Values<T>) {
         let TensorSweep { parameter, columns, rounding, parameter_stream, column_streams, .. } =
             &mut *self.tensor;
-        let mut values = values.iter();
+        let mut values = values.values.iter();
         for (kept, values) in part.columns.iter().zip(values.by_ref()) {
             let rounding = if kept.to_nearest { Rounding::Nearest } else { *rounding };
             store(&mut columns[kept.column], values, rounding, column_streams[kept.column]);
@@ -203,7 +234,7 @@ fn store<T: Real>(array: &mut Buffer, values: &[T], rounding: Rounding, stream: 
 ///
 /// ```text
 /// for every chunk, in order:                                             float64
-///     for every tile of the chunk, in order:                             the type computed in, then float64
+///     for every tile of the chunk, in order:                             the terms' type, then float64
 ///         for every term of the tile: lane[i mod 32] += term             (mod 8 of samples)
 ///         tile = the lanes, by halves + the terms after the last full block, one by one
 /// ```

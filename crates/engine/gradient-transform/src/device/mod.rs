@@ -16,7 +16,8 @@
 //! matrices, which are sweeps as well, and [products](Executor::multiply).
 //!
 //! Sums have the order that they have on the processor: 32 lanes by the element's place in a tile of [`TILE`](crate::TILE) elements (8 for
-//! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. An executor with this order and
+//! every n-th element), added by halves, tiles within chunks of [`CHUNK`] in float64, and chunks. Lanes have the type of their terms, which are
+//! in float64 under [`SUMS_IN_FLOAT64`](crate::GradientTransform::SUMS_IN_FLOAT64). An executor with this order and
 //! IEEE arithmetic gives the processor's bits.
 //!
 //! Work on arrays outside of steps is such a formula too, so that an executor has nothing else to learn: the way to the evaluation point
@@ -174,6 +175,19 @@ pub trait Executor<T: Real = f32>: fmt::Debug {
     /// ```
     fn memory(_array: &Self::Array) -> Option<(u64, Range<u64>)> {
         None
+    }
+
+    /// Whether the device has float64, in which some transforms have their
+    /// [sums](crate::GradientTransform::SUMS_IN_FLOAT64). Where it does not, chains with such a transform are refused
+    /// ([`Error::NoFloat64`](crate::Error::NoFloat64)).
+    ///
+    /// ```
+    /// use gradient_transform::device::{Executor, Interpreter};
+    ///
+    /// assert!(Executor::<f32>::has_float64(&Interpreter));
+    /// ```
+    fn has_float64(&self) -> bool {
+        false
     }
 
     /// An array of the device with these values.

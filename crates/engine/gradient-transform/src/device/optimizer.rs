@@ -78,14 +78,15 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// training points.
     ///
     /// # Errors
-    /// [`Error::NoFormula`] for a link that works on tiles; [`Error::NoProducts`] for one that multiplies matrices, on a device that doesn't;
+    /// [`Error::NoFormula`] for a link that works on tiles; [`Error::NoProducts`] for one that multiplies matrices, on a device that
+    /// does not; [`Error::NoFloat64`] for one whose sums are in float64, on a device that has none; [`Error::InvalidChain`];
     /// [`Error::RecorderOnDevice`]; [`Error::Device`].
     pub fn new(mut optimizer: Optimizer<T>, mut executor: E) -> Result<Self> {
         if optimizer.recorder.is_some() {
             return Err(Error::RecorderOnDevice);
         }
         for tensor in &optimizer.tensors {
-            optimizer.formulas(tensor.group, &tensor.info.shape)?;
+            optimizer.formulas_on(tensor.group, &tensor.info.shape, executor.has_float64())?;
         }
         let matrices = Matrices::new(&optimizer, &mut executor)?;
         let Optimizer { groups, tensors, .. } = &mut optimizer;

@@ -207,7 +207,9 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
                     continue;
                 };
                 let Some(next) = tensor.next_sweep(&run, until) else { continue };
-                let Some(formula) = formulas.of(stages, tensor, &next)? else { continue };
+                let Some(formula) = formulas.of(stages, tensor, &next, executor.has_float64())? else {
+                    continue;
+                };
                 let Some(part) = tensor.host_part(&run) else { continue };
                 let HostPart { along, sums, sums_along, parameter_stream, column_streams, shape } = part;
                 let sweep = TensorSweep {

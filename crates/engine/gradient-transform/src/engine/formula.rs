@@ -9,7 +9,7 @@ use crate::link::compose::Stages;
 use crate::link::context::TensorInfo;
 use crate::link::formula::{ElementWork, FormulaElement};
 use crate::link::state::{StateSpec, Storage};
-use crate::memory::element::Real;
+use crate::memory::element::{DType, Real};
 use crate::memory::number::{Graph, Input, Node, Num, Symbol};
 use crate::memory::sums::SumShape;
 
@@ -19,6 +19,9 @@ use crate::memory::sums::SumShape;
 /// Among the [`Input`]s, `Gradient` and `Parameter` are those of the element, `State(i)` is the value of the
 /// tensor's column i, `Along(i)` that of its array i along an axis, and `Scalar(i)` is number i of the tensor
 /// and step. Other inputs do not occur.
+///
+/// Terms of sums over every element may be in float64 whatever type is computed in ([`wide`](crate::number::wide)), and their sums then are:
+/// where an executor [has it](crate::device::Executor::has_float64).
 ///
 /// ```
 /// use gradient_transform::device::SweepFormula;
@@ -199,7 +202,7 @@ pub(crate) type Variants = SmallVec<[(u32, u32); 12]>;
 /// The formula of a sweep over a tensor.
 ///
 /// # Errors
-/// [`Error::NoFormula`] for a link that works on tiles.
+/// [`Error::NoFormula`] for a link that works on tiles; [`Error::NoFloat64`] for one whose sums are in float64, unless that is there.
 pub(crate) fn formula<T: Real>(
     stages: &Stages<'_, T>,
     plan: &Plan,
@@ -207,6 +210,7 @@ pub(crate) fn formula<T: Real>(
     [held, still]: [Option<usize>; 2],
     tensor: &TensorInfo,
     variants: &Variants,
+    has_float64: bool,
 ) -> Result<SweepFormula> {
     let graph = Graph::new();
     let graph = &graph;
@@ -247,6 +251,10 @@ pub(crate) fn formula<T: Real>(
             }
             if !transform.formula(tensor, work, &mut element) {
                 return Err(no_formula(transform.name()));
+            }
+            let in_float64 = T::DTYPE == DType::F64 || has_float64;
+            if !in_float64 && element.sums.iter().any(|&term| graph.is_wide(term)) {
+                return Err(Error::NoFloat64 { transform: transform.name().into() });
             }
             builder.take(call.stage, &element, &transform.state(tensor), stage.role == Role::Observer);
         }

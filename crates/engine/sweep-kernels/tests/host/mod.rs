@@ -197,6 +197,10 @@ impl Executor for CompiledForHost {
         array.dtype()
     }
 
+    fn has_float64(&self) -> bool {
+        true
+    }
+
     fn upload(&mut self, values: Buffer) -> Result<Buffer, String> {
         Ok(values)
     }

@@ -1,9 +1,10 @@
 //! Loops over tiles, compared with the traced formula one element at a time.
 
 use super::*;
+use crate::TILE;
 use crate::author::{Element, fields, kind, transform};
+use crate::memory::element::DType;
 use crate::memory::number::{Backend, Graph, Input, Num};
-use crate::{DType, TILE};
 
 /// Every operation, every input, two arrays of state, two numbers, two sums.
 #[derive(Clone, Debug)]

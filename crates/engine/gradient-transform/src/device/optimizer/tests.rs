@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::author::{Column, Descent, Element, GradientTransform, Writer, fields, kind, transform};
 use crate::device::{Interpreter, SweepFormula, TensorSweep};
-use crate::link::context::TensorInfo;
+use crate::link::context::{Context, TensorInfo};
 use crate::memory::element::DType;
 use crate::memory::number::{Backend, Num};
 use crate::optimizer::group::{ParameterGroup, Settings};
@@ -201,6 +201,27 @@ impl GradientTransform for Scaled {
     }
 }
 
+/// Half of the update where the sum of its squares is beyond 1.
+#[derive(Clone, Debug)]
+struct HalvesBeyond;
+
+#[transform("halves-beyond")]
+impl GradientTransform for HalvesBeyond {
+    type Sums<V: Copy> = Average<V>;
+    type Scalars<V: Copy> = Average<V>;
+    const SUMS_IN_FLOAT64: bool = true;
+
+    fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Average<Num<B>> {
+        Average { m: e.update.squared() }
+    }
+    fn finalize(&self, _cx: &Context<'_>, sums: Average<f64>, scalars: &mut Average<f64>) {
+        scalars.m = if sums.m > 1.0 { 0.5 } else { 1.0 };
+    }
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.scalars.m * e.update;
+    }
+}
+
 #[test]
 fn groups_of_the_same_chain_with_other_hyperparameters_have_formulas_of_their_own() {
     let group = |factor, name: &str| ParameterGroup::new((Scaled(factor), Descent::default()), [(name, [1])]);
@@ -211,4 +232,16 @@ fn groups_of_the_same_chain_with_other_hyperparameters_have_formulas_of_their_ow
     let gradient = Some(&Buffer::F32(vec![1.0]));
     optimizer.step(&mut [&mut a, &mut b].map(|value| DeviceParameter { value, gradient })).unwrap();
     assert_eq!([a, b], [-1.0, -3.0].map(|x| Buffer::F32(vec![x])));
+}
+
+#[test]
+fn sums_in_float64_are_refused_by_name_where_a_device_has_none() {
+    let make = || Optimizer::<f32>::new((HalvesBeyond, Descent::default()), [("w", [2])]).unwrap();
+    let refused = OnDevice::new(make(), GivesOut { calls: 9 }).unwrap_err();
+    assert_eq!(refused, Error::NoFloat64 { transform: "halves-beyond".into() });
+    let mut there = OnDevice::new(make(), Interpreter).unwrap();
+    // In float32, the square of the second would be lost.
+    let (mut w, g) = (Buffer::F32(vec![1.0, 1.0]), Buffer::F32(vec![1.0, 1e-7]));
+    there.step(&mut [DeviceParameter { value: &mut w, gradient: Some(&g) }]).unwrap();
+    assert_eq!(w, Buffer::F32(vec![0.5, 1.0 - 0.5e-7]));
 }

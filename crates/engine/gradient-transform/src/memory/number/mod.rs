@@ -6,7 +6,7 @@ mod vector;
 use crate::memory::element::Real;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 
-pub use symbol::{Graph, Input, Node, Symbol, evaluate};
+pub use symbol::{Graph, Input, Node, Symbol, evaluate, evaluate_wide, wide};
 pub use vector::{Double, LANES, Single, Vectors, WithVectors};
 pub(crate) use vector::{OnDouble, OnSingle, dispatch};
 

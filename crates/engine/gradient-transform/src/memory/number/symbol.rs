@@ -1,6 +1,6 @@
 //! Symbols: numbers that record how they are computed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -46,6 +46,10 @@ pub enum Node {
     Input(Input),
     /// A hyperparameter or literal.
     Constant(f64),
+    /// A hyperparameter or literal among [wide](wide) values, to all its digits.
+    WideConstant(f64),
+    /// `a`, as float64: see [`wide`].
+    Widen(Symbol),
     /// `a + b`.
     Add(Symbol, Symbol),
     /// `a - b`.
@@ -102,6 +106,8 @@ pub struct Graph {
     state: &'static [&'static str],
     scalars: &'static [&'static str],
     along: &'static [&'static str],
+    /// Whether constants are wide.
+    in_float64: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -144,6 +150,8 @@ impl Node {
             Self::Apply(f, a) => Key(12, *f as u64, a.0 as u64, 0),
             Self::Select(a, b, c) => Key(13, a.0 as u64, b.0 as u64, c.0 as u64),
             Self::MulAdd(a, b, c) => Key(14, a.0 as u64, b.0 as u64, c.0 as u64),
+            Self::WideConstant(x) => Key(15, x.to_bits(), 0, 0),
+            Self::Widen(a) => one(16, a),
         }
     }
 
@@ -159,8 +167,8 @@ impl Node {
     /// ```
     pub fn parts(&self) -> [Option<Symbol>; 3] {
         match *self {
-            Self::Input(_) | Self::Constant(_) => [None; 3],
-            Self::Neg(a) | Self::Apply(_, a) | Self::Not(a) => [Some(a), None, None],
+            Self::Input(_) | Self::Constant(_) | Self::WideConstant(_) => [None; 3],
+            Self::Neg(a) | Self::Apply(_, a) | Self::Not(a) | Self::Widen(a) => [Some(a), None, None],
             Self::Add(a, b)
             | Self::Sub(a, b)
             | Self::Mul(a, b)
@@ -253,7 +261,31 @@ impl Graph {
     /// assert_eq!(graph.value(clipped, |_| 0.5_f32), 0.5);
     /// ```
     pub fn value<T: Real>(&self, number: Num<&Self>, inputs: impl Fn(Input) -> T) -> T {
-        evaluate(&self.nodes.borrow().list[..=number.value.0], inputs)[number.value.0]
+        let nodes = &self.nodes.borrow().list[..=number.value.0];
+        let values = evaluate(nodes, inputs);
+        if wide(nodes)[number.value.0] {
+            T::of(evaluate_wide(nodes, &values)[number.value.0])
+        } else {
+            values[number.value.0]
+        }
+    }
+
+    /// A number as float64.
+    pub(crate) fn widen<'g>(&'g self, number: Num<&'g Self>) -> Num<&'g Self> {
+        Num::new(self, self.add_node(Node::Widen(number.value)))
+    }
+
+    /// Does work whose constants are in float64.
+    pub(crate) fn in_float64<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.in_float64.set(true);
+        let result = work();
+        self.in_float64.set(false);
+        result
+    }
+
+    /// Whether a number is in float64, whatever type is computed in.
+    pub(crate) fn is_wide(&self, number: Num<&Self>) -> bool {
+        wide(&self.nodes.borrow().list)[number.value.0]
     }
 
     fn add_node(&self, node: Node) -> Symbol {
@@ -265,8 +297,8 @@ impl Graph {
     }
 }
 
-/// The values of all nodes for the given inputs, with every operation rounded to `T`. Truth values are 1 and
-/// 0.
+/// The values of all nodes for the given inputs, with every operation rounded to `T`. Truth values are 1 and 0. For
+/// [wide](wide) nodes, use [`evaluate_wide`].
 ///
 /// ```
 /// use gradient_transform::number::{Graph, Input, evaluate};
@@ -276,29 +308,76 @@ impl Graph {
 /// assert_eq!(evaluate(&graph.nodes(), |_| 0.5_f32), [0.5, 1.0, 1.5]);
 /// ```
 pub fn evaluate<T: Real>(nodes: &[Node], inputs: impl Fn(Input) -> T) -> Vec<T> {
-    let truth = |holds: bool| if holds { T::one() } else { T::zero() };
     let mut values: Vec<T> = Vec::with_capacity(nodes.len());
     for node in nodes {
-        let of = |symbol: Symbol| values[symbol.0];
         values.push(match *node {
             Node::Input(input) => inputs(input),
-            Node::Constant(x) => T::of(x),
-            Node::Add(a, b) => of(a) + of(b),
-            Node::Sub(a, b) => of(a) - of(b),
-            Node::Mul(a, b) => of(a) * of(b),
-            Node::Div(a, b) => of(a) / of(b),
-            Node::MulAdd(a, b, c) => of(a).mul_add(of(b), of(c)),
-            Node::Neg(a) => -of(a),
-            Node::Apply(f, a) => f.at(of(a)),
-            Node::Less(a, b) => truth(of(a) < of(b)),
-            Node::Equal(a, b) => truth(of(a) == of(b)),
-            Node::And(a, b) => of(a) * of(b),
-            Node::Or(a, b) => of(a).max(of(b)),
-            Node::Not(a) => T::one() - of(a),
-            Node::Select(condition, yes, no) => of(if of(condition) == T::one() { yes } else { no }),
+            _ => result(node, &values),
         });
     }
     values
+}
+
+/// The values of all nodes in float64, from those in `T` that [`evaluate`] gives: operations of [wide](wide) nodes are rounded to float64,
+/// and other values are as they are.
+///
+/// ```
+/// use gradient_transform::number::{Graph, Input, evaluate, evaluate_wide};
+///
+/// let graph = Graph::new();
+/// let _ = 0.1 * graph.input(Input::Update);
+/// let narrow = evaluate(&graph.nodes(), |_| 0.5_f32);
+/// assert_eq!(evaluate_wide(&graph.nodes(), &narrow), [0.5, f64::from(0.1_f32), f64::from(0.05_f32)]);
+/// ```
+pub fn evaluate_wide<T: Real>(nodes: &[Node], narrow: &[T]) -> Vec<f64> {
+    let mut values: Vec<f64> = Vec::with_capacity(nodes.len());
+    for ((node, wide), narrow) in nodes.iter().zip(wide(nodes)).zip(narrow) {
+        values.push(if wide { result(node, &values) } else { narrow.f64() });
+    }
+    values
+}
+
+/// For every node, whether it is calculated in float64, whatever type is computed in. Such are the terms of sums under
+/// [`SUMS_IN_FLOAT64`](crate::GradientTransform::SUMS_IN_FLOAT64): [`Node::Widen`], [`Node::WideConstant`], and what is made of these.
+///
+/// ```
+/// use gradient_transform::number::{Graph, Input, wide};
+///
+/// let graph = Graph::new();
+/// let _ = 0.1 * graph.input(Input::Update);
+/// assert_eq!(wide(&graph.nodes()), [false; 3]);
+/// ```
+pub fn wide(nodes: &[Node]) -> Vec<bool> {
+    let mut wide: Vec<bool> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let begins = matches!(node, Node::Widen(_) | Node::WideConstant(_));
+        wide.push(begins || node.parts().into_iter().flatten().any(|part| wide[part.0]));
+    }
+    wide
+}
+
+/// The value of a node that is no input, from those before it.
+fn result<T: Real>(node: &Node, values: &[T]) -> T {
+    let truth = |holds: bool| if holds { T::one() } else { T::zero() };
+    let of = |symbol: Symbol| values[symbol.0];
+    match *node {
+        Node::Input(_) => unreachable!("an input comes from outside"),
+        Node::Constant(x) | Node::WideConstant(x) => T::of(x),
+        Node::Widen(a) => of(a),
+        Node::Add(a, b) => of(a) + of(b),
+        Node::Sub(a, b) => of(a) - of(b),
+        Node::Mul(a, b) => of(a) * of(b),
+        Node::Div(a, b) => of(a) / of(b),
+        Node::MulAdd(a, b, c) => of(a).mul_add(of(b), of(c)),
+        Node::Neg(a) => -of(a),
+        Node::Apply(f, a) => f.at(of(a)),
+        Node::Less(a, b) => truth(of(a) < of(b)),
+        Node::Equal(a, b) => truth(of(a) == of(b)),
+        Node::And(a, b) => of(a) * of(b),
+        Node::Or(a, b) => of(a).max(of(b)),
+        Node::Not(a) => T::one() - of(a),
+        Node::Select(condition, yes, no) => of(if of(condition) == T::one() { yes } else { no }),
+    }
 }
 
 impl fmt::Debug for Graph {
@@ -312,7 +391,7 @@ impl Backend for &Graph {
     type Bool = Symbol;
 
     fn constant(self, x: f64) -> Symbol {
-        self.add_node(Node::Constant(x))
+        self.add_node(if self.in_float64.get() { Node::WideConstant(x) } else { Node::Constant(x) })
     }
     fn add(self, a: Symbol, b: Symbol) -> Symbol {
         self.add_node(Node::Add(a, b))
@@ -387,7 +466,8 @@ impl fmt::Display for Formula<'_> {
         }
         match node {
             Node::Input(input) => f.write_str(&self.graph.name(input)),
-            Node::Constant(x) => write!(f, "{x}"),
+            Node::Constant(x) | Node::WideConstant(x) => write!(f, "{x}"),
+            Node::Widen(a) => write!(f, "{}", part(a, self.outside)),
             Node::Add(a, b) => write!(f, "{} + {}", part(a, SUM), part(b, SUM)),
             Node::Sub(a, b) => write!(f, "{} - {}", part(a, SUM), part(b, PRODUCT)),
             Node::Mul(a, b) => write!(f, "{} {}", part(a, PRODUCT), part(b, PRODUCT)),
@@ -439,5 +519,33 @@ impl Graph {
             Input::Scalar(i) => named(self.scalars, i, "scalar"),
             Input::Along(i) => named(self.along, i, "along"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_values_are_rounded_to_float64_alone_and_print_as_the_plain_ones() {
+        let graph = Graph::new();
+        let u = graph.input(Input::Update);
+        let narrow = 0.1 * u;
+        let wide = graph.in_float64(|| {
+            let (u, product) = (graph.widen(u), graph.widen(narrow));
+            // Of constants alone, and with a truth value between.
+            let tenth = u.constant(1.0) / 10.0;
+            (u * u - tenth * product).sqrt() + u.lt(0.3).select(0.1, 2.0)
+        });
+        let x = 0.7_f32;
+        let (exact, product) = (f64::from(x), f64::from(0.1 * x));
+        let expected = (exact * exact - 1.0 / 10.0 * product).sqrt() + 2.0;
+        let values = evaluate(&graph.nodes(), |_| x);
+        let all = evaluate_wide(&graph.nodes(), &values);
+        assert_eq!(all[graph.symbol(wide).index()], expected);
+        assert_eq!(all[graph.symbol(narrow).index()], product);
+        assert_eq!(graph.value(wide, |_| x), expected as f32);
+        assert!(graph.is_wide(wide) && !graph.is_wide(narrow) && !graph.is_wide(0.1 * narrow));
+        assert_eq!(graph.equation(wide), "sqrt(u u - 1/10 0.1 u) + [0.1 if u < 0.3 else 2]");
     }
 }
