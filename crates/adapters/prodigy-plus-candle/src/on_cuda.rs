@@ -51,7 +51,7 @@ impl OnCuda {
     /// Moves an optimizer with its state to the device of its variables.
     ///
     /// # Errors
-    /// [`Error::Elsewhere`](crate::Error::Elsewhere) for a variable on another device; [`NoFormula`](gradient_transform::Error::NoFormula) for a chain with OrthoGrad, say, and
+    /// [`Error::Elsewhere`](crate::Error::Elsewhere) for a variable on another device; [`NoFormula`](gradient_transform::Error::NoFormula) for a link that works on tiles, and
     /// what else [`OnDevice::new`] refuses; [`Error::Cuda`](crate::Error::Cuda).
     pub fn new(optimizer: VarOptimizer, device: &Device) -> Result<Self> {
         let stream = device.as_cuda_device()?.cuda_stream();

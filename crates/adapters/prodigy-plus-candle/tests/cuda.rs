@@ -170,8 +170,8 @@ fn what_cannot_be_stepped_there_is_refused_and_nothing_moves() {
     let other = Device::new_cuda_with_stream(0).unwrap();
     let error = OnCuda::new(built(&there, &options), &other).err().unwrap();
     assert!(matches!(&error, Error::Elsewhere { name, .. } if name == "a.bias"), "{error}");
-    let orthograd = built(&there, &options.clone().use_orthograd(true));
-    let error = OnCuda::new(orthograd, &device).err().unwrap();
+    let narrow = built(&there, &options.clone().use_muon_pp(true).muon_bf16_iterations(true));
+    let error = OnCuda::new(narrow, &device).err().unwrap();
     assert!(matches!(&error, Error::Optimizer(gradient_transform::Error::NoFormula { .. })), "{error}");
 
     let mut optimizer = OnCuda::new(built(&there, &options), &device).unwrap();
