@@ -492,8 +492,8 @@ impl Executor for Wgpu {
             [&**into, left, right, plus.unwrap_or(left)].map(|array| array.buffer().clone())
         };
         Some(self.checked(|wgpu| {
-            let by_buffers = by_key(tensors, buffers).into_iter();
-            by_buffers.map(|(buffers, tensors)| wgpu.multiply_in(product, &buffers, tensors)).collect()
+            let mut by_buffers = by_key(tensors, buffers).into_iter();
+            by_buffers.try_for_each(|(buffers, tensors)| wgpu.multiply_in(product, &buffers, tensors))
         }))
     }
 }

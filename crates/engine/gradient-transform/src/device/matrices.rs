@@ -51,6 +51,9 @@ struct Due<'a, T: 'static, A> {
     numbers: MatrixNumbers<T>,
 }
 
+/// Tensors with the same work.
+type Batch<'a, T, A> = (Arc<Program>, Vec<Due<'a, T, A>>);
+
 impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// Does the work of stages whose sums the latest sweep has taken.
     pub(super) fn work_on_matrices(
@@ -66,7 +69,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         let chains: Vec<_> = groups.iter().map(|group| stages(&*group.chain)).collect();
         let runs = groups.iter().zip(&chains).map(|(group, stages)| run(group, stages, settings, pool));
         let runs: Vec<Run<'_, T>> = runs.collect();
-        let mut batches: Vec<(Arc<Program>, Vec<Due<'_, T, E::Array>>)> = Vec::new();
+        let mut batches: Vec<Batch<'_, T, E::Array>> = Vec::new();
         for (i, ((tensor, parameter), columns)) in tensors.iter_mut().zip(parameters).zip(columns).enumerate()
         {
             if parameter.gradient.is_none() || tensor.progress.refused {
@@ -215,8 +218,8 @@ impl Program {
         let mut formulas: Vec<Arc<SweepFormula>> = Vec::new();
         for each in each {
             let made = formula(each);
-            let known = others.iter().flat_map(|other| &other.formulas).chain(&formulas);
-            let known = known.cloned().find(|known| **known == made);
+            let mut known = others.iter().flat_map(|other| &other.formulas).chain(&formulas);
+            let known = known.find(|known| ***known == made).cloned();
             formulas.push(known.unwrap_or_else(|| Arc::new(made)));
         }
         Self { work, formulas }
