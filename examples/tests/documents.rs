@@ -355,24 +355,15 @@ const HABITS_OF_READ_TEXT: [&str; 17] = [
     "cannot be stepped",
     "hands on",
     "takes the place of",
-    "anew",
+    " anew",
     "sign alone",
     "signs alone",
     "next to no",
     "as good as 0",
 ];
 
-/// Text that has not been read for [`HABITS_OF_READ_TEXT`] yet.
-const UNREAD: [&str; 8] = [
-    "book/src/transforms/list.md",
-    "crates/ablate",
-    "crates/adapters/gradient-cuda",
-    "crates/adapters/gradient-wgpu",
-    "crates/engine/gradient-transform/src/device",
-    "crates/engine/gradient-transform/src/link",
-    "crates/engine/sweep-kernels",
-    "crates/transforms/muon-pp",
-];
+/// Text without the test for [`HABITS_OF_READ_TEXT`]: a list of equations.
+const UNREAD: [&str; 1] = ["book/src/transforms/list.md"];
 
 /// Documentation in a Rust source, line by line.
 fn doc_comments(source: &str) -> impl Iterator<Item = &str> {

@@ -62,7 +62,7 @@ pub struct Course {
     /// p at that look, or at the latest one: the share of sign patterns under which some arm would have been found at an earlier look, or would
     /// have had as large a T at this one. An arm is found where p is at most what is spent by then. That of an arm that is not is corrected over all that are not.
     pub p: f64,
-    /// Numbers of seeds at looks from half of the seeds on where, going on as it did, it would be found by the last one in less than a tenth of cases.
+    /// Numbers of seeds at looks from half of the seeds on where, continuing as it did, it would be found by the last one in less than a tenth of cases.
     pub hopeless: Vec<usize>,
 }
 
@@ -75,7 +75,7 @@ pub struct Course {
 /// same patterns, however looks and arms depend on each other. By every look the share of patterns that would have found some arm is at most what [`Looks`] lets
 /// it spend; what is not spent, as shares are of 2^n patterns, is left for later looks. Arms that are found leave the family, and the looks before are taken again without
 /// them, which is the closed test of the remaining ones (Marcus, Peritz and Gabriel, 1976; Tang and Geller, 1999). Those that were given up, or ended for another reason, stay in it as if their differences
-/// went on in the same order: without that, what is left would be found too often, as it was chosen by what was seen (in 9 % of simulated studies of fifteen arms without effect).
+/// continued in the same order: without that, what is left would be found too often, as it was chosen by what was seen (in 9 % of simulated studies of fifteen arms without effect).
 ///
 /// Of studies where the differences of arms without effect are jointly symmetric around 0, at most a share `level` find one of them at any look, whatever is done with the
 /// looks: stopping sooner than planned only makes it rarer. How large an effect is, is overestimated where it was found early.
@@ -149,7 +149,7 @@ pub fn sequential_equivalence(
     below.into_iter().zip(above).map(both).collect()
 }
 
-/// The arms at a look. One that has ended goes on as it did, for the sake of the others: which arms end depends on what was seen, and those that are left would else be
+/// The arms at a look. One that has ended continues as it did, for the sake of the others: which arms end depends on what was seen, and those that are left would else be
 /// tested as if they were a family that had been chosen before.
 struct Series(Vec<Option<Column>>);
 

@@ -6,7 +6,7 @@
 //! let mut initial = generator(3, Purpose::Initialisation);
 //! let weights = uniform(&mut initial, 4, 0.5);
 //! assert!(weights.iter().all(|w| w.abs() <= 0.5));
-//! assert_ne!(weights, uniform(&mut initial, 4, 0.5)); // it goes on
+//! assert_ne!(weights, uniform(&mut initial, 4, 0.5)); // the next numbers
 //! assert_eq!(weights, uniform(&mut generator(3, Purpose::Initialisation), 4, 0.5));
 //! assert_eq!(normal(&mut generator(3, Purpose::Noise(7)), 2, 0.0), [0.0, 0.0]);
 //! let batch = epoch_batch(3, 12, 100, 10); // the third one of the second epoch

@@ -13,7 +13,7 @@ use crate::task::{Batch, Evaluation, Split};
 
 const DATA: &[u8] = include_bytes!("../data/persuasion.txt.gz");
 
-/// Characters that are told apart: letters without their case, white space as one, and the commonest marks. Everything else is the last.
+/// Characters that are distinguished: letters without their case, white space as one, and the commonest marks. Everything else is the last.
 pub(crate) const ALPHABET: &[u8] = b" abcdefghijklmnopqrstuvwxyz,.;'\"-!?:#";
 
 /// Windows of an evaluation, evenly spaced over the split.

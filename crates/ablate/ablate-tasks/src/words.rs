@@ -2,7 +2,7 @@
 
 use crate::names::unknown;
 
-/// What serde says about a value of a file, in the file's words: keys and values that are not known have the nearest known one, and
+/// An error of serde about a value of a file, in the file's words: keys and values that are not known have the nearest known one, and
 /// types are those of TOML. Whatever is none of serde's own sentences stays as it is.
 ///
 /// ```

@@ -22,7 +22,7 @@ use crate::trainable::{Groups, Step, TrainableOptimizer};
 /// assert_eq!(weights, [[0.5, 1.5]]);
 /// assert_eq!((chain.step_size(0)?, chain.state_bytes()), ((None, 1.0), 0));
 ///
-/// // Another goes on from there, with another learning rate and a recorder.
+/// // Another continues from there, with another learning rate and a recorder.
 /// let mut other = Chain::new(Optimizer::new(Descent::default(), [("w", [2])])?, &groups);
 /// other.go_on(&chain.state()?, &mut weights)?;
 /// other.set_learning_rate(0.5)?;

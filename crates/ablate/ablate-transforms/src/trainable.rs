@@ -13,7 +13,7 @@ pub enum Step {
     Taken,
     /// The named parameter's gradient has a NaN, an infinity, or an element too large to square; nothing moved.
     UnusableGradient(String),
-    /// The same of some parameter, where the optimizer skips such steps; nothing moved, and the run goes on.
+    /// The same of some parameter, where the optimizer skips such steps; nothing moved, and the run continues.
     Skipped,
 }
 
@@ -49,7 +49,7 @@ pub trait TrainableOptimizer {
     /// Bytes that it keeps between steps.
     fn state_bytes(&self) -> usize;
 
-    /// Its state, for another optimizer of the same parameters to go on from.
+    /// Its state, for another optimizer of the same parameters to continue from.
     ///
     /// # Errors
     /// State that no file can hold.

@@ -18,7 +18,7 @@ pub(crate) struct Prefix {
     pub(crate) weights: Vec<Vec<f32>>,
     /// [`TrainableOptimizer::state`](crate::optimizer::TrainableOptimizer::state).
     pub(crate) optimizer: Vec<u8>,
-    /// Beginning of a run that did not begin at its start, for one that goes on with itself.
+    /// Beginning of a run that did not begin at its start, for one that continues itself.
     pub(crate) forked: Option<Forked>,
 }
 

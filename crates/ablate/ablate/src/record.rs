@@ -117,7 +117,7 @@ pub enum Outcome {
     },
 }
 
-/// Beginning of a run that goes on from the state of another one.
+/// Beginning of a run that continues from the state of another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forked {
     /// Steps that the other one had taken.

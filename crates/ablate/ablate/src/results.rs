@@ -173,7 +173,7 @@ pub(crate) struct Reported<'a> {
     pub(crate) task: &'a TaskResults,
     pub(crate) arm: &'a Arm,
     pub(crate) tuning: Option<&'a Tuning>,
-    /// Steps of the base that it goes on from.
+    /// Steps of the base that it continues from.
     pub(crate) fork: Option<usize>,
     pub(crate) run: &'a Run,
 }
@@ -187,7 +187,7 @@ pub struct ArmRuns {
     pub runs: Vec<Run>,
 }
 
-/// Runs of an arm that go on from the base's state after a step; at step 0, the arm's own.
+/// Runs of an arm that continue from the base's state after a step; at step 0, the arm's own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fork {
     /// The arm, in the order of [`Results::arms`].
@@ -247,7 +247,7 @@ pub struct TaskResults {
     pub groups: Vec<String>,
     /// By arm, in the order of [`Results::arms`].
     pub arms: Vec<ArmRuns>,
-    /// Runs that go on from the base's state, by arm and step, where the study asks for them.
+    /// Runs that continue from the base's state, by arm and step, where the study asks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forks: Vec<Fork>,
     /// Start of the runs, for a task that is a command.
@@ -340,7 +340,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// The reported runs, task by task: those of the arms, then those that go on from the base. At step 0 the latter are the arm's own, and not
+    /// The reported runs, task by task: those of the arms, then those that continue from the base. At step 0 the latter are the arm's own, and not
     /// among them.
     pub(crate) fn reported(&self) -> impl Iterator<Item = Reported<'_>> {
         self.tasks.iter().flat_map(move |task| {

@@ -33,7 +33,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) evaluations: usize,
     /// The split of the final evaluation: [`Split::Test`] for reported runs only.
     pub(crate) final_split: Split,
-    /// State to go on from; without, it begins at its start.
+    /// State to continue from; without, it begins at its start.
     pub(crate) from: Option<&'a Prefix>,
 }
 
@@ -44,16 +44,16 @@ pub(crate) struct Keep<'k> {
     pub(crate) checkpoint: Option<Checkpoint<'k>>,
 }
 
-/// State of a run that another process, or the next one, goes on with where this one ends before the run does.
+/// State of a run that another process, or the next one, continues with where this one ends before the run does.
 pub(crate) struct Checkpoint<'k> {
-    /// The one to go on with.
+    /// The one to continue with.
     pub(crate) found: Option<Box<Prefix>>,
     /// Time between two of them.
     pub(crate) every: Duration,
     pub(crate) save: &'k mut dyn FnMut(&Prefix) -> Result<()>,
 }
 
-/// Answer of a caller to a point of the curves: whether the run goes on.
+/// Answer of a caller to a point of the curves: whether the run continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// It does.
@@ -147,7 +147,7 @@ pub(crate) fn group_names(task: &dyn Task) -> Vec<String> {
 /// State that an arm's chain would lack of the base's, and have no use for, on a task: that of a run of one step.
 ///
 /// # Errors
-/// An optimizer cannot be built, or the arm's cannot go on from the base's state.
+/// An optimizer cannot be built, or the arm's cannot continue from the base's state.
 pub(crate) fn fork_of(
     task: &dyn Task,
     (base, arm): (&OptimizerSpec, &OptimizerSpec),
@@ -169,7 +169,7 @@ pub(crate) fn fork_of(
 /// step. A run that is given up leaves no record.
 ///
 /// # Errors
-/// The optimizer cannot be built, or cannot go on from the state that it is given; the task failed, or a state cannot be kept.
+/// The optimizer cannot be built, or cannot continue from the state that it is given; the task failed, or a state cannot be kept.
 pub(crate) fn train(
     plan: &Plan<'_>,
     registry: &Registry,
@@ -314,7 +314,7 @@ impl Chained {
     }
 }
 
-/// Observations of a run while it goes on.
+/// Observations of a run under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Observed {
     curve: Vec<Point>,

@@ -1,6 +1,6 @@
 //! Event files for TensorBoard, in a folder for every reported run: `tensorboard/TASK/ARM/seed-N` of the study's folder.
 //!
-//! A run that begins, or goes on from a checkpoint, has a new file with all of its points so far, in place of the one before.
+//! A run that begins, or continues from a checkpoint, has a new file with all of its points so far, in place of the one before.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -79,7 +79,7 @@ fn folder(top: &Path, task: &str, arm: &str, fork: Option<usize>, seed: u64) -> 
     top.join(name(task)).join(arm).join(format!("seed-{seed}"))
 }
 
-/// Between an arm and the step that it goes on from.
+/// Between an arm and the step that it continues from.
 const FROM: &str = "-from-";
 
 /// The name of a task or an arm as that of a folder. The separators of paths, what Windows allows in no name, and what would make two names one are escaped as in URLs.

@@ -273,7 +273,7 @@ pub fn by_key<S, K: PartialEq>(tensors: &mut [S], key: impl Fn(&S) -> K) -> Vec<
         .collect()
 }
 
-/// A kernel that checks gradients for elements that cannot be stepped with: it sets number i of `floats` to 1 if gradient i has one. Each
+/// A kernel that checks gradients for elements that are too large or not finite: it sets number i of `floats` to 1 if gradient i has one. Each
 /// gradient has four words: its length, its place, whether it is bfloat16, and the limit as the bits of float32.
 pub const USABLE: &str = "\
 KERNEL usable(ARGUMENTS) {

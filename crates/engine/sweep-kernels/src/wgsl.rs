@@ -150,7 +150,7 @@ pub fn workgroups(launch: &Launch) -> [u32; 2] {
     if groups <= ROW { [groups as u32, 1] } else { [ROW as u32, groups.div_ceil(ROW) as u32] }
 }
 
-/// A kernel that looks for elements of gradients that cannot be stepped with, all in one buffer: [`crate::USABLE`] in WGSL. Words
+/// A kernel that looks for invalid elements of gradients (too large, or not finite), all in one buffer: [`crate::USABLE`] in WGSL. Words
 /// and jobs are as there. Number i among the sums along axes is not 0 if gradient i has such elements.
 ///
 /// ```

@@ -107,7 +107,7 @@ pub struct Muon {
     pub coefficients: Coefficients,
     /// Added to the norm that G is divided by; above 0. Default 1e-7.
     pub eps: f64,
-    /// Type that the iterations round to. Default: the type computed in.
+    /// Type that the iterations round to. Default: the type of the computation.
     pub precision: Precision,
     /// Whether the result is multiplied by clamp(<G, X>, -1, 1), of leloykun's adaptive-muon. Default false; true in [`Muon::new`].
     pub aligned: bool,
@@ -334,7 +334,7 @@ impl Neurons {
         T::of(factor)
     }
 
-    /// What brings the matrix back to its norm, after all rows.
+    /// Factor that restores the norm of the matrix, after all rows.
     fn rescaling(&self) -> f64 {
         self.given.sqrt() / (self.normalised.sqrt() + Self::EPS)
     }

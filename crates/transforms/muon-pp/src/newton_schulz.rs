@@ -88,7 +88,7 @@ impl Coefficients {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// The type computed in.
+    /// The type of the computation.
     #[default]
     Full,
     /// bfloat16 after every operation, as the reference does.
@@ -201,7 +201,7 @@ impl Muon {
         round(round(norm * R::of(self.coefficients.margin())) + R::of(self.eps))
     }
 
-    /// What X is multiplied by, for `<G, X>`.
+    /// Factor of X, for `<G, X>`.
     pub(crate) fn alignment<R: Real>(&self, product: f64) -> R {
         R::of(self.precision.round(R::of(product)).f64().clamp(-1.0, 1.0))
     }
@@ -296,7 +296,7 @@ fn lower_blocks<R: Real>(
     right: ArrayView2<'_, R>,
     factor: R,
 ) {
-    /// Below this side, packing the factors once more costs more than the upper triangle.
+    /// Below this side, packing the factors again costs more than the upper triangle.
     const WHOLE: usize = 96;
     if into.nrows() <= WHOLE {
         return general_mat_mul(factor, &left, &right, R::zero(), &mut into);

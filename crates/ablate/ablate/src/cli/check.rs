@@ -105,7 +105,7 @@ pub(super) fn explain(which: &Which, registry: &Registry) -> Result<String> {
     Ok(text)
 }
 
-/// Arms that go on from the base's state, and where.
+/// Arms that continue from the base's state, and where.
 fn forks(study: &Study, runs: usize) -> String {
     let arms: Vec<&str> = study.forked.iter().map(|arm| study.arms[*arm].arm.name.as_str()).collect();
     let steps = |task: &PlannedTask| {

@@ -111,9 +111,9 @@ enum Command {
     /// round of a sequential study waits for the round before. Start the same shares again to do the runs that have waited; merge
     /// first if they have separate folders.
     ///
-    /// Ctrl-C stops every run after its present step, with status 130; the next start goes on from there. SIGTERM and SIGUSR1 do
-    /// the same with status 75: queue the job again. A run that is killed goes on from its last checkpoint; there is one every ten
-    /// minutes (`checkpoint_minutes` of the study). Commands are sent SIGTERM, and go on from what they have saved in the folder
+    /// Ctrl-C stops every run after its present step, with status 130; the next start continues from there. SIGTERM and SIGUSR1 do
+    /// the same with status 75: queue the job again. A run that is killed continues from its last checkpoint; there is one every ten
+    /// minutes (`checkpoint_minutes` of the study). Commands are sent SIGTERM, and continue from what they have saved in the folder
     /// {checkpoint}, which a study may pass to them; with status 75 a command asks to be started again.
     #[command(verbatim_doc_comment)]
     Run {
@@ -206,7 +206,7 @@ enum Command {
     /// List the missing runs of a study, phase by phase, and how long they take
     ///
     /// A run is stored, missing (it can be done now), or waiting: tuned arms wait for their tuning runs, a round of a sequential
-    /// study for the round before, and runs that go on from the base for the base's. Missing runs that go on from a checkpoint are
+    /// study for the round before, and runs that continue from the base for the base's. Missing runs that continue from a checkpoint are
     /// named, with its file or folder, and so are checkpoints of commands that the study has no use for. Nothing is run, and no folder
     /// is made. --json prints it for programs; the book's chapter on several machines describes the format.
     ///

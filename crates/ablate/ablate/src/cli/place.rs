@@ -50,7 +50,7 @@ impl Place {
 }
 
 impl Places {
-    /// Takes the folder, and begins the study in it or goes on with one.
+    /// Takes the folder, and begins the study in it or resumes one.
     ///
     /// # Errors
     /// It holds something else, or cannot be used.

@@ -179,7 +179,7 @@ impl Times {
     fn of(phases: &[Phase], study: &Study) -> Self {
         let mut times = Self { by_arm: BTreeMap::new(), by_task: BTreeMap::new() };
         for (job, state) in phases.iter().flat_map(|phase| &phase.runs) {
-            // The time of one that goes on from the base has the base's in it.
+            // The time of one that continues from the base has the base's in it.
             if let (State::Stored { steps, seconds }, None) = (*state, job.fork) {
                 // A command may tell of its end alone.
                 let steps = if steps == 0 { study.tasks[job.task].steps } else { steps };

@@ -27,7 +27,7 @@ const CANDLE_THREADS: &str = "RAYON_NUM_THREADS";
 
 /// Starts the program again with one thread for candle, because the runs already occupy every core.
 ///
-/// candle asks for the number of threads in every matrix product: the variable, or else the machine's cores, counted anew. A
+/// candle asks for the number of threads in every matrix product: the variable, or else the machine's cores, counted again. A
 /// short run took about twice as long without the variable. A program cannot set its own environment without `unsafe`.
 #[cfg(unix)]
 fn limit_candle() {

@@ -10,7 +10,7 @@
 //!                    holder.json      whose it is
 //! ```
 //!
-//! An attempt goes on in the folder of its predecessor where that is known to have ended. Where it isn't (its process was of another machine, or only the program
+//! An attempt continues in the folder of its predecessor where that is known to have ended. Where it isn't (its process was of another machine, or only the program
 //! that listened to it was killed, and it trains on), it gets a copy: so that no two ever write to the same checkpoint, and the lines that belong to a checkpoint are always
 //! next to it.
 
@@ -130,7 +130,7 @@ impl Attempt {
         &self.inherited
     }
 
-    /// Whether the program finds something to go on with.
+    /// Whether the program finds something to continue with.
     pub(super) fn has_checkpoint(&self) -> bool {
         is_empty(&self.checkpoint()).is_ok_and(|is_empty| !is_empty)
     }
@@ -161,7 +161,7 @@ impl Drop for Attempt {
     }
 }
 
-/// Folder with the files that the next attempt goes on from, if there are any.
+/// Folder with the files that the next attempt continues from, if there are any.
 pub(crate) fn saved(all: &Path) -> Option<PathBuf> {
     let latest = numbers(all).ok()?.into_iter().max()?;
     let folder = all.join(latest.to_string()).join(CHECKPOINT);

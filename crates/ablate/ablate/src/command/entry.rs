@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CommandEntry {
-    /// The program and its arguments, with places for what a run is told: `{seed}`, `{steps}`, `{out}` (the file to write to; without it
-    /// the lines are expected on standard output), `{checkpoint}` (a folder for what the program goes on with when it is started again), an
+    /// The program and its arguments, with places for what a run gets: `{seed}`, `{steps}`, `{out}` (the file to write to; without it
+    /// the lines are expected on standard output), `{checkpoint}` (a folder for what the program continues with when it is started again), an
     /// option by its name, every option in turn where an argument has `{option}` and `{value}`, or a file of them, `{options.json}` or
     /// `{options.toml}`.
     pub command: Vec<String>,

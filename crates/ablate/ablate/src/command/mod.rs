@@ -67,11 +67,11 @@ use crate::store::{CommandKey, Store};
 const EACH: [&str; 2] = ["option", "value"];
 /// A file of all options.
 const FILES: [&str; 2] = ["options.json", "options.toml"];
-/// Names that a run is told beside its options.
+/// Names that a run gets beside its options.
 const OWN: [&str; 4] = ["seed", OUT, "steps", CHECKPOINT];
 /// The file to write to.
 const OUT: &str = "out";
-/// The folder for what the program goes on with.
+/// The folder for what the program continues with.
 const CHECKPOINT: &str = "checkpoint";
 /// The candidate of a tuned arm, which are options there.
 const TUNED: [&str; 2] = ["learning_rate", "schedule"];
@@ -90,7 +90,7 @@ pub struct CommandTask {
     inherited: BTreeMap<String, Option<String>>,
 }
 
-/// Values that one run is told.
+/// Values that one run gets.
 #[derive(Clone, Copy)]
 pub(crate) struct Assignment<'a> {
     /// The arm's options.
@@ -323,7 +323,7 @@ impl CommandTask {
                     return Ok(Some(*measured));
                 }
                 Ok(End::Stopped) => return Ok(None),
-                // Each goes on from a later step, so that this ends.
+                // Each continues from a later step, so that this ends.
                 Ok(End::Again { from }) if from > latest => {
                     latest = from;
                     continue;

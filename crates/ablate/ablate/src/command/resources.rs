@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::run::Next;
 
-/// How long a run waits before it asks again whether the study goes on.
+/// How long a run waits before it asks again whether the study continues.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// All that there is, less what runs have taken.

@@ -1,6 +1,6 @@
 //! Lines of a run that several attempts have said, one after the other.
 //!
-//! An attempt that goes on from a checkpoint says again what its predecessor said after it. Nobody tells where the checkpoint was: the first line of the later
+//! An attempt that continues from a checkpoint says again what its predecessor said after it. Nobody tells where the checkpoint was: the first line of the later
 //! attempt does, as whatever was said from there on is said again.
 
 use serde::{Deserialize, Serialize};
@@ -81,7 +81,7 @@ mod tests {
                 let (first, second) = (said(&whole[..killed]), said(&whole[saved..]));
                 let joined_once = joined(first, second.clone());
                 assert_eq!(joined_once, said(&whole), "saved before {saved}, killed before {killed}");
-                // A process that ends between joining and forgetting the later lines joins them once more.
+                // A process that ends between joining and forgetting the later lines joins them again.
                 assert_eq!(joined(joined_once.clone(), second), joined_once);
             }
         }

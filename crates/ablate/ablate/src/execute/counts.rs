@@ -25,7 +25,7 @@ pub struct RunCounts {
     pub reported: usize,
     /// Runs of the base a second time.
     pub repeated: usize,
-    /// Runs that go on from the base's state; those at step 0 are reported ones.
+    /// Runs that continue from the base's state; those at step 0 are reported ones.
     pub forked: usize,
 }
 

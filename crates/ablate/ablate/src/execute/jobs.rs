@@ -107,7 +107,7 @@ impl Execution<'_> {
         jobs
     }
 
-    /// Some of the base's runs once more, where nobody knows whether they would be the same.
+    /// Some of the base's runs again, where nobody knows whether they would be the same.
     pub(super) fn repeated_jobs(&self, choices: &[Choice]) -> Vec<(Job, bool)> {
         let bases = self.pairs().zip(choices).filter(|((_, arm), _)| *arm == 0);
         let of_base = |((task, arm), choice): ((usize, usize), &Choice)| {
@@ -118,7 +118,7 @@ impl Execution<'_> {
         bases.flat_map(of_base).collect()
     }
 
-    /// The runs that go on from the base's state. One that does so at step 0 is the arm's own, and not among them.
+    /// The runs that continue from the base's state. One that does so at step 0 is the arm's own, and not among them.
     pub(super) fn forked_jobs(&self) -> Vec<Job> {
         let mut jobs = Vec::new();
         for (task, planned) in self.study.tasks.iter().enumerate() {

@@ -18,7 +18,7 @@
 //!     }
 //!
 //!     fn begun(&self, _job: &Job, so_far: &[Point]) {
-//!         assert!(so_far.is_empty()); // no run goes on from a checkpoint
+//!         assert!(so_far.is_empty()); // no run continues from a checkpoint
 //!     }
 //!
 //!     fn numbers(&self, _job: &Job, _step: usize, _numbers: &[(String, f64)]) {} // of commands alone
@@ -127,7 +127,7 @@ pub struct Job {
     pub final_split: Split,
     /// 0, or which time it is run again, to see whether equal runs are equal.
     pub repeat: usize,
-    /// Steps of the base that it goes on from; absent for a run from its start.
+    /// Steps of the base that it continues from; absent for a run from its start.
     pub fork: Option<usize>,
 }
 
@@ -135,7 +135,7 @@ pub struct Job {
 pub trait Observer: Sync {
     /// These runs are about to start; so many others of the stage were found stored.
     fn stage(&self, _name: &str, _jobs: &[Job], _stored: usize) {}
-    /// A run begins, or begins again; one that goes on with a state has these points already.
+    /// A run begins, or begins again; one that continues with a state has these points already.
     fn begun(&self, _job: &Job, _so_far: &[Point]) {}
     /// A command said numbers of a step, by name.
     fn numbers(&self, _job: &Job, _step: usize, _numbers: &[(String, f64)]) {}

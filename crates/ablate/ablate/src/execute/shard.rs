@@ -147,7 +147,7 @@ impl std::fmt::Display for Shard {
 
 impl Execution<'_> {
     /// Does what is missing of a share of every phase, as far as it can be done: measuring waits for the tuning of its arm, a round of a
-    /// sequential study for the one before, and a run that goes on from the base for the base's. What is then stored, and what is not.
+    /// sequential study for the one before, and a run that continues from the base for the base's. What is then stored, and what is not.
     ///
     /// # Errors
     /// As [`results`](Execution::results).
@@ -171,7 +171,7 @@ impl Execution<'_> {
     /// By phase and run the share that it belongs to.
     ///
     /// Every share has nearly as many runs of every task, and nearly as many of the base, in an order that has nothing to do with arms and seeds: what is
-    /// missing of a study that has grown is then spread, too. A run that goes on from the base belongs to the share of the base's run, which
+    /// missing of a study that has grown is then spread, too. A run that continues from the base belongs to the share of the base's run, which
     /// keeps the state for it.
     fn shares(&self, phases: &[Phase], count: usize) -> Result<Vec<Vec<usize>>> {
         let mut of_base = BTreeMap::new();

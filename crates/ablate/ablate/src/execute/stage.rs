@@ -1,4 +1,4 @@
-//! A stage of a study while it goes on: what becomes of its jobs.
+//! A stage of a study under way: what becomes of its jobs.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ use crate::study::{Recipe, Training};
 /// Failures without a success after which the others of a stage would fail, too.
 const HOPELESS: usize = 3;
 
-/// Failures that are told with all that is known of them.
+/// Failures that are reported with all details.
 const TOLD: usize = 3;
 
 /// Outcome of a job.
@@ -31,13 +31,13 @@ pub(super) enum Attempt {
     Failed,
 }
 
-/// Beginning of a run that goes on from the base.
+/// Beginning of a run that continues from the base.
 enum Beginning {
     State(Box<Prefix>),
     Diverged(Box<Measured>),
 }
 
-/// A stage of a study while it goes on.
+/// A stage of a study under way.
 pub(super) struct Stage<'s> {
     pub(super) execution: &'s Execution<'s>,
     pub(super) observer: &'s dyn Observer,
@@ -120,7 +120,7 @@ impl Stage<'_> {
                         }
                     },
                 };
-                // The base passes by where arms will go on from.
+                // The base passes by where arms will continue from.
                 let is_base = (job.arm, job.fork, job.setting) == (0, None, None);
                 let kept: &[usize] = if is_base && !study.forked.is_empty() { &task.forks } else { &[] };
                 let mut save = |step: usize, prefix: Prefix| {
@@ -176,7 +176,7 @@ impl Stage<'_> {
         Ok(Attempt::Done(Box::new(run)))
     }
 
-    /// Beginning of a job that goes on from the base: its state after so many steps, or its run, where that ended before.
+    /// Beginning of a job that continues from the base: its state after so many steps, or its run, where that ended before.
     fn beginning(&self, job: &Job, step: usize) -> Result<Beginning> {
         let Execution { study, registry, store, stop, .. } = self.execution;
         let own = own_job(job.task, 0, job.seed);
@@ -189,7 +189,7 @@ impl Stage<'_> {
         let task = &study.tasks[job.task];
         let address = |step: usize| self.execution.prefix_address(job.task, job.seed, step);
         let wanted = address(step)?;
-        // One at a time trains the base once more, and for all steps.
+        // One at a time trains the base again, and for all steps.
         let _claim = loop {
             match store.load_prefix(&wanted)? {
                 Found::Whole(prefix) => return Ok(Beginning::State(prefix)),

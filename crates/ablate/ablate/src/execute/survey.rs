@@ -25,7 +25,7 @@ pub enum State {
     },
     /// It can be done.
     Missing,
-    /// It cannot be done before others are: those of tuning, or the base's run that it goes on from.
+    /// It cannot be done before others are: those of tuning, or the base's run that it continues from.
     Waiting,
 }
 
@@ -133,7 +133,7 @@ impl Execution<'_> {
         let address = |(job, is_known): &(Job, bool)| is_known.then(|| self.address(job)).transpose();
         let addresses = jobs.iter().map(address).collect::<Result<Vec<Option<String>>>>()?;
         let wanted = addresses.iter().flatten().filter(|address| !known.0.contains_key(*address));
-        // Runs that go on from the base ask for one of its runs several times.
+        // Runs that continue from the base ask for one of its runs several times.
         let wanted: BTreeSet<&String> = wanted.collect();
         let wanted: Vec<String> = wanted.into_iter().cloned().collect();
         for (address, found) in wanted.iter().zip(self.store.load_all(&wanted)?) {
@@ -196,7 +196,7 @@ impl Execution<'_> {
         if sources.is_empty() { CODE.to_owned() } else { sources.join("+") }
     }
 
-    /// The runs that go on from the base's state. One that does so at step 0 is the arm's own.
+    /// The runs that continue from the base's state. One that does so at step 0 is the arm's own.
     fn add_forks(&self, results: &mut Results, jobs: &[(Job, bool)], runs: Vec<Measured>) {
         for (task, planned) in self.study.tasks.iter().enumerate() {
             let results = &mut results.tasks[task];

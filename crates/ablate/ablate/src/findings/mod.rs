@@ -88,7 +88,7 @@ pub enum Verdict {
     Better,
     /// Worse than the base.
     Worse,
-    /// Whatever difference there is, it is smaller than what the study says matters. This takes the place of better and worse.
+    /// Whatever difference there is, it is smaller than what the study says matters. This replaces better and worse.
     Equivalent,
     /// The data don't say.
     Unclear,

@@ -51,7 +51,7 @@ impl Courses {
         Self { different, alike: sequential_equivalence(until, seeds, looks, seed) }
     }
 
-    /// End of an arm; absent where it goes on, and for the base.
+    /// End of an arm; absent where it continues, and for the base.
     pub(super) fn stop(&self, task: &TaskResults, arm: usize, looks: &Looks) -> Option<Stop> {
         let (first, last) = (*looks.seeds.first()?, *looks.seeds.last()?);
         let runs = task.arms[arm].runs.len();

@@ -20,7 +20,7 @@
 //! assert_eq!(optimizer.step(&mut weights, &[Some(vec![1.0, 1.0])], 2.0)?, Step::Taken);
 //! assert_eq!(optimizer.step_size(0)?, (None, 0.1)); // d is not estimated
 //! assert!(optimizer.evaluation_weights(&weights)?[0][0] < 1.0 && optimizer.state_bytes() > 0);
-//! // Another chain goes on from there, with what both keep.
+//! // Another chain continues from there, with what both keep.
 //! let mut other = OptimizerSpec::Chain(ChainSpec::default()).build(&registry, &groups, 0, 100)?;
 //! let restored = other.go_on(&optimizer.state()?, &mut weights)?;
 //! assert!(restored.surplus.is_empty() && restored.missing.contains(&"w/prodigy/s".to_owned()));

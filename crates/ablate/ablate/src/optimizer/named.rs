@@ -134,7 +134,7 @@ impl Named {
         ChainSpec { options, ..ChainSpec::default() }
     }
 
-    /// The schedules that tuning tries: averaging takes the place of a decay, but not of a warm-up.
+    /// The schedules that tuning tries: averaging replaces a decay, but not a warm-up.
     pub fn schedules(self) -> &'static [Schedule] {
         if self.name().starts_with("schedule-free") {
             &[Schedule::Constant, Schedule::WarmUp]

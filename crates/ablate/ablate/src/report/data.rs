@@ -35,7 +35,7 @@ pub(crate) struct RunLine<'a> {
     pub(crate) task: &'a str,
     pub(crate) arm: &'a str,
     pub(crate) seed: u64,
-    /// Steps of the base that it went on from.
+    /// Steps of the base that it continued from.
     pub(crate) forked_at: Option<usize>,
     pub(crate) setting: String,
     pub(crate) outcome: &'static str,

@@ -13,7 +13,7 @@ use super::view::{View, sign};
 use super::{Environment, fork};
 use crate::findings::{ArmFindings, FactorEffect};
 
-/// A list, a heading or a table goes on as long as its line does, and a name such as `<i>` is no element of HTML.
+/// A list, a heading or a table is as long as its line, and a name such as `<i>` is no element of HTML.
 fn line(text: &str) -> String {
     // And not at the blanks that keep a sign beside its name.
     let parts = text.split(char::is_control).map(str::trim).filter(|part| !part.is_empty());

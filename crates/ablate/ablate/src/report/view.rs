@@ -107,7 +107,7 @@ impl<'a> View<'a> {
         self.results.tasks.iter().any(|task| task.read.is_some())
     }
 
-    /// Numbers that two runs have in common that are told to be the same.
+    /// Numbers that two runs have in common that are known to be the same.
     pub(super) fn sameness(self) -> &'static str {
         if self.runs_commands() {
             "the same numbers as the base to the last digit"
@@ -174,7 +174,7 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// A verdict's sign, which is told apart without colour.
+/// A verdict's sign, which is recognisable without colour.
 pub(super) fn sign(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Base => "",

@@ -12,7 +12,7 @@ pub(crate) type Changed = Result<Option<Vec<u8>>>;
 
 /// Files by name, for several processes at once. A file is whole or not there.
 pub(super) trait Backend: Debug + Send + Sync {
-    /// Begins a study, or goes on with one, unless the place holds something else. A study's folder is taken before it is a store.
+    /// Begins a study, or resumes one, unless the place holds something else. A study's folder is taken before it is a store.
     fn take(&self, _study: &str) -> Result<()> {
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! file: when it has stayed the same for long enough by the watcher's own clock, the owner is taken for dead, and the claim is taken over. No clock is compared
 //! with another one, neither in the file nor by its date. A process of the same machine that has ended is known to be dead at once.
 //!
-//! An owner that has only been slow goes on and stores the run, as whoever took over does: with the same result.
+//! An owner that has only been slow continues and stores the run, as whoever took over does: with the same result.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -45,7 +45,7 @@ pub(super) fn owner(content: &[u8]) -> Option<Owner> {
 
 /// A claim's file, as its owner has it.
 pub(super) trait Lease: Send + 'static {
-    /// Gives a sign of life. Where it fails, others may take over, and do the run once more.
+    /// Gives a sign of life. Where it fails, others may take over, and do the run again.
     fn beat(&mut self);
 
     /// Removes the file, unless it is another owner's by now. Where it stays, it is taken for that of a dead owner in a while.

@@ -33,7 +33,7 @@ pub struct Key<'a> {
     pub evaluations: usize,
     /// The split of the final evaluation.
     pub final_split: Split,
-    /// The address of the state that it goes on from; absent for a run from its start.
+    /// The address of the state that it continues from; absent for a run from its start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<&'a str>,
 }

@@ -179,7 +179,7 @@ impl Store {
         Ok(Self { backend: object::open(url)?, folder: study_folder.join(RUNS) })
     }
 
-    /// Begins a study, or goes on with one.
+    /// Begins a study, or resumes one.
     ///
     /// # Errors
     /// The place holds something else, or cannot be used.
@@ -286,7 +286,7 @@ impl Store {
         self.read(&name(address, CHECKPOINT), Prefix::from_bytes)
     }
 
-    /// As [`save_prefix`](Self::save_prefix), for the run itself to go on with.
+    /// As [`save_prefix`](Self::save_prefix), for the run itself to continue with.
     ///
     /// # Errors
     /// It cannot be written.

@@ -46,7 +46,7 @@ pub struct StudyFile {
     /// Evaluations of a run after the first.
     #[serde(default = "twenty")]
     pub evaluations: usize,
-    /// Minutes of training after which a run that goes on is kept, so that it loses no more when it is killed.
+    /// Minutes of training after which the state of a run is kept, so that it loses no more when it is killed.
     #[serde(default = "ten_minutes")]
     pub checkpoint_minutes: f64,
     /// The budget of every tuned arm.
@@ -57,7 +57,7 @@ pub struct StudyFile {
     pub base: Map<String, Value>,
     /// The smallest difference that matters, on every task that says nothing else.
     pub matters: Option<Matters>,
-    /// Runs that go on from the base's state with an arm.
+    /// Runs that continue from the base's state with an arm.
     pub fork: Option<ForkEntry>,
     /// The factors.
     #[serde(default, rename = "factor")]

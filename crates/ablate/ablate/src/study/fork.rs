@@ -1,4 +1,4 @@
-//! Runs that go on from the base's state with an arm.
+//! Runs that continue from the base's state with an arm.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};

@@ -3,14 +3,14 @@
 use ablate_tasks::{AtFault, plain_words};
 use anyhow::{Error, anyhow};
 
-/// What TOML says is wrong, with the line in which it is.
+/// An error of TOML, with its line.
 pub(super) fn of_toml(name: &str, text: &str, error: &toml::de::Error) -> Error {
     let words = plain_words(error.message());
     let Some(span) = error.span() else { return anyhow!("in the study {name}: {words}") };
     let start = span.start.min(text.len());
     let before = text.get(..start).unwrap_or_default();
     let first = before.matches('\n').count();
-    // What is wrong in a table of tasks is told of its head.
+    // TOML gives the head of a table of tasks for mistakes in it.
     let within = option_of(error.message()).and_then(|option| line_of(text, first, &option));
     let line = within.unwrap_or(first);
     let shown = text.lines().nth(line).unwrap_or_default();

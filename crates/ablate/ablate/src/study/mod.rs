@@ -109,7 +109,7 @@ pub struct PlannedTask {
     pub target: Option<f64>,
     /// The smallest difference that matters.
     pub matters: Option<Matters>,
-    /// Steps after which arms go on from the base's state, in rising order.
+    /// Steps after which arms continue from the base's state, in rising order.
     pub forks: Vec<usize>,
 }
 
@@ -143,7 +143,7 @@ pub struct Study {
     pub tasks: Vec<PlannedTask>,
     /// The arms, the base first.
     pub arms: Vec<PlannedArm>,
-    /// Places of the arms that go on from the base's state.
+    /// Places of the arms that continue from the base's state.
     pub forked: Vec<usize>,
     /// Combinations that cannot be.
     pub refused: Vec<Refused>,

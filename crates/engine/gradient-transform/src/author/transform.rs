@@ -144,7 +144,7 @@ pub trait GradientTransform: Clone + Debug + Send + Sync + 'static {
     type Along<V: Copy>: Fields<V>;
     /// Place in a chain. Default: [`Update`](kind::Update).
     type Kind: kind::Kind<Self>;
-    /// Whether [`measure`](Self::measure) calculates in float64, whatever the type computed in, for sums that nearly cancel each other in
+    /// Whether [`measure`](Self::measure) is computed in float64, independently of the type of the computation, for sums that nearly cancel each other in
     /// [`finalize`](Self::finalize): products of float32 numbers are exact then. Such sums take more time, and devices without float64,
     /// such as those of WGSL, refuse them ([`Error::NoFloat64`](crate::Error::NoFloat64)). Default: no.
     ///

@@ -61,7 +61,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     ///
     /// # Errors
     /// [`Error::EvaluationMode`] when called twice, the errors of shapes and types of [`step`](Self::step), and [`Error::Device`]. If
-    /// there is no memory for y, nothing has moved, and the optimizer goes on.
+    /// there is no memory for y, nothing has moved, and the optimizer can still step.
     pub fn eval(&mut self, parameters: &mut [DeviceParameter<'_, E::Array>]) -> Result<()> {
         self.usable_still()?;
         if self.optimizer.evaluating.is_some() {

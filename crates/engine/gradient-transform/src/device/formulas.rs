@@ -54,7 +54,7 @@ impl Formulas {
 }
 
 impl<T: Real> Optimizer<T> {
-    /// The formulas of a group's chain for a tensor of the given shape, in the type computed in: one for each sweep of a usual step.
+    /// The formulas of a group's chain for a tensor of the given shape, in the type of the computation: one for each sweep of a usual step.
     ///
     /// # Errors
     /// [`Error::NoSuch`](crate::Error::NoSuch); [`Error::NoFormula`](crate::Error::NoFormula) for a link that works on tiles.

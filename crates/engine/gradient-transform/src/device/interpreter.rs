@@ -111,7 +111,7 @@ fn place(matrix: Matrix, i: usize, j: usize) -> usize {
 
 /// Values that a part keeps, of each of its elements.
 struct Values<T> {
-    /// In the type computed in.
+    /// In the type of the computation.
     values: Vec<Vec<T>>,
     /// Terms of sums in float64: the tensor's sum, and its terms.
     wide_terms: Vec<(usize, Vec<f64>)>,
@@ -197,7 +197,7 @@ impl<T: Real> Sweep<'_, '_, T> {
         }
     }
 
-    /// Sums in float64, in place of those in the type computed in.
+    /// Sums in float64, in place of those in the type of the computation.
     fn wide_sums(&mut self, part: &ElementFormula, values: &Values<T>) {
         let n = self.tensor.gradient.len();
         for (sum, terms) in &values.wide_terms {

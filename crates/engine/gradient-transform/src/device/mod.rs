@@ -248,7 +248,7 @@ pub trait Executor<T: Real = f32>: fmt::Debug {
         tensors: &mut [TensorSweep<'_, T, Self::Array>],
     ) -> Result<(), Self::Error>;
 
-    /// Multiplies matrices: the same product for each of several tensors, whose arrays are in the type computed in. `None`, also without any
+    /// Multiplies matrices: the same product for each of several tensors, whose arrays are in the type of the computation. `None`, also without any
     /// arrays, says that the device has no products. A chain that needs them is refused then: [`Error::NoProducts`](crate::Error::NoProducts).
     ///
     /// ```

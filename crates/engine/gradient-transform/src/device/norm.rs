@@ -12,7 +12,7 @@ use crate::optimizer::step::StepOutcome;
 
 impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     /// A step, if `rule` accepts the norm of all its gradients together; otherwise nothing moves, and the step counts as skipped. See
-    /// [`Optimizer::step_if`](crate::Optimizer::step_if). The norm is a sum in the type computed in, as those of transforms are, and that of the
+    /// [`Optimizer::step_if`](crate::Optimizer::step_if). The norm is a sum in the type of the computation, as those of transforms are, and that of the
     /// processor to about 6 digits. One that is not finite is left to the step.
     ///
     /// ```

@@ -227,7 +227,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     ///
     /// # Errors
     /// Those of [`Optimizer::step`], in each case without a change; [`Error::Device`], after which parameters may have moved, and
-    /// every further call fails: go on from the last snapshot.
+    /// every further call fails: resume from the last snapshot.
     pub fn step(&mut self, parameters: &mut [DeviceParameter<'_, E::Array>]) -> Result<StepOutcome> {
         self.usable_still()?;
         let outcome = self.step_once(parameters);
@@ -287,7 +287,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         outcome
     }
 
-    /// Refuses to go on with state that a failure has left half stepped.
+    /// Error if a failure has left state half stepped.
     pub(super) fn usable_still(&self) -> Result<()> {
         let Some(reason) = &self.failure else { return Ok(()) };
         let reason =

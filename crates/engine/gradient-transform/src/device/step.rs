@@ -1,7 +1,7 @@
 //! A step on a device: sweep by sweep over all tensors, with the host's part between them.
 //!
 //! ```text
-//! examine the gradients         nothing has moved if one cannot be stepped with
+//! examine the gradients         nothing has moved if one is invalid
 //! device    means of them and those that were accumulated, if any were
 //! for every sweep:
 //!     host      the transforms make numbers of the sums of the sweep before
@@ -330,7 +330,7 @@ pub(super) fn check_value<T: Real, E: Executor<T>>(tensor: &Tensor<T>, value: &E
     check_dtype(tensor, E::dtype(value))
 }
 
-/// The error for a gradient that cannot be stepped with.
+/// The error for an invalid gradient.
 fn unusable<T: Real>(tensor: &Tensor<T>, gradient: &Buffer) -> Error {
     let limit = T::LARGEST_GRADIENT;
     let name = tensor.info.name.clone();

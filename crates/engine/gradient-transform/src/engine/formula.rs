@@ -20,7 +20,7 @@ use crate::memory::sums::SumShape;
 /// tensor's column i, `Along(i)` that of its array i along an axis, and `Scalar(i)` is number i of the tensor
 /// and step. Other inputs do not occur.
 ///
-/// Terms of sums over every element may be in float64 whatever type is computed in ([`wide`](crate::number::wide)), and their sums then are:
+/// Terms of sums over every element may be in float64 independently of the type of the computation ([`wide`](crate::number::wide)), and their sums then are:
 /// where an executor [has it](crate::device::Executor::has_float64).
 ///
 /// ```

@@ -83,7 +83,7 @@ pub struct Product {
     pub right: Matrix,
     /// A matrix that is added, with its factor beta.
     pub plus: Option<(f64, Matrix)>,
-    /// What is added to the elements of the diagonal.
+    /// Number that is added to the elements of the diagonal.
     pub diagonal: f64,
     /// Whether the result is known to be symmetric: the elements above the diagonal are those below it.
     pub symmetric: bool,
@@ -147,7 +147,7 @@ pub(crate) struct Each {
 
 impl MatrixWork {
     /// The link's column at a place among its columns, as a matrix. The column has an element for each of the tensor's, in the type
-    /// computed in.
+    /// of the computation.
     pub fn column(&mut self, place: usize, rows: usize, cols: usize) -> Matrix {
         Matrix { array: Array::Column(place), rows, cols, transposed: false }
     }

@@ -102,7 +102,7 @@ impl Reads {
 /// 5. [`finish`](Self::finish) once.
 ///
 /// All methods but [`name`](Self::name) have a default that does nothing, so an elementwise transform writes `emit`
-/// alone. `T` is the type computed in: `f32` or `f64`.
+/// alone. `T` is the type of the computation: `f32` or `f64`.
 ///
 /// Checkpoints and messages show its hyperparameters in their `Debug` form.
 ///

@@ -20,7 +20,7 @@ impl<P: Any + Copy + Debug + PartialEq + Send + Sync> Published for P {}
 pub struct Rectification {
     /// The rectifier r_t, by which the step size has been multiplied; 0 while the variance is intractable.
     pub factor: f64,
-    /// Whether rho_t > 4. Otherwise a second moment hands on the raw gradient.
+    /// Whether rho_t > 4. Otherwise a second moment leaves the raw gradient as it is.
     pub tractable: bool,
 }
 

@@ -20,7 +20,7 @@ use crate::memory::sums::{Gathered, SumShape};
 pub enum Storage {
     /// The parameter's own type; rounded as the parameter is.
     Parameter,
-    /// The type that is computed in: float32, or float64 for float64 parameters.
+    /// The type of the computation: float32, or float64 for float64 parameters.
     Compute,
     /// bfloat16, rounded to the nearest.
     Bf16,

@@ -230,7 +230,7 @@ impl Backend for Objects {
             let changed = change(before.map(|(content, _)| content)).with_context(|| self.url_of(&path))?;
             let Some(content) = changed else { return Ok(()) };
             let mode = before.map_or(PutMode::Create, |(_, version)| PutMode::Update(version.clone()));
-            // Where another process has changed it meanwhile, it is changed once more.
+            // Where another process has changed it meanwhile, it is changed again.
             if self.put(&path, &content, mode)?.is_some() {
                 return Ok(());
             }
