@@ -63,7 +63,7 @@ pub fn shipped() -> Vec<TransformKind> {
         unit("stableadamw", "updates clipped by their root mean square", StableAdamW),
         unit("soft-stableadamw", "large updates shortened to the root of their size", SoftStableAdamW),
         of::<Prodigy>("prodigy", "the step size from an estimate of the distance to the solution"),
-        of::<Speed>("speed", "Prodigy's estimate from signs alone"),
+        of::<Speed>("speed", "Prodigy's estimate from signs only"),
         of::<DisplacementSpeed>("displacement-speed", "the step size from progress along the way from the start"),
         of::<ScheduleFree>("schedule-free", "writer: averaging in place of momentum and schedule"),
         of::<Descent>("descent", "writer: plain descent"),
