@@ -253,7 +253,7 @@ impl Plan {
         } else {
             let lines: Vec<String> = self.resuming.iter().map(Resuming::line).collect();
             format!(
-                "Missing runs that resume from a checkpoint; without that file or folder they start anew:\n{}",
+                "Missing runs that resume from a checkpoint; without that file or folder they start from the beginning:\n{}",
                 lines.concat()
             )
         };
