@@ -47,14 +47,18 @@ def command(arguments: Sequence[str | Path], failure: str) -> str:
     return result.stdout
 
 
-def prepare(venv: Path) -> Setup:
-    """Installs and builds what is compared."""
+def prepare(venv: Path, needed: set[str]) -> Setup:
+    """Installs and builds what is compared: what the subjects need."""
     python = venv / "bin" / "python"
     setup = Setup(python, {}, {}, {"python": sys.version.split()[0]})
     if not (venv / "bin" / "pip").exists():
         say(f"making {venv}")
         command([sys.executable, "-m", "venv", venv], "no virtual environment")
+    if "reference" in needed:
+        needed = needed | {"torch"}
     for need, packages in PACKAGES.items():
+        if need not in needed:
+            continue
         say(f"installing {' '.join(packages)} (minutes, the first time)")
         try:
             command([python, "-m", "pip", "install", "--quiet", *packages], "not installed")
@@ -66,11 +70,21 @@ def prepare(venv: Path) -> Setup:
     setup.versions |= {p["name"]: p["version"] for p in installed if p["name"] in pinned}
     if "torch" in setup.broken:
         setup.broken.setdefault("reference", setup.broken["torch"])
-    say("building step-bench and benches/peers (minutes, the first time)")
     metadata = command(["cargo", "metadata", "--no-deps", "--format-version=1"], "no metadata of the project")
     target = Path(json.loads(metadata)["target_directory"])
-    command(["cargo", "build", "--release", "--locked", "--bin=step-bench"], "step-bench was not built")
-    setup.programs["step-bench"] = target / "release" / "step-bench"
+    if "step-bench" in needed:
+        say("building step-bench (minutes, the first time)")
+        command(["cargo", "build", "--release", "--locked", "--bin=step-bench"], "step-bench was not built")
+        setup.programs["step-bench"] = target / "release" / "step-bench"
+    if "peers" in needed:
+        build_peers(setup, target)
+    setup.versions["rustc"] = command(["rustc", "--version"], "no rustc").split()[1]
+    return setup
+
+
+def build_peers(setup: Setup, target: Path) -> None:
+    """Builds the programs with other Rust libraries."""
+    say("building benches/peers (minutes, the first time)")
     try:
         manifest = HERE / "peers" / "Cargo.toml"
         build: list[str | Path] = ["cargo", "build", "--release", "--locked", "--manifest-path", manifest]
@@ -82,5 +96,3 @@ def prepare(venv: Path) -> Setup:
     except Failed as failure:
         setup.broken["peers"] = str(failure)
         say(str(failure))
-    setup.versions["rustc"] = command(["rustc", "--version"], "no rustc").split()[1]
-    return setup

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import statistics
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import sources
 from install import Setup
 from subjects import TARGETS, Group
+from worker import SHAPES
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -95,14 +97,32 @@ def describe(setup: Setup, arguments: argparse.Namespace) -> dict[str, Any]:
     ]
     return {
         **sources.today(sources.STEP),
-        "command": "python3 benches/versus.py",
+        "command": " ".join(["python3 benches/versus.py", *selection(arguments)]),
         "processor": models[0] if models else "unknown",
+        "instruction set": instruction_set(),
         "cores": os.cpu_count(),
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "seconds per subject and round": arguments.seconds,
         "versions": setup.versions,
     }
+
+
+def selection(arguments: argparse.Namespace) -> list[str]:
+    """The options that choose what is compared."""
+    given = []
+    if arguments.shapes != ",".join(SHAPES):
+        given.append(f"--shapes {arguments.shapes}")
+    if arguments.only:
+        given.append(f"--only {shlex.quote(arguments.only)}")
+    return given
+
+
+def instruction_set() -> str:
+    """The widest vectors of an x86 processor, as the engine chooses them."""
+    flags = {flag for line in read("/proc/cpuinfo").splitlines() if line.startswith("flags") for flag in line.split()}
+    known = {"avx512f": "AVX-512", "avx2": "AVX2"}
+    return next((name for flag, name in known.items() if flag in flags), "unknown")
 
 
 def read(path: str) -> str:

@@ -195,7 +195,7 @@ def main() -> None:
     found = chosen(arguments)
     if not found:
         raise Failed(f"no row matches --only {arguments.only}")
-    setup = prepare(arguments.venv)
+    setup = prepare(arguments.venv, {subject.needs for group in found for subject in group.subjects})
     if hasattr(os, "sched_setaffinity"):  # also what XLA sizes its threads by
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "NPROC")
