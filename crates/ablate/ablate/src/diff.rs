@@ -38,7 +38,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::columns::Columns;
-use crate::findings::{FEWEST_PAIRS, Findings, Verdict};
+use crate::findings::{FEWEST_PAIRS, Findings, are_same};
 use crate::report::JSON_FILE;
 use crate::results::{Arm, Results, TaskResults};
 use anyhow::{Context, Result, ensure};
@@ -190,10 +190,11 @@ fn difference(one: &TaskResults, arm: usize, other: &TaskResults, place: usize, 
     let difference = found.difference.as_ref();
     let tested = difference.map_or(0.0, |difference| difference.tested);
     let improved = (tested > 0.0) == one.about.measure.higher_is_better();
-    let change = match found.verdict {
-        Verdict::Dead => Change::Same,
-        _ if improved => Change::Better,
-        _ => Change::Worse,
+    let [first, second] = [0, 1].map(|arm| &results.tasks[0].arms[arm]);
+    let change = match improved {
+        _ if are_same(first, second) => Change::Same,
+        true => Change::Better,
+        false => Change::Worse,
     };
     let pairs = difference.map_or(0, |difference| difference.n);
     let p = difference.and_then(|difference| difference.p).filter(|_| pairs >= FEWEST_PAIRS);

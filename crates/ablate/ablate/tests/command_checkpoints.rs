@@ -375,7 +375,10 @@ fn checkpoints_of_runs_that_a_study_no_longer_has_stay_and_a_plan_names_them() {
     };
     // It has them, and says of which runs they are.
     let text = plan(&study(COMMAND));
-    assert!(text.contains("resume from a checkpoint; without that file or folder they start from the beginning"), "{text}");
+    assert!(
+        text.contains("resume from a checkpoint; without that file or folder they start from the beginning"),
+        "{text}"
+    );
     for arm in ["base", "slow"] {
         let line =
             text.lines().find(|line| line.starts_with(&format!("  script, {arm}, seed 0: from out/runs/")));

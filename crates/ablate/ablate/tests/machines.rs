@@ -313,7 +313,7 @@ fn a_run_that_is_stopped_by_a_scheduler_or_killed_goes_on_to_the_same_report() {
             assert!(run["step"].as_u64().is_some_and(|step| step > 0), "{run}");
             assert!(at.join(run["from"].as_str().unwrap()).exists(), "{run}");
         }
-        assert!(ablate(at, "plan my.toml").contains("go on from a checkpoint"), "SIG{signal}");
+        assert!(ablate(at, "plan my.toml").contains("resume from a checkpoint"), "SIG{signal}");
     }
     ablate(at, "run my.toml");
     assert_eq!(plan(at, "")["resuming"], serde_json::json!([]));

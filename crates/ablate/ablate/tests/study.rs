@@ -318,7 +318,8 @@ fn a_comparison_of_two_executions_sees_what_changed() {
     let results = shared();
     let same = ablate::diff::compare(&results, &results).unwrap();
     assert!(!ablate::diff::is_regression(&same));
-    assert!(ablate::diff::table(&same).contains("16 of 16"));
+    let table = ablate::diff::table(&same);
+    assert!(table.contains("16 of 16"), "{table}");
 
     // Eight seeds: a difference of one sign in all of them has p = 2/256.
     let text = "tasks = [{ task = \"digits\", steps = 40 }]\nseeds = 8\nevaluations = 1";

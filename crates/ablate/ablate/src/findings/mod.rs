@@ -65,6 +65,7 @@ pub use fork::ForkFindings;
 pub use overall::{Overall, Profile};
 pub use stop::{Reason, Stop};
 pub(crate) use stop::{looks, stops};
+pub(crate) use task::are_same;
 
 use self::stop::Courses;
 use crate::results::{Results, TaskResults};

@@ -119,9 +119,13 @@ fn value(task: &TaskResults, record: &Record) -> f64 {
 /// Whether an arm has the base's runs. Of runs that all diverged that says nothing: they may have ended before an arm could differ.
 pub(super) fn is_dead(task: &TaskResults, arm: usize) -> bool {
     let (arm, base) = (&task.arms[arm], &task.arms[0]);
-    arm.runs.iter().any(|run| run.record.evaluation().is_some())
-        && task.is_paired()
-        && arm.runs.iter().zip(&base.runs).all(|(run, base)| is_same(&run.record, &base.record))
+    arm.runs.iter().any(|run| run.record.evaluation().is_some()) && task.is_paired() && are_same(arm, base)
+}
+
+/// Whether two arms have the same runs, to the bit.
+pub(crate) fn are_same(one: &ArmRuns, other: &ArmRuns) -> bool {
+    let mut pairs = one.runs.iter().zip(&other.runs);
+    !one.runs.is_empty() && pairs.all(|(one, other)| is_same(&one.record, &other.record))
 }
 
 fn is_same(one: &Record, other: &Record) -> bool {
