@@ -106,26 +106,50 @@ fn values<M: Module>(module: &M) -> Vec<Vec<f32>> {
 
 /// The same gradients for a module with the same parameters on another device.
 fn on_host<M: Module>(module: &M, gradients: &GradientsParams) -> GradientsParams {
-    struct Copies<'a>(&'a GradientsParams, GradientsParams);
+    copied(module, gradients, |x| x)
+}
+
+/// Copies on the host, changed by a function of a gradient.
+fn copied<M: Module>(
+    module: &M,
+    gradients: &GradientsParams,
+    change: fn(TensorData) -> TensorData,
+) -> GradientsParams {
+    struct Copies<'a>(&'a GradientsParams, GradientsParams, fn(TensorData) -> TensorData);
     impl ModuleVisitor for Copies<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.0.get::<D>(param.id) {
-                self.1.register(param.id, Tensor::<D>::from_data(gradient.into_data(), &Device::flex()));
+                let changed = self.2(gradient.into_data());
+                self.1.register(param.id, Tensor::<D>::from_data(changed, &Device::flex()));
             }
         }
     }
-    let mut copies = Copies(gradients, GradientsParams::new());
+    let mut copies = Copies(gradients, GradientsParams::new(), change);
     module.visit(&mut copies);
     copies.1
 }
 
+/// Every other element, one rounding farther from zero.
+fn rounded_away(gradient: TensorData) -> TensorData {
+    let shape = gradient.shape().clone();
+    let values = gradient.try_to_vec::<f32>().unwrap();
+    let away = values.iter().enumerate().map(|(i, x)| f32::from_bits(x.to_bits() + (i % 2) as u32));
+    TensorData::new(away.collect(), shape)
+}
+
 fn assert_near(ours: &[Vec<f32>], theirs: &[Vec<f32>], what: &str) {
+    let apart = apart(ours, theirs);
+    assert!(apart <= 1e-5, "{what}: {apart} of the largest");
+}
+
+/// The largest difference of an array, relative to its largest element.
+fn apart(ours: &[Vec<f32>], theirs: &[Vec<f32>]) -> f32 {
     assert_eq!(ours.len(), theirs.len());
-    for (a, b) in ours.iter().zip(theirs) {
+    let of_array = |(a, b): (&Vec<f32>, &Vec<f32>)| {
         let largest = b.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
-        let apart = a.iter().zip(b).fold(0.0_f32, |apart, (a, b)| apart.max((a - b).abs()));
-        assert!(apart <= 1e-5 * largest, "{what}: {apart} of {largest}");
-    }
+        a.iter().zip(b).fold(0.0_f32, |apart, (a, b)| apart.max((a - b).abs())) / largest
+    };
+    ours.iter().zip(theirs).map(of_array).fold(0.0, f32::max)
 }
 
 #[test]
@@ -174,12 +198,21 @@ fn muon_trains_a_module_on_the_device_as_on_the_processor_and_nothing_passes_thr
     let mut twin = module.clone().to_device(&Device::flex().autodiff());
     let mut here = ProdigyPlus::new(&twin, &options).unwrap();
     let mut there = OnWgpu::new(ProdigyPlus::new(&module, &options).unwrap(), setup).unwrap();
+    // The gradients have few directions. In all others Muon enlarges rounding errors, up to 3.4 times in each of its iterations, so the
+    // measure is how far the processor's steps are from its own with gradients that are rounded otherwise.
+    let mut rounded = twin.clone();
+    let mut here_rounded = ProdigyPlus::new(&rounded, &options).unwrap();
     for step in 0..6 {
         let gradients = module.gradients(step);
-        let copies = on_host(&module, &gradients);
+        let (copies, others) = (on_host(&module, &gradients), copied(&module, &gradients, rounded_away));
         assert_eq!(there.step(1.0, &mut module, gradients).unwrap(), StepOutcome::Done);
         here.step(1.0, &mut twin, copies).unwrap();
-        assert_near(&values(&module), &values(&twin), &format!("y, step {step}"));
+        here_rounded.step(1.0, &mut rounded, others).unwrap();
+        let [here, there] = [&rounded, &module].map(|module| apart(&values(module), &values(&twin)));
+        say(&format!(
+            "ran: Muon, step {step}: {there:.1e} from the processor, which is {here:.1e} from itself"
+        ));
+        assert!(there <= (4.0 * here).max(1e-5), "step {step}: {there}, {here}");
     }
 
     let mut layer: Linear = LinearConfig::new(256, 512).init(&device);
