@@ -179,7 +179,7 @@ fn say(line: &str) {
 #[test]
 fn pandas_and_polars_read_the_same_tables_from_parquet() {
     let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
-    let has = Command::new(&python)
+    let has = std::process::Command::new(&python)
         .args(["-c", "import pandas, polars, pyarrow"])
         .stderr(std::process::Stdio::null())
         .status();
@@ -195,7 +195,7 @@ fn pandas_and_polars_read_the_same_tables_from_parquet() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/read_tables.py");
-    let output = Command::new(python).arg(script).arg(&out).output().unwrap();
+    let output = std::process::Command::new(python).arg(script).arg(&out).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     say(&format!("ran: {}\n", String::from_utf8_lossy(&output.stdout).replace('\n', " rows; ")));
 }
