@@ -107,7 +107,7 @@ impl Execution<'_> {
         jobs
     }
 
-    /// Some of the base's runs again, where nobody knows whether they would be the same.
+    /// Some of the base's runs again, where it is unknown whether equal runs are equal.
     pub(super) fn repeated_jobs(&self, choices: &[Choice]) -> Vec<(Job, bool)> {
         let bases = self.pairs().zip(choices).filter(|((_, arm), _)| *arm == 0);
         let of_base = |((task, arm), choice): ((usize, usize), &Choice)| {

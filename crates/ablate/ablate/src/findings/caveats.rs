@@ -39,7 +39,7 @@ pub(super) fn caveats(results: &Results, findings: &[TaskFindings]) -> Vec<Strin
             list(&names)
         ));
     }
-    // Of what others train, nobody here knows the size.
+    // The size of commands and of runs of other programs is unknown.
     let is_small = results.tasks.iter().all(TaskResults::is_trained_here);
     let few = match (results.tasks.len(), is_small) {
         (1, false) => "One task",

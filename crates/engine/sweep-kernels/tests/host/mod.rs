@@ -139,7 +139,7 @@ impl CompiledForHost {
     }
 }
 
-/// What a program leaves of the memory, which is its first, fifth and sixth region, after the launches that are the last.
+/// Memory after a program: its first, fifth and sixth region. The last region is the launches.
 fn launch(program: PathBuf, regions: &[Vec<u8>; 7]) -> Vec<u8> {
     let input: Vec<u8> = regions
         .iter()
