@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaSlice, CudaStream, CudaView, DeviceRepr, ValidAsZeroBits,
+};
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
-use gradient_transform::device::{Executor, Product, ProductArrays, SweepFormula, TensorSweep};
+use gradient_transform::device::{Executor, Product, ProductArrays, SweepBatch, SweepFormula, TensorSweep};
 use gradient_transform::{Buffer, DType};
 use sweep_kernels::{
     Launch, Layout, SUPPORT, Tables, Types, USABLE, by_types, kernels, product, usable_tables, words,
@@ -37,6 +39,7 @@ pub struct Cuda {
     usable_tables: Vec<(Vec<usize>, Arc<Prepared>)>,
     memory: Workspace,
     launches: u64,
+    waits: u64,
     transferred: u64,
 }
 
@@ -55,6 +58,18 @@ struct Program {
 struct Prepared {
     tables: Tables,
     jobs: CudaSlice<u32>,
+}
+
+/// A sweep over tensors with the same formula and types: what is launched, and its parts of the workspace.
+#[derive(Debug)]
+struct Call<'s, 't> {
+    program: usize,
+    prepared: Arc<Prepared>,
+    tensors: &'s mut [TensorSweep<'t, f32, CudaArray>],
+    words: usize,
+    along: usize,
+    doubles: usize,
+    floats: usize,
 }
 
 /// Memory that is used again from sweep to sweep.
@@ -108,6 +123,7 @@ impl Cuda {
             usable_tables: Vec::new(),
             memory,
             launches: 0,
+            waits: 0,
             transferred: 0,
         })
     }
@@ -115,6 +131,11 @@ impl Cuda {
     /// Launches of kernels so far.
     pub fn launches(&self) -> u64 {
         self.launches
+    }
+
+    /// Times that the host has waited for the device so far: for sums, for the check of gradients, and for arrays.
+    pub fn waits(&self) -> u64 {
+        self.waits
     }
 
     /// Bytes that went from the host to the device or back so far: arrays that were uploaded and downloaded, and in every step the tables
@@ -176,40 +197,70 @@ impl Cuda {
         Ok(prepared)
     }
 
-    fn run(
-        &mut self,
-        formula: &Arc<SweepFormula>,
-        types: &Types,
-        tensors: &mut [TensorSweep<'_, f32, CudaArray>],
-    ) -> Result<(), CudaError> {
-        let program = self.program(formula, types)?;
-        let shapes: Vec<&[usize]> = tensors.iter().map(|tensor| tensor.shape).collect();
-        let prepared = self.prepared(program, &shapes)?;
-        let Prepared { tables, jobs } = &*prepared;
-        let layout = Layout::of(formula, types.columns.len());
-        let (words, along) = words(formula, &layout, tensors, CudaArray::address);
-        let Self { stream, programs, memory, launches, transferred, .. } = self;
-        let Workspace { words: on_device, along: values, doubles, floats } = memory;
-        fill(stream, on_device, &words)?;
-        fill(stream, values, &along)?;
-        *transferred += (size_of_val(&*words) + size_of_val(&*along)) as u64;
-        reserve(stream, doubles, tables.doubles)?;
-        reserve(stream, floats, tables.floats)?;
-        let mut arguments = Arguments { words: on_device, along: values, jobs, doubles, floats };
-        for call in &tables.launches {
-            let kernel = &programs[program].kernels[&call.kernel];
-            launch(stream, kernel, [call.first, call.count], threads(call), &mut arguments)?;
-            *launches += 1;
+    /// Launches the kernels of all batches, and waits for their sums once.
+    fn run(&mut self, batches: &mut [SweepBatch<'_, f32, CudaArray>]) -> Result<(), CudaError> {
+        let (mut calls, mut doubles, mut floats) = (Vec::new(), 0, 0);
+        let (mut all_words, mut all_along) = (Vec::new(), Vec::new());
+        for SweepBatch { formula, tensors } in batches {
+            for (types, tensors) in by_types::<Self>(tensors) {
+                let program = self.program(formula, &types)?;
+                let shapes: Vec<&[usize]> = tensors.iter().map(|tensor| tensor.shape).collect();
+                let prepared = self.prepared(program, &shapes)?;
+                let layout = Layout::of(formula, types.columns.len());
+                let (words, along) = words(formula, &layout, tensors, CudaArray::address);
+                let [after_doubles, after_floats] =
+                    [doubles + prepared.tables.doubles, floats + prepared.tables.floats];
+                let [first_word, first_along] = [all_words.len(), all_along.len()];
+                calls.push(Call {
+                    program,
+                    prepared,
+                    tensors,
+                    words: first_word,
+                    along: first_along,
+                    doubles,
+                    floats,
+                });
+                all_words.extend(words);
+                all_along.extend(along);
+                (doubles, floats) = (after_doubles, after_floats);
+            }
         }
-        let (range, along) = (tables.results(), tables.results_along());
-        if range.is_empty() && along == 0 {
+        let Self { stream, programs, memory, launches, waits, transferred, .. } = self;
+        fill(stream, &mut memory.words, &all_words)?;
+        fill(stream, &mut memory.along, &all_along)?;
+        *transferred += (size_of_val(&*all_words) + size_of_val(&*all_along)) as u64;
+        reserve(stream, &mut memory.doubles, doubles)?;
+        reserve(stream, &mut memory.floats, floats)?;
+        for Call { program, prepared, words, along, doubles, floats, .. } in &calls {
+            let mut arguments = Arguments {
+                words: memory.words.slice(*words..),
+                along: memory.along.slice(*along..),
+                jobs: &prepared.jobs,
+                doubles: memory.doubles.slice_mut(*doubles..),
+                floats: memory.floats.slice_mut(*floats..),
+            };
+            for call in &prepared.tables.launches {
+                let kernel = &programs[*program].kernels[&call.kernel];
+                launch(stream, kernel, [call.first, call.count], threads(call), &mut arguments)?;
+                *launches += 1;
+            }
+        }
+        let mut results = Vec::new();
+        for Call { prepared, doubles, floats, .. } in &calls {
+            let (range, along) = (prepared.tables.results(), prepared.tables.results_along());
+            let sums = memory.doubles.slice(doubles + range.start..doubles + range.end);
+            let sums_along = memory.floats.slice(*floats..floats + along);
+            results.push((download(stream, &sums)?, download(stream, &sums_along)?));
+        }
+        if results.iter().all(|(sums, along)| sums.is_empty() && along.is_empty()) {
             return Ok(());
         }
-        let sums = if range.is_empty() { Vec::new() } else { stream.clone_dtoh(&doubles.slice(range))? };
-        let sums_along = if along == 0 { Vec::new() } else { stream.clone_dtoh(&floats.slice(..along))? };
         stream.synchronize()?;
-        *transferred += (size_of_val(&*sums) + size_of_val(&*sums_along)) as u64;
-        tables.put(&sums, &sums_along, tensors);
+        *waits += 1;
+        for (Call { prepared, tensors, .. }, (sums, sums_along)) in calls.into_iter().zip(results) {
+            *transferred += (size_of_val(&*sums) + size_of_val(&*sums_along)) as u64;
+            prepared.tables.put(&sums, &sums_along, tensors);
+        }
         Ok(())
     }
 
@@ -228,7 +279,7 @@ impl Cuda {
         let Workspace { words: on_device, along, doubles, floats } = memory;
         fill(stream, on_device, &words)?;
         let jobs = stream.alloc_zeros(1)?; // which the kernel does not read
-        let mut arguments = Arguments { words: on_device, along, jobs: &jobs, doubles, floats };
+        let mut arguments = Arguments::of(on_device, along, &jobs, doubles, floats);
         launch(stream, &kernels["multiply"], [0, count], 256, &mut arguments)?;
         *launches += 1;
         *transferred += size_of_val(&*words) as u64;
@@ -266,6 +317,7 @@ impl Executor for Cuda {
         };
         // The copy may still be under way, and the values go.
         self.stream.synchronize()?;
+        self.waits += 1;
         self.transferred += bytes(&values);
         Ok(CudaArray { memory, len })
     }
@@ -287,6 +339,7 @@ impl Executor for Cuda {
             Memory::Borrowed { address, dtype } => download_borrowed(stream, *address, *dtype, array.len)?,
         };
         stream.synchronize()?;
+        self.waits += 1;
         match &mut values {
             Buffer::F32(values) => values.truncate(array.len),
             Buffer::Bf16(values) => values.truncate(array.len),
@@ -317,7 +370,7 @@ impl Executor for Cuda {
         let Workspace { words: on_device, along, doubles, floats } = memory;
         fill(stream, on_device, &words)?;
         let jobs = stream.alloc_zeros(1)?; // which the kernel does not read
-        let mut arguments = Arguments { words: on_device, along, jobs: &jobs, doubles, floats };
+        let mut arguments = Arguments::of(on_device, along, &jobs, doubles, floats);
         launch(stream, &kernels["sample"], [0, len], 1, &mut arguments)?;
         *launches += 1;
         *transferred += size_of_val(&words) as u64;
@@ -344,32 +397,26 @@ impl Executor for Cuda {
                 [array.len as u64, array.address(), narrow(array), u64::from((limit as f32).to_bits())]
             })
             .collect();
-        let Self { stream, memory, launches, transferred, .. } = self;
+        let Self { stream, memory, launches, waits, transferred, .. } = self;
         let Workspace { words: on_device, along, doubles, floats } = memory;
         fill(stream, on_device, &words)?;
         *transferred += size_of_val(&*words) as u64;
         reserve(stream, floats, lens.len())?;
         stream.memset_zeros(floats)?;
-        let mut arguments = Arguments { words: on_device, along, jobs: &prepared.jobs, doubles, floats };
+        let mut arguments = Arguments::of(on_device, along, &prepared.jobs, doubles, floats);
         for call in &prepared.tables.launches {
             launch(stream, &kernels[&call.kernel], [call.first, call.count], threads(call), &mut arguments)?;
             *launches += 1;
         }
         let found = stream.clone_dtoh(&floats.slice(..lens.len()))?;
         stream.synchronize()?;
+        *waits += 1;
         *transferred += size_of_val(&*found) as u64;
         Ok(found.into_iter().map(|found| found == 0.0).collect())
     }
 
-    fn sweep(
-        &mut self,
-        formula: &Arc<SweepFormula>,
-        tensors: &mut [TensorSweep<'_, f32, CudaArray>],
-    ) -> Result<(), CudaError> {
-        for (types, tensors) in by_types::<Self>(tensors) {
-            self.run(formula, &types, tensors)?;
-        }
-        Ok(())
+    fn sweep(&mut self, batches: &mut [SweepBatch<'_, f32, CudaArray>]) -> Result<(), CudaError> {
+        self.run(batches)
     }
 
     fn multiply(
@@ -410,6 +457,11 @@ fn fill<V: DeviceRepr + ValidAsZeroBits>(
     }
     reserve(stream, array, values.len())?;
     Ok(stream.memcpy_htod(values, &mut array.slice_mut(..values.len()))?)
+}
+
+/// The values of a part of an array.
+fn download<V: DeviceRepr>(stream: &Arc<CudaStream>, part: &CudaView<'_, V>) -> Result<Vec<V>, CudaError> {
+    Ok(if part.len() == 0 { Vec::new() } else { stream.clone_dtoh(part)? })
 }
 
 /// Has an array be at least so long.

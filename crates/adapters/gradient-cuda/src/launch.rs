@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cudarc::driver::{
-    CudaFunction, CudaSlice, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
+    CudaFunction, CudaSlice, CudaStream, CudaView, CudaViewMut, DeviceRepr, DriverError, LaunchConfig,
+    PushKernelArg,
 };
 use gradient_transform::{Buffer, DType};
 use half::bf16;
@@ -15,11 +16,25 @@ const BLOCKS: u64 = 1 << 16;
 
 /// Arguments of all kernels of a sweep.
 pub(crate) struct Arguments<'a> {
-    pub(crate) words: &'a CudaSlice<u64>,
-    pub(crate) along: &'a CudaSlice<f32>,
+    pub(crate) words: CudaView<'a, u64>,
+    pub(crate) along: CudaView<'a, f32>,
     pub(crate) jobs: &'a CudaSlice<u32>,
-    pub(crate) doubles: &'a mut CudaSlice<f64>,
-    pub(crate) floats: &'a mut CudaSlice<f32>,
+    pub(crate) doubles: CudaViewMut<'a, f64>,
+    pub(crate) floats: CudaViewMut<'a, f32>,
+}
+
+impl<'a> Arguments<'a> {
+    /// Whole arrays.
+    pub(crate) fn of(
+        words: &'a CudaSlice<u64>,
+        along: &'a CudaSlice<f32>,
+        jobs: &'a CudaSlice<u32>,
+        doubles: &'a mut CudaSlice<f64>,
+        floats: &'a mut CudaSlice<f32>,
+    ) -> Self {
+        let (doubles, floats) = (doubles.as_view_mut(), floats.as_view_mut());
+        Self { words: words.as_view(), along: along.as_view(), jobs, doubles, floats }
+    }
 }
 
 /// Launches a kernel for `count` jobs, the first of which is at `first` in the table of jobs, and each is done by so many threads.
@@ -37,9 +52,9 @@ pub(crate) fn launch(
     let blocks = (count * threads).div_ceil(u64::from(THREADS)).clamp(1, BLOCKS) as u32;
     let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
     let mut builder = stream.launch_builder(kernel);
-    builder.arg(&base).arg(*words).arg(*along).arg(&jobs).arg(&count).arg(&mut **doubles).arg(&mut **floats);
+    builder.arg(&base).arg(&*words).arg(&*along).arg(&jobs).arg(&count).arg(doubles).arg(floats);
     // SAFETY: the kernels are `sample`, which writes `count` elements to an array with as many, and those of `sweep-kernels`; all have these seven arguments. `Tables` and `words` of that crate give
-    // jobs within the tensors' lengths, and within `doubles` and `floats`, which the caller has made as long as the tables say. `product::words` gives the rows and columns of matrices,
+    // jobs within the tensors' lengths, and within `doubles` and `floats`: these begin with a part of the workspace that is as long as the tables say. `product::words` gives the rows and columns of matrices,
     // which fill their arrays. Nothing
     // checks that at run time; its tests run the same tables and kernels on the host and compare every result. The words hold addresses of
     // arrays that the caller of `sweep` has borrowed, mutably where they are written. They are freed, and read by others, in the

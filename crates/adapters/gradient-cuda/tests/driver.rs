@@ -13,6 +13,7 @@ use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
 use gradient_cuda::{Cuda, CudaArray, CudaError};
 use gradient_transform::device::{DeviceParameter, Executor, OnDevice};
 use gradient_transform::{Buffer, DType, Descent, Error, Optimizer, Parameter};
+use half::bf16;
 use muon_pp::Muon;
 use prodigy_plus::Options;
 
@@ -176,6 +177,41 @@ fn what_goes_between_host_and_device_is_counted() {
     let before = optimizer.executor().transferred_bytes();
     assert_eq!(optimizer.executor().download(&w).unwrap().len(), 512 * 512);
     assert_eq!(optimizer.executor().transferred_bytes() - before, bytes);
+}
+
+#[test]
+fn a_step_waits_once_for_each_sweep_whatever_the_formulas_and_types() {
+    if !has_driver("a_step_waits_once_for_each_sweep_whatever_the_formulas_and_types", &[]) {
+        return;
+    }
+    let names = [("a", vec![40, 33]), ("b", vec![33]), ("c", vec![64, 64]), ("d", vec![70])];
+    let types = [DType::F32, DType::F32, DType::Bf16, DType::Bf16];
+    let optimizer = Options::default().build(names).unwrap();
+    let sweeps = optimizer.formulas(0, &[40, 33]).unwrap().len() as u64;
+    let mut optimizer = OnDevice::new(optimizer, Cuda::new(0).unwrap()).unwrap();
+    let values = |len: usize, dtype| {
+        let values = (0..len).map(|i| ((i * 37) % 100) as f32 / 100.0 - 0.5);
+        match dtype {
+            DType::Bf16 => Buffer::Bf16(values.map(bf16::from_f32).collect()),
+            _ => Buffer::F32(values.collect()),
+        }
+    };
+    let mut arrays = || -> Vec<CudaArray> {
+        let arrays = [40 * 33, 33, 64 * 64, 70].into_iter().zip(types);
+        arrays.map(|(len, dtype)| optimizer.executor().upload(values(len, dtype)).unwrap()).collect()
+    };
+    let (mut w, g) = (arrays(), arrays());
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let before = optimizer.executor().waits();
+        let mut parameters: Vec<DeviceParameter<'_, CudaArray>> =
+            w.iter_mut().zip(&g).map(|(value, g)| DeviceParameter { value, gradient: Some(g) }).collect();
+        optimizer.step(&mut parameters).unwrap();
+        waits.push(optimizer.executor().waits() - before);
+    }
+    say(&format!("ran: {waits:?} waits in steps of {sweeps} sweeps"));
+    // One is for the check of the gradients. In the first step, state that begins as a copy of bfloat16 is made on the host.
+    assert_eq!(waits[1..], [1 + sweeps; 2]);
 }
 
 #[test]

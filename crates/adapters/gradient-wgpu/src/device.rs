@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gradient_transform::device::{Executor, Product, ProductArrays, SweepFormula, TensorSweep};
+use gradient_transform::device::{Executor, Product, ProductArrays, SweepBatch, SweepFormula, TensorSweep};
 use gradient_transform::{Buffer, DType};
 use half::bf16;
 use sweep_kernels::wgsl::{self, Bindings, FIRST_BUFFER};
@@ -16,7 +16,7 @@ use crate::memory::{Memory, largest};
 use crate::multiply::Multiplying;
 use crate::program::{Arguments, Kernels, Prepared, Program};
 use crate::sample::{Sampling, Words};
-use crate::transfer::{Part, submit_and_read};
+use crate::transfer::{Part, Parts, submit_and_read};
 
 /// Tables of a kernel that are kept. Arrays of the caller's that are in other buffers in every step have others each time.
 const KEPT_TABLES: usize = 64;
@@ -34,9 +34,30 @@ pub struct Wgpu {
     usable_tables: Vec<(Vec<usize>, Arc<Prepared>)>,
     workspace: Workspace,
     launches: u64,
+    waits: u64,
     transferred: u64,
     /// Why the device is lost.
     lost: Arc<Mutex<Option<String>>>,
+}
+
+/// A sweep over tensors with the same formula, types and buffers: what is launched, and its parts of the workspace.
+struct Call<'s, 't> {
+    program: usize,
+    prepared: Arc<Prepared>,
+    buffers: Vec<wgpu::Buffer>,
+    tensors: &'s mut [TensorSweep<'t, f32, WgpuArray>],
+    words: (Vec<u64>, Range<u64>),
+    along: (Vec<f32>, Range<u64>),
+    tiles: Range<u64>,
+    floats: Range<u64>,
+}
+
+/// The next free place of each buffer of the workspace.
+struct Places {
+    words: Parts,
+    along: Parts,
+    tiles: Parts,
+    floats: Parts,
 }
 
 /// Buffers that are used again from sweep to sweep.
@@ -100,6 +121,7 @@ impl Wgpu {
             usable_tables: Vec::new(),
             workspace,
             launches: 0,
+            waits: 0,
             transferred: 0,
             lost: Arc::default(),
         }
@@ -118,6 +140,11 @@ impl Wgpu {
     /// Launches of kernels so far.
     pub fn launches(&self) -> u64 {
         self.launches
+    }
+
+    /// Times that the host has waited for the device so far: for sums, for the check of gradients, and for arrays.
+    pub fn waits(&self) -> u64 {
+        self.waits
     }
 
     /// Bytes that went from the host to the device or back so far: arrays that were uploaded and downloaded, and in every step the tables
@@ -202,6 +229,7 @@ impl Wgpu {
         let bytes = 4 * array.words() as u64;
         let part = Part { buffer: array.buffer(), offset: array.offset(), bytes };
         self.transferred += bytes;
+        self.waits += 1;
         let read = submit_and_read(&self.device, &self.queue, self.encoder(), &[part])?;
         let words = read.into_iter().flatten();
         let halves = |word: u32| [word as u16, (word >> 16) as u16];
@@ -275,50 +303,90 @@ impl Wgpu {
         Ok(self.programs.len() - 1)
     }
 
-    fn run(
+    /// Compiles and lays out a sweep over tensors that have these types and buffers.
+    fn call<'s, 't>(
         &mut self,
         formula: &Arc<SweepFormula>,
-        types: &Types,
-        buffers: &[wgpu::Buffer],
-        tensors: &mut [TensorSweep<'_, f32, WgpuArray>],
-    ) -> Result<(), WgpuError> {
-        self.check_sizes(buffers)?;
-        let (bindings, buffers) = Bindings::of(buffers);
-        let program = self.program(formula, types, &bindings)?;
+        (types, buffers): (Types, Vec<wgpu::Buffer>),
+        tensors: &'s mut [TensorSweep<'t, f32, WgpuArray>],
+        places: &mut Places,
+    ) -> Result<Call<'s, 't>, WgpuError> {
+        self.check_sizes(&buffers)?;
+        let (bindings, buffers) = Bindings::of(&buffers);
+        let program = self.program(formula, &types, &bindings)?;
+        let shapes: Vec<&[usize]> = tensors.iter().map(|tensor| tensor.shape).collect();
+        let prepared = self.prepared(program, &shapes);
         let layout = Layout::of(formula, types.columns.len());
         let (words, along) = words(formula, &layout, tensors, WgpuArray::word);
-        let mut encoder = self.encoder();
-        let Self { device, queue, programs, workspace, launches, transferred, .. } = self;
-        let Program { kernels, tables, .. } = &mut programs[program];
-        let shapes: Vec<&[usize]> = tensors.iter().map(|tensor| tensor.shape).collect();
-        let prepared = match tables.iter().find(|(known, _)| *known == shapes) {
-            Some((_, known)) => Arc::clone(known),
-            None => {
-                let made = Arc::new(Prepared::new(device, queue, Tables::new(formula, &shapes)));
-                *transferred += made.bytes();
-                if tables.len() == KEPT_TABLES {
-                    tables.remove(0);
-                }
-                tables.push((shapes.iter().map(|shape| shape.to_vec()).collect(), Arc::clone(&made)));
-                made
+        let (words_at, along_at) = (places.words.add(8 * words.len()), places.along.add(4 * along.len()));
+        let tiles = places.tiles.add(4 * prepared.tables.tiles());
+        let floats = places.floats.add(4 * prepared.tables.floats);
+        let (words, along) = ((words, words_at), (along, along_at));
+        Ok(Call { program, prepared, buffers, tensors, words, along, tiles, floats })
+    }
+
+    /// Tables of a program for tensors of these shapes.
+    fn prepared(&mut self, program: usize, shapes: &[&[usize]]) -> Arc<Prepared> {
+        let Self { device, queue, programs, transferred, .. } = self;
+        let Program { formula, tables, .. } = &mut programs[program];
+        if let Some((_, known)) = tables.iter().find(|(known, _)| known == shapes) {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(Prepared::new(device, queue, Tables::new(formula, shapes)));
+        *transferred += made.bytes();
+        if tables.len() == KEPT_TABLES {
+            tables.remove(0);
+        }
+        tables.push((shapes.iter().map(|shape| shape.to_vec()).collect(), Arc::clone(&made)));
+        made
+    }
+
+    /// Submits the kernels of all batches together, and waits for their sums once.
+    fn run(&mut self, batches: &mut [SweepBatch<'_, f32, WgpuArray>]) -> Result<(), WgpuError> {
+        let parts = || Parts::new(self.device.limits().min_storage_buffer_offset_alignment);
+        let mut places = Places { words: parts(), along: parts(), tiles: parts(), floats: parts() };
+        let mut calls = Vec::new();
+        for SweepBatch { formula, tensors } in batches {
+            self.widen(formula, tensors)?;
+            for (key, tensors) in by_key(tensors, types_and_buffers) {
+                calls.push(self.call(formula, key, tensors, &mut places)?);
             }
-        };
-        let Prepared { tables, .. } = &*prepared;
-        *transferred += fill(device, queue, &mut workspace.words, &words);
-        *transferred += fill(device, queue, &mut workspace.along, &along);
-        reserve(device, &mut workspace.tiles, 4 * tables.tiles() as u64);
-        reserve(device, &mut workspace.floats, 4 * tables.floats as u64);
+        }
+        let mut encoder = self.encoder();
+        let Self { device, queue, programs, workspace, launches, waits, transferred, .. } = self;
+        reserve(device, &mut workspace.words, places.words.len());
+        reserve(device, &mut workspace.along, places.along.len());
+        reserve(device, &mut workspace.tiles, places.tiles.len());
+        reserve(device, &mut workspace.floats, places.floats.len());
         let Workspace { words, along, tiles, floats } = &*workspace;
-        let arguments = Arguments { words, along, tiles, floats, arrays: &buffers };
-        kernels.launch(device, &mut encoder, &prepared, &arguments);
-        *launches += tables.launches.len() as u64;
-        let bytes = [tables.tiles(), tables.results_along()].map(|numbers| 4 * numbers as u64);
-        *transferred += bytes.iter().sum::<u64>();
-        let parts = [(tiles, bytes[0]), (floats, bytes[1])];
-        let parts = parts.map(|(buffer, bytes)| Part { buffer, offset: 0, bytes });
-        let read = submit_and_read(device, queue, encoder, &parts)?;
-        let floats = |i: usize| bytemuck::cast_slice(&read[i]);
-        tables.put_tiles(floats(0), floats(1), tensors);
+        let mut results = Vec::new();
+        for call in &calls {
+            *transferred += write(queue, words, call.words.1.start, &call.words.0);
+            *transferred += write(queue, along, call.along.1.start, &call.along.0);
+            let arguments = Arguments {
+                words: Part::of(words, &call.words.1),
+                along: Part::of(along, &call.along.1),
+                tiles: Part::of(tiles, &call.tiles),
+                floats: Part::of(floats, &call.floats),
+                arrays: &call.buffers,
+            };
+            programs[call.program].kernels.launch(device, &mut encoder, &call.prepared, &arguments);
+            let tables = &call.prepared.tables;
+            *launches += tables.launches.len() as u64;
+            for (part, numbers) in
+                [(arguments.tiles, tables.tiles()), (arguments.floats, tables.results_along())]
+            {
+                results.push(Part { bytes: 4 * numbers as u64, ..part });
+            }
+        }
+        let bytes: u64 = results.iter().map(|part| part.bytes).sum();
+        *transferred += bytes;
+        *waits += u64::from(bytes > 0);
+        let mut read = submit_and_read(device, queue, encoder, &results)?.into_iter();
+        for Call { prepared, tensors, .. } in calls {
+            let [tiles, floats] = [(); 2].map(|()| read.next().unwrap_or_default());
+            prepared.tables.put_tiles(bytemuck::cast_slice(&tiles), bytemuck::cast_slice(&floats), tensors);
+        }
         Ok(())
     }
 
@@ -353,43 +421,68 @@ impl Wgpu {
         }
     }
 
-    /// Whether gradients that are in one buffer can be stepped with.
-    fn usable_in(&mut self, gradients: &[&WgpuArray], limit: f64) -> Result<Vec<bool>, WgpuError> {
-        let lens: Vec<usize> = gradients.iter().map(|gradient| gradient.len).collect();
-        let Some(first) = gradients.first() else { return Ok(Vec::new()) };
-        let buffer = [first.buffer().clone()];
-        self.check_sizes(&buffer)?;
+    /// Looks at all gradients, with a launch for those of each buffer.
+    fn find_usable(&mut self, gradients: &[&WgpuArray], limit: f64) -> Result<Vec<bool>, WgpuError> {
+        let mut gradients: Vec<(usize, &WgpuArray)> = gradients.iter().copied().enumerate().collect();
+        let by_buffer = by_key(&mut gradients, |(_, gradient)| gradient.buffer().clone());
+        let alignment = self.device.limits().min_storage_buffer_offset_alignment;
+        let [mut words, mut floats] = [(); 2].map(|()| Parts::new(alignment));
+        let mut calls = Vec::new();
+        for (buffer, own) in &by_buffer {
+            self.check_sizes(std::slice::from_ref(buffer))?;
+            let prepared = self.prepared_check(own.iter().map(|(_, gradient)| gradient.len).collect());
+            calls.push((prepared, words.add(8 * 4 * own.len()), floats.add(4 * own.len())));
+        }
         let mut encoder = self.encoder();
-        let Self { device, queue, usable, usable_tables: known, workspace, launches, transferred, .. } = self;
+        let Self { device, queue, usable, workspace, launches, waits, transferred, .. } = self;
         let kernels = usable.get_or_insert_with(|| Kernels::new(device, wgsl::USABLE, &[false]));
-        let prepared = match known.iter().find(|(known, _)| *known == lens) {
-            Some((_, prepared)) => Arc::clone(prepared),
-            None => {
-                let made = Arc::new(Prepared::new(device, queue, usable_tables(&lens)));
-                *transferred += made.bytes();
-                if known.len() == KEPT_TABLES {
-                    known.remove(0);
-                }
-                known.push((lens.clone(), Arc::clone(&made)));
-                made
-            }
-        };
-        let limit = u64::from((limit as f32).to_bits());
-        let words = gradients
-            .iter()
-            .flat_map(|array| [array.len as u64, array.word(), u64::from(array.dtype == DType::Bf16), limit]);
-        *transferred += fill(device, queue, &mut workspace.words, &words.collect::<Vec<u64>>());
-        let bytes = 4 * lens.len() as u64;
-        *transferred += bytes;
-        reserve(device, &mut workspace.floats, bytes);
-        encoder.clear_buffer(&workspace.floats, 0, Some(bytes));
+        reserve(device, &mut workspace.words, words.len());
+        reserve(device, &mut workspace.floats, floats.len());
+        encoder.clear_buffer(&workspace.floats, 0, Some(floats.len()));
         let Workspace { words, along, tiles, floats } = &*workspace;
-        let arguments = Arguments { words, along, tiles, floats, arrays: &buffer };
-        kernels.launch(device, &mut encoder, &prepared, &arguments);
-        *launches += prepared.tables.launches.len() as u64;
-        let part = Part { buffer: floats, offset: 0, bytes };
-        let beyond = submit_and_read(device, queue, encoder, &[part])?;
-        Ok(beyond.into_iter().flatten().map(|beyond| beyond == 0).collect())
+        let limit = u64::from((limit as f32).to_bits());
+        let mut results = Vec::new();
+        for ((prepared, words_at, floats_at), (buffer, own)) in calls.iter().zip(&by_buffer) {
+            let of_gradient = |(_, array): &(usize, &WgpuArray)| {
+                [array.len as u64, array.word(), u64::from(array.dtype == DType::Bf16), limit]
+            };
+            let numbers: Vec<u64> = own.iter().flat_map(of_gradient).collect();
+            *transferred += write(queue, words, words_at.start, &numbers);
+            let arguments = Arguments {
+                words: Part::of(words, words_at),
+                along: Part::whole(along),
+                tiles: Part::whole(tiles),
+                floats: Part::of(floats, floats_at),
+                arrays: std::slice::from_ref(buffer),
+            };
+            kernels.launch(device, &mut encoder, prepared, &arguments);
+            *launches += prepared.tables.launches.len() as u64;
+            results.push(Part { bytes: 4 * own.len() as u64, ..arguments.floats });
+        }
+        let bytes: u64 = results.iter().map(|part| part.bytes).sum();
+        *transferred += bytes;
+        *waits += u64::from(bytes > 0);
+        let beyond = submit_and_read(device, queue, encoder, &results)?;
+        let mut usable = vec![true; gradients.len()];
+        for ((i, _), beyond) in gradients.iter().zip(beyond.into_iter().flatten()) {
+            usable[*i] = beyond == 0;
+        }
+        Ok(usable)
+    }
+
+    /// Tables of the check of gradients of these lengths.
+    fn prepared_check(&mut self, lens: Vec<usize>) -> Arc<Prepared> {
+        let Self { device, queue, usable_tables: known, transferred, .. } = self;
+        if let Some((_, prepared)) = known.iter().find(|(known, _)| *known == lens) {
+            return Arc::clone(prepared);
+        }
+        let made = Arc::new(Prepared::new(device, queue, usable_tables(&lens)));
+        *transferred += made.bytes();
+        if known.len() == KEPT_TABLES {
+            known.remove(0);
+        }
+        known.push((lens, Arc::clone(&made)));
+        made
     }
 }
 
@@ -446,41 +539,14 @@ impl Executor for Wgpu {
     }
 
     fn usable(&mut self, gradients: &[&WgpuArray], limit: f64) -> Result<Vec<bool>, WgpuError> {
-        let buffers: Vec<&wgpu::Buffer> = gradients.iter().map(|gradient| gradient.buffer()).collect();
-        let mut usable = vec![true; gradients.len()];
-        for (first, buffer) in buffers.iter().enumerate() {
-            if buffers[..first].contains(buffer) {
-                continue;
-            }
-            let own: Vec<usize> = (first..buffers.len()).filter(|&i| buffers[i] == *buffer).collect();
-            let gradients: Vec<&WgpuArray> = own.iter().map(|&i| gradients[i]).collect();
-            let found = self.checked(|wgpu| wgpu.usable_in(&gradients, limit))?;
-            own.into_iter().zip(found).for_each(|(i, found)| usable[i] = found);
+        if gradients.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(usable)
+        self.checked(|wgpu| wgpu.find_usable(gradients, limit))
     }
 
-    fn sweep(
-        &mut self,
-        formula: &Arc<SweepFormula>,
-        tensors: &mut [TensorSweep<'_, f32, WgpuArray>],
-    ) -> Result<(), WgpuError> {
-        self.checked(|wgpu| {
-            wgpu.widen(formula, tensors)?;
-            let key = |tensor: &TensorSweep<'_, f32, WgpuArray>| {
-                let columns = tensor.columns.iter().map(|column| {
-                    // One without elements is in no memory.
-                    if column.len > 0 { column.buffer() } else { tensor.gradient.buffer() }
-                });
-                let arrays = [tensor.gradient.buffer(), tensor.parameter.buffer()];
-                let buffers: Vec<wgpu::Buffer> = arrays.into_iter().chain(columns).cloned().collect();
-                (Types::of::<Self>(tensor), buffers)
-            };
-            for ((types, buffers), tensors) in by_key(tensors, key) {
-                wgpu.run(formula, &types, &buffers, tensors)?;
-            }
-            Ok(())
-        })
+    fn sweep(&mut self, batches: &mut [SweepBatch<'_, f32, WgpuArray>]) -> Result<(), WgpuError> {
+        self.checked(|wgpu| wgpu.run(batches))
     }
 
     fn multiply(
@@ -496,6 +562,17 @@ impl Executor for Wgpu {
             by_buffers.try_for_each(|(buffers, tensors)| wgpu.multiply_in(product, &buffers, tensors))
         }))
     }
+}
+
+/// What tensors of one launch have in common, besides the formula.
+fn types_and_buffers(tensor: &TensorSweep<'_, f32, WgpuArray>) -> (Types, Vec<wgpu::Buffer>) {
+    // A column without elements is in no memory.
+    let columns = tensor
+        .columns
+        .iter()
+        .map(|column| if column.len > 0 { column.buffer() } else { tensor.gradient.buffer() });
+    let arrays = [tensor.gradient.buffer(), tensor.parameter.buffer()];
+    (Types::of::<Wgpu>(tensor), arrays.into_iter().chain(columns).cloned().collect())
 }
 
 /// A buffer for numbers that go along with a sweep.
@@ -522,10 +599,14 @@ fn fill<V: bytemuck::NoUninit>(
     buffer: &mut wgpu::Buffer,
     values: &[V],
 ) -> u64 {
-    let bytes = size_of_val(values) as u64;
-    if bytes > 0 {
-        reserve(device, buffer, bytes);
-        queue.write_buffer(buffer, 0, bytemuck::cast_slice(values));
+    reserve(device, buffer, size_of_val(values) as u64);
+    write(queue, buffer, 0, values)
+}
+
+/// Copies numbers to a place in a buffer, and gives their bytes.
+fn write<V: bytemuck::NoUninit>(queue: &wgpu::Queue, buffer: &wgpu::Buffer, at: u64, values: &[V]) -> u64 {
+    if !values.is_empty() {
+        queue.write_buffer(buffer, at, bytemuck::cast_slice(values));
     }
-    bytes
+    size_of_val(values) as u64
 }

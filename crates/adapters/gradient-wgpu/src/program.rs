@@ -7,6 +7,8 @@ use gradient_transform::device::SweepFormula;
 use sweep_kernels::wgsl::{self, Bindings, FIRST_BUFFER};
 use sweep_kernels::{Tables, Types};
 
+use crate::transfer::Part;
+
 /// Kernels of a formula, for arrays of certain types in certain buffers.
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -35,12 +37,12 @@ pub(crate) struct Prepared {
     pub(crate) jobs: Vec<wgpu::Buffer>,
 }
 
-/// Buffers of all kernels of a sweep.
+/// What all kernels of a sweep are given.
 pub(crate) struct Arguments<'a> {
-    pub(crate) words: &'a wgpu::Buffer,
-    pub(crate) along: &'a wgpu::Buffer,
-    pub(crate) tiles: &'a wgpu::Buffer,
-    pub(crate) floats: &'a wgpu::Buffer,
+    pub(crate) words: Part<'a>,
+    pub(crate) along: Part<'a>,
+    pub(crate) tiles: Part<'a>,
+    pub(crate) floats: Part<'a>,
     pub(crate) arrays: &'a [wgpu::Buffer],
 }
 
@@ -114,13 +116,11 @@ impl Kernels {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (launch, jobs) in prepared.tables.launches.iter().zip(&prepared.jobs) {
             let Arguments { words, along, tiles, floats, arrays } = arguments;
-            let buffers = [*words, along, jobs, tiles, floats].into_iter().chain(arrays.iter());
+            let tables = [*words, *along, Part::whole(jobs), *tiles, *floats];
+            let parts = tables.into_iter().chain(arrays.iter().map(Part::whole));
             let entries: Vec<wgpu::BindGroupEntry<'_>> = (0..)
-                .zip(buffers)
-                .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                    binding,
-                    resource: buffer.as_entire_binding(),
-                })
+                .zip(parts)
+                .map(|(binding, part)| wgpu::BindGroupEntry { binding, resource: part.binding() })
                 .collect();
             debug_assert_eq!(entries.len(), FIRST_BUFFER as usize + arrays.len());
             let group = device.create_bind_group(&wgpu::BindGroupDescriptor {

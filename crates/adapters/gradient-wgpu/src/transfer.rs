@@ -1,14 +1,56 @@
 //! Copies from the device to the host.
 
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::mpsc;
 
 use crate::error::WgpuError;
 
 /// A part of a buffer, in bytes.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Part<'a> {
     pub(crate) buffer: &'a wgpu::Buffer,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
+}
+
+impl<'a> Part<'a> {
+    pub(crate) fn of(buffer: &'a wgpu::Buffer, range: &Range<u64>) -> Self {
+        Self { buffer, offset: range.start, bytes: range.end - range.start }
+    }
+
+    pub(crate) fn whole(buffer: &'a wgpu::Buffer) -> Self {
+        Self { buffer, offset: 0, bytes: buffer.size() }
+    }
+
+    pub(crate) fn binding(self) -> wgpu::BindingResource<'a> {
+        let (buffer, offset, size) = (self.buffer, self.offset, NonZeroU64::new(self.bytes));
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size })
+    }
+}
+
+/// Parts of a buffer, one after the other, each at a place where a binding may begin.
+pub(crate) struct Parts {
+    alignment: u64,
+    end: u64,
+}
+
+impl Parts {
+    pub(crate) fn new(alignment: u32) -> Self {
+        Self { alignment: u64::from(alignment), end: 0 }
+    }
+
+    /// The place of so many bytes. A binding cannot be empty.
+    pub(crate) fn add(&mut self, bytes: usize) -> Range<u64> {
+        let first = self.end;
+        let last = first + (bytes as u64).max(8);
+        self.end = last.next_multiple_of(self.alignment);
+        first..last
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.end
+    }
 }
 
 /// Submits the work, and gives the parts of buffers as they are behind it.

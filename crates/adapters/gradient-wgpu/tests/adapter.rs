@@ -197,6 +197,60 @@ fn a_step_has_a_launch_for_each_sweep_whatever_the_number_of_tensors() {
     }
 }
 
+/// An array in a buffer of its own.
+fn in_own_buffer(wgpu: &Wgpu, values: &[f32]) -> WgpuArray {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let buffer = wgpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: size_of_val(values) as u64,
+        usage,
+        mapped_at_creation: false,
+    });
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    wgpu.queue().write_buffer(&buffer, 0, &bytes);
+    WgpuArray::in_buffer(&buffer, 0, DType::F32, values.len()).unwrap()
+}
+
+#[test]
+fn a_step_waits_once_for_each_sweep_also_where_every_tensor_is_in_a_buffer_of_its_own() {
+    let shapes: Vec<Vec<usize>> =
+        (0..12).map(|i| [vec![40, 33 + i], vec![1000 + i]][i % 2].clone()).collect();
+    let names = || shapes.iter().enumerate().map(|(i, shape)| (format!("w{i}"), shape.clone()));
+    let len = |shape: &Vec<usize>| shape.iter().product::<usize>();
+    let mut results = Vec::new();
+    for own_buffers in [false, true] {
+        let Some(mut wgpu) = device("waits") else { return };
+        let mut arrays = |seed: usize| -> Vec<WgpuArray> {
+            let waves = shapes.iter().map(|shape| wave(seed, len(shape)));
+            waves
+                .map(|values| match own_buffers {
+                    true => in_own_buffer(&wgpu, &values),
+                    false => wgpu.upload(Buffer::F32(values)).unwrap(),
+                })
+                .collect()
+        };
+        let (mut weights, gradients) = (arrays(0), arrays(1));
+        let optimizer = ProdigyPlus::builder().build(names()).unwrap();
+        let sweeps = optimizer.formulas(0, &shapes[0]).unwrap().len() as u64;
+        assert!(optimizer.formulas(0, &shapes[1]).unwrap().len() as u64 <= sweeps);
+        let mut optimizer = OnDevice::new(optimizer, wgpu).unwrap();
+        for step in 0..3 {
+            let before = optimizer.executor().waits();
+            let parameters = weights.iter_mut().zip(&gradients);
+            let mut parameters: Vec<DeviceParameter<'_, WgpuArray>> = parameters
+                .map(|(value, gradient)| DeviceParameter { value, gradient: Some(gradient) })
+                .collect();
+            optimizer.step(&mut parameters).unwrap();
+            // One is for the check of the gradients.
+            let waits = optimizer.executor().waits() - before;
+            assert!(step == 0 || waits == 1 + sweeps, "step {step}: {waits} waits, {sweeps} sweeps");
+        }
+        let values = weights.iter().map(|array| optimizer.executor().download(array).unwrap());
+        results.push(values.collect::<Vec<Buffer>>());
+    }
+    assert_eq!(results[0], results[1]);
+}
+
 #[test]
 fn a_step_with_row_and_column_sums_has_as_many_launches_whatever_the_number_of_tensors() {
     let mut counts = Vec::new();

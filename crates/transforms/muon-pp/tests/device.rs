@@ -1,14 +1,13 @@
 //! Muon on a device, beside the processor and a naive formula.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use elementary::{Adam, WeightDecay};
 use gradient_transform::device::{
-    DeviceParameter, Executor, Interpreter, OnDevice, Product, ProductArrays, SweepFormula, TensorSweep,
+    DeviceParameter, Executor, Interpreter, OnDevice, Product, ProductArrays, SweepBatch,
 };
 use gradient_transform::{
-    Buffer, DType, Descent, Error, Link, Optimizer, Parameter, ParameterGroup, Real, Settings,
+    Buffer, DType, Descent, Error, Link, NonFinite, Optimizer, Parameter, ParameterGroup, Real, Settings,
 };
 use muon_pp::{Coefficients, Muon, Normalisation, Precision, Scale};
 
@@ -205,13 +204,9 @@ impl Executor for Counting {
         Executor::<f32>::usable(&mut Interpreter, gradients, limit)
     }
 
-    fn sweep(
-        &mut self,
-        formula: &Arc<SweepFormula>,
-        tensors: &mut [TensorSweep<'_, f32, Buffer>],
-    ) -> Result<(), Infallible> {
-        self.sweeps += 1;
-        Interpreter.sweep(formula, tensors)
+    fn sweep(&mut self, batches: &mut [SweepBatch<'_, f32, Buffer>]) -> Result<(), Infallible> {
+        self.sweeps += batches.len();
+        Interpreter.sweep(batches)
     }
 
     fn multiply(
@@ -277,6 +272,55 @@ fn groups_with_other_options_do_their_own_work() {
     let [first, second] = w.map(Buffer::F32);
     assert!(distance(&first, &a) < 1e-5 && distance(&second, &b) < 1e-5);
     assert!(distance(&first, &second) > 0.01);
+}
+
+#[test]
+fn a_group_that_stands_still_one_that_comes_late_and_a_gradient_that_is_not_finite_are_the_processors() {
+    let optimizer = |non_finite| {
+        let of = |name: &str| ParameterGroup::new((Muon::default(), Descent::default()), [(name, [6, 4])]);
+        let settings = Settings { non_finite, ..Settings::default() };
+        Optimizer::<f32>::with_groups(["still", "late", "other"].map(of), settings).unwrap()
+    };
+    let mut here = optimizer(NonFinite::SkipTensor);
+    let mut there = OnDevice::new(optimizer(NonFinite::SkipTensor), Interpreter).unwrap();
+    let first: Vec<f32> = wave(1, 24).map(|x| x as f32).collect();
+    let mut w = [(); 3].map(|()| first.clone());
+    let mut arrays = w.clone().map(Buffer::F32);
+    for step in 1..7 {
+        let rate = if step < 4 { 0.0 } else { 0.5 };
+        here.set_lr(0, rate).unwrap();
+        there.set_lr(0, rate).unwrap();
+        let mut gradients = [2, 3, 4].map(|seed| {
+            Some(wave(seed * step, 24).map(|x| x as f32).collect::<Vec<f32>>())
+                .filter(|_| seed != 3 || step > 3)
+        });
+        if let (5, [_, _, Some(other)]) = (step, &mut gradients) {
+            other[7] = f32::NAN;
+        }
+        let parameters = w.iter_mut().zip(&gradients);
+        let mut parameters: Vec<Parameter<'_>> =
+            parameters.map(|(w, g)| Parameter::slice(&mut w[..], g.as_deref())).collect();
+        let before = arrays.clone();
+        here.step(&mut parameters).unwrap();
+        let on_device = gradients.map(|g| g.map(Buffer::F32));
+        let parameters = arrays.iter_mut().zip(&on_device);
+        let mut parameters: Vec<DeviceParameter<'_, Buffer>> =
+            parameters.map(|(value, g)| DeviceParameter { value, gradient: g.as_ref() }).collect();
+        there.step(&mut parameters).unwrap();
+        let moved = [step > 3, step > 3, step != 5];
+        assert_eq!([0, 1, 2].map(|i| arrays[i] != before[i]), moved, "step {step}");
+    }
+    for (w, array) in w.into_iter().zip(&arrays) {
+        assert!(distance(&Buffer::F32(w), array) < 1e-5);
+    }
+    // By default such a gradient is an error, and nothing moves.
+    let mut there = OnDevice::new(optimizer(NonFinite::default()), Interpreter).unwrap();
+    let (state, before) = (there.snapshot().unwrap(), arrays.clone());
+    let bad = Buffer::F32([&first[..23], &[f32::INFINITY][..]].concat());
+    let mut parameters = arrays.each_mut().map(|value| DeviceParameter { value, gradient: Some(&bad) });
+    let error = there.step(&mut parameters).unwrap_err();
+    assert!(matches!(&error, Error::NonFiniteGradient { name, index: 23, .. } if name == "still"), "{error}");
+    assert_eq!((there.snapshot().unwrap(), arrays), (state, before));
 }
 
 #[test]

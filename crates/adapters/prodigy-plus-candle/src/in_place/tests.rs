@@ -3,13 +3,12 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use candle_core::{CpuStorage, Device, InplaceOp1};
 use candle_nn::{Init, Optimizer as _, VarMap};
 use conformance::device::rows;
 use elementary::{Momentum, Polyak, WeightDecay};
-use gradient_transform::device::{Interpreter, SweepFormula, TensorSweep};
+use gradient_transform::device::{Interpreter, SweepBatch};
 use gradient_transform::{Buffer, Descent, Loss, NonFinite, Optimizer, ParameterGroup, Settings, Snapshot};
 use half::bf16;
 use prodigy_plus::Options;
@@ -105,14 +104,10 @@ impl Executor for Counting {
         Executor::<f32>::usable(&mut Interpreter, gradients, limit)
     }
 
-    fn sweep(
-        &mut self,
-        formula: &Arc<SweepFormula>,
-        tensors: &mut [TensorSweep<'_, f32, Buffer>],
-    ) -> Result<(), Infallible> {
-        self.sweeps += 1;
-        self.tensors += tensors.len();
-        Interpreter.sweep(formula, tensors)
+    fn sweep(&mut self, batches: &mut [SweepBatch<'_, f32, Buffer>]) -> Result<(), Infallible> {
+        self.sweeps += batches.len();
+        self.tensors += batches.iter().map(|batch| batch.tensors.len()).sum::<usize>();
+        Interpreter.sweep(batches)
     }
 }
 

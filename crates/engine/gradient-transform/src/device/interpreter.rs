@@ -1,9 +1,8 @@
 //! An executor on the host that evaluates formulas element by element: what the others are compared with.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
-use crate::device::{Executor, Matrix, Product, ProductArrays, TensorSweep};
+use crate::device::{Executor, Matrix, Product, ProductArrays, SweepBatch, TensorSweep};
 use crate::engine::formula::{ElementFormula, SAMPLE_LANES, SweepFormula};
 use crate::layout::axes::Axes;
 use crate::layout::{CHUNK, TILE};
@@ -60,12 +59,10 @@ impl<T: Real> Executor<T> for Interpreter {
         Ok(gradients.iter().map(|gradient| gradient.as_slice().is_within(limit)).collect())
     }
 
-    fn sweep(
-        &mut self,
-        formula: &Arc<SweepFormula>,
-        tensors: &mut [TensorSweep<'_, T, Buffer>],
-    ) -> Result<(), Infallible> {
-        tensors.iter_mut().for_each(|tensor| Sweep { formula, tensor }.run());
+    fn sweep(&mut self, batches: &mut [SweepBatch<'_, T, Buffer>]) -> Result<(), Infallible> {
+        for SweepBatch { formula, tensors } in batches {
+            tensors.iter_mut().for_each(|tensor| Sweep { formula, tensor }.run());
+        }
         Ok(())
     }
 

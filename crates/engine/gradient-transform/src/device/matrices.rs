@@ -8,7 +8,8 @@ use smallvec::smallvec;
 use crate::device::optimizer::device;
 use crate::device::step::run;
 use crate::device::{
-    AlongSum, DeviceParameter, ElementFormula, Executor, OnDevice, ProductArrays, SweepFormula, TensorSweep,
+    AlongSum, DeviceParameter, ElementFormula, Executor, OnDevice, ProductArrays, SweepBatch, SweepFormula,
+    TensorSweep,
 };
 use crate::engine::tensor::{Run, Tensor};
 use crate::error::{Error, Result};
@@ -163,9 +164,9 @@ impl<A> Matrices<A> {
                 MatrixStep::Each(each) => {
                     let Some(formula) = formulas.next() else { unreachable!("each has a formula") };
                     let shape = each.into.shape();
-                    let mut sweeps: Vec<TensorSweep<'_, T, A>> =
-                        tensors.map(|(due, workspace)| due.sweep(each, &shape, workspace)).collect();
-                    executor.sweep(formula, &mut sweeps).map_err(device)?;
+                    let sweeps = tensors.map(|(due, workspace)| due.sweep(each, &shape, workspace));
+                    let batch = SweepBatch { formula: Arc::clone(formula), tensors: sweeps.collect() };
+                    executor.sweep(&mut [batch]).map_err(device)?;
                 }
                 MatrixStep::Product(product) => {
                     let mut arrays: Vec<ProductArrays<'_, A>> =

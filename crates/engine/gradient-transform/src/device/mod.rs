@@ -59,10 +59,9 @@ use crate::memory::rounding::Rounding;
 ///
 /// ```
 /// use std::convert::Infallible;
-/// use std::sync::Arc;
 ///
 /// use gradient_transform::device::{
-///     DeviceParameter, ElementFormula, Executor, Interpreter, OnDevice, SweepFormula, TensorSweep,
+///     DeviceParameter, ElementFormula, Executor, Interpreter, OnDevice, SweepBatch,
 /// };
 /// use gradient_transform::{Buffer, DType, Descent, Optimizer};
 ///
@@ -95,16 +94,14 @@ use crate::memory::rounding::Rounding;
 ///     fn usable(&mut self, gradients: &[&Buffer], limit: f64) -> Result<Vec<bool>, Infallible> {
 ///         Executor::<f32>::usable(&mut Interpreter, gradients, limit)
 ///     }
-///     fn sweep(
-///         &mut self,
-///         formula: &Arc<SweepFormula>,
-///         tensors: &mut [TensorSweep<'_, f32, Buffer>],
-///     ) -> Result<(), Infallible> {
-///         let elements: &ElementFormula = &formula.elements;
-///         assert_eq!(elements.every, 1);
-///         self.launches += 1;
-///         self.tensors += tensors.len();
-///         Interpreter.sweep(formula, tensors)
+///     fn sweep(&mut self, batches: &mut [SweepBatch<'_, f32, Buffer>]) -> Result<(), Infallible> {
+///         for SweepBatch { formula, tensors } in &*batches {
+///             let elements: &ElementFormula = &formula.elements;
+///             assert_eq!(elements.every, 1);
+///             self.launches += 1;
+///             self.tensors += tensors.len();
+///         }
+///         Interpreter.sweep(batches)
 ///     }
 /// }
 ///
@@ -237,16 +234,13 @@ pub trait Executor<T: Real = f32>: fmt::Debug {
     /// The device's.
     fn usable(&mut self, gradients: &[&Self::Array], limit: f64) -> Result<Vec<bool>, Self::Error>;
 
-    /// Runs one sweep over tensors that have the same formula. Sums are complete when it returns. The same formula is at the same
-    /// place in every step, and the order of the tensors does not matter.
+    /// Runs one sweep over tensors, in batches of those with the same formula. Batches are independent of one another: a device can be given
+    /// all of them before the host waits for sums, which are complete when this returns. The order of batches and of their tensors does not
+    /// matter.
     ///
     /// # Errors
     /// The device's. Tensors may have moved.
-    fn sweep(
-        &mut self,
-        formula: &Arc<SweepFormula>,
-        tensors: &mut [TensorSweep<'_, T, Self::Array>],
-    ) -> Result<(), Self::Error>;
+    fn sweep(&mut self, batches: &mut [SweepBatch<'_, T, Self::Array>]) -> Result<(), Self::Error>;
 
     /// Multiplies matrices: the same product for each of several tensors, whose arrays are in the type of the computation. `None`, also without any
     /// arrays, says that the device has no products. A chain that needs them is refused then: [`Error::NoProducts`](crate::Error::NoProducts).
@@ -286,6 +280,15 @@ pub struct ProductArrays<'a, A> {
     pub right: &'a A,
     /// That of the matrix that is added, if there is one.
     pub plus: Option<&'a A>,
+}
+
+/// Sweeps of tensors that have the same formula.
+#[derive(Debug)]
+pub struct SweepBatch<'a, T, A> {
+    /// The formula. That of the same sweep is the same allocation in every step.
+    pub formula: Arc<SweepFormula>,
+    /// The tensors' sweeps.
+    pub tensors: Vec<TensorSweep<'a, T, A>>,
 }
 
 /// A sweep of one tensor.

@@ -4,7 +4,7 @@ use smallvec::smallvec;
 
 use crate::device::optimizer::device;
 use crate::device::pointwise::Kind;
-use crate::device::{DeviceParameter, Executor, OnDevice, TensorSweep};
+use crate::device::{DeviceParameter, Executor, OnDevice, SweepBatch, TensorSweep};
 use crate::error::Result;
 use crate::memory::element::Real;
 use crate::memory::rounding::Rounding;
@@ -77,11 +77,14 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
                 sums_along: smallvec![],
             });
         }
-        for (kind, mut sweeps) in [(Kind::Square, of_one), (Kind::SquareOfSum, of_two)] {
-            if !sweeps.is_empty() {
-                executor.sweep(&pointwise.formula(kind), &mut sweeps).map_err(device)?;
-            }
+        let kinds = [(Kind::Square, of_one), (Kind::SquareOfSum, of_two)];
+        let given = kinds.into_iter().filter(|(_, tensors)| !tensors.is_empty());
+        let mut batches: Vec<SweepBatch<'_, T, E::Array>> =
+            given.map(|(kind, tensors)| SweepBatch { formula: pointwise.formula(kind), tensors }).collect();
+        if !batches.is_empty() {
+            executor.sweep(&mut batches).map_err(device)?;
         }
+        drop(batches);
         Ok(squares.iter().sum::<f64>().sqrt())
     }
 }

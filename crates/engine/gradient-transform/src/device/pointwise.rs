@@ -6,7 +6,7 @@ use smallvec::smallvec;
 
 use crate::device::optimizer::device;
 use crate::device::overlap::check_apart;
-use crate::device::{ElementFormula, Executor, KeptColumn, SweepFormula, TensorSweep};
+use crate::device::{ElementFormula, Executor, KeptColumn, SweepBatch, SweepFormula, TensorSweep};
 use crate::error::Result;
 use crate::link::context::TensorInfo;
 use crate::memory::element::Real;
@@ -46,9 +46,6 @@ pub(super) enum Kind {
     SquareOfSum,
 }
 
-/// Sweeps of one kind.
-type Batch<'a, T, A> = (Kind, Vec<TensorSweep<'a, T, A>>);
-
 /// Formulas of such work, each made once.
 #[derive(Default)]
 pub(super) struct Pointwise(Vec<(Kind, Arc<SweepFormula>)>);
@@ -72,7 +69,7 @@ impl Pointwise {
             let name = &*change.tensor.name;
             [(name, &*change.array, true), (name, change.other, false)]
         }))?;
-        let mut batches: Vec<Batch<'_, T, E::Array>> = Vec::new();
+        let (mut kinds, mut batches) = (Vec::new(), Vec::new());
         for Change { next, tensor, array, other, number, before } in changes {
             let keeps = !before.is_empty();
             let kind = Kind::Change { next, keeps };
@@ -89,15 +86,14 @@ impl Pointwise {
                 sums: &mut [],
                 sums_along: smallvec![],
             };
-            match batches.iter_mut().find(|(known, _)| *known == kind) {
-                Some((_, sweeps)) => sweeps.push(sweep),
-                None => batches.push((kind, vec![sweep])),
-            }
+            let place = kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                batches.push(SweepBatch { formula: self.formula(kind), tensors: Vec::new() });
+                batches.len() - 1
+            });
+            batches[place].tensors.push(sweep);
         }
-        for (kind, mut sweeps) in batches {
-            executor.sweep(&self.formula(kind), &mut sweeps).map_err(device)?;
-        }
-        Ok(())
+        if batches.is_empty() { Ok(()) } else { executor.sweep(&mut batches).map_err(device) }
     }
 
     pub(super) fn formula(&mut self, kind: Kind) -> Arc<SweepFormula> {

@@ -5,7 +5,7 @@
 //! device    means of them and those that were accumulated, if any were
 //! for every sweep:
 //!     host      the transforms make numbers of the sums of the sweep before
-//!     device    tensors with the same formula, in one call
+//!     device    all tensors, in batches of those with the same formula
 //! host          the estimate of the step size
 //! ```
 
@@ -16,9 +16,8 @@ use rayon::prelude::*;
 
 use crate::device::optimizer::{DeviceParameter, OnDevice, bring, device};
 use crate::device::overlap::check_apart;
-use crate::device::{Executor, TensorSweep};
+use crate::device::{Executor, SweepBatch, TensorSweep};
 use crate::engine::elsewhere::HostPart;
-use crate::engine::formula::SweepFormula;
 use crate::engine::sweep::ScratchPool;
 use crate::engine::tensor::{self, NewColumn, Progress, Run, Tensor};
 use crate::error::{Error, Result};
@@ -187,10 +186,9 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         until: Option<&str>,
         parameters: &mut [DeviceParameter<'_, E::Array>],
     ) -> Result<bool> {
-        type Batch<'a, T, A> = (Arc<SweepFormula>, Vec<TensorSweep<'a, T, A>>);
         let Self { optimizer, executor, columns, formulas, .. } = self;
         let Optimizer { groups, tensors, settings, pool, .. } = optimizer;
-        let mut batches: Vec<Batch<'_, T, E::Array>> = Vec::new();
+        let mut batches: Vec<SweepBatch<'_, T, E::Array>> = Vec::new();
         let mut places: HashMap<usize, usize> = HashMap::new();
         let mut swept = Vec::new();
         let mut rest = tensors.iter_mut().zip(parameters.iter_mut()).zip(columns).enumerate().peekable();
@@ -226,17 +224,18 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
                     sums_along,
                 };
                 let place = *places.entry(Arc::as_ptr(&formula).addr()).or_insert_with(|| {
-                    batches.push((formula, Vec::new()));
+                    batches.push(SweepBatch { formula, tensors: Vec::new() });
                     batches.len() - 1
                 });
-                batches[place].1.push(sweep);
+                batches[place].tensors.push(sweep);
                 swept.push(i);
             }
         }
         let any = !batches.is_empty();
-        for (formula, mut tensors) in batches {
-            executor.sweep(&formula, &mut tensors).map_err(device)?;
+        if any {
+            executor.sweep(&mut batches).map_err(device)?;
         }
+        drop(batches);
         for &tensor in &swept {
             self.optimizer.tensors[tensor].note_swept();
         }

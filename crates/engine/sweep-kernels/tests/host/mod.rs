@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use gradient_transform::device::{Executor, Product, ProductArrays, SweepFormula, TensorSweep};
+use gradient_transform::device::{Executor, Product, ProductArrays, SweepBatch, SweepFormula, TensorSweep};
 use gradient_transform::{Buffer, DType};
 use half::bf16;
 use sweep_kernels::{Layout, SUPPORT, Tables, Types, by_types, kernels, product, words};
@@ -218,13 +217,11 @@ impl Executor for CompiledForHost {
         Ok(gradients.iter().map(|gradient| within(gradient)).collect())
     }
 
-    fn sweep(
-        &mut self,
-        formula: &Arc<SweepFormula>,
-        tensors: &mut [TensorSweep<'_, f32, Buffer>],
-    ) -> Result<(), String> {
-        for (types, tensors) in by_types::<Self>(tensors) {
-            self.run(formula, &types, tensors);
+    fn sweep(&mut self, batches: &mut [SweepBatch<'_, f32, Buffer>]) -> Result<(), String> {
+        for SweepBatch { formula, tensors } in batches {
+            for (types, tensors) in by_types::<Self>(tensors) {
+                self.run(formula, &types, tensors);
+            }
         }
         Ok(())
     }

@@ -1,8 +1,6 @@
-use std::sync::Arc;
-
 use super::*;
 use crate::author::{Column, Descent, Element, GradientTransform, Writer, fields, kind, transform};
-use crate::device::{Interpreter, SweepFormula, TensorSweep};
+use crate::device::{Interpreter, SweepBatch};
 use crate::link::context::{Context, TensorInfo};
 use crate::memory::element::DType;
 use crate::memory::number::{Backend, Num};
@@ -61,13 +59,9 @@ impl Executor for GivesOut {
     fn usable(&mut self, gradients: &[&Buffer], _limit: f64) -> Result<Vec<bool>, &'static str> {
         self.call().map(|()| vec![true; gradients.len()])
     }
-    fn sweep(
-        &mut self,
-        formula: &Arc<SweepFormula>,
-        tensors: &mut [TensorSweep<'_, f32, Buffer>],
-    ) -> Result<(), &'static str> {
+    fn sweep(&mut self, batches: &mut [SweepBatch<'_, f32, Buffer>]) -> Result<(), &'static str> {
         self.call()?;
-        let Ok(()) = Interpreter.sweep(formula, tensors);
+        let Ok(()) = Interpreter.sweep(batches);
         Ok(())
     }
 }
