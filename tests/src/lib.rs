@@ -5,6 +5,7 @@
 //! ([`replay`]). The oracle is the text to read beside the formulas: one plain pass per formula, no fusion, no tiles.
 
 pub mod case;
+pub mod counting;
 pub mod device;
 pub mod device_loop;
 pub mod oracle;

@@ -308,6 +308,10 @@ impl Executor for Cuda {
         true
     }
 
+    fn propagates_non_finite(&self) -> bool {
+        true
+    }
+
     fn upload(&mut self, values: Buffer) -> Result<CudaArray, CudaError> {
         let len = values.len();
         let memory = match &values {

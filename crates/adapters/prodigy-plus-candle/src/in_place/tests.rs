@@ -69,48 +69,6 @@ impl InplaceOp1 for Written {
     }
 }
 
-/// Evaluates formulas, and counts the sweeps and the tensors in them.
-#[derive(Debug, Default)]
-struct Counting {
-    sweeps: usize,
-    tensors: usize,
-}
-
-impl Executor for Counting {
-    type Array = Buffer;
-    type Error = Infallible;
-
-    fn len(array: &Buffer) -> usize {
-        array.len()
-    }
-
-    fn dtype(array: &Buffer) -> gradient_transform::DType {
-        array.dtype()
-    }
-
-    fn upload(&mut self, values: Buffer) -> Result<Buffer, Infallible> {
-        Ok(values)
-    }
-
-    fn zeros(&mut self, dtype: gradient_transform::DType, len: usize) -> Result<Buffer, Infallible> {
-        Ok(Buffer::zeros(dtype, len))
-    }
-
-    fn download(&mut self, array: &Buffer) -> Result<Buffer, Infallible> {
-        Ok(array.clone())
-    }
-
-    fn usable(&mut self, gradients: &[&Buffer], limit: f64) -> Result<Vec<bool>, Infallible> {
-        Executor::<f32>::usable(&mut Interpreter, gradients, limit)
-    }
-
-    fn sweep(&mut self, batches: &mut [SweepBatch<'_, f32, Buffer>]) -> Result<(), Infallible> {
-        self.sweeps += batches.len();
-        self.tensors += batches.iter().map(|batch| batch.tensors.len()).sum::<usize>();
-        Interpreter.sweep(batches)
-    }
-}
-
 fn in_place(optimizer: VarOptimizer) -> Result<InPlace<OnHost>> {
     InPlace::new(optimizer, Counting::default(), OnHost)
 }

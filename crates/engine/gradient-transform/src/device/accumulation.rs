@@ -29,7 +29,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     pub fn accumulate(&mut self, parameters: &[DeviceParameter<'_, E::Array>]) -> Result<StepOutcome> {
         self.usable_still()?;
         self.check_all(parameters)?;
-        let Some(refused) = self.refused(parameters)? else {
+        let Some(refused) = self.look(parameters, &vec![true; parameters.len()])? else {
             self.optimizer.skipped += 1;
             return Ok(StepOutcome::Skipped);
         };

@@ -43,6 +43,10 @@ impl<T: Real> Executor<T> for Interpreter {
         true
     }
 
+    fn propagates_non_finite(&self) -> bool {
+        true
+    }
+
     fn upload(&mut self, values: Buffer) -> Result<Buffer, Infallible> {
         Ok(values)
     }

@@ -25,6 +25,7 @@
 
 mod accumulation;
 mod evaluation;
+mod examination;
 mod formulas;
 mod interpreter;
 mod matrices;
@@ -184,6 +185,19 @@ pub trait Executor<T: Real = f32>: fmt::Debug {
     /// assert!(Executor::<f32>::has_float64(&Interpreter));
     /// ```
     fn has_float64(&self) -> bool {
+        false
+    }
+
+    /// Whether a sum in which an element is not finite is not finite either, as in IEEE arithmetic; shading languages need not
+    /// keep to that. Where it is so, the first sweep of many chains shows invalid gradients in its sums, and these gradients are not read a further
+    /// time to be checked.
+    ///
+    /// ```
+    /// use gradient_transform::device::{Executor, Interpreter};
+    ///
+    /// assert!(Executor::<f32>::propagates_non_finite(&Interpreter));
+    /// ```
+    fn propagates_non_finite(&self) -> bool {
         false
     }
 

@@ -1,7 +1,7 @@
 //! A step on a device: sweep by sweep over all tensors, with the host's part between them.
 //!
 //! ```text
-//! examine the gradients         nothing has moved if one is invalid
+//! check of the gradients        nothing has moved if one is invalid
 //! device    means of them and those that were accumulated, if any were
 //! for every sweep:
 //!     host      the transforms make numbers of the sums of the sweep before
@@ -27,7 +27,7 @@ use crate::memory::buffer::Buffer;
 use crate::memory::element::{DType, Real};
 use crate::optimizer::Optimizer;
 use crate::optimizer::check::{check_dtype, check_shape};
-use crate::optimizer::group::{Group, NonFinite, Settings};
+use crate::optimizer::group::{Group, Settings};
 use crate::optimizer::shared_sums;
 use crate::optimizer::step::StepOutcome;
 
@@ -38,14 +38,20 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
     ) -> Result<StepOutcome> {
         self.check_all(parameters)?;
         self.check_apart(parameters)?;
-        let Some(refused) = self.refused(parameters)? else {
-            return Ok(self.skip());
-        };
-        for (tensor, refused) in self.optimizer.tensors.iter_mut().zip(refused) {
+        for tensor in &mut self.optimizer.tensors {
             (tensor.outcome, tensor.progress) = (None, Progress::default());
-            tensor.progress.refused = refused;
         }
         self.optimizer.begin()?;
+        let refused = match self.examine(parameters) {
+            Ok(Some(refused)) => refused,
+            invalid => {
+                self.optimizer.unbegin();
+                return invalid.map(|_| self.skip());
+            }
+        };
+        for (tensor, _) in self.optimizer.tensors.iter_mut().zip(refused).filter(|(_, refused)| *refused) {
+            tensor.progress = Progress::refused();
+        }
         if self.optimizer.accumulated == 0 {
             self.go_through(parameters)?;
         } else {
@@ -71,7 +77,7 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
 
     /// All sweeps of a step that has begun.
     fn go_through(&mut self, parameters: &mut [DeviceParameter<'_, E::Array>]) -> Result<()> {
-        self.make_columns(parameters)?;
+        self.begin_tensors(parameters, None)?;
         for name in self.optimizer.shared_sums.clone() {
             self.advance(Some(&name), parameters)?;
             let Optimizer { groups, tensors, .. } = &mut self.optimizer;
@@ -104,38 +110,19 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         }))
     }
 
-    /// Looks at the gradients: which are refused, or `None` if the step is to be skipped.
-    pub(super) fn refused(
+    /// Begins the step of every tensor, or of those that are asked for, and makes the columns that they lack.
+    pub(super) fn begin_tensors(
         &mut self,
         parameters: &[DeviceParameter<'_, E::Array>],
-    ) -> Result<Option<Vec<bool>>> {
-        let non_finite = self.optimizer.settings.non_finite;
-        let mut refused = vec![false; parameters.len()];
-        if non_finite == NonFinite::Unchecked {
-            return Ok(Some(refused));
-        }
-        let given: Vec<(usize, &E::Array)> =
-            parameters.iter().enumerate().filter_map(|(i, p)| Some((i, p.gradient?))).collect();
-        let gradients: Vec<&E::Array> = given.iter().map(|(_, gradient)| *gradient).collect();
-        let usable = self.executor.usable(&gradients, T::LARGEST_GRADIENT).map_err(device)?;
-        for ((i, gradient), _) in given.into_iter().zip(usable).filter(|(_, usable)| !usable) {
-            match non_finite {
-                NonFinite::Skip => return Ok(None),
-                NonFinite::SkipTensor => refused[i] = true,
-                _ => {
-                    let gradient = self.executor.download(gradient).map_err(device)?;
-                    return Err(unusable(&self.optimizer.tensors[i], &gradient));
-                }
-            }
-        }
-        Ok(Some(refused))
-    }
-
-    /// Begins the step of every tensor, and makes the columns that it lacks.
-    fn make_columns(&mut self, parameters: &mut [DeviceParameter<'_, E::Array>]) -> Result<()> {
+        only: Option<&[bool]>,
+    ) -> Result<()> {
         let Self { optimizer, executor, columns, .. } = self;
         let Optimizer { groups, tensors, settings, pool, .. } = optimizer;
-        for ((tensor, parameter), columns) in tensors.iter_mut().zip(parameters.iter()).zip(columns) {
+        for (i, ((tensor, parameter), columns)) in tensors.iter_mut().zip(parameters).zip(columns).enumerate()
+        {
+            if tensor.progress.has_begun() || only.is_some_and(|only| !only[i]) {
+                continue;
+            }
             let Some(gradient) = parameter.gradient.filter(|_| !tensor.progress.refused) else { continue };
             let group = &groups[tensor.group];
             let stages = &stages(&*group.chain);
@@ -174,17 +161,18 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
         loop {
             self.work_on_matrices(until, parameters)?;
             self.for_each(parameters, |tensor, run| tensor.seal_elsewhere(run, until));
-            if !self.sweep(until, parameters)? {
+            if !self.sweep(until, parameters, None)? {
                 return Ok(());
             }
         }
     }
 
-    /// Runs the next sweep of every tensor that has one; false if there are none.
-    fn sweep(
+    /// Runs the next sweep of every tensor that has one, or of those that are asked for; false if there are none.
+    pub(super) fn sweep(
         &mut self,
         until: Option<&str>,
         parameters: &mut [DeviceParameter<'_, E::Array>],
+        only: Option<&[bool]>,
     ) -> Result<bool> {
         let Self { optimizer, executor, columns, formulas, .. } = self;
         let Optimizer { groups, tensors, settings, pool, .. } = optimizer;
@@ -201,9 +189,8 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
             while let Some((i, ((tensor, parameter), columns))) =
                 rest.next_if(|(_, ((tensor, _), _))| tensor.group == index)
             {
-                let Some(gradient) = parameter.gradient.filter(|_| !tensor.progress.refused) else {
-                    continue;
-                };
+                let takes_part = !tensor.progress.refused && only.is_none_or(|only| only[i]);
+                let Some(gradient) = parameter.gradient.filter(|_| takes_part) else { continue };
                 let Some(next) = tensor.next_sweep(&run, until) else { continue };
                 let Some(formula) = formulas.of(stages, tensor, &next, executor.has_float64())? else {
                     continue;
@@ -327,17 +314,4 @@ fn check<T: Real, E: Executor<T>>(
 pub(super) fn check_value<T: Real, E: Executor<T>>(tensor: &Tensor<T>, value: &E::Array) -> Result<()> {
     check_shape(tensor, "value", None, E::len(value))?;
     check_dtype(tensor, E::dtype(value))
-}
-
-/// The error for an invalid gradient.
-fn unusable<T: Real>(tensor: &Tensor<T>, gradient: &Buffer) -> Error {
-    let limit = T::LARGEST_GRADIENT;
-    let name = tensor.info.name.clone();
-    match gradient.as_slice().first_beyond(limit, false) {
-        Some((index, value)) if value.is_finite() => {
-            Error::GradientTooLarge { name, index, value, limit, dtype: T::DTYPE }
-        }
-        Some((index, value)) => Error::NonFiniteGradient { name, index, value: value.to_string() },
-        None => Error::NonFiniteGradient { name, index: 0, value: String::new() },
-    }
 }

@@ -64,6 +64,26 @@ impl<T: Real> Tensor<T> {
         self.plan.is_some() && !self.is_planned(run)
     }
 
+    /// Whether the first sweep of the step stores nothing, and its sums show an element of the gradient that is too large or not finite. It
+    /// has to be planned already, without values that are new in every step.
+    pub(crate) fn first_sweep_shows_unusable(&mut self, run: &Run<'_, T>) -> bool {
+        let is_planned = self.is_planned(run);
+        let shows = self.with_plan(run, |_, plan, _, held| {
+            let first = plan.stages.iter().find(|stage| !stage.idle);
+            first.is_some_and(|stage| stage.shows_unusable)
+                && plan.first_sweep_stores_nothing()
+                && held.is_none()
+                && !plan.columns.iter().any(|column| column.initial.is_of_a_step())
+        });
+        is_planned && shows == Some(true)
+    }
+
+    /// Whether the sums of such a sweep have no invalid element in them.
+    pub(crate) fn sums_of_first_sweep_are_small(&self) -> bool {
+        let first = self.plan.as_ref().and_then(|plan| plan.stages.iter().find(|stage| !stage.idle));
+        first.is_some_and(|stage| self.sums_are_small(stage))
+    }
+
     /// Begins a step. `make` allocates new columns.
     pub(crate) fn begin_elsewhere(
         &mut self,

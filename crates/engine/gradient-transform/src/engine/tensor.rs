@@ -41,6 +41,18 @@ pub(crate) struct Progress {
     pub(crate) refused: bool,
 }
 
+impl Progress {
+    /// That of a tensor with an invalid gradient.
+    pub(crate) fn refused() -> Self {
+        Self { refused: true, ..Self::default() }
+    }
+
+    /// Whether the first sweep has run, in the check of gradients.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.swept > 0
+    }
+}
+
 /// Data shared by the tensors of a step, besides the context.
 pub(crate) struct Run<'a, T: 'static> {
     pub(crate) stages: &'a Stages<'a, T>,
@@ -169,7 +181,7 @@ impl<T: Real> Tensor<T> {
     }
 
     /// Whether no sum of squares has an element in it that is too large.
-    fn sums_are_small(&self, stage: &Stage) -> bool {
+    pub(super) fn sums_are_small(&self, stage: &Stage) -> bool {
         let limit = T::LARGEST_GRADIENT * T::LARGEST_GRADIENT;
         f64::slice(&self.scalar_sums[stage.scalar_sums.clone()]).is_within(limit)
             && self.vector_sums[stage.vector_sums.clone()]

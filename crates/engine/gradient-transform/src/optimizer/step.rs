@@ -217,7 +217,7 @@ impl<T: Real> Optimizer<T> {
     }
 
     /// Undoes the beginning of a step.
-    fn unbegin(&mut self) {
+    pub(crate) fn unbegin(&mut self) {
         for group in &mut self.groups {
             std::mem::swap(&mut group.context, &mut group.previous);
         }

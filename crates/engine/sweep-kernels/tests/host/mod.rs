@@ -200,6 +200,10 @@ impl Executor for CompiledForHost {
         true
     }
 
+    fn propagates_non_finite(&self) -> bool {
+        true
+    }
+
     fn upload(&mut self, values: Buffer) -> Result<Buffer, String> {
         Ok(values)
     }
