@@ -1,6 +1,6 @@
 //! One element, as the argument of a transform's functions.
 
-use crate::author::GradientTransform;
+use crate::author::{Fields, GradientTransform};
 use crate::memory::number::{Backend, Num};
 
 /// One element of a tensor, as the argument of the functions of the transform `G`.
@@ -50,4 +50,32 @@ pub struct ElementOf<B: Backend, S, K, A> {
     /// Number of the formula to use: [`variant`](GradientTransform::variant). `if` and `match` on it are
     /// allowed.
     pub variant: u32,
+}
+
+/// An element with all of its values as other numbers.
+#[inline(always)]
+pub(in crate::author) fn converted<B: Backend, C: Backend, G: GradientTransform>(
+    e: &Element<B, G>,
+    number: impl Fn(Num<B>) -> Num<C>,
+) -> Element<C, G> {
+    ElementOf {
+        update: number(e.update),
+        gradient: number(e.gradient),
+        parameter: number(e.parameter),
+        base: number(e.base),
+        direction: number(e.direction),
+        state: Fields::from_fn(
+            #[inline(always)]
+            |k| number(e.state.get(k)),
+        ),
+        scalars: Fields::from_fn(
+            #[inline(always)]
+            |k| number(e.scalars.get(k)),
+        ),
+        along: Fields::from_fn(
+            #[inline(always)]
+            |k| number(e.along.get(k)),
+        ),
+        variant: e.variant,
+    }
 }

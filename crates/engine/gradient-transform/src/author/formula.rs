@@ -1,5 +1,6 @@
 //! A transform's work on an element as a formula.
 
+use crate::author::element::converted;
 use crate::author::{Column, Element, ElementOf, Fields, GradientTransform, Writer, count, kind::Kind};
 use crate::link::context::TensorInfo;
 use crate::link::formula::{ElementWork, FormulaElement};
@@ -119,7 +120,7 @@ fn measure<'g, G: GradientTransform>(
     element: &mut FormulaElement<'g>,
 ) {
     let sums = if G::SUMS_IN_FLOAT64 {
-        element.graph.in_float64(|| transform.measure(&widened::<G>(e)))
+        element.graph.in_float64(|| transform.measure(&converted::<_, _, G>(e, |x| x.backend.widen(x))))
     } else {
         transform.measure(e)
     };
@@ -127,21 +128,5 @@ fn measure<'g, G: GradientTransform>(
     if transform.along(tensor).is_some() {
         let sums: G::Along<Num<&'g Graph>> = transform.measure_along(e);
         element.sums_along.extend((0..count::<G::Along<()>, ()>()).map(|i| sums.get(i)));
-    }
-}
-
-/// An element all of whose values are in float64, as those of the loops are for such sums.
-fn widened<'g, G: GradientTransform>(e: &Element<&'g Graph, G>) -> Element<&'g Graph, G> {
-    let wide = |x: Num<&'g Graph>| x.backend.widen(x);
-    ElementOf {
-        update: wide(e.update),
-        gradient: wide(e.gradient),
-        parameter: wide(e.parameter),
-        base: wide(e.base),
-        direction: wide(e.direction),
-        state: Fields::from_fn(|i| wide(e.state.get(i))),
-        scalars: Fields::from_fn(|i| wide(e.scalars.get(i))),
-        along: Fields::from_fn(|i| wide(e.along.get(i))),
-        variant: e.variant,
     }
 }

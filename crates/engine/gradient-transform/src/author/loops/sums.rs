@@ -1,9 +1,10 @@
 //! Sums of one transform over the elements of a tile.
 
+use crate::author::element::converted;
 use crate::author::loops::along::AlongBlock;
 use crate::author::loops::array::{Block, Index, Lanes};
 use crate::author::loops::part::{each, with_each};
-use crate::author::{Element, ElementOf, Fields, GradientTransform};
+use crate::author::{Element, Fields, GradientTransform};
 use crate::memory::element::Real;
 use crate::memory::kernel;
 use crate::memory::number::{Backend, LANES, Num, Vectors};
@@ -71,7 +72,11 @@ impl<B: Vectors, G: GradientTransform> Accumulators<B, G> {
     pub(super) fn add(&mut self, transform: &G, e: &Element<B, G>, i: Index<'_>) {
         if G::SUMS_IN_FLOAT64 {
             for part in 0..B::WIDTH / <B::Wide as Vectors>::WIDTH {
-                let e = &widened::<B, G>(e, part);
+                let e = &converted::<B, B::Wide, G>(
+                    e,
+                    #[inline(always)]
+                    |x| Num::new(x.backend.wide(), x.backend.widen(x.value, part)),
+                );
                 add_terms::<B::Wide, G>(transform, e, &mut self.wide, i.of_part::<B>(part));
             }
         } else {
@@ -146,31 +151,5 @@ fn add_terms<B: Vectors, G: GradientTransform>(
     for (lanes, term) in lanes.iter_mut().zip(terms.iter()) {
         let lane = &mut lanes[i.vector::<B>()];
         *lane = term.backend.add(*lane, term.value);
-    }
-}
-
-/// Part of a vector of elements, in float64.
-#[inline(always)]
-fn widened<B: Vectors, G: GradientTransform>(e: &Element<B, G>, part: usize) -> Element<B::Wide, G> {
-    let wide = |x: Num<B>| Num::new(x.backend.wide(), x.backend.widen(x.value, part));
-    ElementOf {
-        update: wide(e.update),
-        gradient: wide(e.gradient),
-        parameter: wide(e.parameter),
-        base: wide(e.base),
-        direction: wide(e.direction),
-        state: Fields::from_fn(
-            #[inline(always)]
-            |k| wide(e.state.get(k)),
-        ),
-        scalars: Fields::from_fn(
-            #[inline(always)]
-            |k| wide(e.scalars.get(k)),
-        ),
-        along: Fields::from_fn(
-            #[inline(always)]
-            |k| wide(e.along.get(k)),
-        ),
-        variant: e.variant,
     }
 }
