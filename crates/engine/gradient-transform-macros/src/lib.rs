@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+mod mistakes;
+
 use proc_macro::TokenStream;
 use quote::{format_ident, quote};
 use syn::{Fields, ImplItem, ItemImpl, ItemStruct, LitStr, parse_macro_input, parse_quote};
@@ -17,7 +19,8 @@ pub fn transform(name: TokenStream, item: TokenStream) -> TokenStream {
         return error.into_compile_error().into();
     };
     let of = |name: &str| path.segments.last().is_some_and(|segment| segment.ident == name);
-    if let Some(mistake) = mistake(&item, of("GradientTransform")) {
+    let declares = of("GradientTransform") || of("Moment");
+    if let Some(mistake) = mistakes::first(&item, of("GradientTransform"), declares) {
         return mistake.into_compile_error().into();
     }
     for function in item.items.iter_mut().filter_map(|item| match item {
@@ -26,7 +29,7 @@ pub fn transform(name: TokenStream, item: TokenStream) -> TokenStream {
     }) {
         function.attrs.push(parse_quote!(#[inline(always)]));
     }
-    if of("GradientTransform") || of("Moment") {
+    if declares {
         let given: Vec<String> = item
             .items
             .iter()
@@ -63,41 +66,6 @@ pub fn transform(name: TokenStream, item: TokenStream) -> TokenStream {
     }
     let plain = of("Moment").then(|| plain_moment(&item));
     quote!(#item #plain).into()
-}
-
-/// Mistakes for which the compiler has no clear message.
-fn mistake(item: &ItemImpl, of_transform: bool) -> Option<syn::Error> {
-    let functions = || {
-        item.items.iter().filter_map(|item| match item {
-            ImplItem::Fn(function) => Some(&function.sig),
-            _ => None,
-        })
-    };
-    for function in functions().filter(|function| function.generics.params.is_empty()) {
-        let name = function.ident.to_string();
-        if ["update", "measure", "measure_along", "accumulate", "divide", "displace", "write"]
-            .contains(&&*name)
-        {
-            let message = format!(
-                "a function of an element is generic over its numbers: write `fn {name}<B: Backend>(..)`"
-            );
-            return Some(syn::Error::new_spanned(&function.ident, message));
-        }
-    }
-    let sums = item.items.iter().find_map(|item| match item {
-        ImplItem::Type(sums) if sums.ident == "Sums" => Some(&sums.ident),
-        _ => None,
-    });
-    let (sums, has) =
-        (sums.filter(|_| of_transform)?, |name: &str| functions().any(|function| function.ident == name));
-    let message = if !has("measure") {
-        "these sums have no terms: add `measure`, which returns the terms of an element"
-    } else if !has("finalize") {
-        "these sums are not used: add `finalize`, which turns them into numbers for the elements"
-    } else {
-        return None;
-    };
-    Some(syn::Error::new_spanned(sums, message))
 }
 
 /// Functions without type parameters, in which loops are compiled.

@@ -98,6 +98,45 @@ fn one_that_makes_nan_of_zero_is_found() {
     breaks(&of!(Elementwise(|u| u / u.abs()), Laws::default(), formula::sign), &[Law::Zero]);
 }
 
+/// `u <- min(1, |y|/(50 |u|)) u`, which is not a number where both norms are 0.
+#[derive(Clone, Debug)]
+struct Capped;
+
+#[fields]
+struct Norms<V> {
+    parameter: V,
+    update: V,
+}
+
+#[fields]
+struct Cap<V> {
+    factor: V,
+}
+
+#[transform("capped")]
+impl GradientTransform for Capped {
+    type Sums<V: Copy> = Norms<V>;
+    type Scalars<V: Copy> = Cap<V>;
+
+    fn measure<B: Backend>(&self, e: &Element<B, Self>) -> Norms<Num<B>> {
+        Norms { parameter: e.parameter.abs(), update: e.update.abs() }
+    }
+
+    fn finalize(&self, _cx: &Context<'_>, sums: Norms<f64>, scalars: &mut Cap<f64>) {
+        scalars.factor = (0.02 * sums.parameter / sums.update).clamp(0.0, 1.0);
+    }
+
+    fn update<B: Backend>(&self, e: &mut Element<B, Self>) {
+        e.update = e.scalars.factor * e.update;
+    }
+}
+
+#[test]
+fn a_quotient_of_norms_that_is_nan_for_weights_of_zero_is_found() {
+    let broken = how(&of!(Capped, Laws::default(), |u| u), Law::Zero);
+    assert!(broken.contains("not finite"), "{broken}");
+}
+
 #[test]
 fn another_formula_is_found() {
     breaks(&of!(Elementwise(halved), Laws::default(), |u| 0.5001 * u), &[Law::Formula]);

@@ -162,4 +162,9 @@ macro_rules! rescale {
 
         Rescale(move |$sum: f64, $n: f64| $factor)
     }};
+    ($name:literal, |$u:pat_param, $($more:tt)*) => {
+        ::core::compile_error!(
+            "`rescale!` measures the update alone; to measure the gradient or the parameter, write a type with `measure` and `finalize`"
+        )
+    };
 }

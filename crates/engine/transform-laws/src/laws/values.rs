@@ -75,6 +75,11 @@ pub(crate) fn survives_zero_gradients(row: &Row) -> Result<()> {
         gradient.index_axis_mut(Axis(0), 1).fill(0.0);
         gradient.index_axis_mut(Axis(1), 2).fill(0.0);
     }
+    ensure_finite(&single(row, &problem)?)?;
+    // Weights that begin at zero, with gradients from the second step on: a quotient of two norms can be 0/0.
+    let mut problem = Problem::usual();
+    problem.init.iter_mut().for_each(|weights| weights.fill(0.0));
+    problem.gradients[0].iter_mut().for_each(|gradient| gradient.fill(0.0));
     ensure_finite(&single(row, &problem)?)
 }
 
