@@ -14,4 +14,4 @@ pub use error::{Error, Result};
 pub use on_wgpu::OnWgpu;
 pub use optimizer::{ModuleOptimizer, ProdigyPlus};
 pub use parameters::parameters;
-pub use prodigy_plus::{Finding, Options, Recorder};
+pub use prodigy_plus::{Finding, NonFinite, Options, Recorder, Restored, StepOutcome};

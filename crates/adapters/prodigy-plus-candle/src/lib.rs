@@ -16,5 +16,5 @@ pub use evaluation::Evaluating;
 #[cfg(feature = "cuda")]
 pub use on_cuda::OnCuda;
 pub use optimizer::{ProdigyPlus, VarOptimizer};
-pub use prodigy_plus::{Finding, Options, Recorder};
+pub use prodigy_plus::{Finding, NonFinite, Options, Recorder, Restored, StepOutcome};
 pub use variables::{named_variables, shapes};

@@ -13,7 +13,7 @@ mod options;
 mod rules;
 
 // A training loop needs only this crate.
-pub use gradient_transform::{Error, Optimizer, Parameter, Recorder};
+pub use gradient_transform::{Error, NonFinite, Optimizer, Parameter, Recorder, Restored, StepOutcome};
 
 pub use builder::ProdigyPlus;
 pub use compat::Compat;

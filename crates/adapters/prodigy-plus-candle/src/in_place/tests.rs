@@ -2,13 +2,12 @@
 //! its memory.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 
 use candle_core::{CpuStorage, Device, InplaceOp1};
 use candle_nn::{Init, Optimizer as _, VarMap};
+use conformance::counting::Counting;
 use conformance::device::rows;
 use elementary::{Momentum, Polyak, WeightDecay};
-use gradient_transform::device::{Interpreter, SweepBatch};
 use gradient_transform::{Buffer, Descent, Loss, NonFinite, Optimizer, ParameterGroup, Settings, Snapshot};
 use half::bf16;
 use prodigy_plus::Options;
