@@ -564,7 +564,7 @@ impl Executor for Wgpu {
     }
 }
 
-/// What tensors of one launch have in common, besides the formula.
+/// Types and buffers, which all tensors of a launch have in common.
 fn types_and_buffers(tensor: &TensorSweep<'_, f32, WgpuArray>) -> (Types, Vec<wgpu::Buffer>) {
     // A column without elements is in no memory.
     let columns = tensor

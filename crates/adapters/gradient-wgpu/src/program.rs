@@ -37,7 +37,7 @@ pub(crate) struct Prepared {
     pub(crate) jobs: Vec<wgpu::Buffer>,
 }
 
-/// What all kernels of a sweep are given.
+/// Arguments of all kernels of a sweep.
 pub(crate) struct Arguments<'a> {
     pub(crate) words: Part<'a>,
     pub(crate) along: Part<'a>,

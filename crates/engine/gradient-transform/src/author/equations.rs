@@ -11,7 +11,7 @@ pub(super) fn equations<G: GradientTransform>(transform: &G, tensor: &TensorInfo
     let graph = graph::<G>();
     let e = &mut element(transform, tensor, &graph);
     let mut equations = Equations::default();
-    let add = |(name, value): (&&str, Num<&Graph>)| format!("{name} += {}", graph.equation(value));
+    let add = |(name, value): (&&str, Num<&Graph>)| format!("{name} = sum of {}", graph.equation(value));
     let sums = transform.measure(e);
     let names = <G::Sums<()> as Fields<()>>::NAMES.iter().enumerate();
     equations.measure.extend(names.map(|(i, name)| add((name, sums.get(i)))));

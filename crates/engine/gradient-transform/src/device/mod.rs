@@ -62,7 +62,7 @@ use crate::memory::rounding::Rounding;
 /// use std::convert::Infallible;
 ///
 /// use gradient_transform::device::{
-///     DeviceParameter, ElementFormula, Executor, Interpreter, OnDevice, SweepBatch,
+///     DeviceParameter, ElementFormula, Executor, Interpreter, OnDevice, SweepBatch, TensorSweep,
 /// };
 /// use gradient_transform::{Buffer, DType, Descent, Optimizer};
 ///
@@ -99,6 +99,8 @@ use crate::memory::rounding::Rounding;
 ///         for SweepBatch { formula, tensors } in &*batches {
 ///             let elements: &ElementFormula = &formula.elements;
 ///             assert_eq!(elements.every, 1);
+///             let first: &TensorSweep<'_, f32, Buffer> = &tensors[0];
+///             assert_eq!(first.shape, [2]);
 ///             self.launches += 1;
 ///             self.tensors += tensors.len();
 ///         }

@@ -12,7 +12,7 @@
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Equations {
-    /// Terms of the sums: `squares += u u`.
+    /// Terms of the sums: `squares = sum of u u`.
     pub measure: Vec<String>,
     /// The outgoing update u. After the writer u is the displacement.
     pub update: Vec<String>,
