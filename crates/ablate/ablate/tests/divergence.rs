@@ -156,6 +156,33 @@ fn a_report_of_runs_that_diverged_has_no_number_that_is_none() {
     }
 }
 
+#[test]
+fn a_difference_after_an_arrow_has_a_sign_only_if_its_mean_points_the_other_way() {
+    let base = losses(10, 0);
+    let times = |factors: [Option<f64>; 10]| -> Vec<Option<f64>> {
+        base.iter().zip(factors).map(|(loss, factor)| Some((*loss)? * factor?)).collect()
+    };
+    let mixed = std::array::from_fn(|seed| Some(if seed < 6 { 10.0 } else { 0.1 }));
+    let one_left = std::array::from_fn(|seed| (seed == 9).then_some(0.1));
+    let cases = [
+        (times([Some(0.1); 10]), ["▲", "1.00"]),
+        (times([Some(10.0); 10]), ["▼", "1.00"]),
+        (times(mixed), ["·", "+0.20"]),
+        (times(one_left), ["▼", "−1.00 (1 of 10 pairs)"]),
+    ];
+    for (arm, [sign, difference]) in cases {
+        let results = study(&base, &arm);
+        let folder = tempfile::tempdir().unwrap();
+        let environment = report::Environment::default();
+        report::write(folder.path(), &results, &Findings::of(&results), &environment).unwrap();
+        let text = |file| std::fs::read_to_string(folder.path().join(file)).unwrap();
+        let (markdown, page) = (text(report::MARKDOWN_FILE), text(report::HTML_FILE));
+        assert!(markdown.contains(&format!("| {sign} {difference}")), "{sign} {difference} in {markdown}");
+        assert!(page.contains(&format!(">{sign}</span> {difference}")), "{sign} {difference}");
+        assert_eq!(markdown.contains("a difference after ▲ or ▼ has no sign"), sign != "·");
+    }
+}
+
 /// A task whose third batch has a gradient that is not a number.
 struct Broken(Box<dyn Task>);
 

@@ -107,8 +107,7 @@ fn overview(view: View<'_>, text: &mut String) {
         let mut cells = vec![view.arms()[arm].title.clone()];
         cells.extend(view.tasks().map(|(task, _)| {
             let found = view.found(task, arm);
-            let shown = view.shown(task).mean_difference(found.difference.as_ref());
-            format!("{} {shown}{}", sign(found.verdict), diverged(found))
+            format!("{} {}{}", sign(found.verdict), view.difference_after_sign(task, arm), diverged(found))
         }));
         row(text, &cells);
     }

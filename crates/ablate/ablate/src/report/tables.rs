@@ -34,7 +34,7 @@ pub(super) fn overview(view: View<'_>) -> Markup {
                                 @let found = view.found(task, arm);
                                 td class=(format!("n verdict {}", class(found.verdict))) {
                                     span.sign title=(word(found.verdict)) { (sign(found.verdict)) } " "
-                                    (view.shown(task).mean_difference(found.difference.as_ref()))
+                                    (view.difference_after_sign(task, arm))
                                     @if found.diverged > 0 { " ✕" (found.diverged) }
                                 }
                             }

@@ -1,6 +1,6 @@
 //! Look-ups of every part of a report.
 
-use ablate_statistics::Summary;
+use ablate_statistics::{PairedDifference, Summary};
 
 use super::number::{Shown, p_value, short};
 use crate::findings::{ArmFindings, Findings, Verdict};
@@ -51,6 +51,22 @@ impl<'a> View<'a> {
         match &found.difference {
             None if found.verdict == Verdict::Base => String::new(),
             Some(difference) if found.verdict != Verdict::Dead => shown.comparison(difference),
+            difference => shown.mean_difference(difference.as_ref()),
+        }
+    }
+
+    /// Mean difference for the place after a verdict's sign. An arrow gives the direction, so the number has no sign of its own, unless
+    /// the mean points the other way: diverged runs count in the verdict, and not in the mean.
+    pub(super) fn difference_after_sign(self, task: usize, arm: usize) -> String {
+        let (shown, found) = (self.shown(task), self.found(task, arm));
+        let gain = |difference: &PairedDifference| difference.mean.map(|mean| shown.better() * mean);
+        let agrees = |gain: f64| match found.verdict {
+            Verdict::Better => gain >= 0.0,
+            Verdict::Worse => gain <= 0.0,
+            Verdict::Base | Verdict::Equivalent | Verdict::Unclear | Verdict::Dead => false,
+        };
+        match &found.difference {
+            Some(difference) if gain(difference).is_some_and(agrees) => shown.mean_size(difference),
             difference => shown.mean_difference(difference.as_ref()),
         }
     }
