@@ -38,7 +38,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::columns::Columns;
-use crate::findings::{FEWEST_PAIRS, Findings, are_same};
+use crate::findings::{FEWEST_PAIRS, are_same, compared, diverged};
 use crate::report::JSON_FILE;
 use crate::results::{Arm, Results, TaskResults};
 use anyhow::{Context, Result, ensure};
@@ -159,54 +159,24 @@ fn alone(task: &TaskResults, arm: &Arm, change: Change) -> Difference {
 /// The difference, still without a decision: `adjusted_p` holds the uncorrected p, and `change` the direction.
 fn difference(one: &TaskResults, arm: usize, other: &TaskResults, place: usize, named: &Arm) -> Difference {
     // The second's arm against the first's, as if the first were the base of a study of two arms.
-    let arms = vec![one.arms[arm].clone(), other.arms[place].clone()];
-    let both = TaskResults { arms, forks: Vec::new(), ..one.clone() };
-    let mut results = Results {
-        study: crate::results::StudyInfo {
-            name: String::new(),
-            title: String::new(),
-            question: String::new(),
-            design: String::new(),
-            factors: Vec::new(),
-            seeds: one.arms[arm].runs.len(),
-            sequential: false,
-            tuning_seeds: 0,
-            evaluations: 0,
-            text: String::new(),
-            arms_left_out: Vec::new(),
-            tasks_left_out: Vec::new(),
-            earlier_seeds: Vec::new(),
-        },
-        versions: Vec::new(),
-        code: String::new(),
-        arms: vec![named.clone(), named.clone()],
-        refused: Vec::new(),
-        tasks: vec![both],
-    };
-    keep_common_seeds(&mut results);
-    let findings = Findings::of(&results);
-    let found = &findings.tasks[0].arms[1];
-    let base = &findings.tasks[0].arms[0];
-    let difference = found.difference.as_ref();
-    let tested = difference.map_or(0.0, |difference| difference.tested);
+    let (mut first, mut second) = (one.arms[arm].clone(), other.arms[place].clone());
+    second.runs.retain(|run| first.runs.iter().any(|other| other.seed == run.seed));
+    first.runs.retain(|run| second.runs.iter().any(|other| other.seed == run.seed));
+    let both = TaskResults { arms: vec![first, second], forks: Vec::new(), ..one.clone() };
+    let found = compared(&both, 1);
+    let tested = found.map_or(0.0, |found| found.tested);
     let improved = (tested > 0.0) == one.about.measure.higher_is_better();
-    let [first, second] = [0, 1].map(|arm| &results.tasks[0].arms[arm]);
+    let [first, second] = [0, 1].map(|arm| &both.arms[arm]);
     let change = match improved {
         _ if are_same(first, second) => Change::Same,
         true => Change::Better,
         false => Change::Worse,
     };
-    let pairs = difference.map_or(0, |difference| difference.n);
-    let p = difference.and_then(|difference| difference.p).filter(|_| pairs >= FEWEST_PAIRS);
-    let diverged = (base.diverged, found.diverged);
-    let mean = difference.and_then(|difference| difference.mean);
+    let pairs = found.map_or(0, |found| found.n);
+    let p = found.and_then(|found| found.p).filter(|_| pairs >= FEWEST_PAIRS);
+    let diverged = (diverged(first), diverged(second));
+    let mean = found.and_then(|found| found.mean);
     Difference { change, mean, adjusted_p: p, diverged, pairs, ..alone(one, named, Change::Same) }
-}
-
-fn keep_common_seeds(results: &mut Results) {
-    let [first, second] = results.tasks[0].arms.as_mut_slice() else { return };
-    second.runs.retain(|run| first.runs.iter().any(|other| other.seed == run.seed));
-    first.runs.retain(|run| second.runs.iter().any(|other| other.seed == run.seed));
 }
 
 fn decide(differences: &mut [Difference]) {

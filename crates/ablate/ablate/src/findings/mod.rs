@@ -65,7 +65,7 @@ pub use fork::ForkFindings;
 pub use overall::{Overall, Profile};
 pub use stop::{Reason, Stop};
 pub(crate) use stop::{looks, stops};
-pub(crate) use task::are_same;
+pub(crate) use task::{are_same, diverged};
 
 use self::stop::Courses;
 use crate::results::{Results, TaskResults};
@@ -261,6 +261,11 @@ fn method() -> Bootstrap {
     Bootstrap { confidence: CONFIDENCE, ..Bootstrap::default() }
 }
 
+/// An arm's difference to the base of a task; absent without a run of both.
+pub(crate) fn compared(task: &TaskResults, arm: usize) -> Option<PairedDifference> {
+    task::difference(task, arm, &method())
+}
+
 impl Findings {
     /// Computes everything from the runs.
     pub fn of(results: &Results) -> Self {
@@ -316,7 +321,7 @@ fn two_samples(task: &TaskResults, tasks: usize, margins: &[f64], corrected: &mu
             (0..task.arms.len()).map(|arm| (arm > 0).then(|| p(arm)).flatten()).collect();
         holm(&alone).into_iter().map(|p| (p, p.map(|p| (p * tasks as f64).min(1.0))))
     };
-    let different = of_arms(&|arm| task::difference(task, arm, &method())?.p);
+    let different = of_arms(&|arm| compared(task, arm)?.p);
     let alike = of_arms(&|arm| task::unpaired_equivalence(task, arm, margins[arm]));
     for (corrected, (different, alike)) in corrected.iter_mut().zip(different.zip(alike)) {
         *corrected = Corrected { different, alike, stop: None };

@@ -132,6 +132,11 @@ fn is_same(one: &Record, other: &Record) -> bool {
     one.trajectory_sha256 == other.trajectory_sha256 && one.outcome == other.outcome
 }
 
+/// Number of an arm's runs that diverged.
+pub(crate) fn diverged(arm: &ArmRuns) -> usize {
+    arm.runs.iter().filter(|run| run.record.evaluation().is_none()).count()
+}
+
 /// Spread of the differences of the arm in the middle, of those that are tested.
 fn middle_spread(arms: &[ArmFindings]) -> Option<f64> {
     let tested = arms.iter().filter(|arm| arm.adjusted_p.is_some()).filter_map(|arm| arm.difference?.sd);
@@ -161,7 +166,6 @@ pub(super) fn arm_findings(
         let values = finished.iter().filter_map(|record| of(record)).filter(|value| value.is_finite());
         Summary::of(&values.collect::<Vec<_>>())
     };
-    let diverged = |arm: &ArmRuns| arm.runs.iter().filter(|run| run.record.evaluation().is_none()).count();
     let to_target = |run: &Run| match steps_to_target(task, run) {
         Some(steps) => ToTarget::Reached(steps),
         None => ToTarget::Missed(task.steps as f64),
