@@ -328,7 +328,7 @@ mod random_chains {
             chain.push(writer.to_owned());
             let neighbour = chain[at.index(chain.len())].clone();
             let (before, after) = if is_before { (Some(neighbour), None) } else { (None, Some(neighbour)) };
-            let insert = vec![ablate::study::Insertion { transform: json!(inserted), before, after }];
+            let insert = vec![ablate::optimizer::Insertion { transform: json!(inserted), before, after }];
             let spec = ChainSpec { insert, ..spec(json!({ "chain": chain, "lr": 1e-3 })) };
             match spec.describe(&Registry::shipped()) {
                 Err(error) => prop_assert!(!error.to_string().is_empty()),
@@ -351,7 +351,7 @@ mod random_chains {
             let name = |value: &Value| value.as_str().or(value["transform"].as_str()).unwrap().to_owned();
             let neighbour = name(&chain[at.index(chain.len())]);
             let base = spec(json!({ "optimizer": named.name(), "lr": 1.0 }));
-            let insert = vec![ablate::study::Insertion { transform: json!("centralise"), before: Some(neighbour), after: None }];
+            let insert = vec![ablate::optimizer::Insertion { transform: json!("centralise"), before: Some(neighbour), after: None }];
             let with = ChainSpec { insert, ..base.clone() };
             let registry = Registry::shipped();
             prop_assert_eq!(with.transforms(&registry, 1).unwrap().len(), chain.len() + 1);

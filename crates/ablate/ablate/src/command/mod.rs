@@ -58,7 +58,7 @@ pub(crate) use self::running::kill_all;
 use self::template::{fill, places};
 pub(crate) use self::transcript::Transcript;
 use crate::measured::Measured;
-use crate::optimizer::Setting;
+use crate::optimizer::{Change, Setting};
 use crate::record::Point;
 use crate::run::Next;
 use crate::store::{CommandKey, Store};
@@ -509,8 +509,8 @@ fn shown(value: &Value) -> String {
 }
 
 /// The options of an arm of commands, which has no chain that could be edited.
-pub(crate) fn check_change(change: &crate::study::Change) -> Result<()> {
-    let crate::study::Change { remove, replace, insert, .. } = change;
+pub(crate) fn check_change(change: &Change) -> Result<()> {
+    let Change { remove, replace, insert, .. } = change;
     if !(remove.is_empty() && replace.is_empty() && insert.is_empty()) {
         bail!("`remove`, `replace` and `insert` change a chain, and a command has options only");
     }

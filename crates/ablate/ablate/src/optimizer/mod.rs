@@ -1,7 +1,7 @@
 //! Optimizers: chains of transforms, and the edits that factors make of them.
 //!
 //! ```
-//! use ablate::optimizer::{ChainSpec, Groups, Named, OptimizerSpec, Schedule, Setting, Step, TrainableOptimizer};
+//! use ablate::optimizer::{ChainSpec, Change, Groups, Named, OptimizerSpec, Schedule, Setting, Step, TrainableOptimizer};
 //! use ablate::registry::Registry;
 //! use serde_json::{Map, json};
 //!
@@ -36,7 +36,7 @@
 //! let mut skipping = OptimizerSpec::Chain(adamw).build(&registry, &groups, 0, 100)?;
 //! assert_eq!(skipping.step(&mut weights, &[Some(vec![f32::NAN, 1.0])], 2.0)?, Step::Skipped);
 //! // A factor with a chain of its own starts fresh.
-//! let factor = ablate::study::Change { options: Map::from_iter([("optimizer".into(), json!("lion"))]), ..Default::default() };
+//! let factor = Change { options: Map::from_iter([("optimizer".into(), json!("lion"))]), ..Default::default() };
 //! let lion = listed.clone().anew_for(&factor, &listed.options).with(&factor, &listed.options)?;
 //! assert_eq!(lion.describe(&registry)?, "lion | weight-decay (rate = 0.001) | descent");
 //!
@@ -51,6 +51,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+mod change;
 mod member;
 mod named;
 mod setting;
@@ -62,6 +63,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 pub use ablate_transforms::{Chain, Groups, Step, TrainableOptimizer};
+pub use change::{Change, Insertion};
 pub use named::Named;
 pub use setting::{Schedule, Setting};
 pub use spec::ChainSpec;

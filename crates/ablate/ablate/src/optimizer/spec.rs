@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::member::{Member, position, set};
-use super::{Groups, Named};
+use super::{Change, Groups, Insertion, Named};
 use crate::registry::Registry;
-use crate::study::{Change, Insertion};
 
 type Boxed = Box<dyn Link<f32>>;
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::file::{Design, Factor, StudyFile};
 use crate::command::check_change;
-use crate::optimizer::{ChainSpec, Named, OptimizerSpec, Schedule};
+use crate::optimizer::{ChainSpec, Change, Named, OptimizerSpec, Schedule};
 use crate::registry::Registry;
 use crate::results::{Arm, Refused, Role};
 
@@ -104,7 +104,7 @@ fn check(study: &StudyFile) -> Result<()> {
             _ => {}
         }
         ensure!(
-            factor.change() != Some(&super::Change::default()),
+            factor.change() != Some(&Change::default()),
             "factor {name} changes nothing: name options or transforms in its `on` or `off`"
         );
         ensure!(

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::fork::ForkEntry;
 use crate::command::CommandEntry;
-use crate::optimizer::Schedule;
+use crate::optimizer::{Change, Schedule};
 use crate::results::Matters;
 
 /// A study file.
@@ -248,35 +248,4 @@ impl Factor {
     pub fn change(&self) -> Option<&Change> {
         self.on.as_ref().or(self.off.as_ref())
     }
-}
-
-/// A change of the base: options by name, and what happens to the chain that they make.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub struct Change {
-    /// Transforms to leave out, by name.
-    #[serde(default)]
-    pub remove: Vec<String>,
-    /// Transforms to put in another's place, by the other's name.
-    #[serde(default)]
-    pub replace: Map<String, Value>,
-    /// Transforms to add.
-    #[serde(default)]
-    pub insert: Vec<Insertion>,
-    /// Options to set.
-    #[serde(flatten)]
-    pub options: Map<String, Value>,
-}
-
-/// A transform to add to a chain.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Insertion {
-    /// The transform's name, or a table of `transform` and options.
-    pub transform: Value,
-    /// The transform before which it goes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<String>,
-    /// Or the one after which.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
 }

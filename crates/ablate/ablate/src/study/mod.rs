@@ -1,10 +1,11 @@
 //! A study: what is asked, and what has to be run for it.
 //!
 //! ```
+//! use ablate::optimizer::{Change, Insertion};
 //! use ablate::registry::Registry;
 //! use ablate::study::{
-//!     At, BASE, Change, Design, FIRST_TUNING_SEED, Factor, ForkEntry, ForkError, Insertion, Overrides, PlannedArm, PlannedTask, Recipe, SHIPPED, Study,
-//!     StudyFile, TaskEntry, Training, TuningBudget, arms,
+//!     At, BASE, Design, FIRST_TUNING_SEED, Factor, ForkEntry, ForkError, Overrides, PlannedArm, PlannedTask, Recipe,
+//!     SHIPPED, Study, StudyFile, TaskEntry, Training, TuningBudget, arms,
 //! };
 //!
 //! let text = r#"
@@ -72,7 +73,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 pub use design::{BASE, PlannedArm, Recipe, arms};
-pub use file::{Change, Design, Factor, Insertion, StudyFile, TaskEntry, TuningBudget};
+pub use file::{Design, Factor, StudyFile, TaskEntry, TuningBudget};
 pub use fork::{At, ForkEntry, ForkError};
 
 use crate::command::CommandTask;
