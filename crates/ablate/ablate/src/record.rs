@@ -5,7 +5,6 @@
 //! ```
 //! use ablate::record::{Forked, GroupPoint, LinkPoint, Outcome, Point, Record};
 //!
-//! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
@@ -20,8 +19,8 @@
 //! # let registry = Registry::shipped();
 //! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 //! # let folder = tempfile::tempdir()?;
-//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! # let store = Store::open(folder.path())?;
+//! # let execution = Execution::new(&study, &registry, &store);
 //! let results = execution.results(&())?;
 //! let record: &Record = &results.tasks[0].arms[0].runs[0].record;
 //! let Outcome::Finished { evaluation } = record.outcome else { panic!("it diverged") };

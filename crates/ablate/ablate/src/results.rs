@@ -5,7 +5,6 @@
 //! ```
 //! use ablate::results::{Arm, ArmRuns, Candidate, Fork, Launched, Matters, Origin, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
 //!
-//! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
@@ -21,8 +20,8 @@
 //! # let registry = Registry::shipped();
 //! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 //! # let folder = tempfile::tempdir()?;
-//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! # let store = Store::open(folder.path())?;
+//! # let execution = Execution::new(&study, &registry, &store);
 //! let results: Results = execution.results(&())?;
 //! let StudyInfo { seeds, factors, .. } = &results.study;
 //! assert_eq!((*seeds, factors.len()), (2, 1));

@@ -64,8 +64,7 @@ fn stopped(text: &str, every: usize) -> (Results, [usize; 3]) {
     for stops in 0.. {
         // As another process would find it.
         let store = Store::open(folder.path()).unwrap();
-        let execution =
-            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        let execution = Execution::new(&study, &registry, &store).stop_when(&stop);
         match pool.install(|| execution.results(&observer)) {
             Ok(results) => {
                 let files = std::fs::read_dir(folder.path().join("runs")).unwrap().flatten();

@@ -6,7 +6,6 @@ mod program;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ablate::execute::Execution;
@@ -76,10 +75,9 @@ impl Place {
         fs::write(self.path("my.toml"), text).unwrap();
         let registry = Registry::shipped();
         let study = Study::open(self.path("my.toml"), &registry, &Overrides::default())?;
-        let (store, stop) = (Store::open(&self.path("out"))?, AtomicBool::new(false));
+        let store = Store::open(&self.path("out"))?;
         store.tidy();
-        let execution =
-            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        let execution = Execution::new(&study, &registry, &store);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
         let mut results = pool.install(|| execution.results(&()))?;
         Ok(without_time(results.tasks.remove(0)))

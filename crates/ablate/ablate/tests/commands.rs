@@ -44,7 +44,7 @@ impl Place {
         let study = self.study(text)?;
         let store = Store::open(&self.path("out")).unwrap();
         let registry = Registry::shipped();
-        let execution = Execution { study: &study, registry: &registry, store: &store, stop, may_run: true };
+        let execution = Execution::new(&study, &registry, &store).stop_when(stop);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         pool.install(|| execution.results(observer))
     }

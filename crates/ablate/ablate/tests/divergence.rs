@@ -1,7 +1,6 @@
 //! Verdicts where runs diverged: they lose their pair, whichever side they are on, and nothing is said without the test.
 
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 
 use ablate::diff::{self, Change};
 use ablate::execute::Execution;
@@ -31,9 +30,8 @@ fn study(base: &[Option<f64>], arm: &[Option<f64>]) -> Results {
         let registry = Registry::shipped();
         let study = Study::parse("test", STUDY, &registry, &Overrides::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (store, stop) = (Store::open(folder.path()).unwrap(), AtomicBool::new(false));
-        let execution =
-            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        let store = Store::open(folder.path()).unwrap();
+        let execution = Execution::new(&study, &registry, &store);
         execution.results(&()).unwrap()
     });
     let mut results = results.clone();
@@ -226,9 +224,8 @@ fn a_step_that_the_optimizer_skips_is_counted_and_reported_and_the_run_goes_on()
         );
         let study = Study::parse("test", &text, &registry, &Overrides::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (store, stop) = (Store::open(folder.path()).unwrap(), AtomicBool::new(false));
-        let execution =
-            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        let store = Store::open(folder.path()).unwrap();
+        let execution = Execution::new(&study, &registry, &store);
         execution.results(&()).unwrap()
     };
     let skipping = results("non_finite = \"skip\"");

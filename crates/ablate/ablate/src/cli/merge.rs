@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -116,9 +115,8 @@ fn text(study: Option<&Study>, from: &Path, store: &Store) -> Result<String> {
 /// The run with two results. A study says which one it is, where it is one of this program's sources.
 fn named(conflict: &Conflict, study: Option<&Study>, registry: &Registry, store: &Store) -> String {
     let Conflict { address, here, there, difference } = conflict;
-    let stop = AtomicBool::new(false);
     let name = study.and_then(|study| {
-        let execution = Execution { study, registry, store, stop: &stop, may_run: false };
+        let execution = Execution::new(study, registry, store).only_stored();
         execution.name(address).ok().flatten()
     });
     let name = name.unwrap_or_else(|| address.clone());

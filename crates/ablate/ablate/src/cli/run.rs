@@ -139,13 +139,8 @@ impl Parts<'_> {
     }
 
     fn execution<'e>(&'e self, store: &'e Store) -> Execution<'e> {
-        Execution {
-            study: self.study,
-            registry: self.registry,
-            store,
-            stop: self.stop,
-            may_run: self.may_run,
-        }
+        let execution = Execution::new(self.study, self.registry, store).stop_when(self.stop);
+        if self.may_run { execution } else { execution.only_stored() }
     }
 
     /// Does a share of the study, which has no report.

@@ -7,7 +7,6 @@
 //!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, ForkFindings, Overall, POWER, Profile, Reason, Repeats, Stop, TaskFindings, Verdict,
 //! };
 //!
-//! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
@@ -22,8 +21,8 @@
 //! # let registry = Registry::shipped();
 //! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 //! # let folder = tempfile::tempdir()?;
-//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! # let store = Store::open(folder.path())?;
+//! # let execution = Execution::new(&study, &registry, &store);
 //! let findings = Findings::of(&execution.results(&())?);
 //! let TaskFindings { name, arms, factorial, detectable, repeats, forks, .. } = &findings.tasks[0];
 //! let forks: &[ForkFindings] = forks;
@@ -137,8 +136,6 @@ pub struct ArmFindings {
 /// An effect of a factorial design.
 ///
 /// ```
-/// use std::sync::atomic::AtomicBool;
-///
 /// use ablate::findings::{FactorEffect, Factorial, Findings};
 /// # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 ///
@@ -157,8 +154,8 @@ pub struct ArmFindings {
 /// # let registry = Registry::shipped();
 /// # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 /// # let folder = tempfile::tempdir()?;
-/// # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-/// # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+/// # let store = Store::open(folder.path())?;
+/// # let execution = Execution::new(&study, &registry, &store);
 /// let findings = Findings::of(&execution.results(&())?);
 /// let Factorial { main, interactions, shapley } = findings.tasks[0].factorial.as_ref().unwrap();
 /// assert_eq!((main.len(), interactions.len(), shapley.len()), (2, 1, 2));
