@@ -47,7 +47,7 @@ use anyhow::{Context, Result, ensure};
 pub enum Change {
     /// Every run is the same to the bit.
     Same,
-    /// Runs differ, and not by more than chance.
+    /// Runs differ, but not by more than chance.
     Unclear,
     /// Better, after Holm's correction over all comparisons.
     Better,
@@ -85,7 +85,7 @@ pub struct Difference {
     pub mean: Option<f64>,
     /// p after Holm's correction over all comparisons; absent where there are too few seeds for a verdict.
     pub adjusted_p: Option<f64>,
-    /// Runs that diverged, of the first and of the second. They lose their pair.
+    /// Number of runs that diverged, in the first and in the second. Each loses its pair.
     pub diverged: (usize, usize),
     /// Seeds that both have.
     pub pairs: usize,
@@ -94,7 +94,7 @@ pub struct Difference {
 /// Reads the results in a study's folder, or a `results.json`.
 ///
 /// # Errors
-/// There are none, or they are damaged.
+/// A file that is missing or damaged.
 pub fn read(path: &Path) -> Result<Results> {
     let file = if path.is_dir() { path.join(JSON_FILE) } else { path.to_owned() };
     let text = std::fs::read_to_string(&file).with_context(|| {
@@ -110,7 +110,7 @@ pub fn read(path: &Path) -> Result<Results> {
 /// Every arm on every task of two executions.
 ///
 /// # Errors
-/// They have no task in common.
+/// Fails if they have no task in common.
 pub fn compare(first: &Results, second: &Results) -> Result<Vec<Difference>> {
     let task = |results: &'_ Results, name: &str| results.tasks.iter().position(|task| task.name == name);
     ensure!(
@@ -155,7 +155,7 @@ fn alone(task: &TaskResults, arm: &Arm, change: Change) -> Difference {
     }
 }
 
-/// The difference, still without a decision: `adjusted_p` holds the uncorrected p, and `change` the direction.
+/// The difference without a decision: `adjusted_p` is the uncorrected p, and `change` the direction.
 fn difference(one: &TaskResults, arm: usize, other: &TaskResults, place: usize, named: &Arm) -> Difference {
     // The second's arm against the first's, as if the first were the base of a study of two arms.
     let (mut first, mut second) = (one.arms[arm].clone(), other.arms[place].clone());
@@ -199,7 +199,7 @@ pub fn is_regression(differences: &[Difference]) -> bool {
     differences.iter().any(|difference| matches!(difference.change, Change::Worse | Change::Gone))
 }
 
-/// For the terminal; what is the same to the bit is counted, not listed.
+/// Table for the terminal. Arms that are the same to the bit are only counted.
 pub fn table(differences: &[Difference]) -> String {
     let mut table =
         Columns::new(["task", "arm", "second minus first", "diverged", "p, corrected", "so it is"]);

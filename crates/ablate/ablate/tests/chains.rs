@@ -90,7 +90,8 @@ fn every_function_of_the_named_optimizers_has_a_name_in_studies() {
 
 #[test]
 fn published_studies_address_their_runs_as_they_always_did() {
-    // The digests of these texts, with `c` for the sources: {"code":"c","evaluations":20,"final_split":"test","optimizer":{"baseline":"adam-w"}, ...}.
+    // The digests of these texts, with `c` for the sources:
+    // {"code":"c","evaluations":20,"final_split":"test","optimizer":{"baseline":"adam-w"}, ...}.
     let address = |optimizer: &OptimizerSpec, setting| {
         let options = json!({});
         let key = Key {

@@ -47,7 +47,8 @@ fn without_time(mut results: Results) -> Results {
     results
 }
 
-/// The results of a study that is stopped at every so many points, its number of stops, of beginnings of runs, and of runs.
+/// The results of a study that is stopped at every so many points, its number of stops, of beginnings of runs, and of
+/// runs.
 fn stopped(text: &str, every: usize) -> (Results, [usize; 3]) {
     let registry = registry();
     let study = Study::parse("test", text, &registry, &Overrides::default()).unwrap();

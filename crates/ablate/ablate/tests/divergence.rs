@@ -1,4 +1,5 @@
-//! Verdicts where runs diverged: they lose their pair, whichever side they are on, and nothing is said without the test.
+//! Verdicts where runs diverged: they lose their pair, whichever side they are on, and nothing is said without the
+//! test.
 
 use std::sync::OnceLock;
 

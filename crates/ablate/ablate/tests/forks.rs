@@ -1,4 +1,5 @@
-//! Arms that go on from the base's state: with the bits that they should have, whatever the store has lost, and as a report tells it.
+//! Arms that go on from the base's state: with the bits that they should have, whatever the store has lost, and as a
+//! report tells it.
 
 mod breaking;
 mod program;

@@ -1,4 +1,5 @@
-//! TensorBoard's event files of runs that are under way: what is in them, however a study is stopped, and what TensorBoard reads.
+//! TensorBoard's event files of runs that are under way: what is in them, however a study is stopped, and what
+//! TensorBoard reads.
 
 mod program;
 

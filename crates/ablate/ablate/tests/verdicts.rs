@@ -21,7 +21,8 @@ const STUDY: &str = r#"
     on = { d_coef = 2.0 }
 "#;
 
-/// A study of accuracies: `value(task, arm, seed)`, where arm 0 is the base. An arm with all of the base's values does nothing.
+/// A study of accuracies: `value(task, arm, seed)`, where arm 0 is the base. An arm with all of the base's values does
+/// nothing.
 fn study(tasks: usize, arms: usize, seeds: usize, value: impl Fn(usize, usize, usize) -> f64) -> Results {
     static RESULTS: OnceLock<Results> = OnceLock::new();
     let results = RESULTS.get_or_init(|| {

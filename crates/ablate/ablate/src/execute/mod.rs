@@ -8,7 +8,7 @@
 //! use ablate::execute::{Interrupted, Job, Observer, RunCounts, grid, run_counts, seconds_per_run};
 //! use ablate::record::{Point, Record};
 //!
-//! /// Writes down what it hears.
+//! /// List of the messages.
 //! #[derive(Default)]
 //! struct Diary(Mutex<Vec<String>>);
 //!
@@ -21,7 +21,7 @@
 //!         assert!(so_far.is_empty()); // no run continues from a checkpoint
 //!     }
 //!
-//!     fn numbers(&self, _job: &Job, _step: usize, _numbers: &[(String, f64)]) {} // of commands alone
+//!     fn numbers(&self, _job: &Job, _step: usize, _numbers: &[(String, f64)]) {} // of commands only
 //!
 //!     fn point(&self, _job: &Job, _point: &Point) {}
 //!
@@ -128,21 +128,21 @@ pub struct Job {
     pub seed: u64,
     /// The split of its final evaluation.
     pub final_split: Split,
-    /// 0, or which time it is run again, to see whether equal runs are equal.
+    /// 0, or the number of the repetition, which tests whether equal runs are equal.
     pub repeat: usize,
-    /// Steps of the base that it continues from; absent for a run from its start.
+    /// Step of the base from which it continues; absent for a run from its start.
     pub fork: Option<usize>,
 }
 
-/// Hears of a study's progress, from several threads at once.
+/// Receiver of a study's progress, from several threads at once.
 pub trait Observer: Sync {
-    /// These runs are about to start; so many others of the stage were found stored.
+    /// These runs are about to start; `stored` others of the stage are stored already.
     fn stage(&self, _name: &str, _jobs: &[Job], _stored: usize) {}
-    /// A run begins, or begins again; one that continues with a state has these points already.
+    /// A run begins, or begins again. `so_far` has the points of a run that continues from a checkpoint.
     fn begun(&self, _job: &Job, _so_far: &[Point]) {}
-    /// A command said numbers of a step, by name.
+    /// A command wrote numbers of a step, by name.
     fn numbers(&self, _job: &Job, _step: usize, _numbers: &[(String, f64)]) {}
-    /// A run came to a point of its curves.
+    /// A run reached a point of its curves.
     fn point(&self, _job: &Job, _point: &Point) {}
     /// A run ended.
     fn finished(&self, _job: &Job, _record: &Record) {}
@@ -152,10 +152,10 @@ pub trait Observer: Sync {
     fn stage_finished(&self) {}
 }
 
-/// Watches nothing.
+/// Ignores everything.
 impl Observer for () {}
 
-/// Each of them hears everything.
+/// Each of them receives everything.
 impl Observer for Vec<&dyn Observer> {
     fn stage(&self, name: &str, jobs: &[Job], stored: usize) {
         self.iter().for_each(|each| each.stage(name, jobs, stored));
@@ -186,7 +186,7 @@ impl Observer for Vec<&dyn Observer> {
     }
 }
 
-/// The study was told to stop; what has ended is stored.
+/// The study was stopped. Runs that had ended are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interrupted;
 
@@ -250,7 +250,7 @@ impl Execution<'_> {
         }
     }
 
-    /// Does the runs of a phase that can be done. One that fails keeps none of the others from being done.
+    /// Does the missing runs of a phase. If one fails, the others are still done.
     fn do_missing(&self, phase: &Phase, known: &mut Known, observer: &dyn Observer) -> Result<()> {
         let jobs = phase.missing();
         if self.only_stored {
@@ -270,7 +270,7 @@ impl Execution<'_> {
             resources: Resources::new(rayon::current_num_threads()),
             ended: Mutex::default(),
         };
-        // A run is long: were several handed out together, one thread would be left with a queue of them at the end.
+        // One at a time, because runs are long: otherwise one thread could have a queue at the end.
         let done = jobs.par_iter().zip(&addresses).with_max_len(1);
         let done = done.map(|(job, address)| stage.attempt(job, || stage.try_job(job, address)));
         let done = done.collect::<Result<Vec<_>>>()?;

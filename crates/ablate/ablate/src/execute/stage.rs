@@ -155,7 +155,8 @@ impl Stage<'_> {
                 let place = Place { store, address };
                 let assignment = assignment(job, task, options);
                 match command.run(&assignment, &self.resources, &place, &mut hear, &go_on) {
-                    // Another process has taken it over and done it, and has then removed what this one would have gone on with.
+                    // Another process has taken it over and done it, and has then removed what this one would have gone
+                    // on with.
                     Err(error) if !ends_study(&error) => match store.load(address)? {
                         Found::Whole(run) => Some(*run),
                         Found::Nothing | Found::Damaged(_) => return Err(error),
@@ -175,7 +176,8 @@ impl Stage<'_> {
         Ok(Attempt::Done(Box::new(run)))
     }
 
-    /// Beginning of a job that continues from the base: its state after so many steps, or its run, where that ended before.
+    /// Beginning of a job that continues from the base: its state after so many steps, or its run, where that ended
+    /// before.
     fn beginning(&self, job: &Job, step: usize) -> Result<Beginning> {
         let Execution { study, registry, store, .. } = self.execution;
         let own = own_job(job.task, 0, job.seed);

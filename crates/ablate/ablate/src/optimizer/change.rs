@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A change of the base: options by name, and what happens to the chain that they make.
+/// Change of the base: options by name, and edits of the resulting chain.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Change {
     /// Transforms to leave out, by name.
     #[serde(default)]
     pub remove: Vec<String>,
-    /// Transforms to put in another's place, by the other's name.
+    /// Transforms that replace another, by the other's name.
     #[serde(default)]
     pub replace: Map<String, Value>,
     /// Transforms to add.
@@ -26,10 +26,10 @@ pub struct Change {
 pub struct Insertion {
     /// The transform's name, or a table of `transform` and options.
     pub transform: Value,
-    /// The transform before which it goes.
+    /// Transform before which it is inserted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Or the one after which.
+    /// Transform after which it is inserted; exactly one of the two is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The answer in sentences, from the findings alone.
+//! The answer in sentences, from the findings only.
 
 use super::fork;
 use super::view::View;
@@ -72,7 +72,7 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
     sentences
 }
 
-/// Whether a seed determines a command's run, and else what the differences are to be read against.
+/// Whether a seed determines a command's run; if not, the size of the noise.
 fn repeats(view: View<'_>) -> Option<Sentence> {
     let found = || {
         let of_task = |(task, results): (usize, &'_ TaskResults)| {
@@ -163,7 +163,7 @@ fn stopped(view: View<'_>) -> Option<Sentence> {
     Some(Sentence { heading: "Stopped early", text })
 }
 
-/// Arms that can be thrown away.
+/// Arms that make no difference that matters.
 fn equivalent(view: View<'_>) -> Option<Sentence> {
     let all = view.results.tasks.len();
     let of_arm = |arm: usize| {
@@ -192,7 +192,8 @@ fn equivalent(view: View<'_>) -> Option<Sentence> {
     (!arms.is_empty()).then_some(Sentence { heading: "Makes no difference that matters", text })
 }
 
-/// Number of verdicts that stand a correction over all tasks, and their names: those that do, or those that don't.
+/// Number of verdicts that survive a correction over all tasks, and the names of these or of the others, whichever are
+/// fewer.
 fn over_tasks(view: View<'_>) -> Option<Sentence> {
     let decided: Vec<(usize, usize)> = view
         .tasks()
@@ -355,7 +356,7 @@ const ARROWS: &str = " In the first table a difference after ▲ or ▼ has no s
     its mean points the other way, as diverged runs can cause.";
 
 const EQUIVALENCE: &str = " No difference that matters is the verdict of two one-sided tests of the same kind, corrected over the arms likewise: an arm that makes a \
-    difference that matters has it in at most one of twenty tasks. It takes the place of better and worse, and can be trusted where differences are symmetric; where an \
+    difference that matters has it in at most one of twenty tasks. It replaces better and worse, and can be trusted where differences are symmetric; where an \
     arm’s runs are skewed and spread otherwise than the base’s, it is said too often. Unclear says neither.";
 
 /// An arm's title, whose sign stays on the line of its name.

@@ -3,7 +3,7 @@
 use ablate_statistics::{Interval, PairedDifference, Probability, Summary};
 use ablate_tasks::Measure;
 
-/// How a measure is written.
+/// Format of a measure's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shown(pub(crate) Measure);
 
@@ -122,7 +122,7 @@ fn mean(found: Option<&PairedDifference>, written: impl Fn(f64) -> String) -> St
     format!("{}{}", found.mean.map_or("–".to_owned(), written), incomplete(found))
 }
 
-/// Pairs that are in the mean, where they are not all.
+/// Number of pairs in the mean, if others are missing.
 fn incomplete(found: &PairedDifference) -> String {
     let PairedDifference { n, finite, .. } = found;
     if finite < n { format!(" ({finite} of {n} pairs)") } else { String::new() }

@@ -1,4 +1,4 @@
-//! From factors to arms.
+//! Arms of a study, from its factors.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
@@ -29,7 +29,7 @@ pub struct PlannedArm {
 /// Recipe of an arm.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Recipe {
-    /// An optimizer, for tasks that ship and a user's own.
+    /// An optimizer, for included and custom tasks.
     Optimizer(OptimizerSpec),
     /// Options of a command, those of the base included.
     Options(Map<String, Value>),

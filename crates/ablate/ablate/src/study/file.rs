@@ -1,4 +1,4 @@
-//! The study file: what can be written in it.
+//! Keys of a study file.
 
 use std::time::Duration;
 
@@ -91,14 +91,14 @@ fn one() -> f64 {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Design {
-    /// Every factor alone: those with `off` leave something out, those with `on` add something.
+    /// Every factor on its own: `off` leaves something out, `on` adds something.
     #[default]
     OneAtATime,
-    /// Every factor with `off` alone.
+    /// Every factor with `off`, on its own.
     LeaveOneOut,
-    /// Every factor with `on` alone.
+    /// Every factor with `on`, on its own.
     AddOneIn,
-    /// Every factor alone, and every pair of them.
+    /// Every factor on its own, and every pair of them.
     Pairs,
     /// Every combination of factors: 2^k arms, for main effects, interactions and Shapley values.
     Factorial,
@@ -151,7 +151,7 @@ fn words(text: &str) -> String {
     text.split(is_between).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// That a task has no other keys than those of every task, and its own.
+/// Checks that a task has only the common keys and its own.
 ///
 /// # Errors
 /// The first that is unknown.
@@ -211,7 +211,7 @@ pub struct TuningBudget {
     pub rates: Vec<f64>,
     /// Seeds per setting, none of which is reported.
     pub seeds: usize,
-    /// Schedules with which every arm is tuned, the base too, that has none of its own.
+    /// Schedules with which every arm without its own ones is tuned, including the base.
     pub every: Vec<Schedule>,
 }
 
@@ -233,12 +233,12 @@ pub struct Factor {
     /// Description, for people.
     #[serde(default, deserialize_with = "one_line")]
     pub description: String,
-    /// Change that switches it on, where the base is without it.
+    /// Change that switches it on, for a base without it.
     pub on: Option<Change>,
-    /// Change that switches it off, where the base has it.
+    /// Change that switches it off, for a base that has it.
     pub off: Option<Change>,
-    /// Schedules by which the learning rate is tuned where the factor is changed, for a change that takes the estimate of
-    /// the step size away.
+    /// Schedules with which the learning rate is tuned if the factor is changed, for a change that removes the estimate
+    /// of the step size.
     #[serde(default)]
     pub tune: Vec<Schedule>,
 }
