@@ -9,7 +9,7 @@ use crate::run::Next;
 /// Time after which a waiting run checks whether the study continues.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Cores and devices that no run has taken.
+/// Cores and devices of this machine, which runs share.
 pub(crate) struct Resources {
     cores: usize,
     state: Mutex<State>,

@@ -135,7 +135,7 @@ const CHECKPOINT: &str = "checkpoint";
 /// Ending of the folders of attempts at a command's runs.
 const ATTEMPTS: &str = "attempts";
 
-/// Separator between the address of a run and the number of its folder.
+/// Separator between the address of a run and the random part of a folder's name.
 const WORK: &str = ".work-";
 
 /// The runs of a study, in its folder or in an object store.
