@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 #[path = "../averaging_step.rs"]
 mod averaging_step;
@@ -243,11 +242,9 @@ fn the_first_study_prints_what_the_tutorial_shows() {
     );
     let registry = Registry::shipped();
     let study = Study::parse("first_study", text, &registry, &Overrides::default()).unwrap();
-    let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let results = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true }
-        .results(&())
-        .unwrap();
+    let results = Execution::new(&study, &registry, &store).results(&()).unwrap();
     let printed = summary(&results, &Findings::of(&results));
     // The page breaks lines.
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -325,11 +322,9 @@ fn a_study_uses_a_task_and_a_transform_of_ones_own() {
     let registry = own_study::registry();
     let overrides = Overrides { seeds: Some(2), length: Some(0.2), ..Overrides::default() };
     let study = Study::parse("own_study", include_str!("../own_study.toml"), &registry, &overrides).unwrap();
-    let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let results = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true }
-        .results(&())
-        .unwrap();
+    let results = Execution::new(&study, &registry, &store).results(&()).unwrap();
     let names: Vec<&str> = results.arms.iter().map(|arm| arm.name.as_str()).collect();
     assert_eq!(names, ["base", "clip-norm", "no-stableadamw", "clip-norm+no-stableadamw", "sgd"]);
     assert!(results.arms[1].chain.starts_with("clip-norm | factored-moment"), "{}", results.arms[1].chain);
@@ -353,11 +348,9 @@ fn a_study_of_a_chain_has_its_parts_as_factors() {
     let overrides = Overrides { seeds: Some(2), length: Some(0.05), ..Overrides::default() };
     let text = include_str!("../adamw_decay.toml");
     let study = Study::parse("adamw_decay", text, &registry, &overrides).unwrap();
-    let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let results = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true }
-        .results(&())
-        .unwrap();
+    let results = Execution::new(&study, &registry, &store).results(&()).unwrap();
     assert_eq!((results.arms.len(), results.refused.len()), (8, 0));
     let chain = &results.arms[7].chain;
     assert!(
@@ -392,10 +385,9 @@ fn the_same_training_as_a_task_that_ships_and_as_a_command_has_the_same_numbers_
     let run = |text: &str| {
         let registry = Registry::shipped();
         let study = Study::parse("own_training", text, &registry, &Overrides::default()).unwrap();
-        let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+        let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let execution =
-            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        let execution = Execution::new(&study, &registry, &store);
         execution.results(&()).unwrap()
     };
     let (here, there) = (run(&shipped), run(&by_command));

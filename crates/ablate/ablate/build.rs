@@ -9,7 +9,8 @@ use std::{env, fs};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// The one dependency in the workspace whose code doesn't run while something is trained: statistics that are mended need no new runs.
+/// The one dependency in the workspace whose code doesn't run while something is trained: statistics that are mended
+/// need no new runs.
 const NOT_TRAINING: &str = "ablate-statistics";
 
 /// Sources of this crate that run. A report that is written differently needs no new runs.
@@ -132,7 +133,8 @@ fn collect(path: &Path, into: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Name and version of crates and of all that they depend on, from a lock file: what else the workspace uses may change.
+/// Name and version of crates and of all that they depend on, from a lock file: what else the workspace uses may
+/// change.
 fn used(mut waiting: Vec<String>, lock: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
     let lock: toml::Table = lock.parse()?;
     let packages = lock.get("package").and_then(|packages| packages.as_array());

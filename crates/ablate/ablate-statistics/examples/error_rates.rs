@@ -1,7 +1,7 @@
 //! How often the corrected tests say something, in many simulated studies of arms that share a base.
 //!
-//! `cargo run --release -p ablate-statistics --example error_rates` prints the tables of this crate's README: 20,000 studies a row.
-//! With a number it is of so many studies.
+//! `cargo run --release -p ablate-statistics --example error_rates` prints the tables of this crate's README: 20,000
+//! studies a row. With a number it is of so many studies.
 #![allow(clippy::print_stdout)]
 
 use std::env;
@@ -121,7 +121,8 @@ fn now_and_then(effect: f64, generator: &mut ChaCha8Rng) -> f64 {
     if generator.random_bool(1.0 / 7.0) { 5.0 * effect } else { effect }
 }
 
-/// Of the studies: those that find the first arm's effect, after the joint test, the same of plain differences, after Holm, uncorrected.
+/// Of the studies: those that find the first arm's effect, after the joint test, the same of plain differences, after
+/// Holm, uncorrected.
 fn power(draw: Draw, adds: Effect, seeds: usize, arms: usize, effect: f64, studies: usize) -> [f64; 4] {
     let mut generator = ChaCha8Rng::seed_from_u64(2);
     let mut counts = [0_usize; 4];
@@ -155,7 +156,8 @@ fn looks(arms: usize, first: usize, last: usize, studies: usize) -> f64 {
     count.count() as f64 / studies as f64
 }
 
-/// Of studies of so many tasks without an effect: those with a verdict that is corrected within its task, and over all tasks.
+/// Of studies of so many tasks without an effect: those with a verdict that is corrected within its task, and over all
+/// tasks.
 fn tasks(tasks: usize, studies: usize) -> [f64; 2] {
     let mut generator = ChaCha8Rng::seed_from_u64(4);
     let mut counts = [0_usize; 2];

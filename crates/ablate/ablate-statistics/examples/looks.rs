@@ -1,5 +1,5 @@
-//! Ways to look at a study while it grows, by simulation: how often an arm without effect is found at some look, how often one with an effect
-//! is, and after how many seeds.
+//! Ways to look at a study while it grows, by simulation: how often an arm without effect is found at some look, how
+//! often one with an effect is, and after how many seeds.
 //!
 //! `cargo run --release -p ablate-statistics --example looks`
 
@@ -60,8 +60,8 @@ fn obrien_fleming(arms: &Arms) -> Option<usize> {
     by(arms, &looks)
 }
 
-/// A product of exp(l u) / cosh(l u), mixed over l, with u the difference over the root mean square so far (de la Peña, 1999; Ramdas et al., 2023): at least 20 for each
-/// of the arms, by the union bound.
+/// A product of exp(l u) / cosh(l u), mixed over l, with u the difference over the root mean square so far (de la Peña,
+/// 1999; Ramdas et al., 2023): at least 20 for each of the arms, by the union bound.
 fn e_process(arms: &Arms) -> Option<usize> {
     let bets: Vec<f64> = [0.25, 0.5, 1.0, 2.0].iter().flat_map(|l| [*l, -l]).collect();
     let mut logs = vec![0.0; bets.len()];

@@ -1,8 +1,9 @@
 //! The verdicts of a report again, from nothing but the table of runs in its page.
 //!
-//! `cargo run --release -p ablate-statistics --example recheck -- book/src/choose/reports/switches.html` prints by task and arm the mean difference to the base and
-//! its p, alone, corrected over the arms of the task (as Holm did, and by the joint test), and over all tasks. The page's numbers are rounded: accuracies
-//! are exact all the same, losses are not to the last digit.
+//! `cargo run --release -p ablate-statistics --example recheck -- book/src/choose/reports/switches.html` prints by task
+//! and arm the mean difference to the base and its p, alone, corrected over the arms of the task (as Holm did, and by
+//! the joint test), and over all tasks. The page's numbers are rounded: accuracies are exact all the same, losses are
+//! not to the last digit.
 #![allow(clippy::print_stdout)]
 
 use std::collections::HashMap;

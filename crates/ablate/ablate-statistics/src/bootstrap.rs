@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::joint::ROUNDING;
 use crate::summary::mean;
 
-/// A drawn sample whose error is a smaller share of the sample's is of one value repeated, or nearly so: what the mean of such a sample is away
-/// from the sample's, over that error, is as good as infinite, and as a number it would be the end of an interval.
+/// A drawn sample whose error is a smaller share of the sample's is of one value repeated, or nearly so: what the mean
+/// of such a sample is away from the sample's, over that error, is as good as infinite, and as a number it would be the
+/// end of an interval.
 const NO_SPREAD: f64 = 0.01;
 
 /// The ends of an interval.
@@ -32,7 +33,7 @@ impl Interval {
     }
 }
 
-/// How intervals are found: by drawing samples from the sample.
+/// Method of the intervals: samples are drawn from the sample.
 ///
 /// ```
 /// use ablate_statistics::Bootstrap;
@@ -41,7 +42,8 @@ impl Interval {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bootstrap {
-    /// The share of intervals that shall contain the truth, from 0 to 1; there are none for another one. Default 0.95.
+    /// Share of intervals that should contain the true value, between 0 and 1; there is no interval for another one.
+    /// Default 0.95.
     pub confidence: f64,
     /// Samples drawn. Default 10,000.
     pub resamples: usize,
@@ -57,12 +59,13 @@ impl Default for Bootstrap {
 
 impl Bootstrap {
     /// The bootstrap-t interval of the mean (Efron and Tibshirani, 1993, chapter 12): with t* = (mean* - mean) / se* of
-    /// every drawn sample, it goes from mean - t*_(1 - a) se to mean - t*_(a) se. It is as wide as few values ask for, and
-    /// follows a skewed sample.
+    /// every drawn sample, it goes from mean - t*_(1 - a) se to mean - t*_(a) se. It is as wide as few values ask for,
+    /// and follows a skewed sample.
     ///
-    /// Absent below three values, where all values are equal, which says that they hardly differ and not by how much, and where drawn
-    /// samples of one value repeated, or of values that are nearly equal, fill a tail, so that its end is open: with three values at
-    /// the default confidence, or where most of them are equal. Values are equal where they differ by roundings.
+    /// Absent below three values, where all values are equal, which says that they hardly differ and not by how much,
+    /// and where drawn samples of one value repeated, or of values that are nearly equal, fill a tail, so that its end
+    /// is open: with three values at the default confidence, or where most of them are equal. Values are equal where
+    /// they differ by roundings.
     pub fn of_mean(&self, values: &[f64]) -> Option<Interval> {
         let n = values.len();
         if n < 3 || values.iter().any(|value| !value.is_finite()) {

@@ -10,13 +10,13 @@ use crate::summary::{Summary, iqm, mean};
 
 /// An arm's values against the base's, paired by seed.
 ///
-/// A seed's contribution to both cancels out in the difference, so that pairs tell more than two samples would.
+/// The contribution of a seed to both cancels in the difference, so pairs say more than two samples.
 ///
-/// A run without a finite value has an infinite one: the worst there is where it diverged, the best where a logarithm of zero
-/// was taken. It wins or loses its pair, for the arm and for the base alike, and two equal ones tie. Such a pair has no
-/// difference that could be averaged. The test counts it as plus or minus the largest finite difference of the sample: no
-/// pair weighs more, and none so much that it decides alone. As this size depends on the pairs alone, and not on which of the two
-/// is the arm, the test stays exact: where arm and base are exchangeable, all signs of the differences are equally likely.
+/// A run without a finite value has an infinite one: the worst value if it diverged, the best one for the logarithm of
+/// a loss of zero. It wins or loses its pair, whether it is the arm's or the base's, and two equal ones tie. Such a
+/// pair has no difference that could be averaged. In the test it counts as plus or minus the largest finite difference
+/// of the sample, so that no single pair decides. This size depends only on the pairs, and not on which run is the
+/// arm's, so the test stays exact: if arm and base are exchangeable, all signs of the differences are equally likely.
 ///
 /// ```
 /// use ablate_statistics::{Bootstrap, PairedDifference};
@@ -30,9 +30,9 @@ use crate::summary::{Summary, iqm, mean};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairedDifference {
-    /// How many pairs.
+    /// Number of pairs.
     pub n: usize,
-    /// Pairs of two finite values, which the means and the interval are of.
+    /// Number of pairs with two finite values, from which the means and the interval are computed.
     pub finite: usize,
     /// The mean of arm - base; absent without a finite pair.
     pub mean: Option<f64>,
@@ -40,24 +40,26 @@ pub struct PairedDifference {
     pub iqm: Option<f64>,
     /// The standard deviation of the finite differences; absent below two of them.
     pub sd: Option<f64>,
-    /// The interval of the mean, [`Bootstrap::of_mean`], absent where that is: with three pairs at most, or most differences equal.
+    /// Interval of the mean ([`Bootstrap::of_mean`]). Absent with three pairs or fewer, and if most differences are
+    /// equal.
     pub interval: Option<Interval>,
-    /// Statistic of the test, with the sign of the verdict: T of [`joint_sign_flip_p`](crate::joint_sign_flip_p) with its sign, over all pairs,
-    /// of which those without a finite difference count as plus or minus the largest finite one (as plus or minus 1, where no finite
-    /// difference is other than 0). At most the root of their number.
+    /// Statistic of the test, with the sign of the verdict: T of [`joint_sign_flip_p`](crate::joint_sign_flip_p) over
+    /// all pairs. A pair without a finite difference counts as plus or minus the largest finite one, or as plus or
+    /// minus 1 if all finite ones are 0. At most the root of the number of pairs.
     pub tested: f64,
     /// Its two-sided p, [`sign_flip_p`]; absent below two pairs.
     pub p: Option<f64>,
-    /// That of a run of the arm to have a higher value than one of the base. It says "higher", not "better".
+    /// Probability that a run of the arm has a higher value than one of the base. Higher may be better or worse.
     pub probability_of_higher: Probability,
-    /// Seeds for which the arm's value is the higher one.
+    /// Number of seeds for which the arm's value is higher.
     pub wins: usize,
-    /// Seeds for which both are equal.
+    /// Number of seeds with equal values.
     pub ties: usize,
 }
 
 impl PairedDifference {
-    /// From (arm, base) by seed, where an infinite value is the worst or the best one. Absent without pairs, or with a NaN.
+    /// From (arm, base) by seed, where an infinite value is the worst or the best one. Absent without pairs, or with a
+    /// NaN.
     pub fn of(pairs: &[(f64, f64)], method: &Bootstrap) -> Option<Self> {
         if pairs.is_empty() || pairs.iter().any(|(arm, base)| arm.is_nan() || base.is_nan()) {
             return None;
@@ -84,8 +86,8 @@ fn finite_difference((arm, base): &(f64, f64)) -> Option<f64> {
     Some(arm - base).filter(|difference| difference.is_finite())
 }
 
-/// The differences that [`PairedDifference`] tests, for [`joint_sign_flip_p`](crate::joint_sign_flip_p): a pair without a finite one counts as
-/// plus or minus the largest finite one, and two equal infinities as 0.
+/// The differences that [`PairedDifference`] tests, for [`joint_sign_flip_p`](crate::joint_sign_flip_p): a pair without
+/// a finite one counts as plus or minus the largest finite one, and two equal infinities as 0.
 ///
 /// ```
 /// use ablate_statistics::tested_differences;

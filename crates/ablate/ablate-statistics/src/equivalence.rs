@@ -1,23 +1,28 @@
 use crate::joint::{Column, Effort, Sides, step_down};
 
-/// p of arms that share a base to make a difference of at least a margin, corrected over them: where it is small, the difference is smaller than the
-/// margin. Two one-sided tests (Schuirmann, 1987), each a sign-flip test, in one step-down max-T family over all arms and both sides,
-/// as [`joint_sign_flip_p`](crate::joint_sign_flip_p) has it for the arms alone.
+/// p of the hypothesis that an arm makes a difference of at least a margin, for arms that share a base, corrected over
+/// them. A small p says that the difference is smaller than the margin. Two one-sided tests (Schuirmann, 1987), each a
+/// sign-flip test, form one step-down max-T family over all arms and both sides, as in
+/// [`joint_sign_flip_p`](crate::joint_sign_flip_p).
 ///
-/// `arms[arm][seed]` is the difference to the base, absent where there is no pair; `margins[arm]` is above 0. The answers are in the order of the
-/// arms, absent for one with fewer than two pairs, with a difference that is not finite, or without a margin.
+/// `arms[arm][seed]` is the difference to the base, absent without a pair; `margins[arm]` is above 0. The answers are
+/// in the order of the arms. They are absent for an arm with fewer than two pairs, with a difference that is not
+/// finite, or without a margin.
 ///
-/// The one test of an arm asks whether its differences, less the margin, lie below 0, the other one whether they lie above 0 with the margin
-/// added; p is the larger one. Both are of the differences' place, and not of p-values of no difference: few seeds, or a wide spread,
-/// are no evidence that an arm does nothing.
+/// One test of an arm asks whether its differences minus the margin lie below 0, the other one whether its differences
+/// plus the margin lie above 0; p is the larger of the two. Both test the location of the differences. A large p of no
+/// difference is not evidence of equivalence: few seeds or a wide spread do not make an arm equivalent.
 ///
-/// Rejecting where p is at most a calls an arm equivalent that is not in at most a share a of studies, whichever arms are, where the differences of those
-/// that are not are jointly symmetric around a centre at the margin or beyond. **Symmetry is what the answer rests on**, more than a test of no
-/// difference does: there, skewed runs of equal spread still have symmetric differences. Here the same holds of an arm that is the base moved
-/// by a constant. Where an arm's runs are skewed and spread otherwise than the base's, its mean may be beyond the margin while most of its
-/// differences are within, and it is called equivalent too often (the crate's README has figures).
+/// If arms with p of at most a are called equivalent, one that is not is among them in at most a share a of studies,
+/// whichever arms are. The condition: the differences of the arms that are not equivalent are jointly symmetric around
+/// a centre at the margin or beyond. **The answer rests on symmetry**, more than in a test of no difference, where
+/// skewed runs of equal spread still have symmetric differences. That also holds here if an arm is the base moved by a
+/// constant. But if an arm's runs are skewed and their spread differs from the base's, its mean may be beyond the
+/// margin while most of its differences are within, and it is called equivalent too often (the crate's README has
+/// figures).
 ///
-/// The smallest p there can be is 1 / 2^seeds, and 2 / 2^seeds beside an arm that is far beyond its margin on every seed, however many the arms. Exact up to 14 seeds, drawn beyond.
+/// The smallest possible p is 1 / 2^seeds for any number of arms, and 2 / 2^seeds if another arm is far beyond its
+/// margin on every seed. It is exact up to 14 seeds, and drawn beyond.
 ///
 /// ```
 /// use ablate_statistics::joint_equivalence_p;

@@ -28,7 +28,8 @@ pub struct Effect {
     pub interval: Option<Interval>,
     /// Two-sided p of the mean, [`sign_flip_p`].
     pub p: Option<f64>,
-    /// The same, corrected over the effects of its kind (main effects, interactions, or Shapley values), [`joint_sign_flip_p`].
+    /// The same, corrected over the effects of its kind (main effects, interactions, or Shapley values),
+    /// [`joint_sign_flip_p`].
     pub adjusted_p: Option<f64>,
 }
 
@@ -47,17 +48,17 @@ pub struct Effect {
 pub struct FactorialEffects {
     /// By factor: the mean over all states of the others of (changed - unchanged) (Box, Hunter and Hunter, chapter 5).
     pub main: Vec<Effect>,
-    /// By pair (i, j), i < j: half the difference between factor i's effects where j is changed and where it isn't, over all
-    /// states of the others. 0 where effects add up.
+    /// By pair (i, j), i < j: half the difference between factor i's effects where j is changed and where it isn't,
+    /// over all states of the others. 0 where effects add up.
     pub interactions: Vec<(usize, usize, Effect)>,
-    /// By factor: its Shapley value (1953), the mean over all orders of changing the factors one by one of what changing
-    /// this one adds. They sum to the difference between all changed and none.
+    /// By factor: its Shapley value (1953), the mean over all orders of changing the factors one by one of what
+    /// changing this one adds. They sum to the difference between all changed and none.
     pub shapley: Vec<Effect>,
 }
 
 impl FactorialEffects {
-    /// From `responses[seed][mask]`, where bit i of the mask says that factor i is changed. Absent without seeds or factors,
-    /// or where a seed has not 2^factors finite values.
+    /// From `responses[seed][mask]`, where bit i of the mask says that factor i is changed. Absent without seeds or
+    /// factors, or where a seed has not 2^factors finite values.
     pub fn of(responses: &[Vec<f64>], factors: usize, method: &Bootstrap) -> Option<Self> {
         let is_complete =
             |seed: &Vec<f64>| seed.len() == 1 << factors && seed.iter().all(|value| value.is_finite());

@@ -1,6 +1,6 @@
 /// p-values corrected for their number (Holm, 1979): with the m values in rising order, the k-th becomes the largest of
-/// (m - j + 1) p_j over all j up to k, at most 1. Rejecting where the corrected p is at most a rejects any true hypothesis
-/// in at most a share a of studies, however the tests depend on each other.
+/// (m - j + 1) p_j over all j up to k, at most 1. Rejecting where the corrected p is at most a rejects any true
+/// hypothesis in at most a share a of studies, however the tests depend on each other.
 ///
 /// In the order given. An absent value stays absent and doesn't count.
 ///

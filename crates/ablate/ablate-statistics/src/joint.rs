@@ -1,10 +1,10 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Numbers of patterns that are tried.
+/// Number of patterns that are tried.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
-    /// Up to so many seeds all sign patterns are tried.
+    /// Largest number of seeds for which all sign patterns are tried.
     pub(crate) exact: usize,
     /// Sign patterns drawn for more seeds.
     pub(crate) drawn: usize,
@@ -12,34 +12,37 @@ pub(crate) struct Effort {
 
 impl Effort {
     pub(crate) const VERDICT: Self = Self { exact: 14, drawn: 10_000 };
-    /// For a plan patterns need not be as many as for a verdict.
+    /// Fewer patterns, which are enough for a plan.
     pub(crate) const PLAN: Self = Self { exact: 10, drawn: 1_000 };
 }
 
-/// Share of the largest difference below which there is none. Differences of accuracies that are equal in counts differ in their last
-/// bits, by 1e-16 of the accuracies, which are up to a million times as large.
+/// Share of the largest difference below which a difference counts as 0. Accuracies with equal counts have differences
+/// of rounding: about 1e-16 of the accuracies, which may be a million times as large as the differences.
 pub(crate) const ROUNDING: f64 = 1e-9;
 
 /// Two-sided p of arms that share a base, corrected over them: the step-down max-T test of Westfall and Young (1993,
 /// algorithm 4.1) and Romano and Wolf (2005), by sign patterns that are joint to all arms.
 ///
-/// `arms[arm][seed]` is the difference to the base, absent where there is no pair, which then counts as no difference.
-/// The answers are in the order of the arms, absent for one with fewer than two pairs, or with a difference that is not finite.
-/// An arm that does nothing is left out by giving it no pairs.
+/// `arms[arm][seed]` is the difference to the base. Without a pair it is absent, and counts as no difference. The
+/// answers are in the order of the arms, and absent for an arm with fewer than two pairs or with a difference that is
+/// not finite. To leave out an arm that does nothing, give it no pairs.
 ///
-/// A sign pattern turns all differences of a seed round, or none: as arms of a seed share the base's run, they may depend on
-/// each other in any way. T of an arm is |sum of r| / sqrt(sum of r^2), where r is the root of a difference's size, with its sign. The
-/// corrected p of the arm with the largest T is the share of patterns whose largest T of all arms is at least as large; that of the next one is the
-/// share among the arms without the first, but not less than the first one's; and so on.
+/// A sign pattern turns all differences of a seed, or none: the arms of a seed share the base's run, so they may depend
+/// on each other in any way. T of an arm is |sum of r| / sqrt(sum of r^2), where r is the root of a difference's size,
+/// with its sign. The corrected p of the arm with the largest T is the share of patterns whose largest T of all arms is
+/// at least as large. That of the next arm is the share among the arms without the first, but not less than the first
+/// one's; and so on.
 ///
-/// Roots, because one large difference among others of its sign makes the T of plain differences small, so that an arm may be worse
-/// on every seed and unclear; where differences are normal they cost a few per cent of the power (the crate's `error_rates` example has both).
+/// With plain differences, one large difference among others of the same sign would make T small, so that an arm could
+/// be worse on every seed and unclear. Roots avoid this. For normal differences they cost a few per cent of the power
+/// (the crate's example `error_rates` measures both).
 ///
-/// Rejecting where p is at most a rejects any true hypothesis in at most a share a of studies, whichever hypotheses are true,
-/// where the differences of the arms without effect are jointly symmetric around 0. Unequal variances and heavy tails do
-/// no harm. The smallest p there can be is 2 / 2^seeds, however many the arms.
+/// If hypotheses with p of at most a are rejected, a true one is rejected in at most a share a of studies, whichever
+/// are true. The condition: the differences of the arms without effect are jointly symmetric around 0. Unequal
+/// variances and heavy tails do no harm. The smallest possible p is 2 / 2^seeds, for any number of arms.
 ///
-/// Exact up to 14 seeds; beyond, by 10,000 patterns drawn from `seed`, with the observed one counted in, so that p is never too small.
+/// It is exact up to 14 seeds. Beyond, it uses 10,000 patterns drawn from `seed` and counts the observed one in, so
+/// that p is never too small.
 ///
 /// ```
 /// use ablate_statistics::joint_sign_flip_p;
@@ -60,14 +63,14 @@ pub fn joint_sign_flip_p(arms: &[Vec<Option<f64>>], seed: u64) -> Vec<Option<f64
     corrected
 }
 
-/// Whether large sums of either sign are evidence, or positive ones alone.
+/// Whether large sums of either sign are evidence, or only positive ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sides {
     One,
     Two,
 }
 
-/// By column, its arm and its p corrected over all columns, the clearest first.
+/// By column, its arm and its p corrected over all columns, in the order of falling evidence.
 pub(crate) fn step_down(
     mut columns: Vec<Column>,
     seed: u64,
@@ -103,7 +106,7 @@ pub(crate) fn step_down(
     with_p.collect()
 }
 
-/// The roots of differences, with their signs, in units of the root of their sum of squares: their sum is T with its sign.
+/// Roots of differences, with their signs, in units of the root of their sum of squares. Their sum is T with its sign.
 pub(crate) fn units(differences: &[f64]) -> Vec<f64> {
     let largest = differences.iter().map(|difference| difference.abs()).fold(0.0, f64::max);
     let root = |difference: &f64| {
@@ -151,7 +154,7 @@ pub(crate) struct Patterns {
 impl Patterns {
     pub(crate) const NONE: Self = Self { tried: 0, are_drawn: false };
 
-    /// The share that so many of them are. The observed one is surely among all, and is counted in where patterns are drawn.
+    /// Share of so many of the patterns. The observed one is counted in if patterns are drawn.
     pub(crate) fn share(self, count: usize, sides: Sides) -> f64 {
         let observed = usize::from(self.are_drawn);
         // Of one side, a pattern and its opposite are two.
@@ -160,8 +163,8 @@ impl Patterns {
     }
 }
 
-/// Calls `each` with the columns' sums over the rows under sign patterns: all of them, but for those that turn every sign of another one
-/// round, or else some that are drawn.
+/// Calls `each` with the columns' sums over the rows under sign patterns: one of each pattern and its opposite, or
+/// drawn ones.
 pub(crate) fn for_each_pattern(
     rows: &[Vec<f64>],
     columns: usize,

@@ -8,7 +8,8 @@ use crate::joint::{Column, Effort, Sides, step_down};
 use crate::power::detectable_difference;
 use crate::sign_flip::fewest_pairs;
 
-/// Numbers of seeds that are simulated; between them is interpolated, and beyond, what can be found shrinks as their root grows.
+/// Numbers of seeds that are simulated; between them is interpolated, and beyond, what can be found shrinks as their
+/// root grows.
 const SIMULATED: [usize; 6] = [6, 8, 10, 14, 20, 30];
 
 /// Arms of simulated studies, of which the share that is found equivalent is known to about two per cent.
@@ -17,7 +18,7 @@ const ARMS: usize = 400;
 /// Nobody runs as many.
 const MOST: f64 = 10_000.0;
 
-/// How many seeds a study needs, by the size of what it shall find, in standard deviations of a pair's difference.
+/// Number of seeds that a study needs, by the size of a difference in standard deviations of a pair's difference.
 ///
 /// For normal runs of equal spread that share a base, by simulation of the tests themselves.
 ///
@@ -39,14 +40,14 @@ pub struct SeedPlan {
 }
 
 impl SeedPlan {
-    /// To find a difference of one arm of so many at a level, in a share `power` of studies, as [`detectable_difference`] has it. Absent without arms, or for a share that is
-    /// none.
+    /// To find a difference of one arm of so many at a level, in a share `power` of studies, as
+    /// [`detectable_difference`] has it. Absent without arms, or for a share that is none.
     pub fn of_difference(arms: usize, level: f64, power: f64) -> Option<Self> {
         Self::of(level, |seeds| detectable_difference(seeds, arms, level, power))
     }
 
-    /// To establish, by [`joint_equivalence_p`](crate::joint_equivalence_p), that an arm's difference is smaller than a margin, where there is none; of so many arms
-    /// of which none makes a difference. Absent as above.
+    /// To establish, by [`joint_equivalence_p`](crate::joint_equivalence_p), that an arm's difference is smaller than a
+    /// margin, where there is none; of so many arms of which none makes a difference. Absent as above.
     pub fn of_equivalence(arms: usize, level: f64, power: f64) -> Option<Self> {
         Self::of(level, |seeds| smallest_margin(seeds, arms, level, power))
     }
@@ -122,7 +123,7 @@ fn smallest_margin(seeds: usize, arms: usize, level: f64, power: f64) -> Option<
     Some(enough)
 }
 
-/// How many arms of a study are found to be within a margin.
+/// Number of arms of a study that are found to be within a margin.
 fn within(study: &[Vec<f64>], margin: f64, level: f64) -> usize {
     let columns = study.iter().enumerate().flat_map(|(arm, differences)| {
         [1.0, -1.0].into_iter().filter_map(move |sign| {
@@ -137,8 +138,8 @@ fn within(study: &[Vec<f64>], margin: f64, level: f64) -> usize {
     is_within.into_iter().filter(|is_within| *is_within).count()
 }
 
-/// The interval of a standard deviation that was estimated from so many normal values, by chi-squared: what a pilot says of the spread, and so of the
-/// seeds that are needed. Absent below two values.
+/// Interval of a standard deviation that was estimated from normal values, by chi-squared: the precision of a pilot's
+/// spread, and so of the number of seeds. Absent below two values.
 ///
 /// ```
 /// use ablate_statistics::spread_interval;

@@ -14,11 +14,12 @@ const LARGEST: usize = 30;
 /// No difference is as many standard deviations.
 const MOST: f64 = 64.0;
 
-/// The difference that [`joint_sign_flip_p`](crate::joint_sign_flip_p) finds at a level in a share `power` of studies, in standard
-/// deviations of a pair's difference: by simulation of studies with normal runs of equal spread, a shared base, and an effect of one arm alone.
+/// The difference that [`joint_sign_flip_p`](crate::joint_sign_flip_p) finds at a level in a share `power` of studies,
+/// in standard deviations of a pair's difference: by simulation of studies with normal runs of equal spread, a shared
+/// base, and an effect of one arm alone.
 ///
-/// Known to about a twentieth of itself. Absent where no verdict is possible: below [`fewest_pairs`], without arms, or for a share that is
-/// none.
+/// Its relative error is about a twentieth. Absent if no verdict is possible: below [`fewest_pairs`], without arms, or
+/// for a share outside 0 to 1.
 ///
 /// ```
 /// use ablate_statistics::detectable_difference;
@@ -89,7 +90,8 @@ impl Study {
         Self { differences: arm, others }
     }
 
-    /// The arm's p, as if it were the first: what stands before it in a step-down test could only make it larger where it isn't.
+    /// The arm's p, as if it were the first: what stands before it in a step-down test could only make it larger where
+    /// it isn't.
     fn p(&self, effect: f64, signs: &[Vec<f64>], patterns: Patterns) -> f64 {
         let differences: Vec<f64> = self.differences.iter().map(|difference| difference + effect).collect();
         let units = units(&differences);

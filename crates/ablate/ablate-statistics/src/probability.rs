@@ -23,21 +23,21 @@ const FEWEST: usize = 4;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Probability {
-    /// Over all pairs of a run of the one and a run of the other the share in which the arm's is higher, ties counting half
-    /// (Agarwal et al., 2108.13264; Mann and Whitney's U over n^2).
+    /// Over all pairs of a run of the one and a run of the other the share in which the arm's is higher, ties counting
+    /// half (Agarwal et al., 2108.13264; Mann and Whitney's U over n^2).
     pub value: f64,
     /// Its interval; absent below four pairs.
     pub interval: Option<Interval>,
 }
 
 impl Probability {
-    /// From (arm, base) by seed, with Newcombe's (2006) interval, his method 5: all probabilities P from which the observed
-    /// share is no farther than z standard errors, with the error that it would have at that P,
+    /// From (arm, base) by seed, with Newcombe's (2006) interval, his method 5: all probabilities P from which the
+    /// observed share is no farther than z standard errors, with the error that it would have at that P,
     ///
     /// P (1 - P) / n^2 (1 + (n - 1) ((1 - P) / (2 - P) + P / (1 + P))).
     ///
-    /// As Wilson's interval of a share it has a width also where one arm wins always. The error is that of runs that don't depend on
-    /// each other; where pairs rise and fall together, the interval is wider than need be.
+    /// As Wilson's interval of a share it has a width also where one arm wins always. The error is that of runs that
+    /// don't depend on each other; where pairs rise and fall together, the interval is wider than need be.
     ///
     /// Absent without pairs, or with a NaN. Infinite values are higher or lower than all others.
     pub fn of_higher(pairs: &[(f64, f64)], confidence: f64) -> Option<Self> {
@@ -45,7 +45,8 @@ impl Probability {
         Self::of_samples(&arm, &base, confidence)
     }
 
-    /// The same of samples that need not be as large as each other, n and m: in place of n^2 there is n m, and in place of n - 1 half of n + m less 1.
+    /// The same of samples that need not be as large as each other, n and m: in place of n^2 there is n m, and in place
+    /// of n - 1 half of n + m less 1.
     pub fn of_samples(arm: &[f64], base: &[f64], confidence: f64) -> Option<Self> {
         if arm.is_empty() || base.is_empty() || arm.iter().chain(base).any(|value| value.is_nan()) {
             return None;
@@ -61,16 +62,16 @@ impl Probability {
         Some(Self { value, interval: interval(value, (n, m), confidence) })
     }
 
-    /// That of a lower value.
+    /// Probability of a lower value.
     #[must_use]
     pub fn of_lower(self) -> Self {
         let turned = |Interval { low, high }| Interval { low: 1.0 - high, high: 1.0 - low };
         Self { value: 1.0 - self.value, interval: self.interval.map(turned) }
     }
 
-    /// The mean of several that were found independently of each other, with the interval that Zou and Donner (2008) recover from theirs: its
-    /// ends are as far from the mean as the root of the sum of squares of the others' distances, over their number. Absent without any;
-    /// without an interval where one has none.
+    /// Mean of several independent probabilities, with the interval that Zou and Donner (2008) recover from theirs: the
+    /// distance of an end from the mean is the root of the sum of squares of the others' distances, over their number.
+    /// Absent without any; without an interval if one has none.
     pub fn mean(of: &[Self]) -> Option<Self> {
         let count = of.len() as f64;
         let value = of.iter().map(|one| one.value).sum::<f64>() / count;

@@ -16,8 +16,8 @@ pub struct Profile {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Performance profiles (Dolan and Moré, 2002): for every solver the share of problems that it solves at a cost of at most
-/// tau times that of the best solver of the problem. `costs[solver][problem]`, absent where it failed.
+/// Performance profiles (Dolan and Moré, 2002): for every solver the share of problems that it solves at a cost of at
+/// most tau times that of the best solver of the problem. `costs[solver][problem]`, absent where it failed.
 ///
 /// A problem that no solver solves counts as one on which all fail.
 ///

@@ -1,9 +1,10 @@
-/// How far apart two runs are that should be equal: the root mean square of their differences. Their mean is 0, as nobody says which of the
-/// two is the first, so that this is the standard deviation that such noise alone gives to a pair's difference.
+/// Noise between two runs that should be equal: the root mean square of their differences. Their mean is taken as 0,
+/// because the order of the two is arbitrary. So this is the standard deviation that such noise gives to a pair's
+/// difference.
 ///
-/// Pairs without a finite difference have no part in it; absent where there is none.
+/// Pairs without a finite difference are left out. Absent without any pair.
 ///
-/// With k pairs it is known to about a share 1 / sqrt(2 k) of itself, where the noise is normal: of one pair to 71 %.
+/// For normal noise, its relative error with k pairs is about 1 / sqrt(2 k): 71 % with one pair.
 ///
 /// ```
 /// use ablate_statistics::repeat_noise;

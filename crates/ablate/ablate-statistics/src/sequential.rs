@@ -1,14 +1,16 @@
 use crate::joint::{Column, Effort, Patterns, ROUNDING, Sides, for_each_pattern};
 use crate::sign_flip::fewest_pairs;
 
-/// Normal quantile of 0.9: an arm that is given up would have been found after all in a tenth of studies at most, if it had gone on as it did.
+/// Normal quantile of 0.9: of the arms that are given up, at most a tenth would have been found later if they had
+/// continued as before.
 const HOPED_FOR: f64 = 1.281_551_565_544_600_4;
 
 /// Looks at a study while it grows: after how many seeds, and how much of the error may be spent by then.
 ///
-/// Pocock's spending function (Lan and DeMets, 1983, biometrika 70, 659): `level ln(1 + (e - 1) t)` after a share t of the seeds, so that a clear effect is found
-/// at the first look that can find any. Looks are at [`fewest_pairs`], at every second seed up to 14, up to which tests are exact, and at every fourth beyond; those that can find
-/// nothing, as the smallest p of so many seeds is more than may be spent, are left out.
+/// Pocock's spending function (Lan and DeMets, 1983, biometrika 70, 659): `level ln(1 + (e - 1) t)` after a share t of
+/// the seeds, so that a clear effect is found at the first look that can find any. Looks are at [`fewest_pairs`], at
+/// every second seed up to 14, up to which tests are exact, and at every fourth beyond; those that can find nothing, as
+/// the smallest p of so many seeds is more than may be spent, are left out.
 ///
 /// ```
 /// use ablate_statistics::Looks;
@@ -21,7 +23,7 @@ const HOPED_FOR: f64 = 1.281_551_565_544_600_4;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Looks {
-    /// Numbers of seeds, rising; the last is the most that there will be.
+    /// Numbers of seeds, rising; the last one is the maximum.
     pub seeds: Vec<usize>,
     /// By look, the largest probability of a false verdict at it or before.
     pub spent: Vec<f64>,
@@ -59,26 +61,34 @@ impl Looks {
 pub struct Course {
     /// The number of seeds at the look that found it, if one did.
     pub found: Option<usize>,
-    /// p at that look, or at the latest one: the share of sign patterns under which some arm would have been found at an earlier look, or would
-    /// have had as large a T at this one. An arm is found where p is at most what is spent by then. That of an arm that is not is corrected over all that are not.
+    /// p at that look, or at the latest one: the share of sign patterns under which some arm would have been found at
+    /// an earlier look, or would have had as large a T at this one. An arm is found where p is at most what is spent by
+    /// then. That of an arm that is not is corrected over all that are not.
     pub p: f64,
-    /// Numbers of seeds at looks from half of the seeds on where, continuing as it did, it would be found by the last one in less than a tenth of cases.
+    /// Numbers of seeds at looks from half of the seeds on where, continuing as it did, it would be found by the last
+    /// one in less than a tenth of cases.
     pub hopeless: Vec<usize>,
 }
 
 /// [`joint_sign_flip_p`](crate::joint_sign_flip_p) at several looks, of which any may be the last: a group-sequential test.
 ///
-/// `until(seeds)[arm][seed]` is the difference to the base among the first seeds, absent where there is no pair; there are so many `seeds` so far. An arm that was found, or
-/// given up, needs no further ones. The answers are in the order of the arms, absent for one with fewer than two pairs at the first look, or with a difference that is not finite.
+/// `until(seeds)[arm][seed]` is the difference to the base among the first seeds, absent without a pair; `seeds` is
+/// their present number. An arm that was found or given up needs no further ones. The answers are in the order of the
+/// arms. They are absent for an arm with fewer than two pairs at the first look, or with a difference that is not
+/// finite.
 ///
-/// A sign pattern turns the differences of a seed round for all arms and at all looks, so that the joint distribution of the largest T at all looks is had from the
-/// same patterns, however looks and arms depend on each other. By every look the share of patterns that would have found some arm is at most what [`Looks`] lets
-/// it spend; what is not spent, as shares are of 2^n patterns, is left for later looks. Arms that are found leave the family, and the looks before are taken again without
-/// them, which is the closed test of the remaining ones (Marcus, Peritz and Gabriel, 1976; Tang and Geller, 1999). Those that were given up, or ended for another reason, stay in it as if their differences
-/// continued in the same order: without that, what is left would be found too often, as it was chosen by what was seen (in 9 % of simulated studies of fifteen arms without effect).
+/// A sign pattern turns the differences of a seed round for all arms and at all looks, so that the joint distribution
+/// of the largest T at all looks is had from the same patterns, however looks and arms depend on each other. By every
+/// look the share of patterns that would have found some arm is at most what [`Looks`] lets it spend; what is not
+/// spent, as shares are of 2^n patterns, is left for later looks. Arms that are found leave the family, and the looks
+/// before are taken again without them, which is the closed test of the remaining ones (Marcus, Peritz and Gabriel,
+/// 1976; Tang and Geller, 1999). Those that were given up, or ended for another reason, stay in it as if their
+/// differences continued in the same order: without that, what is left would be found too often, as it was chosen by
+/// what was seen (in 9 % of simulated studies of fifteen arms without effect).
 ///
-/// Of studies where the differences of arms without effect are jointly symmetric around 0, at most a share `level` find one of them at any look, whatever is done with the
-/// looks: stopping sooner than planned only makes it rarer. How large an effect is, is overestimated where it was found early.
+/// If the differences of arms without effect are jointly symmetric around 0, at most a share `level` of studies find
+/// one of them at any look. Stopping sooner than planned only makes this rarer. The size of an effect that was found
+/// early is overestimated.
 ///
 /// ```
 /// use ablate_statistics::{Course, Looks, sequential_sign_flip};
@@ -149,8 +159,8 @@ pub fn sequential_equivalence(
     below.into_iter().zip(above).map(both).collect()
 }
 
-/// The arms at a look. One that has ended continues as it did, for the sake of the others: which arms end depends on what was seen, and those that are left would else be
-/// tested as if they were a family that had been chosen before.
+/// The arms at a look. One that has ended continues as it did, for the sake of the others: which arms end depends on
+/// what was seen, and those that are left would else be tested as if they were a family that had been chosen before.
 struct Series(Vec<Option<Column>>);
 
 impl Series {
@@ -238,7 +248,8 @@ impl Family<'_> {
         self.series[look].t(index) >= self.nulls[look].boundary - ROUNDING
     }
 
-    /// Of what is to come, T is the sum of what there is and of as much for every further seed, which spreads as signs do.
+    /// Of what is to come, T is the sum of what there is and of as much for every further seed, which spreads as signs
+    /// do.
     fn is_hopeless(&self, index: usize, look: usize) -> bool {
         let (seeds, most) = (self.looks.seeds[look] as f64, *self.looks.seeds.last().unwrap_or(&1) as f64);
         let share = seeds / most;

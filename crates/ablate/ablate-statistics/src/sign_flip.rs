@@ -1,11 +1,11 @@
 use crate::joint::joint_sign_flip_p;
 
-/// Two-sided p of the hypothesis that differences are as likely to have the one sign as the other: the share of sign
-/// patterns whose sum is at least as far from 0, of the roots of their sizes with their signs (Fisher's randomisation test for pairs). Nothing is assumed
-/// of their distribution but this symmetry, which holds under the hypothesis that arm and base are exchangeable.
+/// Two-sided p of the hypothesis that both signs of a difference are equally likely (Fisher's randomisation test for
+/// pairs): the share of sign patterns with a sum at least as far from 0. The sum is over the roots of the differences'
+/// sizes, with their signs. The only assumption is this symmetry, which holds if arm and base are exchangeable.
 ///
-/// It is [`joint_sign_flip_p`] of a single arm, which says why roots: exact up to 14 differences, by 10,000 patterns drawn from `seed` beyond.
-/// Absent below two values, or with one that is not finite.
+/// It is [`joint_sign_flip_p`] of a single arm: exact up to 14 differences, and from 10,000 patterns drawn from `seed`
+/// beyond. Absent below two values, or with a value that is not finite.
 ///
 /// ```
 /// use ablate_statistics::sign_flip_p;
@@ -16,8 +16,8 @@ pub fn sign_flip_p(differences: &[f64], seed: u64) -> Option<f64> {
     joint_sign_flip_p(&[differences.iter().copied().map(Some).collect()], seed).pop().flatten()
 }
 
-/// The fewest pairs with which a sign-flip test can reject at a level, of one arm or of many: of the 2^n sign patterns at least two are as
-/// extreme as any.
+/// Smallest number of pairs with which a sign-flip test can reject at a level, of one arm or of many: of the 2^n sign
+/// patterns at least two are as extreme as any.
 ///
 /// ```
 /// assert_eq!(ablate_statistics::fewest_pairs(0.05), 6); // 2/32 is above it, 2/64 is not

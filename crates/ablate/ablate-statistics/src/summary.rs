@@ -43,8 +43,8 @@ impl Summary {
     }
 }
 
-/// The interquartile mean: that of the middle half, after floor(n / 4) values are left out at either end. Less moved by a
-/// lucky or unlucky seed than the mean, and by less of the data than the median (Agarwal et al., 2108.13264).
+/// The interquartile mean: that of the middle half, after floor(n / 4) values are left out at either end. Less moved by
+/// a lucky or unlucky seed than the mean, and by less of the data than the median (Agarwal et al., 2108.13264).
 ///
 /// Absent for an empty sample, or one with a value that is not finite.
 ///

@@ -33,8 +33,8 @@ pub struct StepsToTarget {
     pub n: usize,
     /// Runs that reached it.
     pub reached: usize,
-    /// Kaplan and Meier's (1958) median: the first number of steps at which at most half of the runs have not reached it yet.
-    /// Absent where that never happens.
+    /// Kaplan and Meier's (1958) median: the first number of steps at which at most half of the runs have not reached
+    /// it yet. Absent where that never happens.
     pub median: Option<f64>,
 }
 

@@ -8,20 +8,23 @@ use crate::difference::PairedDifference;
 use crate::probability::Probability;
 use crate::summary::mean;
 
-/// Up to so many ways to divide the runs all are tried.
+/// Largest number of divisions of the runs for which all are tried.
 const EXACT: u64 = 20_000;
 
 /// Those that are drawn of more.
 const DRAWN: usize = 10_000;
 
-/// An arm's runs against the base's where no seed makes pairs of them.
+/// An arm's runs against the base's, without pairs by seed.
 ///
-/// The mean is the difference of the means, and the interval Welch's (1947, *The generalization of Student's problem*), which assumes means that are nearly normal and no
-/// equal spread. p is that of the permutation test of Welch's t (Janssen, 1997, *Studentized permutation tests for non-i.i.d. hypotheses*; Chung and Romano, 2013, 1304.5939):
-/// exact where runs of arm and base are exchangeable, and right for large samples where their spread differs; of all divisions of the runs where they are few, or else of
-/// 10,000 drawn ones. A run that diverged has an infinite value, which counts there as one that is as far beyond the others as these are apart.
+/// The mean is the difference of the means, and the interval Welch's (1947, *The generalization of Student's problem*),
+/// which assumes means that are nearly normal and no equal spread. p is that of the permutation test of Welch's t
+/// (Janssen, 1997, *Studentized permutation tests for non-i.i.d. hypotheses*; Chung and Romano, 2013, 1304.5939): exact
+/// where runs of arm and base are exchangeable, and right for large samples where their spread differs; of all
+/// divisions of the runs where they are few, or else of 10,000 drawn ones. A run that diverged has an infinite value,
+/// which counts there as one that is as far beyond the others as these are apart.
 ///
-/// `n` and `finite` are of the smaller sample, `tested` is t, and there is no `sd` of differences. Absent where one of the two has no run, or with a NaN.
+/// `n` and `finite` are of the smaller sample, `tested` is t, and there is no `sd` of differences. Absent where one of
+/// the two has no run, or with a NaN.
 ///
 /// ```
 /// use ablate_statistics::{Bootstrap, unpaired_difference};
@@ -54,11 +57,12 @@ pub fn unpaired_difference(arm: &[f64], base: &[f64], method: &Bootstrap) -> Opt
     })
 }
 
-/// p of two samples whose means differ by at least `margin`: Schuirmann's two one-sided tests (1987, *A comparison of the two one-sided tests procedure and the power
-/// approach*) with Welch's t, which assumes means that are nearly normal and no equal spread.
+/// p of two samples whose means differ by at least `margin`: Schuirmann's two one-sided tests (1987, *A comparison of
+/// the two one-sided tests procedure and the power approach*) with Welch's t, which assumes means that are nearly
+/// normal and no equal spread.
 ///
-/// A run that diverged is as far away as no margin covers, which makes p 1. Absent where one of the two has fewer than two runs, with a NaN, without a margin above 0, and
-/// where neither sample has any spread, as nothing is known of it then.
+/// p is 1 with a run that diverged, which is beyond any margin. Absent if one of the two has fewer than two runs, with
+/// a NaN, without a margin above 0, and if neither sample has a spread, because nothing is known of it then.
 ///
 /// ```
 /// use ablate_statistics::unpaired_equivalence_p;
@@ -258,7 +262,8 @@ mod tests {
         }
     }
 
-    /// Expected: the larger of `t.sf((difference + margin) / error, freedom)` and `t.cdf((difference - margin) / error, freedom)` with `scipy.stats.t`.
+    /// Expected: the larger of `t.sf((difference + margin) / error, freedom)` and `t.cdf((difference - margin) / error,
+    /// freedom)` with `scipy.stats.t`.
     #[test]
     fn equivalence_is_two_one_sided_tests() {
         let (arm, base) = ([27.5, 21.0, 19.0, 23.6, 17.0, 17.9], [27.1, 22.0, 20.8, 23.4, 23.4]);

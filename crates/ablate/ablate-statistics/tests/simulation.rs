@@ -157,8 +157,8 @@ fn an_arm_that_diverges_more_often_than_its_base_is_found_to_be_worse() {
     }
 }
 
-/// Of simulated studies the share that has an interval of the mean, and of these the share that contains it; and the latter of percentile
-/// intervals.
+/// Of simulated studies the share that has an interval of the mean, and of these the share that contains it; and the
+/// latter of percentile intervals.
 fn coverage(seeds: usize, draw: impl Fn(&mut ChaCha8Rng) -> f64, truth: f64) -> (f64, f64, f64) {
     const STUDIES: usize = 600;
     let mut generator = ChaCha8Rng::seed_from_u64(4);
@@ -274,8 +274,9 @@ fn the_same_pairs_have_the_same_answer_again() {
     assert_eq!(PairedDifference::of(&pairs, &method), PairedDifference::of(&pairs, &method));
 }
 
-/// Of studies of fifteen arms that share a base, with effects in units of a run's spread and a margin of 1: the share that calls an arm equivalent whose effect is
-/// at the margin, and of the arms without an effect the share that is called so. `spread` is the last arm's, the others' lie between.
+/// Of studies of fifteen arms that share a base, with effects in units of a run's spread and a margin of 1: the share
+/// that calls an arm equivalent whose effect is at the margin, and of the arms without an effect the share that is
+/// called so. `spread` is the last arm's, the others' lie between.
 fn equivalence(
     studies: usize,
     seeds: usize,

@@ -1,4 +1,4 @@
-//! Between slices and candle: for tasks whose loss is written in tensors.
+//! Conversion between slices and candle's tensors, for tasks whose loss is written in tensors.
 //!
 //! ```
 //! use ablate_tasks::InitialParameter;
@@ -92,7 +92,7 @@ pub fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
 }
 
-/// How many rows of `logits` have their largest value at the label.
+/// Number of rows of `logits` with their largest value at the label.
 ///
 /// # Errors
 /// The shapes don't fit.

@@ -1,19 +1,20 @@
-//! Convolution and pooling for tasks in candle, whose own backward passes take several times as long on a processor. On other devices they are candle's own.
+//! Convolution and pooling for tasks in candle, whose own backward passes take several times as long on a processor. On
+//! other devices they are candle's own.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Error, Layout, Result, Shape, Tensor, bail};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 
-/// Images whose gradients of the kernels are summed before those of others are added: the order of the sum doesn't depend
-/// on the number of threads.
+/// Images whose gradients of the kernels are summed before those of others are added: the order of the sum doesn't
+/// depend on the number of threads.
 const PART: usize = 8;
 
-/// A convolution without padding and with stride 1, and its bias: images `[n, c, h, w]`, kernels `[o, c, k, k]` and bias
-/// `[o]` to `[n, o, h - k + 1, w - k + 1]`, in float32.
+/// A convolution without padding and with stride 1, and its bias: images `[n, c, h, w]`, kernels `[o, c, k, k]` and
+/// bias `[o]` to `[n, o, h - k + 1, w - k + 1]`, in float32.
 ///
-/// On the CPU, each image is unfolded to a matrix with a row for every element of a kernel, which the kernels are multiplied with
-/// (Chellapilla, Puri and Simard, 2006).
+/// On the CPU, each image is unfolded to a matrix with a row for every element of a kernel, which the kernels are
+/// multiplied with (Chellapilla, Puri and Simard, 2006).
 ///
 /// ```
 /// use ablate_tasks::convolution::convolve;
@@ -251,9 +252,9 @@ impl Sizes {
     }
 }
 
-/// The largest value of every square of 2x2: `[n, c, h, w]` with even h and w to `[n, c, h/2, w/2]`. The gradient goes to the
-/// first of equal ones, as in PyTorch (candle's own is a quarter of that: it multiplies by the share of largest pixels in
-/// the square). float32 on the CPU.
+/// The largest value of every square of 2x2: `[n, c, h, w]` with even h and w to `[n, c, h/2, w/2]`. The gradient goes
+/// to the first of equal ones, as in PyTorch (candle's own is a quarter of that: it multiplies by the share of largest
+/// pixels in the square). float32 on the CPU.
 ///
 /// ```
 /// use ablate_tasks::convolution::max_pool;

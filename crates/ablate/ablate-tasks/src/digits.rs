@@ -16,8 +16,8 @@ use crate::task::{About, Batch, Evaluation, Gradients, InitialParameter, Measure
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {
-    /// Widths of the hidden layers. Of the default's weight matrices one is square, one tall and one wide, and all of them
-    /// are factored.
+    /// Widths of the hidden layers. Of the default's weight matrices one is square, one tall and one wide, and all of
+    /// them are factored.
     hidden: Vec<usize>,
     /// Examples of a step.
     batch: usize,

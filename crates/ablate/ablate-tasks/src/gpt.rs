@@ -43,7 +43,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Width of the gated layer: 8/3 of the stream's, so that its three matrices have as many parameters as two of four times the width (Shazeer, 2002.05202).
+    /// Width of the gated layer: 8/3 of the stream's, so that its three matrices have as many parameters as two of four
+    /// times the width (Shazeer, 2002.05202).
     fn gated(&self) -> usize {
         (8 * self.width / 3).next_multiple_of(8)
     }

@@ -136,7 +136,7 @@ fn has_null(value: &Value) -> bool {
     }
 }
 
-/// Every task that ships.
+/// The included tasks.
 ///
 /// ```
 /// use ablate_tasks::{Split, shipped};

@@ -41,7 +41,8 @@ pub struct MnistImages {
 }
 
 impl MnistImages {
-    /// The 60,000 for training, from `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, raw or gzipped, in a folder.
+    /// The 60,000 for training, from `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, raw or gzipped, in a
+    /// folder.
     ///
     /// # Errors
     /// A file that is missing, damaged, or something else.
@@ -75,7 +76,7 @@ impl MnistImages {
         })
     }
 
-    /// How many there are.
+    /// Number of images.
     #[allow(clippy::len_without_is_empty)] // there is always one
     pub fn len(&self) -> usize {
         self.labels.len()

@@ -56,7 +56,7 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
     AtFault::new(name, format!("there is no {what} {name:?}{nearest}; choose from {known}")).into()
 }
 
-/// Of the known names the one with the fewest typing errors between, if they are few.
+/// The known name with the fewest typing errors, if they are few.
 ///
 /// ```
 /// use ablate_tasks::nearest;
@@ -73,7 +73,7 @@ pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     (is_near || is_part).then_some(nearest)
 }
 
-/// That a table of options has no other names than a table of all of them.
+/// Checks that a table of options has only names of a table of all of them.
 ///
 /// ```
 /// use ablate_tasks::known_options;

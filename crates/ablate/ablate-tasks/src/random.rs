@@ -1,4 +1,4 @@
-//! Random numbers that depend on a seed and a purpose alone.
+//! Random numbers that depend only on a seed and a purpose.
 //!
 //! ```
 //! use ablate_tasks::random::{Purpose, epoch_batch, generator, normal, uniform};
@@ -44,8 +44,8 @@ pub fn generator(seed: u64, purpose: Purpose) -> ChaCha8Rng {
 
 /// The examples of a step, where every epoch visits all `examples` in a new order, in batches of `size`.
 ///
-/// Examples that don't fill a batch are left out of the epoch: a shorter batch would have noisier gradients than the others, and
-/// the same weight. `size` must be from 1 to `examples`.
+/// Examples that don't fill a batch are left out of the epoch: a shorter batch would have noisier gradients than the
+/// others, and the same weight. `size` must be from 1 to `examples`.
 pub fn epoch_batch(seed: u64, step: usize, examples: usize, size: usize) -> Vec<u32> {
     let batches = examples / size;
     let (epoch, index) = (step / batches, step % batches);

@@ -93,7 +93,8 @@ fn padded_convolution(images: &Tensor, kernels: &Tensor, bias: &Tensor) -> Resul
     Ok(convolve(&padded, kernels, bias)?)
 }
 
-/// Every image normalised to mean 0 and variance 1 over its channels and pixels, with a gain and a bias for every channel: group normalisation of one group (Wu and He,
+/// Every image normalised to mean 0 and variance 1 over its channels and pixels, with a gain and a bias for every
+/// channel: group normalisation of one group (Wu and He,
 /// 1803.08494), in which no image depends on the others of its batch.
 fn normed(images: &Tensor, gain: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (count, channels, height, width) = images.dims4()?;
@@ -105,7 +106,8 @@ fn normed(images: &Tensor, gain: &Tensor, bias: &Tensor) -> Result<Tensor> {
     Ok(images.broadcast_mul(&by_channel(gain)?)?.broadcast_add(&by_channel(bias)?)?)
 }
 
-/// He et al.'s normal distribution (1502.01852); the last convolution of every block begins with 0, so that blocks do nothing at first.
+/// He et al.'s normal distribution (1502.01852); the last convolution of every block begins with 0, so that blocks do
+/// nothing at first.
 fn initial_parameters(options: &Options, seed: u64) -> Vec<InitialParameter> {
     let Options { channels, blocks, .. } = *options;
     let mut generator = generator(seed, Purpose::Initialisation);

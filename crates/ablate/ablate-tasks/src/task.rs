@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct InitialParameter {
     /// The name, unique within the task.
     pub name: String,
-    /// The parameter group that it belongs to; the groups' order is that of their first parameters. Most tasks have one,
-    /// called `all`.
+    /// The parameter group that it belongs to; the groups' order is that of their first parameters. Most tasks have
+    /// one, called `all`.
     pub group: String,
     /// The shape.
     pub shape: Vec<usize>,
@@ -35,7 +35,7 @@ impl InitialParameter {
     }
 }
 
-/// Data of one training step: a function of the seed and the step alone.
+/// Data of one training step: a function of the seed and the step only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Batch {
     /// The run's seed.
@@ -55,7 +55,7 @@ pub struct Gradients {
     pub of: Vec<Option<Vec<f32>>>,
 }
 
-/// Which part of the data a number was measured on.
+/// Part of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
@@ -139,7 +139,7 @@ impl Measure {
         }
     }
 
-    /// Whether a higher value is the better one.
+    /// Whether a higher value is better.
     pub fn higher_is_better(self) -> bool {
         self == Self::Accuracy
     }
@@ -164,8 +164,8 @@ impl Measure {
 
 /// Something to train.
 ///
-/// Everything random depends on the seed and the step alone, never on the weights or on earlier calls: that is what makes
-/// the differences between arms *paired*. Methods are called from several threads at once, for different runs.
+/// Everything random depends on the seed and the step only, never on the weights or on earlier calls: that is what
+/// makes the differences between arms *paired*. Methods are called from several threads at once, for different runs.
 pub trait Task: Send + Sync {
     /// Its description.
     fn about(&self) -> About;

@@ -13,7 +13,8 @@ use crate::task::{Batch, Evaluation, Split};
 
 const DATA: &[u8] = include_bytes!("../data/persuasion.txt.gz");
 
-/// Characters that are distinguished: letters without their case, white space as one, and the commonest marks. Everything else is the last.
+/// Characters that are distinguished: letters without their case, white space as one, and the commonest marks.
+/// Everything else is the last.
 pub(crate) const ALPHABET: &[u8] = b" abcdefghijklmnopqrstuvwxyz,.;'\"-!?:#";
 
 /// Windows of an evaluation, evenly spaced over the split.
@@ -57,8 +58,8 @@ impl Text {
         Batch { seed, step, examples }
     }
 
-    /// The mean cross-entropy, in nats, of the characters that follow each of the windows' own. `logits` takes the windows one after the other, on the device, and
-    /// their number.
+    /// The mean cross-entropy, in nats, of the characters that follow each of the windows' own. `logits` takes the
+    /// windows one after the other, on the device, and their number.
     pub(crate) fn loss(
         &self,
         split: Split,

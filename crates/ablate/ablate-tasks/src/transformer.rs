@@ -19,7 +19,8 @@ pub(crate) fn mask(context: usize, device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_vec(mask, (context, context), device)?)
 }
 
-/// Queries, keys and values `[batch, heads, context, width / heads]`, from rows `[batch * context, 3 * width]` that have them side by side.
+/// Queries, keys and values `[batch, heads, context, width / heads]`, from rows `[batch * context, 3 * width]` that
+/// have them side by side.
 pub(crate) fn split_heads(joined: &Tensor, batch: usize, heads: usize) -> Result<[Tensor; 3]> {
     let (rows, width) = joined.dims2()?;
     let joined = joined.reshape((batch, rows / batch, 3, heads, width / 3 / heads))?;

@@ -2,8 +2,8 @@
 
 use crate::names::unknown;
 
-/// An error of serde about a value of a file, in the file's words: keys and values that are not known have the nearest known one, and
-/// types are those of TOML. Whatever is none of serde's own sentences stays as it is.
+/// An error of serde about a value of a file, in the file's words: keys and values that are not known have the nearest
+/// known one, and types are those of TOML. Other sentences than serde's stay as they are.
 ///
 /// ```
 /// use ablate_tasks::plain_words;

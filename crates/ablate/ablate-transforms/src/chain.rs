@@ -67,12 +67,7 @@ impl TrainableOptimizer for Chain {
     }
 
     fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
-        let mut group = 0;
-        while self.optimizer.lr(group).is_ok() {
-            self.optimizer.set_lr(group, learning_rate)?;
-            group += 1;
-        }
-        Ok(())
+        Ok(self.optimizer.set_lr_everywhere(learning_rate)?)
     }
 
     fn evaluation_weights(&self, weights: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {

@@ -49,7 +49,8 @@ impl TransformKind {
         Self { name: name.to_owned(), summary: summary.to_owned(), defaults, build: Box::new(build) }
     }
 
-    /// A kind that wraps another transform, which stands under [`WRAPPED`] as it would in a chain, beside options of its own.
+    /// Kind that wraps another transform. This is under [`WRAPPED`], described as in a chain, next to the wrapper's own
+    /// options.
     ///
     /// ```
     /// use ablate_transforms::{TransformKind, WRAPPED, build, shipped};
@@ -99,7 +100,8 @@ impl TransformKind {
         Self { name: name.to_owned(), summary: summary.to_owned(), defaults, build: Box::new(build) }
     }
 
-    /// The transform with these options, a table in which the absent ones have their defaults. A wrapper asks `resolve` for what it wraps.
+    /// The transform with these options, a table in which the absent ones have their defaults. A wrapper asks `resolve`
+    /// for what it wraps.
     ///
     /// ```
     /// use ablate_transforms::{Boxed, Resolve, shipped};
@@ -122,7 +124,7 @@ impl TransformKind {
 /// The option under which a wrapper has what it wraps.
 pub const WRAPPED: &str = "wraps";
 
-/// Options with their defaults, as a study file writes them; by its name alone one that has no value until it is given one.
+/// Options with their defaults, as in a study file; only the name of an option without a default.
 ///
 /// ```
 /// use ablate_transforms::written_options;
@@ -175,7 +177,7 @@ pub fn build(kinds: &[TransformKind], described: &Value) -> Result<Boxed> {
 /// ```
 ///
 /// # Errors
-/// It is neither.
+/// A value that is neither.
 pub fn described_transform(described: &Value) -> Result<(String, Map<String, Value>)> {
     match described {
         Value::String(name) => Ok((name.clone(), Map::new())),

@@ -1,5 +1,5 @@
-//! The one registration of a transform: with its line here studies can name it, `ablate list` and the book have it, and it is measured
-//! by the benchmarks.
+//! The one registration of a transform: with its line here studies can name it, `ablate list` and the book have it, and
+//! it is measured by the benchmarks.
 
 use adopt::AdoptClip;
 use cautious::{Cautious, CautiousUpdate};
@@ -33,7 +33,7 @@ where
     TransformKind::new(name, summary, |transform: G| transform)
 }
 
-/// Those of a transform without options.
+/// Options of a transform that has none.
 fn unit<G: Link<f32> + Clone + 'static>(name: &str, summary: &str, transform: G) -> TransformKind {
     #[derive(Default, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -42,7 +42,8 @@ fn unit<G: Link<f32> + Clone + 'static>(name: &str, summary: &str, transform: G)
     TransformKind::new(name, summary, move |_: NoOptions| transform.clone())
 }
 
-/// Every transform that ships: in the order of a chain those of the default optimizer, then the elementary ones, and wrappers.
+/// The included transforms: first those of the default optimizer in the order of a chain, then the elementary ones, and
+/// wrappers.
 ///
 /// ```
 /// let kinds = ablate_transforms::shipped();

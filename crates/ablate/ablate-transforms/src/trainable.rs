@@ -25,13 +25,13 @@ pub trait TrainableOptimizer {
     /// Anything but a gradient that is not finite.
     fn step(&mut self, weights: &mut [Vec<f32>], gradients: &[Option<Vec<f32>>], loss: f64) -> Result<Step>;
 
-    /// Has steps recorded from now on, or no longer; gives the recorder that was there before.
+    /// Starts or ends the recording of steps; returns the previous recorder.
     fn set_recorder(&mut self, recorder: Option<Recorder>) -> Option<Recorder>;
 
     /// The learning rate of the steps to come.
     ///
     /// # Errors
-    /// It is out of range.
+    /// A learning rate out of range.
     fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()>;
 
     /// The weights to evaluate: an average where the optimizer keeps one, else the weights themselves.
@@ -43,7 +43,7 @@ pub trait TrainableOptimizer {
     /// A group's d, where it is estimated, and the step size of the latest step.
     ///
     /// # Errors
-    /// There is no such group.
+    /// Fails if there is no such group.
     fn step_size(&self, group: usize) -> Result<(Option<f64>, f64)>;
 
     /// Bytes that it keeps between steps.
@@ -55,8 +55,8 @@ pub trait TrainableOptimizer {
     /// State that no file can hold.
     fn state(&self) -> Result<Vec<u8>>;
 
-    /// Goes on from a state, of whatever chain: with what both chains keep, by transform and column, the rest as at a start. The weights move where the
-    /// two average in different ways, so that the weights to evaluate stay.
+    /// Goes on from a state, of whatever chain: with what both chains keep, by transform and column, the rest as at a
+    /// start. The weights move where the two average in different ways, so that the weights to evaluate stay.
     ///
     /// # Errors
     /// State of other parameters, or of other shapes.

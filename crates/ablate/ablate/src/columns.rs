@@ -1,4 +1,4 @@
-//! Tables for a terminal, and for one that is too narrow for them.
+//! Tables for a terminal, and their form for a narrow one.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Cell, ContentArrangement, Table};

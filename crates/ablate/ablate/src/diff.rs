@@ -5,7 +5,6 @@
 //! ```
 //! use ablate::diff::{self, Change, Difference};
 //!
-//! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
@@ -20,8 +19,8 @@
 //! # let registry = Registry::shipped();
 //! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 //! # let folder = tempfile::tempdir()?;
-//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! # let store = Store::open(folder.path())?;
+//! # let execution = Execution::new(&study, &registry, &store);
 //! # let results = execution.results(&())?;
 //! # ablate::report::write(folder.path(), &results, &ablate::findings::Findings::of(&results), &Default::default())?;
 //! let before = diff::read(folder.path())?; // a study's folder, or its results.json
@@ -38,7 +37,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::columns::Columns;
-use crate::findings::{FEWEST_PAIRS, Findings, are_same};
+use crate::findings::{FEWEST_PAIRS, are_same, compared, diverged};
 use crate::report::JSON_FILE;
 use crate::results::{Arm, Results, TaskResults};
 use anyhow::{Context, Result, ensure};
@@ -48,7 +47,7 @@ use anyhow::{Context, Result, ensure};
 pub enum Change {
     /// Every run is the same to the bit.
     Same,
-    /// Runs differ, and not by more than chance.
+    /// Runs differ, but not by more than chance.
     Unclear,
     /// Better, after Holm's correction over all comparisons.
     Better,
@@ -86,7 +85,7 @@ pub struct Difference {
     pub mean: Option<f64>,
     /// p after Holm's correction over all comparisons; absent where there are too few seeds for a verdict.
     pub adjusted_p: Option<f64>,
-    /// Runs that diverged, of the first and of the second. They lose their pair.
+    /// Number of runs that diverged, in the first and in the second. Each loses its pair.
     pub diverged: (usize, usize),
     /// Seeds that both have.
     pub pairs: usize,
@@ -95,7 +94,7 @@ pub struct Difference {
 /// Reads the results in a study's folder, or a `results.json`.
 ///
 /// # Errors
-/// There are none, or they are damaged.
+/// A file that is missing or damaged.
 pub fn read(path: &Path) -> Result<Results> {
     let file = if path.is_dir() { path.join(JSON_FILE) } else { path.to_owned() };
     let text = std::fs::read_to_string(&file).with_context(|| {
@@ -111,7 +110,7 @@ pub fn read(path: &Path) -> Result<Results> {
 /// Every arm on every task of two executions.
 ///
 /// # Errors
-/// They have no task in common.
+/// Fails if they have no task in common.
 pub fn compare(first: &Results, second: &Results) -> Result<Vec<Difference>> {
     let task = |results: &'_ Results, name: &str| results.tasks.iter().position(|task| task.name == name);
     ensure!(
@@ -156,57 +155,27 @@ fn alone(task: &TaskResults, arm: &Arm, change: Change) -> Difference {
     }
 }
 
-/// The difference, still without a decision: `adjusted_p` holds the uncorrected p, and `change` the direction.
+/// The difference without a decision: `adjusted_p` is the uncorrected p, and `change` the direction.
 fn difference(one: &TaskResults, arm: usize, other: &TaskResults, place: usize, named: &Arm) -> Difference {
     // The second's arm against the first's, as if the first were the base of a study of two arms.
-    let arms = vec![one.arms[arm].clone(), other.arms[place].clone()];
-    let both = TaskResults { arms, forks: Vec::new(), ..one.clone() };
-    let mut results = Results {
-        study: crate::results::StudyInfo {
-            name: String::new(),
-            title: String::new(),
-            question: String::new(),
-            design: String::new(),
-            factors: Vec::new(),
-            seeds: one.arms[arm].runs.len(),
-            sequential: false,
-            tuning_seeds: 0,
-            evaluations: 0,
-            text: String::new(),
-            arms_left_out: Vec::new(),
-            tasks_left_out: Vec::new(),
-            earlier_seeds: Vec::new(),
-        },
-        versions: Vec::new(),
-        code: String::new(),
-        arms: vec![named.clone(), named.clone()],
-        refused: Vec::new(),
-        tasks: vec![both],
-    };
-    keep_common_seeds(&mut results);
-    let findings = Findings::of(&results);
-    let found = &findings.tasks[0].arms[1];
-    let base = &findings.tasks[0].arms[0];
-    let difference = found.difference.as_ref();
-    let tested = difference.map_or(0.0, |difference| difference.tested);
+    let (mut first, mut second) = (one.arms[arm].clone(), other.arms[place].clone());
+    second.runs.retain(|run| first.runs.iter().any(|other| other.seed == run.seed));
+    first.runs.retain(|run| second.runs.iter().any(|other| other.seed == run.seed));
+    let both = TaskResults { arms: vec![first, second], forks: Vec::new(), ..one.clone() };
+    let found = compared(&both, 1);
+    let tested = found.map_or(0.0, |found| found.tested);
     let improved = (tested > 0.0) == one.about.measure.higher_is_better();
-    let [first, second] = [0, 1].map(|arm| &results.tasks[0].arms[arm]);
+    let [first, second] = [0, 1].map(|arm| &both.arms[arm]);
     let change = match improved {
         _ if are_same(first, second) => Change::Same,
         true => Change::Better,
         false => Change::Worse,
     };
-    let pairs = difference.map_or(0, |difference| difference.n);
-    let p = difference.and_then(|difference| difference.p).filter(|_| pairs >= FEWEST_PAIRS);
-    let diverged = (base.diverged, found.diverged);
-    let mean = difference.and_then(|difference| difference.mean);
+    let pairs = found.map_or(0, |found| found.n);
+    let p = found.and_then(|found| found.p).filter(|_| pairs >= FEWEST_PAIRS);
+    let diverged = (diverged(first), diverged(second));
+    let mean = found.and_then(|found| found.mean);
     Difference { change, mean, adjusted_p: p, diverged, pairs, ..alone(one, named, Change::Same) }
-}
-
-fn keep_common_seeds(results: &mut Results) {
-    let [first, second] = results.tasks[0].arms.as_mut_slice() else { return };
-    second.runs.retain(|run| first.runs.iter().any(|other| other.seed == run.seed));
-    first.runs.retain(|run| second.runs.iter().any(|other| other.seed == run.seed));
 }
 
 fn decide(differences: &mut [Difference]) {
@@ -230,7 +199,7 @@ pub fn is_regression(differences: &[Difference]) -> bool {
     differences.iter().any(|difference| matches!(difference.change, Change::Worse | Change::Gone))
 }
 
-/// For the terminal; what is the same to the bit is counted, not listed.
+/// Table for the terminal. Arms that are the same to the bit are only counted.
 pub fn table(differences: &[Difference]) -> String {
     let mut table =
         Columns::new(["task", "arm", "second minus first", "diverged", "p, corrected", "so it is"]);

@@ -40,7 +40,7 @@ impl Look {
         }
     }
 
-    /// Whether it saw some of the differences that the other one sees.
+    /// Whether the two have a difference in common.
     fn shares(&self, other: &Self) -> bool {
         self.code == other.code
             && self.tasks.iter().any(|task| other.tasks.contains(task))
@@ -48,7 +48,8 @@ impl Look {
     }
 }
 
-/// With how many other seeds some of these results were reported before, where that was enough for a verdict; and remembers these, with the runs.
+/// Numbers of other seeds with which some of these results were reported before, if these were enough for a verdict.
+/// Also adds this look to the record of looks, which is next to the runs.
 ///
 /// # Errors
 /// The record of looks cannot be read or written.
@@ -82,8 +83,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Takes a folder that is new, empty, or has a study in it. The runs of other studies in it stay, and count where they
-    /// are the same.
+    /// Takes a folder that is new, empty, or has a study in it. The runs of other studies in it stay, and count where
+    /// they are the same.
     ///
     /// # Errors
     /// It holds something else, or cannot be made.

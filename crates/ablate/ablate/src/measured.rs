@@ -15,7 +15,7 @@
 //! #     trajectory_sha256: String::new(),
 //! #     forked: None, findings: vec![],
 //! # };
-//! let mut measured = Measured::from(record); // of a task that ships, which says nothing more
+//! let mut measured = Measured::from(record); // of an included task, which has no other numbers
 //! let rates: Further = [("learning rate".to_owned(), vec![(0, 0.1), (100, 0.01)])].into();
 //! measured.further = rates;
 //! assert!(measured.unmeasured.is_empty());
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::Record;
 
-/// Numbers beside losses and accuracies, by name, each a curve of (step, value).
+/// Numbers in addition to losses and accuracies, by name, each a curve of (step, value).
 pub type Further = BTreeMap<String, Vec<(usize, f64)>>;
 
 /// A run as it is stored.
@@ -37,7 +37,7 @@ pub struct Measured {
     /// Record of every run.
     #[serde(flatten)]
     pub record: Record,
-    /// Further output of a command; none for a task that ships.
+    /// Further output of a command; none for an included task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub further: Further,
     /// Splits of which a command said nothing. Where the record has numbers of them, they are another split's.

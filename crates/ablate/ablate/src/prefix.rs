@@ -1,4 +1,4 @@
-//! State of a run between two steps, from which others go on, or the run itself.
+//! State of a run between two steps, from which the run itself or others continue.
 //!
 //! As a file: the SHA-256 of all that follows, a line of JSON, the weights, and the optimizer's state as a checkpoint.
 
@@ -18,7 +18,7 @@ pub(crate) struct Prefix {
     pub(crate) weights: Vec<Vec<f32>>,
     /// [`TrainableOptimizer::state`](crate::optimizer::TrainableOptimizer::state).
     pub(crate) optimizer: Vec<u8>,
-    /// Beginning of a run that did not begin at its start, for one that continues itself.
+    /// Beginning of a run that was itself forked from another one.
     pub(crate) forked: Option<Forked>,
 }
 
@@ -34,7 +34,7 @@ struct Head {
 const DIGEST: usize = 64;
 
 impl Prefix {
-    /// Whether another one is the same but for the time that it took.
+    /// Whether another one is the same except for the time that it took.
     pub(crate) fn is_same_state(&self, other: &Self) -> bool {
         let bits = |prefix: &Self| -> Vec<u32> {
             prefix.weights.iter().flatten().map(|value| value.to_bits()).collect()

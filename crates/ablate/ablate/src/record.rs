@@ -5,7 +5,6 @@
 //! ```
 //! use ablate::record::{Forked, GroupPoint, LinkPoint, Outcome, Point, Record};
 //!
-//! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
@@ -20,8 +19,8 @@
 //! # let registry = Registry::shipped();
 //! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 //! # let folder = tempfile::tempdir()?;
-//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! # let store = Store::open(folder.path())?;
+//! # let execution = Execution::new(&study, &registry, &store);
 //! let results = execution.results(&())?;
 //! let record: &Record = &results.tasks[0].arms[0].runs[0].record;
 //! let Outcome::Finished { evaluation } = record.outcome else { panic!("it diverged") };
@@ -42,8 +41,8 @@ use ablate_tasks::Evaluation;
 use prodigy_plus::Finding;
 use serde::{Deserialize, Serialize};
 
-/// Work of a link of the chain on a group's update, in the latest step before a point of the curves: over all tensors that it applies to, and of long ones
-/// from a sample ([`Recorder`](gradient_transform::Recorder)).
+/// Work of a link of the chain on a group's update, in the latest step before a point of the curves: over all tensors
+/// that it applies to, and of long ones from a sample ([`Recorder`](gradient_transform::Recorder)).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkPoint {
     /// Its name.
@@ -86,8 +85,8 @@ pub struct GroupPoint {
 pub struct Point {
     /// Steps taken, and skipped.
     pub step: usize,
-    /// The mean loss of the batches since the point before, at the training point; absent at the start, and where every step
-    /// was skipped.
+    /// The mean loss of the batches since the point before, at the training point; absent at the start, and where every
+    /// step was skipped.
     pub batch_loss: Option<f64>,
     /// Over the training split, with the weights to evaluate.
     pub train: Evaluation,
@@ -99,7 +98,7 @@ pub struct Point {
     pub seconds: f64,
 }
 
-/// How a run ended.
+/// End of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Outcome {
@@ -120,11 +119,11 @@ pub enum Outcome {
 /// Beginning of a run that continues from the state of another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forked {
-    /// Steps that the other one had taken.
+    /// Steps that the other run had taken.
     pub step: usize,
-    /// State of this run's chain that the other one's lacked, as `transform/column`, or `estimate` for d: it began as at a start.
+    /// State that the other run's chain did not have, as `transform/column`, or `estimate` for d. It starts fresh.
     pub anew: Vec<String>,
-    /// State of the other one's chain that this one's has no use for.
+    /// State of the other run's chain that this one does not have.
     pub left_out: Vec<String>,
 }
 
@@ -138,7 +137,7 @@ pub struct Record {
     pub curve: Vec<Point>,
     /// Steps taken, and skipped.
     pub steps: usize,
-    /// Those that the optimizer skipped because a gradient was not finite, as its option `non_finite` asks.
+    /// Steps that the optimizer skipped because a gradient was not finite, according to its option `non_finite`.
     #[serde(default)]
     pub skipped: usize,
     /// Bytes that the optimizer keeps between steps; absent where it doesn't say.
@@ -150,7 +149,7 @@ pub struct Record {
     /// SHA-256 of the training and evaluation weights at every point of the curve: equal to the base's for an arm that
     /// does nothing.
     pub trajectory_sha256: String,
-    /// Beginning of a run that did not begin at its start.
+    /// Beginning of a run that was forked from another one; absent if it began at its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked: Option<Forked>,
     /// Causes of a wrong d that the steps before the points of the curves show.

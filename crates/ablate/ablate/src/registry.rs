@@ -1,4 +1,4 @@
-//! Registry of the names in a study: tasks and transforms, those that ship and a user's own.
+//! Registry of the names in a study: included and custom tasks and transforms.
 
 use ablate_tasks::{TaskKind, unknown};
 use ablate_transforms::Boxed;
@@ -49,12 +49,12 @@ use serde_json::Value;
 pub struct Registry {
     tasks: Vec<TaskKind>,
     transforms: Vec<TransformKind>,
-    /// Version of a user's own tasks and transforms: part of every stored run's address.
+    /// Version of custom tasks and transforms: part of every stored run's address.
     version: String,
 }
 
 impl Registry {
-    /// All that ships.
+    /// Registry of the included tasks and transforms.
     pub fn shipped() -> Self {
         Self {
             tasks: ablate_tasks::shipped(),
@@ -63,7 +63,7 @@ impl Registry {
         }
     }
 
-    /// With a custom task, which hides one of the same name that ships.
+    /// With a custom task, which replaces an included one of the same name.
     #[must_use]
     pub fn with_task(mut self, kind: TaskKind) -> Self {
         self.tasks.retain(|other| other.name != kind.name);
@@ -71,7 +71,7 @@ impl Registry {
         self
     }
 
-    /// With a custom transform, which hides one of the same name that ships.
+    /// With a custom transform, which replaces an included one of the same name.
     #[must_use]
     pub fn with_transform(mut self, kind: TransformKind) -> Self {
         self.transforms.retain(|other| other.name != kind.name);
@@ -79,14 +79,14 @@ impl Registry {
         self
     }
 
-    /// With a version of custom tasks and transforms: a change makes stored runs count no longer. Their sources are not
-    /// seen, as those of this project are.
+    /// With a version of custom tasks and transforms. A new version makes stored runs invalid. It is necessary because
+    /// only the sources of this project are compared.
     #[must_use]
     pub fn with_version(self, version: &str) -> Self {
         Self { version: version.to_owned(), ..self }
     }
 
-    /// The version of a user's own parts.
+    /// Version of custom tasks and transforms.
     pub fn version(&self) -> &str {
         &self.version
     }

@@ -1,11 +1,13 @@
-//! All that a study measured, for findings and reports.
+//! Results of a study, for findings and reports.
 //!
 //! With a study of one factor, one baseline and two seeds (in `execution`):
 //!
 //! ```
-//! use ablate::results::{Arm, ArmRuns, Candidate, Fork, Launched, Matters, Origin, Refused, Results, Role, Run, StudyInfo, TaskResults, Tuning};
+//! use ablate::results::{
+//!     Arm, ArmRuns, Candidate, Fork, Launched, Matters, Origin, Refused, Results, Role, Run, StudyInfo, TaskResults,
+//!     Tuning,
+//! };
 //!
-//! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
@@ -21,8 +23,8 @@
 //! # let registry = Registry::shipped();
 //! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 //! # let folder = tempfile::tempdir()?;
-//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! # let store = Store::open(folder.path())?;
+//! # let execution = Execution::new(&study, &registry, &store);
 //! let results: Results = execution.results(&())?;
 //! let StudyInfo { seeds, factors, .. } = &results.study;
 //! assert_eq!((*seeds, factors.len()), (2, 1));
@@ -207,14 +209,14 @@ pub struct Fork {
 pub enum Matters {
     /// In the measure's unit: a loss, decades, or a share of examples.
     Difference(f64),
-    /// As a multiple of how the base's runs spread over the seeds.
+    /// As a multiple of the standard deviation of the base's runs over the seeds.
     OfSpread {
         /// Standard deviations.
         sd: f64,
     },
 }
 
-/// Origin of runs that no study did.
+/// Origin of runs that were read from files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Number of files.
@@ -229,7 +231,7 @@ pub struct Origin {
 /// A task and what was run on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskResults {
-    /// The name: that of the task, or the one that the study gives it.
+    /// Name of the task, or the one that the study gives it.
     pub name: String,
     /// Description, measure and length.
     pub about: About,
@@ -253,13 +255,14 @@ pub struct TaskResults {
     /// Start of the runs, for a task that is a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launched: Option<Launched>,
-    /// Origin of the runs, where no study did them.
+    /// Origin of the runs, if they were read from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<Origin>,
 }
 
 impl TaskResults {
-    /// Whether it was trained here, so that runs are known by their weights; else by the numbers that somebody wrote.
+    /// Whether it was trained here, so that runs are compared by their weights. Other runs are compared by the numbers
+    /// that were written.
     pub fn is_trained_here(&self) -> bool {
         self.launched.is_none() && self.read.is_none()
     }
@@ -269,14 +272,14 @@ impl TaskResults {
         self.read.as_ref().is_none_or(|origin| origin.is_paired)
     }
 
-    /// Whether every run that finished has numbers of a split; else those in its record are another split's. One that diverged may have
-    /// ended before it had any.
+    /// Whether every run that finished has numbers of a split; else those in its record are another split's. One that
+    /// diverged may have ended before it had any.
     pub fn measures(&self, split: Split) -> bool {
         let runs = self.arms.iter().flat_map(|arm| &arm.runs);
         runs.filter(|run| run.record.evaluation().is_some()).all(|run| !run.unmeasured.contains(&split))
     }
 
-    /// Steps of a run; nothing of a command's that told of none.
+    /// Steps of a run; absent for a command that wrote none.
     pub(crate) fn steps_of(&self, record: &Record) -> Option<usize> {
         (self.is_trained_here() || record.steps > 0).then_some(record.steps)
     }
@@ -290,7 +293,7 @@ impl TaskResults {
 /// The question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudyInfo {
-    /// The file's name without extension, or that of a study that ships.
+    /// The file's name without extension, or the name of an included study.
     pub name: String,
     /// Its title.
     pub title: String,
@@ -322,7 +325,7 @@ pub struct StudyInfo {
     pub earlier_seeds: Vec<usize>,
 }
 
-/// All that a study measured.
+/// Results of a study.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// The question.
@@ -340,8 +343,8 @@ pub struct Results {
 }
 
 impl Results {
-    /// The reported runs, task by task: those of the arms, then those that continue from the base. At step 0 the latter are the arm's own, and not
-    /// among them.
+    /// The reported runs, task by task: those of the arms, then those that continue from the base. At step 0 the latter
+    /// are the arm's own, and not among them.
     pub(crate) fn reported(&self) -> impl Iterator<Item = Reported<'_>> {
         self.tasks.iter().flat_map(move |task| {
             let own = task.arms.iter().zip(&self.arms).flat_map(move |(of_arm, arm)| {

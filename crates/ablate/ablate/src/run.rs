@@ -21,7 +21,7 @@ use crate::registry::Registry;
 pub(crate) struct Plan<'a> {
     /// The task.
     pub(crate) task: &'a dyn Task,
-    /// With what.
+    /// The optimizer.
     pub(crate) optimizer: &'a OptimizerSpec,
     /// The candidate, for a tuned arm.
     pub(crate) setting: Option<Setting>,
@@ -33,7 +33,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) evaluations: usize,
     /// The split of the final evaluation: [`Split::Test`] for reported runs only.
     pub(crate) final_split: Split,
-    /// State to continue from; without, it begins at its start.
+    /// State from which it continues; absent for a run from its start.
     pub(crate) from: Option<&'a Prefix>,
 }
 
@@ -44,9 +44,9 @@ pub(crate) struct Keep<'k> {
     pub(crate) checkpoint: Option<Checkpoint<'k>>,
 }
 
-/// State of a run that another process, or the next one, continues with where this one ends before the run does.
+/// State of a run, from which another process continues if this one ends early.
 pub(crate) struct Checkpoint<'k> {
-    /// The one to continue with.
+    /// The checkpoint to continue from.
     pub(crate) found: Option<Box<Prefix>>,
     /// Time between two of them.
     pub(crate) every: Duration,
@@ -56,16 +56,16 @@ pub(crate) struct Checkpoint<'k> {
 /// Answer of a caller to a point of the curves: whether the run continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// It does.
+    /// It continues.
     Go,
-    /// It is given up, and leaves nothing behind.
+    /// It is stopped, and has no result.
     Stop,
 }
 
 /// The parameters' names, shapes and places by group, and their values in the groups' order.
 struct Parameters {
     groups: Groups,
-    /// For each of the task's parameters its place in the groups' order.
+    /// By parameter of the task, its place in the groups' order.
     places: Vec<usize>,
     /// By group, the range of places.
     ranges: Vec<std::ops::Range<usize>>,
@@ -169,7 +169,8 @@ pub(crate) fn fork_of(
 /// step. A run that is given up leaves no record.
 ///
 /// # Errors
-/// The optimizer cannot be built, or cannot continue from the state that it is given; the task failed, or a state cannot be kept.
+/// The optimizer cannot be built, or cannot continue from the state that it is given; the task failed, or a state
+/// cannot be kept.
 pub(crate) fn train(
     plan: &Plan<'_>,
     registry: &Registry,

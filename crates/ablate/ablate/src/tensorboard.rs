@@ -1,6 +1,8 @@
-//! Event files for TensorBoard, in a folder for every reported run: `tensorboard/TASK/ARM/seed-N` of the study's folder.
+//! Event files for TensorBoard, in a folder for every reported run: `tensorboard/TASK/ARM/seed-N` of the study's
+//! folder.
 //!
-//! A run that begins, or continues from a checkpoint, has a new file with all of its points so far, in place of the one before.
+//! A run that begins, or continues from a checkpoint, has a new file with all of its points so far, which replaces the
+//! previous one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -82,7 +84,8 @@ fn folder(top: &Path, task: &str, arm: &str, fork: Option<usize>, seed: u64) -> 
 /// Between an arm and the step that it continues from.
 const FROM: &str = "-from-";
 
-/// The name of a task or an arm as that of a folder. The separators of paths, what Windows allows in no name, and what would make two names one are escaped as in URLs.
+/// The name of a task or an arm as that of a folder. The separators of paths, what Windows allows in no name, and what
+/// would make two names one are escaped as in URLs.
 fn name(text: &str) -> String {
     let mut name = String::new();
     let last = text.chars().count().saturating_sub(1);
@@ -99,7 +102,7 @@ fn name(text: &str) -> String {
     name
 }
 
-/// Writes the event files of all reported runs, in place of those that are there. Their number.
+/// Writes the event files of all reported runs, replaces existing ones, and returns their number.
 ///
 /// # Errors
 /// One cannot be written.

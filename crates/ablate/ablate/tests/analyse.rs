@@ -119,8 +119,8 @@ fn mistakes_are_named() {
     assert!(error(by_seed(folder.path().join("none.csv"))).contains("cannot read"));
 }
 
-/// Two results of the optimization track of KellerJordan/modded-nanogpt (MIT License, commit f411b3d): validation losses of
-/// `records/track_3_optimization/results/20260501_skylight001` and `20260501_contra_muon`.
+/// Two results of the optimization track of KellerJordan/modded-nanogpt (MIT License, commit f411b3d): validation
+/// losses of `records/track_3_optimization/results/20260501_skylight001` and `20260501_contra_muon`.
 #[test]
 fn a_public_record_is_read_as_what_it_is() {
     let log = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../examples/contra_muon.csv");
@@ -152,7 +152,8 @@ fn public(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../examples").join(name)
 }
 
-/// Results 36 and 37 of the same track and commit: the last validation losses of `20260610_tuned_baseline_3250` and `20260611_muonh_tuned_aux_3250`.
+/// Results 36 and 37 of the same track and commit: the last validation losses of `20260610_tuned_baseline_3250` and
+/// `20260611_muonh_tuned_aux_3250`.
 #[test]
 fn two_public_records_with_the_same_tuning_do_not_differ() {
     let source = Source {
@@ -169,7 +170,8 @@ fn two_public_records_with_the_same_tuning_do_not_differ() {
     assert!(interval.low < -0.001 && interval.high > 0.001, "{interval:?}");
 }
 
-/// Result 46 of the same track and commit: both validation losses of `20260619_cwd_rowfloor_tailema`, whose eighth run was not logged to the end.
+/// Result 46 of the same track and commit: both validation losses of `20260619_cwd_rowfloor_tailema`, whose eighth run
+/// was not logged to the end.
 #[test]
 fn what_helps_in_the_middle_of_a_public_run_harms_at_its_end() {
     let source = Source {

@@ -90,7 +90,8 @@ fn every_function_of_the_named_optimizers_has_a_name_in_studies() {
 
 #[test]
 fn published_studies_address_their_runs_as_they_always_did() {
-    // The digests of these texts, with `c` for the sources: {"code":"c","evaluations":20,"final_split":"test","optimizer":{"baseline":"adam-w"}, ...}.
+    // The digests of these texts, with `c` for the sources:
+    // {"code":"c","evaluations":20,"final_split":"test","optimizer":{"baseline":"adam-w"}, ...}.
     let address = |optimizer: &OptimizerSpec, setting| {
         let options = json!({});
         let key = Key {
@@ -328,7 +329,7 @@ mod random_chains {
             chain.push(writer.to_owned());
             let neighbour = chain[at.index(chain.len())].clone();
             let (before, after) = if is_before { (Some(neighbour), None) } else { (None, Some(neighbour)) };
-            let insert = vec![ablate::study::Insertion { transform: json!(inserted), before, after }];
+            let insert = vec![ablate::optimizer::Insertion { transform: json!(inserted), before, after }];
             let spec = ChainSpec { insert, ..spec(json!({ "chain": chain, "lr": 1e-3 })) };
             match spec.describe(&Registry::shipped()) {
                 Err(error) => prop_assert!(!error.to_string().is_empty()),
@@ -351,7 +352,7 @@ mod random_chains {
             let name = |value: &Value| value.as_str().or(value["transform"].as_str()).unwrap().to_owned();
             let neighbour = name(&chain[at.index(chain.len())]);
             let base = spec(json!({ "optimizer": named.name(), "lr": 1.0 }));
-            let insert = vec![ablate::study::Insertion { transform: json!("centralise"), before: Some(neighbour), after: None }];
+            let insert = vec![ablate::optimizer::Insertion { transform: json!("centralise"), before: Some(neighbour), after: None }];
             let with = ChainSpec { insert, ..base.clone() };
             let registry = Registry::shipped();
             prop_assert_eq!(with.transforms(&registry, 1).unwrap().len(), chain.len() + 1);

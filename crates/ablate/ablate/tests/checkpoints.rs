@@ -47,7 +47,8 @@ fn without_time(mut results: Results) -> Results {
     results
 }
 
-/// The results of a study that is stopped at every so many points, its number of stops, of beginnings of runs, and of runs.
+/// The results of a study that is stopped at every so many points, its number of stops, of beginnings of runs, and of
+/// runs.
 fn stopped(text: &str, every: usize) -> (Results, [usize; 3]) {
     let registry = registry();
     let study = Study::parse("test", text, &registry, &Overrides::default()).unwrap();
@@ -64,8 +65,7 @@ fn stopped(text: &str, every: usize) -> (Results, [usize; 3]) {
     for stops in 0.. {
         // As another process would find it.
         let store = Store::open(folder.path()).unwrap();
-        let execution =
-            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        let execution = Execution::new(&study, &registry, &store).stop_when(&stop);
         match pool.install(|| execution.results(&observer)) {
             Ok(results) => {
                 let files = std::fs::read_dir(folder.path().join("runs")).unwrap().flatten();

@@ -6,7 +6,6 @@ mod program;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ablate::execute::Execution;
@@ -19,7 +18,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use program::program;
 
-/// Ten steps, of which each makes the loss depend on all before. It keeps its state after every third one. What `AT` is at a moment is done once by every run.
+/// Ten steps, of which each makes the loss depend on all before. It keeps its state after every third one. What `AT` is
+/// at a moment is done once by every run.
 const TRAIN: &str = r#"
 seed=$1; lr=$2; folder=${3:-$CHECKPOINT}; steps=$4
 at() { [ "$AT" = "$1" ] && mkdir "done $seed $lr" 2> /dev/null; }
@@ -76,10 +76,9 @@ impl Place {
         fs::write(self.path("my.toml"), text).unwrap();
         let registry = Registry::shipped();
         let study = Study::open(self.path("my.toml"), &registry, &Overrides::default())?;
-        let (store, stop) = (Store::open(&self.path("out"))?, AtomicBool::new(false));
+        let store = Store::open(&self.path("out"))?;
         store.tidy();
-        let execution =
-            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        let execution = Execution::new(&study, &registry, &store);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
         let mut results = pool.install(|| execution.results(&()))?;
         Ok(without_time(results.tasks.remove(0)))
@@ -161,7 +160,8 @@ fn a_command_that_is_killed_goes_on_from_its_checkpoint_to_the_curve_of_an_undis
         let run = &whole.arms[0].runs[0];
         assert_eq!(run.record.curve.iter().map(|p| p.step).collect::<Vec<_>>(), [0, 2, 4, 6, 8, 10]);
         assert_eq!(run.further["lr"].len(), 10);
-        // Before anything is saved, between two lines of a step, right after a save, later, and when all has been said but the end, and all.
+        // Before anything is saved, between two lines of a step, right after a save, later, and when all has been said
+        // but the end, and all.
         for (at, from) in [
             ("after 2", 0),
             ("within 3", 3),

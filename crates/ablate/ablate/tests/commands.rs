@@ -44,7 +44,7 @@ impl Place {
         let study = self.study(text)?;
         let store = Store::open(&self.path("out")).unwrap();
         let registry = Registry::shipped();
-        let execution = Execution { study: &study, registry: &registry, store: &store, stop, may_run: true };
+        let execution = Execution::new(&study, &registry, &store).stop_when(stop);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         pool.install(|| execution.results(observer))
     }
@@ -287,7 +287,8 @@ fn a_script_that_does_not_end_in_its_time_or_when_asked_is_ended() {
     }
 }
 
-/// How many processes of a group there are, where the system tells; those that have ended and nobody has asked about don't count.
+/// How many processes of a group there are, where the system tells; those that have ended and nobody has asked about
+/// don't count.
 fn alive(group: &str) -> usize {
     let stats = fs::read_dir("/proc").into_iter().flatten().flatten();
     let stats = stats.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());

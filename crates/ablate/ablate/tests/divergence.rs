@@ -1,7 +1,7 @@
-//! Verdicts where runs diverged: they lose their pair, whichever side they are on, and nothing is said without the test.
+//! Verdicts where runs diverged: they lose their pair, whichever side they are on, and nothing is said without the
+//! test.
 
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 
 use ablate::diff::{self, Change};
 use ablate::execute::Execution;
@@ -31,9 +31,8 @@ fn study(base: &[Option<f64>], arm: &[Option<f64>]) -> Results {
         let registry = Registry::shipped();
         let study = Study::parse("test", STUDY, &registry, &Overrides::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (store, stop) = (Store::open(folder.path()).unwrap(), AtomicBool::new(false));
-        let execution =
-            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        let store = Store::open(folder.path()).unwrap();
+        let execution = Execution::new(&study, &registry, &store);
         execution.results(&()).unwrap()
     });
     let mut results = results.clone();
@@ -156,6 +155,33 @@ fn a_report_of_runs_that_diverged_has_no_number_that_is_none() {
     }
 }
 
+#[test]
+fn a_difference_after_an_arrow_has_a_sign_only_if_its_mean_points_the_other_way() {
+    let base = losses(10, 0);
+    let times = |factors: [Option<f64>; 10]| -> Vec<Option<f64>> {
+        base.iter().zip(factors).map(|(loss, factor)| Some((*loss)? * factor?)).collect()
+    };
+    let mixed = std::array::from_fn(|seed| Some(if seed < 6 { 10.0 } else { 0.1 }));
+    let one_left = std::array::from_fn(|seed| (seed == 9).then_some(0.1));
+    let cases = [
+        (times([Some(0.1); 10]), ["▲", "1.00"]),
+        (times([Some(10.0); 10]), ["▼", "1.00"]),
+        (times(mixed), ["·", "+0.20"]),
+        (times(one_left), ["▼", "−1.00 (1 of 10 pairs)"]),
+    ];
+    for (arm, [sign, difference]) in cases {
+        let results = study(&base, &arm);
+        let folder = tempfile::tempdir().unwrap();
+        let environment = report::Environment::default();
+        report::write(folder.path(), &results, &Findings::of(&results), &environment).unwrap();
+        let text = |file| std::fs::read_to_string(folder.path().join(file)).unwrap();
+        let (markdown, page) = (text(report::MARKDOWN_FILE), text(report::HTML_FILE));
+        assert!(markdown.contains(&format!("| {sign} {difference}")), "{sign} {difference} in {markdown}");
+        assert!(page.contains(&format!(">{sign}</span> {difference}")), "{sign} {difference}");
+        assert_eq!(markdown.contains("a difference after ▲ or ▼ has no sign"), sign != "·");
+    }
+}
+
 /// A task whose third batch has a gradient that is not a number.
 struct Broken(Box<dyn Task>);
 
@@ -199,9 +225,8 @@ fn a_step_that_the_optimizer_skips_is_counted_and_reported_and_the_run_goes_on()
         );
         let study = Study::parse("test", &text, &registry, &Overrides::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (store, stop) = (Store::open(folder.path()).unwrap(), AtomicBool::new(false));
-        let execution =
-            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        let store = Store::open(folder.path()).unwrap();
+        let execution = Execution::new(&study, &registry, &store);
         execution.results(&()).unwrap()
     };
     let skipping = results("non_finite = \"skip\"");

@@ -1,4 +1,5 @@
-//! Arms that go on from the base's state: with the bits that they should have, whatever the store has lost, and as a report tells it.
+//! Arms that go on from the base's state: with the bits that they should have, whatever the store has lost, and as a
+//! report tells it.
 
 mod breaking;
 mod program;
@@ -6,7 +7,6 @@ mod program;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
 use ablate::execute::{Execution, Job, Observer, run_counts};
@@ -47,10 +47,9 @@ fn study(text: &str) -> Study {
 }
 
 fn run_in(folder: &Path, text: &str, observer: &dyn Observer) -> Results {
-    let (study, registry, stop) = (study(text), registry(), AtomicBool::new(false));
+    let (study, registry) = (study(text), registry());
     let store = Store::open(folder).unwrap();
-    let execution =
-        Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+    let execution = Execution::new(&study, &registry, &store);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     pool.install(|| execution.results(observer)).unwrap()
 }

@@ -1,5 +1,6 @@
-//! Runs in the files of TensorBoard and of Weights & Biases. The event files here are made byte by byte, by a writer that shares nothing with the reader but the format; those in
-//! `tests/data` by Python's `tensorboard` (`make_events.py`).
+//! Runs in the files of TensorBoard and of Weights & Biases. The event files here are made byte by byte, by a writer
+//! that shares nothing with the reader but the format; those in `tests/data` by Python's `tensorboard`
+//! (`make_events.py`).
 
 mod program;
 

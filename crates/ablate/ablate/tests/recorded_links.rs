@@ -1,7 +1,6 @@
 //! Work of the links of a chain, and causes of a wrong d, in runs and reports; and parts that need the loss.
 
 use std::fs;
-use std::sync::atomic::AtomicBool;
 
 use ablate::execute::Execution;
 use ablate::findings::Findings;
@@ -16,9 +15,8 @@ fn results(text: &str) -> Results {
     let registry = Registry::shipped();
     let study = Study::parse("test", text, &registry, &Overrides::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let (store, stop) = (Store::open(folder.path()).unwrap(), AtomicBool::new(false));
-    let execution =
-        Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+    let store = Store::open(folder.path()).unwrap();
+    let execution = Execution::new(&study, &registry, &store);
     execution.results(&()).unwrap()
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 
 use ablate::execute::{Execution, Job, Observer};
 use ablate::findings::{Findings, Reason, Verdict};
@@ -42,8 +41,9 @@ impl Observer for Asked {
 fn results(store: &Store, may_run: bool, observer: &dyn Observer) -> anyhow::Result<Results> {
     let registry = Registry::shipped();
     let study = Study::parse("test", STUDY, &registry, &Overrides::default())?;
-    let stop = AtomicBool::new(false);
-    Execution { study: &study, registry: &registry, store, stop: &stop, may_run }.results(observer)
+    let execution = Execution::new(&study, &registry, store);
+    let execution = if may_run { execution } else { execution.only_stored() };
+    execution.results(observer)
 }
 
 #[test]

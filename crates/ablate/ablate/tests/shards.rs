@@ -5,7 +5,6 @@ mod breaking;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 
 use ablate::execute::{Execution, Job, Observer, Phase, Shard, State, Survey};
 use ablate::record::Record;
@@ -78,8 +77,7 @@ fn with_store<R>(text: &str, folder: &Path, act: impl FnOnce(&Execution) -> R) -
     let registry = registry();
     let study = Study::parse("test", text, &registry, &Overrides::default()).unwrap();
     let store = Store::open(folder).unwrap();
-    let stop = AtomicBool::new(false);
-    act(&Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true })
+    act(&Execution::new(&study, &registry, &store))
 }
 
 fn share(text: &str, folder: &Path, (index, count): (usize, usize), done: &Done) -> Survey {

@@ -5,7 +5,6 @@ mod breaking;
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 
 use ablate::execute::Execution;
 use ablate::findings::{Findings, Verdict};
@@ -21,9 +20,7 @@ fn run_with(text: &str, threads: usize) -> Results {
     let study = Study::parse("test", text, &registry, &Overrides::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let stop = AtomicBool::new(false);
-    let execution =
-        Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+    let execution = Execution::new(&study, &registry, &store);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| execution.results(&())).unwrap()
 }

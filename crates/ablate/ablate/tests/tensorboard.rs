@@ -1,4 +1,5 @@
-//! TensorBoard's event files of runs that are under way: what is in them, however a study is stopped, and what TensorBoard reads.
+//! TensorBoard's event files of runs that are under way: what is in them, however a study is stopped, and what
+//! TensorBoard reads.
 
 mod program;
 
@@ -7,7 +8,6 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ablate::analyse::{Source, read};
@@ -193,11 +193,10 @@ fn a_study_that_is_stopped_and_killed_has_every_point_once() {
 fn the_analysis_of_the_event_files_is_the_report_of_the_study() {
     let place = Place::new(STUDY);
     place.ablate("run", &["--tensorboard"]);
-    let (registry, stop) = (Registry::shipped(), AtomicBool::new(false));
+    let registry = Registry::shipped();
     let study = Study::open(place.study(), &registry, &Overrides::default()).unwrap();
     let store = Store::open(&place.out()).unwrap();
-    let execution =
-        Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: false };
+    let execution = Execution::new(&study, &registry, &store).only_stored();
     let results = execution.results(&()).unwrap();
     let analysed = read(&of_tag(&place.logdir("digits"), "final/accuracy", Measure::Accuracy)).unwrap();
     let (expected, found) = (Findings::of(&results), Findings::of(&analysed));

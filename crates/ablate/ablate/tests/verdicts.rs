@@ -1,7 +1,6 @@
 //! What is said of many arms and tasks: verdicts that are possible, arms that do nothing, corrections and their traces.
 
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 
 use ablate::execute::Execution;
 use ablate::findings::{Findings, Verdict};
@@ -22,16 +21,16 @@ const STUDY: &str = r#"
     on = { d_coef = 2.0 }
 "#;
 
-/// A study of accuracies: `value(task, arm, seed)`, where arm 0 is the base. An arm with all of the base's values does nothing.
+/// A study of accuracies: `value(task, arm, seed)`, where arm 0 is the base. An arm with all of the base's values does
+/// nothing.
 fn study(tasks: usize, arms: usize, seeds: usize, value: impl Fn(usize, usize, usize) -> f64) -> Results {
     static RESULTS: OnceLock<Results> = OnceLock::new();
     let results = RESULTS.get_or_init(|| {
         let registry = Registry::shipped();
         let study = Study::parse("test", STUDY, &registry, &Overrides::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (store, stop) = (Store::open(folder.path()).unwrap(), AtomicBool::new(false));
-        let execution =
-            Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+        let store = Store::open(folder.path()).unwrap();
+        let execution = Execution::new(&study, &registry, &store);
         execution.results(&()).unwrap()
     });
     let mut results = results.clone();

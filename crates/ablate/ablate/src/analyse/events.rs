@@ -59,7 +59,8 @@ pub(super) fn is_for(path: &Path) -> bool {
     path.is_dir() || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NAME))
 }
 
-/// The rows of a file or of a folder with a folder for every run: one for every run and step, with a column for every tag. What was left out goes to `notes`.
+/// The rows of a file or of a folder with a folder for every run: one for every run and step, with a column for every
+/// tag. What was left out goes to `notes`.
 pub(super) fn rows(path: &Path, notes: &mut Vec<String>) -> Result<Vec<Row>> {
     let mut files = Vec::new();
     let top = if path.is_dir() {
@@ -72,7 +73,8 @@ pub(super) fn rows(path: &Path, notes: &mut Vec<String>) -> Result<Vec<Row>> {
         files.push(path.to_owned());
         path.parent().and_then(Path::parent).unwrap_or(Path::new(""))
     };
-    // A run that was continued has several files, whose names begin with the time; of a step that is in two, the later one counts.
+    // A run that was continued has several files, whose names begin with the time; of a step that is in two, the later
+    // one counts.
     files.sort();
     let mut runs: BTreeMap<(String, i64), Row> = BTreeMap::new();
     for file in files {

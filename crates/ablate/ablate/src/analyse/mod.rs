@@ -1,4 +1,5 @@
-//! Analysis of runs that are finished, whatever trained them: files with a row for every run, or for every evaluation; TensorBoard's event files; exports of Weights & Biases.
+//! Analysis of runs that are finished, whatever trained them: files with a row for every run, or for every evaluation;
+//! TensorBoard's event files; exports of Weights & Biases.
 //!
 //! ```
 //! use ablate::analyse::{EventError, Source, WandbError, read};
@@ -13,7 +14,7 @@
 //! assert_eq!((results.arms[0].name.as_str(), results.study.seeds), ("adam", 8));
 //! assert_eq!(Findings::of(&results).tasks[0].arms[1].verdict, Verdict::Better);
 //!
-//! // What is wrong about an event file, or an export of W&B, is an error of its own.
+//! // Event files and exports of W&B have their own types of errors.
 //! let path = folder.path().join("events.out.tfevents.1.host");
 //! std::fs::write(&path, [0; 20])?;
 //! let error = read(&Source::new(vec![path])).unwrap_err();
@@ -47,23 +48,25 @@ use crate::results::{Arm, ArmRuns, Matters, Origin, Results, Role, Run, StudyInf
 /// Files of runs, and the meaning of their columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
-    /// Tables with commas or tabs, JSON lines, exports of W&B; event files, or folders with a folder of these for every run.
+    /// Tables with commas or tabs, JSON lines, exports of W&B; event files, or folders with a folder of these for every
+    /// run.
     pub files: Vec<PathBuf>,
     /// The column of arms.
     pub arm: String,
-    /// That of what arms are compared by.
+    /// The column of the values by which arms are compared.
     pub value: String,
-    /// That of tasks; without, there is one.
+    /// The column of tasks; without it, there is one task.
     pub task: Option<String>,
-    /// That of seeds; without, runs have no pairs.
+    /// The column of seeds; without it, runs have no pairs.
     pub seed: Option<String>,
-    /// That of runs, where neither seeds nor files tell them from each other. Event files and exports of W&B have one, `run`.
+    /// The column of runs, if neither seeds nor files distinguish them. Event files and exports of W&B have one, `run`.
     pub run: Option<String>,
-    /// How runs are named, or else their files: what is in its places are further columns.
+    /// Pattern of the names of runs, or of files if runs have no names. Its placeholders are further columns.
     pub name: Option<Pattern>,
-    /// That of steps, where a run has a row for every evaluation; its last one counts. Event files and exports of W&B have one, `step`.
+    /// The column of steps, if a run has a row for every evaluation; its last row counts. Event files and exports of
+    /// W&B have one, `step`.
     pub step: Option<String>,
-    /// The arm that the others are compared with; without, the first one.
+    /// The arm with which the others are compared; without it, the first one.
     pub base: Option<String>,
     /// Kind of the values.
     pub measure: Measure,
@@ -97,7 +100,8 @@ type Arms = BTreeMap<String, Runs>;
 /// The runs of files, as if a study had done them.
 ///
 /// # Errors
-/// A file that cannot be read, a column that isn't there, a value that is no number, or two rows of a run without steps.
+/// A file that cannot be read, a column that isn't there, a value that is no number, or two rows of a run without
+/// steps.
 pub fn read(source: &Source) -> Result<Results> {
     let (mut all, mut notes, mut have_names) = (Vec::new(), Vec::new(), false);
     for file in &source.files {
@@ -262,7 +266,7 @@ fn task(source: &Source, name: &str, arms: &Arms, names: &[String], notes: &[Str
     })
 }
 
-/// The run, as if a command had told it.
+/// The run, as if a command had written it.
 fn run(source: &Source, rows: &[Row]) -> Result<crate::measured::Measured> {
     let mut steps = Vec::new();
     for (index, row) in rows.iter().enumerate() {

@@ -81,7 +81,8 @@ impl Pattern {
         self.parts.iter().any(|part| matches!(part, Part::Place(name) if name == place))
     }
 
-    /// Parts of a name that stand in the places; nothing where it doesn't fit. A place takes as much as the places after it leave.
+    /// Parts of a name that stand in the places; nothing where it doesn't fit. A place takes as much as the places
+    /// after it leave.
     pub fn columns<'a>(&'a self, name: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
         let mut found = fit(&self.parts, name)?;
         found.reverse();

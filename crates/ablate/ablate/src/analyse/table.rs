@@ -15,7 +15,7 @@ pub(super) const FILE: &str = "file";
 pub(super) const RUN: &str = "run";
 pub(super) const STEP: &str = "step";
 
-/// A row, by column. What is empty is absent.
+/// A row, by column. Empty cells are absent.
 pub(super) type Row = BTreeMap<String, String>;
 
 /// Rows of a file, or of a folder of event files.
@@ -26,7 +26,7 @@ pub(super) struct Rows {
     pub(super) has_names: bool,
 }
 
-/// The rows of a file. What was left out of them goes to `notes`.
+/// Rows of a file. Adds to `notes` what was left out.
 ///
 /// # Errors
 /// It cannot be read, or is none of those.

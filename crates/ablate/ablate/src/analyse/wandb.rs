@@ -7,13 +7,13 @@ use super::table::{RUN, Row, STEP};
 /// Between the name of a run and that of a number.
 const BETWEEN: &str = " - ";
 
-/// Endings of the two columns beside each number, which repeat it where nothing is averaged.
+/// Endings of the two columns next to each number, which repeat it if nothing is averaged.
 const ENDS: [&str; 2] = ["__MIN", "__MAX"];
 
 /// Fault of an export.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WandbError {
-    /// Two runs with one name cannot be told from each other.
+    /// Two runs have the same name.
     #[error(
         "the column {0:?} is there twice, as two runs have the same name: rename one of them in W&B, and export again"
     )]

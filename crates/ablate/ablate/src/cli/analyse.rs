@@ -23,8 +23,8 @@ pub(super) struct Columns {
     /// The column by which arms are compared: in event files the tag, in exports of W&B the metric
     #[arg(long, value_name = "COLUMN")]
     value: String,
-    /// Pattern of the names of runs, or of their files: "{arm}/seed{seed}". The text in each place becomes a column of that name;
-    /// {arm}, {seed} and {task} are the arm, the seed and the task
+    /// Pattern of the names of runs, or of their files: "{arm}/seed{seed}". The text in each place becomes a column of
+    /// that name; {arm}, {seed} and {task} are the arm, the seed and the task
     #[arg(long, value_name = "PATTERN")]
     name: Option<Pattern>,
     /// The column of tasks; without it, there is one task

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -16,7 +15,8 @@ use crate::study::{Overrides, SHIPPED, Study};
 /// Folders to merge.
 #[derive(Args)]
 pub(super) struct Folders {
-    /// Destination: a study, for its folder ablation/NAME; a folder, which is created if it does not exist; or the URL of an object store
+    /// Destination: a study, for its folder ablation/NAME; a folder, which is created if it does not exist; or the URL
+    /// of an object store
     #[arg(value_name = "STUDY|DIR|URL")]
     into: PathBuf,
     /// Folders to read, from other machines or of shares, or URLs of object stores; they stay as they are
@@ -113,12 +113,11 @@ fn text(study: Option<&Study>, from: &Path, store: &Store) -> Result<String> {
     text.with_context(|| format!("cannot read {}", from.join(STUDY_FILE).display()))
 }
 
-/// The run with two results. A study says which one it is, where it is one of this program's sources.
+/// Name of the run with two results. It needs a study that was run with the sources of this program.
 fn named(conflict: &Conflict, study: Option<&Study>, registry: &Registry, store: &Store) -> String {
     let Conflict { address, here, there, difference } = conflict;
-    let stop = AtomicBool::new(false);
     let name = study.and_then(|study| {
-        let execution = Execution { study, registry, store, stop: &stop, may_run: false };
+        let execution = Execution::new(study, registry, store).only_stored();
         execution.name(address).ok().flatten()
     });
     let name = name.unwrap_or_else(|| address.clone());

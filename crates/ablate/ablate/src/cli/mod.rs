@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line of `ablate`: its commands, options and exit statuses.
 
 mod analyse;
 mod check;
@@ -66,7 +66,7 @@ Examples:
   ablate export my.toml --to parquet  its runs and curves as tables
   ablate power my.toml                how many seeds it needs, from a pilot that `ablate run my.toml --seeds 4` made
   ablate run switches --seeds 3 --tasks digits
-                                      a smaller version of a study that ships
+                                      a smaller version of an included study
   ablate analyse runs.csv --arm optimizer --seed seed --value val_loss
                                       the same report of runs that another program did
   ablate analyse logdir --name \"{arm}/seed{seed}\" --value val_loss
@@ -288,7 +288,7 @@ enum Command {
 /// The study, and how much of it to run.
 #[derive(Args)]
 struct Which {
-    /// A study file, or a study that ships: quick, switches, factorial, cautious, example
+    /// A study file, or an included study: quick, switches, factorial, cautious, example
     #[arg(default_value = "quick")]
     study: PathBuf,
     /// Seeds per arm and task, instead of the study's

@@ -1,4 +1,4 @@
-//! Where a study's runs and its report are.
+//! Places of a study's runs and of its report.
 
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,14 @@ pub(super) struct Place {
     /// The study's folder, for runs and report [default: ablation/NAME]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
-    /// Keep the runs in an object store, and only the report in the study's folder: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, with credentials
-    /// from the environment or the machine; needs a program that was built with the feature `object-store`
+    /// Keep the runs in an object store, and only the report in the study's folder: s3://BUCKET/PREFIX,
+    /// gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, with credentials from the environment or the machine; needs a
+    /// program that was built with the feature `object-store`
     #[arg(long, value_name = "URL")]
     pub(super) store: Option<String>,
 }
 
-/// Where a study's runs and its report are.
+/// Places of a study's runs and of its report.
 pub(super) struct Places {
     /// The study's folder.
     pub(super) folder: PathBuf,
@@ -80,7 +81,7 @@ impl Places {
         }
     }
 
-    /// Where the runs are, for people.
+    /// Place of the runs, for messages.
     pub(super) fn runs(&self) -> String {
         self.store.clone().unwrap_or_else(|| self.folder.display().to_string())
     }

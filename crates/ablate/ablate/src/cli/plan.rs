@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -143,8 +142,7 @@ pub(super) fn plan(study: &Study, places: &Places, registry: &Registry) -> Resul
         Some(store) => store,
         None => Store::open(nothing.path())?,
     };
-    let stop = AtomicBool::new(false);
-    let execution = Execution { study, registry, store: &store, stop: &stop, may_run: false };
+    let execution = Execution::new(study, registry, &store).only_stored();
     let survey = execution.survey()?;
     let mut other_attempts = Vec::new();
     for address in store.attempted() {

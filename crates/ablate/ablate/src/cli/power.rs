@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::AtomicBool;
 
 use ablate_statistics::{SeedPlan, Summary, spread_interval};
 use anyhow::{Context, Result, ensure};
@@ -69,7 +68,6 @@ pub(super) fn plan(
 
 /// The stored runs of as many seeds as all arms have.
 fn pilot(which: &Which, place: &Place, registry: &Registry) -> Result<Results> {
-    let stop = AtomicBool::new(false);
     let whole = Study::open(&which.study, registry, &which.overrides())?;
     let places = place.of(&whole)?;
     let store = places.existing()?.with_context(|| {
@@ -83,7 +81,7 @@ fn pilot(which: &Which, place: &Place, registry: &Registry) -> Result<Results> {
         let mut study = Study::open(&which.study, registry, &overrides)?;
         study.file.sequential = false; // of a pilot, every arm has all seeds
         study.forked.clear();
-        let execution = Execution { study: &study, registry, store: &store, stop: &stop, may_run: false };
+        let execution = Execution::new(&study, registry, &store).only_stored();
         match execution.results(&()) {
             Ok(results) => return Ok(results),
             Err(error) => missing = Some(error),

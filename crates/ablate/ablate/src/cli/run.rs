@@ -27,8 +27,9 @@ const CANDLE_THREADS: &str = "RAYON_NUM_THREADS";
 
 /// Starts the program again with one thread for candle, because the runs already occupy every core.
 ///
-/// candle asks for the number of threads in every matrix product: the variable, or else the machine's cores, counted again. A
-/// short run took about twice as long without the variable. A program cannot set its own environment without `unsafe`.
+/// candle asks for the number of threads in every matrix product: the variable, or else the machine's cores, counted
+/// again. A short run took about twice as long without the variable. A program cannot set its own environment without
+/// `unsafe`.
 #[cfg(unix)]
 fn limit_candle() {
     use std::os::unix::process::CommandExt;
@@ -97,7 +98,8 @@ pub(super) fn stored(which: &Which, place: &Place, registry: &Registry) -> Resul
     Ok((folder.path().to_owned(), results))
 }
 
-/// The number of threads for what was asked. More of them than cores would do nothing sooner, and very many stop the machine.
+/// The number of threads for what was asked. More of them than cores would do nothing sooner, and very many stop the
+/// machine.
 fn at_the_same_time(asked: usize, cores: usize) -> Result<usize> {
     ensure!(
         asked <= cores,
@@ -139,13 +141,8 @@ impl Parts<'_> {
     }
 
     fn execution<'e>(&'e self, store: &'e Store) -> Execution<'e> {
-        Execution {
-            study: self.study,
-            registry: self.registry,
-            store,
-            stop: self.stop,
-            may_run: self.may_run,
-        }
+        let execution = Execution::new(self.study, self.registry, store).stop_when(self.stop);
+        if self.may_run { execution } else { execution.only_stored() }
     }
 
     /// Does a share of the study, which has no report.

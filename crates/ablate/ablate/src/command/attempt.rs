@@ -1,6 +1,8 @@
-//! Attempts at a run of a command: the folder that the program keeps its checkpoint in, and the lines that belong to it.
+//! Attempts at a run of a command: the folder that the program keeps its checkpoint in, and the lines that belong to
+//! it.
 //!
-//! A run has a folder for all its attempts, next to its file, with one for each that may still be under way while another begins:
+//! A run has a folder for all its attempts, next to its file, with one for each that may still be under way while
+//! another begins:
 //!
 //! ```text
 //! ADDRESS.attempts/0/checkpoint/      the program's own files: `{checkpoint}`
@@ -10,9 +12,9 @@
 //!                    holder.json      whose it is
 //! ```
 //!
-//! An attempt continues in the folder of its predecessor where that is known to have ended. Where it isn't (its process was of another machine, or only the program
-//! that listened to it was killed, and it trains on), it gets a copy: so that no two ever write to the same checkpoint, and the lines that belong to a checkpoint are always
-//! next to it.
+//! An attempt continues in the folder of its predecessor where that is known to have ended. Where it isn't (its process
+//! was of another machine, or only the program that listened to it was killed, and it trains on), it gets a copy: so
+//! that no two ever write to the same checkpoint, and the lines that belong to a checkpoint are always next to it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -34,7 +36,8 @@ const LINES: &str = "lines.jsonl";
 const TIMES: &str = "times.txt";
 const HOLDER: &str = "holder.json";
 
-/// Tries to copy a checkpoint that is being written meanwhile. Afterwards a copy is no worse than what a killed program leaves.
+/// Tries to copy a checkpoint that is being written meanwhile. Afterwards a copy is no worse than what a killed program
+/// leaves.
 const COPIES: usize = 20;
 const BETWEEN_COPIES: Duration = Duration::from_millis(100);
 
@@ -84,7 +87,8 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Begins one, whose run is this process' alone. `all` is the folder of its run's attempts; `is_line` says which of the lines count.
+    /// Begins an attempt, whose run belongs to this process only. `all` is the folder of its run's attempts; `is_line`
+    /// says which of the lines count.
     ///
     /// # Errors
     /// The folder cannot be used.
@@ -152,7 +156,8 @@ impl Attempt {
 }
 
 impl Drop for Attempt {
-    /// Leaves the folder to the next attempt, unless a part of the program still runs, or another process has it by now.
+    /// Leaves the folder to the next attempt, unless a part of the program still runs, or another process has it by
+    /// now.
     fn drop(&mut self) {
         let has_ended = self.holder.group.is_none_or(|group| !running::has_members(group));
         if has_ended && Holder::read(&self.folder).as_ref() == Some(&self.holder) {
@@ -168,7 +173,7 @@ pub(crate) fn saved(all: &Path) -> Option<PathBuf> {
     is_empty(&folder).is_ok_and(|is_empty| !is_empty).then_some(folder)
 }
 
-/// Takes the folder of an attempt that has ended, which of several processes one alone can.
+/// Takes the folder of an attempt that has ended. Only one of several processes can.
 fn take_over(folder: &Path, holder: &Holder) -> Result<bool> {
     let Some(before) = Holder::read(folder).filter(Holder::is_gone) else { return Ok(false) };
     let (path, away) = (folder.join(HOLDER), folder.join(format!("{}.away", holder.id)));
@@ -469,7 +474,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let from = folder.path().join("from");
         fs::create_dir(&from).unwrap();
-        // A file of its own for every state, an older one that goes, and the name of the latest, as frameworks write them.
+        // A file of its own for every state, an older one that goes, and the name of the latest, as frameworks write
+        // them.
         let save = |number: usize| {
             fs::write(from.join(format!("state-{number}")), number.to_string()).unwrap();
             replace(&from.join("latest"), number.to_string().as_bytes()).unwrap();

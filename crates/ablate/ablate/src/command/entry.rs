@@ -10,18 +10,19 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CommandEntry {
-    /// The program and its arguments, with places for what a run gets: `{seed}`, `{steps}`, `{out}` (the file to write to; without it
-    /// the lines are expected on standard output), `{checkpoint}` (a folder for what the program continues with when it is started again), an
-    /// option by its name, every option in turn where an argument has `{option}` and `{value}`, or a file of them, `{options.json}` or
-    /// `{options.toml}`.
+    /// The program and its arguments, with placeholders for the values of a run: `{seed}`, `{steps}`, `{out}` (the file
+    /// to write to; without it the lines are expected on standard output), `{checkpoint}` (a folder for what the
+    /// program continues with when it is started again), an option by its name, every option in turn where an argument
+    /// has `{option}` and `{value}`, or a file of them, `{options.json}` or `{options.toml}`.
     pub command: Vec<String>,
-    /// The files that determine a run, as patterns relative to the study file. It must be said, even that there are none.
+    /// The files that determine a run, as patterns relative to the study file. Required; an empty list means that there
+    /// are none.
     pub sources: Option<Vec<String>>,
-    /// Variables of the environment, with places as in the command.
+    /// Variables of the environment, with placeholders as in the command.
     pub environment: BTreeMap<String, String>,
-    /// Variables that come from outside and determine a run.
+    /// Names of inherited environment variables that determine a run.
     pub inherited: Vec<String>,
-    /// Options of this task beside those of the arms.
+    /// Options of this task in addition to those of the arms.
     pub options: Map<String, Value>,
     /// Measure that arms are compared by.
     pub measure: Measure,
@@ -33,7 +34,7 @@ pub struct CommandEntry {
     pub test_examples: Option<usize>,
     /// Seconds after which a run is stopped.
     pub time_limit: Option<f64>,
-    /// Seconds between the request to end and the order.
+    /// Seconds between the request to end and the forced end.
     pub grace: f64,
     /// Number of times that a run that fails is tried again.
     pub retries: usize,
@@ -41,7 +42,7 @@ pub struct CommandEntry {
     pub cores: usize,
     /// Devices, of which a run has one to itself, as CUDA_VISIBLE_DEVICES.
     pub gpus: Vec<String>,
-    /// Seeds of the base that are run a second time, to see whether equal runs are equal.
+    /// Number of the base's seeds that are run a second time, which tests whether equal runs are equal.
     pub repeats: usize,
 }
 

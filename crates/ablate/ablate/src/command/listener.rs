@@ -1,4 +1,4 @@
-//! The reader of a command's lines, which also knows those of the attempts before.
+//! Reader of a command's lines, which also has the lines of earlier attempts.
 
 use std::time::Instant;
 

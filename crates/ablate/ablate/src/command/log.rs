@@ -1,4 +1,4 @@
-//! The log of a run: what its command says beside its lines, of all attempts one after the other.
+//! Log of a run: the other output of its command, of all attempts one after the other.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! A task that is a command: a script in any language that says what it measures, a JSON object a line.
+//! Task that is a command: a script in any language that prints its measurements as JSON objects, one a line.
 //!
 //! ```
 //! use ablate::command::{CommandEntry, CommandTask};
@@ -58,7 +58,7 @@ pub(crate) use self::running::kill_all;
 use self::template::{fill, places};
 pub(crate) use self::transcript::Transcript;
 use crate::measured::Measured;
-use crate::optimizer::Setting;
+use crate::optimizer::{Change, Setting};
 use crate::record::Point;
 use crate::run::Next;
 use crate::store::{CommandKey, Store};
@@ -67,23 +67,23 @@ use crate::store::{CommandKey, Store};
 const EACH: [&str; 2] = ["option", "value"];
 /// A file of all options.
 const FILES: [&str; 2] = ["options.json", "options.toml"];
-/// Names that a run gets beside its options.
+/// Placeholders of a run other than its options.
 const OWN: [&str; 4] = ["seed", OUT, "steps", CHECKPOINT];
 /// The file to write to.
 const OUT: &str = "out";
-/// The folder for what the program continues with.
+/// The folder for the program's own checkpoints.
 const CHECKPOINT: &str = "checkpoint";
 /// The candidate of a tuned arm, which are options there.
 const TUNED: [&str; 2] = ["learning_rate", "schedule"];
 
-/// Exit status of what a scheduler has stopped, and what should be queued again: EX_TEMPFAIL of sysexits.h.
+/// Exit status of a command that a scheduler has stopped and should queue again: EX_TEMPFAIL of sysexits.h.
 pub(crate) const QUEUE_AGAIN: u8 = 75;
 
 /// A command that can be run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommandTask {
     entry: CommandEntry,
-    /// That of the study file: where the command runs.
+    /// Folder of the study file, in which the command runs.
     folder: PathBuf,
     sources: String,
     patterns: Vec<String>,
@@ -99,11 +99,11 @@ pub(crate) struct Assignment<'a> {
     pub(crate) seed: u64,
     pub(crate) steps: usize,
     pub(crate) final_split: Split,
-    /// 0, or which time it is run again.
+    /// 0, or the number of the repetition.
     pub(crate) repeat: usize,
 }
 
-/// Course of a run, as its command tells it.
+/// Message of a run's command.
 pub(crate) enum Heard<'h> {
     /// It begins, or begins again after a failure.
     Begun,
@@ -121,7 +121,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Output of the command beside its lines, of all attempts one after the other.
+    /// File of the command's other output, of all attempts one after the other.
     fn log(&self) -> PathBuf {
         self.store.path(self.address, "log")
     }
@@ -236,7 +236,8 @@ impl CommandTask {
         options
     }
 
-    /// The arguments, and the variables of the environment. `file` gives the path of `out`, of `checkpoint`, and of files of options.
+    /// The arguments, and the variables of the environment. `file` gives the path of `out`, of `checkpoint`, and of
+    /// files of options.
     fn filled(
         &self,
         assignment: &Assignment<'_>,
@@ -469,7 +470,7 @@ impl CommandTask {
     }
 }
 
-/// How an attempt ended that did not fail.
+/// End of an attempt that did not fail.
 enum End {
     Measured(Box<Measured>),
     /// Because the study stops.
@@ -485,7 +486,8 @@ fn is_object(line: &str) -> bool {
     line.starts_with('{')
 }
 
-/// A source has another content than it had when the study was read, so that nobody knows which of them a run was made with.
+/// A source has another content than it had when the study was read, so that nobody knows which of them a run was made
+/// with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SourcesChanged;
 
@@ -509,8 +511,8 @@ fn shown(value: &Value) -> String {
 }
 
 /// The options of an arm of commands, which has no chain that could be edited.
-pub(crate) fn check_change(change: &crate::study::Change) -> Result<()> {
-    let crate::study::Change { remove, replace, insert, .. } = change;
+pub(crate) fn check_change(change: &Change) -> Result<()> {
+    let Change { remove, replace, insert, .. } = change;
     if !(remove.is_empty() && replace.is_empty() && insert.is_empty()) {
         bail!("`remove`, `replace` and `insert` change a chain, and a command has options only");
     }

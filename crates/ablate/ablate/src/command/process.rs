@@ -11,16 +11,16 @@ use anyhow::{Context, Result};
 use super::running;
 use crate::run::Next;
 
-/// How often a child is looked at: seldom enough to cost nothing.
+/// Time between two checks of a child.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(30);
 
-/// How a child ended.
+/// End of a child process.
 pub(super) enum Ended {
     /// By itself.
     Exited(ExitStatus),
-    /// Because its time was over.
+    /// Because of its time limit.
     TimedOut,
-    /// Because of what it wrote.
+    /// Because of a line that it wrote.
     Enough,
     /// Because the study stops.
     Stopped,
@@ -29,7 +29,7 @@ pub(super) enum Ended {
 /// Limits of a child process.
 pub(super) struct Limits {
     pub(super) time: Option<Duration>,
-    /// From the request to end to the order.
+    /// Time between the request to end and the forced end.
     pub(super) grace: Duration,
 }
 
@@ -47,9 +47,9 @@ pub(super) trait Reader {
 
 /// Messages of the reader of a child's lines.
 pub(super) enum Reading {
-    /// Go on.
+    /// The child continues.
     More,
-    /// Its end is of no interest.
+    /// The child can be stopped.
     Enough,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Source<'p> {
     pub(super) is_kept: bool,
 }
 
-/// Runs a child until it ends, and reads the lines that it writes to a file. Its reader hears of its process group first.
+/// Runs a child until it ends, and reads the lines that it writes to a file. The reader gets its process group first.
 ///
 /// # Errors
 /// It cannot be started, or its lines cannot be read, or are refused; then it has ended, too.
@@ -121,7 +121,8 @@ impl Lines<'_> {
             let read = file.read_to_end(&mut self.unfinished);
             let read = read.with_context(|| format!("cannot read {}", self.source.path.display()))?;
             if self.source.is_kept && read > 0 {
-                // A checkpoint that comes afterwards must not be without them. Where the system cannot do it, they are there in a while.
+                // A checkpoint that comes afterwards must not be without them. Where the system cannot do it, they are
+                // there in a while.
                 let _ = file.sync_data();
             }
         }

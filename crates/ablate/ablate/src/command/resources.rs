@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::run::Next;
 
-/// How long a run waits before it asks again whether the study continues.
+/// Time after which a waiting run checks whether the study continues.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// All that there is, less what runs have taken.
+/// Cores and devices of this machine, which runs share.
 pub(crate) struct Resources {
     cores: usize,
     state: Mutex<State>,
@@ -38,8 +38,8 @@ impl Resources {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until so many cores and one of the devices are free; nothing if the study stops before. A run that wants more cores than
-    /// there are runs alone.
+    /// Waits until so many cores and one of the devices are free; nothing if the study stops before. A run that wants
+    /// more cores than there are runs alone.
     pub(crate) fn take(&self, cores: usize, gpus: &[String], go_on: &dyn Fn() -> Next) -> Option<Share<'_>> {
         let cores = cores.min(self.cores);
         let mut state = self.lock();

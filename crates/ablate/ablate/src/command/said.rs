@@ -1,7 +1,7 @@
 //! Lines of a run that several attempts have said, one after the other.
 //!
-//! An attempt that continues from a checkpoint says again what its predecessor said after it. Nobody tells where the checkpoint was: the first line of the later
-//! attempt does, as whatever was said from there on is said again.
+//! An attempt that continues from a checkpoint says again what its predecessor said after it. Nobody tells where the
+//! checkpoint was: the first line of the later attempt does, as whatever was said from there on is said again.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,8 @@ pub(super) struct Said {
     pub(super) line: String,
 }
 
-/// Lines that stay when an attempt says `first` as its first line. Nothing where that cannot be told: the line has no step.
+/// Lines that stay when an attempt says `first` as its first line. Nothing where that cannot be told: the line has no
+/// step.
 pub(super) fn before<'s>(said: &'s [Said], first: &str) -> Option<&'s [Said]> {
     let mut step = 0;
     let marks = said.iter().map(|said| {
@@ -49,7 +50,8 @@ pub(super) fn joined(earlier: Vec<Said>, later: Vec<Said>) -> Vec<Said> {
 mod tests {
     use super::*;
 
-    /// Lines of an undisturbed run: two of training a step, a validation every second step before the step's own, further numbers, and the end.
+    /// Lines of an undisturbed run: two of training a step, a validation every second step before the step's own,
+    /// further numbers, and the end.
     fn undisturbed() -> Vec<String> {
         let mut lines = Vec::new();
         for step in 0..=6 {

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 /// Files that Python writes while it runs.
 const BYTE_CODE: &str = "__pycache__";
 
-/// SHA-256 of the files that patterns name, relative to `folder`, with their names. Hidden ones and Python's byte code don't count.
+/// SHA-256 of the files that patterns name, relative to `folder`, with their names. Hidden ones and Python's byte code
+/// don't count.
 ///
 /// # Errors
 /// A pattern that is none or matches nothing, or a file that cannot be read.

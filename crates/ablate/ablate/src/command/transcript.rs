@@ -14,7 +14,8 @@ use crate::scalars::{Numbers, of_evaluation};
 /// A curve of training losses alone has about so many points at most.
 const MOST_POINTS: usize = 200;
 
-/// The start of a run is the same where so many digits of its first evaluation are: a device may add up in another order.
+/// The start of a run is the same where so many digits of its first evaluation are: a device may add up in another
+/// order.
 const DIGITS_OF_START: usize = 5;
 
 /// Features that tell a line from others of its run.
@@ -205,8 +206,8 @@ impl Transcript {
         Point { step: self.step, batch_loss: None, train, validation, groups: Vec::new(), seconds }
     }
 
-    /// Losses and accuracies determine whether two runs are the same; further numbers may be times. The start is what is said to be of
-    /// step 0: a run may tell of its end alone, without any step.
+    /// Losses and accuracies determine whether two runs are the same; further numbers may be times. The start is what
+    /// is said to be of step 0: a run may tell of its end alone, without any step.
     fn digest(&mut self, split: Split, evaluation: &Evaluation, has_step: bool) {
         let Evaluation { loss, accuracy } = evaluation;
         let line =

@@ -7,7 +7,8 @@
 //!      | n: u64   | check of n | event: n bytes | check of it |
 //! ```
 //!
-//! A check is the CRC-32C, masked. The format is that of tensorflow/core/lib/io/record_writer.h; four messages and one checksum are less to build than a general reader with its compiler.
+//! A check is the CRC-32C, masked. The format is that of tensorflow/core/lib/io/record_writer.h; four messages and one
+//! checksum are less to build than a general reader with its compiler.
 
 mod message;
 mod read;

@@ -1,4 +1,5 @@
-//! Scalars of an event: what `simple_value` has, and tensors without dimensions. Images, histograms and texts are left out.
+//! Scalars of an event: what `simple_value` has, and tensors without dimensions. Images, histograms and texts are left
+//! out.
 
 use super::Scalar;
 use super::message::{Field, Message, Read};
@@ -57,8 +58,8 @@ const DOUBLE: u64 = 2;
 const INT32: u64 = 3;
 const INT64: u64 = 9;
 
-/// `TensorProto`: 1 is the type, 2 the shape, whose 2 are dimensions, 4 the content; or 5 float, 6 double, 7 int32, 10 int64 as numbers, packed or not; the last of them counts. Nothing of one with dimensions, or of
-/// another type.
+/// `TensorProto`: 1 is the type, 2 the shape, whose 2 are dimensions, 4 the content; or 5 float, 6 double, 7 int32, 10
+/// int64 as numbers, packed or not; the last of them counts. Nothing of one with dimensions, or of another type.
 fn tensor(data: &[u8]) -> Read<Option<f64>> {
     let (mut dtype, mut is_scalar, mut value) = (0, true, None);
     let mut content: &[u8] = &[];

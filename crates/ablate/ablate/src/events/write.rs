@@ -8,8 +8,9 @@
 //! Value    1 tag | 8 TensorProto (1 type, 2 shape, 5 float32, 6 float64) | 9 SummaryMetadata (1 plugin (1 name), 4 class of data)
 //! ```
 //!
-//! A number is a tensor of float32 without dimensions, as TensorFlow and JAX write it: TensorBoard's server shows no float64. The tensor has the number as
-//! float64, too, which TensorBoard passes over and [`read_event`](super::read_event) prefers, so that an analysis has every bit.
+//! A number is a tensor of float32 without dimensions, as TensorFlow and JAX write it: TensorBoard's server shows no
+//! float64. The tensor has the number as float64, too, which TensorBoard passes over and
+//! [`read_event`](super::read_event) prefers, so that an analysis has every bit.
 
 use super::message::{push_bytes, push_double, push_integer};
 use super::read::FLOAT;

@@ -9,7 +9,7 @@ use crate::registry::Registry;
 use crate::run::{Next, Plan, train};
 use crate::study::{FIRST_TUNING_SEED, PlannedArm, PlannedTask, Recipe, Study, Training};
 
-/// The settings that tuning tries for an arm; none for one that is run as it is.
+/// Settings that tuning tries for an arm; empty for an arm without tuning.
 pub fn grid(arm: &PlannedArm, rates: &[f64]) -> Vec<Setting> {
     let at_rate =
         |&learning_rate: &f64| arm.schedules.iter().map(move |&schedule| Setting { learning_rate, schedule });
@@ -42,7 +42,8 @@ pub fn run_counts(study: &Study) -> RunCounts {
     }
 }
 
-/// Seconds that one run of a task takes, by a short piece of a base run; nothing of a command, of which there are no pieces.
+/// Seconds that one run of a task takes, by a short piece of a base run; nothing of a command, of which there are no
+/// pieces.
 ///
 /// # Errors
 /// The task or the optimizer failed.

@@ -11,7 +11,7 @@ use crate::study::{FIRST_TUNING_SEED, PlannedTask, Study, Training};
 /// Setting of an arm on a task.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Choice {
-    /// It is run as it is.
+    /// It is not tuned.
     AsItIs,
     /// Tuning runs are missing.
     Open,
@@ -81,8 +81,8 @@ impl Execution<'_> {
         self.pairs().map(of_pair).collect()
     }
 
-    /// The runs of so many seeds that the results lack, and whether their setting is known: all of them, but for those of arms that are decided, and of a
-    /// base that no other arm needs.
+    /// The runs of so many seeds that the results lack, and whether their setting is known: all of them, but for those
+    /// of arms that are decided, and of a base that no other arm needs.
     pub(super) fn reported_jobs(
         &self,
         choices: &[Choice],

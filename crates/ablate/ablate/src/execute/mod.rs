@@ -8,7 +8,7 @@
 //! use ablate::execute::{Interrupted, Job, Observer, RunCounts, grid, run_counts, seconds_per_run};
 //! use ablate::record::{Point, Record};
 //!
-//! /// Writes down what it hears.
+//! /// List of the messages.
 //! #[derive(Default)]
 //! struct Diary(Mutex<Vec<String>>);
 //!
@@ -21,7 +21,7 @@
 //!         assert!(so_far.is_empty()); // no run continues from a checkpoint
 //!     }
 //!
-//!     fn numbers(&self, _job: &Job, _step: usize, _numbers: &[(String, f64)]) {} // of commands alone
+//!     fn numbers(&self, _job: &Job, _step: usize, _numbers: &[(String, f64)]) {} // of commands only
 //!
 //!     fn point(&self, _job: &Job, _point: &Point) {}
 //!
@@ -34,7 +34,6 @@
 //!     fn stage_finished(&self) {}
 //! }
 //!
-//! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
@@ -49,8 +48,8 @@
 //! # let registry = Registry::shipped();
 //! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 //! # let folder = tempfile::tempdir()?;
-//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! # let store = Store::open(folder.path())?;
+//! # let execution = Execution::new(&study, &registry, &store);
 //! // For tuning: one rate, two schedules. Reported: three arms, two seeds. Only commands are run a second time.
 //! assert_eq!(run_counts(&study), RunCounts { tuning: 2, reported: 6, repeated: 0, forked: 0 });
 //! assert_eq!(grid(&study.arms[2], &study.file.tuning.rates).len(), 2);
@@ -64,7 +63,7 @@
 //! use ablate::execute::{Phase, Shard, ShardError, State, Survey};
 //!
 //! let other = Store::open(&folder.path().join("share"))?;
-//! let shared = Execution { store: &other, ..execution };
+//! let shared = Execution::new(&study, &registry, &other);
 //! let shard = Shard::read("0/2", &|name| std::env::var(name).ok())?;
 //! assert_eq!((shard, shard.index(), shard.count()), (Shard::new(0, 2)?, 0, 2));
 //! assert_eq!(Shard::new(2, 2), Err(ShardError::OutOfRange { index: 2, count: 2 }));
@@ -77,10 +76,14 @@
 //! assert!(execution.survey()?.results.is_some());
 //! assert_eq!(execution.name("the address of no run")?, None);
 //!
-//! stop.store(true, std::sync::atomic::Ordering::Relaxed);
+//! // Without training, and with a flag that another thread or a signal sets.
+//! use std::sync::atomic::AtomicBool;
+//!
 //! let empty = Store::open(&folder.path().join("other"))?;
-//! let stopped = Execution { store: &empty, ..execution }.results(&()).unwrap_err();
-//! assert!(stopped.is::<Interrupted>());
+//! let of_nothing = || Execution::new(&study, &registry, &empty);
+//! assert!(of_nothing().only_stored().results(&()).unwrap_err().to_string().contains("are missing"));
+//! let stop = AtomicBool::new(true);
+//! assert!(of_nothing().stop_when(&stop).results(&()).unwrap_err().is::<Interrupted>());
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
@@ -93,7 +96,7 @@ mod stage;
 mod survey;
 
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ablate_tasks::Split;
 use anyhow::{Context, Result, bail};
@@ -125,21 +128,21 @@ pub struct Job {
     pub seed: u64,
     /// The split of its final evaluation.
     pub final_split: Split,
-    /// 0, or which time it is run again, to see whether equal runs are equal.
+    /// 0, or the number of the repetition, which tests whether equal runs are equal.
     pub repeat: usize,
-    /// Steps of the base that it continues from; absent for a run from its start.
+    /// Step of the base from which it continues; absent for a run from its start.
     pub fork: Option<usize>,
 }
 
-/// Hears of a study's progress, from several threads at once.
+/// Receiver of a study's progress, from several threads at once.
 pub trait Observer: Sync {
-    /// These runs are about to start; so many others of the stage were found stored.
+    /// These runs are about to start; `stored` others of the stage are stored already.
     fn stage(&self, _name: &str, _jobs: &[Job], _stored: usize) {}
-    /// A run begins, or begins again; one that continues with a state has these points already.
+    /// A run begins, or begins again. `so_far` has the points of a run that continues from a checkpoint.
     fn begun(&self, _job: &Job, _so_far: &[Point]) {}
-    /// A command said numbers of a step, by name.
+    /// A command wrote numbers of a step, by name.
     fn numbers(&self, _job: &Job, _step: usize, _numbers: &[(String, f64)]) {}
-    /// A run came to a point of its curves.
+    /// A run reached a point of its curves.
     fn point(&self, _job: &Job, _point: &Point) {}
     /// A run ended.
     fn finished(&self, _job: &Job, _record: &Record) {}
@@ -149,10 +152,10 @@ pub trait Observer: Sync {
     fn stage_finished(&self) {}
 }
 
-/// Watches nothing.
+/// Ignores everything.
 impl Observer for () {}
 
-/// Each of them hears everything.
+/// Each of them receives everything.
 impl Observer for Vec<&dyn Observer> {
     fn stage(&self, name: &str, jobs: &[Job], stored: usize) {
         self.iter().for_each(|each| each.stage(name, jobs, stored));
@@ -183,7 +186,7 @@ impl Observer for Vec<&dyn Observer> {
     }
 }
 
-/// The study was told to stop; what has ended is stored.
+/// The study was stopped. Runs that had ended are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interrupted;
 
@@ -195,18 +198,38 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Everything that executing a study needs.
+/// Execution of a study.
 pub struct Execution<'a> {
-    /// The study to be run.
-    pub study: &'a Study,
-    /// Tasks and transforms that it can name.
-    pub registry: &'a Registry,
-    /// Store of the runs.
-    pub store: &'a Store,
-    /// Set from outside to stop.
-    pub stop: &'a AtomicBool,
-    /// Whether runs that are missing are done; or else they are an error.
-    pub may_run: bool,
+    pub(crate) study: &'a Study,
+    registry: &'a Registry,
+    pub(crate) store: &'a Store,
+    stop: Option<&'a AtomicBool>,
+    only_stored: bool,
+}
+
+impl<'a> Execution<'a> {
+    /// Execution of a study whose tasks and transforms are in `registry`, with its runs in `store`.
+    pub fn new(study: &'a Study, registry: &'a Registry, store: &'a Store) -> Self {
+        Self { study, registry, store, stop: None, only_stored: false }
+    }
+
+    /// Ends with [`Interrupted`] as soon as `stop` is set.
+    #[must_use]
+    pub fn stop_when(mut self, stop: &'a AtomicBool) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// Trains nothing: a missing run is an error.
+    #[must_use]
+    pub fn only_stored(mut self) -> Self {
+        self.only_stored = true;
+        self
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
 }
 
 impl Execution<'_> {
@@ -227,10 +250,10 @@ impl Execution<'_> {
         }
     }
 
-    /// Does the runs of a phase that can be done. One that fails keeps none of the others from being done.
+    /// Does the missing runs of a phase. If one fails, the others are still done.
     fn do_missing(&self, phase: &Phase, known: &mut Known, observer: &dyn Observer) -> Result<()> {
         let jobs = phase.missing();
-        if !self.may_run {
+        if self.only_stored {
             let (missing, all, name) = (jobs.len(), phase.runs.len(), phase.name);
             bail!("{missing} of {all} runs for {name} are missing; `ablate run` does them");
         }
@@ -247,7 +270,7 @@ impl Execution<'_> {
             resources: Resources::new(rayon::current_num_threads()),
             ended: Mutex::default(),
         };
-        // A run is long: were several handed out together, one thread would be left with a queue of them at the end.
+        // One at a time, because runs are long: otherwise one thread could have a queue at the end.
         let done = jobs.par_iter().zip(&addresses).with_max_len(1);
         let done = done.map(|(job, address)| stage.attempt(job, || stage.try_job(job, address)));
         let done = done.collect::<Result<Vec<_>>>()?;

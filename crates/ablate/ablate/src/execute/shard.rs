@@ -86,7 +86,8 @@ impl Shard {
         }
     }
 
-    /// The share that is written as `2/8`, or that a scheduler's variables say: `auto`, or `auto/8` where they don't say how many there are.
+    /// The share that is written as `2/8`, or that a scheduler's variables say: `auto`, or `auto/8` where they don't
+    /// say how many there are.
     ///
     /// # Errors
     /// It is written in another way, is none of the shares, or the variables don't say it.
@@ -146,8 +147,9 @@ impl std::fmt::Display for Shard {
 }
 
 impl Execution<'_> {
-    /// Does what is missing of a share of every phase, as far as it can be done: measuring waits for the tuning of its arm, a round of a
-    /// sequential study for the one before, and a run that continues from the base for the base's. What is then stored, and what is not.
+    /// Does the missing runs of a share of every phase, as far as possible, and returns the state of all runs.
+    /// Measuring waits for the tuning of its arm, a round of a sequential study for the one before, and a run that
+    /// continues from the base for the base's run.
     ///
     /// # Errors
     /// As [`results`](Execution::results).
@@ -168,11 +170,11 @@ impl Execution<'_> {
         }
     }
 
-    /// By phase and run the share that it belongs to.
+    /// By phase and run, the share that does it.
     ///
-    /// Every share has nearly as many runs of every task, and nearly as many of the base, in an order that has nothing to do with arms and seeds: what is
-    /// missing of a study that has grown is then spread, too. A run that continues from the base belongs to the share of the base's run, which
-    /// keeps the state for it.
+    /// Every share has nearly the same number of runs of every task, and of the base. The order does not depend on arms
+    /// and seeds, so that the missing runs of a study that has grown are spread as well. A run that continues from the
+    /// base belongs to the share of the base's run, which keeps the state for it.
     fn shares(&self, phases: &[Phase], count: usize) -> Result<Vec<Vec<usize>>> {
         let mut of_base = BTreeMap::new();
         let mut shares = Vec::new();

@@ -1,7 +1,6 @@
 //! A stage of a study under way: what becomes of its jobs.
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow, bail};
@@ -87,8 +86,8 @@ impl Stage<'_> {
 
     /// Does a job, unless another process is at it.
     pub(super) fn try_job(&self, job: &Job, address: &str) -> Result<Attempt> {
-        let Execution { study, registry, store, stop, .. } = self.execution;
-        let go_on = || if stop.load(Ordering::Relaxed) { Next::Stop } else { Next::Go };
+        let Execution { study, registry, store, .. } = self.execution;
+        let go_on = || if self.execution.is_stopped() { Next::Stop } else { Next::Go };
         if go_on() == Next::Stop {
             return Err(Interrupted.into());
         }
@@ -156,7 +155,8 @@ impl Stage<'_> {
                 let place = Place { store, address };
                 let assignment = assignment(job, task, options);
                 match command.run(&assignment, &self.resources, &place, &mut hear, &go_on) {
-                    // Another process has taken it over and done it, and has then removed what this one would have gone on with.
+                    // Another process has taken it over and done it, and has then removed what this one would have gone
+                    // on with.
                     Err(error) if !ends_study(&error) => match store.load(address)? {
                         Found::Whole(run) => Some(*run),
                         Found::Nothing | Found::Damaged(_) => return Err(error),
@@ -176,9 +176,10 @@ impl Stage<'_> {
         Ok(Attempt::Done(Box::new(run)))
     }
 
-    /// Beginning of a job that continues from the base: its state after so many steps, or its run, where that ended before.
+    /// Beginning of a job that continues from the base: its state after so many steps, or its run, where that ended
+    /// before.
     fn beginning(&self, job: &Job, step: usize) -> Result<Beginning> {
-        let Execution { study, registry, store, stop, .. } = self.execution;
+        let Execution { study, registry, store, .. } = self.execution;
         let own = own_job(job.task, 0, job.seed);
         if let Found::Whole(run) = store.load(&self.execution.address(&own)?)?
             && let Outcome::Diverged { step: end, .. } = run.record.outcome
@@ -195,7 +196,7 @@ impl Stage<'_> {
                 Found::Whole(prefix) => return Ok(Beginning::State(prefix)),
                 Found::Nothing | Found::Damaged(_) => {}
             }
-            if stop.load(Ordering::Relaxed) {
+            if self.execution.is_stopped() {
                 return Err(Interrupted.into());
             }
             match store.claim(&address(0)?)? {
@@ -240,12 +241,12 @@ impl Stage<'_> {
             }
             Ok(())
         };
-        let go_on = || if is_over.get() || stop.load(Ordering::Relaxed) { Next::Stop } else { Next::Go };
+        let go_on = || if is_over.get() || self.execution.is_stopped() { Next::Stop } else { Next::Go };
         let keep = Keep { steps: &missing, save: &mut save, checkpoint: None };
         train(&plan, registry, Some(keep), |_| {}, go_on)?;
         match found {
             Some(prefix) => Ok(Beginning::State(Box::new(prefix))),
-            None if stop.load(Ordering::Relaxed) => Err(Interrupted.into()),
+            None if self.execution.is_stopped() => Err(Interrupted.into()),
             None => bail!(
                 "the base's run of seed {} had no step {step} this time, although it has ended later",
                 job.seed

@@ -25,7 +25,7 @@ pub enum State {
     },
     /// It can be done.
     Missing,
-    /// It cannot be done before others are: those of tuning, or the base's run that it continues from.
+    /// It needs other runs first: those of tuning, or the base's run from which it continues.
     Waiting,
 }
 
@@ -38,7 +38,7 @@ pub struct Phase {
     pub round: Option<usize>,
     /// The runs.
     pub runs: Vec<(Job, State)>,
-    /// Whether these are the most that there may be: a round of a sequential study has those that the looks before it leave.
+    /// Whether the number of runs is an upper bound. A round of a sequential study depends on the looks before it.
     pub is_bound: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Tables of the reported runs and their curves for other programs, as JSON lines or Parquet: [`tables`] says what is in them.
+//! Tables of the reported runs and their curves for other programs, as JSON lines or Parquet: [`tables`] says what is
+//! in them.
 
 mod json_lines;
 #[cfg(feature = "parquet")]
@@ -39,7 +40,7 @@ impl Form {
     }
 }
 
-/// Writes the tables into a study's folder, each in place of the one before; the files' paths.
+/// Writes the tables into a study's folder, replaces existing ones, and returns their paths.
 ///
 /// # Errors
 /// A file cannot be written.

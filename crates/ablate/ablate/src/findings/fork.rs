@@ -22,7 +22,7 @@ pub struct ForkFindings {
     pub found: ArmFindings,
 }
 
-/// Findings of a task's forks, as those of a task whose arms they are.
+/// Findings of a task's forks, which are treated as the arms of a task.
 pub(super) fn findings(task: &TaskResults, method: &Bootstrap) -> Vec<ForkFindings> {
     const ALL: usize = usize::MAX;
     if task.forks.is_empty() {

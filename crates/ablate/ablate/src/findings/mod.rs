@@ -4,10 +4,10 @@
 //!
 //! ```
 //! use ablate::findings::{
-//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, ForkFindings, Overall, POWER, Profile, Reason, Repeats, Stop, TaskFindings, Verdict,
+//!     ArmFindings, CONFIDENCE, Detectable, FEWEST_PAIRS, Findings, ForkFindings, Overall, POWER, Profile, Reason,
+//!     Repeats, Stop, TaskFindings, Verdict,
 //! };
 //!
-//! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
@@ -22,8 +22,8 @@
 //! # let registry = Registry::shipped();
 //! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 //! # let folder = tempfile::tempdir()?;
-//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! # let store = Store::open(folder.path())?;
+//! # let execution = Execution::new(&study, &registry, &store);
 //! let findings = Findings::of(&execution.results(&())?);
 //! let TaskFindings { name, arms, factorial, detectable, repeats, forks, .. } = &findings.tasks[0];
 //! let forks: &[ForkFindings] = forks;
@@ -65,18 +65,18 @@ pub use fork::ForkFindings;
 pub use overall::{Overall, Profile};
 pub use stop::{Reason, Stop};
 pub(crate) use stop::{looks, stops};
-pub(crate) use task::are_same;
+pub(crate) use task::{are_same, diverged};
 
 use self::stop::Courses;
 use crate::results::{Results, TaskResults};
 
-/// The share of intervals that contain the true difference, over many studies; and 1 - the familywise error rate.
+/// Share of intervals that contain the true difference, over many studies, and 1 minus the familywise error rate.
 pub const CONFIDENCE: f64 = 0.95;
 
 /// The share of studies in which a [`Detectable`] difference has a verdict.
 pub const POWER: f64 = 0.8;
 
-/// Fewer pairs than this have no verdict, whatever they are, and however many arms there are, [`fewest_pairs`].
+/// Smallest number of pairs with which a verdict is possible, for any number of arms ([`fewest_pairs`]).
 pub const FEWEST_PAIRS: usize = fewest_pairs(1.0 - CONFIDENCE);
 
 /// Outcome of a comparison with the base, after correction over the arms of a task.
@@ -89,9 +89,9 @@ pub enum Verdict {
     Better,
     /// Worse than the base.
     Worse,
-    /// Whatever difference there is, it is smaller than what the study says matters. This replaces better and worse.
+    /// Smaller difference than the study says matters. It replaces better and worse.
     Equivalent,
-    /// The data don't say.
+    /// The data do not decide.
     Unclear,
     /// Every weight of every seed is the base's to the bit: the switch does nothing here.
     Dead,
@@ -102,7 +102,8 @@ pub enum Verdict {
 pub struct ArmFindings {
     /// Outcome of the comparison.
     pub verdict: Verdict,
-    /// End of its runs, and the reason, in a sequential study; absent for the base, and in a study of a fixed number of seeds.
+    /// End of its runs, and the reason, in a sequential study; absent for the base, and in a study of a fixed number of
+    /// seeds.
     pub stop: Option<Stop>,
     /// Runs that diverged. They are in no mean and no interval; in the test of the difference and in the probability of
     /// improvement they lose their pair.
@@ -111,16 +112,19 @@ pub struct ArmFindings {
     pub value: Option<Summary>,
     /// The final loss over the training split.
     pub train_loss: Option<Summary>,
-    /// The measure minus the base's, paired by seed, in the measure's own direction, where a run that diverged has the worst
-    /// value; absent for the base.
+    /// The measure minus the base's, paired by seed, in the measure's own direction, where a run that diverged has the
+    /// worst value; absent for the base.
     pub difference: Option<PairedDifference>,
-    /// The difference's p, corrected over the arms of this task, [`joint_sign_flip_p`]: of tasks where no arm has an effect, at most 5 %
-    /// have a verdict. Absent for the base, and for an arm that does nothing.
+    /// The difference's p, corrected over the arms of this task, [`joint_sign_flip_p`]: of tasks where no arm has an
+    /// effect, at most 5 % have a verdict. Absent for the base, and for an arm that does nothing.
     pub adjusted_p: Option<f64>,
-    /// The same, corrected over the arms of all tasks: of studies where no arm has an effect on any task, at most 5 % have such a p below 0.05.
+    /// The same, corrected over the arms of all tasks: of studies where no arm has an effect on any task, at most 5 %
+    /// have such a p below 0.05.
     pub study_p: Option<f64>,
-    /// p of a difference that matters, corrected over the arms of this task, [`joint_equivalence_p`], and of two samples [`unpaired_equivalence_p`](ablate_statistics::unpaired_equivalence_p): an arm that makes one is called equivalent in at most 5 % of
-    /// tasks. Absent where nothing is said to matter, and where one run of a pair diverged and the other didn't.
+    /// p of a difference that matters, corrected over the arms of this task, [`joint_equivalence_p`], and of two
+    /// samples [`unpaired_equivalence_p`](ablate_statistics::unpaired_equivalence_p): an arm that makes one is called
+    /// equivalent in at most 5 % of tasks. Absent where nothing is said to matter, and where one run of a pair diverged
+    /// and the other didn't.
     pub equivalence_p: Option<f64>,
     /// The same, corrected over the arms of all tasks.
     pub study_equivalence_p: Option<f64>,
@@ -137,8 +141,6 @@ pub struct ArmFindings {
 /// An effect of a factorial design.
 ///
 /// ```
-/// use std::sync::atomic::AtomicBool;
-///
 /// use ablate::findings::{FactorEffect, Factorial, Findings};
 /// # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 ///
@@ -157,8 +159,8 @@ pub struct ArmFindings {
 /// # let registry = Registry::shipped();
 /// # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 /// # let folder = tempfile::tempdir()?;
-/// # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-/// # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+/// # let store = Store::open(folder.path())?;
+/// # let execution = Execution::new(&study, &registry, &store);
 /// let findings = Findings::of(&execution.results(&())?);
 /// let Factorial { main, interactions, shapley } = findings.tasks[0].factorial.as_ref().unwrap();
 /// assert_eq!((main.len(), interactions.len(), shapley.len()), (2, 1, 2));
@@ -197,20 +199,20 @@ pub struct Factorial {
 pub struct Detectable {
     /// In standard deviations of an arm's differences, over normal runs.
     pub deviations: f64,
-    /// In the measure's unit, for the arm whose differences spread as those of the arm in the middle; absent where they don't.
+    /// In the measure's unit, for the median of the arms' spreads; absent without a spread.
     pub difference: Option<f64>,
 }
 
-/// Comparison of two runs of the base with the same seed, which a command is asked for.
+/// Comparison of two runs of the base with the same seed, for a task that is a command.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Repeats {
     /// Seeds that were run twice.
     pub pairs: usize,
-    /// Those with the same numbers both times.
+    /// Number of these with the same numbers both times.
     pub equal: usize,
-    /// By how much the measure differs between two runs of a seed, [`repeat_noise`](ablate_statistics::repeat_noise).
+    /// Difference of the measure between two runs of a seed ([`repeat_noise`](ablate_statistics::repeat_noise)).
     pub noise: Option<f64>,
-    /// The share of this in the variance of the differences of the arm in the middle.
+    /// Share of this noise in the variance of an arm's differences, for the median of the arms' spreads.
     pub share: Option<f64>,
 }
 
@@ -223,11 +225,12 @@ pub struct TaskFindings {
     pub measure: Measure,
     /// By arm, in the order of [`Results::arms`].
     pub arms: Vec<ArmFindings>,
-    /// The smallest difference that matters, in the measure's unit; absent where the study says nothing of it, or the base has no spread.
+    /// The smallest difference that matters, in the measure's unit; absent where the study says nothing of it, or the
+    /// base has no spread.
     pub matters: Option<f64>,
     /// Smallest difference that the runs of this task could have found; absent where no verdict is possible.
     pub detectable: Option<Detectable>,
-    /// The base's runs beside themselves; absent for a task that is no command.
+    /// The base's runs compared with their repetitions; absent for a task that is not a command.
     pub repeats: Option<Repeats>,
     /// By arm and step, arms that took over from the base, where the study asks for it.
     pub forks: Vec<ForkFindings>,
@@ -248,7 +251,7 @@ pub struct Findings {
     pub caveats: Vec<String>,
 }
 
-/// An arm's p after correction over the arms of its task, and over those of all tasks.
+/// An arm's p after correction over the arms of its task, and over the arms of all tasks.
 #[derive(Clone, Copy)]
 struct Corrected {
     different: (Option<f64>, Option<f64>),
@@ -256,9 +259,14 @@ struct Corrected {
     stop: Option<Stop>,
 }
 
-/// The intervals, and the seed of what is drawn.
+/// Method of the intervals, and the seed of random draws.
 fn method() -> Bootstrap {
     Bootstrap { confidence: CONFIDENCE, ..Bootstrap::default() }
+}
+
+/// An arm's difference to the base of a task; absent without a run of both.
+pub(crate) fn compared(task: &TaskResults, arm: usize) -> Option<PairedDifference> {
+    task::difference(task, arm, &method())
 }
 
 impl Findings {
@@ -283,7 +291,7 @@ impl Findings {
     }
 }
 
-/// By task and arm, for a number of seeds that was fixed.
+/// By task and arm, for a fixed number of seeds.
 fn at_once(results: &Results, seed: u64) -> Vec<Vec<Corrected>> {
     const ALL: usize = usize::MAX;
     let of_tasks = |of: fn(&TaskResults, usize) -> Vec<Vec<Option<f64>>>| -> Vec<Vec<Vec<Option<f64>>>> {
@@ -291,7 +299,8 @@ fn at_once(results: &Results, seed: u64) -> Vec<Vec<Corrected>> {
     };
     let (families, finite) = (of_tasks(task::family), of_tasks(task::finite_family));
     let margins: Vec<Vec<f64>> = results.tasks.iter().map(|task| task::margins(task, ALL)).collect();
-    // A seed turns its differences round on all tasks at once: where those of a task are symmetric, so are all of them.
+    // A seed turns the signs on all tasks at once. If the differences of each task are symmetric, all are jointly
+    // symmetric.
     let mut of_study = joint_sign_flip_p(&families.concat(), seed).into_iter();
     let mut equivalent = joint_equivalence_p(&finite.concat(), &margins.concat(), seed).into_iter();
     let of_task = |(index, family): (usize, &Vec<Vec<Option<f64>>>)| {
@@ -309,21 +318,22 @@ fn at_once(results: &Results, seed: u64) -> Vec<Vec<Corrected>> {
     corrected
 }
 
-/// Of a task without pairs, whose arms have p of their own; over all tasks it is as many times as large.
+/// p of the arms of a task without pairs, corrected after Holm. Over all tasks it is multiplied by their number.
 fn two_samples(task: &TaskResults, tasks: usize, margins: &[f64], corrected: &mut [Corrected]) {
     let of_arms = |p: &dyn Fn(usize) -> Option<f64>| {
         let alone: Vec<Option<f64>> =
             (0..task.arms.len()).map(|arm| (arm > 0).then(|| p(arm)).flatten()).collect();
         holm(&alone).into_iter().map(|p| (p, p.map(|p| (p * tasks as f64).min(1.0))))
     };
-    let different = of_arms(&|arm| task::difference(task, arm, &method())?.p);
+    let different = of_arms(&|arm| compared(task, arm)?.p);
     let alike = of_arms(&|arm| task::unpaired_equivalence(task, arm, margins[arm]));
     for (corrected, (different, alike)) in corrected.iter_mut().zip(different.zip(alike)) {
         *corrected = Corrected { different, alike, stop: None };
     }
 }
 
-/// By task and arm, for a study that was looked at while it grew. Over all tasks, p is as many times as large (Bonferroni), as they end at looks of their own.
+/// By task and arm, for a sequential study. Over all tasks, p is multiplied by their number (Bonferroni), because each
+/// ends at its own look.
 fn at_looks(results: &Results, seed: u64) -> Vec<Vec<Corrected>> {
     let looks = looks(results.study.seeds);
     let tasks = results.tasks.len() as f64;

@@ -20,8 +20,8 @@ pub struct Overall {
     pub unclear: usize,
     /// Tasks on which it does nothing.
     pub dead: usize,
-    /// The probability of improvement over the base, averaged over the tasks, which are those of the study and not a sample of more;
-    /// absent for the base.
+    /// The probability of improvement over the base, averaged over the tasks, which are those of the study and not a
+    /// sample of more; absent for the base.
     pub probability_of_improvement: Option<Probability>,
     /// Runs that diverged, of all tasks.
     pub diverged: usize,
@@ -32,8 +32,8 @@ pub struct Overall {
 pub struct Profile {
     /// The arm, in the order of [`Results::arms`].
     pub arm: usize,
-    /// Points (factor, share): on this share of the (task, seed) pairs the arm reached the target in at most `factor` times
-    /// the steps of the fastest arm. In rising order.
+    /// Points (factor, share): on this share of the (task, seed) pairs the arm reached the target in at most `factor`
+    /// times the steps of the fastest arm. In rising order.
     pub points: Vec<(f64, f64)>,
 }
 

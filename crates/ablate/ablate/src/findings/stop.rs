@@ -32,7 +32,7 @@ pub struct Stop {
     pub reason: Reason,
 }
 
-/// The looks at a sequential study of at most so many seeds.
+/// Looks at a sequential study with a maximal number of seeds.
 pub(crate) fn looks(most: usize) -> Looks {
     Looks::of(most, 1.0 - CONFIDENCE)
 }

@@ -14,8 +14,8 @@ use super::{
 use crate::record::Record;
 use crate::results::{ArmRuns, Matters, Results, Role, Run, TaskResults};
 
-/// The tested differences to the base, by arm and seed, among the first seeds. None of the base, and of an arm that does nothing, of which no
-/// test is needed to know it.
+/// The tested differences to the base, by arm and seed, among the first seeds. Empty for the base, and for an arm that
+/// does nothing, which needs no test.
 pub(super) fn family(task: &TaskResults, seeds: usize) -> Vec<Vec<Option<f64>>> {
     let of_arm = |arm: usize| {
         if arm == 0 || is_dead(task, arm) || !task.is_paired() {
@@ -30,20 +30,21 @@ pub(super) fn family(task: &TaskResults, seeds: usize) -> Vec<Vec<Option<f64>>> 
     (0..task.arms.len()).map(of_arm).collect()
 }
 
-/// By arm and seed the difference to the base, where both runs have a number or neither has; infinite where one of them alone diverged, which no margin covers.
+/// By arm and seed, the difference to the base if both runs have a number or neither has. It is infinite, and outside
+/// every margin, if only one of the two diverged.
 pub(super) fn finite_family(task: &TaskResults, seeds: usize) -> Vec<Vec<Option<f64>>> {
     let of_arm = |arm: usize| {
         if arm == 0 || is_dead(task, arm) || !task.is_paired() {
             return Vec::new();
         }
-        // Two that diverged have no difference, and no number either.
+        // Two runs that diverged have no difference.
         let difference = |(arm, base): (f64, f64)| (arm != base || arm.is_finite()).then_some(arm - base);
         pairs(task, arm).into_iter().take(seeds).map(|pair| pair.and_then(difference)).collect()
     };
     (0..task.arms.len()).map(of_arm).collect()
 }
 
-/// By arm, the smallest difference that matters; 0 where nothing is said of it.
+/// By arm, the smallest difference that matters; 0 if the study does not say.
 pub(super) fn margins(task: &TaskResults, seeds: usize) -> Vec<f64> {
     vec![margin(task, seeds).unwrap_or(0.0); task.arms.len()]
 }
@@ -60,7 +61,7 @@ fn margin(task: &TaskResults, seeds: usize) -> Option<f64> {
     }
 }
 
-/// The findings, given every arm's p after correction over the arms of the task, and over those of all tasks.
+/// The findings, given every arm's corrected p.
 pub(super) fn findings(
     results: &Results,
     task: &TaskResults,
@@ -81,7 +82,7 @@ pub(super) fn findings(
     }
 }
 
-/// The base's runs beside themselves.
+/// The base's runs compared with their repetitions.
 fn repeats(task: &TaskResults, arms: &[ArmFindings]) -> Option<Repeats> {
     let again = &task.launched.as_ref()?.repeats;
     let first = |run: &Run| task.arms[0].runs.iter().find(|first| first.seed == run.seed);
@@ -99,8 +100,8 @@ fn repeats(task: &TaskResults, arms: &[ArmFindings]) -> Option<Repeats> {
     })
 }
 
-/// By seed of the base, the measure of the arm and of the base, in the measure's own direction; a run that diverged, or has no number,
-/// has the worst value.
+/// By seed of the base, the measure of the arm and of the base, in the measure's own direction; a run that diverged, or
+/// has no number, has the worst value.
 fn pairs(task: &TaskResults, arm: usize) -> Vec<Option<(f64, f64)>> {
     let value = |record: &Record| value(task, record);
     let of_seed = |seed: u64| task.arms[arm].runs.iter().find(|run| run.seed == seed);
@@ -108,7 +109,7 @@ fn pairs(task: &TaskResults, arm: usize) -> Vec<Option<(f64, f64)>> {
     base.map(|run| Some((value(&of_seed(run.seed)?.record), value(&run.record)))).collect()
 }
 
-/// The measure of a run; the worst there is where it diverged, or has no number.
+/// The measure of a run; the worst value if it diverged, or has no number.
 fn value(task: &TaskResults, record: &Record) -> f64 {
     let measure = task.about.measure;
     let worst = if measure.higher_is_better() { f64::NEG_INFINITY } else { f64::INFINITY };
@@ -116,7 +117,8 @@ fn value(task: &TaskResults, record: &Record) -> f64 {
     value.filter(|value| !value.is_nan()).unwrap_or(worst)
 }
 
-/// Whether an arm has the base's runs. Of runs that all diverged that says nothing: they may have ended before an arm could differ.
+/// Whether an arm has the base's runs, and one of them finished. Runs that all diverged may have ended before the arm
+/// could differ.
 pub(super) fn is_dead(task: &TaskResults, arm: usize) -> bool {
     let (arm, base) = (&task.arms[arm], &task.arms[0]);
     arm.runs.iter().any(|run| run.record.evaluation().is_some()) && task.is_paired() && are_same(arm, base)
@@ -132,14 +134,19 @@ fn is_same(one: &Record, other: &Record) -> bool {
     one.trajectory_sha256 == other.trajectory_sha256 && one.outcome == other.outcome
 }
 
-/// Spread of the differences of the arm in the middle, of those that are tested.
+/// Number of an arm's runs that diverged.
+pub(crate) fn diverged(arm: &ArmRuns) -> usize {
+    arm.runs.iter().filter(|run| run.record.evaluation().is_none()).count()
+}
+
+/// Median spread of the tested arms' differences.
 fn middle_spread(arms: &[ArmFindings]) -> Option<f64> {
     let tested = arms.iter().filter(|arm| arm.adjusted_p.is_some()).filter_map(|arm| arm.difference?.sd);
     let spreads: Vec<f64> = tested.collect();
     Summary::of(&spreads).map(|spreads| spreads.median).filter(|spread| *spread > 0.0)
 }
 
-/// Of the arms that are tested, the one in the middle.
+/// Smallest difference that would probably be found, for the median spread of the tested arms.
 fn detectable(arms: &[ArmFindings]) -> Option<Detectable> {
     let tested = || arms.iter().filter(|arm| arm.adjusted_p.is_some()).filter_map(|arm| arm.difference);
     let pairs = tested().map(|difference| difference.n).min()?;
@@ -161,7 +168,6 @@ pub(super) fn arm_findings(
         let values = finished.iter().filter_map(|record| of(record)).filter(|value| value.is_finite());
         Summary::of(&values.collect::<Vec<_>>())
     };
-    let diverged = |arm: &ArmRuns| arm.runs.iter().filter(|run| run.record.evaluation().is_none()).count();
     let to_target = |run: &Run| match steps_to_target(task, run) {
         Some(steps) => ToTarget::Reached(steps),
         None => ToTarget::Missed(task.steps as f64),
@@ -169,7 +175,7 @@ pub(super) fn arm_findings(
     let targets = |arm: &ArmRuns| arm.runs.iter().map(to_target).collect::<Vec<_>>();
     let to_targets: Vec<(ToTarget, ToTarget)> = targets(arm).into_iter().zip(targets(base)).collect();
     let is_decided = |p: Option<f64>, pairs: usize, reason: Reason| match stop {
-        // Of several looks, the one that decides.
+        // In a sequential study the look that decided.
         Some(stop) => stop.reason == reason,
         None => (pairs >= FEWEST_PAIRS || !task.is_paired()) && p.is_some_and(|p| p <= 1.0 - CONFIDENCE),
     };

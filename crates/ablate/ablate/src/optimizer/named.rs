@@ -29,7 +29,7 @@ macro_rules! known {
     };
 }
 
-/// As the crate `named-optimizers` has them, with which a test compares every one to the bit.
+/// Chains of the crate `named-optimizers`. A test compares the two to the bit.
 static KNOWN: &[Known] = known! {
     "sgd", "SGD with momentum", None, ["momentum", "descent"];
     "adam", "Adam", Some(1e-3), ["adam", "descent"];
@@ -97,7 +97,7 @@ impl Named {
         KNOWN.iter().map(Self)
     }
 
-    /// That of a name.
+    /// The optimizer of a name.
     ///
     /// # Errors
     /// Fails if no optimizer has this name.

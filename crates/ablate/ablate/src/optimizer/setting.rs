@@ -2,11 +2,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate moves over a run.
+/// Course of the learning rate over a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// It doesn't.
+    /// Always the same.
     Constant,
     /// In a straight line from zero to its full height over the first tenth of the run.
     WarmUp,

@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::member::{Member, position, set};
-use super::{Groups, Named};
+use super::{Change, Groups, Insertion, Named};
 use crate::registry::Registry;
-use crate::study::{Change, Insertion};
 
 type Boxed = Box<dyn Link<f32>>;
 
-/// The options that put another chain in the default one's place.
+/// Options that replace the default chain.
 const CHAIN: &str = "chain";
 const OPTIMIZER: &str = "optimizer";
 
-/// Options of a chain beside those of its members.
+/// Options of a chain other than those of its members.
 const OF_CHAIN: [&str; 4] = [CHAIN, OPTIMIZER, "lr", "non_finite"];
 
 /// A chain as a study defines it: everything that determines an optimizer, and nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChainSpec {
-    /// Options of prodigy-plus, by their documented names; those of a nested table have a dot: `compat.wrong_row_mean`. Or else a `chain`, a list of transforms, or an
-    /// `optimizer`, the name of one, with `lr`, `non_finite`, and options of its members: `adam.beta2`.
+    /// Options of prodigy-plus by their documented names, with a dot for a nested table: `compat.wrong_row_mean`. Or a
+    /// `chain` (a list of transforms) or an `optimizer` (its name), with `lr`, `non_finite`, and options of its
+    /// members: `adam.beta2`.
     pub options: Map<String, Value>,
     /// Transforms that are left out.
     pub remove: Vec<String>,
-    /// Transforms in another's place, by the other's name.
+    /// Transforms that replace another, by the other's name.
     pub replace: Map<String, Value>,
     /// Transforms that are added.
     pub insert: Vec<Insertion>,
@@ -44,7 +44,7 @@ struct ChainOptions {
 }
 
 impl ChainSpec {
-    /// Without the base's options where a change has a `chain` or an `optimizer` of its own, of which they say nothing.
+    /// Without the base's options if a change has its own `chain` or `optimizer`, to which these do not apply.
     #[must_use]
     pub fn anew_for(mut self, change: &Change, base: &Map<String, Value>) -> Self {
         if change.options.contains_key(CHAIN) || change.options.contains_key(OPTIMIZER) {
@@ -97,7 +97,7 @@ impl ChainSpec {
         read_options(&Value::Object(self.options.clone()), tree).context(in_options)
     }
 
-    /// Whether a study lists or names the chain, in place of the default one.
+    /// Whether a study lists or names the chain, instead of using the default one.
     fn is_described(&self) -> bool {
         self.options.contains_key(CHAIN) || self.options.contains_key(OPTIMIZER)
     }
@@ -126,10 +126,10 @@ impl ChainSpec {
         read_options(&Value::Object(options), Clone::clone).context("in the options of the chain")
     }
 
-    /// The learning rate, or that of a named optimizer; absent for a chain of which nobody has said it.
+    /// The learning rate, or the one of a named optimizer; absent for a listed chain without one.
     ///
     /// # Errors
-    /// Options that are no options.
+    /// Invalid options.
     pub fn lr(&self) -> Result<Option<f64>> {
         if !self.is_described() {
             return Ok(Some(self.options()?.lr));
@@ -181,7 +181,8 @@ impl ChainSpec {
     /// The transforms, in order, for a run of so many steps.
     ///
     /// # Errors
-    /// Options that exclude each other or are out of range; an edit of a transform that isn't there, or with an unknown one.
+    /// Options that exclude each other or are out of range; an edit of a transform that isn't there, or with an unknown
+    /// one.
     pub fn transforms(&self, registry: &Registry, steps: usize) -> Result<Vec<Boxed>> {
         self.members()?.into_iter().map(|member| member.build(registry, steps)).collect()
     }
@@ -191,13 +192,14 @@ impl ChainSpec {
     /// # Errors
     /// A chain that cannot be.
     pub fn describe(&self, registry: &Registry) -> Result<String> {
-        // What a chain is does not depend on how long it runs.
+        // The description does not depend on the length of a run.
         const STEPS: usize = 100;
         let group = vec![("w".to_owned(), vec![64, 64])];
         let optimizer = self.optimizer(registry, &vec![group], 0, STEPS)?;
         if self.is_described() {
             return Ok(self.members()?.iter().map(Member::shown).collect::<Vec<_>>().join(" | "));
         }
+        // The engine knows which links apply to a matrix. Its marks of sweeps do not concern a study.
         Ok(optimizer.describe_chain(0, &[64, 64])?.replace(" ‖", ""))
     }
 
@@ -263,7 +265,8 @@ fn none_is_null(value: &Value) -> Value {
     if value == "none" { Value::Null } else { value.clone() }
 }
 
-/// Adds `from`; what differs from `base` has been set by another factor, and stays only if both set the same.
+/// Adds `from`. A value that differs from `base` was set by another factor; if both set the same name, their values
+/// have to be equal.
 fn merge(
     into: &mut Map<String, Value>,
     from: &Map<String, Value>,

@@ -1,4 +1,4 @@
-//! The answer in sentences, from the findings alone.
+//! The answer in sentences, from the findings only.
 
 use super::fork;
 use super::view::View;
@@ -72,7 +72,7 @@ pub(super) fn answer(view: View<'_>) -> Vec<Sentence> {
     sentences
 }
 
-/// Whether a seed determines a command's run, and else what the differences are to be read against.
+/// Whether a seed determines a command's run; if not, the size of the noise.
 fn repeats(view: View<'_>) -> Option<Sentence> {
     let found = || {
         let of_task = |(task, results): (usize, &'_ TaskResults)| {
@@ -163,7 +163,7 @@ fn stopped(view: View<'_>) -> Option<Sentence> {
     Some(Sentence { heading: "Stopped early", text })
 }
 
-/// Arms that can be thrown away.
+/// Arms that make no difference that matters.
 fn equivalent(view: View<'_>) -> Option<Sentence> {
     let all = view.results.tasks.len();
     let of_arm = |arm: usize| {
@@ -192,7 +192,8 @@ fn equivalent(view: View<'_>) -> Option<Sentence> {
     (!arms.is_empty()).then_some(Sentence { heading: "Makes no difference that matters", text })
 }
 
-/// Number of verdicts that stand a correction over all tasks, and their names: those that do, or those that don't.
+/// Number of verdicts that survive a correction over all tasks, and the names of these or of the others, whichever are
+/// fewer.
 fn over_tasks(view: View<'_>) -> Option<Sentence> {
     let decided: Vec<(usize, usize)> = view
         .tasks()
@@ -327,10 +328,14 @@ pub(super) fn counted(view: View<'_>) -> String {
 
 /// Explanation of the verdicts.
 pub(super) fn reading(view: View<'_>) -> String {
+    let mut arms = view.findings.tasks.iter().flat_map(|task| &task.arms);
+    let has_arrow = arms.any(|arm| matches!(arm.verdict, Verdict::Better | Verdict::Worse));
+    let arrows = if has_arrow { ARROWS } else { "" };
     if !view.is_paired() {
-        return "Differences are an arm minus the base, of runs that no seed makes pairs of. Better and worse are verdicts of a permutation test of Welch's t, corrected over the arms \
-            of a task after Holm, at 5 %. A run that diverged is worse than every one that didn’t."
-            .to_owned();
+        return format!(
+            "Differences are an arm minus the base, of runs that no seed makes pairs of.{arrows} Better and worse are verdicts of a permutation \
+             test of Welch's t, corrected over the arms of a task after Holm, at 5 %. A run that diverged is worse than every one that didn’t."
+        );
     }
     let pairs = if view.was_read() {
         "runs with the same seed; what a seed determines is up to the program that trained"
@@ -340,15 +345,18 @@ pub(super) fn reading(view: View<'_>) -> String {
         "every seed has the same initial weights, batches and rounding for all arms"
     };
     format!(
-        "Differences are an arm minus the base, paired by seed: {pairs}. Better and worse are verdicts of a joint sign-flip test, corrected over the \
+        "Differences are an arm minus the base, paired by seed: {pairs}.{arrows} Better and worse are verdicts of a joint sign-flip test, corrected over the \
          arms of a task, at 5 %: of tasks where no arm differs from the base, one in twenty has a false one. A run that diverged is worse than \
          every one that didn’t, and two that did are equal. An arm that leaves something out and is worse says that the part helps.{}",
         if view.findings.tasks.iter().any(|task| task.matters.is_some()) { EQUIVALENCE } else { "" }
     )
 }
 
+const ARROWS: &str = " In the first table a difference after ▲ or ▼ has no sign, because the arrow gives its direction. It keeps its sign if \
+    its mean points the other way, as diverged runs can cause.";
+
 const EQUIVALENCE: &str = " No difference that matters is the verdict of two one-sided tests of the same kind, corrected over the arms likewise: an arm that makes a \
-    difference that matters has it in at most one of twenty tasks. It takes the place of better and worse, and can be trusted where differences are symmetric; where an \
+    difference that matters has it in at most one of twenty tasks. It replaces better and worse, and can be trusted where differences are symmetric; where an \
     arm’s runs are skewed and spread otherwise than the base’s, it is said too often. Unclear says neither.";
 
 /// An arm's title, whose sign stays on the line of its name.

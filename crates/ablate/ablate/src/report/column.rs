@@ -1,5 +1,5 @@
-//! The columns of the tables of arms: one list, of which the page, the terminal, Markdown and the table for programs each take what
-//! they have room for. A column is added here, and nowhere else.
+//! Columns of the tables of arms, in one list. The page, the terminal, Markdown and the table for programs each have a
+//! selection of them. A new column is an entry here, and nowhere else.
 
 use ablate_statistics::PairedSteps;
 use serde::Serialize;
@@ -21,7 +21,7 @@ impl<'a> Row<'a> {
         self.view.found(self.task, self.arm)
     }
 
-    /// Text that the base has none of.
+    /// Text of an arm other than the base, for which it is empty.
     fn compared(self, shown: impl FnOnce(&'a ArmFindings) -> String) -> String {
         if self.arm == 0 { String::new() } else { shown(self.found()) }
     }
@@ -30,17 +30,17 @@ impl<'a> Row<'a> {
 /// A table that takes columns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// That of a task in the browser.
+    /// Table of a task in the browser.
     Page,
-    /// That of a task in the terminal, which is narrow.
+    /// Table of a task in the terminal, which is narrow.
     Terminal,
-    /// That of a task in Markdown.
+    /// Table of a task in Markdown.
     Markdown,
-    /// That of an arm in Markdown, a row for every task.
+    /// Table of an arm in Markdown, with a row for every task.
     Arm,
 }
 
-/// Kind of column, which a form may set apart.
+/// Kind of column, by which a form chooses alignment and colour.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     Arm,
@@ -63,22 +63,22 @@ type Data = (&'static str, fn(Row<'_>) -> Datum);
 pub(super) struct Column {
     pub(super) style: Style,
     forms: &'static [Form],
-    /// Whether a study has something to say in it on a task.
+    /// Whether the column has content for a task.
     is_shown: fn(View<'_>, usize) -> bool,
     /// Its head, for a task.
     pub(super) head: fn(View<'_>, usize) -> String,
     /// Its text, for people.
     pub(super) text: fn(Row<'_>) -> String,
-    /// Numbers that it is made of, by the names that programs know them by.
+    /// Its numbers, by their names in the table for programs.
     data: &'static [Data],
 }
 
-/// The columns that a form has for a task; those of [`Form::Arm`] are the first task's.
+/// Columns of a form for a task. [`Form::Arm`] has the columns of the first task.
 pub(super) fn columns(view: View<'_>, task: usize, form: Form) -> impl Iterator<Item = &'static Column> {
     COLUMNS.iter().filter(move |column| column.forms.contains(&form) && (column.is_shown)(view, task))
 }
 
-/// All that programs can read of a row, by name.
+/// Cells of a row in the table for programs, by name.
 pub(super) fn data() -> impl Iterator<Item = &'static Data> {
     COLUMNS.iter().flat_map(|column| column.data)
 }
@@ -88,7 +88,7 @@ const BY_TASK: &[Form] = &[Form::Page, Form::Terminal, Form::Markdown];
 const WIDE: &[Form] = &[Form::Page, Form::Markdown, Form::Arm];
 
 const ALWAYS: fn(View<'_>, usize) -> bool = |_, _| true;
-/// Where a run can reach the target, and be seen to.
+/// Tasks with a target and a validation split that can reach it.
 const WITH_TARGET: fn(View<'_>, usize) -> bool =
     |view, task| view.results.tasks[task].validated_target().is_some();
 
@@ -250,7 +250,7 @@ fn because(reason: Reason) -> &'static str {
     }
 }
 
-/// Steps as a multiple of the base's, and of how many pairs where a run of the others missed the target.
+/// Steps as a multiple of the base's, with the number of pairs if a run of other pairs missed the target.
 fn ratio(found: &ArmFindings) -> String {
     let seeds = found.difference.map_or(0, |difference| difference.n);
     match found.paired_steps {

@@ -92,8 +92,8 @@ impl Scale {
     }
 }
 
-/// The style of a figure that is so wide in its own units: below this width its smallest texts could not be read, so on a
-/// narrow screen it scrolls.
+/// The style of a figure that is so wide in its own units: below this width its smallest texts could not be read, so on
+/// a narrow screen it scrolls.
 pub(super) fn least_width(width: f64) -> String {
     format!("min-width:{:.0}px", 0.96 * width)
 }

@@ -1,4 +1,4 @@
-//! The forest plot: every arm's difference to the base on a task, with its interval and the seeds behind it.
+//! The forest plot: every arm's difference to the base on a task, with its interval and the differences of its seeds.
 
 use ablate_statistics::PairedDifference;
 use maud::{Markup, html};
@@ -117,7 +117,7 @@ fn line(
     }
 }
 
-/// Covers the intervals, but for those far out.
+/// Covers the intervals, except for those far out.
 fn limits(view: View<'_>, task: usize, oriented: &dyn Fn(f64) -> f64) -> (f64, f64) {
     let reaches: Vec<(f64, f64)> = view
         .compared()

@@ -1,5 +1,5 @@
-//! Arms that took over from the base in the course of a run: the effect of a switch over its step. The columns of its tables are one
-//! list, as those of arms are.
+//! Arms that took over from the base in the course of a run: the effect of a switch over its step. The columns of the
+//! tables are one list.
 
 use maud::{Markup, html};
 
@@ -17,7 +17,7 @@ const RIGHT: f64 = WIDTH - 150.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = HEIGHT - 40.0;
 const LABEL_HEIGHT: f64 = 14.0;
-/// Between two arms at the same step, whose intervals would cover each other.
+/// Distance between two arms at the same step, so that their intervals do not cover each other.
 const APART: f64 = 5.0;
 
 /// A row: an arm from a step on.
@@ -36,7 +36,7 @@ pub(super) struct Column {
     /// Its text, for people.
     pub(super) text: fn(Row<'_>) -> String,
     pub(super) is_number: bool,
-    /// Numbers that it is made of, by the names that programs know them by.
+    /// Its numbers, by their names in the table for programs.
     pub(super) data: &'static [Data],
 }
 
@@ -209,7 +209,7 @@ fn figure(view: View<'_>, task: usize) -> Markup {
     }
 }
 
-/// Arms beside each other, and their labels so that none covers another, as near to their last points as there is room.
+/// Arms next to each other, and their labels as near to the last points as possible without covering each other.
 fn lines(forks: &[ForkFindings], height: impl Fn(&ForkFindings) -> f64) -> Vec<Line<'_>> {
     let mut lines: Vec<Line<'_>> = Vec::new();
     for fork in forks {

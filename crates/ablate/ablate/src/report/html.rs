@@ -91,7 +91,7 @@ fn one_task(view: View<'_>, task: usize) -> Markup {
     let results = &view.results.tasks[task];
     let measure = results.about.measure;
     let validation = |point: &Point| match measure {
-        // Errors, as the last per cent is what arms differ in.
+        // Errors, because arms differ in the last per cent.
         Measure::Accuracy => point.validation.accuracy.map(|accuracy| 100.0 * (1.0 - accuracy)),
         Measure::Loss | Measure::LogLoss => Some(point.validation.loss),
     };
@@ -142,10 +142,10 @@ fn one_task(view: View<'_>, task: usize) -> Markup {
     }
 }
 
-/// Work of the links, for those who look for it.
+/// Figures of what every link does to the update.
 fn links(view: View<'_>, task: usize) -> Markup {
     let results = &view.results.tasks[task];
-    // In the order of the chains: a link that an arm adds is behind the one that it follows there.
+    // In the order of the chains: a link that an arm adds is after the one that it follows there.
     let names = |group: usize| -> Vec<&str> {
         let runs = results.arms.iter().flat_map(|arm| &arm.runs);
         let points = runs.flat_map(|run| &run.record.curve).filter_map(|point| point.groups.get(group));
@@ -193,12 +193,12 @@ fn figure(
     curves_of(view, task, name, is_log, &|run| points(run, of))
 }
 
-/// Of a split that a run that ended early may have no numbers of.
+/// Curve of a quantity on a split. A run that ended early may have no numbers of the split.
 fn measured(run: &Run, split: Split, of: &dyn Fn(&Point) -> Option<f64>) -> Curve {
     run.points_of(split).iter().map(|point| (point.step, of(point))).collect()
 }
 
-/// The names of what commands said beside losses and accuracies.
+/// Names of the numbers that commands wrote in addition to losses and accuracies.
 fn further(results: &TaskResults) -> BTreeSet<&str> {
     let runs = results.arms.iter().flat_map(|arm| &arm.runs);
     // One number is no curve.

@@ -1,8 +1,8 @@
 //! The report as Markdown: the same answer, tables and caveats, without figures.
 //!
-//! The overview, every arm, and every task's effects of a factorial are between mdBook's anchors, so that a page of a book can
-//! include just these: `{{#include report.md:overview}}`, `{{#include report.md:no-prodigy}}`,
-//! `{{#include report.md:digits-effects}}`.
+//! The overview, every arm, and every task's effects of a factorial are between mdBook's anchors, so that a page of a
+//! book can include just these: `{{#include report.md:overview}}`, `{{#include report.md:no-prodigy}}`, `{{#include
+//! report.md:digits-effects}}`.
 
 use std::fmt::Write;
 
@@ -13,9 +13,10 @@ use super::view::{View, sign};
 use super::{Environment, fork};
 use crate::findings::{ArmFindings, FactorEffect};
 
-/// A list, a heading or a table is as long as its line, and a name such as `<i>` is no element of HTML.
+/// A text as one line, because a line break ends a list, a heading or a table. A name such as `<i>` is not an element
+/// of HTML.
 fn line(text: &str) -> String {
-    // And not at the blanks that keep a sign beside its name.
+    // The no-break space between a sign and its name stays.
     let parts = text.split(char::is_control).map(str::trim).filter(|part| !part.is_empty());
     let text = parts.collect::<Vec<_>>().join(" ");
     let (mut line, mut buffer) = (String::with_capacity(text.len()), [0; 4]);
@@ -43,7 +44,7 @@ fn head(into: &mut String, cells: &[String]) {
     row(into, &vec!["---".to_owned(); cells.len()]);
 }
 
-/// With the empty line that ends it; nothing where there is nothing to say.
+/// A paragraph and an empty line; nothing for an empty text.
 fn paragraph(into: &mut String, text: &str) {
     if !text.is_empty() {
         let _ = writeln!(into, "{text}\n");
@@ -107,8 +108,7 @@ fn overview(view: View<'_>, text: &mut String) {
         let mut cells = vec![view.arms()[arm].title.clone()];
         cells.extend(view.tasks().map(|(task, _)| {
             let found = view.found(task, arm);
-            let shown = view.shown(task).mean_difference(found.difference.as_ref());
-            format!("{} {shown}{}", sign(found.verdict), diverged(found))
+            format!("{} {}{}", sign(found.verdict), view.difference_after_sign(task, arm), diverged(found))
         }));
         row(text, &cells);
     }

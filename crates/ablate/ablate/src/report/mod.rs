@@ -6,7 +6,6 @@
 //! use ablate::findings::Findings;
 //! use ablate::report::{self, Environment};
 //!
-//! # use std::sync::atomic::AtomicBool;
 //! # use ablate::{execute::Execution, registry::Registry, store::Store, study::{Overrides, Study}};
 //! # let text = r#"
 //! #     tasks = ["digits"]
@@ -21,8 +20,8 @@
 //! # let registry = Registry::shipped();
 //! # let study = Study::parse("mine", text, &registry, &Overrides::default())?;
 //! # let folder = tempfile::tempdir()?;
-//! # let (store, stop) = (Store::open(folder.path())?, AtomicBool::new(false));
-//! # let execution = Execution { study: &study, registry: &registry, store: &store, stop: &stop, may_run: true };
+//! # let store = Store::open(folder.path())?;
+//! # let execution = Execution::new(&study, &registry, &store);
 //! let results = execution.results(&())?;
 //! let findings = Findings::of(&results);
 //! let environment = Environment { lines: vec![("Machine".into(), "mine".into())], commit: None };
@@ -90,10 +89,10 @@ pub const EFFECTS_FILE: &str = "effects.csv";
 /// One line per task, arm and step, of a study with a fork.
 pub const FORKS_FILE: &str = "forks.csv";
 
-/// All that may differ between two executions of the same study.
+/// Circumstances that may differ between two executions of the same study.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Environment {
-    /// What, and how it was.
+    /// Name and value of each circumstance.
     pub lines: Vec<(String, String)>,
     /// The commit that was checked out.
     pub commit: Option<String>,
@@ -101,8 +100,8 @@ pub struct Environment {
 
 /// Writes every file of a report into `folder`.
 ///
-/// Everything but seconds in the JSON file, the section `time` of the page and the last one of the Markdown is a function
-/// of the study and the sources.
+/// Everything is a function of the study and the sources, except for the seconds in the JSON file, the section `time`
+/// of the page and the last section of the Markdown.
 ///
 /// # Errors
 /// A file cannot be written.

@@ -3,7 +3,7 @@
 use ablate_statistics::{Interval, PairedDifference, Probability, Summary};
 use ablate_tasks::Measure;
 
-/// How a measure is written.
+/// Format of a measure's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shown(pub(crate) Measure);
 
@@ -60,20 +60,33 @@ impl Shown {
 
     pub(super) fn difference(self, value: f64) -> String {
         let value = self.scaled(value);
-        let digits = match value.abs() {
+        typographic(&format!("{value:+.*}", self.decimals(value)))
+    }
+
+    /// A difference with as many decimals as [`difference`](Self::difference), without its sign.
+    fn unsigned_difference(self, value: f64) -> String {
+        let size = self.scaled(value).abs();
+        format!("{size:.*}", self.decimals(size))
+    }
+
+    /// Decimals of a difference in the unit that is shown.
+    fn decimals(self, value: f64) -> usize {
+        match value.abs() {
             size if size >= 10.0 => 1,
             size if size >= 0.1 || self.0 == Measure::Accuracy => 2,
             size if size >= 0.01 => 3,
             _ => 4,
-        };
-        typographic(&format!("{value:+.digits$}"))
+        }
     }
 
-    /// The mean of a comparison, and of how many pairs it is where a run diverged in others.
+    /// Mean of a comparison, with the number of its pairs if other pairs lack a finite value.
     pub(super) fn mean_difference(self, found: Option<&PairedDifference>) -> String {
-        let Some(found) = found else { return "–".to_owned() };
-        let mean = found.mean.map_or("–".to_owned(), |mean| self.difference(mean));
-        format!("{mean}{}", incomplete(found))
+        mean(found, |mean| self.difference(mean))
+    }
+
+    /// The same without a sign.
+    pub(super) fn mean_size(self, found: &PairedDifference) -> String {
+        mean(Some(found), |mean| self.unsigned_difference(mean))
     }
 
     /// The same with its interval.
@@ -104,7 +117,12 @@ impl Shown {
     }
 }
 
-/// Pairs that are in the mean, where they are not all.
+fn mean(found: Option<&PairedDifference>, written: impl Fn(f64) -> String) -> String {
+    let Some(found) = found else { return "–".to_owned() };
+    format!("{}{}", found.mean.map_or("–".to_owned(), written), incomplete(found))
+}
+
+/// Number of pairs in the mean, if others are missing.
 fn incomplete(found: &PairedDifference) -> String {
     let PairedDifference { n, finite, .. } = found;
     if finite < n { format!(" ({finite} of {n} pairs)") } else { String::new() }
@@ -191,5 +209,15 @@ mod tests {
         assert_eq!(Shown(Measure::Accuracy).difference(-1e-9), "0.00");
         assert_eq!(Shown(Measure::Accuracy).difference(0.0125), "+1.25");
         assert_eq!(Shown(Measure::Loss).difference(-0.01), "−0.010");
+    }
+
+    #[test]
+    fn an_unsigned_difference_has_the_digits_of_the_signed_one() {
+        for measure in [Measure::Accuracy, Measure::Loss, Measure::LogLoss] {
+            for value in [-12.34, -0.5, -0.0567, -0.001, 0.0, 1e-9, 0.03, 0.25, 99.96] {
+                let signed = Shown(measure).difference(value);
+                assert_eq!(Shown(measure).unsigned_difference(value), signed.trim_start_matches(['+', '−']));
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ const RIGHT: f64 = WIDTH - 170.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = HEIGHT - 40.0;
 
-/// Slower than this is not told apart.
+/// Ratio above which runs are not told apart.
 const FARTHEST: f64 = 32.0;
 const LABEL_HEIGHT: f64 = 14.0;
 
@@ -68,7 +68,8 @@ fn staircase(profile: &Profile, farthest: f64, x: &Scale, y: &Scale) -> String {
     line(points)
 }
 
-/// Where the labels go so that none covers another: in the order of the curves' ends, as near to them as there is room.
+/// Heights of the labels: in the order of the curves' ends, and as near to them as possible without covering each
+/// other.
 fn labels(profiles: &[Profile], farthest: f64, y: &Scale) -> Vec<f64> {
     let mut order: Vec<usize> = (0..profiles.len()).collect();
     order.sort_by(|a, b| share_at(&profiles[*b], farthest).total_cmp(&share_at(&profiles[*a], farthest)));

@@ -34,7 +34,7 @@ pub(super) fn overview(view: View<'_>) -> Markup {
                                 @let found = view.found(task, arm);
                                 td class=(format!("n verdict {}", class(found.verdict))) {
                                     span.sign title=(word(found.verdict)) { (sign(found.verdict)) } " "
-                                    (view.shown(task).mean_difference(found.difference.as_ref()))
+                                    (view.difference_after_sign(task, arm))
                                     @if found.diverged > 0 { " ✕" (found.diverged) }
                                 }
                             }
@@ -49,7 +49,7 @@ pub(super) fn overview(view: View<'_>) -> Markup {
     }
 }
 
-/// Everything that was found about the arms of a task.
+/// Findings about the arms of a task.
 pub(super) fn task(view: View<'_>, task: usize) -> Markup {
     let head = |column: &Column| {
         let text = (column.head)(view, task);
@@ -147,7 +147,7 @@ pub(super) fn arms(view: View<'_>) -> Markup {
     }
 }
 
-/// Every run. What no run was measured by has no column.
+/// Every run. A measure that no run has gets no column.
 pub(super) fn runs(view: View<'_>) -> Markup {
     let any = |has: &dyn Fn(&TaskResults, &Run) -> bool| {
         view.results.reported().any(|reported| has(reported.task, reported.run))

@@ -1,4 +1,20 @@
-//! The findings for the console.
+//! Findings of a study as text for the console.
+//!
+//! ```
+//! use ablate::analyse::{Source, read};
+//! use ablate::findings::Findings;
+//! use ablate::report::terminal::summary;
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("runs.csv");
+//! let rows: String = (0..6).map(|seed| format!("adam,{seed},2.{seed}\nlion,{seed},1.{seed}\n")).collect();
+//! std::fs::write(&path, format!("arm,seed,loss\n{rows}"))?;
+//! let results = read(&Source { arm: "arm".into(), seed: Some("seed".into()), ..Source::new(vec![path]) })?;
+//! let text = summary(&results, &Findings::of(&results));
+//! assert!(text.contains("2 arms, 6 seeds") && text.contains("▲ better"));
+//! assert!(text.contains("−1.00 [")); // this table has the sign of arm minus base
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 use comfy_table::{Attribute, Cell, CellAlignment};
 

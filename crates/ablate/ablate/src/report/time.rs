@@ -60,7 +60,7 @@ pub(super) fn section(view: View<'_>, environment: &Environment) -> Markup {
     }
 }
 
-/// Title of the table of times; nothing where no run told of its steps.
+/// Title of the table of times; absent if no run has steps.
 fn measured(view: View<'_>) -> Option<&'static str> {
     let all = || view.tasks().flat_map(|(task, _)| (0..view.arms().len()).map(move |arm| (task, arm)));
     if all().any(|(task, arm)| to_target(view, task, arm).is_some()) {

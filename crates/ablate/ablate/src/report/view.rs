@@ -1,6 +1,6 @@
 //! Look-ups of every part of a report.
 
-use ablate_statistics::Summary;
+use ablate_statistics::{PairedDifference, Summary};
 
 use super::number::{Shown, p_value, short};
 use crate::findings::{ArmFindings, Findings, Verdict};
@@ -22,7 +22,7 @@ impl<'a> View<'a> {
         &self.results.arms
     }
 
-    /// The places of all arms but the base: changed ones first, as the study has them.
+    /// Places of all arms except for the base: changed ones first, in the study's order.
     pub(super) fn compared(self) -> impl Iterator<Item = usize> {
         let of_role = move |role| (0..self.arms().len()).filter(move |arm| self.arms()[*arm].role == role);
         of_role(Role::Changed).chain(of_role(Role::Baseline))
@@ -40,7 +40,7 @@ impl<'a> View<'a> {
         &self.findings.tasks[task].arms[arm]
     }
 
-    /// An arm's difference to the base with its interval, where it can have one; nothing of the base.
+    /// An arm's difference to the base, with its interval if it has one; empty for the base.
     pub(super) fn comparison(self, task: usize, arm: usize) -> String {
         self.comparison_of(task, self.found(task, arm))
     }
@@ -55,7 +55,23 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A verdict with its sign, and with its p where that is of another hypothesis than the one of a difference; nothing of the base.
+    /// Mean difference for the place after a verdict's sign. An arrow gives the direction, so the number has no sign of
+    /// its own, unless the mean points the other way: diverged runs count in the verdict, and not in the mean.
+    pub(super) fn difference_after_sign(self, task: usize, arm: usize) -> String {
+        let (shown, found) = (self.shown(task), self.found(task, arm));
+        let gain = |difference: &PairedDifference| difference.mean.map(|mean| shown.better() * mean);
+        let agrees = |gain: f64| match found.verdict {
+            Verdict::Better => gain >= 0.0,
+            Verdict::Worse => gain <= 0.0,
+            Verdict::Base | Verdict::Equivalent | Verdict::Unclear | Verdict::Dead => false,
+        };
+        match &found.difference {
+            Some(difference) if gain(difference).is_some_and(agrees) => shown.mean_size(difference),
+            difference => shown.mean_difference(difference.as_ref()),
+        }
+    }
+
+    /// A verdict with its sign; one of equivalence also has its own p. Empty for the base.
     pub(super) fn verdict_alone(self, task: usize, arm: usize) -> String {
         Self::verdict_without_runs(self.found(task, arm))
     }
@@ -82,7 +98,7 @@ impl<'a> View<'a> {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether a correction over all tasks is another one than that over the arms of a task.
+    /// Whether a correction over all tasks differs from the one over the arms of a task.
     pub(super) fn has_tasks(self) -> bool {
         self.results.tasks.len() > 1
     }
@@ -92,7 +108,7 @@ impl<'a> View<'a> {
         self.findings.tasks.iter().any(|task| !task.forks.is_empty())
     }
 
-    /// Whether runs are known by the numbers that somebody wrote, and not by their weights.
+    /// Whether two runs are compared by the numbers that a command wrote, because their weights are unknown.
     pub(super) fn runs_commands(self) -> bool {
         self.results.tasks.iter().any(|task| !task.is_trained_here())
     }
@@ -107,7 +123,7 @@ impl<'a> View<'a> {
         self.results.tasks.iter().any(|task| task.read.is_some())
     }
 
-    /// Numbers that two runs have in common that are known to be the same.
+    /// Evidence that two runs are the same.
     pub(super) fn sameness(self) -> &'static str {
         if self.runs_commands() {
             "the same numbers as the base to the last digit"
@@ -116,7 +132,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Steps to the target: the median, and how many runs got there.
+    /// Steps to the target: the median, and the number of runs that reached it.
     pub(super) fn steps_to_target(self, task: usize, arm: usize) -> String {
         self.found(task, arm).to_target.as_ref().map_or("–".to_owned(), |steps| {
             format!("{} ({}/{})", steps.median.map_or("–".to_owned(), short), steps.reached, steps.n)
@@ -198,7 +214,7 @@ pub(super) fn class(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Mean and range over the seeds that got as far as a point.
+/// Mean and range over the seeds that reached a point.
 pub(super) struct Band {
     pub(super) step: usize,
     pub(super) low: f64,

@@ -1,4 +1,4 @@
-//! Where the files of a store are.
+//! Backend of a store: files by name.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -12,7 +12,8 @@ pub(crate) type Changed = Result<Option<Vec<u8>>>;
 
 /// Files by name, for several processes at once. A file is whole or not there.
 pub(super) trait Backend: Debug + Send + Sync {
-    /// Begins a study, or resumes one, unless the place holds something else. A study's folder is taken before it is a store.
+    /// Begins a study, or resumes one, unless the place holds something else. A study's folder is taken before it is a
+    /// store.
     fn take(&self, _study: &str) -> Result<()> {
         Ok(())
     }
@@ -25,10 +26,10 @@ pub(super) trait Backend: Debug + Send + Sync {
         names.iter().map(|name| self.read(name)).collect()
     }
 
-    /// Writes a file, in place of the one that is there: afterwards the whole file is there, or what was there before.
+    /// Writes a file, or replaces it. Afterwards the file has the new content or the old one, each complete.
     fn write(&self, name: &str, content: &[u8]) -> Result<()>;
 
-    /// Writes a file, unless there is one, which of several processes one alone does.
+    /// Writes a file, unless there is one. Only one of several processes succeeds.
     fn create(&self, name: &str, content: &[u8]) -> Result<bool>;
 
     /// Removes a file, if there is one.
@@ -40,10 +41,10 @@ pub(super) trait Backend: Debug + Send + Sync {
     /// Claims a run, unless another process has.
     fn claim(&self, address: &str) -> Result<Option<Claim>>;
 
-    /// Changes a file of the study beside its runs.
+    /// Changes a file of the study other than its runs.
     fn change(&self, name: &str, change: &mut dyn FnMut(Option<&[u8]>) -> Changed) -> Result<()>;
 
-    /// Removes what only this kind of store leaves behind.
+    /// Removes left-over files that only this kind of store has.
     fn tidy(&self) {}
 
     /// Whether the first result of a run stays, and is compared with later ones.
@@ -54,6 +55,6 @@ pub(super) trait Backend: Debug + Send + Sync {
     /// Time between two looks for a run that another process does.
     fn patience(&self) -> Duration;
 
-    /// Where a file is, for people.
+    /// Path or URL of a file, for messages.
     fn shown(&self, name: &str) -> String;
 }

@@ -1,10 +1,11 @@
 //! Claims on runs.
 //!
-//! A claim is a file that its owner has created, which of several one alone can, and which it rewrites from time to time. A process that wants the run watches the
-//! file: when it has stayed the same for long enough by the watcher's own clock, the owner is taken for dead, and the claim is taken over. No clock is compared
-//! with another one, neither in the file nor by its date. A process of the same machine that has ended is known to be dead at once.
+//! A claim is a file that its owner has created and rewrites from time to time. Only one of several processes can
+//! create it. A process that waits for the run watches the file: if it does not change for long enough by the watcher's
+//! own clock, the owner is taken for dead, and the watcher takes the claim over. No two clocks are compared, neither in
+//! the file nor by its date. The end of a process of the same machine is known at once.
 //!
-//! An owner that has only been slow continues and stores the run, as whoever took over does: with the same result.
+//! An owner that was only slow continues and stores the run. So does the process that took over, with the same result.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -29,7 +30,7 @@ pub(super) const EXPIRY: Duration = Duration::from_secs(60);
 struct Content {
     #[serde(flatten)]
     owner: Owner,
-    /// Signs of life so far, all of the same width, so that the file never is shorter than its content.
+    /// Number of signs of life so far, with a fixed width, so that the file always has the length of its content.
     beat: String,
 }
 
@@ -45,15 +46,15 @@ pub(super) fn owner(content: &[u8]) -> Option<Owner> {
 
 /// A claim's file, as its owner has it.
 pub(super) trait Lease: Send + 'static {
-    /// Gives a sign of life. Where it fails, others may take over, and do the run again.
+    /// Gives a sign of life. If this fails, others may take over and do the run again.
     fn beat(&mut self);
 
-    /// Removes the file, unless it is another owner's by now. Where it stays, it is taken for that of a dead owner in a while.
+    /// Removes the file, unless it has another owner by now. If this fails, the claim expires.
     fn give_back(self);
 }
 
-/// The right to do a run, which no other process has at the same time. Given back when it is dropped, and lost some time after the process has ended in
-/// any other way.
+/// Right to do a run, which no other process has at the same time. It ends when it is dropped, or some time after the
+/// process has ended without dropping it.
 #[derive(Debug)]
 pub struct Claim {
     end: Option<Sender<()>>,

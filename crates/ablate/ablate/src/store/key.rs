@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::hex;
 use crate::optimizer::{OptimizerSpec, Setting};
 
-/// Everything that determines a run. Two runs with equal keys have equal records, but for the time they took.
+/// Everything that determines a run. Two runs with equal keys have equal records, except for the time they took.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Key<'a> {
     /// The digest of the program's own sources.
@@ -84,7 +84,7 @@ pub(crate) struct CommandKey<'a> {
     pub(crate) command: &'a [String],
     /// Variables of its environment, with their places.
     pub(crate) environment: &'a BTreeMap<String, String>,
-    /// Those from outside, with their values.
+    /// Inherited environment variables, with their values.
     pub(crate) inherited: &'a BTreeMap<String, Option<String>>,
     /// Its number of threads.
     pub(crate) cores: usize,

@@ -18,7 +18,8 @@ pub struct Merged {
     pub known: usize,
     /// Two results of one address.
     pub conflicts: Vec<Conflict>,
-    /// Files of either store that are not what was written. The other store's are left where they are, and this one's replaced by whole ones.
+    /// Files of either store that are not what was written. The other store's are left where they are, and this one's
+    /// replaced by whole ones.
     pub damaged: Vec<String>,
 }
 
@@ -71,8 +72,9 @@ const RUNS: Kind<Measured> = Kind { parse, difference };
 const STATES: Kind<Prefix> = Kind { parse: Prefix::from_bytes, difference: difference_of_states };
 
 impl Store {
-    /// Copies what another store has and this one hasn't. Nothing that is whole is overwritten, and every file appears when it is complete. Two results are equal
-    /// when all is but the time that they took, and the further numbers that a command printed, which may be times as well.
+    /// Copies what another store has and this one hasn't. Nothing that is whole is overwritten, and every file appears
+    /// when it is complete. Two results are equal when all is but the time that they took, and the further numbers that
+    /// a command printed, which may be times as well.
     ///
     /// # Errors
     /// A file cannot be read or written.

@@ -135,7 +135,7 @@ const CHECKPOINT: &str = "checkpoint";
 /// Ending of the folders of attempts at a command's runs.
 const ATTEMPTS: &str = "attempts";
 
-/// Between the address of a run and what tells its folders from each other.
+/// Separator between the address of a run and the random part of a folder's name.
 const WORK: &str = ".work-";
 
 /// The runs of a study, in its folder or in an object store.
@@ -171,7 +171,8 @@ impl Store {
         Self { backend: Arc::new(Folder::new(&folder)), folder }
     }
 
-    /// The store in an object store. The study's folder is for what this machine alone needs, and is made when something is written to it.
+    /// The store in an object store. The study's folder is for files of this machine only, and is created when one is
+    /// written.
     ///
     /// # Errors
     /// It is no address of one, or this program was built without them.
@@ -204,20 +205,20 @@ impl Store {
         fs::create_dir_all(&self.folder).with_context(|| format!("cannot create {}", self.folder.display()))
     }
 
-    /// A folder for a run to work in, which is gone when it is dropped. No two have the same: a command that outlived a killed program may still write to
-    /// its own.
+    /// A folder for a run to work in, which is gone when it is dropped. No two have the same: a command that outlived a
+    /// killed program may still write to its own.
     pub(crate) fn work_folder(&self, address: &str) -> Result<tempfile::TempDir> {
         self.make_folder()?;
         let folder = tempfile::Builder::new().prefix(&format!("{address}{WORK}")).tempdir_in(&self.folder);
         folder.with_context(|| format!("cannot write to {}", self.folder.display()))
     }
 
-    /// Folder of the attempts at a command's run. In an object store's study it is this machine's alone.
+    /// Folder of the attempts at a command's run. With an object store, only this machine uses it.
     pub(crate) fn attempts(&self, address: &str) -> PathBuf {
         self.path(address, ATTEMPTS)
     }
 
-    /// File of this machine for the checkpoint of a run; an object store has those of its runs.
+    /// File of this machine for the checkpoint of a run. With an object store, checkpoints are in the store instead.
     pub(crate) fn checkpoint_file(&self, address: &str) -> PathBuf {
         self.path(address, CHECKPOINT)
     }
@@ -245,7 +246,7 @@ impl Store {
         self.backend.patience()
     }
 
-    /// Changes a file of the study beside its runs, which other processes may change, too.
+    /// Changes a file of the study other than its runs. Other processes may change it, too.
     ///
     /// # Errors
     /// Those of the change, or the file cannot be read or written.
@@ -269,7 +270,8 @@ impl Store {
         self.read(&name(address, PREFIX), Prefix::from_bytes)
     }
 
-    /// Keeps the state of a run, unless another process is about to: afterwards the whole file is there, or what was there before.
+    /// Keeps the state of a run, unless another process is about to: afterwards the whole file is there, or what was
+    /// there before.
     ///
     /// # Errors
     /// It cannot be written.
@@ -328,10 +330,12 @@ impl Store {
         }
     }
 
-    /// Stores a run: afterwards the whole file is there, or what was there before. In an object store the first result stays.
+    /// Stores a run: afterwards the whole file is there, or what was there before. In an object store the first result
+    /// stays.
     ///
     /// # Errors
-    /// It cannot be written, or there is another result. A run that does not reach an object store is kept in the study's folder.
+    /// It cannot be written, or there is another result. A run that does not reach an object store is kept in the
+    /// study's folder.
     pub fn save(&self, address: &str, run: &Measured) -> Result<()> {
         let record = serde_json::to_string(run)?;
         let stored = Stored { sha256: hex(record.as_bytes()), record };
@@ -379,7 +383,8 @@ impl Store {
         }
     }
 
-    /// Claims a run, unless another process has. One whose process is no more, or has given no sign of life for a minute of looking at it, is taken over.
+    /// Claims a run, unless another process has. One whose process is no more, or has given no sign of life for a
+    /// minute of looking at it, is taken over.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -387,7 +392,7 @@ impl Store {
         self.backend.claim(address)
     }
 
-    /// Removes what killed processes left behind, as far as it is known that they are no more.
+    /// Removes files of killed processes, if these are known to have ended.
     pub fn tidy(&self) {
         let names = self.backend.names().unwrap_or_default();
         for file in &names {

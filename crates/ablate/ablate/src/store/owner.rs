@@ -10,7 +10,8 @@ pub(super) struct Owner {
     /// The machine's name, for people.
     host: String,
     pid: u32,
-    /// The machine since it was started, and its namespace of processes, in which the number means one process; absent where the system doesn't say.
+    /// The machine since it was started, and its namespace of processes, in which the number means one process; absent
+    /// where the system doesn't say.
     machine: Option<String>,
     /// Start of the process, by the machine's own count, as numbers of processes are used again.
     started: Option<u64>,
@@ -29,7 +30,7 @@ impl Owner {
         }
     }
 
-    /// Whether this machine knows that the process is no more. It knows nothing of those of other machines.
+    /// Whether the process is known to have ended. Nothing is known of processes of other machines.
     pub(super) fn is_gone(&self) -> bool {
         if self.machine.is_none() || self.machine != machine() {
             return false;
@@ -51,7 +52,8 @@ fn host() -> String {
     std::env::var("COMPUTERNAME").unwrap_or_default()
 }
 
-/// The machine since it was started, and its namespace of processes. Linux only. Containers share a machine, and may share its name, but not its numbers of processes.
+/// The machine since it was started, and its namespace of processes. Linux only. Containers share a machine, and may
+/// share its name, but not its numbers of processes.
 pub(crate) fn machine() -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
@@ -75,7 +77,7 @@ impl Process {
     }
 }
 
-/// Of processes of other users one may learn no more than that they are there.
+/// Of another user's process, only its existence is known.
 #[cfg(unix)]
 fn exists(pid: u32) -> bool {
     use nix::sys::signal::kill;

@@ -31,7 +31,8 @@ impl Watch {
         self.started.elapsed()
     }
 
-    /// Whether the mark has been the same for so long. It changes with every sign of life, so that there was none between two looks that saw the same.
+    /// Whether the mark has been the same for so long. It changes with every sign of life, so that there was none
+    /// between two looks that saw the same.
     pub(super) fn has_expired(&self, address: &str, mark: &[u8], now: Duration) -> bool {
         let mut seen = self.seen();
         match seen.get(address) {

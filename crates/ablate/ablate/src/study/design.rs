@@ -1,11 +1,11 @@
-//! From factors to arms.
+//! Arms of a study, from its factors.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::file::{Design, Factor, StudyFile};
 use crate::command::check_change;
-use crate::optimizer::{ChainSpec, Named, OptimizerSpec, Schedule};
+use crate::optimizer::{ChainSpec, Change, Named, OptimizerSpec, Schedule};
 use crate::registry::Registry;
 use crate::results::{Arm, Refused, Role};
 
@@ -29,7 +29,7 @@ pub struct PlannedArm {
 /// Recipe of an arm.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Recipe {
-    /// An optimizer, for tasks that ship and a user's own.
+    /// An optimizer, for included and custom tasks.
     Optimizer(OptimizerSpec),
     /// Options of a command, those of the base included.
     Options(Map<String, Value>),
@@ -104,7 +104,7 @@ fn check(study: &StudyFile) -> Result<()> {
             _ => {}
         }
         ensure!(
-            factor.change() != Some(&super::Change::default()),
+            factor.change() != Some(&Change::default()),
             "factor {name} changes nothing: name options or transforms in its `on` or `off`"
         );
         ensure!(

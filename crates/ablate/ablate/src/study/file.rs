@@ -1,4 +1,4 @@
-//! The study file: what can be written in it.
+//! Keys of a study file.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::fork::ForkEntry;
 use crate::command::CommandEntry;
-use crate::optimizer::Schedule;
+use crate::optimizer::{Change, Schedule};
 use crate::results::Matters;
 
 /// A study file.
@@ -91,14 +91,14 @@ fn one() -> f64 {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Design {
-    /// Every factor alone: those with `off` leave something out, those with `on` add something.
+    /// Every factor on its own: `off` leaves something out, `on` adds something.
     #[default]
     OneAtATime,
-    /// Every factor with `off` alone.
+    /// Every factor with `off`, on its own.
     LeaveOneOut,
-    /// Every factor with `on` alone.
+    /// Every factor with `on`, on its own.
     AddOneIn,
-    /// Every factor alone, and every pair of them.
+    /// Every factor on its own, and every pair of them.
     Pairs,
     /// Every combination of factors: 2^k arms, for main effects, interactions and Shapley values.
     Factorial,
@@ -151,7 +151,7 @@ fn words(text: &str) -> String {
     text.split(is_between).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// That a task has no other keys than those of every task, and its own.
+/// Checks that a task has only the common keys and its own.
 ///
 /// # Errors
 /// The first that is unknown.
@@ -211,7 +211,7 @@ pub struct TuningBudget {
     pub rates: Vec<f64>,
     /// Seeds per setting, none of which is reported.
     pub seeds: usize,
-    /// Schedules with which every arm is tuned, the base too, that has none of its own.
+    /// Schedules with which every arm without its own ones is tuned, including the base.
     pub every: Vec<Schedule>,
 }
 
@@ -233,12 +233,12 @@ pub struct Factor {
     /// Description, for people.
     #[serde(default, deserialize_with = "one_line")]
     pub description: String,
-    /// Change that switches it on, where the base is without it.
+    /// Change that switches it on, for a base without it.
     pub on: Option<Change>,
-    /// Change that switches it off, where the base has it.
+    /// Change that switches it off, for a base that has it.
     pub off: Option<Change>,
-    /// Schedules by which the learning rate is tuned where the factor is changed, for a change that takes the estimate of
-    /// the step size away.
+    /// Schedules with which the learning rate is tuned if the factor is changed, for a change that removes the estimate
+    /// of the step size.
     #[serde(default)]
     pub tune: Vec<Schedule>,
 }
@@ -248,35 +248,4 @@ impl Factor {
     pub fn change(&self) -> Option<&Change> {
         self.on.as_ref().or(self.off.as_ref())
     }
-}
-
-/// A change of the base: options by name, and what happens to the chain that they make.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub struct Change {
-    /// Transforms to leave out, by name.
-    #[serde(default)]
-    pub remove: Vec<String>,
-    /// Transforms to put in another's place, by the other's name.
-    #[serde(default)]
-    pub replace: Map<String, Value>,
-    /// Transforms to add.
-    #[serde(default)]
-    pub insert: Vec<Insertion>,
-    /// Options to set.
-    #[serde(flatten)]
-    pub options: Map<String, Value>,
-}
-
-/// A transform to add to a chain.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Insertion {
-    /// The transform's name, or a table of `transform` and options.
-    pub transform: Value,
-    /// The transform before which it goes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<String>,
-    /// Or the one after which.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
 }

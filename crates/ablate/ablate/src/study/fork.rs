@@ -15,7 +15,8 @@ use crate::run::fork_of;
 pub struct ForkEntry {
     /// Steps that the base takes before.
     pub at: Vec<At>,
-    /// Arms, or factors for the arms in which they alone are changed; without, all that keep the state that the base keeps.
+    /// Arms, or factors for the arms in which only they are changed; by default all arms with the same state as the
+    /// base.
     #[serde(default)]
     pub arms: Vec<String>,
 }
@@ -116,7 +117,7 @@ pub enum ForkError {
         "a fork needs all seeds of every arm, and with sequential = true arms stop where they are decided; leave out one of the two"
     )]
     Sequential,
-    /// Every arm keeps other state than the base.
+    /// The state of every arm differs from the base's.
     #[error(
         "no arm keeps the state that the base keeps; name those that may start fresh with some of it (`arms` of the fork)"
     )]
@@ -201,7 +202,7 @@ fn steps(entry: &ForkEntry, task: &PlannedTask) -> Result<Vec<usize>, ForkError>
     Ok(found)
 }
 
-/// The arm of a name, or the one in which a factor of the name is changed alone.
+/// The arm of a name, or the arm in which only the factor of this name is changed.
 fn find<'a>(name: &str, arms: &'a [PlannedArm]) -> Result<&'a str, ForkError> {
     let by_name = arms.iter().find(|planned| planned.arm.name == name);
     let found = by_name.or_else(|| arms.iter().find(|planned| planned.arm.factors == [name]));
@@ -216,7 +217,7 @@ fn find<'a>(name: &str, arms: &'a [PlannedArm]) -> Result<&'a str, ForkError> {
     }
 }
 
-/// Whether an arm keeps the state that the base keeps, on every task.
+/// Whether an arm has the same state as the base, on every task.
 fn goes_on(study: &Study, planned: &PlannedArm, registry: &Registry) -> Result<bool, ForkError> {
     let mut is_same = true;
     for task in &study.tasks {

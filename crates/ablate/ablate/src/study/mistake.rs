@@ -24,7 +24,7 @@ pub(super) fn of_toml(name: &str, text: &str, error: &toml::de::Error) -> Error 
     anyhow!("in the study {name}, line {}:\n  {shown}\n  {blanks}^\n{words}", line + 1)
 }
 
-/// A mistake that is none of TOML's, with the line in which it is where that can be told from the name.
+/// A mistake in the content of a valid TOML file, with its line if a name determines that.
 pub(super) fn of_content(name: &str, text: &str, error: Error) -> Error {
     let at_fault = error.downcast_ref::<AtFault>().map(|at_fault| at_fault.name().to_owned());
     match at_fault.and_then(|at_fault| line_of(text, 0, &at_fault)) {

@@ -1,10 +1,11 @@
-//! A study: what is asked, and what has to be run for it.
+//! A study: its file, arms and tasks.
 //!
 //! ```
+//! use ablate::optimizer::{Change, Insertion};
 //! use ablate::registry::Registry;
 //! use ablate::study::{
-//!     At, BASE, Change, Design, FIRST_TUNING_SEED, Factor, ForkEntry, ForkError, Insertion, Overrides, PlannedArm, PlannedTask, Recipe, SHIPPED, Study,
-//!     StudyFile, TaskEntry, Training, TuningBudget, arms,
+//!     At, BASE, Design, FIRST_TUNING_SEED, Factor, ForkEntry, ForkError, Overrides, PlannedArm, PlannedTask, Recipe,
+//!     SHIPPED, Study, StudyFile, TaskEntry, Training, TuningBudget, arms,
 //! };
 //!
 //! let text = r#"
@@ -72,7 +73,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 pub use design::{BASE, PlannedArm, Recipe, arms};
-pub use file::{Change, Design, Factor, Insertion, StudyFile, TaskEntry, TuningBudget};
+pub use file::{Design, Factor, StudyFile, TaskEntry, TuningBudget};
 pub use fork::{At, ForkEntry, ForkError};
 
 use crate::command::CommandTask;
@@ -81,10 +82,10 @@ use crate::optimizer::Setting;
 use crate::registry::Registry;
 use crate::results::{Matters, Refused, StudyInfo};
 
-/// The seeds that tuning uses; far from the reported ones, which count from 0.
+/// First seed of tuning, far from the reported seeds, which count from 0.
 pub const FIRST_TUNING_SEED: u64 = 1_000_000;
 
-/// The studies that ship, by name.
+/// The included studies, by name.
 pub const SHIPPED: [(&str, &str); 5] = [
     ("quick", include_str!("../../studies/quick.toml")),
     ("switches", include_str!("../../studies/switches.toml")),
@@ -133,7 +134,7 @@ impl PlannedTask {
 
 /// A study that can be run.
 pub struct Study {
-    /// The file's name without extension, or that of a study that ships.
+    /// The file's name without extension, or the name of an included study.
     pub name: String,
     /// The file.
     pub text: String,
@@ -170,7 +171,7 @@ pub struct Overrides {
 }
 
 impl Study {
-    /// Reads a study: one that ships, by its name, or a file.
+    /// Reads a study: an included one by its name, or a file.
     ///
     /// # Errors
     /// Fails if there is no such study, or if something in it is wrong.
@@ -372,7 +373,7 @@ fn plan(entry: &TaskEntry, file: &StudyFile, registry: &Registry, folder: &Path)
     })
 }
 
-/// That a command can be told what every arm means.
+/// Checks that the options of every arm can be passed to a command.
 fn check_command(task: &PlannedTask, arms: &[PlannedArm]) -> Result<()> {
     let Training::Command(command) = &task.training else { return Ok(()) };
     for PlannedArm { arm, recipe, schedules } in arms {
@@ -410,8 +411,8 @@ fn keep<I>(
     Ok(names)
 }
 
-/// The names in a list with commas between them, where a name may have commas itself: the longest name that leaves a list of names
-/// after it. Or the first piece that is in no name.
+/// The names in a list with commas between them, where a name may have commas itself: the longest name that leaves a
+/// list of names after it. Or the first piece that is in no name.
 fn names(list: &str, known: &[&str]) -> Result<Vec<String>, String> {
     let pieces: Vec<&str> = list.split(',').collect();
     // By the piece that a list begins with: where its first name ends, and the rest is one of names.

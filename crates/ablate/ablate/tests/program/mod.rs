@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-/// The program without the variables of a scheduler. With a number of threads it doesn't start itself again, and can be stopped by the number of its process.
+/// The program without the variables of a scheduler. With a number of threads it doesn't start itself again, and can be
+/// stopped by the number of its process.
 pub(crate) fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_ablate"));
     program.env("RAYON_NUM_THREADS", "1");

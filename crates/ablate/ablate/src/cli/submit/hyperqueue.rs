@@ -29,7 +29,8 @@ struct Request {
     resources: BTreeMap<&'static str, String>,
 }
 
-/// A script that sends one job, whose tasks are the shares of every phase, each after all of the phase before, and the report.
+/// A script that sends one job, whose tasks are the shares of every phase, each after all of the phase before, and the
+/// report.
 pub(super) fn script(jobs: &Jobs) -> Result<String> {
     let mut tasks = Vec::new();
     let add = |command: Vec<String>, deps: Vec<u32>, tasks: &mut Vec<Task>| {

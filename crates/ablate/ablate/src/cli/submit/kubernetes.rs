@@ -13,7 +13,8 @@ const MOUNT: &str = "/study";
 /// The longest name that leaves room for a phase's: 63 letters are allowed.
 const LONGEST: usize = 40;
 
-/// A script that sends an indexed job for every phase when the one before has ended, as Kubernetes knows of no order of jobs, and one that writes the report.
+/// A script that sends an indexed job for every phase when the one before has ended, as Kubernetes knows of no order of
+/// jobs, and one that writes the report.
 pub(super) fn script(jobs: &Jobs, image: &str, volume: &str) -> Result<String> {
     let name = name(&jobs.name);
     let mut script = format!(

@@ -130,7 +130,8 @@ pub(super) fn submit(submission: &Submission, registry: &Registry) -> Result<Str
     Ok(String::new())
 }
 
-/// The phases of which something is missing. Runs that continue from the base are done by the shares that do the base's.
+/// The phases of which something is missing. Runs that continue from the base are done by the shares that do the
+/// base's.
 fn arrays(phases: &[PhasePlan]) -> Vec<String> {
     let open: Vec<&PhasePlan> =
         phases.iter().filter(|phase| phase.all.missing + phase.all.waiting > 0).collect();

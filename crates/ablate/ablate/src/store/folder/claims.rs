@@ -1,7 +1,8 @@
 //! Claims in a folder, which hold on network file systems.
 //!
-//! A claim is created exclusively, and taken over by renaming the file out of the way, which of several one alone can. Locks of the system would be given back
-//! when a process ends, but many network file systems don't pass them on to other machines.
+//! A claim is created exclusively, and taken over by renaming its file. Only one of several processes can do either.
+//! Locks of the system would end with their process, but many network file systems do not share them with other
+//! machines.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Seek, Write};
@@ -22,7 +23,8 @@ pub(super) const AWAY: &str = "away";
 #[derive(Debug)]
 struct Lease {
     path: PathBuf,
-    /// The file that was created, also where another process has taken it away and made one of its own of the same name.
+    /// The file that was created, also where another process has taken it away and made one of its own of the same
+    /// name.
     file: File,
     owner: Owner,
     beats: u64,
@@ -66,7 +68,7 @@ impl claim::Lease for Lease {
     }
 }
 
-/// The claims of a folder, as a process sees them.
+/// Claims of a folder, for one process.
 #[derive(Debug, Clone)]
 pub(super) struct Claims {
     folder: PathBuf,
@@ -104,7 +106,8 @@ impl Claims {
             if !is_gone && !self.watch.has_expired(address, &content, now) {
                 return Ok(None);
             }
-            // Of all that have seen it expire, one may take it away: the next ones would take away what is claimed again.
+            // Of all that have seen it expire, one may take it away: the next ones would take away what is claimed
+            // again.
             let right = format!("{address}-{}", owner.map_or("unwritten".to_owned(), |owner| owner.claim));
             let Some(lease) = self.lease(&right, now)? else { return Ok(None) };
             if read(&path)?.as_ref() == Some(&content) {
@@ -144,7 +147,8 @@ fn take_away(path: &Path, is_expected: impl Fn(&[u8]) -> bool) -> std::io::Resul
         fs::remove_file(&aside)?;
         return Ok(true);
     }
-    // Between the look and now, it has been claimed again. A third process may have its own there meanwhile: then two do the same run.
+    // Between the look and now, it has been claimed again. A third process may have its own there meanwhile: then two
+    // do the same run.
     fs::rename(&aside, path)?;
     Ok(false)
 }

@@ -1,7 +1,7 @@
 //! Claims in an object store.
 //!
-//! A claim is an object that is created only where there is none, and rewritten, or taken over, only in place of the version that was seen last. Of several
-//! that try, one can.
+//! A claim is an object. It is created only if there is none, and rewritten or taken over only if its version is still
+//! the last one that was read. So only one of several processes succeeds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ impl claim::Lease for Lease {
     }
 }
 
-/// The claims of a store, as a process sees them.
+/// Claims of a store, for one process.
 #[derive(Debug, Clone)]
 pub(super) struct Claims(Arc<Watch>);
 
@@ -128,8 +128,8 @@ impl Claims {
     }
 }
 
-/// The version of an owner's claim, where it is there. A write that was refused may have been done all the same: its answer got lost on the way, and it was asked for
-/// again.
+/// The version of an owner's claim, where it is there. A write that was refused may have been done all the same: its
+/// answer got lost on the way, and it was asked for again.
 fn own_version(objects: &Objects, path: &Path, own: &Owner) -> Result<Option<UpdateVersion>, ObjectError> {
     let found = objects.get(path)?.filter(|(content, _)| owner(content).as_ref() == Some(own));
     Ok(found.map(|(_, version)| version))
@@ -177,7 +177,8 @@ mod tests {
         let taken = take(&first, "x", end + EXPIRY).unwrap();
         // The second one now sees another owner, and begins to watch again.
         assert!(take(&second, "x", ahead + end + seconds(50) + EXPIRY).is_none());
-        // The first owner was only slow: its signs of life change nothing, and it gives back nothing of the other one's.
+        // The first owner was only slow: its signs of life change nothing, and it gives back nothing of the other
+        // one's.
         lease.beat();
         assert!(lease.is_lost);
         lease.give_back();

@@ -1,6 +1,7 @@
 //! Files of a store as objects.
 //!
-//! The client is asynchronous, and everything that asks it is not: each request is waited for, on a runtime without threads of its own.
+//! The client is asynchronous, and everything that asks it is not: each request is waited for, on a runtime without
+//! threads of its own.
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use crate::store::RUNS;
 use crate::store::backend::{Backend, Changed};
 use crate::store::claim::Claim;
 
-/// Tries of a request, and the time after which there is no other one. The first look at a store is not patient: most likely its name is wrong.
+/// Tries of a request, and the time after which there is no other one. The first look at a store is not patient: most
+/// likely its name is wrong.
 const FIRST: (usize, Duration) = (3, Duration::from_secs(10));
 const LATER: (usize, Duration) = (12, Duration::from_secs(60));
 
