@@ -465,7 +465,7 @@ fn fill<V: DeviceRepr + ValidAsZeroBits>(
 
 /// The values of a part of an array.
 fn download<V: DeviceRepr>(stream: &Arc<CudaStream>, part: &CudaView<'_, V>) -> Result<Vec<V>, CudaError> {
-    Ok(if part.len() == 0 { Vec::new() } else { stream.clone_dtoh(part)? })
+    Ok(if part.is_empty() { Vec::new() } else { stream.clone_dtoh(part)? })
 }
 
 /// Has an array be at least so long.
