@@ -66,8 +66,8 @@ struct Call<'s, 't> {
     program: usize,
     prepared: Arc<Prepared>,
     tensors: &'s mut [TensorSweep<'t, f32, CudaArray>],
-    words: usize,
-    along: usize,
+    words_at: usize,
+    along_at: usize,
     doubles: usize,
     floats: usize,
 }
@@ -208,21 +208,12 @@ impl Cuda {
                 let prepared = self.prepared(program, &shapes)?;
                 let layout = Layout::of(formula, types.columns.len());
                 let (words, along) = words(formula, &layout, tensors, CudaArray::address);
-                let [after_doubles, after_floats] =
-                    [doubles + prepared.tables.doubles, floats + prepared.tables.floats];
-                let [first_word, first_along] = [all_words.len(), all_along.len()];
-                calls.push(Call {
-                    program,
-                    prepared,
-                    tensors,
-                    words: first_word,
-                    along: first_along,
-                    doubles,
-                    floats,
-                });
+                let after = [doubles + prepared.tables.doubles, floats + prepared.tables.floats];
+                let (words_at, along_at) = (all_words.len(), all_along.len());
+                calls.push(Call { program, prepared, tensors, words_at, along_at, doubles, floats });
                 all_words.extend(words);
                 all_along.extend(along);
-                (doubles, floats) = (after_doubles, after_floats);
+                [doubles, floats] = after;
             }
         }
         let Self { stream, programs, memory, launches, waits, transferred, .. } = self;
@@ -231,10 +222,10 @@ impl Cuda {
         *transferred += (size_of_val(&*all_words) + size_of_val(&*all_along)) as u64;
         reserve(stream, &mut memory.doubles, doubles)?;
         reserve(stream, &mut memory.floats, floats)?;
-        for Call { program, prepared, words, along, doubles, floats, .. } in &calls {
+        for Call { program, prepared, words_at, along_at, doubles, floats, .. } in &calls {
             let mut arguments = Arguments {
-                words: memory.words.slice(*words..),
-                along: memory.along.slice(*along..),
+                words: memory.words.slice(*words_at..),
+                along: memory.along.slice(*along_at..),
                 jobs: &prepared.jobs,
                 doubles: memory.doubles.slice_mut(*doubles..),
                 floats: memory.floats.slice_mut(*floats..),

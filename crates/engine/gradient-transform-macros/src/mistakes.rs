@@ -2,7 +2,7 @@
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::{Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Type};
+use syn::{Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Pat, Type};
 
 /// The first mistake in an implementation: of the trait `GradientTransform`, or of one whose associated types need not be given.
 pub(crate) fn first(item: &ItemImpl, of_transform: bool, declares: bool) -> Option<Error> {
@@ -29,15 +29,16 @@ fn declared<'i>(item: &'i ItemImpl, name: &str) -> Option<&'i Ident> {
     })
 }
 
+/// The functions of an element.
+fn of_an_element(item: &ItemImpl) -> impl Iterator<Item = &ImplItemFn> {
+    const NAMES: [&str; 7] =
+        ["update", "measure", "measure_along", "accumulate", "divide", "displace", "write"];
+    functions(item).filter(|function| NAMES.iter().any(|name| function.sig.ident == name))
+}
+
 /// A function of an element that works for one kind of numbers.
 fn not_generic(item: &ItemImpl) -> Option<Error> {
-    const OF_AN_ELEMENT: [&str; 7] =
-        ["update", "measure", "measure_along", "accumulate", "divide", "displace", "write"];
-    let mut functions = functions(item).map(|function| &function.sig);
-    let wrong = functions.find(|function| {
-        function.generics.params.is_empty() && OF_AN_ELEMENT.iter().any(|name| function.ident == name)
-    })?;
-    let name = &wrong.ident;
+    let name = &of_an_element(item).find(|function| function.sig.generics.params.is_empty())?.sig.ident;
     let message =
         format!("a function of an element is generic over its numbers: write `fn {name}<B: Backend>(..)`");
     Some(Error::new_spanned(name, message))
@@ -67,7 +68,7 @@ fn undeclared(item: &ItemImpl, of_transform: bool, declares: bool) -> Option<Err
         ("Scalars", "scalars", "these numbers are not declared"),
         ("Along", "along", "these arrays along axes are not declared"),
     ] {
-        let used = || functions(item).find_map(|function| field_of(function.block.to_token_stream(), field));
+        let used = || of_an_element(item).find_map(|function| field_of_element(function, field));
         if let (None, Some(used)) = (declared(item, kind), used()) {
             return Some(Error::new(used.span(), format!("{what}: {}", add(kind))));
         }
@@ -89,13 +90,25 @@ fn undeclared(item: &ItemImpl, of_transform: bool, declares: bool) -> Option<Err
     None
 }
 
-/// A field of `.name`, where it is not a method: the `trace` of `e.state.trace`.
-fn field_of(tokens: TokenStream, name: &str) -> Option<Ident> {
+/// A field of the element's `name`: the `trace` of `e.state.trace`.
+fn field_of_element(function: &ImplItemFn, name: &str) -> Option<Ident> {
+    let FnArg::Typed(element) = function.sig.inputs.get(1)? else { return None };
+    let Pat::Ident(element) = &*element.pat else { return None };
+    field_of(function.block.to_token_stream(), &element.ident, name)
+}
+
+/// A field of `of.name`, where it is not a method.
+fn field_of(tokens: TokenStream, of: &Ident, name: &str) -> Option<Ident> {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let is =
+        |at: usize, ident: &str| matches!(tokens.get(at), Some(TokenTree::Ident(found)) if found == ident);
+    let of_text = of.to_string();
     let is_dot = |at: usize| matches!(tokens.get(at), Some(TokenTree::Punct(dot)) if dot.as_char() == '.');
     (0..tokens.len()).find_map(|at| match &tokens[at] {
-        TokenTree::Group(group) => field_of(group.stream(), name),
-        TokenTree::Ident(of) if at > 0 && of == name && is_dot(at - 1) && is_dot(at + 1) => {
+        TokenTree::Group(group) => field_of(group.stream(), of, name),
+        TokenTree::Ident(_)
+            if at > 1 && is(at, name) && is(at - 2, &of_text) && is_dot(at - 1) && is_dot(at + 1) =>
+        {
             let is_called = match tokens.get(at + 3) {
                 Some(TokenTree::Group(group)) => group.delimiter() == proc_macro2::Delimiter::Parenthesis,
                 Some(TokenTree::Punct(colon)) => colon.as_char() == ':',

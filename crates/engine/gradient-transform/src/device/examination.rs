@@ -31,7 +31,8 @@ impl<T: Real, E: Executor<T>> OnDevice<E, T> {
             self.begin_tensors(parameters, Some(&shown))?;
             self.sweep(None, parameters, Some(&shown))?;
             for ((unknown, shown), tensor) in unknown.iter_mut().zip(shown).zip(&self.optimizer.tensors) {
-                *unknown = !(shown && tensor.sums_of_first_sweep_are_small());
+                let has_sums = shown && tensor.progress.has_begun();
+                *unknown = !(has_sums && tensor.sums_of_first_sweep_are_small());
             }
         }
         self.look(parameters, &unknown)
