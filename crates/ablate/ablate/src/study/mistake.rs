@@ -5,7 +5,11 @@ use anyhow::{Error, anyhow};
 
 /// An error of TOML, with its line.
 pub(super) fn of_toml(name: &str, text: &str, error: &toml::de::Error) -> Error {
-    let words = plain_words(error.message());
+    let mut words = plain_words(error.message());
+    // The keys of a factor.
+    if words.starts_with("there is no key") && words.contains(", on, off") {
+        words.push_str("\noptions that a factor sets go into `on`: on = { use_adopt = true }");
+    }
     let Some(span) = error.span() else { return anyhow!("in the study {name}: {words}") };
     let start = span.start.min(text.len());
     let before = text.get(..start).unwrap_or_default();

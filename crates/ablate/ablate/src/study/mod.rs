@@ -531,6 +531,10 @@ mod tests {
             ),
             ("[task]\ncommand = [\"a\"]", "perhaps \"tasks\""),
             (
+                "tasks = [\"digits\"]\n[[factor]]\nname = \"adopt\"\nuse_adopt = true",
+                "on, off, tune\noptions that a factor sets go into `on`: on = { use_adopt = true }",
+            ),
+            (
                 "tasks = [\"digits\",\n\"digts\"]",
                 "in the study test, line 2: there is no task \"digts\" (perhaps \"digits\")",
             ),
