@@ -8,9 +8,7 @@ use gradient_transform::{Buffer, DType};
 /// Evaluates formulas, and counts what it is given.
 #[derive(Debug, Default)]
 pub struct Counting {
-    /// Calls of `sweep`: a device is waited for once in each.
-    pub calls: usize,
-    /// Batches of all calls: launches of a device.
+    /// Batches of all sweeps: launches of a device.
     pub sweeps: usize,
     /// Tensors of all sweeps.
     pub tensors: usize,
@@ -52,7 +50,6 @@ impl Executor for Counting {
     }
 
     fn sweep(&mut self, batches: &mut [SweepBatch<'_, f32, Buffer>]) -> Result<(), Infallible> {
-        self.calls += 1;
         self.sweeps += batches.len();
         self.tensors += batches.iter().map(|batch| batch.tensors.len()).sum::<usize>();
         Interpreter.sweep(batches)

@@ -53,12 +53,13 @@ pub(crate) fn launch(
     let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
     let mut builder = stream.launch_builder(kernel);
     builder.arg(&base).arg(&*words).arg(&*along).arg(&jobs).arg(&count).arg(doubles).arg(floats);
-    // SAFETY: the kernels are `sample`, which writes `count` elements to an array with as many, and those of `sweep-kernels`; all have these seven arguments. `Tables` and `words` of that crate give
-    // jobs within the tensors' lengths, and within `doubles` and `floats`: these begin with a part of the workspace that is as long as the tables say. `product::words` gives the rows and columns of matrices,
-    // which fill their arrays. Nothing
-    // checks that at run time; its tests run the same tables and kernels on the host and compare every result. The words hold addresses of
-    // arrays that the caller of `sweep` has borrowed, mutably where they are written. They are freed, and read by others, in the
-    // order of this stream alone.
+    // SAFETY: the kernels are `sample`, which writes `count` elements to an array with as many, and those of
+    // `sweep-kernels`; all have these seven arguments. `Tables` and `words` of that crate give jobs within the tensors'
+    // lengths, and within `doubles` and `floats`: these begin with a part of the workspace that is as long as the tables
+    // say. `product::words` gives the rows and columns of matrices, which fill their arrays. Nothing checks that at run
+    // time; its tests run the same tables and kernels on the host and compare every result. The words hold addresses of
+    // arrays that the caller of `sweep` has borrowed, mutably where they are written. They are freed, and read by others,
+    // in the order of this stream alone.
     unsafe { builder.launch(config) }.map(drop)
 }
 
